@@ -1,0 +1,43 @@
+"""pocketzoo: a plugin-based model zoo and compression toolkit. Public names are resolved on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives: importing pocketzoo itself loads nothing heavy. ``compress`` and ``plugins`` are missing
+# here because they are folders as well; the folders can be called (see callable_module.py).
+_PUBLIC = {
+    "hookimpl": ("pocketzoo.plugins.hookspecs", "hookimpl"),
+    "Registry": ("pocketzoo.zoo.registry", "Registry"),
+    "default_registry": ("pocketzoo.zoo.registry", "default_registry"),
+    "list": ("pocketzoo.zoo.registry", "list_specs"),
+    "info": ("pocketzoo.zoo.info", "info"),
+    "open_model": ("pocketzoo.zoo.pretrained", "open_model"),
+    "load_data": ("pocketzoo.zoo.data", "load_data"),
+    "verify": ("pocketzoo.zoo.bundle", "read_bundle"),
+    "fit": ("pocketzoo.train.fit", "fit"),
+    "eval": ("pocketzoo.deploy.evaluate", "evaluate"),
+    "export": ("pocketzoo.deploy.export", "export"),
+    "bench": ("pocketzoo.deploy.bench", "bench"),
+    "predict": ("pocketzoo.deploy.predict", "predict"),
+    "report": ("pocketzoo.deploy.report", "report"),
+    "doctor": ("pocketzoo.deploy.doctor", "doctor"),
+    "demo": ("pocketzoo.deploy.demo", "demo"),
+}
+__all__ = ["__version__", "compress", "plugins", *_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("compress", "plugins"):
+        return import_module(f"pocketzoo.{name}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'pocketzoo' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""python -m pocketzoo"""
+
+from pocketzoo.cli.main import main
+
+main()

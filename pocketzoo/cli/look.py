@@ -1,0 +1,68 @@
+"""Commands that look around: list, info, plugins, doctor."""
+
+from __future__ import annotations
+
+import click
+
+from pocketzoo.cli.options import json_option, names
+from pocketzoo.cli.render import flat, print_columns, print_json
+from pocketzoo.errors import UnknownNameError
+from pocketzoo.zoo.registry import KINDS, list_specs
+
+
+@click.command("list")
+@click.argument("pattern", default="*")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Only this kind.")
+@json_option
+def list_(pattern: str, kind: str | None, as_json: bool) -> None:
+    """List what is registered, by name or glob PATTERN ("efficientnet*")."""
+    entries = list_specs(pattern, kind)
+    if as_json:
+        print_json([{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in entries])
+    elif entries:
+        print_columns([[e.kind, e.name, e.plugin, e.spec.summary] for e in entries])
+    else:
+        raise UnknownNameError(f"nothing is registered that matches {pattern!r}", "see all of it: pocketzoo list")
+
+
+@click.command()
+@click.argument("name", metavar="NAME|BUNDLE", shell_complete=names(*KINDS))
+@json_option
+def info(name: str, as_json: bool) -> None:
+    """Show everything known of a registered name or a bundle."""
+    from pocketzoo.zoo.info import info
+
+    facts = info(name)
+    if as_json:
+        print_json(facts)
+    else:
+        shown = {k: v for k, v in facts.items() if k not in ("layers", "measurements")}
+        shown["steps"] = [step["kind"] for step in facts["steps"]] if "steps" in facts else []
+        print_columns([list(row) for row in flat(shown) if row[1]])
+
+
+@click.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """List plugins, and why one is not in use."""
+    from pocketzoo.zoo.registry import list_plugins
+
+    found = list_plugins()
+    if as_json:
+        print_json(found)
+    else:
+        print_columns([[p.name, p.origin, f"not in use: {p.reason}" if p.reason else "ok"] for p in found])
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check what is installed, which runtimes and GPUs work, and what to install for the rest."""
+    from pocketzoo.deploy.doctor import doctor
+
+    checks = doctor()
+    if as_json:
+        print_json(checks)
+    else:
+        rows = [["ok" if c.works else "--", c.name, c.detail + (f"; {c.fix}" if c.fix else "")] for c in checks]
+        print_columns(rows)

@@ -1,0 +1,189 @@
+"""Commands that make models: fit, eval, compress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketzoo.cli.options import data_option, json_option, model_argument, names, out_option, seed_option, skip_bad_option
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+
+
+@click.command()
+@click.argument("backbone", shell_complete=names("backbone"))
+@click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
+@data_option(required=True)
+@out_option(required=True, text="Where to write the bundle.")
+@click.option("--cut", default="", help="End the backbone after this layer (see info).")
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True, help="Passes over the training data.")
+@click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Of AdamW, at the start.")
+@seed_option
+@skip_bad_option
+@json_option
+def fit(
+    backbone: str,
+    head: str,
+    data: str,
+    out: Path,
+    cut: str,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    skip_bad: bool,
+    as_json: bool,
+) -> None:
+    """Fit a new head to your data on a frozen, pretrained BACKBONE."""
+    from pocketzoo.train.fit import fit
+
+    bundle = fit(
+        backbone,
+        out,
+        data=data,
+        head=head,
+        cut=cut,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        skip_bad=skip_bad,
+        progress=Bars(),
+    )
+    metrics = bundle.manifest.metrics
+    if as_json:
+        print_json({"bundle": str(out), **metrics})
+    else:
+        print_columns([[name.replace("_", " "), f"{value:.4g}"] for name, value in metrics.items()])
+        click.echo(f"wrote {out}")
+
+
+@click.command("eval")
+@model_argument
+@data_option(required=True)
+@click.option("--target", default="cpu", show_default=True, help="Score the graph encoded for this target.")
+@seed_option
+@skip_bad_option
+@json_option
+def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json: bool) -> None:
+    """Score MODEL on the test split of labelled data."""
+    from pocketzoo.deploy.evaluate import evaluate
+
+    scores = evaluate(model, data=data, target=target, seed=seed, skip_bad=skip_bad, progress=Bars())
+    if as_json:
+        print_json(scores)
+        return
+    print_columns(
+        [
+            ["accuracy", f"{scores['accuracy']:.4f}"],
+            ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
+            ["graph", scores["graph"]],
+            *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
+            *[[f"  {label}", f"{share:.4f}"] for label, share in scores["classes"].items()],
+        ]
+    )
+
+
+@click.command()
+@model_argument
+@out_option(required=False, text="Where to write the bundle.")
+@click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML file.")
+@click.option("--prune", type=float, metavar="R", help="Remove this share of the channels, 0-1.")
+@click.option("--low-rank", type=float, metavar="E", help="Factorise; keep this share of the energy, 0-1.")
+@click.option("--int8", is_flag=True, help="Quantise weights and activations to 8 bits.")
+@data_option(required=True)
+@click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
+              help="Runtime to encode for; may be given more than once.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="To calibrate on, at the most.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@seed_option
+@skip_bad_option
+@json_option
+def compress(
+    model: str,
+    out: Path | None,
+    recipe: Path | None,
+    prune: float | None,
+    low_rank: float | None,
+    int8: bool,
+    data: str,
+    targets: tuple[str, ...],
+    samples: int,
+    dry_run: bool,
+    seed: int,
+    skip_bad: bool,
+    as_json: bool,
+) -> None:
+    """Make MODEL smaller and faster, and measure it against what it was.
+
+    The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both.
+    """
+    from pocketzoo.compress import pipeline
+    from pocketzoo.zoo.typed import from_plain
+
+    common: dict[str, Any] = {
+        "data": data,
+        "steps": _steps(prune, low_rank, int8),
+        "recipe": recipe,
+        "targets": targets,
+        "samples": samples,
+        "seed": seed,
+        "skip_bad": skip_bad,
+        "progress": Bars(),
+    }
+    if dry_run:
+        steps = pipeline.dry_run(model, **common)
+        if as_json:
+            print_json(steps)
+        else:
+            _print_plans(steps)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
+    bundle = pipeline.compress(model, out, **common)
+    if as_json:
+        print_json({"bundle": str(out), "measurements": bundle.manifest.measurements})
+    else:
+        from pocketzoo.zoo.measure import Measurement
+
+        print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
+        click.echo(f"wrote {out}")
+
+
+def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:
+    from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+
+    steps: list[Any] = []
+    if prune is not None:
+        steps.append(PruneConfig(ratio=prune))
+    if low_rank is not None:
+        steps.append(LowRankConfig(energy=low_rank))
+    if int8:
+        steps.append(Int8Config())
+    return steps
+
+
+def _print_plans(steps: list[Any]) -> None:
+    for step in steps:
+        report = step.report
+        saved = f": {report['parameters_before']:,} -> {report['parameters_after']:,} parameters" if report else ""
+        click.echo(f"{step.kind}{saved}")
+        print_columns([["", *row] for row in _plan_rows(step.plan)])
+
+
+def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
+    """What a plan decides, a line a layer, whichever fields it has."""
+    rows = []
+    for name, axes in plan.get("axes", {}).items():
+        if name.endswith("weight") and (cuts := [f"{a['size']} -> {len(a['kept'])}" for a in axes]):
+            sides = ["out" if a["dim"] == 0 else "in" for a in axes]
+            rows.append([name, ", ".join(f"{s} {c}" for s, c in zip(sides, cuts, strict=True))])
+    rows += [[name, f"|w| <= {value:.3g} becomes 0"] for name, value in plan.get("thresholds", {}).items()]
+    rows += [
+        [name, f"rank {f['rank']} of {f['full']}, {f['parameters']:,} -> {f['after']:,}"]
+        for name, f in plan.get("factors", {}).items()
+    ]
+    rows += [[name, f"stays dense: {why}"] for name, why in plan.get("dense", {}).items()]
+    if "ranges" in plan:
+        rows += [[name, "int8"] for name in plan["layers"]]
+        rows += [[name, f"{r['low']:.4g} to {r['high']:.4g}"] for name, r in plan["ranges"].items()]
+    return rows

@@ -1,0 +1,66 @@
+"""Options that several commands share, and completion of registered names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from pocketzoo.errors import PocketzooError
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[click.shell_completion.CompletionItem]]:
+    """Complete registered names of these kinds, and files."""
+    from click.shell_completion import CompletionItem
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from pocketzoo.zoo.registry import list_specs
+
+        found = [CompletionItem(incomplete, type="file")]
+        for kind in kinds:
+            try:
+                entries = list_specs(kind=kind)
+            except PocketzooError:  # completion must stay silent
+                continue
+            found += [CompletionItem(e.name) for e in entries if e.name.startswith(incomplete)]
+        return found
+
+    return complete
+
+
+def model_argument(f: F) -> F:
+    return click.argument("model", metavar="MODEL", shell_complete=names("backbone"))(f)
+
+
+def models_argument(f: F) -> F:
+    return click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=names("backbone"))(f)
+
+
+def data_option(required: bool) -> Callable[[F], F]:
+    return click.option(
+        "--data",
+        metavar="D",
+        required=required,
+        shell_complete=names("dataset"),
+        help="A registered data set, a folder with one sub-folder a class, or an .npz with x and y.",
+    )
+
+
+def out_option(required: bool, text: str) -> Callable[[F], F]:
+    return click.option("-o", "--out", type=click.Path(path_type=Path), required=required, metavar="PATH", help=text)
+
+
+def seed_option(f: F) -> F:
+    return click.option("--seed", type=int, default=0, show_default=True, help="Of all chance, the splits included.")(f)
+
+
+def skip_bad_option(f: F) -> F:
+    return click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and count them.")(f)
+
+
+def json_option(f: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(f)

@@ -1,0 +1,99 @@
+"""Results as text: JSON, plain columns, the table of measurements. Progress as bars on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pocketzoo.zoo.typed import to_plain
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.measure import Measurement
+
+T = TypeVar("T")
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Left-aligned columns; the last is as long as it likes."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
+    for row in rows:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*padded, row[-1]]).rstrip())
+
+
+def print_measurements(rows: Sequence[Measurement]) -> None:
+    """The table of a bench. Ratios are against the first row."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sizes = list(rows[0].latency)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    table.add_column("precision", no_wrap=True)
+    titles = ["accuracy", "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, batch {s}" for s in sizes]]
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    first = rows[0]
+    for row in rows:
+        best = f"int8 for {row.target}" if row.target else "float32"
+        table.add_row(
+            row.bundle,
+            best,
+            "-" if row.accuracy is None else f"{row.accuracy:.3f}",
+            f"{row.agreement:.3f}",
+            "-" if row.sqnr is None else f"{row.sqnr:.1f}",
+            f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
+            f"{row.parameters / 1e3:,.0f} k",
+            f"{row.macs / 1e6:,.1f}",
+            *[f"{row.latency[s].p50:.2f}{_times(first.latency[s].p50 / row.latency[s].p50)}" for s in sizes],
+        )
+    # A pipe has no width; cutting the table there would lose numbers.
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    click.echo(
+        f"medians on {first.runtime}, {first.threads} thread{'s' * (first.threads != 1)}, {first.samples} samples; "
+        f"agreement and SQNR against {first.bundle}; (x) how many times smaller or faster"
+    )
+
+
+def _times(ratio: float) -> str:
+    return "" if abs(ratio - 1) < 0.005 else f" ({ratio:.1f}x)"
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested mapping as rows of dotted name and value."""
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)):
+            shown = [str(v) for v in value if not isinstance(v, (Mapping, list))]
+            if len(shown) < len(value):
+                yield name, f"{len(value)} entries"
+            else:
+                yield name, ", ".join(shown[:12]) + (f", ... ({len(shown)})" if len(shown) > 12 else "")
+        else:
+            yield name, str(value)
+
+
+class Bars:
+    """Draws progress on stderr, and nothing where that is no terminal."""
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        if not label or not sys.stderr.isatty():
+            yield from items
+            return
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, label.ljust(26), total, console=Console(stderr=True), transient=True)
+
+    def say(self, text: str) -> None:
+        click.echo(click.style(f"  {text}", dim=True), err=True)

@@ -1,0 +1,135 @@
+"""Commands that take models to devices: export, bench, predict, report, verify, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketzoo.cli.options import (
+    data_option,
+    json_option,
+    model_argument,
+    models_argument,
+    names,
+    out_option,
+    seed_option,
+    skip_bad_option,
+)
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+
+
+@click.command()
+@model_argument
+@click.option("--to", default="onnx", show_default=True, shell_complete=names("exporter"), help="onnx, tensorrt, ...")
+@click.option("--target", shell_complete=names("target"), help="Encode for this target [default: what --to runs on].")
+@out_option(required=False, text="File to write [default: into the bundle].")
+@json_option
+def export(model: str, to: str, target: str | None, out: Path | None, as_json: bool) -> None:
+    """Export MODEL to an ONNX graph or an NVIDIA engine."""
+    from pocketzoo.deploy.export import export
+
+    path = export(model, to=to, target=target, out=out, progress=Bars())
+    if as_json:
+        print_json({"file": str(path), "bytes": path.stat().st_size})
+    else:
+        click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+
+
+@click.command()
+@models_argument
+@data_option(required=False)
+@click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time, with commas between.")
+@click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
+@click.option("--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each graph, at least.")
+@click.option("--save", is_flag=True, help="Keep the rows in the bundles, for report.")
+@seed_option
+@skip_bad_option
+@json_option
+def bench(
+    models: tuple[str, ...],
+    data: str | None,
+    batch: str,
+    threads: int,
+    seconds: float,
+    save: bool,
+    seed: int,
+    skip_bad: bool,
+    as_json: bool,
+) -> None:
+    """Measure models side by side; the first is the reference."""
+    from pocketzoo.deploy.bench import bench
+
+    try:
+        sizes = [int(size) for size in batch.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        raise click.BadParameter(f"{batch!r} is no list of positive numbers, as 1,8,32 is", param_hint="--batch")
+    rows = bench(
+        models,
+        data=data,
+        batch_sizes=sizes,
+        seconds=seconds,
+        threads=threads,
+        save=save,
+        seed=seed,
+        skip_bad=skip_bad,
+        progress=Bars(),
+    )
+    if as_json:
+        print_json(rows)
+    else:
+        print_measurements(rows)
+
+
+@click.command()
+@model_argument
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
+@click.option("--target", default="cpu", show_default=True, help="Run the graph encoded for this target.")
+@json_option
+def predict(model: str, files: tuple[str, ...], top: int, target: str, as_json: bool) -> None:
+    """Show the most likely classes of pictures."""
+    from pocketzoo.deploy.predict import predict
+
+    found = predict(model, files, top=top, target=target, progress=Bars())
+    if as_json:
+        print_json([{"file": p.file, "top": [{"label": a, "probability": b} for a, b in p.top]} for p in found])
+        return
+    for prediction in found:
+        click.echo(prediction.file)
+        print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+
+
+@click.command()
+@models_argument
+@out_option(required=True, text="The HTML file to write.")
+def report(models: tuple[str, ...], out: Path) -> None:
+    """Draw what was measured of bundles as one HTML page."""
+    from pocketzoo.deploy.report import report
+
+    click.echo(f"wrote {report(models, out)}")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+def verify(bundle: Path) -> None:
+    """Check every file of BUNDLE against its manifest."""
+    from pocketzoo.zoo.bundle import read_bundle
+
+    manifest = read_bundle(bundle).manifest
+    size = sum(entry.size for entry in manifest.files.values())
+    click.echo(f"{bundle} is whole: {len(manifest.files)} files, {size:,} bytes")
+
+
+@click.command()
+@out_option(required=False, text="Folder to write to [default: pocketzoo-demo].")
+def demo(out: Path | None) -> None:
+    """Fit, compress, export and measure a small model on real data, in a minute."""
+    from pocketzoo.deploy.demo import demo
+
+    result = demo(out or Path("pocketzoo-demo"), progress=Bars())
+    print_measurements(result.rows)
+    click.echo()
+    print_columns([[name, str(path)] for name, path in result.places.items()])

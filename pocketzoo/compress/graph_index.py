@@ -1,0 +1,68 @@
+"""Who makes and who reads each tensor of an ONNX graph, and which layers in it can be quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from onnx import ModelProto, NodeProto
+
+from pocketzoo.compress.layers import check_skip, matches
+from pocketzoo.zoo.cost import layer_name
+
+
+class GraphIndex:
+    """Look-ups over a graph as it was when the index was made."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = model
+        self.constants = {t.name: t for t in model.graph.initializer}
+        self.outputs = {o.name for o in model.graph.output}
+        self.makers: dict[str, NodeProto] = {}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            copy = NodeProto()
+            copy.CopyFrom(node)  # the graph's own nodes change while it is rewritten
+            for name in node.output:
+                self.makers[name] = copy
+            for name in node.input:
+                self.readers.setdefault(name, []).append(copy)
+
+    def after_activation(self, name: str, activations: set[str]) -> str:
+        """The tensor behind ``name`` once an activation that alone reads it has run."""
+        readers = self.readers.get(name, [])
+        if len(readers) == 1 and readers[0].op_type in activations and name not in self.outputs:
+            return readers[0].output[0]
+        return name
+
+    def producer_is_integer(
+        self, name: str, layers: set[str], is_integer: Callable[[GraphIndex, NodeProto, set[str]], bool]
+    ) -> bool:
+        """Whether what makes ``name`` runs on integers, seen through one activation."""
+        maker = self.makers.get(name)
+        if maker is not None and maker.op_type in ("Relu", "Clip"):
+            maker = self.makers.get(maker.input[0])
+        return maker is not None and is_integer(self, maker, layers)
+
+
+def quantisable(index: GraphIndex, skip: Sequence[str]) -> list[NodeProto]:
+    """Conv, Gemm and MatMul nodes with a constant weight that ``skip`` does not name, in graph order.
+
+    Raises:
+        UnknownNameError: ``skip`` names no layer.
+    """
+    found = [
+        node
+        for node in index.model.graph.node
+        if node.op_type in ("Conv", "Gemm", "MatMul") and len(node.input) > 1 and node.input[1] in index.constants
+    ]
+    check_skip(skip, [layer_name(node.input[1]) for node in found])
+    return [node for node in found if not matches(layer_name(node.input[1]), skip)]
+
+
+def out_axis(node: NodeProto) -> int:
+    """The axis of a layer's weight that holds its output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+    return 1  # MatMul: (I, O)

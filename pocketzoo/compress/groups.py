@@ -1,0 +1,329 @@
+"""Which channels must be removed together, found by following every channel through the exported graph.
+
+Each channel of each tensor gets an integer; a union-find joins the integers that an operator ties together (the two
+sides of an addition, a depthwise convolution's input and output). What an operator we do not know touches is frozen.
+The idea of a dependency graph for any architecture is DepGraph's (Fang et al. 2023, arXiv:2301.12900).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, fx, nn
+
+from pocketzoo.errors import UnsupportedLayerError
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Which axis of a tensor holds channels, and the integer of each."""
+
+    dim: int
+    ids: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Channels of which some may go: those of layers whose outputs are tied to each other."""
+
+    layers: tuple[str, ...]  # weights that produce these channels
+    channels: Ids  # the root of each channel
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """``axes``: (parameter or buffer, dim) -> the root of the channel at each index."""
+
+    axes: dict[tuple[str, int], Ids]
+    groups: tuple[Group, ...]  # removable ones only
+
+
+def find_channels(model: nn.Module, x: Tensor) -> Channels:
+    """Follow the channels of ``model`` for an input ``x`` of shape (B, *size), B >= 2.
+
+    Raises:
+        UnsupportedLayerError: torch.export cannot trace the model.
+    """
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model.eval(), (x,))
+    except Exception as error:  # tracing runs the model's own code, which may fail in any way
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UnsupportedLayerError(
+            f"cannot trace this model: {reason}", "leave out prune; low-rank and int8 need no trace"
+        ) from error
+    tracer = _Tracer()
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            tracer.parameters[node] = names[node.name]
+        elif node.op == "call_function":
+            tracer.visit(node)
+        elif node.op == "output":
+            tracer.freeze_inputs(node)
+    return tracer.result()
+
+
+@dataclass
+class _Tracer:
+    """State of one walk over the graph."""
+
+    parameters: dict[fx.Node, str] = field(default_factory=dict)
+    values: dict[fx.Node, Tracked] = field(default_factory=dict)
+    parents: list[int] = field(default_factory=list)
+    frozen: list[Ids] = field(default_factory=list)
+    axes: dict[tuple[str, int], Ids] = field(default_factory=dict)
+    producers: dict[str, Ids] = field(default_factory=dict)
+
+    # -- union-find
+    def new(self, count: int) -> Ids:
+        start = len(self.parents)
+        self.parents.extend(range(start, start + count))
+        return np.arange(start, start + count)
+
+    def root(self, i: int) -> int:
+        while self.parents[i] != i:
+            self.parents[i] = self.parents[self.parents[i]]  # path halving
+            i = self.parents[i]
+        return i
+
+    def roots(self, ids: Ids) -> Ids:
+        return np.array([self.root(int(i)) for i in ids], dtype=np.int64)
+
+    def join(self, a: Ids, b: Ids) -> None:
+        for i, j in zip(a, b, strict=True):
+            self.parents[self.root(int(i))] = self.root(int(j))
+
+    # -- the walk
+    def visit(self, node: fx.Node) -> None:
+        rule = _RULES.get(_op(node))
+        out = rule(self, node) if rule else None
+        if out is None:
+            self.freeze_inputs(node)
+        else:
+            self.values[node] = out
+
+    def freeze_inputs(self, node: fx.Node) -> None:
+        for arg in node.all_input_nodes:
+            if arg in self.values:
+                self.frozen.append(self.values[arg].ids)
+
+    def tie(self, node: Any, dim: int, ids: Ids) -> None:
+        """Say that an axis of a parameter carries ``ids``; used twice, both uses are joined."""
+        key = (self.parameters[node], dim)
+        if key in self.axes:
+            self.join(ids, self.axes[key])
+        self.axes[key] = ids
+
+    def result(self) -> Channels:
+        axes = {key: self.roots(ids) for key, ids in self.axes.items()}
+        frozen = {int(i) for ids in self.frozen for i in self.roots(ids)}
+        # A second union-find over roots: channels that some layer produces side by side are alternatives.
+        group_of: dict[int, int] = {}
+
+        def find(i: int) -> int:
+            while group_of.setdefault(i, i) != i:
+                i = group_of[i]
+            return i
+
+        outputs = {name: self.roots(ids) for name, ids in self.producers.items()}
+        for ids in outputs.values():
+            for i in ids[1:]:
+                group_of[find(int(i))] = find(int(ids[0]))
+        members: dict[int, list[str]] = {}
+        for name, ids in outputs.items():
+            members.setdefault(find(int(ids[0])), []).append(name)
+        groups = []
+        for names in members.values():
+            channels = np.unique(np.concatenate([outputs[name] for name in names]))
+            if not frozen.intersection(channels.tolist()):
+                groups.append(Group(tuple(names), channels))
+        return Channels(axes, tuple(groups))
+
+
+def _op(node: fx.Node) -> str:
+    """The operator's name without namespace, overload and in-place mark: "aten.relu_.default" -> "relu"."""
+    name = str(node.target).removeprefix("aten.").split(".")[0]
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(int(d) for d in node.meta["val"].shape)
+
+
+Rule = Callable[[_Tracer, fx.Node], Tracked | None]  # None: freeze the inputs
+
+
+def _convolution(t: _Tracer, node: fx.Node) -> Tracked | None:
+    x, weight, bias = node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None
+    groups = int(node.args[6]) if len(node.args) > 6 else 1  # type: ignore[call-overload]
+    if weight not in t.parameters or (bias is not None and bias not in t.parameters):
+        return None
+    out, inner = _shape(weight)[0], _shape(weight)[1]
+    known = t.values.get(x)  # type: ignore[arg-type]
+    if known is not None and known.dim != 1:
+        return None
+    if groups == 1:
+        ids = t.new(out)
+        if known is not None:
+            t.tie(weight, 1, known.ids)
+    elif inner == 1 and known is not None:  # depthwise: output channel j reads input channel j // multiplier only
+        ids = np.repeat(known.ids, out // groups)
+    else:  # grouped: removing a channel would unbalance the groups
+        if known is not None:
+            t.frozen.append(known.ids)
+        ids = t.new(out)
+        t.frozen.append(ids)
+    t.tie(weight, 0, ids)
+    if groups == 1:
+        t.producers[t.parameters[weight]] = ids  # type: ignore[index]
+    if bias is not None:
+        t.tie(bias, 0, ids)
+    return Tracked(1, ids)
+
+
+def _linear(t: _Tracer, node: fx.Node) -> Tracked | None:
+    x, weight, bias = node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None
+    if weight not in t.parameters or (bias is not None and bias not in t.parameters):
+        return None
+    last = len(_shape(x)) - 1
+    known = t.values.get(x)  # type: ignore[arg-type]
+    if known is not None:
+        if known.dim != last:
+            return None
+        t.tie(weight, 1, known.ids)
+    ids = t.new(_shape(weight)[0])
+    t.tie(weight, 0, ids)
+    t.producers[t.parameters[weight]] = ids  # type: ignore[index]
+    if bias is not None:
+        t.tie(bias, 0, ids)
+    return Tracked(last, ids)
+
+
+def _batch_norm(t: _Tracer, node: fx.Node) -> Tracked | None:
+    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    if known is None or known.dim != 1:
+        return None
+    for parameter in node.args[1:5]:
+        if parameter is not None:
+            t.tie(parameter, 0, known.ids)
+    return known
+
+
+def _same(t: _Tracer, node: fx.Node) -> Tracked | None:
+    return t.values.get(node.args[0])  # type: ignore[arg-type]
+
+
+def _spatial(t: _Tracer, node: fx.Node) -> Tracked | None:
+    """Pooling and padding: channels pass where their axis keeps its length."""
+    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    if known is None or known.dim != 1 or _shape(node)[1] != len(known.ids):
+        return None
+    return known
+
+
+def _binary(t: _Tracer, node: fx.Node) -> Tracked | None:
+    a, b = node.args[0], node.args[1]
+    if not isinstance(b, fx.Node) or not isinstance(a, fx.Node):
+        return t.values.get(a if isinstance(a, fx.Node) else b)  # type: ignore[arg-type]
+    left, right = t.values.get(a), t.values.get(b)
+    if left is None or right is None:
+        return None  # a tensor whose channels are not known takes part: freeze
+    # Axes are counted from the end, as broadcasting does.
+    if left.dim - len(_shape(a)) != right.dim - len(_shape(b)) or len(left.ids) != len(right.ids):
+        return None
+    t.join(left.ids, right.ids)
+    return left if len(_shape(a)) >= len(_shape(b)) else right
+
+
+def _concatenate(t: _Tracer, node: fx.Node) -> Tracked | None:
+    parts = [t.values.get(n) for n in node.args[0]]  # type: ignore[union-attr, arg-type, misc]
+    known = [p for p in parts if p is not None]
+    if len(known) < len(parts) or len({p.dim for p in known}) > 1:
+        return None
+    axis = int(node.args[1]) % len(_shape(node)) if len(node.args) > 1 else 0  # type: ignore[call-overload]
+    if axis == known[0].dim:
+        return Tracked(axis, np.concatenate([p.ids for p in known]))
+    for part in known[1:]:
+        t.join(known[0].ids, part.ids)
+    return known[0]
+
+
+def _reduce(t: _Tracer, node: fx.Node) -> Tracked | None:
+    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    if known is None or len(node.args) < 2 or not isinstance(node.args[1], (list, tuple)):
+        return None
+    rank = len(_shape(node.args[0]))
+    dims = {int(d) % rank for d in node.args[1]}  # type: ignore[arg-type]
+    if known.dim in dims:
+        return None
+    keep = bool(node.args[2]) if len(node.args) > 2 else False
+    return Tracked(known.dim if keep else known.dim - sum(d < known.dim for d in dims), known.ids)
+
+
+def _reshape(t: _Tracer, node: fx.Node) -> Tracked | None:
+    """Channels survive where their axis stays whole, alone or with the axes right behind it flattened in."""
+    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    if known is None:
+        return None
+    before, after = _shape(node.args[0]), _shape(node)
+    lead, channels = prod(before[: known.dim]), before[known.dim]
+    for j in range(len(after)):
+        if prod(after[:j]) != lead:
+            continue
+        if after[j] == channels and prod(after[j + 1 :]) == prod(before[known.dim + 1 :]):
+            return Tracked(j, known.ids)
+        if j == len(after) - 1 and after[j] == prod(before[known.dim :]):
+            return Tracked(j, np.repeat(known.ids, after[j] // channels))
+    return None
+
+
+def _permute(t: _Tracer, node: fx.Node) -> Tracked | None:
+    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    if known is None:
+        return None
+    rank = len(_shape(node.args[0]))
+    if _op(node) == "permute":
+        order = [int(d) % rank for d in node.args[1]]  # type: ignore[union-attr, arg-type, misc]
+    else:
+        order = list(range(rank))
+        i, j = int(node.args[1]) % rank, int(node.args[2]) % rank  # type: ignore[call-overload]
+        order[i], order[j] = order[j], order[i]
+    return Tracked(order.index(known.dim), known.ids)
+
+
+# Only functions with f(0) = 0 need no care when a channel goes: the rest (sigmoid) still act on each channel alone.
+_UNARY = (
+    "relu relu6 hardtanh silu gelu sigmoid hardswish hardsigmoid elu leaky_relu tanh mish softplus clamp clamp_min "
+    "dropout clone contiguous detach to _to_copy alias neg abs exp sqrt square celu selu"
+)
+_POOLS = (
+    "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad constant_pad_nd upsample_nearest2d "
+    "upsample_bilinear2d max_pool1d avg_pool1d adaptive_avg_pool1d"
+)
+_RULES: dict[str, Rule] = {
+    "conv1d": _convolution,
+    "conv2d": _convolution,
+    "conv3d": _convolution,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "cat": _concatenate,
+    "concat": _concatenate,
+    "mean": _reduce,
+    "sum": _reduce,
+    "amax": _reduce,
+    **dict.fromkeys("view reshape flatten _unsafe_view squeeze unsqueeze".split(), _reshape),
+    **dict.fromkeys("permute transpose".split(), _permute),
+    **dict.fromkeys("add sub mul div".split(), _binary),
+    **dict.fromkeys(_UNARY.split(), _same),
+    **dict.fromkeys(_POOLS.split(), _spatial),
+}

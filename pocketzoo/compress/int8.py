@@ -1,0 +1,194 @@
+"""int8 on the ONNX graph: the plan holds ranges and layers, and each target gets its own encoding of it.
+
+Weights are symmetric, one scale an output channel; activations one scale a tensor (Krishnamoorthi 2018,
+arXiv:1806.08342). The graph is written with QuantizeLinear / DequantizeLinear pairs, which every runtime reads; where
+the pairs stand and which integers they use is what differs (``Int8Encoding``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from pocketzoo.compress.calibrate import calibrate
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.graph_index import GraphIndex, out_axis, quantisable
+from pocketzoo.compress.plans import Int8Plan, Range
+from pocketzoo.zoo.cost import layer_name
+from pocketzoo.zoo.preprocess import Array
+from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
+
+# Operators that integer kernels exist for besides the layers with weights.
+ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
+MOVES = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}  # values pass unchanged, and so do ranges
+ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
+
+
+def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
+    """Choose the layers that become int8 and the range of every activation they touch.
+
+    Raises:
+        UnknownNameError: ``config.skip`` names no layer.
+        DataError: there are no samples, or an activation is not finite.
+    """
+    index = GraphIndex(model)
+    layers = quantisable(index, config.skip)
+    tensors = _tensors(index, {layer_name(node.input[1]) for node in layers})
+    ranges, count = calibrate(model, tensors, samples, config)
+    for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
+        if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
+            ranges[node.output[0]] = ranges[node.input[0]]
+    return Int8Plan(ranges=ranges, layers=tuple(layer_name(node.input[1]) for node in layers), samples=count)
+
+
+def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
+    """A new graph with the planned layers in int8, encoded for ``target``."""
+    quantised = ModelProto()
+    quantised.CopyFrom(model)
+    _Encoder(quantised, plan, target.int8).run()
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
+    """Activations next to an operator that will be int8: what it reads, and what it gives once its activation ran."""
+    wanted: dict[str, None] = {}
+    for node in index.model.graph.node:
+        if not is_integer(index, node, layers):
+            continue
+        for name in node.input:
+            if name and name not in index.constants:
+                wanted.setdefault(name)
+        out = index.after_activation(node.output[0], ACTIVATIONS)
+        if out not in index.outputs:
+            wanted.setdefault(out)
+    return list(wanted)
+
+
+def is_integer(index: GraphIndex, node: NodeProto, layers: set[str]) -> bool:
+    """Whether an operator is to run on integers: a planned layer, or arithmetic on activations alone."""
+    if node.op_type in ("Conv", "Gemm", "MatMul"):
+        return node.input[1] in index.constants and layer_name(node.input[1]) in layers
+    if node.op_type in MOVES:
+        return index.producer_is_integer(node.input[0], layers, is_integer)
+    return node.op_type in ARITHMETIC and not any(name in index.constants for name in node.input)
+
+
+class _Encoder:
+    """Rewrites one graph in place."""
+
+    def __init__(self, model: ModelProto, plan: Int8Plan, encoding: Int8Encoding) -> None:
+        self.index = GraphIndex(model)
+        self.graph, self.plan, self.encoding = model.graph, plan, encoding
+        self.layers = set(plan.layers)
+        self.nodes: list[NodeProto] = []  # the new list, in order
+        self.scales: dict[str, float] = {}  # of quantised activations
+
+    def run(self) -> None:
+        nodes = list(self.graph.node)
+        renamed = {}  # activation -> its dequantised twin
+        if (entry := self.graph.input[0].name) in self.plan.ranges:
+            renamed[entry] = self._pair(entry)
+        for node in nodes:
+            integer = is_integer(self.index, node, self.layers)
+            self.nodes.append(node)
+            if integer and node.op_type in ("Conv", "Gemm", "MatMul"):
+                self.nodes.pop()
+                self._layer(node)
+                self.nodes.append(node)
+            for i, name in enumerate(node.input):
+                if name in renamed:
+                    node.input[i] = renamed[name]
+            for name in node.output:
+                if name in self.plan.ranges and not self._stays_float(name):
+                    renamed[name] = self._pair(name)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        used = {name for node in self.nodes for name in node.input}
+        kept = [t for t in self.graph.initializer if t.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+    def _stays_float(self, name: str) -> bool:
+        """NVIDIA fuses convolution and addition when the tensor between them is not quantised; one summand at most."""
+        readers = self.index.readers.get(name, [])
+        maker = self.index.makers.get(name)
+        if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":
+            return False
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return False
+        others = [n for n in readers[0].input if n != name]
+        rival = self.index.makers.get(others[0]) if others else None
+        both = rival is not None and rival.op_type == "Conv" and len(self.index.readers[others[0]]) == 1
+        return not both or readers[0].input[0] == name
+
+    def _layer(self, node: NodeProto) -> None:
+        """Quantise a layer's weight, and its bias where the encoding wants that."""
+        name = node.input[1]
+        weight = numpy_helper.to_array(self.index.constants[name])
+        axis = out_axis(node)
+        scale = weight_scale(weight, axis)
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        levels = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+        node.input[1] = self._constant_dequantise(name, levels, scale, axis)
+        if len(node.input) > 2 and self.encoding.int32_bias and node.input[0] in self.scales:
+            bias = node.input[2]
+            step = scale.astype(np.float64) * self.scales[node.input[0]]
+            wide = np.round(numpy_helper.to_array(self.index.constants[bias]) / step)
+            limit = 2.0**31 - 1
+            node.input[2] = self._constant_dequantise(
+                # The scale depends on the layer's input, so a bias that two layers share gets a name of its own.
+                f"{bias}/{node.output[0]}",
+                np.clip(wide, -limit, limit).astype(np.int32),
+                step.astype(np.float32),
+                0,
+            )
+
+    def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:  # type: ignore[type-arg]
+        out = f"{name}_dequantized"
+        if any(out in n.output for n in self.nodes):
+            return out  # a weight that two layers share
+        self._initializer(f"{name}_quantized", levels)
+        self._initializer(f"{name}_scale", scale)
+        self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype))
+        inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero"]
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [out], axis=axis))
+        return out
+
+    def _pair(self, name: str) -> str:
+        """Quantise and dequantise an activation; returns the name to read instead."""
+        scale, zero = activation_parameters(self.plan.ranges[name], self.encoding)
+        self._initializer(f"{name}_scale", np.float32(scale))
+        self._initializer(f"{name}_zero", zero)
+        parameters = [f"{name}_scale", f"{name}_zero"]
+        out = f"{name}_dequantized"
+        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_quantized"]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_quantized", *parameters], [out]))
+        self.scales[name] = self.scales[out] = scale
+        return out
+
+    def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:  # type: ignore[type-arg]
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+
+
+def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:  # type: ignore[type-arg]
+    """One scale an output channel, so that the largest weight is 127; a channel of zeros gets 1."""
+    largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    return np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
+
+
+def activation_parameters(range_: Range, encoding: Int8Encoding) -> tuple[float, np.generic]:
+    """Scale and zero point of a range: x ~ (q - zero_point) * scale."""
+    if encoding.symmetric:
+        scale = max(range_.magnitude, 1e-12) / 127.0
+        return float(np.float32(scale)), np.int8(0)
+    scale = max(range_.high - range_.low, 1e-12) / 255.0
+    zero = int(np.clip(round(-range_.low / scale), 0, 255))
+    if encoding.activations == "int8":
+        return float(np.float32(scale)), np.int8(zero - 128)
+    return float(np.float32(scale)), np.uint8(zero)
+
+

@@ -1,0 +1,58 @@
+"""Small things every compressor needs of a module: its layers with weights, by name, glob and order of execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.errors import UnknownNameError, nearest
+from pocketzoo.zoo.preprocess import Array
+
+
+def weighted_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Convolutions and linear layers by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a layer is one of ``patterns``, by name or glob."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_skip(patterns: Sequence[str], names: Iterable[str]) -> None:
+    """Raises:
+    UnknownNameError: a pattern that no layer matches; the hint is the nearest layer.
+    """
+    known = list(names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise UnknownNameError(f"skip names no layer: {pattern!r}", nearest(pattern, known))
+
+
+def in_order(model: nn.Module, names: Iterable[str], x: Tensor) -> list[str]:
+    """``names`` in the order their modules first run for an input ``x``; those that never run are left out."""
+    order: list[str] = []
+    hooks = []
+    for name in names:
+
+        def hook(module: nn.Module, args: object, name: str = name) -> None:
+            if name not in order:
+                order.append(name)
+
+        hooks.append(model.get_submodule(name).register_forward_pre_hook(hook))
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return order
+
+
+def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
+    """Two samples, for tracing."""
+    batch = torch.from_numpy(next(iter(samples))[:size])
+    return batch if len(batch) == size else batch.repeat(size, *[1] * (batch.ndim - 1))[:size]

@@ -1,0 +1,60 @@
+"""What each step decided: plain frozen data that is printed, saved in the bundle, and replayed when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """Which indices of one axis of a parameter stay."""
+
+    dim: int
+    size: int  # before
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunePlan:
+    """``axes``: parameter -> what stays of it (channels). ``thresholds``: parameter -> magnitude below which it is 0."""
+
+    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """One layer that becomes two."""
+
+    rank: int
+    full: int  # the rank it could have
+    energy: float  # share of the squared singular values that is kept
+    parameters: int  # of the weight before
+    after: int  # of the two weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowRankPlan:
+    """Layer -> its factors. ``dense``: layer -> why it stays as it is."""
+
+    factors: Mapping[str, Factor] = field(default_factory=dict)
+    dense: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Values of an activation tensor that are told apart; those outside saturate."""
+
+    low: float
+    high: float
+    magnitude: float  # the same for encodings whose range is symmetric around zero
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Plan:
+    """Activation tensor -> its range, and the layers (by the name of their weight) that become int8."""
+
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    samples: int = 0  # that the ranges were calibrated on

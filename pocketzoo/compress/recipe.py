@@ -1,0 +1,47 @@
+"""A recipe file (TOML) to a tuple of configs, strictly."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.errors import RecipeError, nearest
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.typed import from_plain
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
+    """The configs of a recipe's steps, in order.
+
+    A recipe is a list of ``[[step]]`` tables; ``kind`` names a registered compressor, the rest are its config's fields.
+
+    Raises:
+        RecipeError: the file is missing, no TOML, or has an unknown table, kind or field.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no recipe {path}", "check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is no TOML: {error}", "see docs/recipes.md for the form") from error
+    for key in data:
+        if key != "step":
+            raise RecipeError(f"{path} has an unknown table {key!r}", nearest(key, ["step"]))
+    steps = data.get("step", [])
+    if not isinstance(steps, list) or not steps:
+        raise RecipeError(f"{path} has no steps", "add one: [[step]] kind = 'int8'")
+    return tuple(_config(dict(step), registry) for step in steps)
+
+
+def _config(step: dict[str, Any], registry: Registry) -> Any:
+    kind = step.pop("kind", None)
+    known = registry.entries("compressor")
+    if kind not in known:
+        raise RecipeError(f"no step is of kind {kind!r}", nearest(str(kind), known))
+    return from_plain(known[kind].spec.config, step)

@@ -1,0 +1,1 @@
+"""From bundle to device: engines, runners, measurements, reports."""

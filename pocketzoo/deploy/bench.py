@@ -1,0 +1,76 @@
+"""Measure bundles side by side in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pocketzoo.errors import DataError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import updating
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned, load_data
+from pocketzoo.zoo.measure import BATCHES, Measurement, candidates, measure
+from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.typed import to_plain
+
+
+def bench(
+    models: Sequence[str | Path],
+    *,
+    data: str | Path | Dataset | None = None,
+    batch_sizes: Sequence[int] = BATCHES,
+    seconds: float = 0.5,
+    threads: int = 1,
+    save: bool = False,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Measurement]:
+    """Measure every graph of the bundles; the first bundle's float graph is the reference for agreement and SQNR.
+
+    Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
+    go into the manifest of every bundle that is no registered model.
+
+    Raises:
+        DataError: bundles of different input shapes or classes, or data that does not fit them.
+    """
+    if not models:
+        raise DataError("there is nothing to measure", "name one or more bundles")
+    bundles = [open_model(m, registry=registry, progress=progress) for m in models]
+    first = bundles[0].manifest
+    for other in (b.manifest for b in bundles[1:]):
+        if other.input.size != first.input.size or other.model.outputs != first.model.outputs:
+            raise DataError(
+                f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
+            )
+    if data is None:
+        batches = _random(first.input)
+    else:
+        dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
+        split = aligned(dataset, first.labels).split("test")
+        batches = Batches(split, first.input, skipped=Skipped([]) if skip_bad else None)
+    rows = measure(
+        [c for b in bundles for c in candidates(b)],
+        batches,
+        batch_sizes=batch_sizes,
+        seconds=seconds,
+        threads=threads,
+        progress=progress,
+    )
+    if save:
+        for bundle, model in zip(bundles, models, strict=True):
+            if Path(model).exists():
+                with updating(bundle) as draft:
+                    draft.manifest = replace(bundle.manifest, measurements=tuple(to_plain(row) for row in rows))
+    return rows
+
+
+def _random(spec: InputSpec) -> Batches:
+    x = np.random.default_rng(0).normal(size=(64, *spec.size)).astype(np.float32)
+    return Batches(Split(x), spec)

@@ -1,0 +1,59 @@
+"""The main job from end to end on real data: handwritten digits on tinynet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.pipeline import compress
+from pocketzoo.deploy.bench import bench
+from pocketzoo.deploy.export import export
+from pocketzoo.deploy.report import report
+from pocketzoo.errors import MissingDependencyError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.train.fit import fit
+from pocketzoo.zoo.data import load_data
+from pocketzoo.zoo.measure import Measurement
+from pocketzoo.zoo.registry import Registry
+
+TARGETS = ("cpu", "tensorrt-rtx")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made."""
+
+    rows: list[Measurement]
+    places: dict[str, Path] = field(default_factory=dict)
+
+
+def demo(out: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Demo:
+    """Fit a head to the digits, prune, factorise, quantise, export, build an engine, measure; all below ``out``.
+
+    Raises:
+        MissingDependencyError: the extra "demo" is not installed.
+    """
+    out = Path(out)
+    data = load_data("digits", registry=registry)
+    progress.say("1/5 fit: head linear on tinynet, 1,797 handwritten digits")
+    fitted = fit("tinynet", out / "fitted", data=data, registry=registry, progress=progress)
+    progress.say(f"    test accuracy {fitted.manifest.metrics['test_accuracy']:.4f}")
+    common = {"data": data, "targets": TARGETS, "registry": registry, "progress": progress}
+    progress.say("2/5 prune channels")
+    compress(out / "fitted", out / "pruned", steps=[PruneConfig(ratio=0.3)], **common)  # type: ignore[arg-type]
+    progress.say("3/5 factorise layers")
+    compress(out / "pruned", out / "factorised", steps=[LowRankConfig(energy=0.999)], **common)  # type: ignore[arg-type]
+    progress.say("4/5 quantise to int8")
+    compress(out / "factorised", out / "int8", steps=[Int8Config()], **common)  # type: ignore[arg-type]
+    places = {"bundles": out}
+    progress.say("5/5 export, measure, report")
+    places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=registry)
+    try:
+        places["NVIDIA engine"] = export(out / "int8", to="tensorrt-rtx", registry=registry, progress=progress)
+    except MissingDependencyError as error:  # TensorRT-RTX has no build for some platforms; the rest still runs
+        progress.say(f"no engine: {error.message} ({error.hint})")
+    steps = [out / name for name in ("fitted", "pruned", "factorised", "int8")]
+    rows = bench(steps, data=data, save=True, registry=registry, progress=progress)
+    places["report"] = report(steps, out / "report.html", registry=registry)
+    return Demo(rows, places)

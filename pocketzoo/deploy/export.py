@@ -1,0 +1,79 @@
+"""A bundle to a file that a device runs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pocketzoo.errors import ExportError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, updating
+from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
+
+
+def export(
+    model: str | Path,
+    *,
+    to: str = "onnx",
+    target: str | None = None,
+    out: str | Path | None = None,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Export a bundle or registered model; returns the file that was written.
+
+    An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. Without ``out`` the file
+    goes into the bundle, or for a registered model into the current folder.
+
+    Raises:
+        UnknownNameError: an unknown model, exporter or target.
+        MissingDependencyError: the target's package is not installed.
+        ExportError: the target refuses the graph.
+    """
+    registry = registry or default_registry()
+    exporter: ExporterSpec = registry.get("exporter", to)
+    spec: TargetSpec = registry.get("target", target or exporter.default_target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    inside = out is None and Path(model).exists()
+    name = f"{bundle.manifest.name}{exporter.suffix}" if out is None else ""
+    place = Path(out) if out is not None else Path(name)
+    if place.is_dir():
+        raise ExportError(f"{place} is a folder", "give a file name with -o")
+    if out is not None and (place.parent / MANIFEST).is_file():
+        raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
+    with tempfile.TemporaryDirectory() as folder:
+        graph = graph_for(bundle, spec, registry, Path(folder))
+        if not inside:
+            exporter.export(graph, place, spec, progress)
+            return place
+        made = Path(folder) / f"export{exporter.suffix}"
+        exporter.export(graph, made, spec, progress)
+        precision = "int8" if any(e.precision == "int8" for e in bundle.manifest.files.values()) else "float32"
+        kind = f"{precision}.{spec.name}" if precision == "int8" or exporter.suffix != ".onnx" else ""
+        name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
+        with updating(bundle) as draft:
+            mark = spec.name if kind else ""
+            shutil.copyfile(made, draft.mark(name, target=mark, precision=precision))
+    return bundle.path / name
+
+
+def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:
+    """The bundle's graph for a target: the one it has, else encoded into ``folder`` from its plan."""
+    graphs = bundle.graphs()
+    if target.name in graphs:
+        return graphs[target.name]
+    if len(graphs) == 1:  # nothing but the float graph: no step made it target-specific
+        return graphs[""]
+    import onnx
+
+    from pocketzoo.compress.pipeline import encode
+
+    encoded = encode(bundle, target, registry)
+    if encoded is None:
+        return graphs[""]
+    path = folder / f"model.int8.{target.name}.onnx"
+    onnx.save(encoded, path)
+    return path

@@ -1,0 +1,54 @@
+"""Pictures to their most likely classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocketzoo.errors import DataError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.preprocess import prepare
+from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.runner import OnnxRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The top classes of one picture with their probabilities (softmax), best first."""
+
+    file: str
+    top: tuple[tuple[str, float], ...]
+
+
+def predict(
+    model: str | Path,
+    files: Sequence[str | Path],
+    *,
+    top: int = 5,
+    target: str = "cpu",
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Prediction]:
+    """Classify pictures one by one with a bundle or registered model.
+
+    Raises:
+        DataError: a file is missing or is no picture.
+    """
+    if not files:
+        raise DataError("there is nothing to predict", "name one or more pictures")
+    bundle = open_model(model, registry=registry, progress=progress)
+    labels = bundle.manifest.labels
+    found = []
+    with OnnxRunner(bundle.graph(target)) as runner:
+        for file in progress.track(files, "predicting", len(files)):
+            x = prepare(Path(file), bundle.manifest.input)[None]  # (1, *size)
+            logits = runner.logits(x)[0].astype(np.float64)
+            shares = np.exp(logits - logits.max())
+            shares /= shares.sum()
+            best = shares.argsort()[::-1][:top]
+            found.append(Prediction(str(file), tuple((labels[i], float(shares[i])) for i in best)))
+    return found

@@ -1,0 +1,82 @@
+"""Everything pocketzoo raises on purpose: one family, each with a message (what) and a hint (what next).
+
+The command line prints the two as two lines and exits with 1. Any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PocketzooError(Exception):
+    """Base of the family. ``message`` says what was wrong with the value in it, ``hint`` what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+    def __str__(self) -> str:  # KeyError would print the message in quotes
+        return self.message
+
+
+class UnknownNameError(PocketzooError, KeyError):
+    """A name that nothing is registered under."""
+
+
+class DuplicateNameError(PocketzooError):
+    """One name declared by two plugins."""
+
+
+class PluginError(PocketzooError):
+    """A plugin that cannot be used: it does not import, or declares something that is no spec."""
+
+
+class MissingDependencyError(PocketzooError, ImportError):
+    """A package that an extra brings is not installed."""
+
+
+class RecipeError(PocketzooError, ValueError):
+    """A recipe or config with an unknown field or a value out of range."""
+
+
+class DataError(PocketzooError, ValueError):
+    """A data set that cannot be read or does not fit the model."""
+
+
+class BundleError(PocketzooError):
+    """A bundle on disk that is missing, damaged, or newer than this version."""
+
+
+class HeadMismatchError(PocketzooError, ValueError):
+    """A head that cannot read the features a backbone gives."""
+
+
+class HubError(PocketzooError, OSError):
+    """A file the Hub did not give, or gave with other bytes than pinned."""
+
+
+class UnsupportedLayerError(PocketzooError):
+    """A layer or operator that the step or the target cannot handle."""
+
+
+class ExportError(PocketzooError):
+    """A graph or engine that could not be made."""
+
+
+class ExportMismatchError(ExportError):
+    """An exported graph whose outputs differ from the module's."""
+
+
+class StorageError(PocketzooError, OSError):
+    """The disk refused: no space left, no permission, a read-only file system."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the closest known one, or all of them when none is close and they are few."""
+    names = sorted(known)
+    if close := get_close_matches(name, names, n=1):
+        return f"did you mean {close[0]!r}?"
+    if not names:
+        return "nothing is registered here"
+    return "known: " + ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

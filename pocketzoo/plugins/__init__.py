@@ -1,0 +1,5 @@
+"""What ships with pocketzoo, declared through the same hooks as anyone's. Calling the package lists all plugins."""
+
+from pocketzoo.callable_module import make_callable
+
+make_callable(__name__, "pocketzoo.zoo.registry", "list_plugins")

@@ -1,0 +1,86 @@
+"""The ways to make a model smaller that ship with pocketzoo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pocketzoo.compress.base import Compressor, GraphCompressor, ModuleCompressor
+from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.plans import Int8Plan, LowRankPlan, PrunePlan
+from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.zoo.specs import TargetSpec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import nn
+
+    from pocketzoo.zoo.preprocess import Array
+
+
+def _plan_prune(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
+    from pocketzoo.compress import prune
+
+    return prune.plan(model, config, samples, target)
+
+
+def _apply_prune(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    from pocketzoo.compress import prune
+
+    return prune.apply(model, plan, samples)
+
+
+def _plan_low_rank(
+    model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec
+) -> LowRankPlan:
+    from pocketzoo.compress import lowrank
+
+    return lowrank.plan(model, config, samples, target)
+
+
+def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    from pocketzoo.compress import lowrank
+
+    return lowrank.apply(model, plan, samples)
+
+
+def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
+    from pocketzoo.compress import int8
+
+    return int8.plan(model, config, samples)
+
+
+def _apply_int8(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
+    from pocketzoo.compress import int8
+
+    return int8.apply(model, plan, target)
+
+
+@hookimpl
+def pocketzoo_compressors() -> list[Compressor]:
+    return [
+        ModuleCompressor(
+            name="prune",
+            summary="remove channels physically, or set single weights to zero",
+            config=PruneConfig,
+            plan_type=PrunePlan,
+            plan=_plan_prune,
+            apply=_apply_prune,
+        ),
+        ModuleCompressor(
+            name="low-rank",
+            summary="replace layers by two smaller ones (SVD)",
+            config=LowRankConfig,
+            plan_type=LowRankPlan,
+            plan=_plan_low_rank,
+            apply=_apply_low_rank,
+        ),
+        GraphCompressor(
+            name="int8",
+            summary="quantise weights and activations to 8 bits",
+            config=Int8Config,
+            plan_type=Int8Plan,
+            plan=_plan_int8,
+            apply=_apply_int8,
+        ),
+    ]

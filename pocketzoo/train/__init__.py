@@ -1,0 +1,1 @@
+"""Fit a head to data on a pretrained backbone."""

@@ -1,0 +1,1 @@
+"""Names to models: specs, registry, Hub, data, modules, graphs, bundles."""

@@ -1,0 +1,194 @@
+"""A model on disk: a folder with a manifest, safetensors, graphs and engines. Read, verify, write. Standard library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pocketzoo import __version__
+from pocketzoo.errors import BundleError, RecipeError
+from pocketzoo.zoo.card import model_card
+from pocketzoo.zoo.files import disk_errors, replacing_folder, sha256
+from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.typed import from_plain, to_plain
+
+FORMAT = 1
+MANIFEST = "pocketzoo.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """What a model is built from: registered names."""
+
+    backbone: str
+    head: str
+    outputs: int
+    cut: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One compression step that was taken: replaying ``plan`` gives the structure the weights fit."""
+
+    kind: str
+    config: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """A file of the bundle. Graphs and engines say what they run on."""
+
+    sha256: str
+    size: int  # bytes
+    target: str = ""
+    precision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything known of a model; stored as ``pocketzoo.json``."""
+
+    format: int = FORMAT
+    name: str
+    model: ModelRef
+    input: InputSpec
+    labels: tuple[str, ...]
+    license: str
+    parameters: int  # of the module, batch norm included
+    macs: int  # multiply-accumulates for one sample
+    created: str = ""
+    pocketzoo: str = __version__
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
+    layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was opened and whose files were verified."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """Path of a file the manifest lists.
+
+        Raises:
+            BundleError: it lists no such file.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path} has no {name}", f"it has: {', '.join(self.manifest.files)}")
+        return self.path / name
+
+    def graphs(self) -> dict[str, Path]:
+        """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
+        return {entry.target: self.path / name for name, entry in self.manifest.files.items() if name.endswith(".onnx")}
+
+    def graph(self, target: str = "cpu") -> Path:
+        """The graph to run on a target: the one encoded for it, else the float graph."""
+        graphs = self.graphs()
+        return graphs.get(target) or graphs[""]
+
+
+def graph_name(target: str = "") -> str:
+    """File name of a graph: the float one, or the int8 one encoded for a target."""
+    return f"model.int8.{target}.onnx" if target else "model.onnx"
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Open a bundle and verify size and sha256 of every file in it.
+
+    Raises:
+        BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing, damaged or added.
+    """
+    manifest_path = path / MANIFEST
+    if not manifest_path.is_file():
+        what = f"{path} is no bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"
+        raise BundleError(what, "make one with: pocketzoo fit ... -o BUNDLE")
+    try:
+        data = json.loads(manifest_path.read_text("utf8"))
+        if data.get("format", 0) > FORMAT:
+            raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
+        manifest = from_plain(Manifest, data)
+    except (ValueError, AttributeError, RecipeError) as error:
+        raise BundleError(f"{manifest_path} is damaged: {error}", "restore it from a copy") from error
+    for name, entry in manifest.files.items():
+        file = path / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or file.is_symlink():
+            raise BundleError(f"{path} points outside itself: {name}", "do not use this bundle")
+        if not file.is_file():
+            raise BundleError(f"{path} lacks its file {name}", "restore it from a copy, or make the bundle again")
+        if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
+            raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or make the bundle again")
+    return Bundle(path, manifest)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Draft]:
+    """Write a bundle: put files into ``draft.folder``, set ``draft.manifest``; it appears whole, or not at all.
+
+    Raises:
+        BundleError: ``path`` exists and is something else than a bundle.
+        StorageError: the disk refused.
+    """
+    path = path.absolute()
+    if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
+    with replacing_folder(path) as folder:
+        draft = Draft(folder)
+        yield draft
+        _seal(draft)
+    draft.path = path
+
+
+@contextmanager
+def updating(bundle: Bundle) -> Iterator[Draft]:
+    """Change a bundle: the draft starts as a copy of it, and replaces it whole."""
+    with writing(bundle.path) as draft:
+        for name, entry in bundle.manifest.files.items():
+            shutil.copy2(bundle.path / name, draft.folder / name)
+            draft.kinds[name] = entry
+        draft.manifest = bundle.manifest
+        yield draft
+
+
+@dataclass
+class Draft:
+    """A bundle on its way to the disk."""
+
+    folder: Path
+    manifest: Manifest | None = None
+    kinds: dict[str, FileEntry] = field(default_factory=dict)  # target and precision of graphs and engines
+    path: Path | None = None  # where it is, once written
+
+    def mark(self, name: str, *, target: str = "", precision: str = "") -> Path:
+        """Say what a file runs on; returns the path to write it to."""
+        self.kinds[name] = FileEntry(sha256="", size=0, target=target, precision=precision)
+        return self.folder / name
+
+
+def _seal(draft: Draft) -> None:
+    """Write card and manifest, the manifest last: it holds the digest of everything else."""
+    if draft.manifest is None:
+        raise ValueError("a draft needs a manifest")
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    manifest = replace(draft.manifest, created=created, pocketzoo=__version__)
+    with disk_errors(draft.folder):
+        (draft.folder / "README.md").write_text(model_card(manifest), "utf8")
+        files = {}
+        for file in sorted(p for p in draft.folder.iterdir() if p.name != MANIFEST):
+            kind = draft.kinds.get(file.name, FileEntry(sha256="", size=0))
+            files[file.name] = replace(kind, sha256=sha256(file), size=file.stat().st_size)
+        text = json.dumps(to_plain(replace(manifest, files=files)), indent=1, ensure_ascii=False)
+        (draft.folder / MANIFEST).write_text(text + "\n", "utf8")

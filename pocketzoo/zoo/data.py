@@ -1,0 +1,267 @@
+"""Read data sets: registered names, folders of pictures, .npz files. Everything is read lazily, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.errors import DataError, nearest
+from pocketzoo.zoo.preprocess import Array, Picture, prepare
+from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.specs import InputSpec
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+Targets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and, where they are known, the class of each."""
+
+    # Pictures (files or pixels), or float arrays (N, *size) that are ready for the model.
+    samples: Sequence[Picture] | npt.NDArray[np.uint8] | Array
+    targets: Targets | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in its splits. ``labels`` is empty where the classes are not known."""
+
+    name: str
+    labels: tuple[str, ...]
+    splits: Mapping[SplitName, Split]
+    seed: int | None = 0  # of the division into splits; None where the data came divided
+
+    def split(self, name: SplitName) -> Split:
+        """A split; a data set that came as one piece is that piece under every name."""
+        return self.splits[name]
+
+    def digest(self) -> str:
+        """sha256 over names and sizes of files, or over the arrays: enough to tell that the data changed."""
+        digest = hashlib.sha256(repr(self.labels).encode())
+        for name in SPLITS:
+            split = self.splits[name]
+            for sample in split.samples:
+                if isinstance(sample, Path):
+                    digest.update(f"{sample.parent.name}/{sample.name}:{sample.stat().st_size}".encode())
+                else:
+                    digest.update(sample.tobytes())
+            if split.targets is not None:
+                digest.update(split.targets.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass
+class Skipped:
+    """What a reader left out, because it could not be read and the user said to go on."""
+
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a split as arrays (B, *size) with their targets: read one at a time, as often as one likes."""
+
+    split: Split
+    spec: InputSpec
+    size: int = 32
+    limit: int | None = None  # samples
+    skipped: Skipped | None = None  # where to note unreadable pictures; None: the first one is an error
+
+    def __len__(self) -> int:
+        return (self.samples + self.size - 1) // self.size
+
+    @property
+    def samples(self) -> int:
+        return min(len(self.split), len(self.split) if self.limit is None else self.limit)
+
+    def __iter__(self) -> Iterator[tuple[Array, Targets | None]]:
+        for start in range(0, self.samples, self.size):
+            rows, kept = [], []
+            for i in range(start, min(start + self.size, self.samples)):
+                if (row := self._row(i)) is not None:
+                    rows.append(row)
+                    kept.append(i)
+            if rows:
+                yield np.stack(rows), None if self.split.targets is None else self.split.targets[kept]
+
+    def _row(self, i: int) -> Array | None:
+        sample = self.split.samples[i]
+        if isinstance(sample, np.ndarray) and sample.dtype == np.float32:
+            if sample.shape != self.spec.size:
+                raise DataError(
+                    f"a sample has shape {_by(sample.shape)}, the model reads {_by(self.spec.size)}",
+                    "give float arrays ready for the model, or uint8 pictures (N, height, width[, 3])",
+                )
+            return sample.astype(np.float32, copy=False)
+        try:
+            return prepare(sample, self.spec)
+        except DataError:
+            if self.skipped is None or not isinstance(sample, Path):
+                raise
+            self.skipped.names.append(str(sample))
+            return None
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None = None) -> Dataset:
+    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, or a registered name.
+
+    A folder has one sub-folder a class, with or without train / val / test above them; a folder of pictures alone is a
+    data set without classes, good enough to calibrate on. What is not divided yet is divided 60 / 20 / 20, by ``seed``.
+
+    Raises:
+        DataError: it is empty, unreadable, or a class has no pictures.
+        UnknownNameError: it is no path and no registered name.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return _from_folder(path, seed)
+    if path.suffix == ".npz" and path.is_file():
+        return _from_npz(path, seed)
+    if path.exists():
+        raise DataError(
+            f"{path} is no data set", "give a folder of pictures, an .npz with x and y, or a registered name"
+        )
+    if path.suffix or len(path.parts) > 1:
+        raise DataError(f"there is no data set at {path}", "check the path")
+    dataset: Dataset = (registry or default_registry()).get("dataset", str(reference)).load()
+    return dataset
+
+
+def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
+    """Indices of the three splits, every class in the same shares."""
+    generator = np.random.default_rng(seed)
+    classes = np.zeros(count, np.int64) if targets is None else targets
+    parts: dict[SplitName, list[npt.NDArray[np.int64]]] = {name: [] for name in SPLITS}
+    for label in np.unique(classes):
+        members = generator.permutation(np.flatnonzero(classes == label))
+        ends = np.round(np.cumsum(SHARES) * len(members)).astype(int)
+        for name, part in zip(SPLITS, np.split(members, ends[:-1]), strict=True):
+            parts[name].append(part)
+    # Shuffled once more, so that the first samples of a split are a fair sample of all classes.
+    return {name: generator.permutation(np.concatenate(part)) for name, part in parts.items()}
+
+
+def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0) -> Dataset:
+    """A data set in memory, divided by ``seed``."""
+    indices = divide(y, len(x), seed)
+    return Dataset(name, labels, {k: Split(x[i], None if y is None else y[i]) for k, i in indices.items()}, seed)
+
+
+def _from_npz(path: Path, seed: int) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
+        raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
+    if "x" not in arrays:
+        raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
+    x, y = arrays["x"], arrays.get("y")
+    if x.dtype != np.uint8:
+        x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise DataError(f"{path}: x has values that are not finite", "remove NaN and infinite samples")
+    if y is None:
+        return from_arrays(path.stem, (), x, None, seed)
+    if len(y) != len(x):
+        raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y for each x")
+    names, targets = np.unique(y, return_inverse=True)
+    return from_arrays(path.stem, tuple(str(n) for n in names), x, targets.astype(np.int64), seed)
+
+
+def _from_folder(path: Path, seed: int) -> Dataset:
+    folders = {p.name for p in path.iterdir() if p.is_dir()}
+    if "train" in folders and folders <= {*SPLITS, "valid", "validation"}:
+        return _from_divided(path, seed)
+    if folders:
+        labels, pictures, targets = _classes(path)
+        indices = divide(targets, len(pictures), seed)
+        return Dataset(
+            path.name, labels, {k: Split([pictures[j] for j in i], targets[i]) for k, i in indices.items()}, seed
+        )
+    flat = _pictures(path)
+    if not flat:
+        raise DataError(f"{path} has no pictures", "PNG, JPEG and WebP files are read")
+    indices = divide(None, len(flat), seed)
+    return Dataset(path.name, (), {k: Split([flat[j] for j in i]) for k, i in indices.items()}, seed)
+
+
+def _from_divided(path: Path, seed: int) -> Dataset:
+    """train / [val] / test folders. A missing one is cut from train, so that no sample is in two."""
+    labels, pictures, targets = _classes(path / "train")
+    splits: dict[SplitName, Split] = {"train": Split(pictures, targets)}
+    for name, spellings in {"val": ("val", "valid", "validation"), "test": ("test",)}.items():
+        for folder in (path / s for s in spellings if (path / s).is_dir()):
+            its_labels, its_pictures, its_targets = _classes(folder)
+            if its_labels != labels:
+                raise DataError(f"{folder} has other classes than train: {sorted(set(its_labels) ^ set(labels))}",
+                                "give every split the same class folders")  # fmt: skip
+            splits[name] = Split(its_pictures, its_targets)  # type: ignore[index]
+    rest = divide(targets, len(pictures), seed)
+    missing = [name for name in ("val", "test") if name not in splits]
+    taken = np.concatenate([rest[name] for name in missing]) if missing else np.empty(0, np.int64)  # type: ignore[index]
+    for name in missing:
+        splits[name] = Split([pictures[i] for i in rest[name]], targets[rest[name]])  # type: ignore[index]
+    kept = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(pictures)), taken))
+    splits["train"] = Split([pictures[i] for i in kept], targets[kept])
+    return Dataset(path.name, labels, splits, seed)
+
+
+def _classes(path: Path) -> tuple[tuple[str, ...], list[Path], Targets]:
+    folders = sorted(p for p in path.iterdir() if p.is_dir())
+    pictures, targets = [], []
+    for label, folder in enumerate(folders):
+        found = _pictures(folder)
+        if not found:
+            raise DataError(f"the class folder {folder} has no pictures", "add some (PNG, JPEG, WebP) or remove it")
+        pictures += found
+        targets += [label] * len(found)
+    if not folders:
+        raise DataError(f"{path} has no class folders", "make one sub-folder a class")
+    return tuple(p.name for p in folders), pictures, np.asarray(targets, np.int64)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+
+
+def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
+    """The data set with its classes numbered as a model's ``labels`` are.
+
+    A data set none of whose classes the model knows is taken without its classes: good for calibration and agreement.
+
+    Raises:
+        DataError: the model knows some of its classes but not all.
+    """
+    if dataset.labels == labels or not dataset.labels:
+        return dataset
+    unknown = [name for name in dataset.labels if name not in labels]
+    if len(unknown) == len(dataset.labels):
+        bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
+        return Dataset(dataset.name, (), bare, dataset.seed)
+    if unknown:
+        raise DataError(
+            f"{dataset.name} has classes the model does not know: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
+        )
+    number = np.array([labels.index(name) for name in dataset.labels], np.int64)
+    splits = {
+        name: Split(split.samples, None if split.targets is None else number[split.targets])
+        for name, split in dataset.splits.items()
+    }
+    return Dataset(dataset.name, labels, splits, dataset.seed)

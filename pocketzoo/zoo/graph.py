@@ -1,0 +1,93 @@
+"""Module to ONNX graph, checked against the module before the file appears."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from pocketzoo.errors import ExportError, ExportMismatchError
+from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.model import example
+from pocketzoo.zoo.specs import InputSpec
+
+BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
+TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output
+
+
+def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: int = 20) -> float:
+    """Write ``module`` as an ONNX graph with a free batch axis; return the largest relative difference to torch.
+
+    The input is called ``spec.name``, the output "logits". Batch norm is folded into the convolutions before it.
+
+    Raises:
+        ExportError: torch cannot export the module.
+        ExportMismatchError: the graph's outputs are outside ``TOLERANCE``. No file is left behind.
+    """
+    module = module.eval()
+    batch = torch.export.Dim("batch")
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
+                dynamo=True,
+                opset_version=opset,
+                input_names=[spec.name],
+                output_names=["logits"],
+                dynamic_shapes=({0: batch},),
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(f"torch cannot export this model: {reason}", "see which operator it names") from error
+    if program is None:
+        raise ExportError("torch exported nothing", "report this with the model's name")
+    with replacing_file(path) as temporary:
+        program.save(str(temporary))
+        return _compare(module, spec, temporary)
+
+
+def _compare(module: nn.Module, spec: InputSpec, path: Path) -> float:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for size in BATCHES:
+        x = example(spec, size)
+        with torch.no_grad():
+            wanted = module(x).numpy()
+        given = session.run(None, {spec.name: x.numpy()})[0]
+        if given.shape != wanted.shape:
+            raise ExportMismatchError(
+                f"at batch {size} the graph gives {given.shape}, torch {wanted.shape}",
+                "a view or reshape in the model fixes the batch size",
+            )
+        worst = max(worst, float(np.abs(given - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+    if not worst <= TOLERANCE:  # NaN is a mismatch as well
+        raise ExportMismatchError(
+            f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})",
+            "check the model for NaN, randomness or operators that differ between torch and ONNX",
+        )
+    return worst
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's chatter (a line for every missing torchvision operator); errors still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,166 @@
+"""Measure graphs side by side: the same samples, the same session settings, timed in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import Bundle
+from pocketzoo.zoo.data import Batches
+from pocketzoo.zoo.preprocess import Array
+from pocketzoo.zoo.runner import OnnxRunner
+
+BATCHES = (1, 32)
+WARM_UP = 5  # runs of each graph before the first that counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A graph to measure, and what is known of it already."""
+
+    bundle: str
+    target: str  # "" for the float graph
+    graph: Path
+    parameters: int
+    macs: int
+
+    @property
+    def precision(self) -> str:
+        return "int8" if self.target else "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Milliseconds for one batch."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One row of the table. Agreement and SQNR are against the first candidate of the run."""
+
+    bundle: str
+    target: str
+    precision: str
+    runtime: str
+    bytes: int  # of the graph file
+    parameters: int
+    macs: int
+    samples: int
+    accuracy: float | None  # share of right answers; None where the classes are not known
+    agreement: float  # share of samples whose top answer is the reference's
+    sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2); None where the outputs are equal
+    latency: Mapping[str, Latency] = field(default_factory=dict)  # batch size -> milliseconds
+    threads: int = 1
+
+
+def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
+    """The graphs of a bundle: all of them, or those for ``targets``."""
+    manifest = bundle.manifest
+    return [
+        Candidate(bundle=manifest.name, target=target, graph=path, parameters=manifest.parameters, macs=manifest.macs)
+        for target, path in sorted(bundle.graphs().items())
+        if targets is None or target in targets
+    ]
+
+
+def measure(
+    rows: Sequence[Candidate],
+    data: Batches,
+    *,
+    batch_sizes: Sequence[int] = BATCHES,
+    seconds: float = 0.5,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> list[Measurement]:
+    """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
+
+    Raises:
+        DataError: the data does not fit the graphs.
+    """
+    with ExitStack() as stack:
+        runners = [stack.enter_context(OnnxRunner(row.graph)) for row in rows]
+        scores = _scores(runners, data, progress)
+    first = next(iter(data))[0]
+    with ExitStack() as stack:
+        runners = [stack.enter_context(OnnxRunner(row.graph, threads=threads)) for row in rows]
+        timings: list[dict[str, Latency]] = [{} for _ in rows]
+        for size in progress.track(batch_sizes, "timing", len(batch_sizes)):
+            x = np.concatenate([first] * -(-size // len(first)))[:size]
+            for timing, milliseconds in zip(timings, _time(runners, x, seconds), strict=True):
+                p50, p99 = np.percentile(milliseconds, [50, 99])
+                timing[str(size)] = Latency(p50=float(p50), p99=float(p99))
+    return [
+        Measurement(
+            bundle=row.bundle,
+            target=row.target,
+            precision=row.precision,
+            runtime="onnxruntime",
+            bytes=row.graph.stat().st_size,
+            parameters=row.parameters,
+            macs=row.macs,
+            samples=score.samples,
+            accuracy=score.right / score.samples if score.labelled else None,
+            agreement=score.agreed / score.samples,
+            sqnr=score.sqnr,
+            latency=timing,
+            threads=threads,
+        )
+        for row, score, timing in zip(rows, scores, timings, strict=True)
+    ]
+
+
+@dataclass
+class _Score:
+    """Sums over the samples; nothing else is kept of them."""
+
+    samples: int = 0
+    right: int = 0
+    agreed: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+    labelled: bool = False
+
+    @property
+    def sqnr(self) -> float | None:
+        return float(10 * np.log10(self.signal / self.noise)) if self.noise > 0 and self.signal > 0 else None
+
+
+def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress) -> list[_Score]:
+    scores = [_Score() for _ in runners]
+    for x, y in progress.track(data, "scoring", len(data)):
+        reference = runners[0].logits(x)
+        for runner, score in zip(runners, scores, strict=True):
+            out = reference if runner is runners[0] else runner.logits(x)
+            answers = out.argmax(-1)
+            score.samples += len(x)
+            score.agreed += int((answers == reference.argmax(-1)).sum())
+            score.signal += float(np.square(reference, dtype=np.float64).sum())
+            score.noise += float(np.square(reference - out, dtype=np.float64).sum())
+            if y is not None:
+                score.labelled = True
+                score.right += int((answers == y).sum())
+    return scores
+
+
+def _time(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
+    """Milliseconds of each run, one run of each in turn, so that a slow moment of the machine hits all alike."""
+    for runner in runners:
+        for _ in range(WARM_UP):
+            runner.logits(x)
+    spent: list[list[float]] = [[] for _ in runners]
+    start = time.perf_counter()
+    while len(spent[0]) < 10 or time.perf_counter() - start < seconds * len(runners):
+        for runner, times in zip(runners, spent, strict=True):
+            begin = time.perf_counter()
+            runner.logits(x)
+            times.append((time.perf_counter() - begin) * 1e3)
+    return spent

@@ -1,0 +1,105 @@
+"""Wherever a bundle is read, a registered name stands for that pretrained model with its own classifier."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pocketzoo import __version__
+from pocketzoo.errors import BundleError, UnknownNameError, nearest
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
+from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.specs import BackboneSpec, HeadSpec, HubFile, Weights
+
+
+def home() -> Path:
+    """The folder pocketzoo keeps its own files in: POCKETZOO_HOME, or ~/.cache/pocketzoo."""
+    return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
+
+
+def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
+    """Open a bundle by path, or a pretrained model by its registered name.
+
+    A pretrained model is written as a bundle below ``home()`` when first used, and read from there afterwards.
+
+    Raises:
+        BundleError: the path is no bundle, or is damaged.
+        UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
+    """
+    path = Path(reference)
+    registry = registry or default_registry()
+    backbones = registry.entries("backbone")
+    if path.exists() or len(path.parts) > 1:
+        return read_bundle(path)
+    name = str(reference)
+    if name not in backbones:
+        raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, backbones))
+    return _materialise(backbones[name].spec, backbones[name].plugin, registry, progress)
+
+
+def _materialise(spec: BackboneSpec, plugin: str, registry: Registry, progress: Progress) -> Bundle:
+    if not spec.head or spec.weights is None:
+        raise UnknownNameError(
+            f"{spec.name} has no pretrained classifier", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
+        )
+    head: HeadSpec = registry.get("head", spec.head)
+    pin = f"{_pin(spec.weights)}-{_pin(head.weights)}" if head.weights else _pin(spec.weights)
+    path = home() / "models" / f"{spec.name}-{__version__}-{_plugin_version(registry, plugin)}-{pin}"
+    if path.exists():
+        try:
+            return read_bundle(path)
+        except BundleError:
+            pass  # damaged or half-written by something else: it is ours to make again
+    progress.say(f"preparing {spec.name} (once)")
+    from pocketzoo.zoo.model import build, load_pretrained
+    from pocketzoo.zoo.save import save_model
+
+    labels = head.labels() if head.labels else ()
+    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels))
+    model = build(ref, registry)
+    load_pretrained(model, ref, registry)
+    with writing(path) as draft:
+        save_model(
+            draft,
+            model,
+            ref,
+            name=spec.name,
+            labels=labels,
+            license=spec.license,
+            input_spec=spec.input,
+            provenance=provenance(spec, plugin),
+        )
+    return read_bundle(path)
+
+
+def provenance(spec: BackboneSpec, plugin: str) -> dict[str, object]:
+    """Where the weights of a backbone are from."""
+    file = spec.weights.file if spec.weights else None
+    where = ""
+    if isinstance(file, HubFile):
+        where = f"hf://{file.repo_id}@{file.revision}/{file.filename}"
+    elif file is not None:
+        where = f"package:{file.package}/{file.path}"
+    return {
+        "plugin": plugin,
+        "source": spec.source,
+        "weights": where,
+        "sha256": file.sha256 if file else "",
+        "pretraining": dict(spec.training),
+        "torch": version("torch"),
+    }
+
+
+def _pin(weights: Weights) -> str:
+    return weights.file.sha256[:12]
+
+
+def _plugin_version(registry: Registry, plugin: str) -> str:
+    """Part of the cache key: a plugin's builder may change from one version to the next."""
+    origin = next((p.origin for p in registry.manager.plugins if p.name == plugin), "pocketzoo")
+    try:
+        return version(origin.split()[0])
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,110 @@
+"""Name to spec: lookup, glob, duplicates. Each kind is asked of the plugins once, when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from pocketzoo.errors import DuplicateNameError, UnknownNameError, nearest
+from pocketzoo.plugins.manager import Plugin, PluginManager, create_manager
+
+KINDS = {
+    "backbone": "pocketzoo_backbones",
+    "head": "pocketzoo_heads",
+    "compressor": "pocketzoo_compressors",
+    "exporter": "pocketzoo_exporters",
+    "target": "pocketzoo_targets",
+    "dataset": "pocketzoo_datasets",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A spec and the plugin that declared it."""
+
+    kind: str
+    name: str
+    spec: Any
+    plugin: str
+
+
+@dataclass
+class Registry:
+    """Everything the plugins of one manager declare."""
+
+    manager: PluginManager
+    _kinds: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    _failed: dict[str, str] = field(default_factory=dict)  # plugin -> why its hook was left out
+
+    def entries(self, kind: str) -> dict[str, Entry]:
+        """All specs of one kind by name.
+
+        Raises:
+            DuplicateNameError: two plugins declare one name.
+        """
+        if kind not in KINDS:
+            raise UnknownNameError(f"there is no kind {kind!r}", nearest(kind, KINDS))
+        if kind not in self._kinds:
+            self._kinds[kind] = self._collect(kind)
+        return self._kinds[kind]
+
+    def _collect(self, kind: str) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
+        for hook in getattr(self.manager.hooks.hook, KINDS[kind]).get_hookimpls():
+            try:
+                specs = [(spec.name, spec) for spec in hook.function()]
+            except Exception as error:  # a broken plugin is reported, not fatal
+                self._failed[hook.plugin_name] = f"{KINDS[kind]}: {type(error).__name__}: {error}"
+                continue
+            for name, spec in specs:
+                if name in found:
+                    raise DuplicateNameError(
+                        f"{kind} {name!r} is declared by two plugins: {found[name].plugin} and {hook.plugin_name}",
+                        "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
+                    )
+                found[name] = Entry(kind, name, spec, hook.plugin_name)
+        return dict(sorted(found.items()))
+
+    def get(self, kind: str, name: str) -> Any:
+        """The spec called ``name``.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest name.
+        """
+        entries = self.entries(kind)
+        if name not in entries:
+            raise UnknownNameError(f"no {kind} is called {name!r}", nearest(name, entries))
+        return entries[name].spec
+
+    def find(self, pattern: str = "*", kind: str | None = None) -> Iterator[Entry]:
+        """Entries whose name matches a glob, over one kind or all of them."""
+        for each in KINDS if kind is None else [kind]:
+            for name, entry in self.entries(each).items():
+                if fnmatchcase(name, pattern):
+                    yield entry
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Every plugin that was found, with the reason where one cannot be used. Asks all hooks."""
+        for kind in KINDS:
+            self.entries(kind)
+        return tuple(Plugin(p.name, p.origin, p.reason or self._failed.get(p.name, "")) for p in self.manager.plugins)
+
+
+@cache
+def default_registry() -> Registry:
+    """The registry of this environment: what ships with pocketzoo and what its installed plugins add."""
+    return Registry(create_manager())
+
+
+def list_specs(pattern: str = "*", kind: str | None = None, registry: Registry | None = None) -> list[Entry]:
+    """What is registered under names that match a glob, of one kind or all."""
+    return list((registry or default_registry()).find(pattern, kind))
+
+
+def list_plugins(registry: Registry | None = None) -> tuple[Plugin, ...]:
+    """Every plugin that was found, with the reason where one cannot be used."""
+    return (registry or default_registry()).plugins()

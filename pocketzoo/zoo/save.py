@@ -1,0 +1,51 @@
+"""Put a module into a bundle: safetensors, its ONNX graph, and the facts counted on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from pocketzoo.zoo.bundle import Draft, Manifest, ModelRef, Step, graph_name
+from pocketzoo.zoo.cost import layer_costs
+from pocketzoo.zoo.graph import onnx_from_model
+from pocketzoo.zoo.specs import InputSpec
+
+
+def save_model(
+    draft: Draft,
+    module: nn.Module,
+    ref: ModelRef,
+    *,
+    name: str,
+    labels: tuple[str, ...],
+    license: str,
+    input_spec: InputSpec,
+    provenance: Mapping[str, Any],
+    steps: tuple[Step, ...] = (),
+    metrics: Mapping[str, Any] | None = None,
+    opset: int = 20,
+) -> None:
+    """Write weights and float graph into ``draft`` and set its manifest.
+
+    Raises:
+        ExportError: the module does not export, or its graph differs from it.
+    """
+    state = {key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}
+    save_file(state, draft.folder / "model.safetensors")
+    graph = draft.mark(graph_name(), precision="float32")
+    difference = onnx_from_model(module, input_spec, graph, opset=opset)
+    draft.manifest = Manifest(
+        name=name,
+        model=ref,
+        input=input_spec,
+        labels=labels,
+        license=license,
+        parameters=sum(p.numel() for p in module.parameters()),
+        macs=sum(layer.macs for layer in layer_costs(graph)),
+        provenance={**provenance, "export_difference": difference},
+        steps=steps,
+        metrics=dict(metrics or {}),
+    )

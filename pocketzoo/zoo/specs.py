@@ -1,0 +1,166 @@
+"""Frozen facts, known before a byte is downloaded: what a plugin declares. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pocketzoo.progress import Progress
+    from pocketzoo.zoo.data import Dataset
+
+FeatureKind = Literal["map", "vector", "sequence"]
+Dim = str | int  # a string names an axis of free length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """What a backbone reads, and how a picture becomes that.
+
+    A picture is resized so that its shorter side is ``resize``, its centre of ``shape[2:]`` is cut out, pixels are
+    scaled to ``value_range``, and ``(x - mean) / std`` is taken per channel.
+    """
+
+    shape: tuple[Dim, ...]  # ("batch", 3, 224, 224)
+    mean: tuple[float, ...]  # per channel, in units of value_range
+    std: tuple[float, ...]
+    resize: int  # pixels, shorter side
+    name: str = "image"
+    layout: str = "NCHW"
+    dtype: str = "float32"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The shape of one sample, without the batch axis."""
+        return tuple(int(d) for d in self.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What a backbone gives: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C)."""
+
+    kind: FeatureKind
+    shape: tuple[Dim, ...]
+
+    @property
+    def channels(self) -> int:
+        return int(self.shape[-1] if self.kind == "sequence" else self.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A named layer after which a backbone can end."""
+
+    layer: str  # a submodule's name
+    features: FeatureSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFile:
+    """A file inside an installed Python package."""
+
+    package: str  # import name
+    path: str  # relative to the package's folder
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """A file of a Hugging Face Hub repository, pinned: ``revision`` is a commit, never a branch."""
+
+    repo_id: str
+    revision: str  # 40 hex digits
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where a state dict comes from. Every byte is hashed before anything parses it."""
+
+    file: PackageFile | HubFile
+    prefix: str = ""  # only keys that start with it, without it
+    # How a file that is no safetensors is read: the plugin's own code, run on bytes that match the pin.
+    read: Callable[[Path], Mapping[str, Tensor]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneSpec:
+    """A feature extractor."""
+
+    name: str
+    summary: str
+    license: str  # SPDX
+    input: InputSpec
+    features: FeatureSpec
+    build: Callable[[], nn.Module]  # untrained; imports torch in its body
+    weights: Weights | None = None
+    source: str = ""  # paper or home page
+    cuts: tuple[Cut, ...] = ()
+    head: str = ""  # the head it was pretrained with
+    training: Mapping[str, object] = field(default_factory=dict)  # how it was pretrained, as far as that is recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """A task layer. One with ``weights`` is pretrained: it belongs to ``backbone`` and knows its ``labels``."""
+
+    name: str
+    summary: str
+    takes: tuple[FeatureKind, ...]
+    returns: str  # "logits"
+    build: Callable[[FeatureSpec, int], nn.Module]  # (features, number of outputs)
+    loss: str = "cross_entropy"  # a function of torch.nn.functional
+    metric: str = "accuracy"
+    backbone: str = ""
+    weights: Weights | None = None
+    labels: Callable[[], tuple[str, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSpec:
+    """A data set that has a name."""
+
+    name: str
+    summary: str
+    license: str
+    load: Callable[[], Dataset]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Encoding:
+    """How a runtime wants a quantised graph written; the ranges behind it are common to all."""
+
+    activations: Literal["uint8", "int8"]
+    symmetric: bool  # activations have zero_point 0
+    int32_bias: bool  # biases are int32 with scale = scale(x) * scale(w)
+    fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSpec:
+    """What a runtime or device accepts and likes."""
+
+    name: str
+    summary: str
+    int8: Int8Encoding
+    channel_multiple: int = 8  # pruned layers keep a multiple of this many channels
+    opset: int = 20
+    engine: str = ""  # the Python module that builds engines for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExporterSpec:
+    """A file format a bundle can be exported to. ``export(graph, out, target, progress)`` writes ``out``."""
+
+    name: str
+    summary: str
+    suffix: str  # of the file it writes
+    default_target: str
+    export: Callable[[Path, Path, TargetSpec, Progress], None]

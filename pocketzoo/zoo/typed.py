@@ -1,0 +1,88 @@
+"""Frozen dataclasses to plain data and back, strictly: what recipes and manifests are read with."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pocketzoo.errors import RecipeError, nearest
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses become dicts and tuples become lists; what is plain already stays."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {k: to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build ``cls`` from a mapping; nested dataclasses, tuples, dicts, unions and literals follow its annotations.
+
+    Raises:
+        RecipeError: an unknown, missing or wrongly typed field, named with its class.
+    """
+    return _build(cls, data, cls.__name__)
+
+
+def _build(cls: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    for name in data:
+        if name not in known:
+            raise RecipeError(f"no field of {cls.__name__} is called {name!r}", nearest(name, known))
+    for name, f in known.items():
+        if name not in data and f.default is MISSING and f.default_factory is MISSING:
+            raise RecipeError(f"{cls.__name__} needs a field {name!r}", f"its fields: {', '.join(known)}")
+    return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        return _first_that_fits(args, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise RecipeError(f"{where} cannot be {value!r}", "one of: " + ", ".join(map(repr, args)))
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if args[-1] is Ellipsis:
+            return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        if len(args) == len(value):
+            return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
+    elif origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {_convert(args[0], k, where): _convert(args[1], v, f"{where}[{k!r}]") for k, v in value.items()}
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise RecipeError(f"{where} must be {wanted}, not {value!r}", "correct the value")
+
+
+def _first_that_fits(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    problem: RecipeError | None = None
+    for option in options:
+        if option is type(None):
+            if value is None:
+                return None
+            continue
+        try:
+            return _convert(option, value, where)
+        except RecipeError as error:
+            # The most telling complaint is the one about a table's field, not about its type.
+            problem = error if problem is None or "field" in error.message else problem
+    raise problem or RecipeError(f"{where} cannot be {value!r}", "correct the value")

