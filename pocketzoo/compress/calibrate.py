@@ -21,7 +21,7 @@ VALUES = 16384  # of one tensor and sample that enter the histogram, evenly spre
 
 @dataclass
 class Histogram:
-    """Counts of values in equal bins around zero. The width doubles, merging bins in pairs, when a value lies outside."""
+    """Counts of values in equal bins around zero. When a value lies outside, bins are merged in pairs."""
 
     width: float = 0.0  # of a bin; 0 until the first value that is not 0
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * BINS, np.int64))
@@ -49,7 +49,7 @@ class Histogram:
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
-        return (np.arange(2 * BINS) - BINS + 0.5) * self.width
+        return np.asarray((np.arange(2 * BINS) - BINS + 0.5) * self.width, np.float64)
 
     def range(self, config: Int8Config) -> Range:
         """The range that the config's rule picks. It always holds zero."""
@@ -59,7 +59,7 @@ class Histogram:
             share = self.counts.cumsum() / self.counts.sum()
             tail = (1 - config.percentile / 100) / 2 if self.low < 0 else 1 - config.percentile / 100
             low = min(0.0, float(self.centres[np.searchsorted(share, tail)])) if self.low < 0 else 0.0
-            high = max(0.0, float(self.centres[min(np.searchsorted(share, 1 - tail), 2 * BINS - 1)]))
+            high = max(0.0, float(self.centres[min(int(np.searchsorted(share, 1 - tail)), 2 * BINS - 1)]))
             return Range(low=low, high=high, magnitude=max(-low, high))
         return self._least_error()
 

@@ -31,7 +31,7 @@ class GraphIndex:
         """The tensor behind ``name`` once an activation that alone reads it has run."""
         readers = self.readers.get(name, [])
         if len(readers) == 1 and readers[0].op_type in activations and name not in self.outputs:
-            return readers[0].output[0]
+            return str(readers[0].output[0])
         return name
 
     def producer_is_integer(

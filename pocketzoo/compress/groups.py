@@ -156,6 +156,11 @@ def _op(node: fx.Node) -> str:
     return name if name.startswith("__") else name.rstrip("_")
 
 
+def _args(node: fx.Node) -> tuple[Any, ...]:
+    """Positional arguments: nodes, numbers and lists of them, as the operator's schema orders them."""
+    return node.args
+
+
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(int(d) for d in node.meta["val"].shape)
 
@@ -164,12 +169,13 @@ Rule = Callable[[_Tracer, fx.Node], Tracked | None]  # None: freeze the inputs
 
 
 def _convolution(t: _Tracer, node: fx.Node) -> Tracked | None:
-    x, weight, bias = node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None
-    groups = int(node.args[6]) if len(node.args) > 6 else 1  # type: ignore[call-overload]
+    args = _args(node)
+    x, weight, bias = args[0], args[1], args[2] if len(args) > 2 else None
+    groups = int(args[6]) if len(args) > 6 else 1
     if weight not in t.parameters or (bias is not None and bias not in t.parameters):
         return None
     out, inner = _shape(weight)[0], _shape(weight)[1]
-    known = t.values.get(x)  # type: ignore[arg-type]
+    known = t.values.get(x)
     if known is not None and known.dim != 1:
         return None
     if groups == 1:
@@ -185,56 +191,57 @@ def _convolution(t: _Tracer, node: fx.Node) -> Tracked | None:
         t.frozen.append(ids)
     t.tie(weight, 0, ids)
     if groups == 1:
-        t.producers[t.parameters[weight]] = ids  # type: ignore[index]
+        t.producers[t.parameters[weight]] = ids
     if bias is not None:
         t.tie(bias, 0, ids)
     return Tracked(1, ids)
 
 
 def _linear(t: _Tracer, node: fx.Node) -> Tracked | None:
-    x, weight, bias = node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None
+    args = _args(node)
+    x, weight, bias = args[0], args[1], args[2] if len(args) > 2 else None
     if weight not in t.parameters or (bias is not None and bias not in t.parameters):
         return None
     last = len(_shape(x)) - 1
-    known = t.values.get(x)  # type: ignore[arg-type]
+    known = t.values.get(x)
     if known is not None:
         if known.dim != last:
             return None
         t.tie(weight, 1, known.ids)
     ids = t.new(_shape(weight)[0])
     t.tie(weight, 0, ids)
-    t.producers[t.parameters[weight]] = ids  # type: ignore[index]
+    t.producers[t.parameters[weight]] = ids
     if bias is not None:
         t.tie(bias, 0, ids)
     return Tracked(last, ids)
 
 
 def _batch_norm(t: _Tracer, node: fx.Node) -> Tracked | None:
-    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    known = t.values.get(_args(node)[0])
     if known is None or known.dim != 1:
         return None
-    for parameter in node.args[1:5]:
+    for parameter in _args(node)[1:5]:
         if parameter is not None:
             t.tie(parameter, 0, known.ids)
     return known
 
 
 def _same(t: _Tracer, node: fx.Node) -> Tracked | None:
-    return t.values.get(node.args[0])  # type: ignore[arg-type]
+    return t.values.get(_args(node)[0])
 
 
 def _spatial(t: _Tracer, node: fx.Node) -> Tracked | None:
     """Pooling and padding: channels pass where their axis keeps its length."""
-    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    known = t.values.get(_args(node)[0])
     if known is None or known.dim != 1 or _shape(node)[1] != len(known.ids):
         return None
     return known
 
 
 def _binary(t: _Tracer, node: fx.Node) -> Tracked | None:
-    a, b = node.args[0], node.args[1]
+    a, b = _args(node)[0], _args(node)[1]
     if not isinstance(b, fx.Node) or not isinstance(a, fx.Node):
-        return t.values.get(a if isinstance(a, fx.Node) else b)  # type: ignore[arg-type]
+        return t.values.get(a if isinstance(a, fx.Node) else b)
     left, right = t.values.get(a), t.values.get(b)
     if left is None or right is None:
         return None  # a tensor whose channels are not known takes part: freeze
@@ -246,11 +253,11 @@ def _binary(t: _Tracer, node: fx.Node) -> Tracked | None:
 
 
 def _concatenate(t: _Tracer, node: fx.Node) -> Tracked | None:
-    parts = [t.values.get(n) for n in node.args[0]]  # type: ignore[union-attr, arg-type, misc]
+    parts = [t.values.get(n) for n in _args(node)[0]]
     known = [p for p in parts if p is not None]
     if len(known) < len(parts) or len({p.dim for p in known}) > 1:
         return None
-    axis = int(node.args[1]) % len(_shape(node)) if len(node.args) > 1 else 0  # type: ignore[call-overload]
+    axis = int(_args(node)[1]) % len(_shape(node)) if len(_args(node)) > 1 else 0
     if axis == known[0].dim:
         return Tracked(axis, np.concatenate([p.ids for p in known]))
     for part in known[1:]:
@@ -259,23 +266,23 @@ def _concatenate(t: _Tracer, node: fx.Node) -> Tracked | None:
 
 
 def _reduce(t: _Tracer, node: fx.Node) -> Tracked | None:
-    known = t.values.get(node.args[0])  # type: ignore[arg-type]
-    if known is None or len(node.args) < 2 or not isinstance(node.args[1], (list, tuple)):
+    known = t.values.get(_args(node)[0])
+    if known is None or len(_args(node)) < 2 or not isinstance(_args(node)[1], (list, tuple)):
         return None
-    rank = len(_shape(node.args[0]))
-    dims = {int(d) % rank for d in node.args[1]}  # type: ignore[arg-type]
+    rank = len(_shape(_args(node)[0]))
+    dims = {int(d) % rank for d in _args(node)[1]}
     if known.dim in dims:
         return None
-    keep = bool(node.args[2]) if len(node.args) > 2 else False
+    keep = bool(_args(node)[2]) if len(_args(node)) > 2 else False
     return Tracked(known.dim if keep else known.dim - sum(d < known.dim for d in dims), known.ids)
 
 
 def _reshape(t: _Tracer, node: fx.Node) -> Tracked | None:
     """Channels survive where their axis stays whole, alone or with the axes right behind it flattened in."""
-    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    known = t.values.get(_args(node)[0])
     if known is None:
         return None
-    before, after = _shape(node.args[0]), _shape(node)
+    before, after = _shape(_args(node)[0]), _shape(node)
     lead, channels = prod(before[: known.dim]), before[known.dim]
     for j in range(len(after)):
         if prod(after[:j]) != lead:
@@ -288,15 +295,15 @@ def _reshape(t: _Tracer, node: fx.Node) -> Tracked | None:
 
 
 def _permute(t: _Tracer, node: fx.Node) -> Tracked | None:
-    known = t.values.get(node.args[0])  # type: ignore[arg-type]
+    known = t.values.get(_args(node)[0])
     if known is None:
         return None
-    rank = len(_shape(node.args[0]))
+    rank = len(_shape(_args(node)[0]))
     if _op(node) == "permute":
-        order = [int(d) % rank for d in node.args[1]]  # type: ignore[union-attr, arg-type, misc]
+        order = [int(d) % rank for d in _args(node)[1]]
     else:
         order = list(range(rank))
-        i, j = int(node.args[1]) % rank, int(node.args[2]) % rank  # type: ignore[call-overload]
+        i, j = int(_args(node)[1]) % rank, int(_args(node)[2]) % rank
         order[i], order[j] = order[j], order[i]
     return Tracked(order.index(known.dim), known.ids)
 
@@ -321,9 +328,9 @@ _RULES: dict[str, Rule] = {
     "mean": _reduce,
     "sum": _reduce,
     "amax": _reduce,
-    **dict.fromkeys("view reshape flatten _unsafe_view squeeze unsqueeze".split(), _reshape),
-    **dict.fromkeys("permute transpose".split(), _permute),
-    **dict.fromkeys("add sub mul div".split(), _binary),
+    **dict.fromkeys(["view", "reshape", "flatten", "_unsafe_view", "squeeze", "unsqueeze"], _reshape),
+    **dict.fromkeys(["permute", "transpose"], _permute),
+    **dict.fromkeys(["add", "sub", "mul", "div"], _binary),
     **dict.fromkeys(_UNARY.split(), _same),
     **dict.fromkeys(_POOLS.split(), _spatial),
 }

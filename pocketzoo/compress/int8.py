@@ -23,7 +23,14 @@ from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
 
 # Operators that integer kernels exist for besides the layers with weights.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
-MOVES = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}  # values pass unchanged, and so do ranges
+MOVES = {
+    "MaxPool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+}  # values pass unchanged, and so do ranges
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
 
 
@@ -147,7 +154,7 @@ class _Encoder:
                 0,
             )
 
-    def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:  # type: ignore[type-arg]
+    def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
         out = f"{name}_dequantized"
         if any(out in n.output for n in self.nodes):
             return out  # a weight that two layers share
@@ -170,11 +177,11 @@ class _Encoder:
         self.scales[name] = self.scales[out] = scale
         return out
 
-    def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:  # type: ignore[type-arg]
+    def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
 
 
-def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:  # type: ignore[type-arg]
+def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:
     """One scale an output channel, so that the largest weight is 127; a channel of zeros gets 1."""
     largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
     return np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
@@ -190,5 +197,3 @@ def activation_parameters(range_: Range, encoding: Int8Encoding) -> tuple[float,
     if encoding.activations == "int8":
         return float(np.float32(scale)), np.int8(zero - 128)
     return float(np.float32(scale)), np.uint8(zero)
-
-

@@ -113,11 +113,11 @@ def _split(layer: nn.Conv2d | nn.Linear, rank: int, root: Tensor | None) -> nn.S
     down.bias = None
     up: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
-        down.out_channels = rank  # type: ignore[assignment]
+        down.out_channels = rank
         up = nn.Conv2d(rank, layer.out_channels, 1, bias=bias is not None)
         up.weight = nn.Parameter(second.to(dtype)[:, :, None, None].contiguous())
     else:
-        down.out_features = rank  # type: ignore[assignment]
+        down.out_features = rank
         up = nn.Linear(rank, layer.out_features, bias=bias is not None)
         up.weight = nn.Parameter(second.to(dtype).contiguous())
     if bias is not None:

@@ -52,7 +52,7 @@ class Moments:
         return self.second / max(self.count, 1)
 
 
-class _Stop(Exception):
+class _Stop(Exception):  # noqa: N818 (a signal, no error)
     """Ends a forward pass once the last wanted layer has run."""
 
 
@@ -106,6 +106,8 @@ def solve(right: Tensor, gram: Tensor, *, damping: float = 1e-4) -> Tensor:
     for _ in range(8):
         factor, info = torch.linalg.cholesky_ex(gram + damping * scale * eye)
         if int(info) == 0:
-            return torch.cholesky_solve(right.T, factor).T
+            solved: Tensor = torch.cholesky_solve(right.T, factor).T
+            return solved
         damping *= 10
-    return right @ torch.linalg.pinv(gram, hermitian=True)
+    inverse: Tensor = torch.linalg.pinv(gram, hermitian=True)
+    return right @ inverse

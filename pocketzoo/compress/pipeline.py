@@ -249,9 +249,7 @@ def _measure(draft: Draft, work: _Work) -> None:
     graphs = {"": draft.folder / graph_name()}
     graphs |= {t.name: p for t in work.targets if (p := draft.folder / graph_name(t.name)).exists()}
     new = [
-        Candidate(
-            bundle=manifest.name, target=target, graph=path, parameters=manifest.parameters, macs=manifest.macs
-        )
+        Candidate(bundle=manifest.name, target=target, graph=path, parameters=manifest.parameters, macs=manifest.macs)
         for target, path in graphs.items()
     ]
     rows = measure([*candidates(work.source, [""]), *new], work.tests, progress=work.progress)

@@ -17,7 +17,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePlan:
-    """``axes``: parameter -> what stays of it (channels). ``thresholds``: parameter -> magnitude below which it is 0."""
+    """``axes``: parameter -> what stays of it. ``thresholds``: parameter -> magnitude below which it becomes 0."""
 
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)

@@ -168,11 +168,11 @@ def _compensate(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: I
     readers = [
         name
         for name, layer in weighted_layers(pruned).items()
-        if layer.weight.shape[1] < model.get_submodule(name).weight.shape[1]  # type: ignore[index, operator, union-attr]
+        if layer.weight.shape[1] < model.get_parameter(f"{name}.weight").shape[1]
         and (isinstance(layer, nn.Linear) or layer.groups == 1)
     ]
     for name in in_order(pruned, readers, first_batch(samples)):
-        before = model.get_submodule(name).weight.detach().flatten(1).double()  # type: ignore[operator]
+        before = model.get_parameter(f"{name}.weight").detach().flatten(1).double()
         kept_rows = {axis.dim: axis.kept for axis in plan.axes[f"{name}.weight"]}.get(0)
         if kept_rows is not None:
             before = before[list(kept_rows)]
@@ -184,7 +184,7 @@ def _compensate(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: I
                 less = thin(layer_inputs(pruned, name, x))
                 cross = cross + (full.T @ less).double()  # (I, I')
                 gram = gram + (less.T @ less).double()  # (I', I')
-        weight = pruned.get_submodule(name).weight
+        weight = pruned.get_parameter(f"{name}.weight")
         fitted = solve(before @ cross, gram)
         if torch.isfinite(fitted).all():
-            weight.data.copy_(fitted.view_as(weight))  # type: ignore[operator, union-attr, arg-type]
+            weight.data.copy_(fitted.view_as(weight))

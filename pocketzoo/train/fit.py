@@ -159,12 +159,13 @@ def _train_head(
 
 
 def _shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    yield from torch.randperm(count, generator=generator).split(size)
+    order = torch.randperm(count, generator=generator)
+    yield from (order[i : i + size] for i in range(0, count, size))
 
 
 @torch.no_grad()
 def _accuracy(head: nn.Module, features: Features) -> float:
     head.eval()
     x, y = features
-    hits = [head(part).argmax(1).eq(target) for part, target in zip(x.split(512), y.split(512), strict=True)]
-    return float(np.mean(torch.cat(hits).numpy()))
+    answers = [head(x[i : i + 512]).argmax(1) for i in range(0, len(x), 512)]
+    return float(np.mean(torch.cat(answers).eq(y).numpy()))
