@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.options import data_option, json_option, model_argument, names, out_option, seed_option, skip_bad_option
+from pocketzoo.cli.options import (
+    data_option,
+    json_option,
+    model_argument,
+    names,
+    out_option,
+    seed_option,
+    skip_bad_option,
+)
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
 
 

@@ -41,7 +41,9 @@ def export(model: str, to: str, target: str | None, out: Path | None, as_json: b
 @data_option(required=False)
 @click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time, with commas between.")
 @click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
-@click.option("--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each graph, at least.")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each graph, at least."
+)
 @click.option("--save", is_flag=True, help="Keep the rows in the bundles, for report.")
 @seed_option
 @skip_bad_option

@@ -72,7 +72,9 @@ def _builder(module: str, extra: str) -> Check:
         trt = __import__(module)
         works = trt.Builder(trt.Logger(trt.Logger.ERROR)) is not None
     except Exception as error:  # a broken native library fails in its own ways; that is what is reported
-        return Check(name, False, f"{type(error).__name__}: {error}", f"pip install --force-reinstall 'pocketzoo[{extra}]'")
+        return Check(
+            name, False, f"{type(error).__name__}: {error}", f"pip install --force-reinstall 'pocketzoo[{extra}]'"
+        )
     return Check(name, works, "starts" if works else "does not start", "" if works else "check the driver: nvidia-smi")
 
 
