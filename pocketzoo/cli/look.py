@@ -7,7 +7,7 @@ import click
 from pocketzoo.cli.options import json_option, names
 from pocketzoo.cli.render import flat, print_columns, print_json
 from pocketzoo.errors import UnknownNameError
-from pocketzoo.zoo.registry import KINDS, list_specs
+from pocketzoo.zoo.kinds import KINDS
 
 
 @click.command("list")
@@ -15,7 +15,12 @@ from pocketzoo.zoo.registry import KINDS, list_specs
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Only this kind.")
 @json_option
 def list_(pattern: str, kind: str | None, as_json: bool) -> None:
-    """List what is registered, by name or glob PATTERN ("efficientnet*")."""
+    """List what is registered, by name or glob.
+
+    PATTERN is a name or a glob such as "efficientnet*".
+    """
+    from pocketzoo.zoo.registry import list_specs
+
     entries = list_specs(pattern, kind)
     if as_json:
         print_json([{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in entries])
@@ -57,7 +62,10 @@ def plugins(as_json: bool) -> None:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check what is installed, which runtimes and GPUs work, and what to install for the rest."""
+    """Check what is installed and what works.
+
+    Tries runtimes, engine builders and GPUs, and says what to install for those that do not work.
+    """
     from pocketzoo.deploy.doctor import doctor
 
     checks = doctor()

@@ -37,7 +37,7 @@ def show_error(error: PocketzooError) -> None:
 def cli() -> None:
     """Take a pretrained model, fit it to your data, make it small, run it on an edge GPU.
 
-    Start with "pocketzoo demo", or look around with "pocketzoo list". Wherever a MODEL is read, it is a bundle (a folder
+    Start with "pocketzoo demo", or look around with "pocketzoo list". A MODEL is a bundle (a folder
     that fit or compress wrote) or the name of a registered model.
     """
 

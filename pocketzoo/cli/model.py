@@ -42,7 +42,7 @@ def fit(
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Fit a new head to your data on a frozen, pretrained BACKBONE."""
+    """Fit a new head to your data on a frozen BACKBONE."""
     from pocketzoo.train.fit import fit
 
     bundle = fit(
@@ -121,7 +121,7 @@ def compress(
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Make MODEL smaller and faster, and measure it against what it was.
+    """Make MODEL smaller and faster, and measure it.
 
     The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both.
     """

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketzoo.zoo.typed import to_plain
-
 if TYPE_CHECKING:
     from pocketzoo.zoo.measure import Measurement
 
@@ -18,6 +16,8 @@ T = TypeVar("T")
 
 
 def print_json(value: Any) -> None:
+    from pocketzoo.zoo.typed import to_plain
+
     click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
 
 

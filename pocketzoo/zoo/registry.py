@@ -10,15 +10,7 @@ from typing import Any
 
 from pocketzoo.errors import DuplicateNameError, UnknownNameError, nearest
 from pocketzoo.plugins.manager import Plugin, PluginManager, create_manager
-
-KINDS = {
-    "backbone": "pocketzoo_backbones",
-    "head": "pocketzoo_heads",
-    "compressor": "pocketzoo_compressors",
-    "exporter": "pocketzoo_exporters",
-    "target": "pocketzoo_targets",
-    "dataset": "pocketzoo_datasets",
-}
+from pocketzoo.zoo.kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +46,11 @@ class Registry:
     def _collect(self, kind: str) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
         # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
-        for hook in getattr(self.manager.hooks.hook, KINDS[kind]).get_hookimpls():
+        for hook in getattr(self.manager.hooks.hook, _hook(kind)).get_hookimpls():
             try:
                 specs = [(spec.name, spec) for spec in hook.function()]
             except Exception as error:  # a broken plugin is reported, not fatal
-                self._failed[hook.plugin_name] = f"{KINDS[kind]}: {type(error).__name__}: {error}"
+                self._failed[hook.plugin_name] = f"{_hook(kind)}: {type(error).__name__}: {error}"
                 continue
             for name, spec in specs:
                 if name in found:
@@ -92,6 +84,10 @@ class Registry:
         for kind in KINDS:
             self.entries(kind)
         return tuple(Plugin(p.name, p.origin, p.reason or self._failed.get(p.name, "")) for p in self.manager.plugins)
+
+
+def _hook(kind: str) -> str:
+    return f"pocketzoo_{kind}s"
 
 
 @cache
