@@ -20,7 +20,7 @@ class PruneConfig:
 
     ratio: float = 0.3  # share of channels or weights removed, 0-1
     granularity: Literal["channel", "weight"] = "channel"
-    scope: Literal["uniform", "global"] = "uniform"  # the same share in every group, or the least of all groups
+    scope: Literal["uniform", "global"] = "global"  # the same share in every group, or the cheapest of all groups
     multiple: int | None = None  # kept channels are a multiple of this; None: what the target likes
     skip: tuple[str, ...] = ()  # layers left as they are, by name or glob
 

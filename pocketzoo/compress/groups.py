@@ -44,6 +44,7 @@ class Channels:
 
     axes: dict[tuple[str, int], Ids]
     groups: tuple[Group, ...]  # removable ones only
+    shifts: dict[str, str]  # weight -> what can take a shift of its output: its bias, or the mean of its batch norm
 
 
 def find_channels(model: nn.Module, x: Tensor) -> Channels:
@@ -83,6 +84,7 @@ class _Tracer:
     frozen: list[Ids] = field(default_factory=list)
     axes: dict[tuple[str, int], Ids] = field(default_factory=dict)
     producers: dict[str, Ids] = field(default_factory=dict)
+    shifts: dict[str, str] = field(default_factory=dict)
 
     # -- union-find
     def new(self, count: int) -> Ids:
@@ -147,7 +149,7 @@ class _Tracer:
             channels = np.unique(np.concatenate([outputs[name] for name in names]))
             if not frozen.intersection(channels.tolist()):
                 groups.append(Group(tuple(names), channels))
-        return Channels(axes, tuple(groups))
+        return Channels(axes, tuple(groups), self.shifts)
 
 
 def _op(node: fx.Node) -> str:
@@ -194,6 +196,7 @@ def _convolution(t: _Tracer, node: fx.Node) -> Tracked | None:
         t.producers[t.parameters[weight]] = ids
     if bias is not None:
         t.tie(bias, 0, ids)
+        t.shifts[t.parameters[weight]] = t.parameters[bias]
     return Tracked(1, ids)
 
 
@@ -213,6 +216,7 @@ def _linear(t: _Tracer, node: fx.Node) -> Tracked | None:
     t.producers[t.parameters[weight]] = ids
     if bias is not None:
         t.tie(bias, 0, ids)
+        t.shifts[t.parameters[weight]] = t.parameters[bias]
     return Tracked(last, ids)
 
 
@@ -223,6 +227,9 @@ def _batch_norm(t: _Tracer, node: fx.Node) -> Tracked | None:
     for parameter in _args(node)[1:5]:
         if parameter is not None:
             t.tie(parameter, 0, known.ids)
+    layer, mean = _args(node)[0], _args(node)[3]
+    if _op(layer) in ("conv1d", "conv2d", "linear") and len(layer.users) == 1 and mean is not None:
+        t.shifts[t.parameters[_args(layer)[1]]] = t.parameters[mean]
     return known
 
 

@@ -32,26 +32,6 @@ def check_skip(patterns: Sequence[str], names: Iterable[str]) -> None:
             raise UnknownNameError(f"skip names no layer: {pattern!r}", nearest(pattern, known))
 
 
-def in_order(model: nn.Module, names: Iterable[str], x: Tensor) -> list[str]:
-    """``names`` in the order their modules first run for an input ``x``; those that never run are left out."""
-    order: list[str] = []
-    hooks = []
-    for name in names:
-
-        def hook(module: nn.Module, args: object, name: str = name) -> None:
-            if name not in order:
-                order.append(name)
-
-        hooks.append(model.get_submodule(name).register_forward_pre_hook(hook))
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return order
-
-
 def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
     """Two samples, for tracing."""
     batch = torch.from_numpy(next(iter(samples))[:size])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,102 +11,119 @@ from torch.nn import functional as F
 
 from pocketzoo.zoo.preprocess import Array
 
-POSITIONS = 4096  # rows taken from one batch at the most: a layer sees thousands of positions that differ little
+POSITIONS = 2048  # rows taken from one batch at the most: a layer sees thousands of positions that differ little
 
 
-def rows(layer: nn.Module, x: Tensor) -> Tensor:
+def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
     """The inputs of a layer as rows (N, I): what each output position is a linear function of.
 
     I is ``in_channels * kh * kw`` for a convolution, in the order of its flattened weight, ``in_features`` for a linear
-    layer. A convolution subclass that pads on its own is read without its padding, which changes border rows only.
+    layer. At most ``limit`` rows are taken, evenly spread; which ones does not depend on chance. A convolution subclass
+    that pads on its own is read without its padding, which changes border rows only.
     """
-    if isinstance(layer, nn.Conv2d):
-        if layer.kernel_size == (1, 1):
-            x = x[:, :, :: layer.stride[0], :: layer.stride[1]]
-            return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-        padding: Any = layer.padding if isinstance(layer.padding, tuple) else 0
-        columns = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)  # (B, I, positions)
-        return columns.transpose(1, 2).reshape(-1, columns.shape[1])
-    return x.reshape(-1, x.shape[-1])
+    if not isinstance(layer, nn.Conv2d):
+        flat = x.reshape(-1, x.shape[-1])
+        return flat[:: -(-len(flat) // limit)]
+    if isinstance(layer.padding, tuple) and any(layer.padding):
+        x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
+    for axis in (0, 1):  # views (B, C, H', W', kh, kw): only the rows that are taken get copied
+        kernel, dilation = layer.kernel_size[axis], layer.dilation[axis]
+        x = x.unfold(2 + axis, (kernel - 1) * dilation + 1, layer.stride[axis])[..., ::dilation]
+    count = x.shape[0] * x.shape[2] * x.shape[3]
+    taken = torch.arange(0, count, -(-count // limit))
+    column, row = taken % x.shape[3], taken // x.shape[3] % x.shape[2]
+    return x[taken // (x.shape[2] * x.shape[3]), :, row, column].flatten(1)
 
 
-def thin(x: Tensor) -> Tensor:
-    """At most ``POSITIONS`` rows, evenly spread; which ones does not depend on chance."""
-    return x[:: -(-len(x) // POSITIONS)] if len(x) > POSITIONS else x
+DAMPING = 1e-4  # the least weight of the diagonal: it makes any second moments invertible
 
 
 @dataclass
 class Moments:
-    """Sums over rows x of one layer's inputs: of x xT in double precision, and their number."""
+    """Sums over rows x of one layer's inputs, in double precision, and their number."""
 
-    second: Tensor  # (I, I)
+    second: Tensor  # (I, I), of x xT
+    first: Tensor  # (I,), of x
     count: int = 0
 
+    @classmethod
+    def empty(cls, size: int) -> Moments:
+        """No rows yet."""
+        return cls(torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
+
     def add(self, x: Tensor) -> None:
+        """Take rows (N, I) in."""
         self.second += (x.T @ x).double()
+        self.first += x.double().sum(0)
         self.count += len(x)
 
     @property
     def mean(self) -> Tensor:
+        """E[x xT]."""
         return self.second / max(self.count, 1)
 
+    @property
+    def covariance(self) -> Tensor:
+        """E[x xT] - E[x] E[x]T: what is left to explain where a bias can take the mean."""
+        mean = self.first / max(self.count, 1)
+        return self.mean - torch.outer(mean, mean)
 
-class _Stop(Exception):  # noqa: N818 (a signal, no error)
-    """Ends a forward pass once the last wanted layer has run."""
+
+def doubt(size: int, count: int) -> float:
+    """How little second moments of ``size`` inputs from ``count`` rows are to be trusted off their diagonal.
+
+    With fewer rows than inputs any input seems to follow from the others. Ledoit & Wolf 2004 shrink towards what can be
+    trusted; here the diagonal gets (size / count)^2 of itself added.
+    """
+    return max((size / max(count, 1)) ** 2, DAMPING)
+
+
+def shrunk(second: Tensor, count: int) -> Tensor:
+    """Second moments (I, I) with their off-diagonal drawn to zero as far as they are in doubt; invertible."""
+    weight = doubt(len(second), count)
+    return (second + weight * second.diagonal().clamp_min(1e-12).diag()) / (1 + weight)
 
 
 def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> dict[str, Moments]:
     """Second moments of the inputs of the named Conv2d (groups = 1) and Linear layers, in one pass over ``samples``."""
-    layers = {name: model.get_submodule(name) for name in names}
     found: dict[str, Moments] = {}
-    hooks = []
-    for name, layer in layers.items():
+
+    def add(name: str, layer: nn.Module, x: Tensor) -> None:
+        found.setdefault(name, Moments.empty(x.shape[1])).add(x)
+
+    _watch(model, names, samples, add)
+    return found
+
+
+def _watch(
+    model: nn.Module,
+    names: Iterable[str],
+    samples: Iterable[Array],
+    add: Callable[[str, nn.Module, Tensor], None],
+) -> None:
+    """Run the model over ``samples`` and hand ``add`` the rows that each named layer reads."""
+    handles = []
+    for name in names:
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            x = thin(rows(module, args[0]))
-            found.setdefault(name, Moments(torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64))).add(x)
+            add(name, module, rows(module, args[0]))
 
-        hooks.append(layer.register_forward_pre_hook(hook))
+        handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
     try:
         with torch.no_grad():
             for batch in samples:
                 model(torch.from_numpy(batch))
     finally:
-        for handle in hooks:
+        for handle in handles:
             handle.remove()
-    return found
 
 
-def layer_inputs(model: nn.Module, name: str, batch: Tensor) -> Tensor:
-    """The rows one layer reads for a batch; the model runs no further than that."""
-    caught: list[Tensor] = []
-
-    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        caught.append(rows(module, args[0]))
-        raise _Stop
-
-    handle = model.get_submodule(name).register_forward_pre_hook(hook)
-    try:
-        model(batch)
-    except _Stop:
-        pass
-    finally:
-        handle.remove()
-    return caught[0]
-
-
-def solve(right: Tensor, gram: Tensor, *, damping: float = 1e-4) -> Tensor:
-    """``right @ inv(gram)`` for a symmetric, possibly singular ``gram`` (I, I), by ridge regression.
-
-    The ridge is ``damping`` times the mean of the diagonal; it grows until a Cholesky factor exists.
-    """
-    scale = gram.diagonal().mean().clamp_min(1e-12)
-    eye = torch.eye(len(gram), dtype=gram.dtype)
-    for _ in range(8):
-        factor, info = torch.linalg.cholesky_ex(gram + damping * scale * eye)
-        if int(info) == 0:
-            solved: Tensor = torch.cholesky_solve(right.T, factor).T
-            return solved
-        damping *= 10
-    inverse: Tensor = torch.linalg.pinv(gram, hermitian=True)
+def solve(right: Tensor, gram: Tensor, count: int) -> Tensor:
+    """Ridge regression ``right @ inv(gram + doubt * diag(gram))``, with ``gram`` (I, I) from ``count`` rows."""
+    stable = gram + doubt(len(gram), count) * gram.diagonal().clamp_min(1e-12).diag()
+    factor, info = torch.linalg.cholesky_ex(stable)
+    if int(info) == 0:
+        solved: Tensor = torch.cholesky_solve(right.T, factor).T
+        return solved
+    inverse: Tensor = torch.linalg.pinv(stable, hermitian=True)
     return right @ inverse

@@ -1,10 +1,9 @@
 """Pruning: remove channels physically, or set single weights to zero.
 
-Channels are scored by second-order saliency, the energy a channel carries into the layers that read it relative to
-what they read in all (the diagonal of the layer-wise Hessian, as Optimal Brain Damage, LeCun et al. 1989). What removed
-channels carried is then folded into the weights that read them by least squares on calibration data, layer after
-layer, each seeing the inputs the already pruned model gives it (ThiNet, Luo et al. 2017, arXiv:1707.06342, goes so for
-one layer). Single weights go by global magnitude (Han et al. 2015, arXiv:1506.02626).
+Channels go in the order of second-order saliency (see saliency.py). What they carried is then folded into the weights
+that read them by least squares on calibration data, layer after layer, each seeing the inputs the already pruned model
+gives it (ThiNet, Luo et al. 2017, arXiv:1707.06342, refits one layer so). Single weights go by global magnitude (Han et
+al. 2015, arXiv:1506.02626).
 """
 
 from __future__ import annotations
@@ -18,12 +17,16 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.groups import Channels, Group, find_channels
-from pocketzoo.compress.layers import check_skip, first_batch, in_order, matches, weighted_layers
-from pocketzoo.compress.moments import input_moments, layer_inputs, solve, thin
+from pocketzoo.compress.layers import check_skip, first_batch, matches, weighted_layers
+from pocketzoo.compress.lockstep import walk
+from pocketzoo.compress.moments import Moments, input_moments, shrunk, solve
 from pocketzoo.compress.plans import Axis, PrunePlan
-from pocketzoo.errors import UnsupportedLayerError
+from pocketzoo.compress.saliency import Elimination, Reader, eliminate
+from pocketzoo.errors import DataError, UnsupportedLayerError
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import TargetSpec
+
+COMPENSATION_SAMPLES = 64  # whose activations are held at a time; each gives a layer hundreds of positions
 
 
 def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
@@ -39,13 +42,13 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
         return _plan_weights(model, config)
     channels = find_channels(model, first_batch(samples))
     groups = [g for g in channels.groups if not any(matches(w.removesuffix(".weight"), config.skip) for w in g.layers)]
-    saliency = _saliency(model, channels, samples)
+    orders = _orders(model, channels, groups, samples)
     multiple = config.multiple or target.channel_multiple
     removed: set[int] = set()
-    for group, count in zip(groups, _counts(groups, saliency, config, multiple), strict=True):
-        worst_first = sorted(group.channels.tolist(), key=lambda c: (saliency.get(c, 0.0), c))
-        removed.update(worst_first[:count])
-    return PrunePlan(axes=_axes(channels, removed))
+    for order, count in zip(orders, _counts(groups, orders, config, multiple), strict=True):
+        removed.update(order.order[:count])
+    axes = _axes(channels, removed)
+    return PrunePlan(axes=axes, shifts={name: shift for name, shift in channels.shifts.items() if name in axes})
 
 
 def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
@@ -78,36 +81,47 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
 # -- planning
 
 
-def _saliency(model: nn.Module, channels: Channels, samples: Iterable[Array]) -> dict[int, float]:
-    """Channel -> sum over the layers that read it of the energy it carries, each relative to the layer's whole."""
+def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Array]) -> list[Elimination]:
+    """For each group, its channels in the order they should go."""
     layers = weighted_layers(model)
-    readers = {
-        name.removesuffix(".weight"): ids
-        for (name, dim), ids in channels.axes.items()
-        if dim == 1 and name.removesuffix(".weight") in layers
+    reads = {
+        name: ids.tolist()
+        for (weight, dim), ids in channels.axes.items()
+        if dim == 1 and (name := weight.removesuffix(".weight")) in layers
     }
-    moments = input_moments(model, readers, samples)
-    scores: dict[int, float] = {}
-    for name, ids in readers.items():
-        if name not in moments:
-            continue
-        weight = layers[name].weight.detach().flatten(1).double()  # (O, I * k)
-        second = moments[name].mean  # (I * k, I * k)
-        total = torch.einsum("oi,ij,oj->", weight, second, weight).clamp_min(1e-12)
-        energy = (weight.square().sum(0) * second.diagonal()).view(len(ids), -1).sum(1) / total
-        for channel, value in zip(ids.tolist(), energy.tolist(), strict=True):
-            scores[channel] = scores.get(channel, 0.0) + value
-    return scores
+    moments = input_moments(model, reads, samples)
+    orders = []
+    for group in groups:
+        members = group.channels.tolist()
+        readers = [
+            _reader(layers[name], moments[name], ids, shifts=f"{name}.weight" in channels.shifts)
+            for name, ids in reads.items()
+            if name in moments and not set(ids).isdisjoint(members)
+        ]
+        orders.append(eliminate(members, readers, len(members) - 1))
+    return orders
 
 
-def _counts(groups: list[Group], saliency: dict[int, float], config: PruneConfig, multiple: int) -> list[int]:
+def _reader(layer: nn.Conv2d | nn.Linear, moments: Moments, channels: list[int], *, shifts: bool) -> Reader:
+    weight = layer.weight.detach().flatten(1).double()
+    second = moments.covariance if shifts else moments.mean
+    if not torch.isfinite(second).all():
+        raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
+    total = float(torch.einsum("oi,ij,oj->", weight, second, weight))
+    return Reader(weight, shrunk(second, moments.count), channels, total)
+
+
+def _counts(groups: list[Group], orders: list[Elimination], config: PruneConfig, multiple: int) -> list[int]:
     """How many channels each group loses; what stays is a multiple of ``multiple``, and never nothing."""
     if config.scope == "uniform":
         wanted = [config.ratio * len(g.channels) for g in groups]
     else:
-        everything = sorted(saliency.get(c, 0.0) for g in groups for c in g.channels.tolist())
-        limit = everything[int(config.ratio * len(everything))] if everything else 0.0
-        wanted = [sum(saliency.get(c, 0.0) < limit for c in g.channels.tolist()) for g in groups]
+        # Costs only grow along an order, so the cheapest channels of all are a beginning of each order.
+        everything = sorted(cost for order in orders for cost in order.costs)
+        total = sum(len(g.channels) for g in groups)
+        take = min(int(config.ratio * total), len(everything))
+        limit = everything[take - 1] if take else -1.0
+        wanted = [float(sum(cost <= limit for cost in order.costs)) for order in orders]
     counts = []
     for group, count in zip(groups, wanted, strict=True):
         total = len(group.channels)
@@ -171,20 +185,43 @@ def _compensate(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: I
         if layer.weight.shape[1] < model.get_parameter(f"{name}.weight").shape[1]
         and (isinstance(layer, nn.Linear) or layer.groups == 1)
     ]
-    for name in in_order(pruned, readers, first_batch(samples)):
+    batches = _first(samples, COMPENSATION_SAMPLES)
+
+    def refit(name: str, inputs: list[Tensor]) -> None:
+        full, less = inputs[: len(batches)], inputs[len(batches) :]
         before = model.get_parameter(f"{name}.weight").detach().flatten(1).double()
         kept_rows = {axis.dim: axis.kept for axis in plan.axes[f"{name}.weight"]}.get(0)
         if kept_rows is not None:
             before = before[list(kept_rows)]
-        cross = gram = torch.zeros(())
-        with torch.no_grad():
-            for batch in samples:
-                x = torch.from_numpy(batch)
-                full = thin(layer_inputs(model, name, x))
-                less = thin(layer_inputs(pruned, name, x))
-                cross = cross + (full.T @ less).double()  # (I, I')
-                gram = gram + (less.T @ less).double()  # (I', I')
+        wanted, given = torch.cat(full).double(), torch.cat(less).double()  # (N, I), (N, I')
+        shift = plan.shifts.get(f"{name}.weight")
+        means = (wanted.mean(0), given.mean(0)) if shift else (torch.zeros(()), torch.zeros(()))
+        wanted, given = wanted - means[0], given - means[1]
         weight = pruned.get_parameter(f"{name}.weight")
-        fitted = solve(before @ cross, gram)
-        if torch.isfinite(fitted).all():
-            weight.data.copy_(fitted.view_as(weight))
+        kept = weight.detach().flatten(1).double()
+        # What the kept weights miss is regressed, so that damping pulls towards them and not towards zero.
+        missed = before @ (wanted.T @ given) - kept @ (given.T @ given)
+        fitted = kept + solve(missed, given.T @ given, len(given))
+        if not torch.isfinite(fitted).all():
+            return
+        weight.data.copy_(fitted.view_as(weight))
+        if shift:
+            _shift(pruned, shift, before @ means[0] - fitted @ means[1])
+
+    walk([(model, x) for x in batches] + [(pruned, x) for x in batches], readers, refit)
+
+
+def _shift(model: nn.Module, name: str, by: Tensor) -> None:
+    """Add ``by`` (O,) to a layer's output: on its bias, or against the mean that its batch norm subtracts."""
+    path, _, attribute = name.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(path), attribute)
+    tensor.data.add_(by.to(tensor.dtype) * (-1 if attribute == "running_mean" else 1))
+
+
+def _first(samples: Iterable[Array], count: int) -> list[Tensor]:
+    batches: list[Tensor] = []
+    for batch in samples:
+        batches.append(torch.from_numpy(batch)[: count - sum(map(len, batches))])
+        if sum(map(len, batches)) >= count:
+            break
+    return batches

@@ -3,11 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
 from pathlib import Path
 
+from pocketzoo.deploy.report_bundle import bundle_section
+from pocketzoo.deploy.report_layers import read_layers
+from pocketzoo.deploy.report_runs import headline, read_runs
+from pocketzoo.deploy.report_section import owner, run_section
+from pocketzoo.errors import DataError, ExportError
+from pocketzoo.zoo.bundle import MANIFEST, Bundle
+from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
+
+# Nothing on the page is fetched or run, whatever a label or a manifest holds.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def report(models: Sequence[str | Path], out: str | Path, *, registry: Registry | None = None) -> Path:
-    """Write the page; returns its path."""
-    raise NotImplementedError
+    """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
+
+    Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
+    value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, which of ``models`` it is of.
+
+    Raises:
+        DataError: no models, or one that was not measured.
+        BundleError: a model is no bundle, is damaged, or holds measurements or layers of another version.
+        UnknownNameError: a model is neither a path nor a registered name.
+        ExportError: ``out`` is a folder, or inside a bundle.
+        StorageError: the disk refused.
+    """
+    place = Path(out)
+    if not models:
+        raise DataError("there is nothing to report", "name one or more bundles")
+    if place.is_dir():
+        raise ExportError(f"{place} is a folder", "give a file name with -o")
+    if (place.parent / MANIFEST).is_file():
+        raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
+    bundles = [open_model(model, registry=registry) for model in models]
+    page = _page(bundles, models)
+    with replacing_file(place) as temporary:
+        temporary.write_text(page, "utf8")
+    return place
+
+
+def _page(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:
+    runs = read_runs(bundles, models)
+    layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
+    alone = len(runs) == 1
+    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, each measured by itself"
+    lead = "" if alone else '<p class="lead">They do not compare with one another: no ratio here is across runs.</p>'
+    sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
+    subjects = {owner(run, run.rows[run.best], bundles) for run in runs}
+    details = [
+        bundle_section(bundle, i, layers[i], title=_title(i, bundles, models), opened=i in subjects)
+        for i, bundle in enumerate(bundles)
+    ]
+    style = files("pocketzoo.deploy").joinpath("report.css").read_text("utf8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="generator" content="pocketzoo">
+<title>{escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<header><p class="brand">pocketzoo report</p><h1>{escape(title)}</h1>{lead}</header>
+<main>
+{"".join(sections)}
+<section aria-labelledby="models"><h2 id="models">The models</h2>
+{"".join(details)}
+</section>
+</main>
+<footer>A KB is 1,000 bytes. MACs are multiply-accumulates for one sample. p50 and p99 are the median and the 99th
+percentile.</footer>
+</body>
+</html>
+"""
+
+
+def sentence(words: str) -> str:
+    """``words`` with a capital in front."""
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def _title(index: int, bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:
+    """The bundle's name, and where two have the same, its path too."""
+    name = bundles[index].manifest.name
+    alone = sum(bundle.manifest.name == name for bundle in bundles) == 1
+    return name if alone else f"{name} ({models[index]})"

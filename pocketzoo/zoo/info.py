@@ -8,7 +8,8 @@ from typing import Any
 
 from pocketzoo.errors import UnknownNameError, nearest
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.registry import KINDS, Registry, default_registry
+from pocketzoo.zoo.kinds import KINDS
+from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.typed import to_plain
 
 

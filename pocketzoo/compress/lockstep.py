@@ -1,0 +1,66 @@
+"""Run several forward passes side by side, all stopping at the same layers: one pass in all, however many layers.
+
+Refitting layer after layer, each on the inputs that the layers before it now give, would take a forward pass a layer.
+Here every pass runs in a thread of its own and waits before a named layer until all have come; then the layer is
+refitted once, and all go on. Memory is that of the activations in flight, so callers bound the number of samples.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.compress.moments import rows
+
+Visit = Callable[[str, list[Tensor]], None]
+
+
+def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: Visit) -> None:
+    """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
+
+    ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each. The models have the
+    same layers, called in the same order. An error in one run ends all and is raised.
+    """
+    caught: list[Tensor] = [torch.empty(0)] * len(runs)
+    current = [""]
+    barrier = threading.Barrier(len(runs), action=lambda: visit(current[0], list(caught)))
+    models = {id(model): model for model, _ in runs}
+    place = threading.local()
+    computing = threading.Semaphore(2)  # the rest wait before a layer, where they hold least memory
+    handles = []
+    for model in models.values():
+        for name in names:
+
+            def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+                caught[place.run] = rows(module, args[0])
+                current[0] = name
+                computing.release()
+                try:
+                    barrier.wait()
+                finally:
+                    computing.acquire()
+
+            handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
+
+    def run(i: int) -> None:
+        place.run = i
+        try:
+            with computing, torch.no_grad():  # no_grad is a thread's own
+                runs[i][0](runs[i][1])
+        except BaseException:
+            barrier.abort()  # or the others would wait for ever
+            raise
+
+    try:
+        with ThreadPoolExecutor(len(runs)) as pool:
+            futures = [pool.submit(run, i) for i in range(len(runs))]
+        errors = [error for f in futures if (error := f.exception()) is not None]
+        for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
+            raise error  # the first that is not merely the echo of another
+    finally:
+        for handle in handles:
+            handle.remove()
