@@ -17,8 +17,10 @@ lint: .venv/.test
 	$(BIN)/mypy
 
 bench: .venv/.test
+	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/compress.py
+	$(BIN)/python benchmarks/page.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

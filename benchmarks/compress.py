@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
 from photos import write_crops
 from record import write
+
+from pocketzoo.zoo.data import SHARES
 
 MODEL = "efficientnet-lite0"
 
@@ -100,9 +101,8 @@ def main() -> None:
     rows = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_crops(
-            folder / "photos", round(args.crops / SHARES[0]), seed=1
-        )  # so that the training split has that many
+        # So many that the training split, which calibrates, has as many as were asked for.
+        write_crops(folder / "photos", round(args.crops / SHARES[0]), seed=1)
         for stage in STAGES:
             command = [sys.executable, __file__, "--stage", stage, "--folder", name]
             environment = {**os.environ, "POCKETZOO_HOME": str(folder / "home")}

@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 from record import write
 
 COMMANDS = {"help": ["--help"], "list": ["list"], "plugins": ["plugins"]}

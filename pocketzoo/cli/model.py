@@ -25,7 +25,7 @@ from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurem
 @data_option(required=True)
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
-@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True, help="Passes over the training data.")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the training data.")
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Of AdamW, at the start.")
 @seed_option
 @skip_bad_option

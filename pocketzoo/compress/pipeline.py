@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -67,29 +68,9 @@ def compress(
         DataError: data that cannot be read or does not fit.
     """
     work = _prepare(model, data, steps, recipe, targets, samples, seed, skip_bad, registry, progress)
-    source, configs = work.source, work.configs
-    module = load_module(source, work.registry)
-    taken = list(source.manifest.steps)
-    for compressor, config in _of_form("module", configs):
-        module, step = _module_step(module, compressor, config, work)
-        taken.append(step)
-    progress.say("exporting and checking the graph")
     with writing(Path(out)) as draft:
-        manifest = source.manifest
-        save_model(
-            draft,
-            module,
-            manifest.model,
-            name=Path(out).name,
-            labels=manifest.labels,
-            license=manifest.license,
-            input_spec=manifest.input,
-            provenance={**manifest.provenance, "source": manifest.name, "calibration": work.describe()},
-            steps=tuple(taken),
-            metrics=manifest.metrics,
-            opset=max(t.opset for t in work.targets),
-        )
-        for compressor, config in _of_form("graph", configs):
+        _run_module_steps(draft, Path(out).name, work)
+        for compressor, config in _of_form("graph", work.configs):
             _graph_step(draft, compressor, config, work)
         _measure(draft, work)
     return read_bundle(Path(out))
@@ -217,6 +198,35 @@ def _of_form(form: str, pairs: Sequence[tuple[Compressor, Any]]) -> Iterator[tup
     return ((compressor, config) for compressor, config in pairs if compressor.form == form)
 
 
+def _run_module_steps(draft: Draft, name: str, work: _Work) -> None:
+    """Put the float model into the draft: compressed and exported, or copied where no step works on the module."""
+    manifest = work.source.manifest
+    provenance = {**manifest.provenance, "compressed_from": manifest.name, "calibration": work.describe()}
+    steps = list(_of_form("module", work.configs))
+    if not steps:
+        for file in ("model.safetensors", graph_name()):
+            shutil.copyfile(work.source.file(file), draft.mark(file, precision="float32"))
+        draft.manifest = replace(manifest, name=name, provenance=provenance, metrics={}, measurements=())
+        return
+    module, taken = load_module(work.source, work.registry), list(manifest.steps)
+    for compressor, config in steps:
+        module, step = _module_step(module, compressor, config, work)
+        taken.append(step)
+    work.progress.say("exporting and checking the graph")
+    save_model(
+        draft,
+        module,
+        manifest.model,
+        name=name,
+        labels=manifest.labels,
+        license=manifest.license,
+        input_spec=manifest.input,
+        provenance=provenance,
+        steps=tuple(taken),
+        opset=max(target.opset for target in work.targets),
+    )
+
+
 def _module_step(
     module: nn.Module, compressor: ModuleCompressor[Any, Any], config: Any, work: _Work
 ) -> tuple[nn.Module, Step]:
@@ -237,7 +247,9 @@ def _graph_step(draft: Draft, compressor: GraphCompressor[Any, Any], config: Any
     for target in work.targets:
         quantised = compressor.apply(model, plan, target)
         onnx.save(quantised, draft.mark(graph_name(target.name), target=target.name, precision="int8"))
-    step = Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan))
+    sizes = {name: (draft.folder / name).stat().st_size for name in map(graph_name, ["", work.targets[0].name])}
+    report = dict(zip(("bytes_before", "bytes_after"), sizes.values(), strict=True))
+    step = Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan), report=report)
     draft.manifest = replace(draft.manifest, steps=(*draft.manifest.steps, step))
 
 
@@ -252,11 +264,13 @@ def _measure(draft: Draft, work: _Work) -> None:
         Candidate(bundle=manifest.name, target=target, graph=path, parameters=manifest.parameters, macs=manifest.macs)
         for target, path in graphs.items()
     ]
-    rows = measure([*candidates(work.source, [""]), *new], work.tests, progress=work.progress)
+    rows = measure([*candidates(work.source, [""]), *new], work.tests, seconds=0.2, progress=work.progress)
+    scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(
         manifest,
+        metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
         measurements=tuple(to_plain(row) for row in rows),
-        layers={target or "float": to_plain(layer_costs(path)) for target, path in graphs.items()},
+        layers={**manifest.layers, **{t: to_plain(layer_costs(path)) for t, path in graphs.items() if t}},
     )
 
 

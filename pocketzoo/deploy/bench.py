@@ -10,9 +10,9 @@ import numpy as np
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import updating
+from pocketzoo.zoo.bundle import Bundle, updating
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned, load_data
-from pocketzoo.zoo.measure import BATCHES, Measurement, candidates, measure
+from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import InputSpec
@@ -56,7 +56,7 @@ def bench(
         split = aligned(dataset, first.labels).split("test")
         batches = Batches(split, first.input, skipped=Skipped([]) if skip_bad else None)
     rows = measure(
-        [c for b in bundles for c in candidates(b)],
+        _distinct(bundles),
         batches,
         batch_sizes=batch_sizes,
         seconds=seconds,
@@ -69,6 +69,15 @@ def bench(
                 with updating(bundle) as draft:
                     draft.manifest = replace(bundle.manifest, measurements=tuple(to_plain(row) for row in rows))
     return rows
+
+
+def _distinct(bundles: Sequence[Bundle]) -> list[Candidate]:
+    """Every graph of the bundles once: a step that only quantises leaves the float graph as it was."""
+    found: dict[str, Candidate] = {}
+    for bundle in bundles:
+        for candidate in candidates(bundle):
+            found.setdefault(bundle.manifest.files[candidate.graph.name].sha256, candidate)
+    return list(found.values())
 
 
 def _random(spec: InputSpec) -> Batches:

@@ -32,7 +32,7 @@ def fit(
     data: str | Path | Dataset,
     head: str = "linear",
     cut: str = "",
-    epochs: int = 60,
+    epochs: int = 40,
     learning_rate: float = 3e-3,
     batch_size: int = 64,
     seed: int = 0,

@@ -12,6 +12,7 @@ from pocketzoo.zoo.bundle import Draft, Manifest, ModelRef, Step, graph_name
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.graph import onnx_from_model
 from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.typed import to_plain
 
 
 def save_model(
@@ -37,6 +38,7 @@ def save_model(
     save_file(state, draft.folder / "model.safetensors")
     graph = draft.mark(graph_name(), precision="float32")
     difference = onnx_from_model(module, input_spec, graph, opset=opset)
+    layers = layer_costs(graph)
     draft.manifest = Manifest(
         name=name,
         model=ref,
@@ -44,8 +46,9 @@ def save_model(
         labels=labels,
         license=license,
         parameters=sum(p.numel() for p in module.parameters()),
-        macs=sum(layer.macs for layer in layer_costs(graph)),
+        macs=sum(layer.macs for layer in layers),
         provenance={**provenance, "export_difference": difference},
         steps=steps,
         metrics=dict(metrics or {}),
+        layers={"float": to_plain(layers)},
     )

@@ -1,0 +1,49 @@
+"""The page of numbers is what the recorded results say, and the benchmarks run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "benchmarks"
+
+
+def test_page_is_written_from_the_results() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import page; print(page.page(), end='')"],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (ROOT / "docs" / "benchmarks.md").read_text("utf8"), "run: python benchmarks/page.py"
+
+
+def test_results_say_where_they_were_measured() -> None:
+    results = sorted((FOLDER / "results").glob("*.json"))
+    assert results
+    for path in results:
+        machine = json.loads(path.read_text("utf8"))["machine"]
+        assert machine["cpu"]
+        assert machine["cores"] >= 1
+        assert len(machine["commit"]) == 40
+
+
+def test_startup_benchmark_runs(tmp_path: Path) -> None:
+    """A smoke of the real script, on a copy, so that the recorded results stay."""
+    for name in ("startup.py", "record.py"):
+        (tmp_path / "benchmarks").mkdir(exist_ok=True)
+        (tmp_path / "benchmarks" / name).write_text((FOLDER / name).read_text("utf8"))
+    done = subprocess.run(
+        [sys.executable, "benchmarks/startup.py", "--runs", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "benchmarks" / "results" / "startup.json").read_text("utf8"))["rows"]
+    assert rows["pocketzoo list"]["median_s"] > rows["python -c pass"]["min_s"]

@@ -1,0 +1,149 @@
+"""What the tests share: a home of their own, the built-in registry, a fitted model, picture folders, the commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+from filelock import FileLock
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode adds no folder: this is where localhub.py is found
+
+if TYPE_CHECKING:
+    from localhub import LocalHub
+
+    from pocketzoo.errors import PocketzooError
+    from pocketzoo.zoo.bundle import Bundle
+    from pocketzoo.zoo.registry import Registry
+
+    Refused = Callable[..., AbstractContextManager[pytest.ExceptionInfo[PocketzooError]]]
+    Photos = Callable[..., Path]
+    Run = Callable[..., Result]
+
+# Examples are the same in every run: a failure here is one on every machine.
+settings.register_profile("pocketzoo", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("pocketzoo")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; torch's threads would fight over them
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pocketzoo_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """POCKETZOO_HOME is an empty folder of this worker, for subprocesses as well."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCKETZOO_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """What ships with pocketzoo, and no plugin that happens to be installed."""
+    from pocketzoo.plugins.manager import create_manager
+    from pocketzoo.zoo.registry import Registry
+
+    return Registry(create_manager(found=[]))
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+    """tinynet with a linear head on digits, made once for all workers. Read only: ``fitted_copy`` is for changes."""
+    import pocketzoo
+    from pocketzoo.zoo.bundle import read_bundle
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "digits-model"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            pocketzoo.fit("tinynet", path, data="digits", epochs=12)
+    return read_bundle(path)
+
+
+@pytest.fixture
+def fitted_copy(fitted: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of ``fitted`` that a test may damage."""
+    path = tmp_path / "copy"
+    shutil.copytree(fitted.path, path)
+    return replace(fitted, path=path)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Photos:
+    """Make a folder of pictures: ``photos(path, {"cat": 5, "dog": 5})`` has five in each of two class folders.
+
+    An empty class name ("") puts them into ``path`` itself. The pictures of a class share a brightness, plus noise.
+    """
+    import numpy as np
+    from PIL import Image
+
+    def make(
+        path: Path,
+        classes: Mapping[str, int],
+        *,
+        size: tuple[int, int] = (20, 16),
+        mode: str = "RGB",
+        suffix: str = "png",
+    ) -> Path:
+        generator = np.random.default_rng(0)
+        for number, (name, count) in enumerate(classes.items()):
+            folder = path / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                noise = generator.integers(0, 40, (size[1], size[0], 3), dtype=np.uint8)
+                pixels = noise + np.uint8(60 * (number % 4))
+                Image.fromarray(pixels).convert(mode).save(folder / f"{i:03}.{suffix}")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run the command line in this process; stdout and stderr of the result are apart. A bug raises."""
+    from pocketzoo.cli.main import cli
+
+    def call(*arguments: object, **kwargs: Any) -> Result:
+        kwargs.setdefault("catch_exceptions", False)
+        return CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="pocketzoo", **kwargs)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def refused() -> Refused:
+    """``with refused(DataError, "no pictures", hint="PNG"):`` checks an error's type, message and next step."""
+
+    @contextmanager
+    def check(
+        kind: type[PocketzooError], *parts: object, hint: str | None = None
+    ) -> Iterator[pytest.ExceptionInfo[PocketzooError]]:
+        with pytest.raises(kind) as caught:
+            yield caught
+        error = caught.value
+        assert type(error) is kind
+        for part in parts:
+            assert str(part) in error.message, (part, error.message)
+        assert str(error) == error.message
+        assert "\n" not in error.hint
+        if hint is not None:
+            assert hint in error.hint, (hint, error.hint)
+        assert error.hint, "an error without a next step"
+
+    return check
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[LocalHub]:
+    """A Hub on this machine that the real client can talk to; it reads HF_ENDPOINT on import, so in a subprocess."""
+    from localhub import LocalHub
+
+    with LocalHub(tmp_path / "hub") as running:
+        yield running

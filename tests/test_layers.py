@@ -1,0 +1,255 @@
+"""Who may import whom at module level, read from the source with ``ast``. Bodies of functions may import anything."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "pocketzoo"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text("utf8")) for name, path in FILES.items()}
+
+BASE = ("pocketzoo.errors", "pocketzoo.optional", "pocketzoo.progress")
+
+# Module or glob -> what of pocketzoo it may import; the first line that matches a module counts.
+LAYERS = {
+    "pocketzoo": (),
+    "pocketzoo.errors": (),
+    "pocketzoo.progress": (),
+    "pocketzoo.callable_module": (),
+    "pocketzoo.optional": ("pocketzoo.errors",),
+    "pocketzoo.__main__": ("pocketzoo.cli.main",),
+    "pocketzoo.plugins": ("pocketzoo.callable_module",),
+    "pocketzoo.plugins.hookspecs": (),
+    "pocketzoo.plugins.manager": ("pocketzoo.errors", "pocketzoo.plugins.hookspecs"),
+    # What ships with pocketzoo sees what any plugin sees: specs, hooks, and no registry.
+    "pocketzoo.plugins.compressors": (
+        "pocketzoo.plugins.hookspecs",
+        "pocketzoo.compress.base",
+        "pocketzoo.compress.configs",
+        "pocketzoo.compress.plans",
+        "pocketzoo.zoo.specs",
+    ),
+    "pocketzoo.plugins.*": (
+        *BASE,
+        "pocketzoo.plugins.hookspecs",
+        "pocketzoo.plugins.heads",
+        "pocketzoo.plugins.tinynet",
+        "pocketzoo.zoo.specs",
+        "pocketzoo.zoo.files",
+    ),
+    "pocketzoo.zoo.specs": (),
+    "pocketzoo.zoo.kinds": (),
+    "pocketzoo.zoo.card": (),
+    "pocketzoo.zoo.files": ("pocketzoo.errors",),
+    "pocketzoo.zoo.typed": ("pocketzoo.errors",),
+    "pocketzoo.zoo.registry": (*BASE, "pocketzoo.plugins.manager", "pocketzoo.zoo.*"),
+    "pocketzoo.zoo.bundle": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
+    "pocketzoo.zoo.pretrained": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
+    "pocketzoo.zoo*": (*BASE, "pocketzoo.zoo.*"),
+    "pocketzoo.train*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.train.*"),
+    "pocketzoo.compress": ("pocketzoo.callable_module",),
+    "pocketzoo.compress.configs": ("pocketzoo.errors",),
+    "pocketzoo.compress.plans": (),
+    "pocketzoo.compress.base": ("pocketzoo.zoo.specs", "pocketzoo.zoo.typed"),
+    "pocketzoo.compress.*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.compress.*"),
+    "pocketzoo.deploy.demo": (
+        *BASE,
+        "pocketzoo.zoo.*",
+        "pocketzoo.train.*",
+        "pocketzoo.compress.*",
+        "pocketzoo.deploy.*",
+    ),
+    "pocketzoo.deploy*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.compress.*", "pocketzoo.deploy.*"),
+    "pocketzoo.cli.main": ("pocketzoo.errors", "pocketzoo.__version__", "pocketzoo.cli.*"),
+    "pocketzoo.cli*": ("pocketzoo.errors", "pocketzoo.cli.*", "pocketzoo.zoo.kinds"),
+}
+
+# Module -> the packages it imports at the top. All others import none but the light ones below.
+HEAVY = {
+    "pocketzoo.compress.calibrate": {"numpy", "onnx", "onnxruntime"},
+    "pocketzoo.compress.graph_index": {"onnx"},
+    "pocketzoo.compress.groups": {"numpy", "torch"},
+    "pocketzoo.compress.int8": {"numpy", "onnx"},
+    "pocketzoo.compress.layers": {"torch"},
+    "pocketzoo.compress.lockstep": {"torch"},
+    "pocketzoo.compress.lowrank": {"torch"},
+    "pocketzoo.compress.moments": {"torch"},
+    "pocketzoo.compress.pipeline": {"onnx", "torch"},
+    "pocketzoo.compress.prune": {"numpy", "torch"},
+    "pocketzoo.compress.saliency": {"torch"},
+    "pocketzoo.deploy.bench": {"numpy"},
+    "pocketzoo.deploy.evaluate": {"numpy"},
+    "pocketzoo.deploy.predict": {"numpy"},
+    "pocketzoo.plugins.head_modules": {"torch"},
+    "pocketzoo.plugins.tinynet.module": {"torch"},
+    "pocketzoo.train.fit": {"numpy", "torch"},
+    "pocketzoo.zoo.cost": {"numpy", "onnx"},
+    "pocketzoo.zoo.data": {"numpy"},
+    "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
+    "pocketzoo.zoo.hub": {"huggingface_hub"},
+    "pocketzoo.zoo.measure": {"numpy"},
+    "pocketzoo.zoo.model": {"safetensors", "torch"},
+    "pocketzoo.zoo.preprocess": {"numpy"},
+    "pocketzoo.zoo.runner": {"numpy"},
+    "pocketzoo.zoo.save": {"safetensors", "torch"},
+    "pocketzoo.zoo.weights": {"safetensors", "torch"},
+}
+# Glob -> packages that cost nothing.
+LIGHT = {
+    "pocketzoo.cli.*": {"click"},
+    "pocketzoo.plugins.hookspecs": {"pluggy"},
+    "pocketzoo.plugins.manager": {"pluggy"},
+    "pocketzoo.compress.recipe": {"tomli"},
+}
+ENTRANCES = [
+    "pocketzoo",
+    "pocketzoo.cli.main",
+    *[f"pocketzoo.plugins.{n}" for n in ("tinynet", "heads", "compressors", "exporters", "targets", "datasets")],
+    "pocketzoo.zoo.registry",
+    "pocketzoo.zoo.info",
+]
+
+
+def at_the_top(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Imports that run when the module is imported; those for type checkers only do not."""
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from at_the_top(node.orelse)
+        else:
+            for part in ("body", "orelse", "finalbody"):
+                yield from at_the_top(getattr(node, part, []))
+            for handler in getattr(node, "handlers", []):
+                yield from at_the_top(handler.body)
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """What a module imports at the top: a module's full name, or module.attribute for what is no module of ours."""
+    found = set()
+    for node in at_the_top(tree.body):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        else:
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in FILES or node.module == "pocketzoo" else node.module)
+    return found
+
+
+IMPORTS = {name: imported(tree) for name, tree in TREES.items()}
+OWN = {name: {i for i in found if i.split(".")[0] == "pocketzoo"} for name, found in IMPORTS.items()}
+OTHERS = {
+    name: {i.split(".")[0] for i in found} - {"pocketzoo", *sys.stdlib_module_names} for name, found in IMPORTS.items()
+}
+
+
+def executed(name: str) -> set[str]:
+    """Modules of ours that run when ``name`` is imported: its imports and all the packages above them."""
+    found = set()
+    for each in [*OWN[name], name]:
+        parts = each.split(".")
+        found |= {".".join(parts[:i]) for i in range(1, len(parts) + 1)}
+    return {each for each in found if each in FILES} - {name}
+
+
+def closure(name: str) -> set[str]:
+    seen, waiting = set(), [name]
+    while waiting:
+        if (each := waiting.pop()) not in seen:
+            seen.add(each)
+            waiting += executed(each)
+    return seen
+
+
+def rule(name: str) -> tuple[str, ...]:
+    return next(allowed for pattern, allowed in LAYERS.items() if fnmatchcase(name, pattern))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_module_imports_only_what_its_layer_allows(name):
+    allowed = rule(name)
+    forbidden = {i for i in OWN[name] if not any(fnmatchcase(i, pattern) for pattern in allowed)}
+    assert not forbidden, f"{name} may not import {sorted(forbidden)} at the top"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_module_imports_only_the_packages_the_table_gives_it(name):
+    light = set().union(*[packages for pattern, packages in LIGHT.items() if fnmatchcase(name, pattern)])
+    assert OTHERS[name] - light == HEAVY.get(name, set())
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_table_names_modules_that_exist(name):
+    assert name in FILES
+
+
+@pytest.mark.parametrize("name", ENTRANCES)
+def test_what_starts_first_reaches_no_heavy_module(name):
+    heavy = {each: HEAVY[each] for each in closure(name) if each in HEAVY}
+    assert not heavy
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_module_imports_itself_in_a_circle(name):
+    # A package that runs before its own modules is no circle; only what imports back is.
+    circle = {each for each in OWN[name] & set(FILES) if name in closure_of_imports(each)}
+    assert not circle, f"{name} <-> {sorted(circle)}"
+
+
+def closure_of_imports(name: str) -> set[str]:
+    seen, waiting = set(), [name]
+    while waiting:
+        if (each := waiting.pop()) in FILES and each not in seen:
+            seen.add(each)
+            waiting += OWN[each]
+    return seen
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_module_opens_with_one_sentence(name):
+    text = ast.get_docstring(TREES[name])
+    assert text, "it has no docstring"
+    first = text.splitlines()[0]
+    assert len(first) <= 120
+    assert text.splitlines()[1:2] in ([], [""]), "the first sentence is a line of its own"
+    assert first[-1] in ".)", first
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, tree in TREES.items() if any(isinstance(n, ast.FunctionDef) for n in ast.walk(tree))]
+)
+def test_annotations_are_never_evaluated(name):
+    """So that types may be named without importing what they are from."""
+    assert any(isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in TREES[name].body)
+
+
+def test_nothing_but_the_manager_loads_a_plugin():
+    """plugins.<anything> is the edge: loaded by name, imported by nobody outside plugins."""
+    edge = {n for n in FILES if n.startswith("pocketzoo.plugins.")} - {
+        "pocketzoo.plugins.hookspecs",
+        "pocketzoo.plugins.manager",
+    }
+    users = {name: OWN[name] & edge for name in FILES if not name.startswith("pocketzoo.plugins.")}
+    assert not {name: found for name, found in users.items() if found}
+
+
+def test_only_the_hub_module_talks_to_the_hub():
+    mentions = {name for name, path in FILES.items() if "huggingface_hub" in path.read_text("utf8")}
+    assert mentions == {"pocketzoo.zoo.hub"}

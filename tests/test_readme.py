@@ -1,0 +1,64 @@
+"""Every command of the README is run, in its order, as a reader would type it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf8")
+SHELL = [block.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S)]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+COMMANDS = [line.split("    #")[0].strip() for block in SHELL for line in block.splitlines()]
+
+
+def test_readme_shows_what_it_should() -> None:
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    assert len([c for c in COMMANDS if c.startswith("pocketzoo ")]) >= 15
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), f"README links to {link}, which is not there"
+
+
+def test_make_knows_its_commands() -> None:
+    for command in (c for c in COMMANDS if c.startswith("make ")):
+        done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_commands_run(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed, and the README builds an engine")
+    pytest.importorskip("pocketzoo_efficientnet_lite", reason="examples/efficientnet-lite is not installed")
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from photos import sources, write_crops
+
+    write_crops(tmp_path / "photos", 20, seed=0)
+    shutil.copy(next(p for p in sources() if p.name == "chelsea.png"), tmp_path / "photo.png")
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    for command in COMMANDS:
+        # make would run these tests again, and the example is installed by it (the importorskip above saw it).
+        if command.startswith(("make ", "pip install ./examples")):
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, command
+    assert (tmp_path / "edge" / "model.int8.tensorrt-rtx.engine").stat().st_size > 10_000
+    assert "<svg" in (tmp_path / "report.html").read_text("utf8")
+    for block in PYTHON:
+        script = tmp_path / "readme.py"
+        script.write_text(block)
+        done = subprocess.run(
+            [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "agreement" in done.stdout
