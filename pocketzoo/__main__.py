@@ -1,4 +1,4 @@
-"""python -m pocketzoo"""
+"""Run the command line: python -m pocketzoo."""
 
 from pocketzoo.cli.main import main
 

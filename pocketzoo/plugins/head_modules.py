@@ -20,11 +20,10 @@ class Pool(nn.Module):
         if features.kind == "map":
             height, width = (int(d) for d in features.shape[2:])
             rows, columns = min(grid, height), min(grid, width)
-            kernel = (-(-height // rows), -(-width // columns))
             # Windows of one size that overlap where the map does not divide: fixed sizes export to one operator.
-            stride = tuple((d - k) // (n - 1) if n > 1 else d for d, k, n in
-                           zip((height, width), kernel, (rows, columns), strict=True))  # fmt: skip
-            self.pool = nn.AvgPool2d(kernel, stride)  # type: ignore[arg-type]
+            stride = (height // rows, width // columns)
+            kernel = (height - stride[0] * (rows - 1), width - stride[1] * (columns - 1))
+            self.pool = nn.AvgPool2d(kernel, stride)
             self.width *= rows * columns
 
     def forward(self, x: Tensor) -> Tensor:

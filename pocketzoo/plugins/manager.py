@@ -63,8 +63,9 @@ def create_manager(found: Iterable[EntryPoint] | None = None, extra: Sequence[Mo
         # Third-party code may fail in any way; it must not take the command line down, so its reason is kept and shown.
         try:
             _register(hooks, point.load(), point.name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script without __main__ guard may call sys.exit
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            reason = " ".join(reason.split())
         plugins.append(Plugin(point.name, origin, reason))
     return PluginManager(hooks, tuple(plugins))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.errors import DataError, HeadMismatchError, UnknownNameError
+from pocketzoo.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
 from pocketzoo.zoo.data import SPLITS, Batches, Dataset, Skipped, SplitName, load_data
@@ -50,6 +50,9 @@ def fit(
         HeadMismatchError: the head cannot read the backbone's features, or is pretrained for other classes.
         DataError: the data cannot be read, or has no classes.
     """
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}.items():
+        if not value > 0:
+            raise RecipeError(f"{name} cannot be {value}", "it must be above 0")
     registry = registry or default_registry()
     if backbone not in registry.entries("backbone") and Path(backbone).exists():
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ class Bundle:
     def graph(self, target: str = "cpu") -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
         graphs = self.graphs()
-        return graphs.get(target) or graphs[""]
+        return graphs.get(target) or self.file(graph_name())
 
 
 def graph_name(target: str = "") -> str:
@@ -107,10 +108,10 @@ def graph_name(target: str = "") -> str:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Open a bundle and verify size and sha256 of every file in it.
+    """Open a bundle and verify size and sha256 of every file it lists; what it does not list is never read.
 
     Raises:
-        BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing, damaged or added.
+        BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing or damaged.
     """
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
@@ -118,16 +119,18 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(what, "make one with: pocketzoo fit ... -o BUNDLE")
     try:
         data = json.loads(manifest_path.read_text("utf8"))
-        if data.get("format", 0) > FORMAT:
+        if type(data.get("format")) is int and data["format"] > FORMAT:
             raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
         manifest = from_plain(Manifest, data)
-    except (ValueError, AttributeError, RecipeError) as error:
+    except (ValueError, AttributeError, RecursionError, RecipeError) as error:
         raise BundleError(f"{manifest_path} is damaged: {error}", "restore it from a copy") from error
+    inside = os.path.realpath(path)
     for name, entry in manifest.files.items():
         file = path / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or file.is_symlink():
+        outside = os.path.realpath(file) != f"{inside}{os.sep}{name}"  # links and "..", in the name or on the way
+        if Path(name).is_absolute() or outside:
             raise BundleError(f"{path} points outside itself: {name}", "do not use this bundle")
-        if not file.is_file():
+        if not os.path.isfile(file):  # Path.is_file would raise for a name that is too long
             raise BundleError(f"{path} lacks its file {name}", "restore it from a copy, or make the bundle again")
         if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
             raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or make the bundle again")
@@ -143,7 +146,7 @@ def writing(path: Path) -> Iterator[Draft]:
         StorageError: the disk refused.
     """
     path = path.absolute()
-    if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
     with replacing_folder(path) as folder:
         draft = Draft(folder)

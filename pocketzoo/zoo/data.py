@@ -130,6 +130,8 @@ def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None
         UnknownNameError: it is no path and no registered name.
     """
     path = Path(reference)
+    if seed < 0:
+        raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
     if path.is_dir():
         return _from_folder(path, seed)
     if path.suffix == ".npz" and path.is_file():
@@ -166,19 +168,25 @@ def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, s
 
 def _from_npz(path: Path, seed: int) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
     if "x" not in arrays:
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
     x, y = arrays["x"], arrays.get("y")
+    if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
+        raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample a row")
+    if x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 1:
+        x = x[..., 0]
     if x.dtype != np.uint8:
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise DataError(f"{path}: x has values that are not finite", "remove NaN and infinite samples")
     if y is None:
         return from_arrays(path.stem, (), x, None, seed)
+    if y.ndim != 1 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
+        raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give one name or number for each sample")
     if len(y) != len(x):
         raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y for each x")
     names, targets = np.unique(y, return_inverse=True)

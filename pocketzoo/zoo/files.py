@@ -46,11 +46,22 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _place(path: Path) -> Iterator[None]:
+    """The same for making a temporary beside ``path``, where any error means that the place cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = _REFUSED.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        raise StorageError(f"cannot write {path}: {reason}", "choose another place with -o") from error
+
+
+@contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not."""
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with _place(path):
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -66,9 +77,10 @@ def replacing_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: a kill at any moment leaves either the old folder or the new one at ``path``."""
+    path = Path(os.path.realpath(path))  # of a link, the folder it leads to is replaced
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        with _place(path):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         try:
             yield temporary
             os.chmod(temporary, 0o755)
@@ -76,10 +88,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 for name in files:
                     _fsync(Path(folder) / name)
                 _fsync(Path(folder))
-            if path.exists():
+            try:
+                os.rename(temporary, path)  # onto nothing, or an empty folder
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
                 _exchange(temporary, path)
-            else:
-                os.rename(temporary, path)
             _fsync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

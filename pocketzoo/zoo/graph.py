@@ -48,7 +48,10 @@ def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: in
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the outermost text is advice for authors of exporters
+            cause = cause.__cause__
+        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise ExportError(f"torch cannot export this model: {reason}", "see which operator it names") from error
     if program is None:
         raise ExportError("torch exported nothing", "report this with the model's name")
@@ -59,18 +62,28 @@ def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: in
 
 def _compare(module: nn.Module, spec: InputSpec, path: Path) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
+    differences = []
     for size in BATCHES:
         x = example(spec, size)
-        with torch.no_grad():
-            wanted = module(x).numpy()
-        given = session.run(None, {spec.name: x.numpy()})[0]
+        try:
+            with torch.no_grad():
+                out = module(x)
+            given = session.run(None, {spec.name: x.numpy()})[0]
+        except Exception as error:  # torch's and onnxruntime's own types
+            reason = " ".join(str(error).split())
+            raise ExportMismatchError(
+                f"it does not run at batch {size}: {reason}", "a view or reshape in the model fixes the batch size"
+            ) from error
+        if not isinstance(out, torch.Tensor):
+            raise ExportError(f"the model returns a {type(out).__name__}, not one tensor", "return the logits alone")
+        wanted = out.numpy()
         if given.shape != wanted.shape:
             raise ExportMismatchError(
                 f"at batch {size} the graph gives {given.shape}, torch {wanted.shape}",
                 "a view or reshape in the model fixes the batch size",
             )
-        worst = max(worst, float(np.abs(given - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+        differences.append(float(np.abs(given - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+    worst = float(np.max(differences))  # Python's max would drop a NaN
     if not worst <= TOLERANCE:  # NaN is a mismatch as well
         raise ExportMismatchError(
             f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})",

@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from pocketzoo.errors import HubError
 from pocketzoo.zoo.files import sha256
@@ -22,6 +29,13 @@ def fetch(file: HubFile) -> Path:
     where = f"{file.repo_id}@{file.revision[:12]}/{file.filename}"
     if not re.fullmatch(r"[0-9a-f]{40}", file.revision):
         raise HubError(f"{file.repo_id} is pinned to {file.revision!r}", "pin a commit of 40 hex digits, no branch")
+    try:
+        # hf_hub_download asks the Hub for its list of agents even for a file that is cached; this asks for nothing.
+        cached = try_to_load_from_cache(file.repo_id, file.filename, revision=file.revision)
+    except HFValidationError as error:
+        raise HubError(f"{file.repo_id!r} is no repository: {error}", "tell the plugin's author") from error
+    if isinstance(cached, str) and sha256(Path(cached)) == file.sha256:
+        return Path(cached)
     # No token goes along: everything pinned by a plugin is public, and HF_ENDPOINT may name any host.
     for _attempt in (1, 2):
         try:
@@ -29,8 +43,10 @@ def fetch(file: HubFile) -> Path:
         except GatedRepoError as error:
             raise HubError(f"{file.repo_id} is gated", "ask for access on its page, then log in") from error
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-            raise HubError(f"the Hub has no {where}", "tell the plugin's author that its pin is stale") from error
-        except (OSError, RuntimeError) as error:  # httpx errors, local disk, hf_xet's bare RuntimeError
+            if not isinstance(error, LocalEntryNotFoundError):  # that one means: no connection, and no copy
+                raise HubError(f"the Hub has no {where}", "tell the plugin's author that its pin is stale") from error
+            raise HubError(f"cannot fetch {where}: no connection", "check the connection, then try again") from error
+        except Exception as error:  # its HTTP package's own types, local disk, hf_xet's bare RuntimeError
             problem = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise HubError(f"cannot fetch {where}: {problem}", "check the connection, then try again") from error
         if sha256(path) == file.sha256:

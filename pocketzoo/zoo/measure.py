@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.data import Batches
@@ -89,7 +90,12 @@ def measure(
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(row.graph)) for row in rows]
         scores = _scores(runners, data, progress)
-    first = next(iter(data))[0]
+    for row, score in zip(rows, scores, strict=True):
+        if not np.isfinite(score.noise + score.signal):
+            raise BundleError(f"{row.graph} gives outputs that are not finite", "make the model again")
+    first = next(iter(data), (None, None))[0]
+    if first is None:
+        raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(row.graph, threads=threads)) for row in rows]
         timings: list[dict[str, Latency]] = [{} for _ in rows]
@@ -144,7 +150,8 @@ def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress) ->
             score.samples += len(x)
             score.agreed += int((answers == reference.argmax(-1)).sum())
             score.signal += float(np.square(reference, dtype=np.float64).sum())
-            score.noise += float(np.square(reference - out, dtype=np.float64).sum())
+            with np.errstate(invalid="ignore"):  # infinite outputs are reported below
+                score.noise += float(np.square(reference - out, dtype=np.float64).sum())
             if y is not None:
                 score.labelled = True
                 score.right += int((answers == y).sum())

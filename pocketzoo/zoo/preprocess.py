@@ -13,6 +13,7 @@ from pocketzoo.optional import require
 from pocketzoo.zoo.specs import InputSpec
 
 Array = npt.NDArray[np.float32]
+LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 Picture = Path | npt.NDArray[np.uint8]  # a file, or pixels (H, W) or (H, W, 3)
 
 
@@ -25,10 +26,17 @@ def read_picture(picture: Picture, channels: int) -> Any:
     pil = require("PIL.Image", extra="data")
     mode = "L" if channels == 1 else "RGB"
     if isinstance(picture, np.ndarray):
+        if picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or 0 in picture.shape:
+            raise DataError(f"pixels of shape {picture.shape} are no picture", "give (height, width) or (.., .., 3)")
         return pil.fromarray(picture).convert(mode)
     try:
         with pil.open(picture) as image:
-            return require("PIL.ImageOps", extra="data").exif_transpose(image).convert(mode)
+            shown = require("PIL.ImageOps", extra="data").exif_transpose(image)
+            if shown.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8: all but the darkest would be white
+                return pil.fromarray(((np.asarray(shown, np.uint32) + 128) // 257).astype(np.uint8)).convert(mode)
+            if shown.mode == "P" and "transparency" in shown.info:  # Pillow warns unless it goes through RGBA
+                shown = shown.convert("RGBA")
+            return shown.convert(mode)
     except FileNotFoundError as error:
         raise DataError(f"there is no picture {picture}", "check the path") from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... for damaged files
@@ -39,9 +47,13 @@ def prepare(picture: Picture, spec: InputSpec) -> Array:
     """One picture as a float32 array of shape ``spec.size``: resized, cut at the centre, scaled, normalised."""
     channels, height, width = spec.size
     image = read_picture(picture, channels)
+    longest = LONGEST * min(image.size)
+    if max(image.size) > longest:  # only the centre stays; enlarging a line of pixels as a whole would take gigabytes
+        left, top = max(0, (image.width - longest) // 2), max(0, (image.height - longest) // 2)
+        image = image.crop((left, top, min(image.width, left + longest), min(image.height, top + longest)))
     scale = spec.resize / min(image.size)
-    if scale != 1.0:
-        size = tuple(max(round(side * scale), low) for side, low in zip(image.size, (width, height), strict=True))
+    size = tuple(max(round(side * scale), low) for side, low in zip(image.size, (width, height), strict=True))
+    if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])
     left, top = (image.width - width) // 2, (image.height - height) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _materialise(spec: BackboneSpec, plugin: str, registry: Registry, progress: 
         try:
             return read_bundle(path)
         except BundleError:
-            pass  # damaged or half-written by something else: it is ours to make again
+            shutil.rmtree(path)  # damaged or half-written by something else: it is ours to make again
     progress.say(f"preparing {spec.name} (once)")
     from pocketzoo.zoo.model import build, load_pretrained
     from pocketzoo.zoo.save import save_model

@@ -10,6 +10,7 @@ from typing import Any
 
 from pocketzoo.errors import DuplicateNameError, UnknownNameError, nearest
 from pocketzoo.plugins.manager import Plugin, PluginManager, create_manager
+from pocketzoo.zoo import specs
 from pocketzoo.zoo.kinds import KINDS
 
 
@@ -48,11 +49,13 @@ class Registry:
         # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
         for hook in getattr(self.manager.hooks.hook, _hook(kind)).get_hookimpls():
             try:
-                specs = [(spec.name, spec) for spec in hook.function()]
+                declared = [_checked(kind, spec) for spec in hook.function()]
             except Exception as error:  # a broken plugin is reported, not fatal
-                self._failed[hook.plugin_name] = f"{_hook(kind)}: {type(error).__name__}: {error}"
+                reason = f"{_hook(kind)}: {type(error).__name__}: {error}"
+                self._failed[hook.plugin_name] = " ".join(reason.split())
                 continue
-            for name, spec in specs:
+            for spec in declared:
+                name = spec.name
                 if name in found:
                     raise DuplicateNameError(
                         f"{kind} {name!r} is declared by two plugins: {found[name].plugin} and {hook.plugin_name}",
@@ -84,6 +87,25 @@ class Registry:
         for kind in KINDS:
             self.entries(kind)
         return tuple(Plugin(p.name, p.origin, p.reason or self._failed.get(p.name, "")) for p in self.manager.plugins)
+
+
+def _checked(kind: str, spec: Any) -> Any:
+    """The spec itself, if it is one of its kind."""
+    from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
+
+    types: tuple[type[Any], ...] = {
+        "backbone": (specs.BackboneSpec,),
+        "head": (specs.HeadSpec,),
+        "compressor": (ModuleCompressor, GraphCompressor),
+        "exporter": (specs.ExporterSpec,),
+        "target": (specs.TargetSpec,),
+        "dataset": (specs.DatasetSpec,),
+    }[kind]
+    if not isinstance(spec, types):
+        raise TypeError(f"{spec!r} is no {types[0].__name__}")
+    if not isinstance(spec.name, str) or not spec.name:
+        raise TypeError(f"a {kind} cannot be called {spec.name!r}")
+    return spec
 
 
 def _hook(kind: str) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.optional import require
 
+_TYPES = {"tensor(float)": np.dtype("float32"), "tensor(uint8)": np.dtype("uint8"), "tensor(int64)": np.dtype("int64")}
+
 
 class OnnxRunner:
     """A session on a graph; names, shapes and types come from the file. A context manager that gives memory back."""
@@ -32,6 +34,7 @@ class OnnxRunner:
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             raise BundleError(f"onnxruntime does not load {path}: {error}", "make the graph again") from error
         self.inputs = {i.name: i.shape for i in self.session.get_inputs()}
+        self.types = {i.name: _TYPES.get(i.type) for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
 
     def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
@@ -40,11 +43,16 @@ class OnnxRunner:
         Raises:
             DataError: an input is missing, unknown, or has the wrong shape.
         """
+        if unknown := set(inputs) - set(self.inputs):
+            raise DataError(f"the graph has no input {min(unknown)!r}", f"its inputs: {', '.join(self.inputs)}")
         for name, shape in self.inputs.items():
             given = inputs[name].shape if name in inputs else None
             fits = given is not None and len(given) == len(shape)
             if not fits or any(isinstance(s, int) and s != g for s, g in zip(shape, given or (), strict=True)):
                 raise DataError(f"input {name!r} is {given}, the graph takes {tuple(shape)}", "reshape the input")
+            if self.types[name] not in (None, inputs[name].dtype):
+                given_type, wanted = inputs[name].dtype, self.types[name]
+                raise DataError(f"input {name!r} is {given_type}, the graph takes {wanted}", "convert it")
         return dict(zip(self.outputs, self.session.run(self.outputs, dict(inputs)), strict=True))
 
     def logits(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

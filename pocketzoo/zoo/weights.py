@@ -26,7 +26,10 @@ def locate(file: PackageFile | HubFile) -> Path:
         from pocketzoo.zoo.hub import fetch
 
         return fetch(file)
-    found = find_spec(file.package)
+    try:
+        found = find_spec(file.package)
+    except ModuleNotFoundError:  # the package above a dotted name
+        found = None
     if found is None or not found.submodule_search_locations:
         raise MissingDependencyError(
             f"the weights are in the package {file.package!r}, which is not installed",

@@ -1,0 +1,299 @@
+"""Transfer learning on real digits: accurate, deterministic, and leaving the backbone as it was."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import pocketzoo
+from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, UnknownNameError
+from pocketzoo.train.fit import fit
+from pocketzoo.zoo.bundle import read_bundle
+from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays, load_data
+from pocketzoo.zoo.model import load_module
+from pocketzoo.zoo.weights import read_weights
+
+
+@pytest.fixture(scope="module")
+def digits(registry) -> Dataset:
+    return registry.get("dataset", "digits").load()
+
+
+@pytest.fixture(scope="module")
+def few(digits) -> Dataset:
+    """The digits 0, 1 and 2: 120 of them."""
+    split = digits.split("train")
+    rows = np.flatnonzero(split.targets < 3)[:120]
+    return from_arrays("few", ("zero", "one", "two"), split.samples[rows], split.targets[rows])
+
+
+def head_of(bundle) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in load_file(bundle.file("model.safetensors")).items() if k.startswith("head.")}
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return set(one) == set(two) and all(torch.equal(v, two[k]) for k, v in one.items())
+
+
+@pytest.fixture(scope="module")
+def small(few, registry, tmp_path_factory):
+    return fit("tinynet", tmp_path_factory.mktemp("fit") / "few", data=few, epochs=4, registry=registry)
+
+
+# -- what comes out
+
+
+def test_the_fixture_is_accurate(fitted):
+    assert fitted.manifest.metrics["test_accuracy"] >= 0.94
+    assert fitted.manifest.metrics["val_accuracy"] >= 0.94
+
+
+@pytest.mark.slow
+def test_default_settings_reach_97_percent_on_digits(registry, tmp_path):
+    bundle = pocketzoo.fit("tinynet", tmp_path / "digits", data="digits", registry=registry)
+    assert bundle.manifest.metrics["test_accuracy"] >= 0.97
+    assert bundle.manifest.provenance["training"]["epochs"] == inspect.signature(fit).parameters["epochs"].default
+
+
+def test_the_backbone_is_the_pretrained_one_bit_for_bit(fitted, small, registry):
+    wanted = read_weights(registry.get("backbone", "tinynet").weights)
+    for bundle in (fitted, small):
+        saved = load_file(bundle.file("model.safetensors"))
+        assert all(torch.equal(saved[f"backbone.{k}"], v) for k, v in wanted.items())
+
+
+def test_the_bundle_is_whole_and_says_what_it_is(small):
+    manifest = read_bundle(small.path).manifest
+    assert manifest == small.manifest
+    assert (manifest.name, manifest.labels, manifest.license) == ("few", ("zero", "one", "two"), "MIT")
+    assert (manifest.model.backbone, manifest.model.head, manifest.model.outputs) == ("tinynet", "linear", 3)
+    assert manifest.steps == ()
+
+
+def test_the_provenance_names_data_and_settings(small, few):
+    facts = small.manifest.provenance
+    assert facts["plugin"] == "tinynet"
+    assert facts["data"]["name"] == "few"
+    assert facts["data"]["sha256"] == few.digest()
+    assert facts["data"]["samples"] == {name: len(few.split(name)) for name in SPLITS}
+    training = facts["training"]
+    assert (training["epochs"], training["seed"], training["batch_size"]) == (4, 0, 64)
+    assert training["learning_rate"] == pytest.approx(3e-3)
+    assert len(training["val_accuracy"]) == 4
+
+
+def test_the_head_is_of_the_best_epoch(small, fitted):
+    for bundle in (small, fitted):
+        history = bundle.manifest.provenance["training"]["val_accuracy"]
+        assert bundle.manifest.metrics["val_accuracy"] == max(history)
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_the_accuracy_can_be_recounted(fitted, registry, digits, name):
+    from pocketzoo.zoo.data import Batches
+
+    module, right = load_module(fitted, registry), 0
+    for x, y in Batches(digits.split(name), fitted.manifest.input):
+        with torch.no_grad():
+            right += int((module(torch.from_numpy(x)).argmax(1).numpy() == y).sum())
+    total = len(digits.split(name))
+    assert fitted.manifest.metrics[f"{name}_accuracy"] == pytest.approx(right / total, abs=1.5 / total)
+
+
+def test_the_head_learned_something(small, registry):
+    from pocketzoo.zoo.model import build
+
+    torch.manual_seed(0)
+    fresh = build(small.manifest.model, registry)
+    moved = {k: (v - head_of(small)[f"head.{k}"]).abs().max().item() for k, v in fresh.head.state_dict().items()}
+    assert min(moved.values()) > 1e-4
+
+
+# -- determinism
+
+
+def test_a_seed_gives_the_same_head_bit_for_bit(small, few, registry, tmp_path):
+    torch.manual_seed(1234)  # what the program did before does not matter
+    np.random.default_rng(5).random()
+    again = fit("tinynet", tmp_path / "again", data=few, epochs=4, registry=registry)
+    assert equal(head_of(again), head_of(small))
+    assert again.manifest.metrics == small.manifest.metrics
+    assert again.manifest.provenance["training"] == small.manifest.provenance["training"]
+
+
+def test_another_seed_gives_another_head(small, few, registry, tmp_path):
+    other = fit("tinynet", tmp_path / "other", data=few, epochs=4, seed=1, registry=registry)
+    assert not equal(head_of(other), head_of(small))
+
+
+def test_the_data_is_not_changed(few, small):
+    assert few.digest() == small.manifest.provenance["data"]["sha256"]
+
+
+# -- other ways to call it
+
+
+@pytest.mark.parametrize("more", [{"head": "mlp"}, {"cut": "stage1"}], ids=str)
+def test_other_heads_and_cuts(few, registry, tmp_path, more):
+    bundle = fit("tinynet", tmp_path / "x", data=few, epochs=2, registry=registry, **more)
+    assert (bundle.manifest.model.head, bundle.manifest.model.cut) == (more.get("head", "linear"), more.get("cut", ""))
+    module = load_module(bundle, registry)
+    with torch.no_grad():
+        assert module(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
+    if more.get("cut"):
+        saved = load_file(bundle.file("model.safetensors"))
+        assert not any("stage2" in key for key in saved)
+        assert bundle.manifest.macs < 37_000_000
+
+
+def test_a_folder_of_pictures(photos, registry, tmp_path):
+    path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
+    bundle = fit("tinynet", tmp_path / "model", data=path, epochs=20, registry=registry)
+    assert bundle.manifest.labels == ("cat", "dog")
+    assert bundle.manifest.metrics["test_accuracy"] == 1.0, "dark pictures and bright ones"
+    assert "skipped_pictures" not in bundle.manifest.metrics
+
+
+def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, refused):
+    path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
+    for name in ("cat/001.png", "dog/002.png"):
+        (path / name).write_bytes(b"broken")
+    with refused(DataError, "cannot read the picture", hint="--skip-bad"):
+        fit("tinynet", tmp_path / "model", data=path, epochs=1, registry=registry)
+    assert not (tmp_path / "model").exists()
+    bundle = fit("tinynet", tmp_path / "model", data=path, epochs=1, skip_bad=True, registry=registry)
+    assert bundle.manifest.metrics["skipped_pictures"] == 2
+
+
+def test_arrays_that_are_ready(registry, tmp_path):
+    generator = np.random.default_rng(0)
+    y = np.arange(30) % 2
+    x = (generator.normal(size=(30, 1, 28, 28)) + 3 * y[:, None, None, None]).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    bundle = fit("tinynet", tmp_path / "model", data=tmp_path / "x.npz", epochs=20, registry=registry)
+    assert bundle.manifest.metrics["test_accuracy"] == 1.0
+    assert bundle.manifest.provenance["data"]["name"] == "x"
+
+
+def test_progress_is_reported(few, registry, tmp_path):
+    labels, said = [], []
+
+    class Noting:
+        def track(self, items, label, total=None):
+            labels.append((label, total))
+            yield from items
+
+        def say(self, text):
+            said.append(text)
+
+    fit("tinynet", tmp_path / "x", data=few, epochs=2, registry=registry, progress=Noting())
+    assert [label for label, _ in labels] == [*(f"features of {n}" for n in SPLITS), "fitting the head"]
+    assert labels[-1][1] == 2
+    assert said
+
+
+# -- what is refused, before anything is written
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "text", "hint"),
+    [
+        ({"backbone": "tinynte"}, UnknownNameError, "no backbone is called 'tinynte'", "did you mean 'tinynet'?"),
+        ({"head": "liner"}, UnknownNameError, "no head is called 'liner'", "did you mean 'linear'?"),
+        ({"cut": "stag"}, UnknownNameError, "tinynet has no cut 'stag'", "stage1"),
+        ({"data": "digit"}, UnknownNameError, "no dataset is called 'digit'", "did you mean 'digits'?"),
+        ({"data": "no/such/folder"}, DataError, "there is no data set at", "check the path"),
+        ({"head": "tinynet-fashion-mnist"}, HeadMismatchError, "is fitted already", "--head linear"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_a_wrong_call_is_refused(registry, tmp_path, refused, few, call, kind, text, hint):
+    arguments = {"backbone": "tinynet", "data": few, **call}
+    with refused(kind, text, hint=hint):
+        fit(arguments.pop("backbone"), tmp_path / "x", registry=registry, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_no_backbone(fitted, registry, tmp_path, refused, few):
+    with refused(UnknownNameError, "is a bundle; fit takes a backbone", hint="--kind backbone"):
+        fit(str(fitted.path), tmp_path / "x", data=few, registry=registry)
+
+
+def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
+    from types import ModuleType
+
+    from pocketzoo.plugins.manager import create_manager
+    from pocketzoo.zoo.registry import Registry
+    from pocketzoo.zoo.specs import HeadSpec
+
+    plugin = ModuleType("acme")
+    spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)
+    plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
+    acme = Registry(create_manager(found=[], extra=[plugin]))
+    with refused(HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: linear, mlp"):
+        fit("tinynet", tmp_path / "x", data=few, head="tokens", registry=acme)
+
+
+def pixels(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (from_arrays("one", ("a",), pixels(10), np.zeros(10, np.int64)), "one has 1 classes"),
+        (from_arrays("bare", (), pixels(10), None), "bare has 0 classes"),
+        (from_arrays("two", ("a", "b"), pixels(2), np.array([0, 1])), "the val split of two is empty"),
+        (from_arrays("four", ("a", "b"), pixels(4), np.array([0, 0, 1, 1])), "the test split of four is empty"),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_data_that_cannot_be_learned_is_refused(registry, tmp_path, refused, data, text):
+    with refused(DataError, text):
+        fit("tinynet", tmp_path / "x", data=data, registry=registry)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_without_targets_are_refused(registry, tmp_path, refused):
+    splits = {name: Split(pixels(5)) for name in SPLITS}
+    with refused(DataError, "odd has no classes"):
+        fit("tinynet", tmp_path / "x", data=Dataset("odd", ("a", "b"), splits), registry=registry)
+
+
+def test_arrays_of_another_shape_are_refused(registry, tmp_path, refused):
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 3, 32, 32)), y=np.arange(20) % 2)
+    with refused(DataError, "3 x 32 x 32", "1 x 28 x 28"):
+        fit("tinynet", tmp_path / "x", data=load_data(tmp_path / "x.npz"), registry=registry)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops(registry, tmp_path, refused, bad):
+    data = from_arrays("bad", ("a", "b"), np.zeros((20, 1, 28, 28), np.float32), np.arange(20) % 2)
+    data.split("train").samples[3] = bad
+    with refused(DataError, "not finite", hint="learning rate"):
+        fit("tinynet", tmp_path / "x", data=data, epochs=2, registry=registry)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"epochs": 0}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": -1.0}, {"learning_rate": math.nan}],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused(registry, tmp_path, few, more):
+    with pytest.raises(PocketzooError, match=next(iter(more)).replace("_", ".")):
+        fit("tinynet", tmp_path / "x", data=few, registry=registry, **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_pictures_unreadable_is_refused(photos, registry, tmp_path, refused):
+    path = photos(tmp_path / "pets", {"cat": 5, "dog": 5})
+    for file in path.rglob("*.png"):
+        file.write_bytes(b"broken")
+    with refused(DataError, "split of pets is empty"):
+        fit("tinynet", tmp_path / "model", data=path, skip_bad=True, registry=registry)

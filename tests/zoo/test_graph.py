@@ -1,0 +1,207 @@
+"""Modules to graphs: equal outputs at every batch size, or an error and no file."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from pocketzoo.errors import ExportError, ExportMismatchError
+from pocketzoo.plugins.tinynet.module import TinyNet
+from pocketzoo.zoo.graph import BATCHES, TOLERANCE, onnx_from_model
+from pocketzoo.zoo.model import example
+from pocketzoo.zoo.specs import InputSpec
+
+SPEC = InputSpec(shape=("batch", 2, 6, 6), mean=(0.5,) * 2, std=(0.5,) * 2, resize=6, name="pixels")
+
+
+class Small(nn.Module):
+    """A bit of everything that a classifier has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.bn = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.depthwise = nn.Conv2d(4, 4, 3, groups=4)
+        self.pool, self.drop, self.fc = nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5), nn.Linear(4, 3)
+        self.bn.running_mean.normal_()
+        self.bn.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        x = nn.functional.hardswish(self.bn(self.conv(x)))
+        x = torch.relu(self.depthwise(x)) + x[:, :, 1:-1, 1:-1]
+        return self.fc(self.drop(self.pool(x).flatten(1)))
+
+
+def broken(forward):
+    """A module with one weight and this forward."""
+
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(72, 3)
+
+        def forward(self, x):
+            return forward(self, x)
+
+    return Broken()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("graph") / "deep" / "m.onnx"
+    module = Small()
+    module.train()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    difference = onnx_from_model(module, SPEC, path)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items()), "exporting changes no weight"
+    return module.eval(), path, difference
+
+
+@pytest.mark.parametrize("batch", [*BATCHES, 3, 64])
+def test_the_graph_computes_what_the_module_does(exported, batch):
+    module, path, difference = exported
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x = torch.randn(batch, 2, 6, 6, generator=torch.Generator().manual_seed(batch))
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    np.testing.assert_allclose(session.run(None, {"pixels": x.numpy()})[0], wanted, atol=1e-4 * np.abs(wanted).max())
+    assert 0 <= difference <= TOLERANCE
+
+
+def test_the_graph_is_one_valid_file_with_a_free_batch(exported):
+    _, path, _ = exported
+    assert [p.name for p in path.parent.iterdir()] == ["m.onnx"]
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    (given,), (out,) = model.graph.input, model.graph.output
+    assert (given.name, out.name) == ("pixels", "logits")
+    assert given.type.tensor_type.shape.dim[0].dim_param
+    assert [d.dim_value for d in given.type.tensor_type.shape.dim[1:]] == [2, 6, 6]
+    assert {o.domain: o.version for o in model.opset_import}[""] == 20
+
+
+def test_batch_norm_and_dropout_are_folded(exported):
+    ops = [node.op_type for node in onnx.load(exported[1]).graph.node]
+    assert "BatchNormalization" not in ops
+    assert "Dropout" not in ops
+    assert ops.count("Conv") == 2
+
+
+def test_the_reported_difference_is_the_largest(exported):
+    module, path, difference = exported
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch in BATCHES:
+        x = example(SPEC, batch)
+        with torch.no_grad():
+            wanted = module(x).numpy()
+        given = session.run(None, {"pixels": x.numpy()})[0]
+        worst = max(worst, float(np.abs(given - wanted).max() / np.abs(wanted).max()))
+    assert difference == pytest.approx(worst, abs=1e-7)
+
+
+def test_the_exporter_is_quiet_and_leaves_the_logger_alone(tmp_path, capfd):
+    logger = logging.getLogger("torch.onnx")
+    logger.setLevel(logging.INFO)
+    try:
+        onnx_from_model(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), SPEC, tmp_path / "m.onnx", opset=18)
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert capfd.readouterr() == ("", "")
+    assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 18
+
+
+@pytest.mark.parametrize("fill", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_a_mismatch(tmp_path, refused, fill):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
+    nn.init.constant_(module[1].weight, fill)
+    with refused(ExportMismatchError, "nan", hint="NaN"):
+        onnx_from_model(module, SPEC, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_with_chance_inside_is_a_mismatch(tmp_path, refused):
+    module = broken(lambda self, x: self.fc(x.flatten(1)) + torch.rand(3))
+    with refused(ExportMismatchError, "off by", hint="randomness"):
+        onnx_from_model(module, SPEC, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: self.fc(x.reshape(2, -1)),
+        lambda self, x: self.fc(x.flatten(1)) * torch.ones(2, 1),
+        lambda self, x: self.fc(x.flatten(1)) if x.shape[0] == 2 else self.fc(x.flatten(1)) + 1,
+        lambda self, x: self.fc(x.flatten(1)) + float(x.shape[0]),
+        lambda self, x: self.fc(x.flatten(1))[:2],
+    ],
+    ids=["reshape", "broadcast", "branch", "number", "slice"],
+)
+def test_a_module_that_depends_on_the_batch_is_refused_or_right(tmp_path, forward):
+    """torch may refuse it, the comparison may catch it, or the graph may be right at every size: never wrong."""
+    module, path = broken(forward), tmp_path / "m.onnx"
+    try:
+        onnx_from_model(module, SPEC, path)
+    except ExportError as error:
+        problem = error
+        assert list(tmp_path.iterdir()) == []
+    else:
+        problem = None
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        for batch in (1, 2, 3, 5, 8):
+            x = example(SPEC, batch)
+            with torch.no_grad():
+                wanted = module(x).numpy()
+            np.testing.assert_allclose(session.run(None, {"pixels": x.numpy()})[0], wanted, atol=1e-4)
+    assert path.exists() == (problem is None)
+
+
+def test_a_module_that_cannot_be_exported_says_why(tmp_path, refused):
+    module = broken(lambda self, x: self.fc(x.flatten(1)) if x.sum() > 0 else x)
+    (tmp_path / "m.onnx").write_bytes(b"old")
+    with refused(ExportError, "torch cannot export this model: ", "data-dependent") as caught:
+        onnx_from_model(module, SPEC, tmp_path / "m.onnx")
+    assert "\x1b" not in caught.value.message, "colours are for terminals"
+    assert (tmp_path / "m.onnx").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_module_that_raises_says_why(tmp_path, refused):
+    def forward(self, x):
+        raise RuntimeError("no such luck")
+
+    with refused(ExportError, "torch cannot export this model: ", "no such luck"):
+        onnx_from_model(broken(forward), SPEC, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [lambda self, x: (self.fc(x.flatten(1)), x), lambda self, x: {"logits": self.fc(x.flatten(1))}],
+    ids=["tuple", "dict"],
+)
+def test_a_module_with_more_than_one_output_is_an_export_error(tmp_path, refused, forward):
+    with refused(ExportError):
+        onnx_from_model(broken(forward), SPEC, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_of_another_shape_is_an_export_error(tmp_path, refused):
+    with refused(ExportError, "torch cannot export"):
+        onnx_from_model(TinyNet(), SPEC, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_opset_20_holds_for_the_model_that_ships(fitted):
+    model = onnx.load(fitted.graph())
+    assert {o.domain: o.version for o in model.opset_import}[""] == 20
+    onnx.checker.check_model(model, full_check=True)
+    ops = {node.op_type for node in model.graph.node}
+    assert "BatchNormalization" not in ops
