@@ -35,7 +35,7 @@ class Histogram:
         if reach == 0.0:
             return
         if self.width == 0.0:
-            self.width = reach / BINS
+            self.width = max(reach / BINS, 1e-30)  # its inverse must stay finite for activations of a dead layer
         while self.width * BINS < reach:
             # Bins are merged outwards from the middle: the left half's first pair and the right half's.
             merged = self.counts.reshape(-1, 2).sum(1)
@@ -58,7 +58,7 @@ class Histogram:
         if config.ranges == "percentile":
             share = self.counts.cumsum() / self.counts.sum()
             tail = (1 - config.percentile / 100) / 2 if self.low < 0 else 1 - config.percentile / 100
-            low = min(0.0, float(self.centres[np.searchsorted(share, tail)])) if self.low < 0 else 0.0
+            low = min(0.0, float(self.centres[np.searchsorted(share, tail, side="right")])) if self.low < 0 else 0.0
             high = max(0.0, float(self.centres[min(int(np.searchsorted(share, 1 - tail)), 2 * BINS - 1)]))
             return Range(low=low, high=high, magnitude=max(-low, high))
         return self._least_error()
@@ -113,7 +113,8 @@ def calibrate(
             x = batch[row : row + 1]
             if input_name in histograms:
                 _add(histograms, input_name, x)
-            for name, value in zip(names, session.run(names, {input_name: x}), strict=True):
+            # Asked for no outputs, onnxruntime would give all.
+            for name, value in zip(names, session.run(names, {input_name: x}) if names else (), strict=True):
                 _add(histograms, name, value)
             count += 1
     if count == 0:
@@ -122,9 +123,9 @@ def calibrate(
 
 
 def _add(histograms: dict[str, Histogram], name: str, value: Array) -> None:
-    histograms[name].add(value)
-    if not np.isfinite(histograms[name].low) or not np.isfinite(histograms[name].high):
+    if not (np.isfinite(value.min()) and np.isfinite(value.max())):
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
+    histograms[name].add(value)
 
 
 def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:

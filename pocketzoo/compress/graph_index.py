@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto, shape_inference
 
 from pocketzoo.compress.layers import check_skip, matches
 from pocketzoo.zoo.cost import layer_name
@@ -17,6 +17,8 @@ class GraphIndex:
         self.model = model
         self.constants = {t.name: t for t in model.graph.initializer}
         self.outputs = {o.name for o in model.graph.output}
+        known = [*shape_inference.infer_shapes(model).graph.value_info, *model.graph.output]
+        self.types = {value.name: value.type.tensor_type.elem_type for value in known}
         self.makers: dict[str, NodeProto] = {}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in model.graph.node:
@@ -26,6 +28,10 @@ class GraphIndex:
                 self.makers[name] = copy
             for name in node.input:
                 self.readers.setdefault(name, []).append(copy)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a tensor holds floats; shapes that a graph computes are integers."""
+        return self.types.get(name, TensorProto.FLOAT) in (TensorProto.FLOAT, TensorProto.UNDEFINED)
 
     def after_activation(self, name: str, activations: set[str]) -> str:
         """The tensor behind ``name`` once an activation that alone reads it has run."""

@@ -45,6 +45,7 @@ class Channels:
     axes: dict[tuple[str, int], Ids]
     groups: tuple[Group, ...]  # removable ones only
     shifts: dict[str, str]  # weight -> what can take a shift of its output: its bias, or the mean of its batch norm
+    shared: frozenset[str]  # parameters that are used more than once
 
 
 def find_channels(model: nn.Module, x: Tensor) -> Channels:
@@ -85,6 +86,7 @@ class _Tracer:
     axes: dict[tuple[str, int], Ids] = field(default_factory=dict)
     producers: dict[str, Ids] = field(default_factory=dict)
     shifts: dict[str, str] = field(default_factory=dict)
+    shared: set[str] = field(default_factory=set)
 
     # -- union-find
     def new(self, count: int) -> Ids:
@@ -124,6 +126,7 @@ class _Tracer:
         key = (self.parameters[node], dim)
         if key in self.axes:
             self.join(ids, self.axes[key])
+            self.shared.add(key[0])
         self.axes[key] = ids
 
     def result(self) -> Channels:
@@ -149,7 +152,7 @@ class _Tracer:
             channels = np.unique(np.concatenate([outputs[name] for name in names]))
             if not frozen.intersection(channels.tolist()):
                 groups.append(Group(tuple(names), channels))
-        return Channels(axes, tuple(groups), self.shifts)
+        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared))
 
 
 def _op(node: fx.Node) -> str:

@@ -21,6 +21,7 @@ from pocketzoo.zoo.cost import layer_name
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
 
+LAYERS = {"Conv", "Gemm", "MatMul"}
 # Operators that integer kernels exist for besides the layers with weights.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
 MOVES = {
@@ -77,7 +78,9 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
 
 def is_integer(index: GraphIndex, node: NodeProto, layers: set[str]) -> bool:
     """Whether an operator is to run on integers: a planned layer, or arithmetic on activations alone."""
-    if node.op_type in ("Conv", "Gemm", "MatMul"):
+    if not layers or not index.is_float(node.output[0]):
+        return False
+    if node.op_type in LAYERS:
         return node.input[1] in index.constants and layer_name(node.input[1]) in layers
     if node.op_type in MOVES:
         return index.producer_is_integer(node.input[0], layers, is_integer)
@@ -102,12 +105,14 @@ class _Encoder:
         for node in nodes:
             integer = is_integer(self.index, node, self.layers)
             self.nodes.append(node)
-            if integer and node.op_type in ("Conv", "Gemm", "MatMul"):
+            if integer and node.op_type in LAYERS:
                 self.nodes.pop()
                 self._layer(node)
                 self.nodes.append(node)
             for i, name in enumerate(node.input):
-                if name in renamed:
+                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
+                # weights after all, with one scale for the whole tensor.
+                if name in renamed and (integer or node.op_type not in LAYERS):
                     node.input[i] = renamed[name]
             for name in node.output:
                 if name in self.plan.ranges and not self._stays_float(name):
@@ -138,11 +143,15 @@ class _Encoder:
         weight = numpy_helper.to_array(self.index.constants[name])
         axis = out_axis(node)
         scale = weight_scale(weight, axis)
+        bias = node.input[2] if len(node.input) > 2 and self.encoding.int32_bias else ""
+        if bias and node.input[0] in self.scales:
+            # A channel of tiny weights would have steps so small that its bias saturates.
+            values = np.abs(numpy_helper.to_array(self.index.constants[bias]))
+            scale = np.maximum(scale, (values / (self.scales[node.input[0]] * 2.0**30)).astype(np.float32))
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
         levels = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
         node.input[1] = self._constant_dequantise(name, levels, scale, axis)
-        if len(node.input) > 2 and self.encoding.int32_bias and node.input[0] in self.scales:
-            bias = node.input[2]
+        if bias and node.input[0] in self.scales:
             step = scale.astype(np.float64) * self.scales[node.input[0]]
             wide = np.round(numpy_helper.to_array(self.index.constants[bias]) / step)
             limit = 2.0**31 - 1

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.errors import UnknownNameError, nearest
+from pocketzoo.errors import DataError, UnknownNameError, nearest
 from pocketzoo.zoo.preprocess import Array
 
 
@@ -34,5 +34,7 @@ def check_skip(patterns: Sequence[str], names: Iterable[str]) -> None:
 
 def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
     """Two samples, for tracing."""
-    batch = torch.from_numpy(next(iter(samples))[:size])
+    batch = next((torch.from_numpy(batch)[:size] for batch in samples), None)
+    if batch is None:
+        raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     return batch if len(batch) == size else batch.repeat(size, *[1] * (batch.ndim - 1))[:size]

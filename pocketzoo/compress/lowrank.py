@@ -33,6 +33,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
     """
+    model = copy.deepcopy(model).eval()  # the caller's may be in training
     layers = weighted_layers(model)
     check_skip(config.skip, layers)
     candidates = {n: m for n, m in layers.items() if isinstance(m, nn.Linear) or m.groups == 1}
@@ -73,6 +74,7 @@ def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None =
 
     With ``samples`` the factors are the best for the outputs; without, for the weights.
     """
+    model = copy.deepcopy(model).eval()
     factored = copy.deepcopy(model)
     layers = {name: m for name, m in weighted_layers(factored).items() if name in plan.factors}
     roots = _roots(model, layers, samples) if samples is not None else {}

@@ -28,6 +28,8 @@ def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
     for axis in (0, 1):  # views (B, C, H', W', kh, kw): only the rows that are taken get copied
         kernel, dilation = layer.kernel_size[axis], layer.dilation[axis]
+        if (short := (kernel - 1) * dilation + 1 - x.shape[2 + axis]) > 0:  # it pads on its own, or could not run
+            x = F.pad(x, (0, 0, 0, short) if axis == 0 else (0, 0) * (x.ndim - 4) + (0, short))
         x = x.unfold(2 + axis, (kernel - 1) * dilation + 1, layer.stride[axis])[..., ::dilation]
     count = x.shape[0] * x.shape[2] * x.shape[3]
     taken = torch.arange(0, count, -(-count // limit))

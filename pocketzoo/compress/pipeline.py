@@ -14,7 +14,7 @@ from torch import nn
 
 from pocketzoo.compress.base import Compressor, GraphCompressor, ModuleCompressor
 from pocketzoo.compress.recipe import read_recipe
-from pocketzoo.errors import RecipeError
+from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, read_bundle, writing
 from pocketzoo.zoo.cost import layer_costs
@@ -153,6 +153,10 @@ def _prepare(
     progress: Progress,
 ) -> _Work:
     registry = registry or default_registry()
+    if not targets:
+        raise RecipeError("there is no target", "name one or more, such as cpu")
+    if samples < 1:
+        raise DataError(f"{samples} samples cannot calibrate", "give one or more")
     target_specs = [registry.get("target", name) for name in targets]
     configs = [*(read_recipe(Path(recipe), registry) if recipe else ()), *steps]
     pairs = [(_compressor(config, registry), config) for config in configs]
@@ -189,6 +193,8 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, regist
     forms = [compressor.form for compressor, _ in pairs]
     if "graph" in forms and "module" in forms[forms.index("graph") :]:
         raise RecipeError(f"{pairs[forms.index('graph')][0].name} is not the last step", "put prune and low-rank first")
+    if len(forms) - len([f for f in forms if f == "module"]) > 1:
+        raise RecipeError("two steps work on the graph", "keep one of them, as the last step")
     done = [s.kind for s in source.manifest.steps if registry.get("compressor", s.kind).form == "graph"]
     if done:
         raise RecipeError(f"{source.manifest.name} is already {done[0]}", "compress the bundle it was made from")

@@ -22,6 +22,7 @@ class PrunePlan:
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     shifts: Mapping[str, str] = field(default_factory=dict)  # weight that is refitted -> what takes the mean it lost
+    shared: tuple[str, ...] = ()  # weights that run more than once, which no one refit suits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,19 +36,24 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
         UnsupportedLayerError: the model cannot be traced.
         UnknownNameError: ``config.skip`` names no layer.
     """
+    model = copy.deepcopy(model).eval()  # the caller's may be in training
     layers = weighted_layers(model)
     check_skip(config.skip, layers)
     if config.granularity == "weight":
         return _plan_weights(model, config)
     channels = find_channels(model, first_batch(samples))
-    groups = [g for g in channels.groups if not any(matches(w.removesuffix(".weight"), config.skip) for w in g.layers)]
+    untouchable = {
+        channel
+        for (name, _), ids in channels.axes.items()
+        if matches(name.rpartition(".")[0], config.skip)
+        for channel in ids.tolist()
+    }
+    groups = [g for g in channels.groups if untouchable.isdisjoint(g.channels.tolist())]
     orders = _orders(model, channels, groups, samples)
     multiple = config.multiple or target.channel_multiple
-    removed: set[int] = set()
-    for order, count in zip(orders, _counts(groups, orders, config, multiple), strict=True):
-        removed.update(order.order[:count])
-    axes = _axes(channels, removed)
-    return PrunePlan(axes=axes, shifts={name: shift for name, shift in channels.shifts.items() if name in axes})
+    axes = _axes(channels, _removed(channels, orders, _counts(groups, orders, config, multiple)))
+    shifts = {name: shift for name, shift in channels.shifts.items() if name in axes and shift not in channels.shared}
+    return PrunePlan(axes=axes, shifts=shifts, shared=tuple(sorted(channels.shared & set(axes))))
 
 
 def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
@@ -57,6 +62,7 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
     Raises:
         UnsupportedLayerError: the model's code relies on a size that pruning changed.
     """
+    model = copy.deepcopy(model).eval()
     pruned = copy.deepcopy(model)
     for name, threshold in plan.thresholds.items():
         weight = pruned.get_parameter(name)
@@ -125,9 +131,35 @@ def _counts(groups: list[Group], orders: list[Elimination], config: PruneConfig,
     counts = []
     for group, count in zip(groups, wanted, strict=True):
         total = len(group.channels)
+        if count <= 0:
+            counts.append(0)
+            continue
         kept = round((total - count) / multiple) * multiple
         counts.append(total - min(max(kept, min(multiple, total)), total))
     return counts
+
+
+def _removed(channels: Channels, orders: list[Elimination], counts: list[int]) -> set[int]:
+    """The channels that go: ``counts`` of each order, without ever taking the last of a layer."""
+    carriers: dict[int, list[tuple[str, int]]] = {}
+    left: dict[tuple[str, int], set[int]] = {}
+    for key, ids in channels.axes.items():
+        left[key] = set(ids.tolist())
+        for channel in left[key]:
+            carriers.setdefault(channel, []).append(key)
+    removed: set[int] = set()
+    for order, count in zip(orders, counts, strict=True):
+        gone = 0
+        for channel in order.order:
+            if gone == count:
+                break
+            if any(len(left[key]) == 1 for key in carriers[channel]):
+                continue
+            for key in carriers[channel]:
+                left[key].discard(channel)
+            removed.add(channel)
+            gone += 1
+    return removed
 
 
 def _axes(channels: Channels, removed: set[int]) -> dict[str, tuple[Axis, ...]]:
@@ -141,6 +173,8 @@ def _axes(channels: Channels, removed: set[int]) -> dict[str, tuple[Axis, ...]]:
 
 def _plan_weights(model: nn.Module, config: PruneConfig) -> PrunePlan:
     names = [f"{name}.weight" for name in weighted_layers(model) if not matches(name, config.skip)]
+    if not names:
+        return PrunePlan()
     magnitudes = np.concatenate([model.get_parameter(n).detach().abs().numpy().ravel() for n in names])
     count = int(config.ratio * magnitudes.size)
     if count == 0:
@@ -166,7 +200,7 @@ def _cut(model: nn.Module, name: str, axes: tuple[Axis, ...]) -> None:
 
 def _resize(module: nn.Module) -> None:
     """Make the sizes a layer states those of its weight."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         out, inner = module.weight.shape[:2]
         if module.groups > 1 and out != module.out_channels:  # depthwise: as many groups as input channels stay
             module.groups = out // (module.out_channels // module.groups)
@@ -184,6 +218,7 @@ def _compensate(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: I
         for name, layer in weighted_layers(pruned).items()
         if layer.weight.shape[1] < model.get_parameter(f"{name}.weight").shape[1]
         and (isinstance(layer, nn.Linear) or layer.groups == 1)
+        and f"{name}.weight" not in plan.shared
     ]
     batches = _first(samples, COMPENSATION_SAMPLES)
 

@@ -28,6 +28,8 @@ def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
         data = tomllib.loads(path.read_text("utf8"))
     except FileNotFoundError as error:
         raise RecipeError(f"there is no recipe {path}", "check the path") from error
+    except IsADirectoryError as error:
+        raise RecipeError(f"{path} is a folder", "name the recipe's file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is no TOML: {error}", "see docs/recipes.md for the form") from error
     for key in data:
@@ -36,12 +38,14 @@ def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
     steps = data.get("step", [])
     if not isinstance(steps, list) or not steps:
         raise RecipeError(f"{path} has no steps", "add one: [[step]] kind = 'int8'")
+    if not all(isinstance(step, dict) for step in steps):
+        raise RecipeError(f"{path} has a step that is no table", "write each as [[step]]")
     return tuple(_config(dict(step), registry) for step in steps)
 
 
 def _config(step: dict[str, Any], registry: Registry) -> Any:
     kind = step.pop("kind", None)
     known = registry.entries("compressor")
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise RecipeError(f"no step is of kind {kind!r}", nearest(str(kind), known))
     return from_plain(known[kind].spec.config, step)

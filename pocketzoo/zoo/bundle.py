@@ -127,6 +127,8 @@ def read_bundle(path: Path) -> Bundle:
     inside = os.path.realpath(path)
     for name, entry in manifest.files.items():
         file = path / name
+        if "\0" in name:
+            raise BundleError(f"{manifest_path} is damaged: it lists a file {name!r}", "restore it from a copy")
         outside = os.path.realpath(file) != f"{inside}{os.sep}{name}"  # links and "..", in the name or on the way
         if Path(name).is_absolute() or outside:
             raise BundleError(f"{path} points outside itself: {name}", "do not use this bundle")

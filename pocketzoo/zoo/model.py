@@ -108,6 +108,13 @@ def example(spec: InputSpec, batch: int = 2) -> Tensor:
     return (x - torch.tensor(spec.mean).view(shape)) / torch.tensor(spec.std).view(shape)
 
 
+class _Tracer(fx.Tracer):
+    """Keeps convolutions and linear layers whole, subclasses too, so that the cut backbone can still be compressed."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d | nn.Linear) or super().is_leaf_module(m, module_qualified_name)
+
+
 def cut_after(backbone: nn.Module, layer: str) -> nn.Module:
     """End a backbone after the submodule ``layer``; what comes later is removed.
 
@@ -115,7 +122,8 @@ def cut_after(backbone: nn.Module, layer: str) -> nn.Module:
         UnsupportedLayerError: the backbone cannot be traced, or the layer is not called on the way to its output.
     """
     try:
-        traced = fx.symbolic_trace(backbone)
+        tracer = _Tracer()
+        traced = fx.GraphModule(backbone.eval(), tracer.trace(backbone.eval()))
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
         raise UnsupportedLayerError(
             f"cannot cut this backbone: tracing it fails ({error})", "use it whole, without a cut"

@@ -1,0 +1,71 @@
+"""A compressed bundle, small data sets as files, and the command line in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.zoo.bundle import Bundle, read_bundle
+
+
+@pytest.fixture(scope="session")
+def compressed(fitted: Bundle, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+    """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
+    from pocketzoo.compress.pipeline import compress
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "digits-int8"
+    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.99), Int8Config()]
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            compress(fitted.path, path, data="digits", steps=steps, targets=("cpu", "tensorrt-rtx"), samples=48)
+    return read_bundle(path)
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight digits of each class as ``few.npz``."""
+    from pocketzoo.zoo.data import load_data
+
+    split = load_data("digits").split("train")
+    rows = np.concatenate([np.flatnonzero(split.targets == c)[:8] for c in range(10)])
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    np.savez(path, x=split.samples[rows], y=split.targets[rows])
+    return path
+
+
+@pytest.fixture(scope="session")
+def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One digit as a PNG file."""
+    from PIL import Image
+
+    from pocketzoo.zoo.data import load_data
+
+    path = tmp_path_factory.mktemp("digit") / "digit.png"
+    Image.fromarray(load_data("digits").split("test").samples[0]).save(path)
+    return path
+
+
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def shell() -> Shell:
+    """``python -m pocketzoo ...`` in a process of its own; ``path`` goes to the front of its import path."""
+
+    def call(*arguments: object, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, **environment}
+        if path is not None:
+            env["PYTHONPATH"] = str(path)
+        command = [sys.executable, "-m", "pocketzoo", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+    return call

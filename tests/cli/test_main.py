@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from pocketzoo import __version__
+from pocketzoo.cli.main import cli, show_error
+from pocketzoo.errors import PocketzooError
+
+# The order of the work: look around, make, ship.
+ORDER = ["list", "info", "plugins", "doctor", "fit", "eval", "compress", "export", "bench", "predict", "report",
+         "verify", "demo"]  # fmt: skip
+
+
+def test_commands_are_listed_in_the_order_of_the_work(run):
+    out = run("--help").stdout
+    listed = re.findall(r"^  ([a-z]+)  ", out.split("Commands:")[1], re.MULTILINE)
+    assert listed == ORDER
+    assert list(cli.commands) == ORDER
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", ["", *ORDER])
+def test_help_is_one_screen(command, flag, run):
+    result = run(*([command] if command else []), flag)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("Usage: pocketzoo")
+
+
+@pytest.mark.parametrize("command", ORDER)
+def test_every_command_and_option_has_a_help_text(command):
+    found = cli.commands[command]
+    assert found.help
+    assert found.help[0].isupper()
+    assert found.help.splitlines()[0].endswith(".")
+    for parameter in found.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            assert parameter.help.rstrip("].").strip()
+
+
+@pytest.mark.parametrize("command", ORDER)
+def test_the_short_help_is_not_cut_off(command, run):
+    line = next(x for x in run("--help").stdout.splitlines() if x.startswith(f"  {command} "))
+    assert not line.endswith("...")
+
+
+def test_options_that_mean_the_same_are_spelt_the_same():
+    """--data, --seed, --skip-bad, --json, -o: one help text and one default wherever they are."""
+    seen: dict[str, set] = {}
+    for command in cli.commands.values():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.name in ("data", "seed", "skip_bad", "as_json"):
+                seen.setdefault(parameter.name, set()).add((tuple(parameter.opts), parameter.help, parameter.default))
+    assert set(seen) == {"data", "seed", "skip_bad", "as_json"}
+    assert all(len(forms) == 1 for forms in seen.values()), seen
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_printed(flag, run):
+    result = run(flag)
+    assert (result.exit_code, result.stdout) == (0, f"pocketzoo {__version__}\n")
+
+
+def test_no_command_shows_the_help(run):
+    result = run()
+    assert "Usage: pocketzoo" in result.output
+    assert "demo" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["list", "--nonsense"], ["fit"], ["fit", "tinynet"],
+                                       ["compress"], ["export"], ["bench"], ["predict"], ["predict", "tinynet"],
+                                       ["list", "--kind", "nonsense"], ["report"], ["verify"]])  # fmt: skip
+def test_a_wrong_call_shows_the_usage_and_exits_with_two(arguments, run):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: pocketzoo" in result.stderr
+    assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "hint", "lines"),
+    [
+        ("it broke", "mend it", ["error: it broke", "hint:  mend it"]),
+        ("two\nlines", "and\n  more", ["error: two lines", "hint:  and more"]),
+        ("no hint", "", ["error: no hint"]),
+        ("strange ü 漢字 %s {x}", "100% [bold]", ["error: strange ü 漢字 %s {x}", "hint:  100% [bold]"]),
+    ],
+)
+def test_an_error_is_one_line_and_its_hint_another(message, hint, lines, capsys):
+    show_error(PocketzooError(message, hint))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == lines
+
+
+def test_a_module_is_a_command_as_well(shell):
+    done = shell("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"pocketzoo {__version__}\n", "")

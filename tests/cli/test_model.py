@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from pocketzoo.compress.configs import LowRankConfig, PruneConfig
+from pocketzoo.compress.pipeline import dry_run
+from pocketzoo.deploy.evaluate import evaluate
+from pocketzoo.zoo.bundle import read_bundle
+from pocketzoo.zoo.typed import to_plain
+
+
+def plain(value):
+    return json.loads(json.dumps(to_plain(value)))
+
+
+# -- fit
+
+
+@pytest.mark.slow
+def test_fit_writes_a_bundle_and_says_how_good_it_is(run, few, tmp_path):
+    out = tmp_path / "b"
+    result = run("fit", "tinynet", "--data", few, "-o", out, "--epochs", 2, "--head", "mlp", "--seed", 3, "--json")
+    assert result.exit_code == 0, result.stderr
+    bundle = read_bundle(out)
+    assert json.loads(result.stdout) == {"bundle": str(out), **plain(bundle.manifest.metrics)}
+    assert bundle.manifest.model.head == "mlp"
+    assert bundle.manifest.provenance["training"]["epochs"] == 2
+    assert bundle.manifest.provenance["training"]["seed"] == 3
+    assert bundle.manifest.provenance["data"]["seed"] == 3
+    assert "export" in result.stderr
+
+
+@pytest.mark.slow
+def test_fit_after_a_cut_with_options(run, few, tmp_path):
+    out = tmp_path / "b"
+    result = run("fit", "tinynet", "--cut", "stem", "--data", few, "-o", out, "--epochs", 1, "--learning-rate", 0.1)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"wrote {out}"
+    manifest = read_bundle(out).manifest
+    assert manifest.model.cut == "stem"
+    assert manifest.provenance["training"]["learning_rate"] == 0.1
+    assert manifest.parameters < 10_000
+    shown = dict(line.rsplit(maxsplit=1) for line in result.stdout.splitlines()[:-1])
+    assert {k.strip(): float(v) for k, v in shown.items()} == {
+        k.replace("_", " "): pytest.approx(v, rel=1e-3) for k, v in manifest.metrics.items()
+    }
+
+
+# -- eval
+
+
+def test_eval_prints_what_the_library_scores(run, fitted, few):
+    result = run("eval", fitted.path, "--data", few, "--json")
+    assert json.loads(result.stdout) == plain(evaluate(fitted.path, data=few))
+    assert result.stderr == ""
+    lines = [line.split() for line in run("eval", fitted.path, "--data", few).stdout.splitlines()]
+    scores = evaluate(fitted.path, data=few)
+    assert lines[0] == ["accuracy", f"{scores['accuracy']:.4f}"]
+    assert [line[0] for line in lines[3:]] == [str(i) for i in range(10)]
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx"])
+def test_eval_takes_a_target_and_a_seed(target, seed, run, compressed, few):
+    result = run("eval", compressed.path, "--data", few, "--target", target, "--seed", seed, "--json")
+    assert json.loads(result.stdout) == plain(evaluate(compressed.path, data=few, target=target, seed=seed))
+
+
+# -- compress
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compress", fitted_copy.path, "--prune", 0.4, "--low-rank", 0.99, "--data", few, "--samples", 16]
+    result = run(*arguments, "--dry-run", "--json")
+    wanted = dry_run(fitted_copy.path, data=few, steps=[PruneConfig(ratio=0.4), LowRankConfig(energy=0.99)], samples=16)
+    assert json.loads(result.stdout) == plain(wanted)
+    assert result.stderr
+    assert all(line.startswith("  ") for line in result.stderr.splitlines())
+    text = run(*arguments, "--dry-run").stdout
+    for step in wanted:
+        report = step.report
+        before, after = report["parameters_before"], report["parameters_after"]
+        assert f"{step.kind}: {before:,} -> {after:,} parameters" in text.splitlines()
+    for name, factor in wanted[1].plan["factors"].items():
+        assert any(name in x and f"rank {factor['rank']} of {factor['full']}" in x for x in text.splitlines())
+    assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_int8_and_of_single_weights_is_readable(run, fitted, few, tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[[step]]\nkind = "prune"\ngranularity = "weight"\nratio = 0.5\n')
+    result = run("compress", fitted.path, "-r", recipe, "--int8", "--data", few, "--samples", 8, "--dry-run")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["backbone.stem.0", "int8"] in lines
+    assert any(line[0] == "image" and line[2] == "to" for line in lines)
+    assert any("becomes 0" in line for line in result.stdout.splitlines())
+
+
+@pytest.mark.slow
+def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, fitted, few, tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[[step]]\nkind = "prune"\nratio = 0.5\n')
+    out = tmp_path / "b"
+    options = ["--low-rank", 0.99, "--int8", "--target", "tensorrt", "--target", "cpu", "--samples", 16]
+    result = run("compress", fitted.path, "-o", out, "-r", recipe, *options, "--data", few, "--json")
+    assert result.exit_code == 0, result.stderr
+    bundle = read_bundle(out)
+    assert json.loads(result.stdout) == {"bundle": str(out), "measurements": plain(bundle.manifest.measurements)}
+    assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
+    assert bundle.manifest.steps[0].config["ratio"] == 0.5
+    assert set(bundle.graphs()) == {"", "cpu", "tensorrt"}
+    # Nothing but progress on stderr, so that stdout can be piped.
+    assert all(line.startswith("  ") for line in result.stderr.splitlines())
+
+
+@pytest.mark.slow
+def test_the_table_shows_every_row_in_full(run, fitted, few, tmp_path):
+    out = tmp_path / "a bundle with a rather long name"
+    result = run("compress", fitted.path, "-o", out, "--int8", "--data", few, "--samples", 8)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-1] == f"wrote {out}"
+    for row in read_bundle(out).manifest.measurements:
+        shown = f"int8 for {row['target']}" if row["target"] else "float32"
+        found = [line for line in lines if line.startswith(row["bundle"]) and f"  {shown} " in line]
+        assert len(found) == 1
+        assert f"{row['accuracy']:.3f}" in found[0]
+        assert f"{row['latency']['32']['p50']:.2f}" in found[0]
+    assert "…" not in result.stdout
+
+
+def test_compress_needs_a_place_or_a_dry_run(run, fitted, few):
+    result = run("compress", fitted.path, "--prune", 0.3, "--data", few)
+    assert result.exit_code == 2
+    assert "'-o'" in result.stderr
+    assert "--dry-run" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--samples", 0], ["--samples", -1], ["--prune", "much"], ["--low-rank", "x"]])
+def test_options_that_are_no_numbers_in_range_exit_with_two(options, run, fitted, few):
+    result = run("compress", fitted.path, "-o", "out", *options, "--data", few)
+    assert result.exit_code == 2
+    assert "Error: Invalid value" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--epochs", 0], ["--epochs", "many"], ["--learning-rate", "fast"]])
+def test_options_of_fit_that_are_no_numbers_in_range_exit_with_two(options, run, few):
+    result = run("fit", "tinynet", "-o", "out", *options, "--data", few)
+    assert result.exit_code == 2
+    assert "Error: Invalid value" in result.stderr
+
+
+@pytest.mark.parametrize("rate", ["-1", "nan"])
+def test_a_learning_rate_that_is_none_is_refused(rate, run, few, tmp_path):
+    result = run("fit", "tinynet", "-o", tmp_path / "b", "--learning-rate", rate, "--data", few, "--epochs", 1)
+    assert result.exit_code in (1, 2), result.output
+    assert "rror: " in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", ["inf", "1e30"])
+def test_training_that_explodes_is_no_model(rate, run, few, tmp_path):
+    """Whatever a bundle holds is finite: its graph is compared with the module, and NaN equals nothing."""
+    result = run("fit", "tinynet", "-o", tmp_path / "b", "--learning-rate", rate, "--data", few, "--epochs", 1)
+    if result.exit_code == 0:
+        weights = load_file(read_bundle(tmp_path / "b").file("model.safetensors"))
+        assert all(np.isfinite(w).all() for w in weights.values())
+    else:
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-2].startswith("error: ")
+        assert list(tmp_path.iterdir()) == []

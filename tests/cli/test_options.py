@@ -1,0 +1,90 @@
+"""Completion in the shell: the script that sets it up, and the names it offers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketzoo.zoo.registry import list_specs
+
+SCRIPT = Path(sys.executable).with_name("pocketzoo")
+pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="the script pocketzoo is not installed here")
+
+
+def complete(words: str, **environment: str) -> list[str]:
+    """What bash is offered after ``words``, the last of which is being typed."""
+    env = {**os.environ, "_POCKETZOO_COMPLETE": "bash_complete", "COMP_WORDS": words,
+           "COMP_CWORD": str(len(words.split(" ")) - 1), **environment}  # fmt: skip
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, env=env, check=False)
+    assert "Traceback" not in done.stderr
+    return [line.split(",", 1)[1] for line in done.stdout.splitlines() if line.startswith("plain,")]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_sets_completion_up(shell):
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("click asks bash for its version, and there is no bash")
+    env = {**os.environ, "_POCKETZOO_COMPLETE": f"{shell}_source"}
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, env=env, check=True)
+    assert "_POCKETZOO_COMPLETE" in done.stdout
+    assert "pocketzoo" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("pocketzoo info tin", ["tinynet", "tinynet-fashion-mnist"]),
+        ("pocketzoo fit tiny", ["tinynet"]),
+        ("pocketzoo compress tiny", ["tinynet"]),
+        ("pocketzoo predict tiny", ["tinynet"]),
+        ("pocketzoo bench tinynet tiny", ["tinynet"]),
+        ("pocketzoo fit tinynet --head lin", ["linear"]),
+        ("pocketzoo fit tinynet --data dig", ["digits"]),
+        ("pocketzoo compress x --target tensorrt-", ["tensorrt-rtx"]),
+        ("pocketzoo export x --to on", ["onnx"]),
+        ("pocketzoo export x --target cp", ["cpu"]),
+        ("pocketzoo info nothing-like-this", []),
+        ("pocketzoo comp", ["compress"]),
+        ("pocketzoo list --kind comp", ["compressor"]),
+    ],
+)
+def test_names_are_offered(words, offered):
+    assert complete(words, POCKETZOO_PLUGINS="") == offered
+
+
+@pytest.mark.parametrize("command", ["eval x --target cp", "predict x y.png --target cp"])
+def test_targets_are_offered_wherever_one_can_be_given(command):
+    assert complete(f"pocketzoo {command}", POCKETZOO_PLUGINS="") == ["cpu"]
+
+
+def test_commands_are_offered_in_the_order_of_the_work():
+    assert complete("pocketzoo ")[:3] == ["list", "info", "plugins"]
+
+
+def test_info_offers_names_of_every_kind():
+    offered = set(complete("pocketzoo info ", POCKETZOO_PLUGINS=""))
+    assert {"tinynet", "linear", "prune", "onnx", "cpu", "digits"} <= offered
+    assert offered <= {e.name for e in list_specs()}
+
+
+def test_files_are_offered_as_well():
+    """A bundle is a path: the shell completes that itself when told "file"."""
+    env = {**os.environ, "_POCKETZOO_COMPLETE": "bash_complete", "COMP_WORDS": "pocketzoo info ./b", "COMP_CWORD": "2"}
+    done = subprocess.run([SCRIPT], capture_output=True, text=True, env=env, check=False)
+    assert done.stdout.splitlines() == ["file,./b"]
+
+
+def test_two_plugins_with_one_name_do_not_disturb_the_shell(tmp_path):
+    folder = tmp_path / "site"
+    info = folder / "twin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "twin.py").write_text("from pocketzoo.plugins.targets import pocketzoo_targets\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: twin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pocketzoo]\ntwin = twin\n")
+    assert complete("pocketzoo export x --target cp", PYTHONPATH=str(folder), POCKETZOO_PLUGINS="twin") == []
+    assert complete("pocketzoo fit tiny", PYTHONPATH=str(folder), POCKETZOO_PLUGINS="twin") == ["tinynet"]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.cli.render import Bars, flat, print_columns, print_json, print_measurements
+from pocketzoo.zoo.measure import Latency, Measurement
+
+CELL = st.text("abc äöü-", max_size=8)
+
+
+def row(**changes) -> Measurement:
+    values = {
+        "bundle": "model", "target": "", "precision": "float32", "runtime": "onnxruntime", "bytes": 1_000_000,
+        "parameters": 250_000, "macs": 20_000_000, "samples": 100, "accuracy": 0.975, "agreement": 1.0, "sqnr": None,
+        "latency": {"1": Latency(p50=2.0, p99=3.0)}, "threads": 1, **changes,
+    }  # fmt: skip
+    return Measurement(**values)
+
+
+@given(st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=6))
+def test_columns_are_aligned(rows):
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        print_columns(rows)
+    lines = out.getvalue().split("\n")[:-1]
+    assert len(lines) == len(rows)
+    widths = [max(len(r[i]) for r in rows) for i in (0, 1)]
+    for line, cells in zip(lines, rows, strict=True):
+        padded = line.ljust(widths[0] + widths[1] + 4 + len(cells[2]))
+        assert padded[: widths[0]].rstrip() == cells[0].rstrip()
+        assert padded[widths[0] + 2 :][: widths[1]].rstrip() == cells[1].rstrip()
+        assert padded[widths[0] + widths[1] + 4 :].rstrip() == cells[2].rstrip()
+
+
+def test_no_rows_print_nothing(capsys):
+    print_columns([])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("value", [{"a": (1, 2), "ü": None}, [], {"row": row()}, "text", 1.5])
+def test_json_is_json(value, capsys):
+    print_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) is not ...
+    assert "\\u" not in out
+
+
+@pytest.mark.parametrize(
+    ("mapping", "rows"),
+    [
+        ({"a": 1, "b": {"c": 2, "d": {"e": 3}}}, [("a", "1"), ("b.c", "2"), ("b.d.e", "3")]),
+        ({"a": ["x", "y"]}, [("a", "x, y")]),
+        ({"a": []}, [("a", "")]),
+        ({"a": [{"b": 1}, {"b": 2}]}, [("a", "2 entries")]),
+        ({"a": list(range(20))}, [("a", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (20)")]),
+        ({"a": {}}, [("a", "{}")]),
+    ],
+)
+def test_nested_facts_are_rows(mapping, rows):
+    assert list(flat(mapping)) == rows
+
+
+def test_ratios_are_against_the_first_row(capsys):
+    small = row(bundle="small", target="cpu", precision="int8", bytes=250_000, sqnr=30.04,
+                latency={"1": Latency(p50=0.5, p99=0.6)}, agreement=0.9)  # fmt: skip
+    print_measurements([row(), small])
+    lines = capsys.readouterr().out.splitlines()
+    assert "1,000" in lines[1]
+    assert "x)" not in lines[1]
+    assert "250 (4.0x)" in lines[2]
+    assert "0.50 (4.0x)" in lines[2]
+    assert "int8 for cpu" in lines[2]
+    assert "30.0" in lines[2]
+    assert "0.900" in lines[2]
+
+
+def test_what_is_not_known_is_a_dash(capsys):
+    print_measurements([row(accuracy=None)])
+    assert capsys.readouterr().out.splitlines()[1].split()[2] == "-"
+
+
+@pytest.mark.parametrize(("threads", "text"), [(1, "1 thread,"), (2, "2 threads,"), (0, "all cores")])
+def test_threads_are_told(threads, text, capsys):
+    print_measurements([row(threads=threads)])
+    assert text in capsys.readouterr().out
+
+
+def test_a_slower_model_says_so(capsys):
+    print_measurements([row(), row(bundle="slow", latency={"1": Latency(p50=4.0, p99=5.0)})])
+    assert "4.00 (0.5x)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["[bold]model[/bold]", "model [x]", "[red]"])
+def test_names_in_brackets_are_no_markup(name, capsys):
+    print_measurements([row(bundle=name)])
+    assert name in capsys.readouterr().out
+
+
+def test_bars_are_silent_where_there_is_no_terminal(capsys):
+    assert list(Bars().track(range(3), "working", 3)) == [0, 1, 2]
+    Bars().say("half way")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "  half way\n")

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.errors import RecipeError
+from pocketzoo.zoo.typed import from_plain, to_plain
+
+SKIPS = st.lists(st.text("abc.*0", min_size=1, max_size=5), max_size=3).map(tuple)
+PRUNES = st.builds(
+    PruneConfig,
+    ratio=st.floats(0.0, 1.0, exclude_max=True),
+    granularity=st.sampled_from(["channel", "weight"]),
+    scope=st.sampled_from(["uniform", "global"]),
+    multiple=st.none() | st.integers(1, 64),
+    skip=SKIPS,
+)
+SHARES = st.floats(0.0, 1.0, exclude_min=True)
+LOW_RANKS = st.builds(LowRankConfig, energy=SHARES, multiple=st.none() | st.integers(1, 64), skip=SKIPS) | st.builds(
+    LowRankConfig, parameters=SHARES, skip=SKIPS
+)
+INT8S = st.builds(
+    Int8Config,
+    ranges=st.sampled_from(["minmax", "percentile", "mse"]),
+    percentile=st.floats(50.0, 100.0, exclude_min=True),
+    skip=SKIPS,
+)
+
+
+@given(PRUNES | LOW_RANKS | INT8S)
+def test_every_config_survives_the_way_to_a_file_and_back(config):
+    plain = to_plain(config)
+    assert from_plain(type(config), plain) == config
+    # TOML has no null: a field that is None is left out there.
+    assert from_plain(type(config), {k: v for k, v in plain.items() if v is not None}) == config
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "rule"),
+    [
+        (lambda: PruneConfig(ratio=1.0), "PruneConfig.ratio", "below 1"),
+        (lambda: PruneConfig(ratio=-0.01), "PruneConfig.ratio", "at least 0"),
+        (lambda: PruneConfig(ratio=30), "PruneConfig.ratio", "below 1"),
+        (lambda: PruneConfig(ratio=float("nan")), "PruneConfig.ratio", "below 1"),
+        (lambda: PruneConfig(multiple=0), "PruneConfig.multiple", "at least 1"),
+        (lambda: PruneConfig(multiple=-8), "PruneConfig.multiple", "at least 1"),
+        (lambda: LowRankConfig(energy=0.0), "LowRankConfig.energy", "above 0"),
+        (lambda: LowRankConfig(energy=1.01), "LowRankConfig.energy", "at most 1"),
+        (lambda: LowRankConfig(energy=float("nan")), "LowRankConfig.energy", "above 0"),
+        (lambda: LowRankConfig(parameters=0.0), "LowRankConfig.parameters", "above 0"),
+        (lambda: LowRankConfig(parameters=2.0), "LowRankConfig.parameters", "at most 1"),
+        (lambda: LowRankConfig(energy=0.5, multiple=0), "LowRankConfig.multiple", "at least 1"),
+        (LowRankConfig, "either energy or parameters", "energy = 0.95"),
+        (lambda: LowRankConfig(energy=0.9, parameters=0.5), "either energy or parameters", "energy = 0.95"),
+        (lambda: Int8Config(percentile=50.0), "Int8Config.percentile", "above 50"),
+        (lambda: Int8Config(percentile=100.1), "Int8Config.percentile", "at most 100"),
+        (lambda: Int8Config(percentile=0.999), "Int8Config.percentile", "above 50"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_class_and_field(make, field, rule, refused):
+    with refused(RecipeError, field, hint=rule):
+        make()
+
+
+@pytest.mark.parametrize("ratio", [-1.0, 1.0, 1.5, 99.0])
+def test_the_value_itself_is_in_the_message(ratio, refused):
+    with refused(RecipeError, repr(ratio)):
+        PruneConfig(ratio=ratio)
+
+
+@pytest.mark.parametrize("config", [PruneConfig(), LowRankConfig(energy=0.9), Int8Config()])
+def test_configs_are_frozen_and_take_keywords_only(config):
+    name = fields(config)[0].name
+    with pytest.raises(FrozenInstanceError):
+        setattr(config, name, 0.5)
+    with pytest.raises(TypeError):
+        type(config)(0.5)
+    assert hash(config) == hash(from_plain(type(config), to_plain(config)))

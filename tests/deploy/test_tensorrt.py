@@ -1,0 +1,157 @@
+"""NVIDIA's parser and builder on real graphs. TensorRT-RTX builds engines without a GPU; running one needs it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from pocketzoo.deploy.tensorrt import layer_precisions, save_engine
+from pocketzoo.errors import ExportError, MissingDependencyError
+from pocketzoo.plugins.targets import pocketzoo_targets
+
+TARGETS = {t.name: t for t in pocketzoo_targets()}
+RTX = TARGETS["tensorrt-rtx"]
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
+pytestmark = pytest.mark.engine
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def track(self, items, label, total=None):
+        yield from items
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def small(op: str = "Conv") -> onnx.ModelProto:
+    """x (batch, 3, 8, 8) -> one layer."""
+    w = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 4, 6, 6])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version = 10
+    return model
+
+
+@pytest.fixture
+def graph(tmp_path):
+    path = tmp_path / "in" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(small(), path)
+    return path
+
+
+def test_a_float_graph_becomes_an_engine(graph, tmp_path):
+    out = tmp_path / "out" / "model.engine"
+    save_engine(graph, out, RTX)
+    assert out.stat().st_size > 1000
+    assert [p.name for p in out.parent.iterdir()] == ["model.engine"]
+    assert set(layer_precisions(graph, RTX).values()) <= {"FLOAT", "INT64", "INT32"}
+
+
+def test_both_graphs_of_a_real_model_become_engines(fitted, compressed, tmp_path):
+    for name, path in {"float": fitted.graph(""), "int8": compressed.graph("tensorrt-rtx")}.items():
+        save_engine(path, tmp_path / f"{name}.engine", RTX)
+    assert {p.stem for p in tmp_path.iterdir() if p.stat().st_size > 10_000} == {"float", "int8"}
+
+
+def test_the_engine_reads_any_batch_of_its_profile(graph, tmp_path):
+    import tensorrt_rtx as trt
+
+    save_engine(graph, tmp_path / "m.engine", RTX, batches=(1, 4, 16))
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine((tmp_path / "m.engine").read_bytes())
+    if engine is None:
+        pytest.skip("this machine has no GPU to load an engine on")
+    shapes = [tuple(s) for s in engine.get_tensor_profile_shape("x", 0)]
+    assert shapes == [(1, 3, 8, 8), (4, 3, 8, 8), (16, 3, 8, 8)]
+
+
+def test_int8_layers_are_int8_in_nvidias_network(compressed):
+    found = layer_precisions(compressed.graph("tensorrt-rtx"), RTX)
+    count = Counter(found.values())
+    assert count["INT8"] >= len(compressed.manifest.steps[-1].plan["layers"])
+    assert "HALF" not in count
+
+
+def test_the_cpus_encoding_is_refused_and_no_file_is_left(compressed, tmp_path, refused):
+    with refused(ExportError, "parser refuses model.int8.cpu.onnx", hint="--target tensorrt-rtx"):
+        save_engine(compressed.graph("cpu"), tmp_path / "m.engine", RTX)
+    assert list(tmp_path.iterdir()) == []
+    with refused(ExportError, "parser refuses"):
+        layer_precisions(compressed.graph("cpu"), RTX)
+
+
+def test_an_operator_nvidia_does_not_know_is_named(graph, tmp_path, refused):
+    model = small()
+    node = helper.make_node("Nonsense", ["y"], ["z"], name="the_odd_one", domain="elsewhere")
+    model.graph.node.append(node)
+    model.graph.output[0].name = "z"
+    model.opset_import.append(helper.make_opsetid("elsewhere", 1))
+    onnx.save(model, graph)
+    with refused(ExportError, "the_odd_one"):
+        save_engine(graph, tmp_path / "m.engine", RTX)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph at all", b"\x08\x0a"])
+def test_a_file_that_is_no_graph_is_refused(content, graph, tmp_path, refused):
+    graph.write_bytes(content)
+    with refused(ExportError, "model.onnx"):
+        save_engine(graph, tmp_path / "m.engine", RTX)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_engine_that_is_there_survives_a_failure(compressed, graph, tmp_path, refused):
+    out = tmp_path / "m.engine"
+    save_engine(graph, out, RTX)
+    before = out.read_bytes()
+    with refused(ExportError, "refuses"):
+        save_engine(compressed.graph("cpu"), out, RTX)
+    assert out.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "m.engine"]
+
+
+def test_progress_tells_what_the_builder_does(graph, tmp_path):
+    recorder = Recorder()
+    save_engine(graph, tmp_path / "m.engine", RTX, progress=recorder)
+    assert recorder.said
+    assert all(text.startswith("building the engine: ") for text in recorder.said)
+    assert len(recorder.said) < 20  # phases, not steps
+
+
+def test_a_target_without_engines_says_which_has(graph, tmp_path, refused):
+    with refused(ExportError, "'cpu' has no engines", hint="--target tensorrt-rtx"):
+        save_engine(graph, tmp_path / "m.engine", TARGETS["cpu"])
+
+
+def test_a_missing_package_is_named_with_its_extra(graph, tmp_path, refused):
+    try:
+        import tensorrt  # noqa: F401
+    except ImportError:
+        with refused(MissingDependencyError, "'tensorrt'", hint="pip install 'pocketzoo[tensorrt]'"):
+            save_engine(graph, tmp_path / "m.engine", TARGETS["tensorrt"])
+        with refused(MissingDependencyError, "'tensorrt'", hint="pip install 'pocketzoo[tensorrt]'"):
+            layer_precisions(graph, TARGETS["tensorrt"])
+        assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    else:
+        pytest.skip("tensorrt is installed here")
+
+
+def test_tensorrt_builds_as_well(graph, tmp_path):
+    pytest.importorskip("tensorrt", reason="TensorRT is not installed; it builds on a GPU only")
+    save_engine(graph, tmp_path / "m.engine", TARGETS["tensorrt"])
+    assert (tmp_path / "m.engine").stat().st_size > 1000
