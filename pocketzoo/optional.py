@@ -7,6 +7,39 @@ from types import ModuleType
 
 from pocketzoo.errors import MissingDependencyError
 
+# Which extra brings a package; the empty one is the base install.
+EXTRAS = {
+    "torch": "compress",
+    "onnx": "compress",
+    "onnxscript": "compress",
+    "onnxruntime": "compress",
+    "safetensors": "compress",
+    "PIL": "data",
+    "sklearn": "demo",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx",
+    "numpy": "",
+    "rich": "",
+    "huggingface_hub": "",
+}
+
+
+def missing(error: BaseException | None) -> MissingDependencyError | None:
+    """The error to show for a failed import of a package that an extra brings; None if ``error`` is something else.
+
+    Heavy modules import their packages plainly at the top, so this is how the command line explains a missing one. The
+    import may have failed inside a library that wraps it, so causes are looked at as well.
+    """
+    while error is not None:
+        name = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if name in EXTRAS:
+            extra = f"[{EXTRAS[name]}]" if EXTRAS[name] else ""
+            return MissingDependencyError(
+                f"this needs the package {name!r}, which is not installed", f"pip install 'pocketzoo{extra}'"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
 
 def require(module: str, *, extra: str) -> ModuleType:
     """Import ``module``.

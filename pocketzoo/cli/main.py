@@ -9,6 +9,7 @@ import click
 from pocketzoo import __version__
 from pocketzoo.cli import look, model, ship
 from pocketzoo.errors import PocketzooError
+from pocketzoo.optional import missing
 
 
 class Commands(click.Group):
@@ -21,7 +22,12 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except PocketzooError as error:  # anything else is a bug and keeps its traceback
-            show_error(error)
+            show_error(missing(error) or error)
+            context.exit(1)
+        except ImportError as error:
+            if (explained := missing(error)) is None:
+                raise
+            show_error(explained)
             context.exit(1)
 
 

@@ -68,7 +68,13 @@ def fit(
 @click.command("eval")
 @model_argument
 @data_option(required=True)
-@click.option("--target", default="cpu", show_default=True, help="Score the graph encoded for this target.")
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    shell_complete=names("target"),
+    help="Score the graph encoded for this target.",
+)
 @seed_option
 @skip_bad_option
 @json_option

@@ -57,8 +57,9 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         )
     # A pipe has no width; cutting the table there would lose numbers.
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    threads = f"{first.threads} thread{'s' * (first.threads != 1)}" if first.threads else "all cores"
     click.echo(
-        f"medians on {first.runtime}, {first.threads} thread{'s' * (first.threads != 1)}, {first.samples} samples; "
+        f"medians on {first.runtime}, {threads}, {first.samples} samples; "
         f"agreement and SQNR against {first.bundle}; (x) how many times smaller or faster"
     )
 

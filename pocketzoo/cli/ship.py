@@ -89,7 +89,13 @@ def bench(
 @model_argument
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
-@click.option("--target", default="cpu", show_default=True, help="Run the graph encoded for this target.")
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    shell_complete=names("target"),
+    help="Run the graph encoded for this target.",
+)
 @json_option
 def predict(model: str, files: tuple[str, ...], top: int, target: str, as_json: bool) -> None:
     """Show the most likely classes of pictures."""

@@ -68,7 +68,7 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
         if not is_integer(index, node, layers):
             continue
         for name in node.input:
-            if name and name not in index.constants:
+            if name and name not in index.constants and index.is_float(name):
                 wanted.setdefault(name)
         out = index.after_activation(node.output[0], ACTIVATIONS)
         if out not in index.outputs:

@@ -194,7 +194,8 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, regist
     if "graph" in forms and "module" in forms[forms.index("graph") :]:
         raise RecipeError(f"{pairs[forms.index('graph')][0].name} is not the last step", "put prune and low-rank first")
     if len(forms) - len([f for f in forms if f == "module"]) > 1:
-        raise RecipeError("two steps work on the graph", "keep one of them, as the last step")
+        names = " and ".join(compressor.name for compressor, _ in pairs if compressor.form == "graph")
+        raise RecipeError(f"two steps work on the graph: {names}", "keep one of them, as the last step")
     done = [s.kind for s in source.manifest.steps if registry.get("compressor", s.kind).form == "graph"]
     if done:
         raise RecipeError(f"{source.manifest.name} is already {done[0]}", "compress the bundle it was made from")

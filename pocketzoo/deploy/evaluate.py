@@ -11,7 +11,7 @@ from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
 from pocketzoo.zoo.pretrained import open_model
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
 
 
@@ -28,8 +28,11 @@ def evaluate(
     """Accuracy on the test split, in all and for each class.
 
     Raises:
+        UnknownNameError: no such model, data set or target.
         DataError: the data cannot be read, has no classes, or classes the model does not know.
     """
+    registry = registry or default_registry()
+    registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
     labels = bundle.manifest.labels
     dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
@@ -48,6 +51,8 @@ def evaluate(
             right = runner.logits(x).argmax(-1) == y
             np.add.at(hits, y[right], 1)
             np.add.at(totals, y, 1)
+    if not totals.any():
+        raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
     return {
         "bundle": bundle.manifest.name,
         "graph": bundle.graph(target).name,

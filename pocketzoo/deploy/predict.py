@@ -12,7 +12,7 @@ from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.preprocess import prepare
 from pocketzoo.zoo.pretrained import open_model
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
 
 
@@ -36,10 +36,13 @@ def predict(
     """Classify pictures one by one with a bundle or registered model.
 
     Raises:
+        UnknownNameError: no such model or target.
         DataError: a file is missing or is no picture.
     """
     if not files:
         raise DataError("there is nothing to predict", "name one or more pictures")
+    registry = registry or default_registry()
+    registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
     labels = bundle.manifest.labels
     found = []
