@@ -299,6 +299,7 @@ def test_a_compressed_graph_runs_at_any_batch_and_is_near(name, everyone, graph,
 # -- through the pipeline
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULE)
 def test_the_report_equals_a_recount(name, everyone, fitted):
     """On tinynet: numbers of the report against parameters counted on modules made here."""

@@ -618,7 +618,8 @@ ANY_CONFIG = st.builds(
 )
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=20)
 @given(net=NETS, config=ANY_CONFIG, seed=st.integers(0, 100))
 def test_any_small_network_runs_after_pruning(net, config, seed, randomised, batches, cpu):
     model = randomised(net, seed)

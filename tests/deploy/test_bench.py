@@ -73,6 +73,7 @@ def test_every_graph_of_every_bundle_has_a_row(fitted, compressed, digits):
             assert row.sqnr == pytest.approx(before["sqnr"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_first_bundle_is_the_reference(fitted, compressed, digits):
     forwards = bench([fitted.path, compressed.path], data=digits, **QUICK)
     backwards = bench([compressed.path, fitted.path], data=digits, **QUICK)
@@ -145,6 +146,7 @@ def test_models_of_other_outputs_are_not_compared(fitted, digits, tmp_path, refu
         bench([fitted.path, three.path], **QUICK)
 
 
+@pytest.mark.slow
 def test_saving_puts_the_rows_into_every_bundle(fitted, compressed, digits, tmp_path):
     for bundle in (fitted, compressed):
         shutil.copytree(bundle.path, tmp_path / bundle.path.name)
@@ -172,6 +174,7 @@ def test_without_saving_nothing_is_written(fitted_copy, digits):
     assert {p.name: p.stat().st_mtime_ns for p in fitted_copy.path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_registered_model_is_measured_but_not_written_to(fitted):
     from pocketzoo.zoo.pretrained import open_model
 
