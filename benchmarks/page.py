@@ -20,6 +20,8 @@ def page() -> str:
     """The whole page."""
     parts = ["# Benchmarks\n\nWritten by `python benchmarks/page.py` from `benchmarks/results/`; do not edit.\n"]
     for name, render in (("demo", _demo), ("startup", _startup), ("compress", _compress)):
+        if not (RESULTS / f"{name}.json").exists():
+            continue  # not measured yet: nothing is said about it
         result = json.loads((RESULTS / f"{name}.json").read_text("utf8"))
         parts.append(render(result) + _machine(result["machine"]))
     return "\n".join(parts)
