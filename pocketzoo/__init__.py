@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a decorator that a type checker cannot see would make every plugin's hooks untyped
+    from pocketzoo.plugins.hookspecs import hookimpl as hookimpl
 
 __version__ = "0.1.0"
 

@@ -67,6 +67,22 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
     return read_bundle(path)
 
 
+@pytest.fixture(scope="session")
+def compressed(fitted: Bundle, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+    """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
+    from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+    from pocketzoo.compress.pipeline import compress
+    from pocketzoo.zoo.bundle import read_bundle
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "digits-int8"
+    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.99), Int8Config()]
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            compress(fitted.path, path, data="digits", steps=steps, targets=("cpu", "tensorrt-rtx"), samples=48)
+    return read_bundle(path)
+
+
 @pytest.fixture
 def fitted_copy(fitted: Bundle, tmp_path: Path) -> Bundle:
     """A copy of ``fitted`` that a test may damage."""

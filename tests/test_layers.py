@@ -72,7 +72,7 @@ LAYERS = {
         "pocketzoo.deploy.*",
     ),
     "pocketzoo.deploy*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.compress.*", "pocketzoo.deploy.*"),
-    "pocketzoo.cli.main": ("pocketzoo.errors", "pocketzoo.__version__", "pocketzoo.cli.*"),
+    "pocketzoo.cli.main": ("pocketzoo.errors", "pocketzoo.optional", "pocketzoo.__version__", "pocketzoo.cli.*"),
     "pocketzoo.cli*": ("pocketzoo.errors", "pocketzoo.cli.*", "pocketzoo.zoo.kinds"),
 }
 
@@ -252,4 +252,4 @@ def test_nothing_but_the_manager_loads_a_plugin():
 
 def test_only_the_hub_module_talks_to_the_hub():
     mentions = {name for name, path in FILES.items() if "huggingface_hub" in path.read_text("utf8")}
-    assert mentions == {"pocketzoo.zoo.hub"}
+    assert mentions == {"pocketzoo.zoo.hub", "pocketzoo.optional"}  # which says what brings it

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from pocketzoo.cli.options import json_option, names
@@ -27,7 +29,9 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
     elif entries:
         print_columns([[e.kind, e.name, e.plugin, e.spec.summary] for e in entries])
     else:
-        raise UnknownNameError(f"nothing is registered that matches {pattern!r}", "see all of it: pocketzoo list")
+        near = [e.name for e in list_specs(f"*{pattern}*", kind)]
+        hint = f'try: pocketzoo list "*{pattern}*"' if near else "see all of it: pocketzoo list"
+        raise UnknownNameError(f"nothing is registered that matches {pattern!r}", hint)
 
 
 @click.command()
@@ -41,9 +45,20 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        shown = {k: v for k, v in facts.items() if k not in ("layers", "measurements")}
-        shown["steps"] = [step["kind"] for step in facts["steps"]] if "steps" in facts else []
-        print_columns([list(row) for row in flat(shown) if row[1]])
+        print_columns([list(row) for row in flat(_shown(facts)) if row[1]])
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    """What is worth a line: long tables are in --json and in the report."""
+    shown = {k: v for k, v in facts.items() if k not in ("layers", "measurements")}
+    if "steps" in shown:
+        shown["steps"] = [step["kind"] for step in shown["steps"]]
+    if "files" in shown:
+        shown["files"] = {name: f"{e['size']:,} bytes" for name, e in shown["files"].items()}
+    if "backbone" in shown:
+        cuts = {cut["layer"]: " x ".join(map(str, cut["features"]["shape"])) for cut in shown["backbone"]["cuts"]}
+        shown["backbone"] = {**shown["backbone"], "cuts": cuts}
+    return shown
 
 
 @click.command()

@@ -53,7 +53,7 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
             f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
             f"{row.parameters / 1e3:,.0f} k",
             f"{row.macs / 1e6:,.1f}",
-            *[f"{row.latency[s].p50:.2f}{_times(first.latency[s].p50 / row.latency[s].p50)}" for s in sizes],
+            *[_milliseconds(row, first, s) for s in sizes],
         )
     # A pipe has no width; cutting the table there would lose numbers.
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
@@ -62,6 +62,20 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         f"medians on {first.runtime}, {threads}, {first.samples} samples; "
         f"agreement and SQNR against {first.bundle}; (x) how many times smaller or faster"
     )
+    if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
+        click.echo(
+            f"*: {first.runtime} runs the graph for {' and '.join(foreign)} rightly but slowly; time it on the device"
+        )
+
+
+def _is_foreign(row: Measurement) -> bool:
+    """Whether a graph is written for another runtime than the one it was measured on."""
+    return row.target not in ("", "cpu")
+
+
+def _milliseconds(row: Measurement, first: Measurement, size: str) -> str:
+    p50 = row.latency[size].p50
+    return f"{p50:.2f}{'*' if _is_foreign(row) else _times(first.latency[size].p50 / p50)}"
 
 
 def _times(ratio: float) -> str:
@@ -69,19 +83,22 @@ def _times(ratio: float) -> str:
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A nested mapping as rows of dotted name and value."""
+    """A nested mapping as rows of dotted name and value, for reading: numbers and digests are cut short."""
     for key, value in mapping.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{name}.")
         elif isinstance(value, (list, tuple)):
-            shown = [str(v) for v in value if not isinstance(v, (Mapping, list))]
-            if len(shown) < len(value):
+            if any(isinstance(v, (Mapping, list)) for v in value):
                 yield name, f"{len(value)} entries"
             else:
-                yield name, ", ".join(shown[:12]) + (f", ... ({len(shown)})" if len(shown) > 12 else "")
+                yield name, ", ".join(map(_short, value[:12])) + (f", ... ({len(value)})" if len(value) > 12 else "")
         else:
-            yield name, str(value)
+            yield name, str(value)[:12] if key == "sha256" else _short(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Bars:

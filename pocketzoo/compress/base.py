@@ -51,6 +51,7 @@ class GraphCompressor(_Named[C, P]):
     """Works on the ONNX graph. The plan is common to all targets; ``apply`` encodes it for one."""
 
     form: ClassVar[Literal["graph"]] = "graph"
+    precision: str = "float32"  # what most of its weights are stored in
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]
 

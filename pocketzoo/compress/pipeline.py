@@ -126,7 +126,7 @@ class _Work:
     targets: list[TargetSpec]
     samples: Inputs
     tests: Batches
-    skipped: Skipped | None
+    skipped: Skipped  # of the samples, once they were read
     registry: Registry
     progress: Progress
 
@@ -135,8 +135,8 @@ class _Work:
             "data": self.dataset.name,
             "seed": self.dataset.seed,
             "sha256": self.dataset.digest(),
-            "samples": self.samples.batches.samples,
-            "skipped_pictures": len(self.skipped.names) if self.skipped else 0,
+            "samples": self.samples.batches.samples - len(self.skipped.names),
+            "skipped_pictures": len(self.skipped.names),
         }
 
 
@@ -164,15 +164,15 @@ def _prepare(
     _check_order(pairs, source, registry)
     dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
     dataset = aligned(dataset, source.manifest.labels)
-    skipped = Skipped([]) if skip_bad else None
+    skipped = Skipped()
     spec = source.manifest.input
     return _Work(
         source=source,
         dataset=dataset,
         configs=pairs,
         targets=target_specs,
-        samples=Inputs(Batches(dataset.split("train"), spec, limit=samples, skipped=skipped)),
-        tests=Batches(dataset.split("test"), spec, skipped=skipped),
+        samples=Inputs(Batches(dataset.split("train"), spec, limit=samples, skipped=skipped if skip_bad else None)),
+        tests=Batches(dataset.split("test"), spec, skipped=Skipped() if skip_bad else None),
         skipped=skipped,
         registry=registry,
         progress=progress,
@@ -208,7 +208,7 @@ def _of_form(form: str, pairs: Sequence[tuple[Compressor, Any]]) -> Iterator[tup
 def _run_module_steps(draft: Draft, name: str, work: _Work) -> None:
     """Put the float model into the draft: compressed and exported, or copied where no step works on the module."""
     manifest = work.source.manifest
-    provenance = {**manifest.provenance, "compressed_from": manifest.name, "calibration": work.describe()}
+    provenance = {**manifest.provenance, "compressed_from": manifest.name}
     steps = list(_of_form("module", work.configs))
     if not steps:
         for file in ("model.safetensors", graph_name()):
@@ -253,9 +253,13 @@ def _graph_step(draft: Draft, compressor: GraphCompressor[Any, Any], config: Any
     plan = compressor.plan(model, config, samples)
     for target in work.targets:
         quantised = compressor.apply(model, plan, target)
-        onnx.save(quantised, draft.mark(graph_name(target.name), target=target.name, precision="int8"))
-    sizes = {name: (draft.folder / name).stat().st_size for name in map(graph_name, ["", work.targets[0].name])}
-    report = dict(zip(("bytes_before", "bytes_after"), sizes.values(), strict=True))
+        name = graph_name(target.name, compressor.precision)
+        onnx.save(quantised, draft.mark(name, target=target.name, precision=compressor.precision))
+    after = draft.folder / graph_name(work.targets[0].name, compressor.precision)
+    report = {
+        "bytes_before": (draft.folder / graph_name()).stat().st_size,
+        "bytes_after": after.stat().st_size,
+    }
     step = Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan), report=report)
     draft.manifest = replace(draft.manifest, steps=(*draft.manifest.steps, step))
 
@@ -265,19 +269,26 @@ def _measure(draft: Draft, work: _Work) -> None:
     manifest = draft.manifest
     if manifest is None:
         raise ValueError("nothing to measure")
-    graphs = {"": draft.folder / graph_name()}
-    graphs |= {t.name: p for t in work.targets if (p := draft.folder / graph_name(t.name)).exists()}
     new = [
-        Candidate(bundle=manifest.name, target=target, graph=path, parameters=manifest.parameters, macs=manifest.macs)
-        for target, path in graphs.items()
+        Candidate(
+            bundle=manifest.name,
+            target=entry.target,
+            graph=draft.folder / name,
+            parameters=manifest.parameters,
+            macs=manifest.macs,
+            precision=entry.precision,
+        )
+        for name, entry in draft.kinds.items()
+        if name.endswith(".onnx")
     ]
     rows = measure([*candidates(work.source, [""]), *new], work.tests, seconds=0.2, progress=work.progress)
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(
         manifest,
+        provenance={**manifest.provenance, "calibration": work.describe()},
         metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
         measurements=tuple(to_plain(row) for row in rows),
-        layers={**manifest.layers, **{t: to_plain(layer_costs(path)) for t, path in graphs.items() if t}},
+        layers={**manifest.layers, **{c.target: to_plain(layer_costs(c.graph)) for c in new if c.target}},
     )
 
 

@@ -54,7 +54,7 @@ def bench(
     else:
         dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
         split = aligned(dataset, first.labels).split("test")
-        batches = Batches(split, first.input, skipped=Skipped([]) if skip_bad else None)
+        batches = Batches(split, first.input, skipped=Skipped() if skip_bad else None)
     rows = measure(
         _distinct(bundles),
         batches,

@@ -37,7 +37,7 @@ def evaluate(
     labels = bundle.manifest.labels
     dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
     known = aligned(dataset, labels)
-    skipped = Skipped([])
+    skipped = Skipped()
     batches = Batches(known.split("test"), bundle.manifest.input, skipped=skipped if skip_bad else None)
     if batches.split.targets is None:
         raise DataError(

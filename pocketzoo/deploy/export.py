@@ -51,8 +51,9 @@ def export(
             return place
         made = Path(folder) / f"export{exporter.suffix}"
         exporter.export(graph, made, spec, progress)
-        precision = "int8" if any(e.precision == "int8" for e in bundle.manifest.files.values()) else "float32"
-        kind = f"{precision}.{spec.name}" if precision == "int8" or exporter.suffix != ".onnx" else ""
+        precision = next((e.precision for e in bundle.manifest.files.values() if e.target), "float32")
+        encoded = len(bundle.graphs()) > 1  # by a step on the graph
+        kind = f"{precision}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
         name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
         with updating(bundle) as draft:
             mark = spec.name if kind else ""
@@ -74,6 +75,6 @@ def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Pa
     encoded = encode(bundle, target, registry)
     if encoded is None:
         return graphs[""]
-    path = folder / f"model.int8.{target.name}.onnx"
+    path = folder / "encoded.onnx"
     onnx.save(encoded, path)
     return path

@@ -10,10 +10,11 @@ import numpy as np
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.preprocess import prepare
+from pocketzoo.zoo.preprocess import UNREADABLE, Array, prepare
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.specs import InputSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,19 @@ def predict(
     found = []
     with OnnxRunner(bundle.graph(target)) as runner:
         for file in progress.track(files, "predicting", len(files)):
-            x = prepare(Path(file), bundle.manifest.input)[None]  # (1, *size)
+            x = _picture(Path(file), bundle.manifest.input)[None]  # (1, *size)
             logits = runner.logits(x)[0].astype(np.float64)
             shares = np.exp(logits - logits.max())
             shares /= shares.sum()
             best = shares.argsort()[::-1][:top]
             found.append(Prediction(str(file), tuple((labels[i], float(shares[i])) for i in best)))
     return found
+
+
+def _picture(file: Path, spec: InputSpec) -> Array:
+    try:
+        return prepare(file, spec)
+    except DataError as error:
+        if error.hint != UNREADABLE:
+            raise
+        raise DataError(error.message, "give PNG, JPEG or WebP files") from error  # nothing to skip it in

@@ -77,6 +77,7 @@ def pocketzoo_compressors() -> list[Compressor]:
         ),
         GraphCompressor(
             name="int8",
+            precision="int8",
             summary="quantise weights and activations to 8 bits",
             config=Int8Config,
             plan_type=Int8Plan,

@@ -56,18 +56,18 @@ def fit(
     registry = registry or default_registry()
     if backbone not in registry.entries("backbone") and Path(backbone).exists():
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
+    parts = resolve(ModelRef(backbone=backbone, head=head, outputs=2, cut=cut), registry)  # before data is read
+    if parts.head.weights is not None:
+        raise HeadMismatchError(f"head {head!r} is fitted already, to its own classes", "fit a new one: --head linear")
     dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
     if len(dataset.labels) < 2:
         raise DataError(f"{dataset.name} has {len(dataset.labels)} classes", "fit needs two or more labelled classes")
     ref = ModelRef(backbone=backbone, head=head, outputs=len(dataset.labels), cut=cut)
-    parts = resolve(ref, registry)
-    if parts.head.weights is not None:
-        raise HeadMismatchError(f"head {head!r} is fitted already, to its own classes", "fit a new one: --head linear")
     torch.manual_seed(seed)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
 
-    skipped = Skipped([])
+    skipped = Skipped()
     features = {
         name: _features(model.backbone, dataset, name, parts.backbone.input, skipped if skip_bad else None, progress)
         for name in SPLITS

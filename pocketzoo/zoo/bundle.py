@@ -102,9 +102,9 @@ class Bundle:
         return graphs.get(target) or self.file(graph_name())
 
 
-def graph_name(target: str = "") -> str:
-    """File name of a graph: the float one, or the int8 one encoded for a target."""
-    return f"model.int8.{target}.onnx" if target else "model.onnx"
+def graph_name(target: str = "", precision: str = "int8") -> str:
+    """File name of a graph: the float one, or the one a graph step encoded for a target."""
+    return f"model.{precision}.{target}.onnx" if target else "model.onnx"
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ class Dataset:
 class Skipped:
     """What a reader left out, because it could not be read and the user said to go on."""
 
-    names: list[str]
+    names: set[str] = field(default_factory=set)  # a picture that is read again is not counted again
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Batches:
         except DataError:
             if self.skipped is None or not isinstance(sample, Path):
                 raise
-            self.skipped.names.append(str(sample))
+            self.skipped.names.add(str(sample))
             return None
 
 
@@ -130,19 +130,22 @@ def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None
         UnknownNameError: it is no path and no registered name.
     """
     path = Path(reference)
+    registry = registry or default_registry()
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
-    if path.is_dir():
+    bundle = (path / "pocketzoo.json").exists()  # which may be called as the data set it was fitted to
+    if path.is_dir() and not bundle:
         return _from_folder(path, seed)
     if path.suffix == ".npz" and path.is_file():
         return _from_npz(path, seed)
-    if path.exists():
+    if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
-            f"{path} is no data set", "give a folder of pictures, an .npz with x and y, or a registered name"
+            f"{path} is {'a bundle, ' if bundle else ''}no data set",
+            "give a folder of pictures, an .npz with x and y, or a registered name",
         )
-    if path.suffix or len(path.parts) > 1:
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"there is no data set at {path}", "check the path")
-    dataset: Dataset = (registry or default_registry()).get("dataset", str(reference)).load()
+    dataset: Dataset = registry.get("dataset", str(reference)).load()
     return dataset
 
 

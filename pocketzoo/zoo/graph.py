@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -55,9 +56,26 @@ def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: in
         raise ExportError(f"torch cannot export this model: {reason}", "see which operator it names") from error
     if program is None:
         raise ExportError("torch exported nothing", "report this with the model's name")
+    _name_transposed(program.model.graph, module)
     with replacing_file(path) as temporary:
         program.save(str(temporary))
         return _compare(module, spec, temporary)
+
+
+def _name_transposed(graph: Any, module: nn.Module) -> None:
+    """Name the weights of linear layers on sequences as the module does.
+
+    The exporter turns such a layer into a MatMul with a transposed constant of its own naming ("val_7"), and then
+    nobody could say which layer to skip.
+    """
+    weights = {name: value for name, value in module.named_parameters() if value.ndim == 2}
+    for node in graph:
+        constant = graph.initializers.get(node.inputs[1].name) if node.op_type == "MatMul" else None
+        if constant is None or constant.name in weights:
+            continue
+        array = constant.const_value.numpy()
+        same = (n for n, w in weights.items() if w.shape[::-1] == array.shape and np.array_equal(w.detach().T, array))
+        constant.name = next((name for name in same if name not in graph.initializers), constant.name)
 
 
 def _compare(module: nn.Module, spec: InputSpec, path: Path) -> float:

@@ -18,7 +18,8 @@ from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
 
 BATCHES = (1, 32)
-WARM_UP = 5  # runs of each graph before the first that counts
+WARM_UP = 5  # runs of each graph before the first that counts, while they take less than 0.2 s
+LEAST = 5  # runs of each graph that count, however long they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +31,7 @@ class Candidate:
     graph: Path
     parameters: int
     macs: int
-
-    @property
-    def precision(self) -> str:
-        return "int8" if self.target else "float32"
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,14 @@ def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Can
     """The graphs of a bundle: all of them, or those for ``targets``."""
     manifest = bundle.manifest
     return [
-        Candidate(bundle=manifest.name, target=target, graph=path, parameters=manifest.parameters, macs=manifest.macs)
+        Candidate(
+            bundle=manifest.name,
+            target=target,
+            graph=path,
+            parameters=manifest.parameters,
+            macs=manifest.macs,
+            precision=manifest.files[path.name].precision,
+        )
         for target, path in sorted(bundle.graphs().items())
         if targets is None or target in targets
     ]
@@ -161,11 +166,14 @@ def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress) ->
 def _time(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
     """Milliseconds of each run, one run of each in turn, so that a slow moment of the machine hits all alike."""
     for runner in runners:
+        start = time.perf_counter()
         for _ in range(WARM_UP):
             runner.logits(x)
+            if time.perf_counter() - start > 0.2:
+                break
     spent: list[list[float]] = [[] for _ in runners]
     start = time.perf_counter()
-    while len(spent[0]) < 10 or time.perf_counter() - start < seconds * len(runners):
+    while len(spent[0]) < LEAST or time.perf_counter() - start < seconds * len(runners):
         for runner, times in zip(runners, spent, strict=True):
             begin = time.perf_counter()
             runner.logits(x)

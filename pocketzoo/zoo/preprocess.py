@@ -13,6 +13,7 @@ from pocketzoo.optional import require
 from pocketzoo.zoo.specs import InputSpec
 
 Array = npt.NDArray[np.float32]
+UNREADABLE = "remove it, or go on with --skip-bad"
 LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 Picture = Path | npt.NDArray[np.uint8]  # a file, or pixels (H, W) or (H, W, 3)
 
@@ -39,8 +40,10 @@ def read_picture(picture: Picture, channels: int) -> Any:
             return shown.convert(mode)
     except FileNotFoundError as error:
         raise DataError(f"there is no picture {picture}", "check the path") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{picture} is a folder, not a picture", "name the pictures in it") from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... for damaged files
-        raise DataError(f"cannot read the picture {picture}: {error}", "remove it, or go on with --skip-bad") from error
+        raise DataError(f"cannot read the picture {picture}: {error}", UNREADABLE) from error
 
 
 def prepare(picture: Picture, spec: InputSpec) -> Array:

@@ -1,4 +1,4 @@
-"""A compressed bundle, small data sets as files, and the command line in a process of its own."""
+"""Small data sets as files, and the command line in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,24 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
-
-from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.zoo.bundle import Bundle, read_bundle
-
-
-@pytest.fixture(scope="session")
-def compressed(fitted: Bundle, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
-    """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
-    from pocketzoo.compress.pipeline import compress
-
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "digits-int8"
-    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.99), Int8Config()]
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            compress(fitted.path, path, data="digits", steps=steps, targets=("cpu", "tensorrt-rtx"), samples=48)
-    return read_bundle(path)
 
 
 @pytest.fixture(scope="session")

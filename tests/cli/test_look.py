@@ -38,6 +38,21 @@ def test_patterns_are_globs(pattern, run):
     assert found
 
 
+def test_a_part_of_a_name_is_answered_with_the_glob_that_finds_it(run):
+    result = run("list", "tiny")
+    assert result.exit_code == 1
+    assert 'pocketzoo list "*tiny*"' in result.stderr
+    assert run("list", "*tiny*").exit_code == 0
+    assert run("list", "no such").stderr.splitlines()[1] == "hint:  see all of it: pocketzoo list"
+
+
+def test_info_shows_where_a_backbone_can_be_cut_and_what_it_gives_there(run):
+    cuts = pocketzoo.info("tinynet")["backbone"]["cuts"]
+    lines = [line.split(maxsplit=1) for line in run("info", "tinynet").stdout.splitlines()]
+    for cut in cuts:
+        assert [f"backbone.cuts.{cut['layer']}", " x ".join(map(str, cut["features"]["shape"]))] in lines
+
+
 @pytest.mark.parametrize("name", ["tinynet", "linear", "prune", "int8", "cpu", "tensorrt-rtx", "onnx", "digits"])
 def test_info_is_what_the_library_knows(name, run):
     result = run("info", name, "--json")

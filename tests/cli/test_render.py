@@ -108,3 +108,20 @@ def test_bars_are_silent_where_there_is_no_terminal(capsys):
     Bars().say("half way")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "  half way\n")
+
+
+def test_graphs_for_another_runtime_get_a_star_and_no_ratio(capsys):
+    """onnxruntime runs NVIDIA's encoding on slow kernels; a ratio would be read as what the device does."""
+    fast, slow = ({"1": Latency(p50=p, p99=p)} for p in (1.0, 8.0))
+    print_measurements([row(), row(target="cpu", latency=fast), row(target="tensorrt-rtx", latency=slow)])
+    out = capsys.readouterr().out
+    assert "1.00 (2.0x)" in out
+    assert "8.00*" in out
+    assert "runs the graph for tensorrt-rtx rightly but slowly" in out
+    print_measurements([row(), row(target="cpu", latency=fast)])
+    assert "*" not in capsys.readouterr().out
+
+
+def test_numbers_and_digests_are_cut_short_for_reading():
+    found = dict(flat({"rate": 0.97214484, "many": [0.123456, 2], "sha256": "ab" * 32, "size": 1464344}))
+    assert found == {"rate": "0.9721", "many": "0.1235, 2", "sha256": "abababababab", "size": "1464344"}

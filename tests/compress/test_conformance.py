@@ -316,7 +316,6 @@ def test_the_report_equals_a_recount(name, everyone, fitted):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="known: a plugin's graph step is recorded in the manifest as precision int8")
 def test_a_plugins_steps_go_into_a_bundle_and_come_back(everyone, fitted, tmp_path):
     """Two steps nobody here knows, by recipe; the bundle opens again with the plugin's code."""
     recipe = tmp_path / "r.toml"

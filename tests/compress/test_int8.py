@@ -521,9 +521,6 @@ def test_attention_as_torch_exports_it_is_quantised(target, transformer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["patch", "qkv", "proj", "fc"])
-@pytest.mark.xfail(
-    strict=True, reason="known: the exporter transposes and renames weights of linear layers on sequences"
-)
 def test_layers_on_sequences_are_skipped_by_their_own_names(name, transformer):
     """torch stores the weight of such a layer transposed, under a name of its own making."""
     model, samples = transformer

@@ -39,6 +39,15 @@ def test_the_top_is_as_long_as_asked_for(top, fitted, digit_files):
         assert short.file == full.file
 
 
+@pytest.mark.parametrize("name", ["", "notes.txt"])
+def test_what_is_no_picture_is_not_told_to_be_skipped(name, fitted, tmp_path, refused):
+    """There is no --skip-bad to predict: it gives an answer for each file or none."""
+    (tmp_path / "notes.txt").write_text("no picture")
+    with refused(DataError, "is a folder" if not name else "cannot read") as caught:
+        predict(fitted.path, [tmp_path / name])
+    assert "--skip-bad" not in caught.value.hint
+
+
 def test_five_is_the_default(fitted, digit_files):
     assert len(predict(fitted.path, digit_files[:1])[0].top) == 5
 

@@ -32,6 +32,20 @@ def few(digits) -> Dataset:
     return from_arrays("few", ("zero", "one", "two"), split.samples[rows], split.targets[rows])
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"head": "no"}, UnknownNameError),
+        ({"cut": "no"}, UnknownNameError),
+        ({"head": "tinynet-fashion-mnist"}, HeadMismatchError),
+    ],
+    ids=["head", "cut", "fitted head"],
+)
+def test_the_model_is_looked_at_before_the_data(changes, kind, tmp_path):
+    with pytest.raises(kind):
+        fit("tinynet", tmp_path / "out", data=tmp_path / "nowhere", **changes)
+
+
 def head_of(bundle) -> dict[str, torch.Tensor]:
     return {k: v for k, v in load_file(bundle.file("model.safetensors")).items() if k.startswith("head.")}
 

@@ -33,6 +33,20 @@ FLOAT = InputSpec(shape=("batch", 2, 3, 4), mean=(0.0,) * 2, std=(1.0,) * 2, res
 COUNTS = st.dictionaries(st.integers(0, 6), st.integers(1, 40), min_size=1, max_size=6)
 
 
+@pytest.mark.parametrize("name", ["digits", "other"])
+def test_a_bundle_that_is_called_as_a_data_set_does_not_hide_it(name, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "pocketzoo.json").write_text("{}")
+    if name == "digits":
+        assert load_data(name).name == "digits"
+    else:
+        with refused(DataError, "other is a bundle, no data set"):
+            load_data(name)
+    with refused(DataError, "is a bundle, no data set"):
+        load_data(tmp_path / name)
+
+
 def everything(data: Dataset) -> list:
     return [sample for name in SPLITS for sample in data.split(name).samples]
 
@@ -491,7 +505,7 @@ def test_an_unreadable_picture_stops_by_default(partly_broken, refused):
 @pytest.mark.parametrize("size", [1, 3, 32])
 def test_unreadable_pictures_can_be_left_out_and_are_counted(partly_broken, size):
     path, bad = partly_broken
-    data, skipped = load_data(path), Skipped([])
+    data, skipped = load_data(path), Skipped()
     kept = []
     for name in SPLITS:
         split = data.split(name)
@@ -508,10 +522,10 @@ def test_unreadable_pictures_can_be_left_out_and_are_counted(partly_broken, size
 
 def test_arrays_are_never_skipped(refused):
     """What is left out is named by its file; an array has none, and is of the wrong shape as a whole."""
-    skipped = Skipped([])
+    skipped = Skipped()
     with refused(DataError, "a sample has shape"):
         list(Batches(Split(np.zeros((3, 9), np.float32)), FLOAT, skipped=skipped))
-    assert skipped.names == []
+    assert not skipped.names
 
 
 # -- digest

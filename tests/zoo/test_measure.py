@@ -156,7 +156,7 @@ def test_every_batch_size_is_timed(identity, sizes, threads):
 
 def test_the_row_tells_what_was_measured(identity):
     row = measure(
-        [Candidate(bundle="toy", target="cpu", graph=identity, parameters=7, macs=9)],
+        [Candidate(bundle="toy", target="cpu", graph=identity, parameters=7, macs=9, precision="int8")],
         data(ONE_HOT), batch_sizes=(1,), seconds=0,
     )[0]  # fmt: skip
     assert (row.bundle, row.target, row.precision, row.parameters, row.macs) == ("toy", "cpu", "int8", 7, 9)
