@@ -52,8 +52,48 @@ class HeadMismatchError(PocketzooError, ValueError):
     """A head that cannot read the features a backbone gives."""
 
 
+class BadReferenceError(PocketzooError, ValueError):
+    """A reference to a model that cannot be read."""
+
+
 class HubError(PocketzooError, OSError):
-    """A file the Hub did not give, or gave with other bytes than pinned."""
+    """The Hub did not give what was asked for. The types below say why."""
+
+
+class HubMissingError(HubError):
+    """No such repository, revision or file; a private repository looks the same from outside."""
+
+
+class HubRenamedError(HubError):
+    """The repository has another name now."""
+
+
+class HubAccessError(HubError):
+    """A gated repository, or a token that is not accepted."""
+
+
+class HubRateLimitError(HubError):
+    """Too many requests."""
+
+
+class HubConnectionError(HubError):
+    """No connection, or no progress within the deadline; also what is not stored when working offline."""
+
+
+class HubIntegrityError(HubError):
+    """Bytes, a commit or a digest that are not what was pinned or announced."""
+
+
+class UnsafeFileError(PocketzooError):
+    """A file that could run code when it is loaded, whatever it is called."""
+
+
+class UnsupportedModelError(PocketzooError):
+    """A repository that no registered plugin can load."""
+
+
+class LockError(PocketzooError):
+    """zoo.lock is missing, damaged, or differs from what it is held against."""
 
 
 class UnsupportedLayerError(PocketzooError):

@@ -32,17 +32,22 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def home() -> Path:
+    """The folder pocketzoo keeps its own files in: POCKETZOO_HOME, or ~/.cache/pocketzoo."""
+    return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
+
+
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(
+    path: Path | str, hint: str = "free some space there, or choose another place with -o"
+) -> Iterator[None]:
     """Turn what a full or read-only disk raises into one typed error that names the place."""
     try:
         yield
     except OSError as error:
         if isinstance(error, StorageError) or error.errno not in _REFUSED:
             raise
-        raise StorageError(
-            f"cannot write {path}: {_REFUSED[error.errno]}", "free some space there, or choose another place with -o"
-        ) from error
+        raise StorageError(f"cannot write {path}: {_REFUSED[error.errno]}", hint) from error
 
 
 @contextmanager

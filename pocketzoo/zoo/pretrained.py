@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,13 +10,9 @@ from pocketzoo import __version__
 from pocketzoo.errors import BundleError, UnknownNameError, nearest
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
+from pocketzoo.zoo.files import home
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import BackboneSpec, HeadSpec, HubFile, Weights
-
-
-def home() -> Path:
-    """The folder pocketzoo keeps its own files in: POCKETZOO_HOME, or ~/.cache/pocketzoo."""
-    return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
 
 
 def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:

@@ -43,13 +43,14 @@ def locate(file: PackageFile | HubFile) -> Path:
 
 def read_weights(weights: Weights) -> dict[str, Tensor]:
     """The state dict, keys without ``weights.prefix``."""
-    path = locate(weights.file)
+    path = locate(weights.file)  # in the store it is called by its digest
+    name = weights.file.filename if isinstance(weights.file, HubFile) else weights.file.path
     if weights.read is not None:
         state: Mapping[str, Tensor] = weights.read(path)
-    elif path.suffix == ".safetensors":
+    elif name.endswith(".safetensors"):
         state = load_file(path)
     else:
-        raise PluginError(f"{path.name} is no safetensors file", "give Weights a read function, or convert the file")
+        raise PluginError(f"{name} is no safetensors file", "give Weights a read function, or convert the file")
     start = len(weights.prefix)
     return {key[start:]: value for key, value in state.items() if key.startswith(weights.prefix)}
 

@@ -47,6 +47,7 @@ class Client:
         self.home = home
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         self.environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+        self.environment |= {"POCKETZOO_HOME": str(home / "pocketzoo"), "POCKETZOO_PATIENCE": "3"}
 
     def python(self, code: str, *arguments: str, **more: str) -> str:
         environment = {**self.environment, **more}
@@ -61,7 +62,7 @@ class Client:
         return json.loads(self.python(FETCH, json.dumps(pins), **more).splitlines()[-1])
 
     def blobs(self) -> list[Path]:
-        return [p for p in self.home.rglob("blobs/*") if p.is_file()]
+        return [p for p in self.home.rglob("blobs/*/*") if p.is_file()]
 
     def snapshots(self) -> list[Path]:
         return [p for p in self.home.rglob("snapshots/*/*") if p.is_symlink() or p.is_file()]

@@ -1,0 +1,102 @@
+"""What a user types for a model, parsed in one place. Standard library."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketzoo.errors import BadReferenceError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# What the Hub allows: letters, digits, "-", "_", "."; no "--" or "..", neither "-" nor "." at an end; 96 characters.
+_NAME = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_REPOSITORY = re.compile(rf"{_NAME}(?:/{_NAME})?")
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class HubRef:
+    """A repository of the Hub, at a branch, tag or commit, or a part of it."""
+
+    repo_id: str  # "org/name", or "name" for the oldest ones
+    revision: str = "main"
+    part: str = ""  # a file, or "head"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it names a commit, so that it means the same bytes for ever."""
+        return COMMIT.fullmatch(self.revision) is not None
+
+    def at(self, commit: str) -> HubRef:
+        """The same at a commit."""
+        return HubRef(self.repo_id, commit, self.part)
+
+    def __str__(self) -> str:
+        revision = "" if self.revision == "main" else f"@{self.revision}"
+        return f"hf://{self.repo_id}{revision}{f'#{self.part}' if self.part else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class PathRef:
+    """A bundle on this disk."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"file:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRef:
+    """A registered name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Reference = HubRef | PathRef | NameRef
+
+
+def parse(text: str) -> Reference:
+    """Read a reference.
+
+    ==================================  =======================================================
+    ``hf://org/name``                   the branch ``main`` of a repository
+    ``hf://org/name@v1.0``              a branch, a tag or a commit (40 hex digits: pinned)
+    ``hf://org/name#head``              the head alone
+    ``hf://org/name@v1.0#onnx/m.onnx``  one file
+    ``file:path/to/bundle``             a bundle on this disk, whatever it is called
+    ``tinynet``                         a registered name
+    ==================================  =======================================================
+
+    Raises:
+        BadReferenceError: none of these.
+    """
+    if text.startswith("file:"):
+        path = text.removeprefix("file:")
+        if not path:
+            raise BadReferenceError("'file:' names no path", "write file:PATH")
+        return PathRef(Path(path))
+    if not text.startswith("hf:"):
+        if not text:
+            raise BadReferenceError("a reference cannot be empty", "give a name, hf://org/name or file:PATH")
+        return NameRef(text)
+    rest, sharp, part = text.removeprefix("hf:").removeprefix("//").partition("#")
+    repo_id, at, revision = rest.partition("@")
+    if not text.startswith("hf://") or not _REPOSITORY.fullmatch(repo_id):
+        raise BadReferenceError(f"{text!r} names no repository", "write hf://org/name[@revision][#part]")
+    if at and not _REVISION.fullmatch(revision):
+        raise BadReferenceError(f"{text!r} names no revision after the @", "give a branch, a tag or a commit")
+    if sharp and not is_inside(part):
+        raise BadReferenceError(f"{text!r} names no part after the #", "give a file of the repository, or head")
+    return HubRef(repo_id, revision or "main", part)
+
+
+def is_inside(path: str) -> bool:
+    """Whether a repository's path stays in the folder it is unpacked to, on every system."""
+    parts = path.replace("\\", "/").split("/")
+    control = any(ord(c) < 32 or ord(c) == 127 for c in path)
+    return bool(path) and not control and ":" not in parts[0] and not {"", ".", ".."} & set(parts)
