@@ -10,6 +10,7 @@ repositories, the log of requests, and the faults to inject.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -205,7 +206,8 @@ class HubState:
             if card.get(k):
                 d[k] = card[k]
         if config and "config.json" in files:
-            d["config"] = json.loads((self.blobs / files["config.json"].sha256).read_bytes())
+            with contextlib.suppress(ValueError, RecursionError):  # as the Hub: a config that is no JSON is left out
+                d["config"] = json.loads((self.blobs / files["config.json"].sha256).read_bytes())
         if siblings:
             d["siblings"] = [
                 dict(
@@ -461,7 +463,7 @@ class Handler(BaseHTTPRequestHandler):
         for (k, rid), r in sorted(self.st.repos.items()):
             if k != kind or (r.private and self.token not in r.tokens):
                 continue
-            d = self.st.info(r, r.branches["main"], config=one("config") is not None)
+            d = self.st.info(r, r.branches["main"], config=one("config") is not None or "config" in q.get("expand", []))
             if one("search") and one("search").lower() not in rid.lower():
                 continue
             if one("author") and d["author"] != one("author"):

@@ -41,6 +41,7 @@ LAYERS = {
         "pocketzoo.compress.plans",
         "pocketzoo.zoo.specs",
     ),
+    "pocketzoo.plugins.transformers.modules": ("pocketzoo.errors", "pocketzoo.zoo.weights"),
     "pocketzoo.plugins.*": (
         *BASE,
         "pocketzoo.plugins.hookspecs",
@@ -56,6 +57,7 @@ LAYERS = {
     "pocketzoo.zoo.typed": ("pocketzoo.errors",),
     "pocketzoo.zoo.registry": (*BASE, "pocketzoo.plugins.manager", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.bundle": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
+    "pocketzoo.zoo.hub": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.pretrained": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo*": (*BASE, "pocketzoo.zoo.*"),
     "pocketzoo.train*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.train.*"),
@@ -94,16 +96,18 @@ HEAVY = {
     "pocketzoo.deploy.predict": {"numpy"},
     "pocketzoo.plugins.head_modules": {"torch"},
     "pocketzoo.plugins.tinynet.module": {"torch"},
+    "pocketzoo.plugins.transformers.modules": {"torch", "transformers"},
     "pocketzoo.train.fit": {"numpy", "torch"},
     "pocketzoo.zoo.cost": {"numpy", "onnx"},
     "pocketzoo.zoo.data": {"numpy"},
     "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
-    "pocketzoo.zoo.hub": {"huggingface_hub"},
+    "pocketzoo.zoo.hub": {"filelock", "httpx2", "huggingface_hub"},
     "pocketzoo.zoo.measure": {"numpy"},
     "pocketzoo.zoo.model": {"safetensors", "torch"},
     "pocketzoo.zoo.preprocess": {"numpy"},
     "pocketzoo.zoo.runner": {"numpy"},
     "pocketzoo.zoo.save": {"safetensors", "torch"},
+    "pocketzoo.zoo.text": {"numpy"},
     "pocketzoo.zoo.weights": {"safetensors", "torch"},
 }
 # Glob -> packages that cost nothing.
@@ -112,6 +116,7 @@ LIGHT = {
     "pocketzoo.plugins.hookspecs": {"pluggy"},
     "pocketzoo.plugins.manager": {"pluggy"},
     "pocketzoo.compress.recipe": {"tomli"},
+    "pocketzoo.zoo.lockfile": {"tomli"},
 }
 ENTRANCES = [
     "pocketzoo",

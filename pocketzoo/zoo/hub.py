@@ -38,7 +38,7 @@ from pocketzoo.errors import (
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.files import sha256
 from pocketzoo.zoo.reference import COMMIT, is_inside
-from pocketzoo.zoo.specs import HubFile
+from pocketzoo.zoo.specs import HubFile, Repository
 from pocketzoo.zoo.store import Incoming, Store, Stored
 from pocketzoo.zoo.typed import from_plain, to_plain
 
@@ -432,3 +432,52 @@ def _model_info(repo_id: str, revision: str, patience: _Patience) -> Any:
             return _model_info(repo_id, revision, patience)
         _refuse(error.response, repo_id, revision)
         raise
+
+
+def find_models(
+    words: str, *, task: str | None, library: str | None, limit: int
+) -> Iterator[tuple[Repository, int | None, int]]:
+    """Models whose name holds ``words``, the most downloaded first: facts, number of parameters, downloads.
+
+    Raises:
+        HubError: the Hub does not answer, or this is offline.
+    """
+    if is_offline():
+        raise HubConnectionError("a search needs the Hub, and this is offline", "leave out --offline")
+    patience = _Patience(f"models called {words!r}")
+    fields: Any = ["cardData", "config", "downloads", "library_name", "pipeline_tag", "safetensors", "siblings"]
+
+    def ask() -> list[Any]:
+        try:
+            found = HfApi().list_models(
+                search=words,
+                filter=library,
+                pipeline_tag=task,
+                sort="downloads",
+                limit=limit,
+                expand=fields,
+                token=False,
+            )
+            return list(found)
+        except HfHubHTTPError as error:
+            _refuse(error.response, "models", "search")
+            raise
+
+    while (models := _trying(ask, patience)) is None:
+        pass
+    for info in models:
+        card = info.card_data
+        weights = info.safetensors
+        yield (
+            Repository(
+                repo_id=info.id,
+                commit=info.sha or "",
+                sizes={sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()},
+                library=info.library_name or "",
+                task=info.pipeline_tag or "",
+                license=str((card.get("license") if card else "") or ""),
+                config=info.config or {},
+            ),
+            weights.total if weights else None,
+            info.downloads or 0,
+        )

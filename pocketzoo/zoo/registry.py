@@ -31,6 +31,7 @@ class Registry:
     manager: PluginManager
     _kinds: dict[str, dict[str, Entry]] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)  # plugin -> why its hook was left out
+    remote: dict[tuple[str, str], Entry] = field(default_factory=dict)  # (kind, pinned reference) -> from the Hub
 
     def entries(self, kind: str) -> dict[str, Entry]:
         """All specs of one kind by name.
@@ -70,10 +71,23 @@ class Registry:
         Raises:
             UnknownNameError: there is none; the hint is the nearest name.
         """
+        return self.entry(kind, name).spec
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """What is called ``name``; for ``hf://...`` a repository of the Hub, which is fetched when it is not stored.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest name.
+            HubError: the Hub does not give the repository.
+        """
+        if name.startswith("hf:"):
+            from pocketzoo.zoo.pull import remote_entry
+
+            return remote_entry(kind, name, self)
         entries = self.entries(kind)
         if name not in entries:
             raise UnknownNameError(f"no {kind} is called {name!r}", nearest(name, entries))
-        return entries[name].spec
+        return entries[name]
 
     def find(self, pattern: str = "*", kind: str | None = None) -> Iterator[Entry]:
         """Entries whose name matches a glob, over one kind or all of them."""
@@ -100,6 +114,7 @@ def _checked(kind: str, spec: Any) -> Any:
         "exporter": (specs.ExporterSpec,),
         "target": (specs.TargetSpec,),
         "dataset": (specs.DatasetSpec,),
+        "loader": (specs.LoaderSpec,),
     }[kind]
     if not isinstance(spec, types):
         raise TypeError(f"{spec!r} is no {types[0].__name__}")

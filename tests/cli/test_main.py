@@ -10,8 +10,8 @@ from pocketzoo.cli.main import cli, show_error
 from pocketzoo.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
-ORDER = ["list", "info", "plugins", "doctor", "fit", "eval", "compress", "export", "bench", "predict", "report",
-         "verify", "demo"]  # fmt: skip
+ORDER = ["list", "info", "plugins", "doctor", "search", "pull", "lock", "update", "outdated", "store", "fit", "eval",
+         "compress", "export", "bench", "predict", "report", "verify", "demo"]  # fmt: skip
 
 
 def test_commands_are_listed_in_the_order_of_the_work(run):

@@ -295,7 +295,7 @@ model = build(ref, registry)
 load_pretrained(model, ref, registry)
 own, wanted = model.backbone.state_dict(), read_weights(local.weights)
 assert all(torch.equal(own[k], v) for k, v in wanted.items())
-print("\\n" + json.dumps(provenance(spec, "acme")))
+print("\\n" + json.dumps(provenance(registry.entry("backbone", "hubnet"))))
 """
 
 
