@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,10 +15,23 @@ from pocketzoo.errors import UnknownNameError
 from pocketzoo.zoo.kinds import KINDS
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector, which looks through 10,000 specs so often that list takes a third longer."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 @click.command("list")
 @click.argument("pattern", default="*")
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Only this kind.")
 @json_option
+@_uncollected()
 def list_(pattern: str, kind: str | None, as_json: bool) -> None:
     """List what is registered, by name or glob.
 
@@ -27,7 +43,7 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
     if as_json:
         print_json([{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in entries])
     elif entries:
-        print_columns([[e.kind, e.name, e.plugin, e.spec.summary] for e in entries])
+        print_columns([(e.kind, e.name, e.plugin, e.spec.summary) for e in entries])
     else:
         near = [e.name for e in list_specs(f"*{pattern}*", kind)]
         hint = f'try: pocketzoo list "*{pattern}*"' if near else "see all of it: pocketzoo list"
