@@ -19,9 +19,12 @@ def wrong(what: str, change: str) -> NoReturn:
 @contextmanager
 def blaming(what: str, change: str) -> Iterator[None]:
     """Turn any error of the plugin's code into a failed check; what is no error of ours keeps its traceback."""
+    failure: PocketzooError | None = None
     try:
         yield
     except PocketzooError as error:
-        wrong(f"{what}: {error.message}", f"{change} ({error.hint})" if error.hint else change)
+        failure = error
     except Exception as error:
         raise pytest.fail.Exception(f"{what}: {type(error).__name__}: {error}\nchange: {change}") from error
+    if failure:  # raised out here, where pytest does not show what it replaces
+        wrong(f"{what}: {failure.message}", f"{change} ({failure.hint})" if failure.hint else change)
