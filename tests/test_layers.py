@@ -33,6 +33,7 @@ LAYERS = {
     "pocketzoo.plugins": ("pocketzoo.callable_module",),
     "pocketzoo.plugins.hookspecs": (),
     "pocketzoo.plugins.manager": ("pocketzoo.errors", "pocketzoo.plugins.hookspecs"),
+    "pocketzoo.plugins.scaffold": (*BASE, "pocketzoo.__version__", "pocketzoo.plugins.manager", "pocketzoo.zoo.files"),
     # What ships with pocketzoo sees what any plugin sees: specs, hooks, and no registry.
     "pocketzoo.plugins.compressors": (
         "pocketzoo.plugins.hookspecs",

@@ -1,15 +1,16 @@
-"""Commands that look around: list, info, plugins, doctor."""
+"""Commands that look around: list, info, plugins, doctor; and new-plugin, which adds to what there is."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
-from pocketzoo.cli.options import json_option, names
+from pocketzoo.cli.options import json_option, names, out_option
 from pocketzoo.cli.render import flat, print_columns, print_json
 from pocketzoo.errors import UnknownNameError
 from pocketzoo.zoo.kinds import KINDS
@@ -88,6 +89,21 @@ def plugins(as_json: bool) -> None:
         print_json(found)
     else:
         print_columns([[p.name, p.origin, f"not in use: {p.reason}" if p.reason else "ok"] for p in found])
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@out_option(required=False, text="Folder to write [default: NAME].")
+def new_plugin(name: str, out: Path | None) -> None:
+    """Write a plugin to start from: a backbone, a head and a test.
+
+    NAME is in small letters with "-" between words, as in my-backbone.
+    """
+    from pocketzoo.plugins.scaffold import new_plugin
+
+    folder = new_plugin(name, out)
+    click.echo(f"wrote {folder}; next:")
+    print_columns([["", f'pip install --editable "{folder}[test]"'], ["", f"python -m pytest {folder}"]])
 
 
 @click.command()

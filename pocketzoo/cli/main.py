@@ -48,7 +48,7 @@ def cli() -> None:
     """
 
 
-for command in (look.list_, look.info, look.plugins, look.doctor):
+for command in (look.list_, look.info, look.plugins, look.new_plugin, look.doctor):
     cli.add_command(command)
 for command in (model.fit, model.eval_, model.compress):
     cli.add_command(command)
