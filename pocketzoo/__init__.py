@@ -18,6 +18,7 @@ _PUBLIC = {
     "default_registry": ("pocketzoo.zoo.registry", "default_registry"),
     "list": ("pocketzoo.zoo.registry", "list_specs"),
     "info": ("pocketzoo.zoo.info", "info"),
+    "new_plugin": ("pocketzoo.plugins.scaffold", "new_plugin"),
     "open_model": ("pocketzoo.zoo.pretrained", "open_model"),
     "load_data": ("pocketzoo.zoo.data", "load_data"),
     "verify": ("pocketzoo.zoo.bundle", "read_bundle"),

@@ -52,7 +52,7 @@ def cli(offline: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
 
 
-for command in (look.list_, look.info, look.plugins, look.doctor):
+for command in (look.list_, look.info, look.plugins, look.new_plugin, look.doctor):
     cli.add_command(command)
 for command in (hub.search, hub.pull, hub.lock, hub.update, hub.outdated, hub.store):
     cli.add_command(command)
