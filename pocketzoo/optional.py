@@ -17,6 +17,7 @@ EXTRAS = {
     "PIL": "data",
     "tokenizers": "text",
     "transformers": "transformers",
+    "timm": "timm",
     "sklearn": "demo",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

@@ -43,6 +43,7 @@ LAYERS = {
         "pocketzoo.zoo.specs",
     ),
     "pocketzoo.plugins.transformers.modules": ("pocketzoo.errors", "pocketzoo.zoo.weights"),
+    "pocketzoo.plugins.timm_modules": ("pocketzoo.errors", "pocketzoo.zoo.specs", "pocketzoo.zoo.weights"),
     "pocketzoo.plugins.*": (
         *BASE,
         "pocketzoo.plugins.hookspecs",
@@ -105,6 +106,7 @@ HEAVY = {
     "pocketzoo.deploy.predict": {"numpy"},
     "pocketzoo.plugins.head_modules": {"torch"},
     "pocketzoo.plugins.tinynet.module": {"torch"},
+    "pocketzoo.plugins.timm_modules": {"timm", "torch"},
     "pocketzoo.plugins.transformers.modules": {"torch", "transformers"},
     "pocketzoo.testing.checks": {"pytest"},
     "pocketzoo.testing.conftest": {"pytest"},

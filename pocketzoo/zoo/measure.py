@@ -19,7 +19,7 @@ from pocketzoo.zoo.runner import OnnxRunner
 
 BATCHES = (1, 32)
 WARM_UP = 5  # runs of each graph before the first that counts, while they take less than 0.2 s
-LEAST = 5  # runs of each graph that count, however long they take
+LEAST = 3  # runs of each graph that count, however long they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,144 @@
+"""Repositories of timm as backbones with their classifiers as heads.
+
+Shapes are not guessed: the model is built without memory (on torch's meta device) and run once, which also finds every
+layer it can be cut at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.zoo.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, LoaderSpec, Repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+WEIGHTS = "model.safetensors"
+
+
+def refuses(repository: Repository) -> str:
+    """Why a repository cannot be loaded; "" where it can."""
+    if not isinstance(repository.config.get("architecture"), str) or "pretrained_cfg" not in repository.config:
+        return "its config.json is none of timm's"
+    if WEIGHTS not in repository.sizes:
+        return f"it has no {WEIGHTS}, and other files could run code"
+    return ""
+
+
+def wants(repository: Repository) -> tuple[str, ...]:
+    """The files to fetch."""
+    return (WEIGHTS,)
+
+
+def backbone(repository: Repository) -> BackboneSpec:
+    """The spec of a repository's model without its classifier.
+
+    Raises:
+        MissingDependencyError: timm is not installed.
+        UnsupportedModelError: the installed timm does not know the architecture.
+    """
+    from pocketzoo.plugins.timm_modules import trace
+
+    config = repository.config
+    settings: Any = config["pretrained_cfg"]
+    head = head_of(repository)
+    try:
+        input_spec = _input(settings)
+        features, cuts = trace(config, input_spec.size)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UnsupportedModelError(
+            f"timm cannot build {repository.repo_id}: {error}", "upgrade timm, or choose another repository"
+        ) from error
+    return BackboneSpec(
+        name=repository.name,
+        summary=f"{config['architecture']}, {repository.task or 'image classification'}",
+        license=repository.license or str(settings.get("license") or "unknown"),
+        input=input_spec,
+        features=features,
+        build=partial(_build, dict(config)),
+        weights=repository.weights(WEIGHTS, partial(_read, dict(config))),
+        source=f"https://huggingface.co/{repository.repo_id}",
+        cuts=tuple(Cut(layer, shape) for layer, shape in cuts.items()),
+        head=head.name if head else "",
+        files={path: file for path, file in repository.files.items() if path != WEIGHTS},
+    )
+
+
+def head_of(repository: Repository) -> HeadSpec | None:
+    """The classifier, with the pooling and norms before it."""
+    config = dict(repository.config)
+    count = int(config.get("num_classes", 1000))  # type: ignore[call-overload]
+    if not count:
+        return None
+    return HeadSpec(
+        name=f"{repository.name}#head",
+        summary=f"the classifier of {repository.repo_id}, {count} classes",
+        takes=("map", "sequence", "vector"),
+        returns="logits",
+        build=partial(_build_head, config),
+        backbone=repository.name,
+        weights=repository.weights(WEIGHTS, partial(_read_head, config)),
+        labels=partial(_labels, config),
+    )
+
+
+@hookimpl
+def pocketzoo_loaders() -> list[LoaderSpec]:
+    return [
+        LoaderSpec(
+            name="timm",
+            summary="every image model of timm, by its config.json",
+            refuses=refuses,
+            wants=wants,
+            backbone=backbone,
+            head=head_of,
+        )
+    ]
+
+
+def _input(settings: Mapping[str, Any]) -> InputSpec:
+    channels, height, width = (int(n) for n in settings["input_size"])
+    return InputSpec(
+        shape=("batch", channels, height, width),
+        mean=tuple(map(float, settings["mean"])),
+        std=tuple(map(float, settings["std"])),
+        resize=int(min(height, width) / float(settings.get("crop_pct") or 0.875)),
+        interpolation=settings.get("interpolation", "bicubic"),
+        stretch=settings.get("crop_mode") == "squash",
+    )
+
+
+def _build(config: Mapping[str, Any]) -> nn.Module:
+    from pocketzoo.plugins.timm_modules import backbone_of
+
+    return backbone_of(config)
+
+
+def _build_head(config: Mapping[str, Any], features: FeatureSpec, outputs: int) -> nn.Module:
+    from pocketzoo.plugins import timm_modules
+
+    return timm_modules.head_of(config)
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    from pocketzoo.plugins.timm_modules import labels
+
+    return labels(config)
+
+
+def _read(config: Mapping[str, Any], path: Path) -> Mapping[str, Tensor]:
+    from pocketzoo.plugins.timm_modules import read_backbone
+
+    return read_backbone(config, path)
+
+
+def _read_head(config: Mapping[str, Any], path: Path) -> Mapping[str, Tensor]:
+    from pocketzoo.plugins.timm_modules import read_head
+
+    return read_head(config, path)

