@@ -154,8 +154,9 @@ def test_it_is_fitted_and_compressed_as_its_readme_says(tmp_path):
     code = (
         "import pocketzoo; from pocketzoo.compress.configs import *\n"
         "pocketzoo.fit('my-backbone', 'fitted', head='my-backbone-max', data='digits', epochs=3)\n"
-        "pocketzoo.compress('fitted', 'small', data='digits', steps=[PruneConfig(), Int8Config()], samples=16)\n"
-        "print(pocketzoo.verify('small').manifest.metrics)\n"
+        "steps = [PruneConfig(), Int8Config()]\n"
+        "small = pocketzoo.compress('fitted', 'small', data='digits', steps=steps, samples=16)\n"
+        "print(small.manifest.metrics)\n"
     )
     done = python("-c", code, cwd=tmp_path, site=folder)
     assert done.returncode == 0, done.stderr

@@ -247,7 +247,7 @@ def test_every_check_is_seen_to_fail():
 def test_what_ships_passes(suite):
     done = suite("--plugin", "tinynet,heads,exporters", "--plugin", "targets", POCKETZOO_PLUGINS="")
     assert (done.code, done.failed) == (0, {}), done.output
-    assert len(done.passed) > 100
+    assert len(done.passed) > 80
     assert ("test_backbones.test_it_survives", "tinynet-int8") in done.passed
 
 
