@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -36,6 +37,18 @@ def test_patterns_are_globs(pattern, run):
     found = json.loads(run("list", pattern, "--json").stdout)
     assert [(f["kind"], f["name"]) for f in found] == [(e.kind, e.name) for e in list_specs(pattern)]
     assert found
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("pattern", ["*", "nothing*"])
+def test_listing_leaves_the_cycle_collector_as_it_was(enabled, pattern, run):
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        run("list", pattern)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_part_of_a_name_is_answered_with_the_glob_that_finds_it(run):

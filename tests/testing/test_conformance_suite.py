@@ -263,10 +263,11 @@ def test_compressors_and_data_sets_that_ship_pass(suite):
 @pytest.mark.slow
 def test_the_example_passes(suite):
     pytest.importorskip("pocketzoo_efficientnet_lite", reason="examples/efficientnet-lite is not installed")
-    done = suite("--plugin", "efficientnet-lite", "-k", "not efficientnet-lite1-")  # Lite1 differs in its size alone
+    # Pruning and factorising it take minutes; tests/examples does that once, to look at what comes out.
+    done = suite("--plugin", "efficientnet-lite", "-k", "not lite0-prune and not lite0-low-rank and not lite1-")
     assert (done.code, done.failed) == (0, {}), done.output
     assert len(done.passed) > 40
-    assert ("test_backbones.test_it_survives", "efficientnet-lite0-prune") in done.passed
+    assert ("test_backbones.test_it_survives", "efficientnet-lite0-int8") in done.passed
 
 
 @pytest.mark.slow
