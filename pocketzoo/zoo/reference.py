@@ -13,7 +13,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # What the Hub allows: letters, digits, "-", "_", "."; no "--" or "..", neither "-" nor "." at an end, nor ".git" at the
 # last one; 96 characters.
 _NAME = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
-_REPOSITORY = re.compile(rf"{_NAME}(?:/{_NAME})?(?<!\.git)")
+REPOSITORY = re.compile(rf"{_NAME}(?:/{_NAME})?(?<!\.git)")
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
 
 
@@ -88,7 +88,7 @@ def parse(text: str) -> Reference:
         return NameRef(text)
     rest, sharp, part = text.removeprefix("hf:").removeprefix("//").partition("#")
     repo_id, at, revision = rest.partition("@")
-    if not text.startswith("hf://") or not _REPOSITORY.fullmatch(repo_id):
+    if not text.startswith("hf://") or not REPOSITORY.fullmatch(repo_id):
         raise BadReferenceError(f"{text!r} names no repository", "write hf://org/name[@revision][#part]")
     if at and not _REVISION.fullmatch(revision):
         raise BadReferenceError(f"{text!r} names no revision after the @", "give a branch, a tag or a commit")

@@ -7,10 +7,11 @@
     refs/org--name/REVISION     the commit a branch or tag stood at when it was last asked for
     listings/org--name/COMMIT   JSON: what the Hub states of a commit
     tmp/                        files on their way; the process that writes one holds a lock on it
+    locks/                      the same for what is being fetched, so that others wait for it
     damaged/                    what no longer had its digest
     aside/                      what prune is about to remove
 
-Nothing here waits for another process. A writer makes a temporary and renames it; a pull records what it has and looks
+Nothing here depends on another process. A writer makes a temporary and renames it; a pull records what it has and looks
 whether that is still there; prune moves away, looks for records made meanwhile, puts back what they name, and then
 removes the rest.
 """
@@ -25,7 +26,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -111,6 +112,26 @@ class Store:
                 raise StorageError(f"cannot write {needs}: no space is left", ROOM)
             yield Incoming(self, file, size)
 
+    @contextlib.contextmanager
+    def turn(self, digest: str, patience: float, stopped: Callable[[], bool]) -> Iterator[Path]:
+        """Wait while another process fetches the same; it touches the path that is given here as long as bytes come.
+
+        It saves a second transfer and nothing depends on it: after ``patience`` seconds without a touch, and where
+        nothing can be locked, nobody waits.
+        """
+        place = self.root / "locks" / digest
+        file = None
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file = _wait_for(place, patience, stopped)
+        try:
+            yield place
+        finally:
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    place.unlink()
+                file.close()
+
     def put(self, source: Path) -> Stored:
         """Copy a file in; its name there is empty."""
         with self.writing(source.stat().st_size) as incoming, source.open("rb") as file:
@@ -161,7 +182,8 @@ class Store:
 
     def collect(self) -> list[Path]:
         """Remove temporaries whose writer is gone; returns them."""
-        return [path for path in _below(self.root / "tmp") if _remove_abandoned(path)]
+        paths = [*_below(self.root / "tmp"), *_below(self.root / "locks")]
+        return [path for path in paths if _remove_abandoned(path)]
 
     def verify(self) -> list[Problem]:
         """Hash everything; what is damaged, and what a record names that is not there."""
@@ -345,6 +367,28 @@ def _locked_temporary(folder: Path) -> IO[bytes]:
             if Path(name).exists():
                 return file
             file.close()
+
+
+def _wait_for(place: Path, patience: float, stopped: Callable[[], bool]) -> IO[bytes] | None:
+    """The file at ``place``, locked; None if its holder stands still."""
+    seen, moved = -1, time.monotonic()
+    while fcntl is not None and not stopped():
+        file = place.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_ino == place.stat().st_ino:
+                return file
+        except FileNotFoundError:  # its holder just ended and removed it
+            pass
+        except BlockingIOError:
+            if (touched := os.fstat(file.fileno()).st_mtime_ns) != seen:
+                seen, moved = touched, time.monotonic()
+            elif time.monotonic() - moved >= patience:
+                file.close()
+                return None
+            time.sleep(0.05)
+        file.close()
+    return None
 
 
 def _remove_abandoned(path: Path) -> bool:
