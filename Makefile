@@ -19,6 +19,7 @@ lint: .venv/.test
 bench: .venv/.test
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/compress.py
 	$(BIN)/python benchmarks/page.py
 

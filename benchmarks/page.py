@@ -13,13 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
+REGISTRY_BARS = {"list": "0.3 s"}
 STARTUP_BARS = {"pocketzoo --help": "0.15 s", "pocketzoo list": "0.25 s"}
 
 
 def page() -> str:
     """The whole page."""
     parts = ["# Benchmarks\n\nWritten by `python benchmarks/page.py` from `benchmarks/results/`; do not edit.\n"]
-    for name, render in (("demo", _demo), ("startup", _startup), ("compress", _compress)):
+    for name, render in (("demo", _demo), ("startup", _startup), ("registry", _registry), ("compress", _compress)):
         if not (RESULTS / f"{name}.json").exists():
             continue  # not measured yet: nothing is said about it
         result = json.loads((RESULTS / f"{name}.json").read_text("utf8"))
@@ -47,6 +48,28 @@ def _startup(result: dict[str, Any]) -> str:
     return (
         f"## Start-up\n\n`python benchmarks/startup.py`: whole processes, {result['runs']} runs in turn.\n\n{table}\n"
     )
+
+
+def _registry(result: dict[str, Any]) -> str:
+    processes = [
+        [f"`pocketzoo {name}`", f"{row['median_s']:.3f} s", f"{row['min_s']:.3f} s", REGISTRY_BARS.get(name, "-")]
+        for name, row in result["rows"].items()
+    ]
+    lookups = [
+        [f"`{row['pattern']}`", row["what"], f"{row['found']:,}", f"{row['ms']:.3f} ms", f"{row['naive_ms']:.1f} ms"]
+        for row in result["lookups"]
+    ]
+    return f"""## A plugin of {result["names"]:,} backbones
+
+`python benchmarks/registry.py`: whole processes, {result["runs"]} runs in turn.
+
+{_table(["command", "median", "fastest", "bar"], processes)}
+
+Lookups in one process, the fastest of {result["runs"]}, each as if its pattern had never been asked for; the bar is
+1 ms. Asking the plugin for its specs comes first, once: {result["collect_s"]:.2f} s.
+
+{_table(["pattern", "what it is", "found", "time", "asking each name"], lookups)}
+"""
 
 
 def _compress(result: dict[str, Any]) -> str:

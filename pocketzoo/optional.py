@@ -15,6 +15,8 @@ EXTRAS = {
     "onnxruntime": "compress",
     "safetensors": "compress",
     "PIL": "data",
+    "tokenizers": "text",
+    "transformers": "transformers",
     "sklearn": "demo",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

@@ -10,11 +10,13 @@ repositories, the log of requests, and the faults to inject.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -207,7 +209,8 @@ class HubState:
             if card.get(k):
                 d[k] = card[k]
         if config and "config.json" in files:
-            d["config"] = json.loads((self.blobs / files["config.json"].sha256).read_bytes())
+            with contextlib.suppress(ValueError, RecursionError):  # as the Hub: a config that is no JSON is left out
+                d["config"] = json.loads((self.blobs / files["config.json"].sha256).read_bytes())
         if siblings:
             d["siblings"] = [
                 dict(
@@ -472,7 +475,7 @@ class Handler(BaseHTTPRequestHandler):
         for (k, rid), r in sorted(self.st.repos.items()):
             if k != kind or (r.private and self.token not in r.tokens):
                 continue
-            d = self.st.info(r, r.branches["main"], config=one("config") is not None)
+            d = self.st.info(r, r.branches["main"], config=one("config") is not None or "config" in q.get("expand", []))
             if one("search") and one("search").lower() not in rid.lower():
                 continue
             if one("author") and d["author"] != one("author"):
@@ -765,6 +768,8 @@ class LocalHub:
         self.state = HubState(Path(root), **kw)
         self.srv = ThreadingHTTPServer((host, port), Handler)
         self.srv.daemon_threads, self.srv.state = True, self.state
+        loud = self.srv.handle_error  # a client that hangs up is no error of the Hub
+        self.srv.handle_error = lambda *a: None if isinstance(sys.exc_info()[1], ConnectionError) else loud(*a)
         self.port = self.srv.server_address[1]
         self.url = self.srv.url = f"http://{host}:{self.port}"
         self.srv.cdn = f"http://localhost:{self.port}"  # other origin, like the real CDN

@@ -33,6 +33,7 @@ LAYERS = {
     "pocketzoo.plugins": ("pocketzoo.callable_module",),
     "pocketzoo.plugins.hookspecs": (),
     "pocketzoo.plugins.manager": ("pocketzoo.errors", "pocketzoo.plugins.hookspecs"),
+    "pocketzoo.plugins.scaffold": (*BASE, "pocketzoo.__version__", "pocketzoo.plugins.manager", "pocketzoo.zoo.files"),
     # What ships with pocketzoo sees what any plugin sees: specs, hooks, and no registry.
     "pocketzoo.plugins.compressors": (
         "pocketzoo.plugins.hookspecs",
@@ -41,6 +42,7 @@ LAYERS = {
         "pocketzoo.compress.plans",
         "pocketzoo.zoo.specs",
     ),
+    "pocketzoo.plugins.transformers.modules": ("pocketzoo.errors", "pocketzoo.zoo.weights"),
     "pocketzoo.plugins.*": (
         *BASE,
         "pocketzoo.plugins.hookspecs",
@@ -56,6 +58,7 @@ LAYERS = {
     "pocketzoo.zoo.typed": ("pocketzoo.errors",),
     "pocketzoo.zoo.registry": (*BASE, "pocketzoo.plugins.manager", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.bundle": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
+    "pocketzoo.zoo.hub": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.pretrained": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo*": (*BASE, "pocketzoo.zoo.*"),
     "pocketzoo.train*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.train.*"),
@@ -72,6 +75,14 @@ LAYERS = {
         "pocketzoo.deploy.*",
     ),
     "pocketzoo.deploy*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.compress.*", "pocketzoo.deploy.*"),
+    "pocketzoo.testing": (),
+    "pocketzoo.testing*": (
+        *BASE,
+        "pocketzoo.plugins.manager",
+        "pocketzoo.zoo.*",
+        "pocketzoo.compress.*",
+        "pocketzoo.testing.*",
+    ),
     "pocketzoo.cli.main": ("pocketzoo.errors", "pocketzoo.optional", "pocketzoo.__version__", "pocketzoo.cli.*"),
     "pocketzoo.cli*": ("pocketzoo.errors", "pocketzoo.cli.*", "pocketzoo.zoo.kinds"),
 }
@@ -94,16 +105,29 @@ HEAVY = {
     "pocketzoo.deploy.predict": {"numpy"},
     "pocketzoo.plugins.head_modules": {"torch"},
     "pocketzoo.plugins.tinynet.module": {"torch"},
+    "pocketzoo.plugins.transformers.modules": {"torch", "transformers"},
+    "pocketzoo.testing.checks": {"pytest"},
+    "pocketzoo.testing.conftest": {"pytest"},
+    "pocketzoo.testing.options": {"pytest"},
+    "pocketzoo.testing.subjects": {"numpy", "onnx", "onnxruntime", "pytest", "torch"},
+    "pocketzoo.testing.test_backbones": {"numpy", "onnx", "pytest", "torch"},
+    "pocketzoo.testing.test_compressors": {"numpy", "onnx", "pytest", "torch"},
+    "pocketzoo.testing.test_datasets": {"numpy", "pytest"},
+    "pocketzoo.testing.test_exporters": {"onnx", "pytest"},
+    "pocketzoo.testing.test_heads": {"pytest", "torch"},
+    "pocketzoo.testing.test_plugins": {"pytest"},
+    "pocketzoo.testing.test_specs": {"packaging"},
     "pocketzoo.train.fit": {"numpy", "torch"},
     "pocketzoo.zoo.cost": {"numpy", "onnx"},
     "pocketzoo.zoo.data": {"numpy"},
     "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
-    "pocketzoo.zoo.hub": {"huggingface_hub"},
+    "pocketzoo.zoo.hub": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.measure": {"numpy"},
     "pocketzoo.zoo.model": {"safetensors", "torch"},
     "pocketzoo.zoo.preprocess": {"numpy"},
     "pocketzoo.zoo.runner": {"numpy"},
     "pocketzoo.zoo.save": {"safetensors", "torch"},
+    "pocketzoo.zoo.text": {"numpy"},
     "pocketzoo.zoo.weights": {"safetensors", "torch"},
 }
 # Glob -> packages that cost nothing.
@@ -112,6 +136,7 @@ LIGHT = {
     "pocketzoo.plugins.hookspecs": {"pluggy"},
     "pocketzoo.plugins.manager": {"pluggy"},
     "pocketzoo.compress.recipe": {"tomli"},
+    "pocketzoo.zoo.lockfile": {"tomli"},
 }
 ENTRANCES = [
     "pocketzoo",
@@ -253,3 +278,18 @@ def test_nothing_but_the_manager_loads_a_plugin():
 def test_only_the_hub_module_talks_to_the_hub():
     mentions = {name for name, path in FILES.items() if "huggingface_hub" in path.read_text("utf8")}
     assert mentions == {"pocketzoo.zoo.hub", "pocketzoo.optional"}  # which says what brings it
+
+
+def test_only_the_conformance_suite_needs_pytest():
+    """Not even in a function's body."""
+    users = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(a.name.split(".")[0] == "pytest" for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pytest")
+    }
+    assert users
+    assert all(name.startswith("pocketzoo.testing.") for name in users)
+    inside = {name for name in FILES if name.startswith("pocketzoo.testing")}
+    assert not {name: found & inside for name, found in OWN.items() if found & inside and name not in inside}

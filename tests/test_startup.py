@@ -28,8 +28,8 @@ COMMANDS = {
     "info of a compressor": ["info", "prune"],
     "info of a target": ["info", "tensorrt"],
     **{f"help of {name}": [name, "--help"] for name in
-       ("list", "info", "plugins", "doctor", "fit", "eval", "compress", "export", "bench", "predict", "report",
-        "verify", "demo")},
+       ("list", "info", "plugins", "new-plugin", "doctor", "fit", "eval", "compress", "export", "bench",
+        "predict", "report", "verify", "demo")},
 }  # fmt: skip
 
 # Runs the command line as the installed script does, then says what of HEAVY is loaded.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from pocketzoo import __version__
-from pocketzoo.cli import look, model, ship
+from pocketzoo.cli import hub, look, model, ship
 from pocketzoo.errors import PocketzooError
 from pocketzoo.optional import missing
 
@@ -40,15 +41,20 @@ def show_error(error: PocketzooError) -> None:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
-def cli() -> None:
+@click.option("--offline", is_flag=True, help="Open no connection; use what is stored.")
+def cli(offline: bool) -> None:
     """Take a pretrained model, fit it to your data, make it small, run it on an edge GPU.
 
     Start with "pocketzoo demo", or look around with "pocketzoo list". A MODEL is a bundle (a folder
-    that fit or compress wrote) or the name of a registered model.
+    that fit or compress wrote), the name of a registered model, or hf://org/name for one of the Hub.
     """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
 
 
-for command in (look.list_, look.info, look.plugins, look.doctor):
+for command in (look.list_, look.info, look.plugins, look.new_plugin, look.doctor):
+    cli.add_command(command)
+for command in (hub.search, hub.pull, hub.lock, hub.update, hub.outdated, hub.store):
     cli.add_command(command)
 for command in (model.fit, model.eval_, model.compress):
     cli.add_command(command)

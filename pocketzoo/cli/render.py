@@ -23,10 +23,11 @@ def print_json(value: Any) -> None:
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned columns; the last is as long as it likes."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
-    for row in rows:
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*padded, row[-1]]).rstrip())
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    lines = ("  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows)
+    click.echo("\n".join(lines))  # at once: a write for each of 10,000 names takes as long as the rest of list
 
 
 def print_measurements(rows: Sequence[Measurement]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, shape_inference
 
@@ -39,15 +39,6 @@ class GraphIndex:
         if len(readers) == 1 and readers[0].op_type in activations and name not in self.outputs:
             return str(readers[0].output[0])
         return name
-
-    def producer_is_integer(
-        self, name: str, layers: set[str], is_integer: Callable[[GraphIndex, NodeProto, set[str]], bool]
-    ) -> bool:
-        """Whether what makes ``name`` runs on integers, seen through one activation."""
-        maker = self.makers.get(name)
-        if maker is not None and maker.op_type in ("Relu", "Clip"):
-            maker = self.makers.get(maker.input[0])
-        return maker is not None and is_integer(self, maker, layers)
 
 
 def quantisable(index: GraphIndex, skip: Sequence[str]) -> list[NodeProto]:

@@ -62,29 +62,63 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
 
 
 def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
-    """Activations next to an operator that will be int8: what it reads, and what it gives once its activation ran."""
+    """Activations next to an operator that will be int8: what it reads, and what it gives once its activation ran.
+
+    What a Gemm or MatMul gives is left alone: integer kernels give floats there, and in a transformer the next operator
+    is a bias or a normalisation, which wants them.
+    """
+    integers = Integers(index, layers)
     wanted: dict[str, None] = {}
     for node in index.model.graph.node:
-        if not is_integer(index, node, layers):
+        if not integers(node):
             continue
         for name in node.input:
             if name and name not in index.constants and index.is_float(name):
                 wanted.setdefault(name)
         out = index.after_activation(node.output[0], ACTIVATIONS)
-        if out not in index.outputs:
+        if out not in index.outputs and node.op_type not in ("Gemm", "MatMul"):
             wanted.setdefault(out)
     return list(wanted)
 
 
-def is_integer(index: GraphIndex, node: NodeProto, layers: set[str]) -> bool:
-    """Whether an operator is to run on integers: a planned layer, or arithmetic on activations alone."""
-    if not layers or not index.is_float(node.output[0]):
-        return False
-    if node.op_type in LAYERS:
-        return node.input[1] in index.constants and layer_name(node.input[1]) in layers
-    if node.op_type in MOVES:
-        return index.producer_is_integer(node.input[0], layers, is_integer)
-    return node.op_type in ARITHMETIC and not any(name in index.constants for name in node.input)
+class Integers:
+    """Which operators run on integers: planned layers, and arithmetic between them.
+
+    An addition whose inputs come as floats (attention masks reach -1e38) or that nothing integer reads (before a layer
+    norm) gains no speed and loses accuracy.
+    """
+
+    def __init__(self, index: GraphIndex, layers: set[str]) -> None:
+        self.index, self.layers = index, layers
+        self.known: dict[str, bool] = {}  # output -> whether its maker does; concatenations would ask again and again
+
+    def __call__(self, node: NodeProto) -> bool:
+        name = node.output[0]
+        if name not in self.known:
+            self.known[name] = self._decide(node)
+        return self.known[name]
+
+    def _decide(self, node: NodeProto) -> bool:
+        index = self.index
+        if not self.layers or not index.is_float(node.output[0]):
+            return False
+        if node.op_type in LAYERS:
+            return node.input[1] in index.constants and layer_name(node.input[1]) in self.layers
+        if node.op_type in MOVES:
+            return self._made(node.input[0])
+        if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
+            return False
+        read = index.readers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
+        useful = any(r.op_type in LAYERS | ARITHMETIC | MOVES for r in read)
+        joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
+        return useful and (not joins or all(self._made(name) for name in node.input))
+
+    def _made(self, name: str) -> bool:
+        """Whether what makes a tensor runs on integers, seen through one activation."""
+        maker = self.index.makers.get(name)
+        if maker is not None and maker.op_type in ACTIVATIONS:
+            maker = self.index.makers.get(maker.input[0])
+        return maker is not None and self(maker)
 
 
 class _Encoder:
@@ -93,7 +127,7 @@ class _Encoder:
     def __init__(self, model: ModelProto, plan: Int8Plan, encoding: Int8Encoding) -> None:
         self.index = GraphIndex(model)
         self.graph, self.plan, self.encoding = model.graph, plan, encoding
-        self.layers = set(plan.layers)
+        self.is_integer = Integers(self.index, set(plan.layers))
         self.nodes: list[NodeProto] = []  # the new list, in order
         self.scales: dict[str, float] = {}  # of quantised activations
 
@@ -103,7 +137,7 @@ class _Encoder:
         if (entry := self.graph.input[0].name) in self.plan.ranges:
             renamed[entry] = self._pair(entry)
         for node in nodes:
-            integer = is_integer(self.index, node, self.layers)
+            integer = self.is_integer(node)
             self.nodes.append(node)
             if integer and node.op_type in LAYERS:
                 self.nodes.pop()

@@ -16,7 +16,7 @@ from pocketzoo.compress.base import Compressor, GraphCompressor, ModuleCompresso
 from pocketzoo.compress.recipe import read_recipe
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, read_bundle, writing
+from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, read_bundle, travelling, writing
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
 from pocketzoo.zoo.graph import onnx_from_model
@@ -165,14 +165,16 @@ def _prepare(
     dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
     dataset = aligned(dataset, source.manifest.labels)
     skipped = Skipped()
-    spec = source.manifest.input
+    spec, files = source.manifest.input, source.travelled()
     return _Work(
         source=source,
         dataset=dataset,
         configs=pairs,
         targets=target_specs,
-        samples=Inputs(Batches(dataset.split("train"), spec, limit=samples, skipped=skipped if skip_bad else None)),
-        tests=Batches(dataset.split("test"), spec, skipped=Skipped() if skip_bad else None),
+        samples=Inputs(
+            Batches(dataset.split("train"), spec, limit=samples, skipped=skipped if skip_bad else None, files=files)
+        ),
+        tests=Batches(dataset.split("test"), spec, skipped=Skipped() if skip_bad else None, files=files),
         skipped=skipped,
         registry=registry,
         progress=progress,
@@ -211,8 +213,10 @@ def _run_module_steps(draft: Draft, name: str, work: _Work) -> None:
     provenance = {**manifest.provenance, "compressed_from": manifest.name}
     steps = list(_of_form("module", work.configs))
     if not steps:
-        for file in ("model.safetensors", graph_name()):
-            shutil.copyfile(work.source.file(file), draft.mark(file, precision="float32"))
+        for path, file in work.source.travelled().items():
+            shutil.copyfile(file, draft.folder / travelling(path))
+        for name_ in ("model.safetensors", graph_name()):
+            shutil.copyfile(work.source.file(name_), draft.mark(name_, precision="float32"))
         draft.manifest = replace(manifest, name=name, provenance=provenance, metrics={}, measurements=())
         return
     module, taken = load_module(work.source, work.registry), list(manifest.steps)
@@ -231,6 +235,7 @@ def _run_module_steps(draft: Draft, name: str, work: _Work) -> None:
         provenance=provenance,
         steps=tuple(taken),
         opset=max(target.opset for target in work.targets),
+        files=work.source.travelled(),
     )
 
 

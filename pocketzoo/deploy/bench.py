@@ -15,7 +15,7 @@ from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned, load_d
 from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import Input, TextSpec
 from pocketzoo.zoo.typed import to_plain
 
 
@@ -45,7 +45,7 @@ def bench(
     bundles = [open_model(m, registry=registry, progress=progress) for m in models]
     first = bundles[0].manifest
     for other in (b.manifest for b in bundles[1:]):
-        if other.input.size != first.input.size or other.model.outputs != first.model.outputs:
+        if other.input.shape != first.input.shape or other.model.outputs != first.model.outputs:
             raise DataError(
                 f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
             )
@@ -54,7 +54,8 @@ def bench(
     else:
         dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
         split = aligned(dataset, first.labels).split("test")
-        batches = Batches(split, first.input, skipped=Skipped() if skip_bad else None)
+        skipped = Skipped() if skip_bad else None
+        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
     rows = measure(
         _distinct(bundles),
         batches,
@@ -80,6 +81,9 @@ def _distinct(bundles: Sequence[Bundle]) -> list[Candidate]:
     return list(found.values())
 
 
-def _random(spec: InputSpec) -> Batches:
-    x = np.random.default_rng(0).normal(size=(64, *spec.size)).astype(np.float32)
-    return Batches(Split(x), spec)
+def _random(spec: Input) -> Batches:
+    generator = np.random.default_rng(0)
+    if isinstance(spec, TextSpec):
+        ids = generator.integers(0, spec.vocabulary, (64, min(64, spec.max_length)))
+        return Batches(Split(np.where(ids == spec.pad, (spec.pad + 1) % spec.vocabulary, ids)), spec)
+    return Batches(Split(generator.normal(size=(64, *spec.size)).astype(np.float32)), spec)

@@ -38,7 +38,12 @@ def evaluate(
     dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
     known = aligned(dataset, labels)
     skipped = Skipped()
-    batches = Batches(known.split("test"), bundle.manifest.input, skipped=skipped if skip_bad else None)
+    batches = Batches(
+        known.split("test"),
+        bundle.manifest.input,
+        skipped=skipped if skip_bad else None,
+        files=bundle.travelled(),
+    )
     if batches.split.targets is None:
         raise DataError(
             f"{dataset.name} has none of the model's classes ({', '.join(labels[:5])}, ...)",

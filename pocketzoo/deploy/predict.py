@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.preprocess import UNREADABLE, Array, prepare
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.text import TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,13 @@ def predict(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
-    """Classify pictures one by one with a bundle or registered model.
+    """Classify pictures, or texts, one by one with a bundle or registered model.
+
+    For a model that reads texts, ``files`` are files of text or the texts themselves.
 
     Raises:
         UnknownNameError: no such model or target.
-        DataError: a file is missing or is no picture.
+        DataError: a file is missing or is no picture, or the model has no classes.
     """
     if not files:
         raise DataError("there is nothing to predict", "name one or more pictures")
@@ -46,16 +53,35 @@ def predict(
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
     labels = bundle.manifest.labels
+    if not labels:
+        raise DataError(f"{bundle.manifest.name} has no classes", "fit a head with classes: pocketzoo fit ...")
+    read = _reader(bundle)
     found = []
     with OnnxRunner(bundle.graph(target)) as runner:
         for file in progress.track(files, "predicting", len(files)):
-            x = _picture(Path(file), bundle.manifest.input)[None]  # (1, *size)
+            x = read(file)  # (1, *size)
             logits = runner.logits(x)[0].astype(np.float64)
             shares = np.exp(logits - logits.max())
             shares /= shares.sum()
             best = shares.argsort()[::-1][:top]
             found.append(Prediction(str(file), tuple((labels[i], float(shares[i])) for i in best)))
     return found
+
+
+def _reader(bundle: Bundle) -> Callable[[str | Path], npt.NDArray[Any]]:
+    spec = bundle.manifest.input
+    if isinstance(spec, InputSpec):
+        pictures = spec
+        return lambda file: _picture(Path(file), pictures)[None]
+    encode = TextEncoder(spec, bundle.travelled())
+    return lambda text: encode([_text(text)])
+
+
+def _text(text: str | Path) -> str:
+    with contextlib.suppress(OSError, ValueError):  # too long for a file's name, or with a zero inside: a text
+        if Path(text).is_file():
+            return Path(text).read_text("utf8")
+    return str(text)
 
 
 def _picture(file: Path, spec: InputSpec) -> Array:

@@ -30,7 +30,17 @@ class Pool(nn.Module):
         if self.kind == "map":
             pooled: Tensor = self.pool(x)
             return pooled.flatten(1)
-        return x.mean(1) if self.kind == "sequence" else x
+        return average(x) if self.kind == "sequence" else x
+
+
+def present(x: Tensor) -> Tensor:
+    """1.0 for the tokens of a sequence (B, T, C), 0.0 behind its end, where all features are zero: (B, T, 1)."""
+    return (x.abs().amax(-1, keepdim=True) > 0).to(x.dtype)
+
+
+def average(x: Tensor) -> Tensor:
+    """The mean over a text's tokens, padding left out: (B, T, C) -> (B, C)."""
+    return x.sum(1) / present(x).sum(1).clamp(min=1.0)
 
 
 class Linear(nn.Module):
@@ -62,3 +72,30 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.dropout(self.relu(self.hidden(self.pool(x)))))
         return logits
+
+
+class Embedding(nn.Module):
+    """A sequence (B, T, C), or what ``Pool`` makes of other features, to one vector a sample: (B, C).
+
+    As in Sentence-BERT (Reimers and Gurevych 2019, arXiv:1908.10084): the mean or maximum over tokens, the first or the
+    last one; ``normalise`` makes the vector's length 1, so that a dot product is a cosine.
+    """
+
+    def __init__(self, features: FeatureSpec, outputs: int, *, mode: str = "mean", normalise: bool = True) -> None:
+        super().__init__()
+        self.kind, self.mode, self.normalise = features.kind, mode, normalise
+        self.pool = Pool(features, grid=1)
+        if outputs != self.pool.width:
+            raise ValueError(f"an embedding of {self.pool.width} features has no {outputs} outputs")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind != "sequence" or self.mode == "mean":
+            x = self.pool(x)
+        elif self.mode == "cls":
+            x = x[:, 0]
+        elif self.mode == "last":
+            last = present(x).sum(1, keepdim=True).long() - 1  # (B, 1, 1)
+            x = x.gather(1, last.clamp(min=0).expand(-1, -1, x.shape[-1]))[:, 0]
+        else:
+            x = (x + (present(x) - 1.0) * 1e9).amax(1)
+        return nn.functional.normalize(x, dim=-1) if self.normalise else x

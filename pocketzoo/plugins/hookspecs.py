@@ -13,7 +13,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from pocketzoo.compress.base import Compressor
-    from pocketzoo.zoo.specs import BackboneSpec, DatasetSpec, ExporterSpec, HeadSpec, TargetSpec
+    from pocketzoo.zoo.specs import BackboneSpec, DatasetSpec, ExporterSpec, HeadSpec, LoaderSpec, TargetSpec
 
 PROJECT = "pocketzoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -48,3 +48,8 @@ def pocketzoo_targets() -> Iterable[TargetSpec]:  # type: ignore[empty-body]
 @hookspec
 def pocketzoo_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
     """Declare data sets that have a name."""
+
+
+@hookspec
+def pocketzoo_loaders() -> Iterable[LoaderSpec]:  # type: ignore[empty-body]
+    """Declare libraries whose repositories on the Hub can be loaded."""

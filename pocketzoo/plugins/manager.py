@@ -14,7 +14,7 @@ import pluggy
 from pocketzoo.errors import PluginError
 from pocketzoo.plugins import hookspecs
 
-BUILT_IN = ("tinynet", "heads", "compressors", "exporters", "targets", "datasets")
+BUILT_IN = ("tinynet", "heads", "compressors", "exporters", "targets", "datasets", "transformers")
 
 
 @dataclass(frozen=True, slots=True)

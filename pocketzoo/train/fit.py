@@ -20,7 +20,7 @@ from pocketzoo.zoo.model import build, load_pretrained, resolve
 from pocketzoo.zoo.pretrained import provenance
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.save import save_model
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import BackboneSpec
 
 Features = tuple[Tensor, Tensor]  # (N, *features), (N,)
 
@@ -54,8 +54,10 @@ def fit(
         if not value > 0:
             raise RecipeError(f"{name} cannot be {value}", "it must be above 0")
     registry = registry or default_registry()
-    if backbone not in registry.entries("backbone") and Path(backbone).exists():
+    if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
+    entry = registry.entry("backbone", backbone)
+    backbone = entry.name  # of the Hub: with its commit
     parts = resolve(ModelRef(backbone=backbone, head=head, outputs=2, cut=cut), registry)  # before data is read
     if parts.head.weights is not None:
         raise HeadMismatchError(f"head {head!r} is fitted already, to its own classes", "fit a new one: --head linear")
@@ -69,7 +71,7 @@ def fit(
 
     skipped = Skipped()
     features = {
-        name: _features(model.backbone, dataset, name, parts.backbone.input, skipped if skip_bad else None, progress)
+        name: _features(model.backbone, dataset, name, parts.backbone, skipped if skip_bad else None, progress)
         for name in SPLITS
     }
     loss = getattr(F, parts.head.loss)
@@ -79,7 +81,7 @@ def fit(
     metrics: dict[str, Any] = {f"{name}_accuracy": _accuracy(model.head, features[name]) for name in ("val", "test")}
     if skipped.names:
         metrics["skipped_pictures"] = len(skipped.names)
-    origin = provenance(parts.backbone, registry.entries("backbone")[backbone].plugin)
+    origin = provenance(entry)
     origin["data"] = {
         "name": dataset.name,
         "seed": dataset.seed,
@@ -105,14 +107,20 @@ def fit(
             input_spec=parts.backbone.input,
             provenance=origin,
             metrics=metrics,
+            files=parts.backbone.files,
         )
     return read_bundle(Path(out))
 
 
 def _features(
-    backbone: nn.Module, data: Dataset, name: SplitName, spec: InputSpec, skipped: Skipped | None, progress: Progress
+    backbone: nn.Module,
+    data: Dataset,
+    name: SplitName,
+    spec: BackboneSpec,
+    skipped: Skipped | None,
+    progress: Progress,
 ) -> Features:
-    batches = Batches(data.split(name), spec, skipped=skipped)
+    batches = Batches(data.split(name), spec.input, skipped=skipped, files=spec.files)
     found, targets = [], []
     with torch.no_grad():
         for x, y in progress.track(batches, f"features of {name}", len(batches)):
@@ -122,6 +130,9 @@ def _features(
             targets.append(torch.from_numpy(y))
     if not found:
         raise DataError(f"the {name} split of {data.name} is empty", "give each class at least five samples")
+    if spec.features.kind == "sequence":  # of different lengths; zeros are what stands behind the end of a text
+        longest = max(x.shape[1] for x in found)
+        found = [F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in found]
     return torch.cat(found), torch.cat(targets)
 
 

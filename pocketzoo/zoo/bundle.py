@@ -16,7 +16,7 @@ from pocketzoo import __version__
 from pocketzoo.errors import BundleError, RecipeError
 from pocketzoo.zoo.card import model_card
 from pocketzoo.zoo.files import disk_errors, replacing_folder, sha256
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import Input
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 FORMAT = 1
@@ -60,7 +60,7 @@ class Manifest:
     format: int = FORMAT
     name: str
     model: ModelRef
-    input: InputSpec
+    input: Input
     labels: tuple[str, ...]
     license: str
     parameters: int  # of the module, batch norm included
@@ -92,6 +92,11 @@ class Bundle:
             raise BundleError(f"{self.path} has no {name}", f"it has: {', '.join(self.manifest.files)}")
         return self.path / name
 
+    def travelled(self) -> dict[str, Path]:
+        """The files that the backbone is built from, by the names they have in its repository."""
+        names = [name for name in self.manifest.files if name.startswith(TRAVELS)]
+        return {name.removeprefix(TRAVELS).replace("+", "/"): self.path / name for name in names}
+
     def graphs(self) -> dict[str, Path]:
         """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
         return {entry.target: self.path / name for name, entry in self.manifest.files.items() if name.endswith(".onnx")}
@@ -105,6 +110,14 @@ class Bundle:
 def graph_name(target: str = "", precision: str = "int8") -> str:
     """File name of a graph: the float one, or the one a graph step encoded for a target."""
     return f"model.{precision}.{target}.onnx" if target else "model.onnx"
+
+
+TRAVELS = "backbone."
+
+
+def travelling(path: str) -> str:
+    """What a file that a backbone is built from is called in a bundle, which has no folders inside."""
+    return TRAVELS + path.replace("/", "+")
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -1,4 +1,4 @@
-"""Read data sets: registered names, folders of pictures, .npz files. Everything is read lazily, batch by batch."""
+"""Read data sets: registered names, folders of pictures, .npz files, tables of texts; lazily, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pocketzoo.errors import DataError, nearest
 from pocketzoo.zoo.preprocess import Array, Picture, prepare
 from pocketzoo.zoo.registry import Registry, default_registry
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import Input, InputSpec, TextSpec
+from pocketzoo.zoo.text import TextEncoder, read_texts
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -28,7 +29,8 @@ class Split:
     """Samples and, where they are known, the class of each."""
 
     # Pictures (files or pixels), or float arrays (N, *size) that are ready for the model.
-    samples: Sequence[Picture] | npt.NDArray[np.uint8] | Array
+    # Or texts.
+    samples: Sequence[Picture] | Sequence[str] | npt.NDArray[Any]
     targets: Targets | None = None
 
     def __len__(self) -> int:
@@ -54,7 +56,9 @@ class Dataset:
         for name in SPLITS:
             split = self.splits[name]
             for sample in split.samples:
-                if isinstance(sample, Path):
+                if isinstance(sample, str):
+                    digest.update(sample.encode() + b"\0")
+                elif isinstance(sample, Path):
                     digest.update(f"{sample.parent.name}/{sample.name}:{sample.stat().st_size}".encode())
                 else:
                     digest.update(sample.tobytes())
@@ -75,10 +79,11 @@ class Batches:
     """The batches of a split as arrays (B, *size) with their targets: read one at a time, as often as one likes."""
 
     split: Split
-    spec: InputSpec
+    spec: Input
     size: int = 32
     limit: int | None = None  # samples
     skipped: Skipped | None = None  # where to note unreadable pictures; None: the first one is an error
+    files: Mapping[str, Path] = field(default_factory=dict)  # of the backbone: where its tokenizer is
 
     def __len__(self) -> int:
         return (self.samples + self.size - 1) // self.size
@@ -88,6 +93,9 @@ class Batches:
         return min(len(self.split), len(self.split) if self.limit is None else self.limit)
 
     def __iter__(self) -> Iterator[tuple[Array, Targets | None]]:
+        if isinstance(self.spec, TextSpec):
+            yield from self._texts(self.spec)
+            return
         for start in range(0, self.samples, self.size):
             rows, kept = [], []
             for i in range(start, min(start + self.size, self.samples)):
@@ -97,8 +105,25 @@ class Batches:
             if rows:
                 yield np.stack(rows), None if self.split.targets is None else self.split.targets[kept]
 
+    def _texts(self, spec: TextSpec) -> Iterator[tuple[Array, Targets | None]]:
+        encode: TextEncoder | None = None
+        for start in range(0, self.samples, self.size):
+            rows = range(start, min(start + self.size, self.samples))
+            samples: list[Any] = [self.split.samples[i] for i in rows]
+            if isinstance(samples[0], np.ndarray):  # token ids already
+                ids: Any = np.stack(samples)
+            elif isinstance(samples[0], str):
+                encode = encode or TextEncoder(spec, self.files)
+                ids = encode(samples)
+            else:
+                raise DataError("this model reads texts, and the data are pictures", "give texts: a .csv or .jsonl")
+            yield ids, None if self.split.targets is None else self.split.targets[list(rows)]
+
     def _row(self, i: int) -> Array | None:
-        sample = self.split.samples[i]
+        sample: Any = self.split.samples[i]
+        assert isinstance(self.spec, InputSpec)
+        if isinstance(sample, str):
+            raise DataError("this model reads pictures, and the data are texts", "give a folder of pictures")
         if isinstance(sample, np.ndarray) and sample.dtype == np.float32:
             if sample.shape != self.spec.size:
                 raise DataError(
@@ -138,6 +163,9 @@ def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None
         return _from_folder(path, seed)
     if path.suffix == ".npz" and path.is_file():
         return _from_npz(path, seed)
+    if path.suffix in (".csv", ".tsv", ".jsonl", ".txt") and path.is_file():
+        texts, names = read_texts(path)
+        return _from_texts(path.stem, texts, names, seed)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, ' if bundle else ''}no data set",
@@ -194,6 +222,21 @@ def _from_npz(path: Path, seed: int) -> Dataset:
         raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y for each x")
     names, targets = np.unique(y, return_inverse=True)
     return from_arrays(path.stem, tuple(str(n) for n in names), x, targets.astype(np.int64), seed)
+
+
+def _from_texts(name: str, texts: list[str], classes: list[str] | None, seed: int) -> Dataset:
+    if classes is None:
+        labels: tuple[str, ...] = ()
+        targets = None
+    else:
+        labels = tuple(sorted(set(classes)))
+        number = {label: i for i, label in enumerate(labels)}
+        targets = np.array([number[c] for c in classes], np.int64)
+    indices = divide(targets, len(texts), seed)
+    splits: dict[SplitName, Split] = {
+        k: Split([texts[j] for j in i], None if targets is None else targets[i]) for k, i in indices.items()
+    }
+    return Dataset(name, labels, splits, seed)
 
 
 def _from_folder(path: Path, seed: int) -> Dataset:

@@ -18,14 +18,14 @@ from torch import nn
 from pocketzoo.errors import ExportError, ExportMismatchError
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.model import example
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import Input, TextSpec
 
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output
 
 
-def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: int = 20) -> float:
-    """Write ``module`` as an ONNX graph with a free batch axis; return the largest relative difference to torch.
+def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 20) -> float:
+    """Write ``module`` as an ONNX graph whose named axes are free; return the largest relative difference to torch.
 
     The input is called ``spec.name``, the output "logits". Batch norm is folded into the convolutions before it.
 
@@ -34,7 +34,11 @@ def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: in
         ExportMismatchError: the graph's outputs are outside ``TOLERANCE``. No file is left behind.
     """
     module = module.eval()
-    batch = torch.export.Dim("batch")
+    axes = {
+        i: torch.export.Dim(name, **({"max": spec.max_length} if isinstance(spec, TextSpec) and i == 1 else {}))
+        for i, name in enumerate(spec.shape)
+        if isinstance(name, str)
+    }
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -44,7 +48,7 @@ def onnx_from_model(module: nn.Module, spec: InputSpec, path: Path, *, opset: in
                 opset_version=opset,
                 input_names=[spec.name],
                 output_names=["logits"],
-                dynamic_shapes=({0: batch},),
+                dynamic_shapes=(axes,),
                 external_data=False,
                 verbose=False,
             )
@@ -78,7 +82,7 @@ def _name_transposed(graph: Any, module: nn.Module) -> None:
         constant.name = next((name for name in same if name not in graph.initializers), constant.name)
 
 
-def _compare(module: nn.Module, spec: InputSpec, path: Path) -> float:
+def _compare(module: nn.Module, spec: Input, path: Path) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     differences = []
     for size in BATCHES:

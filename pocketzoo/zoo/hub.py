@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
 from huggingface_hub import constants, get_session, get_token, try_to_load_from_cache
@@ -38,7 +38,7 @@ from pocketzoo.errors import (
 )
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.reference import COMMIT, REPOSITORY, is_inside
-from pocketzoo.zoo.specs import HubFile
+from pocketzoo.zoo.specs import HubFile, Repository
 from pocketzoo.zoo.store import SHA256, Incoming, Store, Stored
 from pocketzoo.zoo.typed import from_plain, to_plain
 
@@ -47,7 +47,7 @@ SILENCE = 10.0  # seconds that one read may take before the connection is made a
 PARALLEL = 4
 STEP = 4096  # bytes; fewer than these in PATIENCE seconds are no progress
 LARGE_STEP = 1 << 20  # bytes after which failures no longer count
-LONGEST_LISTING = 1 << 26  # bytes
+LONGEST_ANSWER = 1 << 26  # bytes
 T = TypeVar("T")
 
 
@@ -95,7 +95,10 @@ def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILE
     try:
         if is_offline():
             raise HubConnectionError(f"{repo_id}@{revision} is not stored, and this is offline", "go online once")
-        listing = _ask(repo_id, revision)
+        what = f"{repo_id}@{revision[:12]}"
+        answer = _ask(f"models/{repo_id}/revision/{quote(revision, safe='')}?blobs=true", repo_id, what, revision)
+        with _reading(what):
+            listing = _read_listing(repo_id, revision, answer)
     except HubError as error:
         commit = None if isinstance(error, HubIntegrityError) else store.last(repo_id, revision)
         known = _stored_listing(repo_id, commit, store) if commit else None
@@ -139,6 +142,8 @@ def _fetch_missing(listing: Listing, files: Sequence[Remote], store: Store, prog
         raise HubConnectionError(
             f"{missing[0].path} of {listing.repo_id} is not stored, and this is offline", "go online once to pull it"
         )
+    if not missing:
+        return [fetched[file.path] for file in files]
     transfer = _Transfer(listing, store)
     with ThreadPoolExecutor(PARALLEL) as pool:
         futures = [pool.submit(transfer.run, file) for file in missing]
@@ -329,7 +334,8 @@ class _Transfer:
             if response.status_code == 416:  # what came before is not what this host has
                 _restart(incoming, patience)
                 return True
-            _refuse(response, self.listing.repo_id, self.listing.commit, file.path)
+            where = f"{self.listing.repo_id}@{self.listing.commit[:12]}/{file.path}"
+            _refuse(response, self.listing.repo_id, self.listing.commit, where)
             _check_headers(response, self.listing.commit, file)
             if incoming.received and response.status_code != 206:
                 _restart(incoming, patience)
@@ -408,21 +414,20 @@ def _trying(call: Callable[[], T], patience: _Patience) -> T | None:
         patience.wait(again.error, again.seconds)
     except HubError:
         raise
-    except (httpx2.TransportError, httpx2.StreamError, OSError) as error:
+    except (httpx2.RequestError, httpx2.StreamError, httpx2.InvalidURL, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # the disk's, not the network's
         patience.wait(error)
     return None
 
 
-def _refuse(response: httpx2.Response, repo_id: str, revision: str, path: str = "") -> None:
+def _refuse(response: httpx2.Response, repo_id: str, revision: str, where: str) -> None:
     """Raise what a refusal means; return if it is none."""
     status, code = response.status_code, response.headers.get("X-Error-Code", "")
     if status < 400:
         return
-    where = f"{repo_id}@{revision[:12]}{f'/{path}' if path else ''}"
     without = _of_hub(response) and "Authorization" not in response.request.headers
-    if code in ("GatedRepo", "RepoNotFound") and without and _token():
+    if repo_id and code in ("GatedRepo", "RepoNotFound") and without and _token():
         _NEED_TOKEN.add(repo_id)
         raise _AgainError(HubAccessError(f"the Hub refuses {where} ({status})", "check HF_TOKEN"))
     if code == "GatedRepo":
@@ -439,7 +444,7 @@ def _refuse(response: httpx2.Response, repo_id: str, revision: str, path: str = 
     if status >= 500 or not _of_hub(response):
         host = "the Hub" if _of_hub(response) else response.url.host
         raise _AgainError(HubConnectionError(f"{host} answers {status} for {where}", "try again later"))
-    if code == "RepoNotFound" or status == 404:
+    if repo_id and (code == "RepoNotFound" or status == 404):
         raise HubMissingError(f"the Hub has no {repo_id}, or it is private", "check the name; if private, set HF_TOKEN")
     if status in (401, 403):
         raise HubAccessError(
@@ -448,26 +453,19 @@ def _refuse(response: httpx2.Response, repo_id: str, revision: str, path: str = 
     raise HubConnectionError(f"the Hub answers {status} for {where}", "try again later")
 
 
-def _ask(repo_id: str, revision: str) -> Listing:
-    patience = _Patience(f"{repo_id}@{revision[:12]}", threading.Event())
+def _ask(question: str, repo_id: str, what: str, revision: str = "") -> bytes:
+    """What the Hub's API answers."""
+    patience = _Patience(what, threading.Event())
     while True:
-        answer = _trying(lambda: _info(repo_id, revision, patience), patience)
+        answer = _trying(lambda: _ask_once(question, repo_id, revision, patience), patience)
         if answer is not None:
-            break
-    try:
-        return _read_listing(repo_id, revision, answer)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        if isinstance(error, HubError):
-            raise
-        raise HubIntegrityError(f"the answer for {repo_id}@{revision} is no list of files", _DISTRUST) from error
+            return answer
 
 
-def _info(repo_id: str, revision: str, patience: _Patience) -> bytes:
-    """What the Hub answers for a revision."""
-    url = f"{constants.ENDPOINT}/api/models/{repo_id}/revision/{quote(revision, safe='')}?blobs=true"
+def _ask_once(question: str, repo_id: str, revision: str, patience: _Patience) -> bytes:
     data = bytearray()
-    with _get(url, repo_id, patience.timeout, {}) as response:
-        _refuse(response, repo_id, revision)
+    with _get(f"{constants.ENDPOINT}/api/{question}", repo_id, patience.timeout, {}) as response:
+        _refuse(response, repo_id, revision, patience.what)
         kind = response.headers.get("Content-Type", "")
         if response.status_code != 200 or not _of_hub(response) or not kind.startswith("application/json"):
             what = f"{response.url.host} answers for {patience.what} with {kind[:40]!r}"
@@ -475,9 +473,18 @@ def _info(repo_id: str, revision: str, patience: _Patience) -> bytes:
         for chunk in response.iter_raw():
             data += chunk
             patience.progress(len(data))
-            if len(data) > LONGEST_LISTING:
+            if len(data) > LONGEST_ANSWER:
                 raise HubIntegrityError(f"the answer for {patience.what} does not end", _DISTRUST)
     return bytes(data)
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Reading an answer that may be anything."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise HubIntegrityError(f"the answer for {what} is not what the Hub answers", _DISTRUST) from error
 
 
 def _read_listing(repo_id: str, revision: str, answer: bytes) -> Listing:
@@ -492,9 +499,9 @@ def _read_listing(repo_id: str, revision: str, answer: bytes) -> Listing:
         repo_id=repo_id,
         commit=commit,
         files=tuple(sorted(files.values(), key=lambda f: f.path)),
-        library=str(info.get("library_name") or ""),
-        task=str(info.get("pipeline_tag") or ""),
-        license=str((info.get("cardData") or {}).get("license") or ""),
+        library=_plain(info.get("library_name")),
+        task=_plain(info.get("pipeline_tag")),
+        license=_plain((info.get("cardData") or {}).get("license")),
     )
 
 
@@ -507,3 +514,40 @@ def _read_remote(repo_id: str, sibling: dict[str, Any]) -> Remote:
     if type(size) is not int or size < 0 or not COMMIT.fullmatch(git) or (lfs and not SHA256.fullmatch(digest)):
         raise HubIntegrityError(f"the Hub states no digest of {path} of {repo_id}", _DISTRUST)
     return Remote(path, size, digest, git)
+
+
+def find_models(
+    words: str, *, task: str | None, library: str | None, limit: int
+) -> list[tuple[Repository, int | None, int]]:
+    """Models whose name holds ``words``, the most downloaded first: facts, number of parameters, downloads.
+
+    Raises:
+        HubError: the Hub does not answer, or this is offline.
+    """
+    if is_offline():
+        raise HubConnectionError("a search needs the Hub, and this is offline", "leave out --offline")
+    fields = ["cardData", "config", "downloads", "library_name", "pipeline_tag", "safetensors", "siblings"]
+    wanted = {"search": words, "filter": library, "pipeline_tag": task, "sort": "downloads", "limit": limit}
+    query = urlencode({k: v for k, v in wanted.items() if v is not None} | {"expand": fields}, doseq=True)
+    answer = _ask(f"models?{query}", "", f"models called {words!r}")
+    with _reading(f"models called {words!r}"):
+        return [_read_found(info) for info in json.loads(answer)[:limit] if REPOSITORY.fullmatch(info["id"])]
+
+
+def _read_found(info: dict[str, Any]) -> tuple[Repository, int | None, int]:
+    repository = Repository(
+        repo_id=info["id"],
+        commit=str(info.get("sha") or ""),
+        sizes={str(sibling["rfilename"]): int(sibling.get("size") or 0) for sibling in info.get("siblings") or ()},
+        library=_plain(info.get("library_name")),
+        task=_plain(info.get("pipeline_tag")),
+        license=_plain((info.get("cardData") or {}).get("license")),
+        config=dict(info.get("config") or {}),
+    )
+    parameters = (info.get("safetensors") or {}).get("total")
+    return repository, None if parameters is None else int(parameters), int(info.get("downloads") or 0)
+
+
+def _plain(value: Any) -> str:
+    """What an author wrote, as it can be printed."""
+    return "".join(c for c in str(value or "") if c.isprintable())

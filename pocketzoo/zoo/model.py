@@ -10,8 +10,9 @@ from torch import Tensor, fx, nn
 
 from pocketzoo.errors import HeadMismatchError, UnknownNameError, UnsupportedLayerError, nearest
 from pocketzoo.zoo.bundle import Bundle, ModelRef
+from pocketzoo.zoo.pull import adopt
 from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, HeadSpec, InputSpec
+from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, TextSpec
 from pocketzoo.zoo.weights import load_state, read_weights
 
 
@@ -90,6 +91,7 @@ def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:
 def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
     """The module of a bundle, in eval mode: structure from the registry, plans replayed, weights from safetensors."""
     ref = bundle.manifest.model
+    adopt(bundle, registry)
     module: nn.Module = build(ref, registry)
     for step in bundle.manifest.steps:
         compressor = registry.get("compressor", step.kind)
@@ -99,9 +101,18 @@ def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
     return module.eval()
 
 
-def example(spec: InputSpec, batch: int = 2) -> Tensor:
-    """A batch of the right shape with values in the right range, the same every time."""
+def example(spec: Input, batch: int = 2) -> Tensor:
+    """A batch of the right shape with values in the right range, the same every time.
+
+    Texts are of different lengths, and the longest of a batch depends on its size.
+    """
     generator = torch.Generator().manual_seed(0)
+    if isinstance(spec, TextSpec):
+        longest = min(spec.max_length, 9 + batch)
+        ids = torch.randint(0, spec.vocabulary, (batch, longest), generator=generator)
+        ids = ids.where(ids != spec.pad, (spec.pad + 1) % spec.vocabulary)
+        lengths = torch.arange(longest, longest - batch, -1).clamp(min=1)
+        return ids.where(torch.arange(longest)[None] < lengths[:, None], spec.pad)
     low, high = spec.value_range
     x = torch.rand(batch, *spec.size, generator=generator) * (high - low) + low
     shape = (-1, *[1] * (len(spec.size) - 1))

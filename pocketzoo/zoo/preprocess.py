@@ -56,6 +56,8 @@ def prepare(picture: Picture, spec: InputSpec) -> Array:
         image = image.crop((left, top, min(image.width, left + longest), min(image.height, top + longest)))
     scale = spec.resize / min(image.size)
     size = tuple(max(round(side * scale), low) for side, low in zip(image.size, (width, height), strict=True))
+    if spec.stretch:
+        size = (width, height)
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])

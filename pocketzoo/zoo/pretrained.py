@@ -11,7 +11,7 @@ from pocketzoo.errors import BundleError, UnknownNameError, nearest
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
 from pocketzoo.zoo.files import home
-from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.specs import BackboneSpec, HeadSpec, HubFile, Weights
 
 
@@ -24,25 +24,28 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
         BundleError: the path is no bundle, or is damaged.
         UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
     """
-    path = Path(reference)
+    path = Path(str(reference).removeprefix("file:"))
     registry = registry or default_registry()
-    backbones = registry.entries("backbone")
-    if path.exists() or len(path.parts) > 1:
-        return read_bundle(path)
     name = str(reference)
-    if name not in backbones:
-        raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, backbones))
-    return _materialise(backbones[name].spec, backbones[name].plugin, registry, progress)
+    if not name.startswith("hf:"):
+        backbones = registry.entries("backbone")
+        if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
+            return read_bundle(path)
+        if name not in backbones:
+            raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, backbones))
+    return _materialise(registry.entry("backbone", name), registry, progress)
 
 
-def _materialise(spec: BackboneSpec, plugin: str, registry: Registry, progress: Progress) -> Bundle:
+def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
+    spec: BackboneSpec = entry.spec
     if not spec.head or spec.weights is None:
         raise UnknownNameError(
-            f"{spec.name} has no pretrained classifier", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
+            f"{spec.name} has no pretrained head", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
         )
     head: HeadSpec = registry.get("head", spec.head)
     pin = f"{_pin(spec.weights)}-{_pin(head.weights)}" if head.weights else _pin(spec.weights)
-    path = home() / "models" / f"{spec.name}-{__version__}-{_plugin_version(registry, plugin)}-{pin}"
+    short = spec.name.removeprefix("hf://").split("@")[0].replace("/", "--")
+    path = home() / "models" / f"{short}-{__version__}-{_plugin_version(registry, entry.plugin)}-{pin}"
     if path.exists():
         try:
             return read_bundle(path)
@@ -53,7 +56,7 @@ def _materialise(spec: BackboneSpec, plugin: str, registry: Registry, progress: 
     from pocketzoo.zoo.save import save_model
 
     labels = head.labels() if head.labels else ()
-    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels))
+    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels) or spec.features.channels)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
     with writing(path) as draft:
@@ -61,17 +64,19 @@ def _materialise(spec: BackboneSpec, plugin: str, registry: Registry, progress: 
             draft,
             model,
             ref,
-            name=spec.name,
+            name=short.split("--")[-1],
             labels=labels,
             license=spec.license,
             input_spec=spec.input,
-            provenance=provenance(spec, plugin),
+            provenance=provenance(entry),
+            files=spec.files,
         )
     return read_bundle(path)
 
 
-def provenance(spec: BackboneSpec, plugin: str) -> dict[str, object]:
+def provenance(entry: Entry) -> dict[str, object]:
     """Where the weights of a backbone are from."""
+    spec: BackboneSpec = entry.spec
     file = spec.weights.file if spec.weights else None
     where = ""
     if isinstance(file, HubFile):
@@ -79,7 +84,8 @@ def provenance(spec: BackboneSpec, plugin: str) -> dict[str, object]:
     elif file is not None:
         where = f"package:{file.package}/{file.path}"
     return {
-        "plugin": plugin,
+        "plugin": entry.plugin,
+        **({"loader": entry.plugin} if spec.name.startswith("hf:") else {}),
         "source": spec.source,
         "weights": where,
         "sha256": file.sha256 if file else "",

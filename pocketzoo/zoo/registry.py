@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
@@ -12,6 +11,7 @@ from pocketzoo.errors import DuplicateNameError, UnknownNameError, nearest
 from pocketzoo.plugins.manager import Plugin, PluginManager, create_manager
 from pocketzoo.zoo import specs
 from pocketzoo.zoo.kinds import KINDS
+from pocketzoo.zoo.names import Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ class Registry:
 
     manager: PluginManager
     _kinds: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    _names: dict[str, Names] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)  # plugin -> why its hook was left out
+    remote: dict[tuple[str, str], Entry] = field(default_factory=dict)  # (kind, pinned reference) -> from the Hub
 
     def entries(self, kind: str) -> dict[str, Entry]:
         """All specs of one kind by name.
@@ -46,10 +48,11 @@ class Registry:
 
     def _collect(self, kind: str) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
+        types = _types(kind)
         # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
         for hook in getattr(self.manager.hooks.hook, _hook(kind)).get_hookimpls():
             try:
-                declared = [_checked(kind, spec) for spec in hook.function()]
+                declared = [_checked(kind, spec, types) for spec in hook.function()]
             except Exception as error:  # a broken plugin is reported, not fatal
                 reason = f"{_hook(kind)}: {type(error).__name__}: {error}"
                 self._failed[hook.plugin_name] = " ".join(reason.split())
@@ -62,7 +65,7 @@ class Registry:
                         "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
                     )
                 found[name] = Entry(kind, name, spec, hook.plugin_name)
-        return dict(sorted(found.items()))
+        return {name: found[name] for name in sorted(found)}
 
     def get(self, kind: str, name: str) -> Any:
         """The spec called ``name``.
@@ -70,17 +73,31 @@ class Registry:
         Raises:
             UnknownNameError: there is none; the hint is the nearest name.
         """
+        return self.entry(kind, name).spec
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """What is called ``name``; for ``hf://...`` a repository of the Hub, which is fetched when it is not stored.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest name.
+            HubError: the Hub does not give the repository.
+        """
+        if name.startswith("hf:"):
+            from pocketzoo.zoo.pull import remote_entry
+
+            return remote_entry(kind, name, self)
         entries = self.entries(kind)
         if name not in entries:
             raise UnknownNameError(f"no {kind} is called {name!r}", nearest(name, entries))
-        return entries[name].spec
+        return entries[name]
 
     def find(self, pattern: str = "*", kind: str | None = None) -> Iterator[Entry]:
         """Entries whose name matches a glob, over one kind or all of them."""
         for each in KINDS if kind is None else [kind]:
-            for name, entry in self.entries(each).items():
-                if fnmatchcase(name, pattern):
-                    yield entry
+            entries = self.entries(each)
+            if each not in self._names:
+                self._names[each] = Names(entries)
+            yield from map(entries.__getitem__, self._names[each].matching(pattern))
 
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plugin that was found, with the reason where one cannot be used. Asks all hooks."""
@@ -89,18 +106,22 @@ class Registry:
         return tuple(Plugin(p.name, p.origin, p.reason or self._failed.get(p.name, "")) for p in self.manager.plugins)
 
 
-def _checked(kind: str, spec: Any) -> Any:
-    """The spec itself, if it is one of its kind."""
+def _types(kind: str) -> tuple[type[Any], ...]:
     from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 
-    types: tuple[type[Any], ...] = {
+    return {
         "backbone": (specs.BackboneSpec,),
         "head": (specs.HeadSpec,),
         "compressor": (ModuleCompressor, GraphCompressor),
         "exporter": (specs.ExporterSpec,),
         "target": (specs.TargetSpec,),
         "dataset": (specs.DatasetSpec,),
+        "loader": (specs.LoaderSpec,),
     }[kind]
+
+
+def _checked(kind: str, spec: Any, types: tuple[type[Any], ...]) -> Any:
+    """The spec itself, if it is one of its kind."""
     if not isinstance(spec, types):
         raise TypeError(f"{spec!r} is no {types[0].__name__}")
     if not isinstance(spec.name, str) or not spec.name:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 from torch import nn
 
-from pocketzoo.zoo.bundle import Draft, Manifest, ModelRef, Step, graph_name
+from pocketzoo.zoo.bundle import Draft, Manifest, ModelRef, Step, graph_name, travelling
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import Input
 from pocketzoo.zoo.typed import to_plain
 
 
@@ -23,13 +25,14 @@ def save_model(
     name: str,
     labels: tuple[str, ...],
     license: str,
-    input_spec: InputSpec,
+    input_spec: Input,
     provenance: Mapping[str, Any],
     steps: tuple[Step, ...] = (),
     metrics: Mapping[str, Any] | None = None,
     opset: int = 20,
+    files: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write weights and float graph into ``draft`` and set its manifest.
+    """Write weights and float graph into ``draft`` and set its manifest; ``files`` are what the backbone is built from.
 
     Raises:
         ExportError: the module does not export, or its graph differs from it.
@@ -37,6 +40,8 @@ def save_model(
     state = {key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}
     # safetensors' own writer gives the file to its owner alone, and hides a full disk in an error type of its own.
     (draft.folder / "model.safetensors").write_bytes(save(state))
+    for path, file in (files or {}).items():
+        shutil.copyfile(file, draft.folder / travelling(path))
     graph = draft.mark(graph_name(), precision="float32")
     difference = onnx_from_model(module, input_spec, graph, opset=opset)
     layers = layer_costs(graph)

@@ -21,8 +21,9 @@ Dim = str | int  # a string names an axis of free length
 class InputSpec:
     """What a backbone reads, and how a picture becomes that.
 
-    A picture is resized so that its shorter side is ``resize``, its centre of ``shape[2:]`` is cut out, pixels are
-    scaled to ``value_range``, and ``(x - mean) / std`` is taken per channel.
+    A picture is resized so that its shorter side is ``resize``, and its centre of ``shape[2:]`` is cut out; with
+    ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. Then pixels are scaled to ``value_range``, and
+    ``(x - mean) / std`` is taken per channel.
     """
 
     shape: tuple[Dim, ...]  # ("batch", 3, 224, 224)
@@ -34,6 +35,7 @@ class InputSpec:
     dtype: str = "float32"
     value_range: tuple[float, float] = (0.0, 1.0)
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    stretch: bool = False
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -41,9 +43,32 @@ class InputSpec:
         return tuple(int(d) for d in self.shape[1:])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSpec:
+    """What a language model reads: token ids (B, T), int64, filled up with ``pad`` behind the end of a text.
+
+    There is no mask beside them: the model makes it from the ids, so a device feeds one array.
+    """
+
+    vocabulary: int
+    pad: int  # an id that no token of a text has
+    max_length: int  # tokens; longer texts are cut
+    tokenizer: str = "tokenizer.json"  # the file among the backbone's own
+    shape: tuple[Dim, ...] = ("batch", "sequence")
+    name: str = "input_ids"
+    layout: str = "NT"
+    dtype: str = "int64"
+
+
+Input = InputSpec | TextSpec
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """What a backbone gives: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C)."""
+    """What a backbone gives: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
+
+    A sequence is zero behind the end of its text, and nowhere else; heads find the padding by that.
+    """
 
     kind: FeatureKind
     shape: tuple[Dim, ...]
@@ -97,7 +122,7 @@ class BackboneSpec:
     name: str
     summary: str
     license: str  # SPDX
-    input: InputSpec
+    input: Input
     features: FeatureSpec
     build: Callable[[], nn.Module]  # untrained; imports torch in its body
     weights: Weights | None = None
@@ -105,6 +130,7 @@ class BackboneSpec:
     cuts: tuple[Cut, ...] = ()
     head: str = ""  # the head it was pretrained with
     training: Mapping[str, object] = field(default_factory=dict)  # how it was pretrained, as far as that is recorded
+    files: Mapping[str, Path] = field(default_factory=dict)  # what it is built from; copied into its bundles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,3 +190,42 @@ class ExporterSpec:
     suffix: str  # of the file it writes
     default_target: str
     export: Callable[[Path, Path, TargetSpec, Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """A repository of the Hub at a commit, as a loader sees it: facts first, its small files once they are fetched."""
+
+    repo_id: str
+    commit: str
+    sizes: Mapping[str, int] = field(default_factory=dict)  # path -> bytes
+    library: str = ""  # what the Hub says it was made with: "timm", "transformers", ...
+    task: str = ""
+    license: str = ""
+    config: Mapping[str, object] = field(default_factory=dict)  # its config.json
+    files: Mapping[str, Path] = field(default_factory=dict)  # path -> verified local file
+    digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
+
+    @property
+    def name(self) -> str:
+        """The pinned reference to it."""
+        return f"hf://{self.repo_id}@{self.commit}"
+
+    def weights(self, path: str, read: Callable[[Path], Mapping[str, Tensor]] | None = None) -> Weights | None:
+        """One of its files as pinned weights; None in a bundle, which has weights of its own."""
+        if path not in self.digests:
+            return None
+        pin = HubFile(repo_id=self.repo_id, revision=self.commit, filename=path, sha256=self.digests[path])
+        return Weights(file=pin, read=read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderSpec:
+    """How repositories of one library become backbones. Code and pickles of a repository are never run."""
+
+    name: str
+    summary: str
+    refuses: Callable[[Repository], str]  # why it cannot load it, from the facts alone; "" where it can
+    wants: Callable[[Repository], tuple[str, ...]]  # the paths to fetch besides config.json
+    backbone: Callable[[Repository], BackboneSpec]
+    head: Callable[[Repository], HeadSpec | None]  # the one it was trained with

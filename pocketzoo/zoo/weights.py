@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pocketzoo.errors import BundleError, MissingDependencyError, PluginError
+from pocketzoo.errors import BundleError, MissingDependencyError, PluginError, UnsafeFileError
 from pocketzoo.zoo.files import sha256
 from pocketzoo.zoo.specs import HubFile, PackageFile, Weights
 
@@ -48,11 +49,25 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
     if weights.read is not None:
         state: Mapping[str, Tensor] = weights.read(path)
     elif name.endswith(".safetensors"):
-        state = load_file(path)
+        state = read_safetensors(path, name)
     else:
         raise PluginError(f"{name} is no safetensors file", "give Weights a read function, or convert the file")
     start = len(weights.prefix)
     return {key[start:]: value for key, value in state.items() if key.startswith(weights.prefix)}
+
+
+def read_safetensors(path: Path, name: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UnsafeFileError: it is something else, whatever it is called; nothing else ever parses it.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UnsafeFileError(
+            f"{name or path.name} is no safetensors file ({error})", "do not use it: other formats could run code"
+        ) from error
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], whose: str) -> None:

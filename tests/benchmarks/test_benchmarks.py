@@ -47,3 +47,21 @@ def test_startup_benchmark_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "benchmarks" / "results" / "startup.json").read_text("utf8"))["rows"]
     assert rows["pocketzoo list"]["median_s"] > rows["python -c pass"]["min_s"]
+
+
+def test_registry_benchmark_runs(tmp_path: Path) -> None:
+    """On a copy as well; it ends with an error if a glob finds anything else than asking each name."""
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("registry.py", "record.py"):
+        (tmp_path / "benchmarks" / name).write_text((FOLDER / name).read_text("utf8"))
+    done = subprocess.run(
+        [sys.executable, "benchmarks/registry.py", "--runs", "1", "--names", "500"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "benchmarks" / "results" / "registry.json").read_text("utf8"))
+    assert result["rows"]["list"]["median_s"] > 0
+    assert {row["pattern"]: row["found"] for row in result["lookups"]}["efficientnet-00421-tiny"] == 1

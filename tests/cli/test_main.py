@@ -10,13 +10,13 @@ from pocketzoo.cli.main import cli, show_error
 from pocketzoo.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
-ORDER = ["list", "info", "plugins", "doctor", "fit", "eval", "compress", "export", "bench", "predict", "report",
-         "verify", "demo"]  # fmt: skip
+ORDER = ["list", "info", "plugins", "new-plugin", "doctor", "search", "pull", "lock", "update", "outdated", "store",
+         "fit", "eval", "compress", "export", "bench", "predict", "report", "verify", "demo"]  # fmt: skip
 
 
 def test_commands_are_listed_in_the_order_of_the_work(run):
     out = run("--help").stdout
-    listed = re.findall(r"^  ([a-z]+)  ", out.split("Commands:")[1], re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+)  ", out.split("Commands:")[1], re.MULTILINE)
     assert listed == ORDER
     assert list(cli.commands) == ORDER
 
@@ -76,7 +76,8 @@ def test_no_command_shows_the_help(run):
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["list", "--nonsense"], ["fit"], ["fit", "tinynet"],
                                        ["compress"], ["export"], ["bench"], ["predict"], ["predict", "tinynet"],
-                                       ["list", "--kind", "nonsense"], ["report"], ["verify"]])  # fmt: skip
+                                       ["list", "--kind", "nonsense"], ["report"], ["verify"],
+                                       ["new-plugin"]])  # fmt: skip
 def test_a_wrong_call_shows_the_usage_and_exits_with_two(arguments, run):
     result = run(*arguments)
     assert result.exit_code == 2

@@ -40,7 +40,7 @@ from pocketzoo.errors import (
 from pocketzoo.plugins import tinynet
 from pocketzoo.progress import SILENT, Silent
 from pocketzoo.zoo import hub as hub_module
-from pocketzoo.zoo.hub import fetch, fetch_files, look_up
+from pocketzoo.zoo.hub import fetch, fetch_files, find_models, look_up
 from pocketzoo.zoo.specs import HubFile
 from pocketzoo.zoo.store import FRESH, Store
 from pocketzoo.zoo.weights import locate
@@ -310,8 +310,9 @@ def test_a_repository_arrives_with_its_bytes(hub, store, commit):
     assert store.verify() == []
     assert [f.path for f in store.pins()[0].files] == sorted(PULLED)
     before = len(hub.state.log)
-    assert pull(store, commit) == PULLED
+    assert pull(store, commit, progress=progress) == PULLED
     assert len(hub.state.log) == before, "a commit that is stored makes no request"
+    assert len(progress.tracked) == 1, "nor does it draw a bar"
     assert pull(store) == PULLED
     assert len(hub.state.log) == before + 1, "a branch is asked for"
 
@@ -629,6 +630,36 @@ def test_a_hub_that_is_not_there_is_about_the_connection(store, monkeypatch, ref
     assert time.monotonic() - begin < 4
 
 
+def test_a_hub_that_sends_on_for_ever_is_one_typed_error(hub, store, refused):
+    hub.state.renamed[REPO] = REPO
+    with refused(HubConnectionError, REPO, "redirect", hint="check the connection"):
+        pull(store)
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://[", "ftp://127.0.0.1", "http://127.0.0.1:x", "http://\n"])
+def test_an_endpoint_that_is_no_address_is_one_typed_error(store, monkeypatch, endpoint, refused):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(hub_module, "PATIENCE", 0.1)
+    with refused(HubConnectionError, REPO, hint="check the connection"):
+        pull(store)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_pull_and_leaves_nothing(hub, client, commit):
+    hub.state.faults.append(Fault("GET /cdn/", "stall", times=-1, at=1000, seconds=40))
+    pulling = client.start(PULL, commit, POCKETZOO_PATIENCE="2")
+    try:
+        wait_until(lambda: asked(hub, "/cdn/"))
+        pulling.send_signal(signal.SIGINT)
+        _, err = pulling.communicate(timeout=20)
+        assert err.strip().endswith("KeyboardInterrupt")
+    finally:
+        pulling.kill()
+        pulling.communicate()
+    assert client.store.verify() == []
+    assert not [p for name in ("tmp", "locks") for p in (client.store.root / name).iterdir()]
+
+
 def test_an_error_in_one_file_ends_the_others_and_keeps_what_arrived(hub, store, tmp_path, refused):
     (tmp_path / "r").mkdir()
     for i in range(40):
@@ -762,7 +793,7 @@ def test_an_answer_that_is_no_listing_is_refused(hub, store, commit, info, refus
 
 
 def test_a_listing_that_does_not_end_is_refused(hub, store, commit, monkeypatch, refused):
-    monkeypatch.setattr(hub_module, "LONGEST_LISTING", 100_000)
+    monkeypatch.setattr(hub_module, "LONGEST_ANSWER", 100_000)
     hub.state.edit = lambda info: {**info, "x": "x" * 1_000_000}
     with refused(HubIntegrityError, REPO, "does not end", hint="do not use it"):
         pull(store)
@@ -787,6 +818,59 @@ def test_a_size_that_no_disk_has_is_refused_before_a_byte_comes(hub, store, comm
     with refused(StorageError, store.root, f"{1 << 60:,} bytes", "no space", hint="POCKETZOO_HOME"):
         pull(store)
     assert asked(hub, "/cdn/") == []
+
+
+# -- a search
+
+
+def names(words: str, limit: int = 20) -> list[str]:
+    return [repository.repo_id for repository, _, _ in find_models(words, task=None, library=None, limit=limit)]
+
+
+def test_models_are_found_by_a_part_of_their_name(hub, store, commit, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    hub.state.add_folder("acme/other", tmp_path / "repo")
+    hub.state.add_folder("acme/tiny&limit=9", tmp_path / "repo")  # a name that cannot be is left out
+    assert names("tiny") == names("TINY") == [REPO]
+    assert names("acme") == ["acme/other", REPO]
+    assert len(names("acme", limit=1)) == 1
+    assert names("x&search=tiny") == []
+    assert {(r["auth"], r["ua"].partition("/")[0]) for r in hub.state.log} == {(None, "pocketzoo")}
+    ((repository, parameters, downloads),) = find_models("tinynet", task=None, library=None, limit=5)
+    assert (repository.commit, parameters, downloads) == (commit, None, 0)
+    assert set(repository.sizes) == set(PULLED)
+
+
+def test_a_search_opens_no_socket_offline(hub, store, monkeypatch, refused):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with refused(HubConnectionError, "offline", hint="--offline"):
+        names("tiny")
+    assert hub.state.log == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (503, b"", HubConnectionError), (429, b"", HubRateLimitError), (401, b"", HubAccessError),
+        (404, b"", HubConnectionError), (200, b"", HubIntegrityError), (200, b"{", HubIntegrityError),
+        (200, b"1", HubIntegrityError), (200, b"[1]", HubIntegrityError), (200, b'[{"id": 1}]', HubIntegrityError),
+        (200, b'[{"id": "a/b", "siblings": [1]}]', HubIntegrityError), (200, b"[" * 100_000, HubIntegrityError),
+        (200, b'[{"id": "a/b", "downloads": "many"}]', HubIntegrityError), (200, b"\xff", HubIntegrityError),
+    ],
+)  # fmt: skip
+def test_a_search_that_fails_is_one_typed_error(hub, store, status, body, kind, refused):
+    hub.state.faults.append(Fault("", "status", times=-1, status=status, body=body or b" "))
+    with refused(kind, "models called 'tiny'"):
+        names("tiny")
+
+
+def test_what_an_author_wrote_is_printed_without_controls(hub, store, tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "README.md").write_text('---\nlicense: "m\\e[2Jit"\nlibrary_name: "\\u202ex"\n---\n')
+    hub.state.add_folder("acme/card", tmp_path / "r")
+    ((repository, _, _),) = find_models("card", task=None, library=None, limit=5)
+    assert (repository.license, repository.library) == ("m[2Jit", "x")
+    assert look_up("acme/card", "main", store).license == "m[2Jit"
 
 
 # -- tokens
@@ -1128,7 +1212,7 @@ model = build(ref, registry)
 load_pretrained(model, ref, registry)
 own, wanted = model.backbone.state_dict(), read_weights(local.weights)
 assert all(torch.equal(own[k], v) for k, v in wanted.items())
-print("\\n" + json.dumps(provenance(spec, "acme")))
+print("\\n" + json.dumps(provenance(registry.entry("backbone", "hubnet"))))
 """
 
 

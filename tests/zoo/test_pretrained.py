@@ -19,7 +19,7 @@ from pocketzoo.plugins.tinynet.module import TinyNet
 from pocketzoo.zoo.bundle import MANIFEST, read_bundle
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.pretrained import home, open_model, provenance
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.registry import Entry, Registry
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.specs import HubFile, Weights
 from pocketzoo.zoo.weights import read_weights
@@ -148,15 +148,15 @@ def registry_with(**changes) -> Registry:
 
 @pytest.mark.parametrize("changes", [{"head": ""}, {"weights": None}, {"head": "", "weights": None}], ids=str)
 def test_a_backbone_without_classifier_says_how_to_fit_one(refused, changes):
-    with refused(UnknownNameError, "acme-net has no pretrained classifier", hint="pocketzoo fit acme-net"):
+    with refused(UnknownNameError, "acme-net has no pretrained head", hint="pocketzoo fit acme-net"):
         open_model("acme-net", registry=registry_with(**changes))
 
 
 def test_where_weights_are_from():
     (spec,) = tinynet.pocketzoo_backbones()
     hub = HubFile(repo_id="acme/net", revision="a" * 40, filename="m.safetensors", sha256="b" * 64)
-    facts = provenance(replace(spec, weights=Weights(file=hub)), "acme")
+    facts = provenance(Entry("backbone", spec.name, replace(spec, weights=Weights(file=hub)), "acme"))
     assert facts["weights"] == f"hf://acme/net@{'a' * 40}/m.safetensors"
     assert (facts["sha256"], facts["plugin"], facts["source"]) == ("b" * 64, "acme", spec.source)
-    bare = provenance(replace(spec, weights=None), "acme")
+    bare = provenance(Entry("backbone", spec.name, replace(spec, weights=None), "acme"))
     assert (bare["weights"], bare["sha256"]) == ("", "")

@@ -1,0 +1,192 @@
+"""Commands for models of the Hub: search, pull, lock, update, outdated, store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketzoo.cli.options import json_option
+from pocketzoo.cli.render import Bars, print_columns, print_json
+from pocketzoo.errors import HubIntegrityError
+
+lock_option = click.option(
+    "--lock", "lock_file", type=click.Path(path_type=Path), default="zoo.lock", show_default=True, help="The lock file."
+)
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--task", metavar="T", help="Only this task, such as feature-extraction.")
+@click.option("--library", type=click.Choice(["timm", "transformers"]), help="Only this library.")
+@click.option("--max-params", type=click.IntRange(1), metavar="N", help="Only models of at most N parameters.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show this many at the most.")
+@json_option
+def search(
+    words: tuple[str, ...], task: str | None, library: str | None, max_params: int | None, limit: int, as_json: bool
+) -> None:
+    """Search the Hub for models that can be loaded here.
+
+    Models that no plugin loads are listed with the reason.
+    """
+    from pocketzoo.zoo.search import search
+
+    found = search(" ".join(words), task=task, library=library, max_params=max_params, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [
+            f"hf://{f.repo_id}",
+            f"{f.parameters / 1e6:,.1f} M" if f.parameters else "",
+            f.task,
+            f.loader or f"no: {f.reason}",
+        ]
+        for f in found
+    ]
+    print_columns(rows)
+    if not rows:
+        click.echo("nothing was found; try fewer words", err=True)
+
+
+@click.command()
+@click.argument("refs", metavar="REF...", nargs=-1)
+@click.option("--locked", is_flag=True, help="Fetch exactly what the lock file says; all of it without REF.")
+@lock_option
+@json_option
+def pull(refs: tuple[str, ...], locked: bool, lock_file: Path, as_json: bool) -> None:
+    """Fetch models from the Hub, checked byte by byte.
+
+    REF is hf://org/name[@revision].
+    """
+    if not refs and not locked:
+        raise click.UsageError("Missing argument 'REF...' (or give --locked).")
+    from pocketzoo.zoo.pull import pull
+
+    found = pull(refs, locked=locked, lock=lock_file, progress=Bars())
+    if as_json:
+        print_json(found)
+    else:
+        print_columns([[p.ref, p.commit[:12], _megabytes(sum(f.size for f in p.files)), p.loader] for p in found])
+
+
+@click.command()
+@click.argument("refs", metavar="REF...", nargs=-1, required=True)
+@lock_option
+def lock(refs: tuple[str, ...], lock_file: Path) -> None:
+    """Pin models in zoo.lock: commit and sha256 of every file.
+
+    References that are locked already keep their commit; "update" moves them.
+    """
+    from pocketzoo.zoo.pull import lock
+
+    found = lock(refs, lock=lock_file, progress=Bars())
+    print_columns([[p.ref, p.commit[:12]] for p in found])
+    click.echo(f"wrote {lock_file}")
+
+
+@click.command()
+@click.argument("refs", metavar="REF...", nargs=-1)
+@lock_option
+def update(refs: tuple[str, ...], lock_file: Path) -> None:
+    """Move locked models to where their branch stands.
+
+    Without REF, all of them.
+    """
+    from pocketzoo.zoo.lockfile import read_lock
+    from pocketzoo.zoo.pull import update
+
+    before = read_lock(lock_file)
+    found = update(refs, lock=lock_file, progress=Bars())
+    for p in found:
+        old = before[p.ref].commit[:12]
+        click.echo(f"{p.ref}  {old if old == p.commit[:12] else f'{old} -> {p.commit[:12]}'}")
+
+
+@click.command()
+@lock_option
+@json_option
+def outdated(lock_file: Path, as_json: bool) -> None:
+    """List locked models whose branch has moved."""
+    from pocketzoo.zoo.pull import outdated
+
+    moved = outdated(lock=lock_file, progress=Bars())
+    if as_json:
+        print_json([{"ref": ref, "locked": old, "now": new} for ref, old, new in moved])
+    elif moved:
+        print_columns([[ref, old[:12], f"-> {new[:12]}"] for ref, old, new in moved])
+    else:
+        click.echo("everything is up to date")
+
+
+@click.group()
+def store() -> None:
+    """Look after the files that were fetched."""
+
+
+@store.command("ls")
+@json_option
+def store_ls(as_json: bool) -> None:
+    """List what is stored."""
+    from pocketzoo.zoo.store import Store
+
+    pins = Store().pins()
+    if as_json:
+        print_json(pins)
+    else:
+        print_columns(
+            [
+                [f"hf://{p.repo_id}@{p.commit[:12]}", f"{len(p.files)} files", _megabytes(sum(f.size for f in p.files))]
+                for p in pins
+            ]
+        )
+
+
+@store.command("du")
+@json_option
+def store_du(as_json: bool) -> None:
+    """Show how much space the store takes; files that several models share count once."""
+    from pocketzoo.zoo.store import Store
+
+    here = Store()
+    if as_json:
+        print_json({"folder": str(here.root), "bytes": here.used()})
+    else:
+        click.echo(f"{_megabytes(here.used())} in {here.root}")
+
+
+@store.command("verify")
+def store_verify() -> None:
+    """Hash every stored file."""
+    from pocketzoo.zoo.store import Store
+
+    here = Store()
+    for problem in (problems := here.verify()):
+        click.echo(f"{problem.path}: {problem.what}")
+    if problems:
+        raise HubIntegrityError(
+            f"{len(problems)} files of the store are damaged",
+            "remove them with: pocketzoo store prune; then pull again",
+        )
+    click.echo(f"{here.root} is whole: {len(here.pins())} models, {_megabytes(here.used())}")
+
+
+@store.command("prune")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), metavar="LOCK", help="Forget every model that this lock file lacks."
+)
+def store_prune(keep: Path | None) -> None:
+    """Remove what nothing refers to: damaged files, temporaries, bytes without a name."""
+    from pocketzoo.zoo.lockfile import read_lock
+    from pocketzoo.zoo.reference import HubRef, parse
+    from pocketzoo.zoo.store import Store
+
+    kept = None
+    if keep is not None:
+        refs = [(parse(ref), entry.commit) for ref, entry in read_lock(keep).items()]
+        kept = [(ref.repo_id, commit) for ref, commit in refs if isinstance(ref, HubRef)]
+    click.echo(f"freed {_megabytes(Store().prune(kept))}")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,198 @@
+"""Repositories of the transformers library as backbones. Declarations; what needs torch is in the files beside this.
+
+A model's class is chosen by the ``model_type`` of its config.json from a list that is kept here, its code is the
+installed library's, and its weights are safetensors. A repository that asks for code of its own is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, InputSpec, LoaderSpec, Repository, TextSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ENCODERS = {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
+DECODERS = {"gpt2", "llama", "qwen2"}
+MAPS = {"convnext", "convnextv2", "resnet"}  # vision models that give a map
+TOKENS = {"deit", "dinov2", "vit"}  # vision models that give a sequence
+WEIGHTS = "model.safetensors"
+SMALL = (
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+
+
+def refuses(repository: Repository) -> str:
+    """Why a repository cannot be loaded; "" where it can."""
+    kind = repository.config.get("model_type")
+    if repository.library == "timm" or not isinstance(kind, str):
+        return "its config.json names no model type"
+    if "auto_map" in repository.config:
+        return "its config.json asks for code of its own (auto_map)"
+    if kind not in ENCODERS | DECODERS | MAPS | TOKENS:
+        return f"the model type {kind!r} is not among those it knows"
+    if WEIGHTS not in repository.sizes:
+        if any(path.endswith((".bin", ".pt", ".ckpt", ".h5")) for path in repository.sizes):
+            return "its weights are no safetensors, and other files could run code"
+        return f"it has no {WEIGHTS} in one piece"
+    wanted = "tokenizer.json" if kind in ENCODERS | DECODERS else "preprocessor_config.json"
+    return "" if wanted in repository.sizes else f"it has no {wanted}"
+
+
+def wants(repository: Repository) -> tuple[str, ...]:
+    """The files to fetch."""
+    return (WEIGHTS, *(path for path in SMALL if path in repository.sizes))
+
+
+def backbone(repository: Repository) -> BackboneSpec:
+    """The spec of a repository's model without its head.
+
+    Raises:
+        UnsupportedModelError: its config lacks a size.
+    """
+    config = dict(repository.config)
+    kind = str(config["model_type"])
+    input_spec: Input
+    try:
+        if kind in ENCODERS | DECODERS:
+            input_spec, features, build = _text(repository, config)
+        else:
+            input_spec, features, build = _vision(repository, config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnsupportedModelError(
+            f"the config of {repository.repo_id} is not one of a {kind}: {error}", "choose another repository"
+        ) from error
+    head = head_of(repository)
+    return BackboneSpec(
+        name=repository.name,
+        summary=f"{kind}, {repository.task or 'features'}",
+        license=repository.license or "unknown",
+        input=input_spec,
+        features=features,
+        build=build,
+        weights=repository.weights(WEIGHTS, partial(_read, config)),
+        source=f"https://huggingface.co/{repository.repo_id}",
+        head=head.name if head else "",
+        files={path: file for path, file in repository.files.items() if path != WEIGHTS},
+    )
+
+
+def head_of(repository: Repository) -> HeadSpec | None:
+    """What a sentence-transformers repository does with its tokens: pooling, and mostly a normalisation."""
+    pooling = _json(repository, "1_Pooling/config.json")
+    if not pooling or repository.config.get("model_type") not in ENCODERS:
+        return None
+    mode = next(
+        (m for m in ("cls", "max", "mean") if pooling.get(f"pooling_mode_{m}_token" + "s" * (m != "cls"))), "mean"
+    )
+    modules: Any = _json(repository, "modules.json")
+    normalise = any("Normalize" in str(module.get("type")) for module in modules or ())
+    return HeadSpec(
+        name=f"{repository.name}#head",
+        summary=f"{mode} pooling of tokens{', normalised' if normalise else ''}",
+        takes=("sequence",),
+        returns="embedding",
+        build=partial(_build_embedding, mode, normalise),
+        backbone=repository.name,
+    )
+
+
+@hookimpl
+def pocketzoo_loaders() -> list[LoaderSpec]:
+    return [
+        LoaderSpec(
+            name="transformers",
+            summary="text encoders, decoders as feature extractors, and vision encoders of transformers",
+            refuses=refuses,
+            wants=wants,
+            backbone=backbone,
+            head=head_of,
+        )
+    ]
+
+
+def _text(repository: Repository, config: Mapping[str, Any]) -> tuple[TextSpec, FeatureSpec, Any]:
+    positions = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
+    if config["model_type"] in ("roberta", "camembert", "xlm-roberta", "mpnet"):
+        positions -= 2  # they count from the padding's id onwards
+    longest = (_json(repository, "sentence_bert_config.json") or {}).get("max_seq_length") or 512
+    vocabulary, pad = int(config["vocab_size"]), config.get("pad_token_id")
+    if pad is None:  # decoders end a text with their last token, and have none to fill up with
+        pad = config.get("eos_token_id", vocabulary - 1)
+    width = int(config.get("hidden_size") or config.get("dim") or config["n_embd"])
+    spec = TextSpec(vocabulary=vocabulary, pad=int(pad), max_length=min(positions, int(longest)))
+    features = FeatureSpec("sequence", ("batch", "sequence", width))
+    return spec, features, partial(_build_text, dict(config), int(pad))
+
+
+def _vision(repository: Repository, config: Mapping[str, Any]) -> tuple[InputSpec, FeatureSpec, Any]:
+    processor = _json(repository, "preprocessor_config.json") or {}
+    size, crop = processor.get("size", 224), processor.get("crop_size")
+    shortest = size if isinstance(size, int) else size.get("shortest_edge")
+    stretch = shortest is None or isinstance(size, int)
+    side = int(shortest if shortest is not None else size["height"])
+    edge = side
+    if crop is not None and processor.get("do_center_crop", True):
+        edge, stretch = int(crop if isinstance(crop, int) else crop["height"]), False
+    elif config["model_type"] in ("convnext", "convnextv2", "resnet") and side < 384:
+        edge, side, stretch = side, round(side / float(processor.get("crop_pct") or 0.875)), False
+    spec = InputSpec(
+        shape=("batch", int(config.get("num_channels", 3)), edge, edge),
+        mean=tuple(map(float, processor["image_mean"])),
+        std=tuple(map(float, processor["image_std"])),
+        resize=side,
+        interpolation=RESAMPLING[int(processor.get("resample", 2))],  # type: ignore[arg-type]
+        stretch=stretch,
+    )
+    if config["model_type"] in MAPS:
+        cells = edge // 32
+        features = FeatureSpec("map", ("batch", int(config["hidden_sizes"][-1]), cells, cells))
+    else:
+        patches = (edge // int(config["patch_size"])) ** 2
+        tokens = patches + 1 + (config["model_type"] == "deit")
+        features = FeatureSpec("sequence", ("batch", tokens, int(config["hidden_size"])))
+    return spec, features, partial(_build_vision, dict(config))
+
+
+def _json(repository: Repository, path: str) -> Any:
+    if path not in repository.files:
+        return None
+    try:
+        return json.loads(repository.files[path].read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedModelError(f"{path} of {repository.repo_id} is no JSON: {error}", "choose another") from error
+
+
+def _build_text(config: Mapping[str, Any], pad: int) -> nn.Module:
+    from pocketzoo.plugins.transformers.modules import Text
+
+    return Text(config, pad)
+
+
+def _build_vision(config: Mapping[str, Any]) -> nn.Module:
+    from pocketzoo.plugins.transformers.modules import Vision
+
+    return Vision(config)
+
+
+def _build_embedding(mode: str, normalise: bool, features: FeatureSpec, outputs: int) -> nn.Module:
+    from pocketzoo.plugins.head_modules import Embedding
+
+    return Embedding(features, outputs, mode=mode, normalise=normalise)
+
+
+def _read(config: Mapping[str, Any], path: Any) -> Any:
+    from pocketzoo.plugins.transformers.modules import read_state
+
+    return read_state(config, path)

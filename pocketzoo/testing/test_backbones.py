@@ -1,0 +1,219 @@
+"""What every backbone promises: the input and features it states, its cuts, a graph, to survive compression."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.compress.base import Compressor, ModuleCompressor
+from pocketzoo.errors import UnsupportedLayerError
+from pocketzoo.testing.checks import blaming, wrong
+from pocketzoo.testing.subjects import (
+    BATCHES,
+    CONFIGS,
+    OUTPUTS,
+    Backbone,
+    config_of,
+    fits,
+    logits,
+    samples,
+    shape_of,
+    unavailable,
+)
+from pocketzoo.zoo.graph import onnx_from_model
+from pocketzoo.zoo.model import cut_after, example
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.specs import TextSpec
+from pocketzoo.zoo.weights import load_state, read_weights
+
+RANK = {"map": 4, "vector": 2, "sequence": 3}
+
+
+def test_its_input_is_sane(backbone: Backbone) -> None:
+    """A picture or a text can become what the input states."""
+    spec, given = backbone.spec, backbone.spec.input
+    if isinstance(given, TextSpec):
+        if not 0 <= given.pad < given.vocabulary or given.max_length < 1:
+            wrong(f"{spec.name} pads with {given.pad} of {given.vocabulary} ids", "give an id of the vocabulary")
+        return
+    if len(given.shape) != 4 or not isinstance(given.shape[0], str) or not _positive(given.shape[1:]):
+        wrong(f"{spec.name} reads {given.shape}", 'state ("batch", channels, height, width) with numbers above 0')
+    channels, height, width = given.size
+    if not len(given.mean) == len(given.std) == channels:
+        wrong(
+            f"{spec.name} has {len(given.mean)} means and {len(given.std)} stds for {channels} channels",
+            "give one of each for every channel",
+        )
+    if not all(math.isfinite(m) for m in given.mean) or not all(0 < s < math.inf for s in given.std):
+        wrong(f"{spec.name} has the mean {given.mean} and std {given.std}", "give finite means, and stds above 0")
+    if given.resize < min(height, width):
+        wrong(
+            f"{spec.name} resizes to {given.resize} and cuts out {height} x {width}",
+            "resize is the shorter side before the centre is cut out: make it at least as large",
+        )
+    if not given.value_range[0] < given.value_range[1]:
+        wrong(f"{spec.name} has the value range {given.value_range}", "give (low, high), such as (0.0, 1.0)")
+    if (given.layout, given.dtype) != ("NCHW", "float32"):
+        wrong(f"{spec.name} reads {given.dtype} as {given.layout}", "permute or convert inside the module")
+
+
+def test_its_features_are_stated_whole(backbone: Backbone) -> None:
+    """The kind and the shape belong together, for the backbone and all its cuts."""
+    places = [("its features", backbone.spec.features), *((c.layer, c.features) for c in backbone.spec.cuts)]
+    for place, features in places:
+        rank = RANK.get(features.kind)
+        if rank is None:
+            wrong(f"{place} are a {features.kind!r}", f"state one of: {', '.join(RANK)}")
+        if len(features.shape) != rank or not isinstance(features.shape[0], str) or features.channels < 1:
+            wrong(
+                f"{place}: a {features.kind} of shape {features.shape}",
+                f'state {rank} axes, the first of them "batch", the others in numbers',
+            )
+    layers = [cut.layer for cut in backbone.spec.cuts]
+    if len(set(layers)) != len(layers):
+        wrong(f"its cuts are {', '.join(layers)}", "state each layer once")
+
+
+def test_its_source_is_named(backbone: Backbone) -> None:
+    """Who trained the weights, and how, can be read somewhere."""
+    if backbone.spec.weights is None:
+        pytest.skip("it declares no weights")
+    if not re.match(r"https?://", backbone.spec.source):
+        wrong(f"the source of its weights is {backbone.spec.source!r}", "give the address of the paper or home page")
+
+
+def test_it_builds(backbone: Backbone) -> None:
+    """``build`` takes nothing and returns a torch module."""
+    with blaming(f"{backbone.spec.name}: build() fails", "let build take no arguments and return the untrained module"):
+        backbone.build()
+
+
+def test_its_weights_fit(backbone: Backbone) -> None:
+    """The pinned file is the one that is there, and holds this structure's state dict."""
+    weights = backbone.spec.weights
+    if weights is None:
+        pytest.skip("it declares no weights")
+    if reason := unavailable(weights):
+        pytest.skip(reason)
+    with blaming("its weights do not fit", "pin the file that build() belongs to; prefix and read rename its keys"):
+        load_state(backbone.module, read_weights(weights), backbone.spec.name)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_its_features_have_the_stated_shape(backbone: Backbone, batch: int) -> None:
+    """At any batch size, finite, as one tensor."""
+    features = backbone.spec.features
+    out = _run(backbone.module, backbone, batch)
+    if not fits(out, features, batch):
+        wrong(
+            f"at batch {batch} it gives {shape_of(out)}, and states a {features.kind} {features.shape}",
+            "correct features=FeatureSpec(...), or what the module returns",
+        )
+    if out.dtype != torch.float32 or not torch.isfinite(out).all():
+        wrong(
+            f"its features are {out.dtype}{'' if torch.isfinite(out).all() else ' and not finite'}",
+            "return finite float32 values",
+        )
+
+
+def test_it_gives_the_same_twice(backbone: Backbone) -> None:
+    """In eval mode nothing is left to chance."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        one = _run(backbone.module, backbone, 2)
+        torch.manual_seed(2)
+        two = _run(backbone.module, backbone, 2)
+    if not torch.equal(one.nan_to_num(), two.nan_to_num()):  # values that are not finite are another check's
+        wrong("two runs on one input differ", "switch off dropout and other chance unless self.training")
+
+
+def test_its_cuts_give_the_stated_shapes(backbone: Backbone) -> None:
+    """Every layer that is declared as a cut exists and can be the last one."""
+    if not backbone.spec.cuts:
+        pytest.skip("it declares no cuts")
+    for cut in backbone.spec.cuts:
+        known = [name for name, _ in backbone.module.named_modules() if name]
+        if cut.layer not in known:
+            wrong(f"it has no layer {cut.layer!r}", f"name one of its modules: {', '.join(known[:12])}, ...")
+        with blaming(f"cut after {cut.layer!r}", "leave this cut out, or make forward traceable by torch.fx"):
+            short = cut_after(copy.deepcopy(backbone.module), cut.layer).eval()
+        out = _run(short, backbone, 2)
+        if not fits(out, cut.features, 2):
+            wrong(
+                f"cut after {cut.layer!r} it gives {shape_of(out)}, and states {cut.features.shape}",
+                "correct the cut's FeatureSpec",
+            )
+
+
+def test_its_head_is_there(backbone: Backbone, registry: Registry) -> None:
+    """The classifier it was pretrained with is registered, and can read its features."""
+    if not backbone.spec.head:
+        pytest.skip("it names no head")
+    with blaming(f"its head {backbone.spec.head!r}", "declare that head in pocketzoo_heads"):
+        head = registry.get("head", backbone.spec.head)
+    if backbone.spec.features.kind not in head.takes or head.backbone not in ("", backbone.spec.name):
+        wrong(
+            f"its head {head.name!r} takes {', '.join(head.takes)} of {head.backbone or 'any backbone'}",
+            f"let the head take a {backbone.spec.features.kind} of {backbone.spec.name}",
+        )
+
+
+def test_it_exports(backbone: Backbone) -> None:
+    """With a head, to an ONNX graph that gives what torch gives, at any batch size."""
+    with blaming("it does not become an ONNX graph", "write its forward with operators that torch.onnx.export knows"):
+        if isinstance(backbone.exported, Exception):
+            raise backbone.exported
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_survives(backbone: Backbone, name: str, registry: Registry, tmp_path: Path) -> None:
+    """Compressed by what ships, it still exports, runs and gives finite values."""
+    compressor = registry.get("compressor", name)
+    with blaming(f"{name} fails on it", "write it with nn.Conv2d, nn.Linear and plain functions between them"):
+        try:
+            graphs = _compressed(backbone, compressor, registry, tmp_path / "model.onnx")
+        except UnsupportedLayerError as refusal:  # said before anything is lost, so no defect
+            pytest.skip(f"{name} refuses it: {refusal}")
+        for graph in graphs:
+            for batch in BATCHES:
+                out = logits(graph, example(backbone.spec.input, batch).numpy())
+                if out.shape != (batch, OUTPUTS) or not np.isfinite(out).all():
+                    wrong(
+                        f"after {name} it gives {out.shape} with {np.count_nonzero(~np.isfinite(out))} values that are "
+                        f"not finite, instead of {(batch, OUTPUTS)}",
+                        "see which layer's weights or activations overflow",
+                    )
+
+
+def _compressed(backbone: Backbone, compressor: Compressor, registry: Registry, path: Path) -> list[onnx.ModelProto]:
+    """The graphs after one step: of a compressor of graphs, one for each way to write them."""
+    config, data = config_of(compressor), samples(backbone.spec.input)
+    if isinstance(compressor, ModuleCompressor):
+        plan = compressor.plan(backbone.model, config, data, registry.get("target", "cpu"))
+        onnx_from_model(compressor.apply(backbone.model, plan, data), backbone.spec.input, path)
+        return [onnx.load(path)]
+    _ = backbone.model  # skips where there is none
+    if isinstance(backbone.exported, Exception):
+        pytest.skip("it does not export (see test_it_exports)")
+    plan = compressor.plan(backbone.exported, config, data)
+    return [compressor.apply(backbone.exported, plan, registry.get("target", name)) for name in ("cpu", "tensorrt")]
+
+
+def _run(module: nn.Module, backbone: Backbone, batch: int) -> Tensor:
+    with blaming("it does not run on its own input", "let forward take one tensor of input.shape"), torch.no_grad():
+        out = module(example(backbone.spec.input, batch))
+    if not isinstance(out, Tensor):
+        wrong(f"it returns a {type(out).__name__}", "return one tensor: the features alone")
+    return out
+
+
+def _positive(shape: tuple[object, ...]) -> bool:
+    return all(isinstance(d, int) and d > 0 for d in shape)

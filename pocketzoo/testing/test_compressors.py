@@ -1,0 +1,146 @@
+"""What every compressor promises, tried on tinynet: plan, then apply; plans are data, and what it is given stays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import is_dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from pocketzoo.compress.base import Compressor, ModuleCompressor
+from pocketzoo.testing.checks import blaming, wrong
+from pocketzoo.testing.subjects import BATCHES, OUTPUTS, Backbone, config_of, logits, samples
+from pocketzoo.zoo.model import example
+from pocketzoo.zoo.registry import Entry, Registry
+from pocketzoo.zoo.typed import from_plain, to_plain
+
+
+class Trial:
+    """A compressor on tinynet: a plan and what it makes, each made once."""
+
+    def __init__(self, spec: Compressor, tinynet: Backbone, registry: Registry) -> None:
+        self.spec, self.tinynet, self.registry = spec, tinynet, registry
+        self.samples = samples(tinynet.spec.input)
+
+    @property
+    def model(self) -> Any:
+        """The module, or the graph."""
+        if isinstance(self.spec, ModuleCompressor):
+            return self.tinynet.model
+        if isinstance(self.tinynet.exported, Exception):
+            raise self.tinynet.exported
+        return self.tinynet.exported
+
+    def new_plan(self) -> Any:
+        config = config_of(self.spec)
+        with blaming("plan() fails on tinynet", "mend plan()"):
+            if isinstance(self.spec, ModuleCompressor):
+                return self.spec.plan(self.model, config, self.samples, self.registry.get("target", "cpu"))
+            return self.spec.plan(self.model, config, self.samples)
+
+    @cached_property
+    def plan(self) -> Any:
+        return self.new_plan()
+
+    @cached_property
+    def made(self) -> list[Any]:
+        """The smaller module, or the graphs for both ways to write them."""
+        plan = self.plan
+        with blaming("apply() fails on tinynet", "mend apply()"):
+            if isinstance(self.spec, ModuleCompressor):
+                return [self.spec.apply(self.model, plan, self.samples)]
+            targets = [self.registry.get("target", name) for name in ("cpu", "tensorrt")]
+            return [self.spec.apply(self.model, plan, target) for target in targets]
+
+
+@pytest.fixture(scope="module")
+def trial(compressor: Entry, tinynet: Backbone, registry: Registry) -> Trial:
+    """Of one compressor, for all checks of it."""
+    return Trial(compressor.spec, tinynet, registry)
+
+
+def test_its_config_and_plan_are_frozen(compressor: Entry) -> None:
+    """Dataclasses that nothing changes after they were made."""
+    for what, kind in (("config", compressor.spec.config), ("plan_type", compressor.spec.plan_type)):
+        if not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[union-attr]
+            wrong(f"its {what} is {kind!r}, which is no frozen dataclass", "write @dataclass(frozen=True) above it")
+
+
+def test_its_config_is_read_from_a_recipe(compressor: Entry) -> None:
+    """A recipe is TOML: tables of plain values."""
+    config = config_of(compressor.spec)
+    with blaming("its config does not come back from a recipe", "use fields of plain types and tuples of them"):
+        if from_plain(compressor.spec.config, json.loads(json.dumps(to_plain(config)))) != config:
+            wrong(f"{config} comes back from a recipe as another config", "use fields of plain types")
+
+
+def test_planning_changes_nothing(trial: Trial) -> None:
+    """The model and the samples are as before."""
+    before, drawn = _bytes(trial.model), [x.tobytes() for x in trial.samples]
+    trial.new_plan()
+    if _bytes(trial.model) != before:
+        wrong("plan() changes the model it is given", "decide in plan and change a copy in apply")
+    if [x.tobytes() for x in trial.samples] != drawn:
+        wrong("plan() changes the samples it is given", "work on copies of the arrays")
+
+
+def test_two_plans_agree(trial: Trial) -> None:
+    """One model, config and samples make one plan."""
+    if trial.plan != trial.new_plan():
+        wrong("two plans for one model differ", "take chance from a seed in the config")
+
+
+def test_a_plan_is_saved_and_read(trial: Trial) -> None:
+    """A bundle keeps it as JSON."""
+    if not isinstance(trial.plan, trial.spec.plan_type):
+        wrong(f"plan() returns a {type(trial.plan).__name__}", f"return a {trial.spec.plan_type.__name__}")
+    with blaming("its plan does not come back from JSON", "use fields of plain types, tuples and mappings of them"):
+        read = trial.spec.read_plan(json.loads(json.dumps(to_plain(trial.plan))))
+    if read != trial.plan:
+        wrong("its plan comes back from JSON as another one", "use tuples for sequences, and text for keys")
+
+
+def test_applying_makes_a_new_model_that_runs(trial: Trial) -> None:
+    """What was given stays; what comes out is finite and of the same shape."""
+    before = _bytes(trial.model)
+    for made in trial.made:
+        if made is trial.model or _bytes(trial.model) != before:
+            wrong("apply() changes the model it is given", "change a copy of it")
+        for batch in BATCHES:
+            with blaming("what apply() makes does not run", "keep inputs and outputs as they are"):
+                out = _run(made, example(trial.tinynet.spec.input, batch))
+            if out.shape != (batch, OUTPUTS) or not np.isfinite(out).all():
+                wrong(f"what apply() makes gives {out.shape} or values that are not finite", "see which layer does")
+
+
+def test_a_saved_plan_replays_the_structure(trial: Trial) -> None:
+    """A bundle is opened by applying its plan without samples, then loading its weights."""
+    if not isinstance(trial.spec, ModuleCompressor):
+        pytest.skip("it works on graphs, which are saved whole")
+    (made,) = trial.made
+    with blaming("a saved plan does not replay", "let apply(model, plan, None) make the same structure"):
+        again = trial.spec.apply(trial.model, trial.plan, None)
+        again.load_state_dict(made.state_dict())
+    x = example(trial.tinynet.spec.input)
+    if not np.array_equal(_run(made, x), _run(again, x), equal_nan=True):
+        wrong("a replayed plan with the saved weights gives other outputs", "keep all that is decided in plan or state")
+
+
+def _run(model: nn.Module | onnx.ModelProto, x: torch.Tensor) -> Any:
+    if isinstance(model, onnx.ModelProto):
+        return logits(model, x.numpy())
+    with torch.no_grad():
+        return model(x).numpy()
+
+
+def _bytes(model: nn.Module | onnx.ModelProto) -> object:
+    """All that a model is made of, to compare."""
+    if isinstance(model, onnx.ModelProto):
+        return model.SerializeToString(deterministic=True)
+    return repr(model), {key: value.numpy().tobytes() for key, value in model.state_dict().items()}

@@ -1,0 +1,98 @@
+"""What every data set promises: three splits that share no sample, classes with names, the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pocketzoo.errors import DataError, MissingDependencyError
+from pocketzoo.testing.checks import blaming, wrong
+from pocketzoo.zoo.data import SPLITS, Dataset, Split
+from pocketzoo.zoo.registry import Entry
+
+DOUBLES = 0.01  # of a split may be in another: published sets hold some pictures twice
+
+
+@pytest.fixture(scope="module")
+def attempt(dataset: Entry) -> Dataset | Exception:
+    """The data set, or why it cannot be loaded."""
+    try:
+        found = dataset.spec.load()
+    except Exception as error:  # test_it_loads says so
+        return error
+    return found if isinstance(found, Dataset) else TypeError(f"it returns a {type(found).__name__}, no Dataset")
+
+
+@pytest.fixture(scope="module")
+def loaded(attempt: Dataset | Exception) -> Dataset:
+    """The data set, for the checks of what is in it."""
+    if isinstance(attempt, Exception):
+        pytest.skip("it cannot be loaded (see test_it_loads)")
+    return attempt
+
+
+def test_it_loads(attempt: Dataset | Exception) -> None:
+    """Where what it needs is not installed here, it says so with an error of pocketzoo's."""
+    if isinstance(attempt, (DataError, MissingDependencyError)):
+        pytest.skip(f"{attempt.message} ({attempt.hint})")
+    with blaming("load() fails", "return a pocketzoo.zoo.data.Dataset; raise errors.DataError where there is no data"):
+        if isinstance(attempt, Exception):
+            raise attempt
+
+
+def test_it_has_three_splits(loaded: Dataset) -> None:
+    """None of them is empty."""
+    sizes = {name: len(loaded.splits[name]) if name in loaded.splits else 0 for name in SPLITS}
+    if not all(sizes.values()):
+        wrong(f"its splits have {sizes} samples", "give train, val and test; pocketzoo.zoo.data.divide makes them")
+
+
+def test_its_splits_share_no_sample(loaded: Dataset) -> None:
+    """What is tested on was never trained or tuned on."""
+    seen = {name: _digests(loaded.splits[name]) for name in SPLITS if name in loaded.splits}
+    for i, (one, mine) in enumerate(seen.items()):
+        for other, theirs in list(seen.items())[i + 1 :]:
+            common = len(mine & theirs)
+            if common > DOUBLES * min(len(mine), len(theirs)):
+                wrong(f"{common} samples of {one} are in {other} as well", "divide the samples before, not after")
+
+
+def test_its_classes_have_names(loaded: Dataset) -> None:
+    """A target is a number below the number of labels; every class can be learnt."""
+    if not loaded.labels:
+        pytest.skip("its classes are not known")
+    if len(set(loaded.labels)) != len(loaded.labels):
+        wrong(f"its labels are {loaded.labels!r:.80}", "give each class a name of its own")
+    for name, split in loaded.splits.items():
+        if split.targets is None or len(split.targets) != len(split):
+            wrong(
+                f"{name} has no target for each of its {len(split)} samples", "give one number a sample, or no labels"
+            )
+        if len(split) == 0:
+            continue  # another check's
+        low, high = split.targets.min(), split.targets.max()
+        if low < 0 or high >= len(loaded.labels):
+            wrong(f"{name} has targets from {low} to {high} for {len(loaded.labels)} labels", "number them from 0")
+    if missing := set(range(len(loaded.labels))) - set(np.unique(loaded.split("train").targets).tolist()):  # type: ignore[arg-type]
+        wrong(f"train has no sample of {[loaded.labels[i] for i in sorted(missing)]}", "divide every class alike")
+
+
+def test_it_is_the_same_each_time(dataset: Entry, loaded: Dataset) -> None:
+    """A seed decides what goes where."""
+    if dataset.spec.load().digest() != loaded.digest():
+        wrong("it is another data set when it is loaded again", "divide it with a fixed seed")
+
+
+def _digests(split: Split) -> set[bytes]:
+    """A sample is its pixels, its file, or its text."""
+
+    def digest(x: Any) -> bytes:
+        if isinstance(x, (Path, str)):
+            return str(x.resolve() if isinstance(x, Path) else x).encode()
+        return hashlib.sha256(x.tobytes()).digest()
+
+    return {digest(x) for x in split.samples}

@@ -1,0 +1,44 @@
+"""What every exporter promises: a file's suffix, a target that is registered, and the file itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+
+from pocketzoo.progress import SILENT
+from pocketzoo.testing.checks import blaming, wrong
+from pocketzoo.testing.subjects import Backbone
+from pocketzoo.zoo.registry import Entry, Registry
+
+
+def test_it_is_complete(exporter: Entry, registry: Registry) -> None:
+    """Its suffix names a file, and its target is known."""
+    if not re.fullmatch(r"\.[a-z0-9]+", exporter.spec.suffix):
+        wrong(f"its suffix is {exporter.spec.suffix!r}", 'give a dot and small letters, such as ".onnx"')
+    with blaming(f"its target {exporter.spec.default_target!r}", "name a registered target, or declare it"):
+        registry.get("target", exporter.spec.default_target)
+    if not callable(exporter.spec.export):
+        wrong("its export is no function", "give a function (graph, out, target, progress)")
+
+
+def test_it_writes_its_file(exporter: Entry, registry: Registry, tinynet: Backbone, tmp_path: Path) -> None:
+    """From a graph of tinynet, where that needs no engine builder."""
+    if exporter.spec.default_target not in registry.entries("target"):
+        pytest.skip("its target is not registered (see test_it_is_complete)")
+    target = registry.get("target", exporter.spec.default_target)
+    if target.engine:
+        pytest.skip(f"it builds engines with {target.engine}")
+    if isinstance(tinynet.exported, Exception):
+        raise tinynet.exported
+    graph, out = tmp_path / "model.onnx", tmp_path / f"out{exporter.spec.suffix}"
+    onnx.save(tinynet.exported, graph)
+    before = graph.read_bytes()
+    with blaming("export() fails on a graph of tinynet", "let export take (graph, out, target, progress)"):
+        exporter.spec.export(graph, out, target, SILENT)
+    if not out.is_file() or out.stat().st_size == 0:
+        wrong(f"export() wrote no {out.name}", "write the path that is given as out")
+    if graph.read_bytes() != before:
+        wrong("export() changed the graph it was given", "write to out alone")

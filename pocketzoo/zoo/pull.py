@@ -1,0 +1,263 @@
+"""References to models on the Hub: resolved, checked, fetched, locked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.errors import BadReferenceError, LockError, UnknownNameError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import Bundle
+from pocketzoo.zoo.lockfile import NAME, Locked, LockedFile, read_lock, write_lock
+from pocketzoo.zoo.reference import HubRef, parse
+from pocketzoo.zoo.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.specs import LoaderSpec, Repository
+from pocketzoo.zoo.store import Store, Stored
+
+CONFIG = "config.json"
+LARGEST = 64_000_000  # bytes of a file that is parsed as text
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A model of the Hub whose files are in the store."""
+
+    ref: str  # as it was asked for
+    pinned: str  # the same at its commit
+    commit: str
+    loader: str
+    license: str
+    files: tuple[Stored, ...]
+
+
+def pull(
+    refs: Iterable[str],
+    *,
+    locked: bool = False,
+    lock: str | Path = NAME,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Pulled]:
+    """Fetch models into the store. With ``locked`` exactly what the lock file says, all of it if ``refs`` is empty.
+
+    Raises:
+        BadReferenceError: a reference to something else than the Hub.
+        HubError: the Hub does not give it.
+        UnsupportedModelError: no loader reads it.
+        LockError: with ``locked``, something differs from the lock file.
+    """
+    registry = registry or default_registry()
+    entries = read_lock(Path(lock)) if locked else {}
+    pulled = []
+    for text in list(refs) or list(entries):
+        ref = _hub(text)
+        if not locked:
+            pulled.append(_pulled(ref, ref, registry, progress))
+            continue
+        if str(ref) not in entries:
+            raise LockError(f"{lock} does not hold {ref}", f"add it: pocketzoo lock {ref}")
+        entry = entries[str(ref)]
+        found = _pulled(ref, ref.at(entry.commit), registry, progress)
+        if difference := _difference(entry, found):
+            raise LockError(f"{ref} differs from {lock}: {difference}", f"if you trust it: pocketzoo update {ref}")
+        pulled.append(found)
+    return pulled
+
+
+def lock(
+    refs: Iterable[str],
+    *,
+    lock: str | Path = NAME,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Pulled]:
+    """Pull models and write what they are into a lock file; entries that it has already stay as they are.
+
+    Raises:
+        HubError, UnsupportedModelError: as ``pull``.
+        LockError: the lock file is damaged.
+    """
+    return _lock(refs, Path(lock), again=False, registry=registry or default_registry(), progress=progress)
+
+
+def update(
+    refs: Iterable[str],
+    *,
+    lock: str | Path = NAME,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Pulled]:
+    """Move locked references to where their branch or tag stands now; all of them if ``refs`` is empty.
+
+    Raises:
+        LockError: a reference is not locked, or the lock file is damaged.
+    """
+    refs, known = [str(_hub(text)) for text in refs], read_lock(Path(lock))
+    if missing := [ref for ref in refs if ref not in known]:
+        raise LockError(f"{lock} does not hold {missing[0]}", f"add it: pocketzoo lock {missing[0]}")
+    return _lock(refs or known, Path(lock), again=True, registry=registry or default_registry(), progress=progress)
+
+
+def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tuple[str, str, str]]:
+    """Locked references whose branch or tag has moved: (reference, locked commit, commit now)."""
+    from pocketzoo.zoo.hub import look_up
+
+    moved = []
+    for entry in read_lock(Path(lock)).values():
+        ref = _hub(entry.ref)
+        now = look_up(ref.repo_id, ref.revision, Store(), progress).commit
+        if now != entry.commit:
+            moved.append((entry.ref, entry.commit, now))
+    return moved
+
+
+def remote_entry(kind: str, name: str, registry: Registry, progress: Progress = SILENT) -> Entry:
+    """The backbone or head of a repository. A reference without a commit is the one zoo.lock holds, if it holds it."""
+    ref = _hub(name)
+    if (
+        not ref.pinned
+        and Path(NAME).is_file()
+        and (entry := read_lock(Path(NAME)).get(str(HubRef(ref.repo_id, ref.revision))))
+    ):
+        ref = ref.at(entry.commit)
+    wanted = "head" if kind == "head" else ""
+    if kind not in ("backbone", "head") or ref.part != wanted:
+        raise UnknownNameError(f"{name!r} is no {kind}", "hf://org/name is a backbone, hf://org/name#head its head")
+    if ref.pinned and (known := registry.remote.get((kind, str(ref)))):
+        return known
+    repository, loader, _ = _fetch(replace(ref, part=""), registry, progress)
+    _offer(repository, loader, registry)
+    pinned = str(ref.at(repository.commit))
+    if (kind, pinned) not in registry.remote:
+        raise UnknownNameError(f"{name} has no head that {loader.name} knows", "fit a new one: --head linear")
+    return registry.remote[kind, pinned]
+
+
+def adopt(bundle: Bundle, registry: Registry) -> None:
+    """Make the Hub backbone of a bundle known from the files the bundle brought along: no network, no store."""
+    name = bundle.manifest.model.backbone
+    if not name.startswith("hf:") or ("backbone", name) in registry.remote:
+        return
+    ref = _hub(name)
+    files = bundle.travelled()
+    repository = Repository(
+        repo_id=ref.repo_id,
+        commit=ref.revision,
+        license=bundle.manifest.license,
+        config=_json(files[CONFIG]),
+        files=files,
+    )
+    loader: LoaderSpec = registry.get("loader", str(bundle.manifest.provenance.get("loader", "")))
+    _offer(repository, loader, registry)
+
+
+def find_loader(repository: Repository, registry: Registry) -> LoaderSpec:
+    """The first loader that reads a repository.
+
+    Raises:
+        UnsupportedModelError: none does; the message says why each does not.
+    """
+    reasons = []
+    for entry in registry.entries("loader").values():
+        loader: LoaderSpec = entry.spec
+        if not (reason := loader.refuses(repository)):
+            return loader
+        reasons.append(f"{loader.name}: {reason}")
+    raise UnsupportedModelError(
+        f"no plugin loads {repository.repo_id} ({'; '.join(reasons) or 'none is registered'})",
+        "see what can be loaded: pocketzoo search WORDS",
+    )
+
+
+def _hub(text: str) -> HubRef:
+    ref = parse(text)
+    if not isinstance(ref, HubRef):
+        raise BadReferenceError(f"{text!r} is not on the Hub", "write hf://org/name[@revision]")
+    return ref
+
+
+def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Repository, LoaderSpec, tuple[Stored, ...]]:
+    """Look a repository up, choose its loader, and bring what the loader wants into the store."""
+    from pocketzoo.zoo.hub import fetch_files, look_up
+
+    store = Store()
+    listing = look_up(ref.repo_id, ref.revision, store, progress)
+    remotes = {file.path: file for file in listing.files}
+    config: dict[str, Any] = {}
+    if CONFIG in remotes and remotes[CONFIG].size <= LARGEST:
+        fetch_files(listing, [remotes[CONFIG]], store)
+        config = _json(store.blob(store.known(ref.repo_id, listing.commit)[CONFIG].sha256))
+    repository = Repository(
+        repo_id=listing.repo_id,
+        commit=listing.commit,
+        sizes={file.path: file.size for file in listing.files},
+        library=listing.library,
+        task=listing.task,
+        license=listing.license,
+        config=config,
+    )
+    loader = find_loader(repository, registry)
+    paths = [path for path in dict.fromkeys((CONFIG, *loader.wants(repository))) if path in remotes]
+    for path in paths:
+        if not path.endswith(".safetensors") and remotes[path].size > LARGEST:
+            raise UnsafeFileError(f"{path} of {ref.repo_id} has {remotes[path].size:,} bytes", "do not use this model")
+    wanted = [remotes[path] for path in paths]
+    progress.say(f"{ref} is {listing.commit[:12]}: {len(wanted)} files, {sum(f.size for f in wanted) / 1e6:,.1f} MB")
+    stored = fetch_files(listing, wanted, store, progress)
+    return (
+        replace(
+            repository,
+            files={file.path: store.blob(file.sha256) for file in stored},
+            digests={file.path: file.sha256 for file in stored},
+        ),
+        loader,
+        tuple(stored),
+    )
+
+
+def _offer(repository: Repository, loader: LoaderSpec, registry: Registry) -> None:
+    """Put a repository's backbone and head into the registry, under their pinned names."""
+    backbone = loader.backbone(repository)
+    registry.remote["backbone", backbone.name] = Entry("backbone", backbone.name, backbone, loader.name)
+    if (head := loader.head(repository)) is not None:
+        registry.remote["head", head.name] = Entry("head", head.name, head, loader.name)
+
+
+def _pulled(ref: HubRef, at: HubRef, registry: Registry, progress: Progress) -> Pulled:
+    repository, loader, stored = _fetch(replace(at, part=""), registry, progress)
+    _offer(repository, loader, registry)  # so that a model that cannot be built is found now
+    return Pulled(str(ref), str(ref.at(repository.commit)), repository.commit, loader.name, repository.license, stored)
+
+
+def _lock(refs: Iterable[str], path: Path, *, again: bool, registry: Registry, progress: Progress) -> list[Pulled]:
+    entries = read_lock(path) if path.exists() else {}
+    pulled = []
+    for ref in map(_hub, refs):
+        at = ref if again or str(ref) not in entries else ref.at(entries[str(ref)].commit)
+        found = _pulled(ref, at, registry, progress)
+        files = tuple(LockedFile(path=f.path, size=f.size, sha256=f.sha256) for f in found.files)
+        entries[str(ref)] = Locked(ref=str(ref), commit=found.commit, file=files)
+        pulled.append(found)
+    write_lock(path, entries.values())
+    return pulled
+
+
+def _difference(entry: Locked, found: Pulled) -> str:
+    """The first thing in which a pulled model is not the locked one; empty if there is none."""
+    wanted = {file.path: file.sha256 for file in entry.file}
+    given = {file.path: file.sha256 for file in found.files}
+    for path in sorted(wanted.keys() | given.keys()):
+        if wanted.get(path) != given.get(path):
+            return f"{path} is {given.get(path, 'missing')[:12]}, not {wanted.get(path, 'missing')[:12]}"
+    return ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UnsafeFileError(f"{path.name} is no JSON: {error}", "tell the repository's author") from error
+    return data if isinstance(data, dict) else {}

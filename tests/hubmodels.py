@@ -1,0 +1,92 @@
+"""Tiny models of every family that the plugin transformers reads, as repositories: random weights, real files.
+
+Their weights mean nothing, so they test that a model is read as its library reads it, never how good it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModel
+
+SENTENCE = "the a model is small fast on an edge device and it reads texts or pictures"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(SENTENCE.split())]
+SIZES: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
+    "vocab_size": len(WORDS), "max_position_embeddings": 40, "pad_token_id": 0,
+}  # fmt: skip
+VISION: dict[str, Any] = {
+    "image_size": 32, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 48, "mlp_ratio": 2, "num_channels": 3,
+}  # fmt: skip
+TEXT_FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": SIZES,
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48, "vocab_size": len(WORDS),
+                   "max_position_embeddings": 40, "pad_token_id": 0},
+    "roberta": {**SIZES, "max_position_embeddings": 42},
+    "electra": {**SIZES, "embedding_size": 16},
+    "albert": {**SIZES, "embedding_size": 16},
+    "mpnet": {**SIZES, "max_position_embeddings": 42},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 40, "vocab_size": len(WORDS),
+             "bos_token_id": 0, "eos_token_id": 0},
+    "llama": {**SIZES, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3},
+    "qwen2": {**SIZES, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3},
+}  # fmt: skip
+VISION_FAMILIES: dict[str, dict[str, Any]] = {
+    "vit": VISION,
+    "deit": VISION,
+    "dinov2": VISION,
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    "convnext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "image_size": 32},
+    "convnextv2": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "image_size": 32},
+}
+PROCESSOR = {
+    "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3], "resample": 3, "do_resize": True,
+    "size": {"height": 32, "width": 32},
+}  # fmt: skip
+
+
+def write_model(folder: Path, family: str, **changes: Any) -> Any:
+    """Write a repository of a family into ``folder``; returns the library's own model, in eval mode."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {**TEXT_FAMILIES, **VISION_FAMILIES}[family]
+    config = AutoConfig.for_model(family, **{**sizes, **changes})
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config).eval()
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.add_(torch.randn_like(value) * 0.02)  # fresh biases and running means are all zero
+    model.save_pretrained(folder, safe_serialization=True)
+    if family in TEXT_FAMILIES:
+        write_tokenizer(folder)
+    else:
+        (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n")
+    return model
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer that knows WORDS."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalise: bool = True) -> Any:
+    """A repository of sentence-transformers on a tiny bert."""
+    model = write_model(folder, "bert")
+    (folder / "1_Pooling").mkdir()
+    flags = {f"pooling_mode_{m}": m.startswith(mode) for m in ("cls_token", "mean_tokens", "max_tokens")}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **flags}))
+    kinds = ["models.Transformer", "models.Pooling", *(["models.Normalize"] if normalise else [])]
+    modules = [{"idx": i, "type": f"sentence_transformers.{kind}"} for i, kind in enumerate(kinds)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24}))
+    return model

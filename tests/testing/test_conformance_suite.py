@@ -1,0 +1,285 @@
+"""The suite passes over what ships, and every one of its checks is seen to fail for its own reason."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock
+
+import pocketzoo
+
+HERE = Path(__file__).parent
+CHECKS = {
+    f"{path.stem}.{node.name}"
+    for path in (Path(pocketzoo.__file__).parent / "testing").glob("test_*.py")
+    for node in ast.parse(path.read_text("utf8")).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+}
+
+# Check -> spec of wrong_zoo.py (with the check's own parameter behind it) -> what the failure says.
+WRONG = {
+    "test_backbones.test_its_input_is_sane": {
+        "one-mean": "one-mean has 2 means and 1 stds for 1 channels",
+        "zero-std": "std (0.0,)",
+        "small-resize": "resizes to 4 and cuts out 8 x 8",
+    },
+    "test_backbones.test_its_features_are_stated_whole": {"no-vector": "a vector of shape ('batch', 32, 8, 8)"},
+    "test_backbones.test_its_source_is_named": {"no-source": "the source of its weights is ''"},
+    "test_backbones.test_it_builds": {
+        "not-built": "build() fails: RuntimeError: no such network",
+        "not-a-module": "it returns a str",
+    },
+    "test_backbones.test_its_weights_fit": {
+        "unpinned": "owner/name is pinned to 'main'",
+        "unhashed": "not the pinned file",
+        "unread": "not the pinned file",
+        "other-bytes": "not the pinned file",
+    },
+    "test_backbones.test_its_features_have_the_stated_shape": {
+        **{f"wrong-shape-{b}": f"at batch {b} it gives {b} x 32 x 8 x 8, and states a map" for b in (1, 3)},
+        **{f"one-mean-{b}": "it does not run on its own input" for b in (1, 3)},
+        "fixed-batch-3": "it does not run on its own input: RuntimeError",
+        **{f"{name}-{b}": "not finite" for name in ("not-finite", "zero-std") for b in (1, 3)},
+        **{f"a-tuple-{b}": "it returns a tuple" for b in (1, 3)},
+    },
+    "test_backbones.test_it_gives_the_same_twice": {
+        "chance": "two runs on one input differ",
+        **dict.fromkeys(("fixed-batch", "one-mean"), "it does not run on its own input"),
+        "a-tuple": "it returns a tuple",
+    },
+    "test_backbones.test_its_cuts_give_the_stated_shapes": {
+        "one-mean": "it does not run on its own input",
+        "no-such-cut": "it has no layer 'nowhere'",
+        "wrong-cut": "cut after 'stem' it gives 2 x 16 x 8 x 8, and states ('batch', 32, 8, 8)",
+        "unused-cut": "no layer called 'unused' runs",
+    },
+    "test_backbones.test_its_head_is_there": {
+        "no-head": "no head is called 'nowhere'",
+        "other-head": "takes map of fine",
+    },
+    "test_backbones.test_it_exports": {"no-graph": "torch cannot export this model"},
+    "test_backbones.test_it_survives": {
+        "no-graph-low-rank": "torch cannot export this model",
+        "fragile-prune": "prune fails on it",
+        "fragile-low-rank": "low-rank fails on it",
+    },
+    "test_heads.test_it_takes_known_features": {"takes-nothing": "takes ()"},
+    "test_heads.test_its_loss_and_metric_exist": {
+        "no-loss": "'cross_entropie'",
+        "no-metric": "'beauty'",
+        "softmax": "'probabilities'",
+    },
+    "test_heads.test_it_builds_on_the_features_it_takes": {
+        **{f"maps-alone-{n}": "it does not run on a vector" for n in (2, 7)},
+        **{f"one-too-many-{n}": f"for {n} outputs it gives (3, {n + 1})" for n in (2, 7)},
+        **{f"chance-{n}": "two runs on one input differ" for n in (2, 7)},
+        **{f"of-none-{n}": "no backbone is called 'nowhere'" for n in (2, 7)},
+    },
+    "test_heads.test_it_can_be_trained": {
+        "no-gradient": "['spare.weight', 'spare.bias'] has no gradient",
+        "of-none": "no backbone is called 'nowhere'",
+    },
+    "test_heads.test_it_knows_its_classes": {
+        "double-label": "of its 2 labels 1 differ",
+        "no-label": "it has weights and no labels",
+    },
+    "test_heads.test_its_weights_fit": {"other-bytes": "not the pinned file"},
+    "test_compressors.test_its_config_and_plan_are_frozen": {"loose": "its config is <class 'wrong_zoo.Loose'>"},
+    "test_compressors.test_its_config_is_read_from_a_recipe": {"no-recipe": "AnyConfig.values"},
+    "test_compressors.test_planning_changes_nothing": {
+        "changes-model": "plan() changes the model",
+        "changes-samples": "plan() changes the samples",
+    },
+    "test_compressors.test_two_plans_agree": {"chance": "two plans for one model differ"},
+    "test_compressors.test_a_plan_is_saved_and_read": {"plans-a-set": "frozenset is not JSON serializable"},
+    "test_compressors.test_applying_makes_a_new_model_that_runs": {
+        "in-place": "apply() changes the model",
+        "not-finite": "values that are not finite",
+    },
+    "test_compressors.test_a_saved_plan_replays_the_structure": {"forgets": "Missing key(s)"},
+    "test_exporters.test_it_is_complete": {"no-suffix": "'bin'", "no-target": "no target is called 'nowhere'"},
+    "test_exporters.test_it_writes_its_file": {
+        "writes-nothing": "wrote no out.bin",
+        "eats-graph": "changed the graph",
+    },
+    "test_targets.test_it_is_complete": {
+        "uneven": "symmetric and uint8",
+        "no-channels": "channel_multiple is 0",
+        "old": "opset is 9",
+        "odd-engine": "'no module'",
+        "text-opset": "TypeError",
+    },
+    "test_targets.test_its_facts_are_plain": {"text-opset": "TargetSpec.opset must be int"},
+    "test_datasets.test_it_loads": {"fails": "ZeroDivisionError: no samples", "an-array": "returns a ndarray"},
+    "test_datasets.test_it_has_three_splits": {"no-val": "'val': 0"},
+    "test_datasets.test_its_splits_share_no_sample": {"leaks": "12 samples of val are in test as well"},
+    "test_datasets.test_its_classes_have_names": {
+        "too-many": "targets from 1 to 2 for 2 labels",
+        "never-seen": "train has no sample of ['b']",
+    },
+    "test_datasets.test_it_is_the_same_each_time": {"chance": "another data set"},
+    "test_plugins.test_listing_it_imports_nothing_heavy": {"wrong": "listing 'wrong' imports numpy"},
+    "test_specs.test_its_name_can_be_typed": {"backbone Bad Name": "'Bad Name' is hard to type"},
+    "test_specs.test_its_summary_is_a_line": {"backbone no-summary": "is ''"},
+    "test_specs.test_its_licence_is_known": {
+        "backbone no-licence": "Invalid license expression: ''",
+        "backbone odd-licence": "Invalid license expression: 'my own licence'",
+    },
+    "test_specs.test_its_weights_are_pinned": {
+        "backbone unhashed": "the sha256 'abc'",
+        "backbone unpinned": "the revision 'main'",
+        "backbone unread": "'w.bin', which nothing can read",
+    },
+    "test_specs.test_it_is_declared_the_same_each_time": {"backbone new-summary": "another summary"},
+}
+# The same for plugins that are wrong as a whole.
+BROKEN = {
+    "test_plugins.test_it_loads": {"broken": "RuntimeError: no licence server"},
+    "test_plugins.test_it_declares_something": {"empty": "'empty' declares nothing"},
+}
+TWICE = {
+    "test_plugins.test_no_name_is_declared_twice": {"backbone": "backbone 'tinynet' is declared by two plugins"},
+    "test_plugins.test_listing_it_imports_nothing_heavy": {"twice": "backbone 'tinynet' is declared by two plugins"},
+}
+EMPTY = "from pocketzoo import hookimpl\n\n@hookimpl\ndef pocketzoo_heads():\n    return []\n"
+AGAIN = """
+from pocketzoo import hookimpl
+from pocketzoo.plugins.tinynet import pocketzoo_backbones
+"""
+
+
+def keys(table):
+    return {(check, spec) for check, specs in table.items() for spec in specs}
+
+
+@pytest.fixture(scope="module")
+def wrong(install, suite, tmp_path_factory, worker_id):
+    """Run once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "wrong.pickle"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            path.write_bytes(pickle.dumps(run_over_wrong_zoo(install, suite)))
+    return SimpleNamespace(**pickle.loads(path.read_bytes()))
+
+
+def run_over_wrong_zoo(install, suite):
+    site = install({"wrong": "wrong_zoo"}, HERE / "wrong_zoo.py", HERE / "wrong_zoo_parts.py")
+    (site / "wrong_zoo_files").mkdir()
+    (site / "wrong_zoo_files" / "__init__.py").touch()
+    (site / "wrong_zoo_files" / "w.safetensors").write_bytes(b"other bytes")
+    # Exporting takes seconds: only those that are wrong there, and the one that is right.
+    done = suite("--plugin", "wrong", "-k", "not (exports or survives) or no-graph or fragile or fine-", site=site)
+    return {f.name: getattr(done, f.name) for f in fields(done)}
+
+
+@pytest.mark.slow
+def test_every_defect_is_found_and_nothing_else(wrong):
+    assert wrong.code == 1
+    assert sorted(set(wrong.failed) - keys(WRONG)) == []
+    assert sorted(keys(WRONG) - set(wrong.failed)) == []
+    assert len(wrong.passed) > 500
+
+
+@pytest.mark.slow
+def test_a_failure_says_what_is_wrong_and_what_to_change(wrong):
+    for check, specs in WRONG.items():
+        for spec, text in specs.items():
+            message = wrong.failed[check, spec]
+            assert text in message, (check, spec, message)
+            assert "\nchange: " in message, (check, spec, message)
+
+
+@pytest.mark.slow
+def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
+    fine = {check for check, spec in wrong.passed if spec in ("fine", "fine-prune", "fine-1", "fine-2")}
+    fine |= {check for check, spec in wrong.passed if spec.endswith(" fine")}
+    without = {c for c in CHECKS if not c.startswith("test_plugins")} - fine
+    assert without == {  # it has no weights, no head, no labels; its export is that of "fragile"
+        "test_backbones.test_its_source_is_named",
+        "test_backbones.test_its_weights_fit",
+        "test_backbones.test_its_head_is_there",
+        "test_backbones.test_it_exports",
+        "test_heads.test_it_knows_its_classes",
+        "test_heads.test_its_weights_fit",
+        "test_specs.test_its_weights_are_pinned",
+    }
+    assert ("test_backbones.test_it_exports", "fragile") in wrong.passed
+
+
+@pytest.mark.slow
+def test_what_is_not_there_is_skipped_with_its_reason(wrong):
+    reason = wrong.skipped["test_backbones.test_its_weights_fit", "absent"]
+    assert "'not_installed_here', which is not installed (pip install not-installed-here)" in reason
+    assert "there is nothing in nowhere (put it there)" in wrong.skipped["test_datasets.test_it_loads", "absent"]
+    assert "no defaults to try it with" in wrong.skipped["test_compressors.test_two_plans_agree", "no-defaults"]
+    assert "prune refuses it" in wrong.skipped["test_backbones.test_it_survives", "no-graph-prune"]
+    assert "cannot be built" in wrong.skipped["test_backbones.test_it_gives_the_same_twice", "not-built"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("points", "table"),
+    [({"broken": "broken", "empty": "empty"}, BROKEN), ({"twice": "twice"}, TWICE)],
+    ids=["broken", "twice"],
+)
+def test_a_plugin_that_is_wrong_as_a_whole(points, table, install, suite):
+    site = install(points, broken="raise RuntimeError('no licence server')\n", empty=EMPTY, twice=AGAIN)
+    done = suite("--plugin", ",".join(points), site=site)
+    assert set(done.failed) == keys(table), done.output
+    for check, specs in table.items():
+        for spec, text in specs.items():
+            assert text in done.failed[check, spec]
+            assert "\nchange: " in done.failed[check, spec]
+    assert done.passed
+
+
+def test_every_check_is_seen_to_fail():
+    assert {*WRONG, *BROKEN, *TWICE} == CHECKS
+
+
+@pytest.mark.slow
+def test_what_ships_passes(suite):
+    done = suite("--plugin", "tinynet,heads,exporters", "--plugin", "targets", POCKETZOO_PLUGINS="")
+    assert (done.code, done.failed) == (0, {}), done.output
+    assert len(done.passed) > 100
+    assert ("test_backbones.test_it_survives", "tinynet-int8") in done.passed
+
+
+@pytest.mark.slow
+def test_compressors_and_data_sets_that_ship_pass(suite):
+    done = suite("--plugin", "compressors,datasets", POCKETZOO_PLUGINS="")
+    assert (done.code, done.failed) == (0, {}), done.output
+    assert len(done.passed) > 40
+    assert ("test_datasets.test_its_splits_share_no_sample", "digits") in done.passed
+    assert ("test_compressors.test_a_plan_is_saved_and_read", "low-rank") in done.passed
+
+
+@pytest.mark.slow
+def test_the_example_passes(suite):
+    pytest.importorskip("pocketzoo_efficientnet_lite", reason="examples/efficientnet-lite is not installed")
+    done = suite("--plugin", "efficientnet-lite", "-k", "not efficientnet-lite1-")  # Lite1 differs in its size alone
+    assert (done.code, done.failed) == (0, {}), done.output
+    assert len(done.passed) > 40
+    assert ("test_backbones.test_it_survives", "efficientnet-lite0-prune") in done.passed
+
+
+@pytest.mark.slow
+def test_without_a_name_everything_is_checked(suite):
+    done = suite("--collect-only", "-q", POCKETZOO_PLUGINS="")
+    assert done.code == 0
+    for spec in ("[tinynet]", "[linear-7]", "[low-rank]", "[onnx]", "[tensorrt-rtx]", "[digits]", "[backbone tinynet]"):
+        assert spec in done.output, spec
+
+
+@pytest.mark.slow
+def test_an_unknown_name_is_refused_with_the_nearest(suite):
+    done = suite("--plugin", "tinynett")
+    assert done.code == pytest.ExitCode.USAGE_ERROR
+    assert "no plugin is called 'tinynett' (did you mean 'tinynet'?); see pocketzoo plugins" in done.output
+    assert not done.passed
