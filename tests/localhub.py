@@ -16,6 +16,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Fault:
     """Applied to the first `times` requests whose 'METHOD path' matches `match`."""
 
     match: str
-    action: str  # status|truncate|badlen|flip|reset|slow|stall|norange|dropheader|hang
+    action: str  # status|truncate|badlen|flip|reset|slow|stall|norange|drip|dropheader|setheader|body|hang
     times: int = 1
     skip: int = 0
     status: int = 503
@@ -73,6 +74,8 @@ class HubState:
         self.blobs = Path(root) / "blobs"
         self.blobs.mkdir(parents=True, exist_ok=True)
         self.repos, self.faults, self.log = {}, [], []
+        self.renamed = {}  # old id -> new id; requests for the old one are sent on
+        self.edit = lambda info: info  # what becomes of every answer about a repository
         self.lock = threading.RLock()
         self.lfs_threshold, self.page = lfs_threshold, page
         self.users = {"hf_test": "tester"}  # token -> user name
@@ -346,6 +349,8 @@ class Handler(BaseHTTPRequestHandler):
     # ---- files ----------------------------------------------------------
     def resolve(self, kind, rid, rev, path):
         kind = "datasets" if kind else "models"
+        if new := self.st.renamed.get(rid):
+            return self.reply(307, None, {"Location": self.path.replace(rid, new, 1)}, b"", "text/plain")
         if not (repo := self.repo(kind, rid, True)) or not (sha := self.rev(repo, rev)):
             return
         e = repo.commits[sha][3].get(path)
@@ -367,22 +372,25 @@ class Handler(BaseHTTPRequestHandler):
                         "X-Xet-Refresh-Route": f"{self.server.url}/api/{kind}/{rid}/xet-read-token/{sha}",
                     }
                 )
-            if (f := self.fault) and f.action == "dropheader":
-                for k in f.headers:
-                    h.pop(k, None)
-            return self.reply(302, None, h, b"", "text/plain")
         if (f := self.fault) and f.action == "dropheader":
-            for k in f.headers:
-                h.pop(k, None)
+            h = {k: v for k, v in h.items() if k not in f.headers}
+        if f and f.action == "setheader":
+            h.update(f.headers)
+        if e.lfs:
+            return self.reply(302, None, h, b"", "text/plain")
         self.blob(e.sha256, h)
 
     def cdn(self, sha):
         if not (self.st.blobs / sha).exists():
             return self.error(403, None, "AccessDenied")
-        self.blob(sha, {"ETag": f'"{sha}"', "Accept-Ranges": "bytes"})
+        f = self.fault
+        more = f.headers if f and f.action == "setheader" else {}
+        self.blob(sha, {"ETag": f'"{sha}"', "Accept-Ranges": "bytes", **more})
 
     def blob(self, sha, headers):
         path, f = self.st.blobs / sha, self.fault
+        if f and f.action == "body":  # these bytes, whatever they should be
+            return self.reply(200, None, {**headers, **f.headers}, f.body, "application/octet-stream")
         size = path.stat().st_size
         start, end, status = 0, size - 1, 200
         m = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
@@ -415,6 +423,10 @@ class Handler(BaseHTTPRequestHandler):
             fh.seek(start)
             while sent < length:
                 n = min(1 << 16, length - sent)
+                if f and f.action == "drip":
+                    n = 1
+                if f and f.action == "stall" and sent < f.at:
+                    n = min(n, f.at - sent)
                 if f and f.action in ("truncate", "reset") and sent + n > f.at:
                     n = max(0, f.at - sent)
                 chunk = fh.read(n)
@@ -427,7 +439,7 @@ class Handler(BaseHTTPRequestHandler):
                     else:
                         self.wfile.write(chunk)
                     sent += len(chunk)
-                if f and f.action == "slow":
+                if f and f.action in ("slow", "drip"):
                     time.sleep(f.seconds)
                 if f and f.action == "stall" and sent >= f.at:
                     time.sleep(f.seconds)
@@ -479,9 +491,11 @@ class Handler(BaseHTTPRequestHandler):
         self.page_reply(out)
 
     def repo_info(self, kind, rid, rev=None):
+        if new := self.st.renamed.get(rid):
+            return self.reply(307, None, {"Location": self.path.replace(rid, new, 1)}, b"", "text/plain")
         if not (repo := self.repo(kind, rid)) or not (sha := self.rev(repo, rev or "main")):
             return
-        self.reply(200, self.st.info(repo, sha, blobs="blobs" in self.q, config=True))
+        self.reply(200, self.st.edit(self.st.info(repo, sha, blobs="blobs" in self.q, config=True)))
 
     def file_json(self, path, e):
         d = {"type": "file", "oid": e.oid, "size": e.size, "path": path}
@@ -750,12 +764,14 @@ ROUTES = [
 class LocalHub:
     """with LocalHub(tmp) as hub: os.environ['HF_ENDPOINT'] = hub.url"""
 
-    def __init__(self, root, port=0, **kw):
+    def __init__(self, root, port=0, host="127.0.0.1", **kw):
         self.state = HubState(Path(root), **kw)
-        self.srv = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.srv = ThreadingHTTPServer((host, port), Handler)
         self.srv.daemon_threads, self.srv.state = True, self.state
+        loud = self.srv.handle_error  # a client that hangs up is no error of the Hub
+        self.srv.handle_error = lambda *a: None if isinstance(sys.exc_info()[1], ConnectionError) else loud(*a)
         self.port = self.srv.server_address[1]
-        self.url = self.srv.url = f"http://127.0.0.1:{self.port}"
+        self.url = self.srv.url = f"http://{host}:{self.port}"
         self.srv.cdn = f"http://localhost:{self.port}"  # other origin, like the real CDN
         self.srv.cas = f"local://{self.state.cas}"  # hf_xet reads/writes this folder directly
 

@@ -123,7 +123,7 @@ HEAVY = {
     "pocketzoo.zoo.cost": {"numpy", "onnx"},
     "pocketzoo.zoo.data": {"numpy"},
     "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
-    "pocketzoo.zoo.hub": {"filelock", "httpx2", "huggingface_hub"},
+    "pocketzoo.zoo.hub": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.measure": {"numpy"},
     "pocketzoo.zoo.model": {"safetensors", "torch"},
     "pocketzoo.zoo.preprocess": {"numpy"},

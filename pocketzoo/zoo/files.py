@@ -51,21 +51,21 @@ def disk_errors(
 
 
 @contextmanager
-def _place(path: Path) -> Iterator[None]:
-    """The same for making a temporary beside ``path``, where any error means that the place cannot be."""
+def place_errors(folder: Path, path: Path | str, hint: str = "choose another place with -o") -> Iterator[None]:
+    """The same for making ``folder`` and a temporary in it, where any error means that ``path`` cannot be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         reason = _REFUSED.get(error.errno or 0) or (error.strerror or str(error)).lower()
-        raise StorageError(f"cannot write {path}: {reason}", "choose another place with -o") from error
+        raise StorageError(f"cannot write {path}: {reason}", hint) from error
 
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not."""
     with disk_errors(path):
-        with _place(path):
+        with place_errors(path.parent, path):
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -84,7 +84,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: a kill at any moment leaves either the old folder or the new one at ``path``."""
     path = Path(os.path.realpath(path))  # of a link, the folder it leads to is replaced
     with disk_errors(path):
-        with _place(path):
+        with place_errors(path.parent, path):
             temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         try:
             yield temporary

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketzoo.errors import BadReferenceError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# What the Hub allows: letters, digits, "-", "_", "."; no "--" or "..", neither "-" nor "." at an end; 96 characters.
+# What the Hub allows: letters, digits, "-", "_", "."; no "--" or "..", neither "-" nor "." at an end, nor ".git" at the
+# last one; 96 characters.
 _NAME = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
-_REPOSITORY = re.compile(rf"{_NAME}(?:/{_NAME})?")
+REPOSITORY = re.compile(rf"{_NAME}(?:/{_NAME})?(?<!\.git)")
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
 
 
@@ -86,7 +88,7 @@ def parse(text: str) -> Reference:
         return NameRef(text)
     rest, sharp, part = text.removeprefix("hf:").removeprefix("//").partition("#")
     repo_id, at, revision = rest.partition("@")
-    if not text.startswith("hf://") or not _REPOSITORY.fullmatch(repo_id):
+    if not text.startswith("hf://") or not REPOSITORY.fullmatch(repo_id):
         raise BadReferenceError(f"{text!r} names no repository", "write hf://org/name[@revision][#part]")
     if at and not _REVISION.fullmatch(revision):
         raise BadReferenceError(f"{text!r} names no revision after the @", "give a branch, a tag or a commit")
@@ -96,7 +98,8 @@ def parse(text: str) -> Reference:
 
 
 def is_inside(path: str) -> bool:
-    """Whether a repository's path stays in the folder it is unpacked to, on every system."""
+    """Whether a repository's path stays in the folder it is unpacked to, on every system, and prints as it is."""
     parts = path.replace("\\", "/").split("/")
-    control = any(ord(c) < 32 or ord(c) == 127 for c in path)
-    return bool(path) and not control and ":" not in parts[0] and not {"", ".", ".."} & set(parts)
+    control = any(unicodedata.category(c) in ("Cc", "Cs") for c in path)  # Cs: what no file name can be encoded from
+    # Windows drops dots and spaces at an end, so that ".. " climbs as well, and takes "C:" for a disk.
+    return not control and all(part.rstrip(". ") and part[1:2] != ":" for part in parts)

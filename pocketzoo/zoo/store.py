@@ -7,7 +7,13 @@
     refs/org--name/REVISION     the commit a branch or tag stood at when it was last asked for
     listings/org--name/COMMIT   JSON: what the Hub states of a commit
     tmp/                        files on their way; the process that writes one holds a lock on it
+    locks/                      the same for what is being fetched, so that others wait for it
     damaged/                    what no longer had its digest
+    aside/                      what prune is about to remove
+
+Nothing here depends on another process. A writer makes a temporary and renames it; a pull records what it has and looks
+whether that is still there; prune moves away, looks for records made meanwhile, puts back what they name, and then
+removes the rest.
 """
 
 from __future__ import annotations
@@ -16,17 +22,19 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote
 
 from pocketzoo.errors import HubIntegrityError, StorageError
-from pocketzoo.zoo.files import disk_errors, home, replacing_file, sha256
+from pocketzoo.zoo.files import disk_errors, home, place_errors, sha256
+from pocketzoo.zoo.reference import COMMIT
 
 try:
     import fcntl
@@ -34,6 +42,8 @@ except ImportError:  # Windows: temporaries are collected by their age alone
     fcntl = None  # type: ignore[assignment]
 
 FRESH = 3600  # seconds for which prune leaves a blob alone: its record may still be on the way
+SHA256 = re.compile(r"[0-9a-f]{64}")
+ROOM = "free some space there, or set POCKETZOO_HOME to another disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +87,11 @@ class Store:
     def find(self, digest: str) -> Path | None:
         """The file with this sha256, hashed again; one that no longer has it is set aside."""
         path = self.blob(digest)
-        if not path.is_file():
+        try:
+            if sha256(path) == digest:
+                return path
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
-        if sha256(path) == digest:
-            return path
         with contextlib.suppress(OSError):  # in a read-only store it stays where it is, and is not used
             aside = self.root / "damaged" / f"{digest}.{time.time_ns()}"
             aside.parent.mkdir(parents=True, exist_ok=True)
@@ -96,16 +107,29 @@ class Store:
         """
         self.collect()
         needs = f"{self.root} (it needs {size:,} bytes)"
-        with disk_errors(needs, "free some space there, or set POCKETZOO_HOME to another disk"):
-            folder = self.root / "tmp"
-            folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(folder).free < size:
-                raise StorageError(f"no space for {needs}", "free some space there, or set POCKETZOO_HOME")
-            file = _locked_temporary(folder)
-            try:
-                yield Incoming(self, file, size)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        with disk_errors(needs, ROOM), self._temporary(needs) as file:
+            if shutil.disk_usage(self.root).free < size:
+                raise StorageError(f"cannot write {needs}: no space is left", ROOM)
+            yield Incoming(self, file, size)
+
+    @contextlib.contextmanager
+    def turn(self, digest: str, patience: float, stopped: Callable[[], bool]) -> Iterator[Path]:
+        """Wait while another process fetches the same; it touches the path that is given here as long as bytes come.
+
+        It saves a second transfer and nothing depends on it: after ``patience`` seconds without a touch, and where
+        nothing can be locked, nobody waits.
+        """
+        place = self.root / "locks" / digest
+        file = None
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file = _wait_for(place, patience, stopped)
+        try:
+            yield place
+        finally:
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    place.unlink()
                 file.close()
 
     def put(self, source: Path) -> Stored:
@@ -113,119 +137,187 @@ class Store:
         with self.writing(source.stat().st_size) as incoming, source.open("rb") as file:
             while chunk := file.read(1 << 20):
                 incoming.write(chunk)
-            return Stored("", incoming.keep(), incoming.size)
+            return Stored("", incoming.keep(), incoming.received)
 
     # -- names
 
     def record(self, repo_id: str, commit: str, file: Stored) -> None:
         """Remember that a file of a commit has these bytes."""
-        place = self.root / "repos" / _folder(repo_id) / commit / quote(file.path, safe="")
-        with replacing_file(place) as temporary:
-            temporary.write_text(json.dumps({"sha256": file.sha256, "size": file.size}), "utf8")
+        data = {"path": file.path, "sha256": file.sha256, "size": file.size}
+        self._note(self._commit(repo_id, commit) / _quoted(file.path), json.dumps(data))
 
     def known(self, repo_id: str, commit: str) -> dict[str, Stored]:
         """The files of a commit that are in the store."""
-        folder = self.root / "repos" / _folder(repo_id) / commit
-        found = {}
-        for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-            with contextlib.suppress(ValueError, TypeError, KeyError, OSError):  # a record that is damaged is none
-                data = json.loads(place.read_text("utf8"))
-                file = Stored(unquote(place.name), str(data["sha256"]), int(data["size"]))
-                if self.blob(file.sha256).is_file() and not place.name.startswith("."):
-                    found[file.path] = file
-        return found
+        found = (_read_record(place) for place in _below(self._commit(repo_id, commit)))
+        return {file.path: file for file in found if file is not None and self.blob(file.sha256).is_file()}
 
     def remember(self, repo_id: str, revision: str, commit: str) -> None:
         """Note where a branch or tag stands now."""
-        with replacing_file(self.root / "refs" / _folder(repo_id) / quote(revision, safe="")) as temporary:
-            temporary.write_text(commit, "utf8")
+        self._note(self.root / "refs" / _folder(repo_id) / _quoted(revision), commit)
 
     def last(self, repo_id: str, revision: str) -> str | None:
         """The commit a branch or tag stood at when it was last asked for."""
-        place = self.root / "refs" / _folder(repo_id) / quote(revision, safe="")
-        return place.read_text("utf8").strip() if place.is_file() else None
+        with contextlib.suppress(ValueError, OSError):
+            commit = (self.root / "refs" / _folder(repo_id) / _quoted(revision)).read_text("utf8")
+            return commit if COMMIT.fullmatch(commit) else None
+        return None
 
     def note_listing(self, repo_id: str, commit: str, listing: dict[str, Any]) -> None:
         """Keep what the Hub states of a commit, so that nobody asks again."""
-        with replacing_file(self.root / "listings" / _folder(repo_id) / commit) as temporary:
-            temporary.write_text(json.dumps(listing), "utf8")
+        self._note(self.root / "listings" / _folder(repo_id) / commit, json.dumps(listing))
 
     def listing(self, repo_id: str, commit: str) -> dict[str, Any] | None:
         """What the Hub stated of a commit, if it was asked before."""
-        place = self.root / "listings" / _folder(repo_id) / commit
-        with contextlib.suppress(ValueError, OSError):
-            return dict(json.loads(place.read_text("utf8")))
+        with contextlib.suppress(ValueError, TypeError, OSError):
+            return dict(json.loads((self.root / "listings" / _folder(repo_id) / commit).read_text("utf8")))
         return None
 
     def pins(self) -> list[Pin]:
         """Everything that was fetched, sorted."""
-        folders = sorted(self.root.glob("repos/*/*"))
-        found = ((unquote(f.parent.name.replace("--", "/", 1)), f.name) for f in folders if f.is_dir())
+        commits = sorted({(f.parent.parent.name, f.parent.name) for f in _below(self.root / "repos")})
+        found = ((unquote(name.replace("--", "/", 1)), commit) for name, commit in commits)
         return [Pin(r, c, tuple(files.values())) for r, c in found if (files := self.known(r, c))]
 
     # -- care
 
     def collect(self) -> list[Path]:
         """Remove temporaries whose writer is gone; returns them."""
-        gone = []
-        for path in self.root.glob("[rl]*/**/.*.tmp"):  # of records: written in a moment
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > FRESH:
-                    path.unlink()
-                    gone.append(path)
-        for path in (self.root / "tmp").glob("*"):
-            with contextlib.suppress(OSError):
-                if _abandoned(path):
-                    path.unlink()
-                    gone.append(path)
-        return gone
+        paths = [*_below(self.root / "tmp"), *_below(self.root / "locks")]
+        return [path for path in paths if _remove_abandoned(path)]
 
     def verify(self) -> list[Problem]:
         """Hash everything; what is damaged, and what a record names that is not there."""
-        problems = []
-        for path in sorted(self.root.glob("blobs/*/*")):
-            if path.name != sha256(path) or path.parent.name != path.name[:2]:
-                problems.append(Problem(path, "its bytes are not what its name says"))
-        for place in sorted(p for p in self.root.glob("repos/*/*/*") if not p.name.startswith(".")):
-            try:
-                digest = json.loads(place.read_text("utf8"))["sha256"]
-            except (ValueError, TypeError, KeyError):
-                problems.append(Problem(place, "it is no record"))
-                continue
-            if not self.blob(str(digest)).is_file():
-                problems.append(Problem(place, "the bytes it names are not there"))
-        return problems
+        damaged = [path for path in _below(self.root / "blobs") if _is_damaged(path)]
+        return [*(Problem(path, "its bytes are not what its name says") for path in damaged), *self._dangling()]
 
     def prune(self, keep: Sequence[tuple[str, str]] | None = None) -> int:
         """Remove what nothing names: bytes without a record, temporaries, damaged files; returns bytes freed.
 
-        With ``keep``, (repository, commit) pairs, all other records go first.
+        With ``keep``, (repository, commit) pairs, all other records go first. What others record meanwhile stays.
+
+        Raises:
+            StorageError: the disk refuses, or another prune is running.
         """
-        freed = sum(_size(path) for path in (self.root / "damaged").glob("*"))
-        shutil.rmtree(self.root / "damaged", ignore_errors=True)
-        with disk_errors(self.root):
-            self.collect()
-            for problem in self.verify():
-                freed += _size(problem.path)
-                problem.path.unlink(missing_ok=True)
-            wanted, unwanted = set(), set()
-            for pin in self.pins():
-                digests = {file.sha256 for file in pin.files}
-                if keep is not None and (pin.repo_id, pin.commit) not in keep:
-                    shutil.rmtree(self.root / "repos" / _folder(pin.repo_id) / pin.commit)
-                    unwanted |= digests
-                else:
-                    wanted |= digests
-            for path in self.root.glob("blobs/*/*"):
-                old = path.name in unwanted or time.time() - path.stat().st_mtime > FRESH
-                if path.name not in wanted and old:
-                    freed += _size(path)
-                    path.unlink()
+        if not self.root.is_dir():
+            return 0
+        with disk_errors(self.root, ROOM), self._only_prune():
+            temporaries = {path: _size(path) for path in _below(self.root / "tmp")}
+            freed = sum(temporaries.get(path, 0) for path in self.collect())
+            self._put_back()  # of a prune that was killed
+            given_up: set[str] = set()
+            for pin in self.pins() if keep is not None else ():
+                if (pin.repo_id, pin.commit) not in (keep or ()):
+                    given_up |= {file.sha256 for file in pin.files}
+                    self._set_aside(self._commit(pin.repo_id, pin.commit), f"dropped/{time.time_ns()}")
+            named = self._named()
+            for path in _below(self.root / "blobs"):
+                old = path.name in given_up or _age(path) > FRESH
+                if (path.name not in named and old) or _is_damaged(path):
+                    self._set_aside(path)
+            self._put_back()
+            for problem in self._dangling():
+                self._set_aside(problem.path)
+            self._put_back()
+            leftovers = [self.root / "aside", self.root / "damaged"]
+            freed += sum(_size(path) for folder in leftovers for path in _below(folder))
+            for folder in leftovers:
+                shutil.rmtree(folder, ignore_errors=True)
         return freed
 
     def used(self) -> int:
         """Bytes of everything in the store."""
-        return sum(_size(path) for path in self.root.rglob("*") if path.is_file())
+        return sum(_size(path) for path in _below(self.root))
+
+    # -- its own
+
+    def _commit(self, repo_id: str, commit: str) -> Path:
+        return self.root / "repos" / _folder(repo_id) / commit
+
+    def _note(self, place: Path, text: str) -> None:
+        """Write a small file, unless it says so already: a read-only store is not asked to change."""
+        with contextlib.suppress(ValueError, OSError):
+            if place.read_text("utf8") == text:
+                return
+        with disk_errors(place, ROOM), self._temporary(place) as file:
+            file.write(text.encode())
+            self._move(file, place, 0o644)
+
+    @contextlib.contextmanager
+    def _temporary(self, what: Path | str) -> Iterator[IO[bytes]]:
+        """A file on its way; it is gone afterwards unless it was moved."""
+        folder = self.root / "tmp"
+        with place_errors(folder, what, ROOM):
+            file = _locked_temporary(folder)
+        try:
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a full disk: that was raised already
+                file.close()
+
+    def _move(self, file: IO[bytes], target: Path, mode: int) -> None:
+        """Put a temporary where it belongs. Afterwards it survives a power loss."""
+        file.flush()
+        os.fsync(file.fileno())
+        os.chmod(file.name, mode)
+        for again in (True, True, False):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file.name, target)
+                break
+            except FileNotFoundError:  # prune took the folder away in that moment
+                if not again:
+                    raise
+        for folder in target.parents:
+            with contextlib.suppress(FileNotFoundError):
+                handle = os.open(folder, os.O_RDONLY)
+                os.fsync(handle)
+                os.close(handle)
+            if folder == self.root:
+                break
+
+    def _named(self) -> set[str]:
+        """Every digest that a record names."""
+        return {r.sha256 for place in _below(self.root / "repos") if (r := _read_record(place)) is not None}
+
+    def _dangling(self) -> list[Problem]:
+        problems = []
+        for place in _below(self.root / "repos"):
+            record = _read_record(place)
+            if record is None and place.exists():
+                problems.append(Problem(place, "it is no record"))
+            elif record is not None and not self.blob(record.sha256).is_file():
+                problems.append(Problem(place, "the bytes it names are not there"))
+        return problems
+
+    @contextlib.contextmanager
+    def _only_prune(self) -> Iterator[None]:
+        with (self.root / "prune.lock").open("ab") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StorageError(f"another prune is at work in {self.root}", "wait for it to end") from error
+            yield
+
+    def _set_aside(self, path: Path, name: str = "") -> None:
+        target = self.root / "aside" / (name or path.relative_to(self.root))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, target)
+
+    def _put_back(self) -> None:
+        """Return from ``aside`` the bytes that a record names after all, and records whose bytes came after all."""
+        named = self._named()
+        for path in _below(self.root / "aside" / "blobs"):
+            if path.name in named and not self.blob(path.name).exists() and not _is_damaged(path):
+                self.blob(path.name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, self.blob(path.name))
+        for path in _below(self.root / "aside" / "repos"):
+            record, place = _read_record(path), self.root / path.relative_to(self.root / "aside")
+            if record is not None and self.blob(record.sha256).is_file():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, place)
 
 
 class Incoming:
@@ -258,17 +350,8 @@ class Incoming:
 
     def keep(self) -> str:
         """Put the bytes where their digest says; returns it. Afterwards they survive a power loss."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
         digest = self.sha256.hexdigest()
-        target = self.store.blob(digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.chmod(self.file.name, 0o444)
-        os.replace(self.file.name, target)
-        for folder in (target.parent, target.parent.parent):
-            handle = os.open(folder, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+        self.store._move(self.file, self.store.blob(digest), 0o444)
         return digest
 
 
@@ -286,20 +369,78 @@ def _locked_temporary(folder: Path) -> IO[bytes]:
             file.close()
 
 
-def _abandoned(path: Path) -> bool:
-    if fcntl is None:
-        return time.time() - path.stat().st_mtime > 24 * FRESH
-    with path.open("rb") as file:
+def _wait_for(place: Path, patience: float, stopped: Callable[[], bool]) -> IO[bytes] | None:
+    """The file at ``place``, locked; None if its holder stands still."""
+    seen, moved = -1, time.monotonic()
+    while fcntl is not None and not stopped():
+        file = place.open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            if os.fstat(file.fileno()).st_ino == place.stat().st_ino:
+                return file
+        except FileNotFoundError:  # its holder just ended and removed it
+            pass
+        except BlockingIOError:
+            if (touched := os.fstat(file.fileno()).st_mtime_ns) != seen:
+                seen, moved = touched, time.monotonic()
+            elif time.monotonic() - moved >= patience:
+                file.close()
+                return None
+            time.sleep(0.05)
+        file.close()
+    return None
+
+
+def _remove_abandoned(path: Path) -> bool:
+    """Remove a temporary that nobody holds the lock on. It is removed while the lock is held here."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif _age(path) < 24 * FRESH:
             return False
-    return True
+        path.unlink()
+        return True
+    return False
+
+
+def _read_record(place: Path) -> Stored | None:
+    """What a record says; None if it is damaged or gone."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
+        data = json.loads(place.read_text("utf8"))
+        if SHA256.fullmatch(data["sha256"]):
+            return Stored(str(data["path"]), data["sha256"], int(data["size"]))
+    return None
+
+
+def _is_damaged(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # gone in the meantime
+        return path.parent.name != path.name[:2] or sha256(path) != path.name
+    return False
 
 
 def _folder(repo_id: str) -> str:
-    return quote(repo_id, safe="/").replace("/", "--", 1)
+    return _quoted(repo_id.replace("/", "--", 1))
+
+
+def _quoted(text: str) -> str:
+    """Any text as the name of a file."""
+    name = quote(text, safe="")
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    return name if len(name) <= 200 else f"{name[:100]}%{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _below(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted; of one that changes meanwhile, about those."""
+    return sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names)
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _age(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0
