@@ -120,12 +120,13 @@ def travelling(path: str) -> str:
     return TRAVELS + path.replace("/", "+")
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: str | Path) -> Bundle:
     """Open a bundle and verify size and sha256 of every file it lists; what it does not list is never read.
 
     Raises:
         BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing or damaged.
     """
+    path = Path(path)
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         what = f"{path} is no bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"

@@ -65,11 +65,3 @@ def test_registry_benchmark_runs(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "benchmarks" / "results" / "registry.json").read_text("utf8"))
     assert result["rows"]["list"]["median_s"] > 0
     assert {row["pattern"]: row["found"] for row in result["lookups"]}["efficientnet-00421-tiny"] == 1
-
-
-def test_many_names_cost_little() -> None:
-    """The bars of the recorded run; "*" is everything, no lookup."""
-    result = json.loads((FOLDER / "results" / "registry.json").read_text("utf8"))
-    assert result["names"] == 10_000
-    assert result["rows"]["list"]["min_s"] <= 0.3
-    assert max(row["ms"] for row in result["lookups"] if row["pattern"] != "*") <= 1

@@ -478,3 +478,7 @@ def test_a_fitted_bundle_is_complete(fitted):
 def test_a_bundle_may_be_moved_and_copied(fitted, tmp_path):
     shutil.copytree(fitted.path, tmp_path / "elsewhere")
     assert read_bundle(tmp_path / "elsewhere").manifest == fitted.manifest
+
+
+def test_a_path_may_be_a_string(fitted):
+    assert read_bundle(str(fitted.path)).manifest == fitted.manifest
