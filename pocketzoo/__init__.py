@@ -27,6 +27,7 @@ _PUBLIC = {
     "lock": ("pocketzoo.zoo.pull", "lock"),
     "update": ("pocketzoo.zoo.pull", "update"),
     "outdated": ("pocketzoo.zoo.pull", "outdated"),
+    "push": ("pocketzoo.zoo.push", "push"),
     "Store": ("pocketzoo.zoo.store", "Store"),
     "fit": ("pocketzoo.train.fit", "fit"),
     "eval": ("pocketzoo.deploy.evaluate", "evaluate"),

@@ -92,6 +92,10 @@ class UnsupportedModelError(PocketzooError):
     """A repository that no registered plugin can load."""
 
 
+class LicenseError(PocketzooError):
+    """A model that may not be passed on, or nobody knows whether it may."""
+
+
 class LockError(PocketzooError):
     """zoo.lock is missing, damaged, or differs from what it is held against."""
 

@@ -1,4 +1,4 @@
-"""Commands for models of the Hub: search, pull, lock, update, outdated, store."""
+"""Commands for models of the Hub: search, pull, lock, update, outdated, store, push."""
 
 from __future__ import annotations
 
@@ -117,6 +117,22 @@ def outdated(lock_file: Path, as_json: bool) -> None:
         print_columns([[ref, old[:12], f"-> {new[:12]}"] for ref, old, new in moved])
     else:
         click.echo("everything is up to date")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("repository", metavar="ORG/NAME")
+@click.option("--head-only", is_flag=True, help="Upload the head's weights alone; its backbone is fetched by its pin.")
+@click.option("--private", is_flag=True, help="Make the repository private, if it is made now.")
+@click.option("--license", default="", metavar="ID", help="The licence, where the backbone's is not known.")
+def push(bundle: Path, repository: str, head_only: bool, private: bool, license: str) -> None:
+    """Upload BUNDLE to the Hub, with its model card.
+
+    Needs a token in HF_TOKEN. Engines are never uploaded.
+    """
+    from pocketzoo.zoo.push import push
+
+    click.echo(push(bundle, repository, head_only=head_only, private=private, license=license, progress=Bars()))
 
 
 @click.group()

@@ -58,7 +58,7 @@ for command in (hub.search, hub.pull, hub.lock, hub.update, hub.outdated, hub.st
     cli.add_command(command)
 for command in (model.fit, model.eval_, model.compress):
     cli.add_command(command)
-for command in (ship.export, ship.bench, ship.predict, ship.report, ship.verify, ship.demo):
+for command in (ship.export, ship.bench, ship.predict, ship.report, ship.verify, hub.push, ship.demo):
     cli.add_command(command)
 
 

@@ -15,7 +15,8 @@ def model_card(manifest: Manifest) -> str:
         "---",
         f"license: {manifest.license.lower()}",
         "library_name: pocketzoo",
-        "pipeline_tag: image-classification",
+        f"pipeline_tag: {_task(manifest)}",
+        *_base(model.backbone),
         "---",
         "",
         f"# {manifest.name}",
@@ -29,5 +30,22 @@ def model_card(manifest: Manifest) -> str:
     if manifest.steps:
         lines.append(f"- compressed by: {', '.join(step.kind for step in manifest.steps)}")
     lines += [f"- {name}: {value}" for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))]
-    lines += ["", "```sh", "pocketzoo predict . PHOTO.jpg", "```", ""]
-    return "\n".join(lines)
+    if manifest.labels:
+        lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_pictures(manifest) else 'TEXT'}", "```"]
+    return "\n".join([*lines, ""])
+
+
+def _reads_pictures(manifest: Manifest) -> bool:
+    return manifest.input.layout == "NCHW"
+
+
+def _task(manifest: Manifest) -> str:
+    """What the Hub calls it."""
+    if not manifest.labels:
+        return "feature-extraction"
+    return "image-classification" if _reads_pictures(manifest) else "text-classification"
+
+
+def _base(backbone: str) -> list[str]:
+    """The repository it was made from, which the Hub shows as its origin."""
+    return [f"base_model: {backbone.removeprefix('hf://').split('@')[0]}"] if backbone.startswith("hf://") else []

@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
-from huggingface_hub import constants, get_session, get_token, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, get_session, get_token, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 
 from pocketzoo import __version__
 from pocketzoo.errors import (
@@ -551,3 +552,28 @@ def _read_found(info: dict[str, Any]) -> tuple[Repository, int | None, int]:
 def _plain(value: Any) -> str:
     """What an author wrote, as it can be printed."""
     return "".join(c for c in str(value or "") if c.isprintable())
+
+
+def upload(repo_id: str, folder: Path, message: str, *, private: bool) -> str:
+    """Commit the files of a folder to a repository, which is made if it is not there; returns the commit.
+
+    Raises:
+        HubAccessError: there is no token that may be sent, or the Hub does not accept it.
+        HubError: one of its family.
+    """
+    _check_name(repo_id)
+    if is_offline():
+        raise HubConnectionError("a push needs the Hub, and this is offline", "leave out --offline")
+    if not (token := _token()):
+        raise HubAccessError("a push needs a token", "make one at huggingface.co/settings/tokens, then set HF_TOKEN")
+    try:
+        api = HfApi(endpoint=constants.ENDPOINT, token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message).oid)
+    except HfHubHTTPError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise HubAccessError(f"the Hub refuses {repo_id}: {reason}", "check that HF_TOKEN may write there") from error
+    except (httpx2.TransportError, RuntimeError) as error:  # hf_xet raises a bare RuntimeError
+        raise HubConnectionError(
+            f"cannot upload to {repo_id}: {error}", "check the connection, then push again"
+        ) from error

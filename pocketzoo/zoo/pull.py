@@ -14,6 +14,7 @@ from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.lockfile import NAME, Locked, LockedFile, read_lock, write_lock
 from pocketzoo.zoo.reference import HubRef, parse
 from pocketzoo.zoo.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.remote_bundle import LOADER, unpack
 from pocketzoo.zoo.specs import LoaderSpec, Repository
 from pocketzoo.zoo.store import Store, Stored
 
@@ -116,24 +117,31 @@ def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tu
 
 def remote_entry(kind: str, name: str, registry: Registry, progress: Progress = SILENT) -> Entry:
     """The backbone or head of a repository. A reference without a commit is the one zoo.lock holds, if it holds it."""
-    ref = _hub(name)
-    if (
-        not ref.pinned
-        and Path(NAME).is_file()
-        and (entry := read_lock(Path(NAME)).get(str(HubRef(ref.repo_id, ref.revision))))
-    ):
-        ref = ref.at(entry.commit)
+    ref = _as_locked(_hub(name))
     wanted = "head" if kind == "head" else ""
     if kind not in ("backbone", "head") or ref.part != wanted:
         raise UnknownNameError(f"{name!r} is no {kind}", "hf://org/name is a backbone, hf://org/name#head its head")
     if ref.pinned and (known := registry.remote.get((kind, str(ref)))):
         return known
     repository, loader, _ = _fetch(replace(ref, part=""), registry, progress)
+    if loader is LOADER:
+        loader.backbone(repository)
     _offer(repository, loader, registry)
     pinned = str(ref.at(repository.commit))
     if (kind, pinned) not in registry.remote:
         raise UnknownNameError(f"{name} has no head that {loader.name} knows", "fit a new one: --head linear")
     return registry.remote[kind, pinned]
+
+
+def remote_bundle(name: str, registry: Registry, progress: Progress = SILENT) -> Bundle | None:
+    """The bundle that a repository is, or that its head belongs to; None for a repository of another kind.
+
+    Raises:
+        HubError: the Hub does not give it.
+        BundleError: it is damaged.
+    """
+    repository, loader, _ = _fetch(replace(_as_locked(_hub(name)), part=""), registry, progress)
+    return unpack(repository, registry, progress) if loader is LOADER else None
 
 
 def adopt(bundle: Bundle, registry: Registry) -> None:
@@ -161,15 +169,23 @@ def find_loader(repository: Repository, registry: Registry) -> LoaderSpec:
         UnsupportedModelError: none does; the message says why each does not.
     """
     reasons = []
-    for entry in registry.entries("loader").values():
-        loader: LoaderSpec = entry.spec
+    for loader in (LOADER, *(entry.spec for entry in registry.entries("loader").values())):
         if not (reason := loader.refuses(repository)):
             return loader
-        reasons.append(f"{loader.name}: {reason}")
+        if loader is not LOADER:
+            reasons.append(f"{loader.name}: {reason}")
     raise UnsupportedModelError(
         f"no plugin loads {repository.repo_id} ({'; '.join(reasons) or 'none is registered'})",
         "see what can be loaded: pocketzoo search WORDS",
     )
+
+
+def _as_locked(ref: HubRef) -> HubRef:
+    """A reference without a commit at the one that zoo.lock holds, if it holds it."""
+    if ref.pinned or not Path(NAME).is_file():
+        return ref
+    entry = read_lock(Path(NAME)).get(str(replace(ref, part="")))
+    return ref.at(entry.commit) if entry else ref
 
 
 def _hub(text: str) -> HubRef:
@@ -202,7 +218,7 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
     loader = find_loader(repository, registry)
     paths = [path for path in dict.fromkeys((CONFIG, *loader.wants(repository))) if path in remotes]
     for path in paths:
-        if not path.endswith(".safetensors") and remotes[path].size > LARGEST:
+        if not path.endswith((".safetensors", ".onnx")) and remotes[path].size > LARGEST:
             raise UnsafeFileError(f"{path} of {ref.repo_id} has {remotes[path].size:,} bytes", "do not use this model")
     wanted = [remotes[path] for path in paths]
     progress.say(f"{ref} is {listing.commit[:12]}: {len(wanted)} files, {sum(f.size for f in wanted) / 1e6:,.1f} MB")
@@ -219,7 +235,9 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
 
 
 def _offer(repository: Repository, loader: LoaderSpec, registry: Registry) -> None:
-    """Put a repository's backbone and head into the registry, under their pinned names."""
+    """Put a repository's backbone and head into the registry, under their pinned names; a bundle is neither."""
+    if loader is LOADER:
+        return
     backbone = loader.backbone(repository)
     registry.remote["backbone", backbone.name] = Entry("backbone", backbone.name, backbone, loader.name)
     if (head := loader.head(repository)) is not None:

@@ -13,8 +13,10 @@ from hubmodels import write_model, write_sentence_transformer
 import pocketzoo
 from pocketzoo.errors import (
     BadReferenceError,
+    HubAccessError,
     HubConnectionError,
     HubMissingError,
+    LicenseError,
     LockError,
     UnknownNameError,
     UnsafeFileError,
@@ -25,6 +27,7 @@ from pocketzoo.zoo.lockfile import Locked, LockedFile, read_lock, write_lock
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.pull import lock, outdated, pull, update
+from pocketzoo.zoo.push import push
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.search import search
 from pocketzoo.zoo.store import Store
@@ -227,6 +230,51 @@ def test_a_repository_with_pooling_is_a_whole_model(online):
 def test_a_head_that_is_none(ref, online):
     with pytest.raises(UnknownNameError):
         fresh().entry("head", ref)
+
+
+# -- push
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_bundle_goes_up_and_comes_back_on_another_machine(head_only, online, fitted_copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    (fitted_copy.path / "model.tensorrt.engine").write_bytes(b"a program")
+    pinned = push(fitted_copy.path, "tester/digits", head_only=head_only)
+    monkeypatch.delenv("HF_TOKEN")
+    files = {path for path, _ in _files(online, "tester/digits")}
+    assert not any(path.endswith(".engine") for path in files)
+    assert ("model.safetensors" in files) != head_only
+    assert ("head.safetensors" in files) == head_only
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "another"))
+    bundle = open_model("hf://tester/digits#head" if head_only else "hf://tester/digits", registry=fresh())
+    assert pinned.split("#")[0].startswith("hf://tester/digits@")
+    assert bundle.manifest.labels == fitted_copy.manifest.labels
+    one, two = load_module(fitted_copy, fresh()), load_module(bundle, fresh())
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    (found,) = pull(["hf://tester/digits"], registry=fresh())
+    assert found.loader == "pocketzoo"
+    with pytest.raises(UnsupportedModelError, match="whole model"):
+        fresh().entry("backbone", "hf://tester/digits")
+
+
+def _files(hub, repo_id: str):
+    repo = hub.state.repos["models", repo_id]
+    return repo.commits[repo.branches["main"]][3].items()
+
+
+def test_a_push_needs_a_token_and_a_licence(online, fitted_copy, monkeypatch, refused):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/nonexistent/token")
+    with refused(HubAccessError, "needs a token", hint="HF_TOKEN"):
+        push(fitted_copy.path, "tester/digits")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with refused(HubAccessError, "tester/digits"):
+        push(fitted_copy.path, "tester/digits")
+    manifest = fitted_copy.path / "pocketzoo.json"
+    manifest.write_text(manifest.read_text().replace('"license": "MIT"', '"license": "other"'))
+    with refused(LicenseError, "licence of tinynet", hint="--license"):
+        push(fitted_copy.path, "tester/digits")
 
 
 # -- search
