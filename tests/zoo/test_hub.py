@@ -1043,7 +1043,7 @@ DIGESTS = {name: hashlib.sha256(data).hexdigest() for name, data in PULLED.items
 
 @pytest.mark.slow
 def test_processes_that_pull_the_same_at_once_fetch_it_once(hub, client, commit):
-    hub.state.faults.append(Fault("GET /cdn/", "slow", times=-1, seconds=2.0))
+    hub.state.faults.append(Fault("GET /cdn/", "stall", times=-1, at=1000, seconds=2.0))
     running = [client.start(PULL, commit) for _ in range(8)]
     for process in running:
         out, err = process.communicate(timeout=120)
@@ -1135,8 +1135,8 @@ print(unfinished, finished)
 
 @pytest.mark.slow
 def test_a_hundred_kills_at_any_moment_leave_a_clean_store(hub, client, commit):
-    hub.state.faults.append(Fault("GET /cdn/", "slow", times=-1, seconds=0.15))
-    hub.state.faults.append(Fault("GET /acme/.*json", "slow", times=-1, seconds=0.1))
+    hub.state.faults.append(Fault("GET /cdn/", "stall", times=-1, at=1000, seconds=0.15))
+    hub.state.faults.append(Fault("GET /acme/.*json", "stall", times=-1, at=10, seconds=0.1))
     unfinished, finished = map(int, client.python(KILLED, commit, "0", "100").split())
     assert unfinished > 10, "kills landed in the middle of transfers"
     assert finished > 3, "and after them"
