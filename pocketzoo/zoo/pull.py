@@ -169,7 +169,8 @@ def find_loader(repository: Repository, registry: Registry) -> LoaderSpec:
         UnsupportedModelError: none does; the message says why each does not.
     """
     reasons = []
-    for loader in (LOADER, *(entry.spec for entry in registry.entries("loader").values())):
+    loaders: list[LoaderSpec] = [LOADER, *(entry.spec for entry in registry.entries("loader").values())]
+    for loader in loaders:
         if not (reason := loader.refuses(repository)):
             return loader
         if loader is not LOADER:
