@@ -59,7 +59,7 @@ LAYERS = {
     "pocketzoo.zoo.typed": ("pocketzoo.errors",),
     "pocketzoo.zoo.registry": (*BASE, "pocketzoo.plugins.manager", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.bundle": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
-    "pocketzoo.zoo.hub": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
+    "pocketzoo.zoo.hub_http": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.pretrained": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo*": (*BASE, "pocketzoo.zoo.*"),
     "pocketzoo.train*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.train.*"),
@@ -124,6 +124,8 @@ HEAVY = {
     "pocketzoo.zoo.data": {"numpy"},
     "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
     "pocketzoo.zoo.hub": {"httpx2", "huggingface_hub"},
+    "pocketzoo.zoo.hub_http": {"httpx2", "huggingface_hub"},
+    "pocketzoo.zoo.transfer": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.measure": {"numpy"},
     "pocketzoo.zoo.model": {"safetensors", "torch"},
     "pocketzoo.zoo.preprocess": {"numpy"},
@@ -279,7 +281,8 @@ def test_nothing_but_the_manager_loads_a_plugin():
 
 def test_only_the_hub_module_talks_to_the_hub():
     mentions = {name for name, path in FILES.items() if "huggingface_hub" in path.read_text("utf8")}
-    assert mentions == {"pocketzoo.zoo.hub", "pocketzoo.optional"}  # which says what brings it
+    talking = {f"pocketzoo.zoo.{name}" for name in ("hub", "hub_http", "transfer")}
+    assert mentions == {*talking, "pocketzoo.optional"}  # which says what brings it
 
 
 def test_only_the_conformance_suite_needs_pytest():

@@ -198,7 +198,8 @@ def _hub(text: str) -> HubRef:
 
 def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Repository, LoaderSpec, tuple[Stored, ...]]:
     """Look a repository up, choose its loader, and bring what the loader wants into the store."""
-    from pocketzoo.zoo.hub import fetch_files, look_up
+    from pocketzoo.zoo.hub import look_up
+    from pocketzoo.zoo.transfer import fetch_files
 
     store = Store()
     listing = look_up(ref.repo_id, ref.revision, store, progress)

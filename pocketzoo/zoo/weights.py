@@ -24,7 +24,7 @@ def locate(file: PackageFile | HubFile) -> Path:
         PluginError: the package's file is not the pinned one.
     """
     if isinstance(file, HubFile):
-        from pocketzoo.zoo.hub import fetch
+        from pocketzoo.zoo.transfer import fetch
 
         return fetch(file)
     try:

@@ -39,10 +39,11 @@ from pocketzoo.errors import (
 )
 from pocketzoo.plugins import tinynet
 from pocketzoo.progress import SILENT, Silent
-from pocketzoo.zoo import hub as hub_module
-from pocketzoo.zoo.hub import fetch, fetch_files, find_models, look_up
+from pocketzoo.zoo import hub_http
+from pocketzoo.zoo.hub import find_models, look_up
 from pocketzoo.zoo.specs import HubFile
 from pocketzoo.zoo.store import FRESH, Store
+from pocketzoo.zoo.transfer import fetch, fetch_files
 from pocketzoo.zoo.weights import locate
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ PULLED = {**FILES, ".gitattributes": b"*.safetensors filter=lfs\n"}
 FETCH = """
 import json, sys
 from pocketzoo.errors import PocketzooError
-from pocketzoo.zoo.hub import fetch
+from pocketzoo.zoo.transfer import fetch
 from pocketzoo.zoo.specs import HubFile
 
 def attempt(pin):
@@ -155,8 +156,8 @@ def store(hub, tmp_path, monkeypatch) -> Iterator[Store]:
     """The store of this process, which talks to the local Hub and is patient for two seconds."""
     point_at(hub, monkeypatch, tmp_path / "cache")
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(hub_module, "PATIENCE", 2.0)
-    monkeypatch.setattr(hub_module, "_NEED_TOKEN", set())
+    monkeypatch.setattr(hub_http, "PATIENCE", 2.0)
+    monkeypatch.setattr(hub_http, "NEED_TOKEN", set())
     yield Store()
     close_session()
 
@@ -583,7 +584,7 @@ def test_a_hub_that_fails_is_one_typed_error_within_the_patience(hub, store, com
     hub.state.faults.append(Fault(**vars(fault)))
     begin = time.monotonic()
     # Bytes go on to come in where a body is cut short, and each is progress.
-    hub_patience = hub_module.PATIENCE * (3 if fault.action in ("truncate", "reset") else 1)
+    hub_patience = hub_http.PATIENCE * (3 if fault.action in ("truncate", "reset") else 1)
     with refused(kind, REPO) as caught:
         fetch(HubFile(**pin(commit)))
     assert time.monotonic() - begin < hub_patience + 2
@@ -593,8 +594,8 @@ def test_a_hub_that_fails_is_one_typed_error_within_the_patience(hub, store, com
 
 def test_a_host_that_cannot_go_on_and_breaks_off_every_time_ends(hub, store, commit, monkeypatch, refused):
     """Bytes come for ever, and never more than before."""
-    monkeypatch.setattr(hub_module, "STEP", 100)
-    monkeypatch.setattr(hub_module, "LARGE_STEP", 500)
+    monkeypatch.setattr(hub_http, "STEP", 100)
+    monkeypatch.setattr(hub_http, "LARGE_STEP", 500)
     cut = {"Content-Length": "1000"}
     hub.state.faults.append(Fault("GET /cdn/", "body", times=-1, body=BIG[:1000], headers=cut))
     begin = time.monotonic()
@@ -605,7 +606,7 @@ def test_a_host_that_cannot_go_on_and_breaks_off_every_time_ends(hub, store, com
 
 def test_a_large_file_over_a_connection_that_breaks_again_and_again_arrives(hub, store, tmp_path, monkeypatch):
     """Each break comes after some progress, so they are not added up."""
-    monkeypatch.setattr(hub_module, "LARGE_STEP", 1 << 16)
+    monkeypatch.setattr(hub_http, "LARGE_STEP", 1 << 16)
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "large.bin").write_bytes(os.urandom(1 << 20))
     hub.state.add_folder("acme/large", tmp_path / "r")
@@ -639,7 +640,7 @@ def test_a_hub_that_sends_on_for_ever_is_one_typed_error(hub, store, refused):
 @pytest.mark.parametrize("endpoint", ["nonsense", "http://[", "ftp://127.0.0.1", "http://127.0.0.1:x", "http://\n"])
 def test_an_endpoint_that_is_no_address_is_one_typed_error(store, monkeypatch, endpoint, refused):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(hub_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(hub_http, "PATIENCE", 0.1)
     with refused(HubConnectionError, REPO, hint="check the connection"):
         pull(store)
 
@@ -793,7 +794,7 @@ def test_an_answer_that_is_no_listing_is_refused(hub, store, commit, info, refus
 
 
 def test_a_listing_that_does_not_end_is_refused(hub, store, commit, monkeypatch, refused):
-    monkeypatch.setattr(hub_module, "LONGEST_ANSWER", 100_000)
+    monkeypatch.setattr(hub_http, "LONGEST_ANSWER", 100_000)
     hub.state.edit = lambda info: {**info, "x": "x" * 1_000_000}
     with refused(HubIntegrityError, REPO, "does not end", hint="do not use it"):
         pull(store)
@@ -921,7 +922,7 @@ def test_a_listed_repository_that_needs_a_token_is_fetched_later(hub, store, com
     repo.tokens.add("hf_test")
     setattr(repo, how, True)
     look_up(REPO, commit, store)
-    hub_module._NEED_TOKEN.clear()
+    hub_http.NEED_TOKEN.clear()
     assert pull(store, commit) == PULLED
 
 
@@ -1032,7 +1033,8 @@ def test_a_read_only_store_serves_what_it_has(hub, store, commit, small_disk, tm
 
 PULL = """
 import json, sys
-from pocketzoo.zoo.hub import fetch_files, look_up
+from pocketzoo.zoo.hub import look_up
+from pocketzoo.zoo.transfer import fetch_files
 from pocketzoo.zoo.store import Store
 listing = look_up("acme/tinynet", sys.argv[1], Store())
 print("ready", flush=True)
@@ -1100,7 +1102,8 @@ def test_a_process_that_is_stopped_does_not_block_the_others(hub, client, commit
 # One process imports once; its children are killed while they pull. It says how many left something unfinished.
 KILLED = """
 import os, random, shutil, signal, sys, time
-from pocketzoo.zoo.hub import fetch_files, look_up
+from pocketzoo.zoo.hub import look_up
+from pocketzoo.zoo.transfer import fetch_files
 from pocketzoo.zoo.store import Store
 
 def pull():
