@@ -11,8 +11,9 @@ import pytest
 from pocketzoo.deploy import doctor as module
 from pocketzoo.deploy.doctor import Check, doctor
 
-NAMES = ["python", "torch", "onnx", "onnxscript", "safetensors", "onnxruntime", "PIL", "sklearn", "tensorrt_rtx",
-         "tensorrt", "onnxruntime providers", "tensorrt_rtx builder", "NVIDIA GPU"]  # fmt: skip
+NAMES = ["python", "torch", "onnx", "onnxscript", "safetensors", "onnxruntime", "PIL", "tokenizers", "transformers",
+         "timm", "sklearn", "tensorrt_rtx", "tensorrt", "onnxruntime providers", "tensorrt_rtx builder",
+         "NVIDIA GPU"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
