@@ -222,8 +222,8 @@ def test_a_damaged_npz(content, run, place, fitted, tmp_path):
 
 
 def test_a_file_that_is_no_data_set(run, place, fitted, tmp_path):
-    (tmp_path / "data.csv").write_text("1,2")
-    check(run("eval", fitted.path, "--data", tmp_path / "data.csv"), "is no data set", hint="npz")
+    (tmp_path / "data.xyz").write_text("1,2")
+    check(run("eval", fitted.path, "--data", tmp_path / "data.xyz"), "is no data set", hint="npz")
 
 
 def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):

@@ -22,6 +22,7 @@ from pocketzoo.zoo.specs import (
     HeadSpec,
     HubFile,
     InputSpec,
+    LoaderSpec,
     PackageFile,
     TargetSpec,
     Weights,
@@ -35,6 +36,7 @@ TYPES = {
     "exporter": ExporterSpec,
     "target": TargetSpec,
     "dataset": DatasetSpec,
+    "loader": LoaderSpec,
 }
 # Third-party plugins that are installed go through the same suite.
 REGISTRY = default_registry()
@@ -58,6 +60,7 @@ def test_pocketzoo_ships_these():
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],
         "target": ["cpu", "tensorrt", "tensorrt-rtx"],
         "dataset": ["digits", "fashion-mnist"],
+        "loader": ["timm", "transformers"],
     }
 
 

@@ -429,7 +429,7 @@ def test_hookspecs_are_all_hooks_and_take_no_arguments():
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     specs = [n for n in vars(hookspecs) if n.startswith("pocketzoo_")]
-    assert len(specs) == 6
+    assert len(specs) == 7
     for name in specs:
         assert getattr(hooks.hook, name).spec.argnames == ()
         assert getattr(hookspecs, name).__doc__

@@ -1,0 +1,103 @@
+"""Texts from tables, and texts to token ids by a real tokenizer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hubmodels import WORDS, write_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.errors import BundleError, DataError
+from pocketzoo.zoo.data import Batches, load_data
+from pocketzoo.zoo.specs import InputSpec, TextSpec
+from pocketzoo.zoo.text import TextEncoder, read_texts
+
+SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return {"tokenizer.json": folder / "tokenizer.json"}
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS[4:]), max_size=12).map(" ".join), min_size=1, max_size=6))
+def test_ids_are_the_words_between_their_marks_then_padding(files, texts):
+    ids = TextEncoder(SPEC, files)(texts)
+    assert ids.dtype == np.int64
+    assert ids.shape[1] == max(min(len(t.split()) + 2, SPEC.max_length) for t in texts)
+    for row, text in zip(ids, texts, strict=True):
+        words = text.split()[: SPEC.max_length - 2]
+        assert list(row[: len(words) + 2]) == [2, *map(WORDS.index, words), 3]
+        assert not row[len(words) + 2 :].any()
+
+
+def test_a_tokenizer_that_is_missing_or_none(files, tmp_path, refused):
+    with refused(BundleError, "no tokenizer.json"):
+        TextEncoder(SPEC, {})
+    (tmp_path / "t.json").write_text("{}")
+    with refused(BundleError, "is no tokenizer"):
+        TextEncoder(SPEC, {"tokenizer.json": tmp_path / "t.json"})
+
+
+TABLES = {
+    "a.csv": 'text,label\nfast model,good\n"small, on edge",bad\n',
+    "a.tsv": "Label\tSentence\ngood\tfast model\nbad\tsmall, on edge\n",
+    "a.jsonl": '{"content": "fast model", "class": "good"}\n\n{"content": "small, on edge", "class": "bad"}\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_columns_are_found_by_name(name, tmp_path):
+    (tmp_path / name).write_text(TABLES[name])
+    assert read_texts(tmp_path / name) == (["fast model", "small, on edge"], ["good", "bad"])
+
+
+def test_lines_of_text_have_no_classes(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\n two \n")
+    assert read_texts(tmp_path / "a.txt") == (["one", "two"], None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "has no rows"), ("a.csv", b"text,label\n", "has no rows"), ("a.txt", b"\n\n", "has no rows"),
+        ("a.csv", b"x,label\na,b\n", "no column of texts among: x, label"),
+        ("a.csv", b"text,label\nfast,good\nslow\n", "row 2"), ("a.csv", b"text,label\nfast,\n", "row 1"),
+        ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "has no rows"), ("a.jsonl", b'{"text": 3}\n', "row 1"),
+        ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_read(name, content, message, tmp_path, refused):
+    (tmp_path / name).write_bytes(content)
+    with refused(DataError, message, str(tmp_path / name)):
+        load_data(tmp_path / name)
+
+
+def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):
+    rows = [{"text": f"fast model {i}", "label": "ab"[i % 2]} for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_data(tmp_path / "a.jsonl", seed=3)
+    assert (data.name, data.labels) == ("a", ("a", "b"))
+    assert [len(data.split(n)) for n in ("train", "val", "test")] == [24, 8, 8]
+    assert np.bincount(data.split("train").targets).tolist() == [12, 12]
+    assert load_data(tmp_path / "a.jsonl", seed=3).digest() == data.digest() != load_data(tmp_path / "a.jsonl").digest()
+    batches = list(Batches(data.split("train"), SPEC, size=10, limit=15, files=files))
+    assert [x.shape for x, _ in batches] == [(10, 5), (5, 5)]
+    for (x, y), start in zip(batches, (0, 10), strict=True):
+        expected = data.split("train").targets[start : start + len(x)]
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_pictures_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
+    pictures = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
+    with refused(DataError, "reads pictures, and the data are texts"):
+        list(Batches(load_data(tmp_path / "a.txt").split("train"), pictures))
+    folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
+    with refused(DataError, "reads texts, and the data are pictures"):
+        list(Batches(load_data(folder).split("train"), SPEC, files=files))
