@@ -68,8 +68,8 @@ def test_lines_of_text_have_no_classes(tmp_path):
         ("a.csv", b"", "has no rows"), ("a.csv", b"text,label\n", "has no rows"), ("a.txt", b"\n\n", "has no rows"),
         ("a.csv", b"x,label\na,b\n", "no column of texts among: x, label"),
         ("a.csv", b"text,label\nfast,good\nslow\n", "row 2"), ("a.csv", b"text,label\nfast,\n", "row 1"),
-        ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "has no rows"), ("a.jsonl", b'{"text": 3}\n', "row 1"),
-        ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
+        ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "has no rows"),
+        ("a.jsonl", b'{"text": 3}\n', "row 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_read(name, content, message, tmp_path, refused):
