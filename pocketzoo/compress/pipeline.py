@@ -282,6 +282,7 @@ def _measure(draft: Draft, work: _Work) -> None:
             parameters=manifest.parameters,
             macs=manifest.macs,
             precision=entry.precision,
+            classifies=bool(manifest.labels),
         )
         for name, entry in draft.kinds.items()
         if name.endswith(".onnx")

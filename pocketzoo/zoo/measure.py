@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
@@ -32,6 +33,7 @@ class Candidate:
     parameters: int
     macs: int
     precision: str = "float32"
+    classifies: bool = True  # false: it gives embeddings, whose largest number means nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class Measurement:
     macs: int
     samples: int
     accuracy: float | None  # share of right answers; None where the classes are not known
-    agreement: float  # share of samples whose top answer is the reference's
+    agreement: float  # share of samples whose top answer, or for embeddings nearest neighbour, is the reference's
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2); None where the outputs are equal
     latency: Mapping[str, Latency] = field(default_factory=dict)  # batch size -> milliseconds
     threads: int = 1
@@ -72,6 +74,7 @@ def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Can
             parameters=manifest.parameters,
             macs=manifest.macs,
             precision=manifest.files[path.name].precision,
+            classifies=bool(manifest.labels),
         )
         for target, path in sorted(bundle.graphs().items())
         if targets is None or target in targets
@@ -94,7 +97,7 @@ def measure(
     """
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(row.graph)) for row in rows]
-        scores = _scores(runners, data, progress)
+        scores = _scores(runners, data, progress, all(row.classifies for row in rows))
     for row, score in zip(rows, scores, strict=True):
         if not np.isfinite(score.noise + score.signal):
             raise BundleError(f"{row.graph} gives outputs that are not finite", "make the model again")
@@ -139,13 +142,14 @@ class _Score:
     signal: float = 0.0
     noise: float = 0.0
     labelled: bool = False
+    embeddings: list[Array] = field(default_factory=list)  # kept only where neighbours are looked for
 
     @property
     def sqnr(self) -> float | None:
         return float(10 * np.log10(self.signal / self.noise)) if self.noise > 0 and self.signal > 0 else None
 
 
-def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress) -> list[_Score]:
+def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, classifies: bool) -> list[_Score]:
     scores = [_Score() for _ in runners]
     for x, y in progress.track(data, "scoring", len(data)):
         reference = runners[0].logits(x)
@@ -153,14 +157,29 @@ def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress) ->
             out = reference if runner is runners[0] else runner.logits(x)
             answers = out.argmax(-1)
             score.samples += len(x)
-            score.agreed += int((answers == reference.argmax(-1)).sum())
+            if classifies:
+                score.agreed += int((answers == reference.argmax(-1)).sum())
+            else:
+                score.embeddings.append(out)
             score.signal += float(np.square(reference, dtype=np.float64).sum())
             with np.errstate(invalid="ignore"):  # infinite outputs are reported below
                 score.noise += float(np.square(reference - out, dtype=np.float64).sum())
             if y is not None:
                 score.labelled = True
                 score.right += int((answers == y).sum())
+    if not classifies and scores[0].embeddings:
+        nearest = [_nearest(np.concatenate(score.embeddings)) for score in scores]
+        for score, found in zip(scores, nearest, strict=True):
+            score.agreed = int((found == nearest[0]).sum())
     return scores
+
+
+def _nearest(vectors: Array) -> npt.NDArray[np.intp]:
+    """For each vector (N, C) the other one of the largest cosine: (N,)."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return np.asarray(cosines.argmax(-1))
 
 
 def _time(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
