@@ -20,7 +20,7 @@ from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, read_bundle, t
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
 from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.measure import Candidate, candidates, measure
+from pocketzoo.zoo.measure import candidate, candidates, measure
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
@@ -274,19 +274,8 @@ def _measure(draft: Draft, work: _Work) -> None:
     manifest = draft.manifest
     if manifest is None:
         raise ValueError("nothing to measure")
-    new = [
-        Candidate(
-            bundle=manifest.name,
-            target=entry.target,
-            graph=draft.folder / name,
-            parameters=manifest.parameters,
-            macs=manifest.macs,
-            precision=entry.precision,
-            classifies=bool(manifest.labels),
-        )
-        for name, entry in draft.kinds.items()
-        if name.endswith(".onnx")
-    ]
+    graphs = [(name, entry) for name, entry in draft.kinds.items() if name.endswith(".onnx")]
+    new = [candidate(manifest, draft.folder / name, entry) for name, entry in graphs]
     rows = measure([*candidates(work.source, [""]), *new], work.tests, seconds=0.2, progress=work.progress)
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(

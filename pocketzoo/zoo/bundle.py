@@ -198,16 +198,22 @@ class Draft:
 
 
 def _seal(draft: Draft) -> None:
-    """Write card and manifest, the manifest last: it holds the digest of everything else."""
     if draft.manifest is None:
         raise ValueError("a draft needs a manifest")
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    manifest = replace(draft.manifest, created=created, pocketzoo=__version__)
-    with disk_errors(draft.folder):
-        (draft.folder / "README.md").write_text(model_card(manifest), "utf8")
+    seal(draft.folder, replace(draft.manifest, created=created, pocketzoo=__version__), draft.kinds)
+
+
+def seal(folder: Path, manifest: Manifest, kinds: Mapping[str, FileEntry]) -> None:
+    """Write card and manifest, the manifest last: it holds the digest of everything else.
+
+    ``kinds`` are what is known of the files: target and precision.
+    """
+    with disk_errors(folder):
+        (folder / "README.md").write_text(model_card(manifest), "utf8")
         files = {}
-        for file in sorted(p for p in draft.folder.iterdir() if p.name != MANIFEST):
-            kind = draft.kinds.get(file.name, FileEntry(sha256="", size=0))
+        for file in sorted(p for p in folder.iterdir() if p.name != MANIFEST):
+            kind = kinds.get(file.name, FileEntry(sha256="", size=0))
             files[file.name] = replace(kind, sha256=sha256(file), size=file.stat().st_size)
         text = json.dumps(to_plain(replace(manifest, files=files)), indent=1, ensure_ascii=False)
-        (draft.folder / MANIFEST).write_text(text + "\n", "utf8")
+        (folder / MANIFEST).write_text(text + "\n", "utf8")

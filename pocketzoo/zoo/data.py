@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.errors import DataError, nearest
+from pocketzoo.zoo.bundle import MANIFEST
 from pocketzoo.zoo.preprocess import Array, Picture, prepare
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import Input, InputSpec, TextSpec
@@ -158,7 +159,7 @@ def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None
     registry = registry or default_registry()
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
-    bundle = (path / "pocketzoo.json").exists()  # which may be called as the data set it was fitted to
+    bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         return _from_folder(path, seed)
     if path.suffix == ".npz" and path.is_file():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import Bundle
+from pocketzoo.zoo.bundle import Bundle, FileEntry, Manifest
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
@@ -63,19 +63,23 @@ class Measurement:
     threads: int = 1
 
 
+def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
+    """A graph of a bundle."""
+    return Candidate(
+        bundle=manifest.name,
+        target=entry.target,
+        graph=graph,
+        parameters=manifest.parameters,
+        macs=manifest.macs,
+        precision=entry.precision,
+        classifies=bool(manifest.labels),
+    )
+
+
 def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
     """The graphs of a bundle: all of them, or those for ``targets``."""
-    manifest = bundle.manifest
     return [
-        Candidate(
-            bundle=manifest.name,
-            target=target,
-            graph=path,
-            parameters=manifest.parameters,
-            macs=manifest.macs,
-            precision=manifest.files[path.name].precision,
-            classifies=bool(manifest.labels),
-        )
+        candidate(bundle.manifest, path, bundle.manifest.files[path.name])
         for target, path in sorted(bundle.graphs().items())
         if targets is None or target in targets
     ]

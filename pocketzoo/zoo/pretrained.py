@@ -11,7 +11,7 @@ from pocketzoo.errors import BundleError, UnknownNameError, nearest
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
 from pocketzoo.zoo.files import home
-from pocketzoo.zoo.pull import remote_bundle
+from pocketzoo.zoo.pull import open_remote
 from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.specs import BackboneSpec, HeadSpec, HubFile, Weights
 
@@ -34,9 +34,9 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
             return read_bundle(path)
         if name not in backbones:
             raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, backbones))
-    elif (bundle := remote_bundle(name, registry, progress)) is not None:
-        return bundle
-    return _materialise(registry.entry("backbone", name), registry, progress)
+        return _materialise(backbones[name], registry, progress)
+    opened = open_remote(name, registry, progress)
+    return opened if isinstance(opened, Bundle) else _materialise(opened, registry, progress)
 
 
 def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle:

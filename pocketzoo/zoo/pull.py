@@ -133,15 +133,20 @@ def remote_entry(kind: str, name: str, registry: Registry, progress: Progress = 
     return registry.remote[kind, pinned]
 
 
-def remote_bundle(name: str, registry: Registry, progress: Progress = SILENT) -> Bundle | None:
-    """The bundle that a repository is, or that its head belongs to; None for a repository of another kind.
+def open_remote(name: str, registry: Registry, progress: Progress = SILENT) -> Bundle | Entry:
+    """What a repository holds: the bundle that it is, or that its head belongs to, else its backbone.
 
     Raises:
         HubError: the Hub does not give it.
         BundleError: it is damaged.
+        UnknownNameError: the reference names a part of a repository that is no bundle.
     """
-    repository, loader, _ = _fetch(replace(_as_locked(_hub(name)), part=""), registry, progress)
-    return unpack(repository, registry, progress) if loader is LOADER else None
+    ref = _as_locked(_hub(name))
+    repository, loader, _ = _fetch(replace(ref, part=""), registry, progress)
+    if loader is LOADER:
+        return unpack(repository, registry, progress)
+    _offer(repository, loader, registry)
+    return remote_entry("backbone", str(ref.at(repository.commit)), registry, progress)  # it is known now
 
 
 def adopt(bundle: Bundle, registry: Registry) -> None:
@@ -206,8 +211,8 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
     remotes = {file.path: file for file in listing.files}
     config: dict[str, Any] = {}
     if CONFIG in remotes and remotes[CONFIG].size <= LARGEST:
-        fetch_files(listing, [remotes[CONFIG]], store)
-        config = _json(store.blob(store.known(ref.repo_id, listing.commit)[CONFIG].sha256))
+        (file,) = fetch_files(listing, [remotes[CONFIG]], store)
+        config = _json(store.blob(file.sha256))
     repository = Repository(
         repo_id=listing.repo_id,
         commit=listing.commit,

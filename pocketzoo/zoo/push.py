@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import replace
@@ -10,12 +9,9 @@ from pathlib import Path
 
 from pocketzoo.errors import BundleError, LicenseError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, FileEntry, Manifest, read_bundle
-from pocketzoo.zoo.card import model_card
-from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.bundle import Bundle, Manifest, read_bundle, seal
 from pocketzoo.zoo.reference import HubRef
 from pocketzoo.zoo.remote_bundle import HEAD
-from pocketzoo.zoo.typed import to_plain
 
 UNCLEAR = {"", "unknown", "other", "none"}
 
@@ -46,7 +42,7 @@ def push(
         raise LicenseError(
             f"the licence of {manifest.model.backbone} is not known", "read it at its source, then give --license ID"
         )
-    if head_only and any(step.kind for step in manifest.steps):
+    if head_only and manifest.steps:
         raise BundleError(
             f"{manifest.name} was compressed, so its head fits no other backbone", "push it whole, without --head-only"
         )
@@ -65,7 +61,7 @@ def _whole(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
     for name in manifest.files:
         if not name.endswith(".engine"):
             shutil.copyfile(bundle.path / name, folder / name)
-    _seal(manifest, folder)
+    seal(folder, manifest, manifest.files)
 
 
 def _head(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
@@ -73,17 +69,4 @@ def _head(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
 
     state = load_file(bundle.file("model.safetensors"))
     save_file({k: v for k, v in state.items() if k.startswith("head.")}, folder / HEAD)
-    _seal(replace(manifest, layers={}, measurements=()), folder)
-
-
-def _seal(manifest: Manifest, folder: Path) -> None:
-    """Card and manifest, which lists what is there."""
-    (folder / "README.md").write_text(model_card(manifest), "utf8")
-    files = {
-        file.name: replace(
-            manifest.files.get(file.name, FileEntry(sha256="", size=0)), sha256=sha256(file), size=file.stat().st_size
-        )
-        for file in sorted(folder.iterdir())
-    }
-    text = json.dumps(to_plain(replace(manifest, files=files)), indent=1, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", "utf8")
+    seal(folder, replace(manifest, layers={}, measurements=()), manifest.files)

@@ -219,6 +219,7 @@ def test_a_model_of_the_hub_is_a_backbone_and_its_bundle_needs_no_hub(online, tm
 @pytest.mark.slow
 def test_a_repository_with_pooling_is_a_whole_model(online):
     bundle = open_model(SENTENCES, registry=fresh())
+    assert len([r for r in online.state.log if r["path"].startswith("/api/models/")]) == 1, "the Hub is asked once"
     assert bundle.manifest.model.head.endswith("#head")
     assert (bundle.manifest.labels, bundle.manifest.model.outputs) == ((), 32)
     assert open_model(SENTENCES, registry=fresh()).path == bundle.path
