@@ -13,10 +13,13 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import re
+import shutil
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -59,7 +62,8 @@ class Fault:
     """Applied to the first `times` requests whose 'METHOD path' matches `match`."""
 
     match: str
-    action: str  # status|truncate|badlen|flip|reset|slow|stall|norange|drip|dropheader|setheader|body|hang
+    # status|truncate|badlen|flip|reset|slow|stall|norange|drip|driphead|dripframe|dropheader|setheader|body|hang
+    action: str
     times: int = 1
     skip: int = 0
     status: int = 503
@@ -94,8 +98,15 @@ class HubState:
         return e.xet
 
     def from_xet(self, sha256):
-        """Find an uploaded Xet file by sha256 in the CAS shards and copy it into blobs."""
+        """Find an uploaded Xet file by sha256 in the CAS shards and copy it into blobs.
+
+        The client may be another process, which still holds the lock on the CAS's index. So a copy is read: the index
+        itself, links to the rest.
+        """
         import hf_xet
+
+        def link(source, target):
+            (shutil.copy2 if source.endswith(".redb") else os.link)(source, target)
 
         def hexof(raw):
             return "".join(f"{x:016x}" for x in struct.unpack("<4Q", raw))
@@ -110,8 +121,10 @@ class HubState:
                     meta, pos = raw[pos : pos + 32], pos + 48
                     if sha256 in (meta.hex(), hexof(meta)):
                         out = self.blobs / (sha256 + ".tmp")
-                        with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{self.cas}") as g:
-                            g.start_download_file(hf_xet.XetFileInfo(hexof(fhash), size), str(out))
+                        with tempfile.TemporaryDirectory(dir=self.cas.parent) as view:
+                            shutil.copytree(self.cas, view, copy_function=link, dirs_exist_ok=True)
+                            with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{view}") as g:
+                                g.start_download_file(hf_xet.XetFileInfo(hexof(fhash), size), str(out))
                         out.rename(self.blobs / sha256)
                         return True
         return False
@@ -234,6 +247,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "localhub", ""
     disable_nagle_algorithm = True
+    fault = None  # until a request is read
 
     def log_message(self, *a):
         pass
@@ -252,6 +266,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def flush_headers(self):
+        f = self.fault
+        if f and f.action == "driphead":
+            head, self._headers_buffer = b"".join(self._headers_buffer), []
+            for i in range(len(head)):
+                self.wfile.write(head[i : i + 1])
+                time.sleep(f.seconds)
+        super().flush_headers()
 
     def error(self, status, code=None, msg="", **headers):
         h = {"X-Error-Message": msg} if msg else {}
@@ -411,13 +434,16 @@ class Handler(BaseHTTPRequestHandler):
         declared = length
         if f and f.action == "badlen":
             declared = length + f.at
-        if f and f.action == "chunked":
+        if f and f.action in ("chunked", "dripframe"):
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Length", str(declared))
         self.end_headers()
         if self.command == "HEAD":
             return
+        for _ in range(10_000) if f and f.action == "dripframe" else ():  # a chunk's size in very many digits
+            self.wfile.write(b"0")
+            time.sleep(f.seconds)
         sent = 0
         with path.open("rb") as fh:
             fh.seek(start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -67,7 +68,9 @@ def pull(refs: tuple[str, ...], locked: bool, lock_file: Path, as_json: bool) ->
     if as_json:
         print_json(found)
     else:
-        print_columns([[p.ref, p.commit[:12], _megabytes(sum(f.size for f in p.files)), p.loader] for p in found])
+        print_columns(
+            [[_name(p.ref), p.commit[:12], _megabytes(sum(f.size for f in p.files)), p.loader] for p in found]
+        )
 
 
 @click.command()
@@ -81,7 +84,7 @@ def lock(refs: tuple[str, ...], lock_file: Path) -> None:
     from pocketzoo.zoo.pull import lock
 
     found = lock(refs, lock=lock_file, progress=Bars())
-    print_columns([[p.ref, p.commit[:12]] for p in found])
+    print_columns([[_name(p.ref), p.commit[:12]] for p in found])
     click.echo(f"wrote {lock_file}")
 
 
@@ -99,8 +102,8 @@ def update(refs: tuple[str, ...], lock_file: Path) -> None:
     before = read_lock(lock_file)
     found = update(refs, lock=lock_file, progress=Bars())
     for p in found:
-        old = before[p.ref].commit[:12]
-        click.echo(f"{p.ref}  {old if old == p.commit[:12] else f'{old} -> {p.commit[:12]}'}")
+        old = before[p.ref].commit[:12] if p.ref in before else "new"
+        click.echo(f"{_name(p.ref)}  {old if old == p.commit[:12] else f'{old} -> {p.commit[:12]}'}")
 
 
 @click.command()
@@ -204,5 +207,13 @@ def store_prune(keep: Path | None) -> None:
     click.echo(f"freed {_megabytes(Store().prune(kept))}")
 
 
+def _name(ref: str) -> str:
+    """A reference without its commit, which has a column of its own."""
+    from pocketzoo.zoo.reference import HubRef, parse
+
+    parsed = parse(ref)
+    return str(replace(parsed, revision="main")) if isinstance(parsed, HubRef) and parsed.pinned else ref
+
+
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"

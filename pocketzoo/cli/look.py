@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pocketzoo.cli.options import json_option, names, out_option
-from pocketzoo.cli.render import flat, print_columns, print_json
+from pocketzoo.cli.render import Bars, flat, print_columns, print_json
 from pocketzoo.errors import UnknownNameError
 from pocketzoo.zoo.kinds import KINDS
 
@@ -52,13 +52,16 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="NAME|BUNDLE", shell_complete=names(*KINDS))
+@click.argument("name", metavar="NAME|MODEL", shell_complete=names(*KINDS))
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show everything known of a registered name or a bundle."""
+    """Show everything known of a registered name or a model.
+
+    A model of the Hub (hf://org/name) is pulled for it.
+    """
     from pocketzoo.zoo.info import info
 
-    facts = info(name)
+    facts = info(name, progress=Bars())
     if as_json:
         print_json(facts)
     else:

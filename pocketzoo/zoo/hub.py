@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,11 @@ class Listing:
     license: str = ""
 
 
-def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILENT) -> Listing:
+def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILENT, *, fresh: bool = False) -> Listing:
     """Resolve a revision and list its files. A commit that was listed before makes no request.
 
     When the Hub does not answer, or no longer gives this repository, the commit that a branch or tag was last seen at
-    is taken if it was fetched before; ``progress`` says so.
+    is taken if it was fetched before, unless ``fresh`` forbids it; ``progress`` says so.
 
     Raises:
         HubError: one of its family.
@@ -70,13 +71,16 @@ def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILE
         return known
     try:
         if is_offline():
-            raise HubConnectionError(f"{repo_id}@{revision} is not stored, and this is offline", "go online once")
+            raise HubConnectionError(
+                f"{repo_id}@{revision[:12]} is not stored, and this is offline",
+                f"go online once: pocketzoo pull hf://{repo_id}{'' if revision == 'main' else f'@{revision}'}",
+            )
         what = f"{repo_id}@{revision[:12]}"
         answer = ask(f"models/{repo_id}/revision/{quote(revision, safe='')}?blobs=true", repo_id, what, revision)
         with _reading(what):
             listing = _read_listing(repo_id, revision, answer)
     except HubError as error:
-        commit = None if isinstance(error, HubIntegrityError) else store.last(repo_id, revision)
+        commit = None if fresh or isinstance(error, HubIntegrityError) else store.last(repo_id, revision)
         known = _stored_listing(repo_id, commit, store) if commit else None
         if not known:
             raise
@@ -116,14 +120,13 @@ def upload(repo_id: str, folder: Path, message: str, *, private: bool) -> str:
         HubAccessError: there is no token that may be sent, or the Hub does not accept it.
         HubError: one of its family.
     """
-    check_name(repo_id)
-    if is_offline():
-        raise HubConnectionError("a push needs the Hub, and this is offline", "leave out --offline")
-    if not (known := token()):
-        raise HubAccessError("a push needs a token", "make one at huggingface.co/settings/tokens, then set HF_TOKEN")
+    known = check_upload(repo_id)
     try:
         api = HfApi(endpoint=constants.ENDPOINT, token=known)
         api.create_repo(repo_id, private=private, exist_ok=True)
+        logging.getLogger("huggingface_hub").setLevel(
+            logging.ERROR
+        )  # how often it tries again is not what a user asked; how it ends is raised
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message).oid)
     except HfHubHTTPError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -132,6 +135,21 @@ def upload(repo_id: str, folder: Path, message: str, *, private: bool) -> str:
         raise HubConnectionError(
             f"cannot upload to {repo_id}: {error}", "check the connection, then push again"
         ) from error
+
+
+def check_upload(repo_id: str) -> str:
+    """The token for an upload, before anything is prepared for one.
+
+    Raises:
+        HubAccessError: there is no token that may be sent.
+        HubError: it is no name of a repository, or this is offline.
+    """
+    check_name(repo_id)
+    if is_offline():
+        raise HubConnectionError("a push needs the Hub, and this is offline", "leave out --offline")
+    if not (known := token()):
+        raise HubAccessError("a push needs a token", "make one at huggingface.co/settings/tokens, then set HF_TOKEN")
+    return known
 
 
 def check_name(repo_id: str) -> None:

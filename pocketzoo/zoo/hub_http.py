@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -92,13 +95,64 @@ def token() -> str | None:
 
 
 @contextlib.contextmanager
-def get(url: str, repo_id: str, timeout: float, more: dict[str, str]) -> Iterator[httpx2.Response]:
+def get(url: str, repo_id: str, patience: Patience, more: dict[str, str]) -> Iterator[httpx2.Response]:
     """Ask. Bytes are to be read raw: an encoding could unpack a few of them to gigabytes before anyone counts."""
     headers = {"User-Agent": f"pocketzoo/{__version__}", "Accept-Encoding": "identity", **more}
     if repo_id in NEED_TOKEN and (known := token()):
         headers["Authorization"] = f"Bearer {known}"
-    with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
-        yield response
+    request = get_session().build_request("GET", url, headers=headers, timeout=patience.timeout)
+    response = _begin(request, patience)
+    try:
+        with _cut_off(response, patience):
+            yield response
+    finally:
+        response.close()
+
+
+def _begin(request: httpx2.Request, patience: Patience) -> httpx2.Response:
+    """Send a request and read the head of its answer, in a thread that is left behind when patience ends.
+
+    The client's own time-out is for one read: a head that comes byte by byte never meets it.
+    """
+    answer: Future[httpx2.Response] = Future()
+
+    def send() -> None:
+        try:
+            response = get_session().send(request, stream=True, follow_redirects=True)
+        except BaseException as error:  # it is raised where the answer is waited for
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(error)
+            return
+        if answer.set_running_or_notify_cancel():
+            answer.set_result(response)
+        else:
+            response.close()
+
+    threading.Thread(target=send, daemon=True).start()
+    with contextlib.suppress(FutureTimeout):
+        return answer.result(max(patience.left, 0.1))
+    if answer.cancel():
+        raise httpx2.ReadTimeout("its answer does not begin")
+    return answer.result()  # it came in that moment
+
+
+@contextlib.contextmanager
+def _cut_off(response: httpx2.Response, patience: Patience) -> Iterator[None]:
+    """End a read that patience does not outlast: what frames a body may come byte by byte as well."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(max(patience.left, 0) + 0.1):
+            if patience.left < 0:
+                with contextlib.suppress(OSError):  # it is closed already
+                    response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def of_hub(response: httpx2.Response) -> bool:
@@ -173,7 +227,7 @@ def ask(question: str, repo_id: str, what: str, revision: str = "") -> bytes:
 
 def _ask_once(question: str, repo_id: str, revision: str, patience: Patience) -> bytes:
     data = bytearray()
-    with get(f"{constants.ENDPOINT}/api/{question}", repo_id, patience.timeout, {}) as response:
+    with get(f"{constants.ENDPOINT}/api/{question}", repo_id, patience, {}) as response:
         refuse(response, repo_id, revision, patience.what)
         kind = response.headers.get("Content-Type", "")
         if response.status_code != 200 or not of_hub(response) or not kind.startswith("application/json"):

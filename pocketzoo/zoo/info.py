@@ -7,29 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.errors import UnknownNameError, nearest
+from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.kinds import KINDS
-from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.pull import open_remote
+from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.typed import to_plain
 
 
-def info(reference: str | Path, *, registry: Registry | None = None) -> dict[str, Any]:
-    """The manifest of a bundle, or the specs registered under a name. Nothing is downloaded or built.
+def info(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> dict[str, Any]:
+    """The manifest of a bundle, or the specs registered under a name. Nothing is built; a model of the Hub is pulled.
 
     Raises:
         BundleError: the path is no bundle, or is damaged.
+        HubError: the Hub does not give the model.
         UnknownNameError: neither a path nor a registered name; the hint is the nearest one.
     """
-    path = Path(reference)
-    if path.exists() or len(path.parts) > 1:
+    registry, name = registry or default_registry(), str(reference)
+    if name.startswith("hf:"):
+        opened = open_remote(name, registry, progress)
+        if isinstance(opened, Entry):
+            head = registry.remote.get(("head", f"{opened.name}#head"))
+            return _of(opened.name, [opened, *([head] if head else [])])
+        return {"bundle": str(opened.path), **to_plain(opened.manifest)}
+    path = Path(name.removeprefix("file:"))
+    if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
         return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
-    registry = registry or default_registry()
-    name = str(reference)
     found = [entry for kind in KINDS if (entry := registry.entries(kind).get(name))]
     if not found:
         known = [n for kind in KINDS for n in registry.entries(kind)]
         raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
-    return {"name": name, **{e.kind: {"plugin": e.plugin, **_facts(e.spec)} for e in found}}
+    return _of(name, found)
+
+
+def _of(name: str, entries: list[Entry]) -> dict[str, Any]:
+    return {"name": name, **{e.kind: {"plugin": e.plugin, **_facts(e.spec)} for e in entries}}
 
 
 def _facts(spec: Any) -> dict[str, Any]:

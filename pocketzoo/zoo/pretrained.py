@@ -54,7 +54,7 @@ def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle
             return read_bundle(path)
         except BundleError:
             shutil.rmtree(path)  # damaged or half-written by something else: it is ours to make again
-    progress.say(f"preparing {spec.name} (once)")
+    progress.say(f"preparing {spec.name.split('@')[0]} (once)")
     from pocketzoo.zoo.model import build, load_pretrained
     from pocketzoo.zoo.save import save_model
 

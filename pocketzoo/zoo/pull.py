@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pocketzoo.errors import BadReferenceError, LockError, UnknownNameError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.errors import (
+    BadReferenceError,
+    HubConnectionError,
+    LockError,
+    UnknownNameError,
+    UnsafeFileError,
+    UnsupportedModelError,
+)
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.lockfile import NAME, Locked, LockedFile, read_lock, write_lock
 from pocketzoo.zoo.reference import HubRef, parse
 from pocketzoo.zoo.registry import Entry, Registry, default_registry
-from pocketzoo.zoo.remote_bundle import LOADER, unpack
+from pocketzoo.zoo.remote_bundle import LOADER, backbone_of, unpack
 from pocketzoo.zoo.specs import LoaderSpec, Repository
 from pocketzoo.zoo.store import Store, Stored
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.hub import Remote
 
 CONFIG = "config.json"
 LARGEST = 64_000_000  # bytes of a file that is parsed as text
@@ -44,6 +54,8 @@ def pull(
 ) -> list[Pulled]:
     """Fetch models into the store. With ``locked`` exactly what the lock file says, all of it if ``refs`` is empty.
 
+    A head that was pushed alone brings the backbone along that it is to be joined to: afterwards nothing is missing.
+
     Raises:
         BadReferenceError: a reference to something else than the Hub.
         HubError: the Hub does not give it.
@@ -52,20 +64,15 @@ def pull(
     """
     registry = registry or default_registry()
     entries = read_lock(Path(lock)) if locked else {}
-    pulled = []
-    for text in list(refs) or list(entries):
-        ref = _hub(text)
-        if not locked:
-            pulled.append(_pulled(ref, ref, registry, progress))
-            continue
-        if str(ref) not in entries:
-            raise LockError(f"{lock} does not hold {ref}", f"add it: pocketzoo lock {ref}")
-        entry = entries[str(ref)]
-        found = _pulled(ref, ref.at(entry.commit), registry, progress)
-        if difference := _difference(entry, found):
-            raise LockError(f"{ref} differs from {lock}: {difference}", f"if you trust it: pocketzoo update {ref}")
-        pulled.append(found)
-    return pulled
+    pulled: dict[str, Pulled] = {}
+    for ref in map(_hub, list(refs) or list(entries)):
+        found = _pulled(ref, ref.at(_locked(ref, entries, lock).commit) if locked else ref, registry, progress)
+        for model in found if locked else ():
+            if difference := _difference(_locked(model.ref, entries, lock), model):
+                hint = f"if you trust it: pocketzoo update {ref}"
+                raise LockError(f"{model.ref} differs from {lock}: {difference}", hint)
+        pulled |= {model.ref: model for model in found}
+    return list(pulled.values())
 
 
 def lock(
@@ -103,13 +110,22 @@ def update(
 
 
 def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tuple[str, str, str]]:
-    """Locked references whose branch or tag has moved: (reference, locked commit, commit now)."""
-    from pocketzoo.zoo.hub import look_up
+    """Locked references whose branch or tag has moved: (reference, locked commit, commit now).
 
-    moved = []
-    for entry in read_lock(Path(lock)).values():
-        ref = _hub(entry.ref)
-        now = look_up(ref.repo_id, ref.revision, Store(), progress).commit
+    Raises:
+        HubError: the Hub does not answer, or this is offline: what was last seen is no answer here.
+        LockError: there is no lock file, or it is damaged.
+    """
+    from pocketzoo.zoo.hub import look_up
+    from pocketzoo.zoo.hub_http import is_offline
+
+    moved, entries = [], read_lock(Path(lock)).values()
+    if is_offline():
+        raise HubConnectionError("what is outdated only the Hub knows, and this is offline", "leave out --offline")
+    for entry in entries:
+        if (ref := _hub(entry.ref)).pinned:
+            continue
+        now = look_up(ref.repo_id, ref.revision, Store(), progress, fresh=True).commit
         if now != entry.commit:
             moved.append((entry.ref, entry.commit, now))
     return moved
@@ -208,6 +224,7 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
 
     store = Store()
     listing = look_up(ref.repo_id, ref.revision, store, progress)
+    known = store.known(listing.repo_id, listing.commit)
     remotes = {file.path: file for file in listing.files}
     config: dict[str, Any] = {}
     if CONFIG in remotes and remotes[CONFIG].size <= LARGEST:
@@ -228,7 +245,7 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
         if not path.endswith((".safetensors", ".onnx")) and remotes[path].size > LARGEST:
             raise UnsafeFileError(f"{path} of {ref.repo_id} has {remotes[path].size:,} bytes", "do not use this model")
     wanted = [remotes[path] for path in paths]
-    progress.say(f"{ref} is {listing.commit[:12]}: {len(wanted)} files, {sum(f.size for f in wanted) / 1e6:,.1f} MB")
+    _say_what_comes(ref, listing.commit, [file for file in wanted if file.path not in known], progress)
     stored = fetch_files(listing, wanted, store, progress)
     return (
         replace(
@@ -241,6 +258,15 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
     )
 
 
+def _say_what_comes(ref: HubRef, commit: str, files: list[Remote], progress: Progress) -> None:
+    if not files:
+        return
+    name = str(replace(ref, revision="main")) if ref.pinned else str(ref)
+    progress.say(f"{name} at {commit[:12]} needs {len(files)} files, {sum(f.size for f in files):,} bytes:")
+    for file in sorted(files, key=lambda f: -f.size):
+        progress.say(f"  {file.size:>13,} bytes  {file.path}")
+
+
 def _offer(repository: Repository, loader: LoaderSpec, registry: Registry) -> None:
     """Put a repository's backbone and head into the registry, under their pinned names; a bundle is neither."""
     if loader is LOADER:
@@ -251,23 +277,39 @@ def _offer(repository: Repository, loader: LoaderSpec, registry: Registry) -> No
         registry.remote["head", head.name] = Entry("head", head.name, head, loader.name)
 
 
-def _pulled(ref: HubRef, at: HubRef, registry: Registry, progress: Progress) -> Pulled:
+def _pulled(ref: HubRef, at: HubRef, registry: Registry, progress: Progress) -> list[Pulled]:
+    """A model, and the backbone that it needs if it is a head alone."""
     repository, loader, stored = _fetch(replace(at, part=""), registry, progress)
     _offer(repository, loader, registry)  # so that a model that cannot be built is found now
-    return Pulled(str(ref), str(ref.at(repository.commit)), repository.commit, loader.name, repository.license, stored)
+    pinned = str(ref.at(repository.commit))
+    found = [Pulled(str(ref), pinned, repository.commit, loader.name, repository.license, stored)]
+    if loader is LOADER and (needed := backbone_of(repository)):
+        backbone = _hub(needed)
+        repository, loader, stored = _fetch(backbone, registry, progress)
+        if loader is LOADER:
+            loader.backbone(repository)  # says why it is none
+        _offer(repository, loader, registry)
+        found.append(Pulled(needed, needed, repository.commit, loader.name, repository.license, stored))
+    return found
 
 
 def _lock(refs: Iterable[str], path: Path, *, again: bool, registry: Registry, progress: Progress) -> list[Pulled]:
     entries = read_lock(path) if path.exists() else {}
-    pulled = []
+    pulled = {}
     for ref in map(_hub, refs):
         at = ref if again or str(ref) not in entries else ref.at(entries[str(ref)].commit)
-        found = _pulled(ref, at, registry, progress)
-        files = tuple(LockedFile(path=f.path, size=f.size, sha256=f.sha256) for f in found.files)
-        entries[str(ref)] = Locked(ref=str(ref), commit=found.commit, file=files)
-        pulled.append(found)
+        for found in _pulled(ref, at, registry, progress):
+            files = tuple(LockedFile(path=f.path, size=f.size, sha256=f.sha256) for f in found.files)
+            entries[found.ref] = Locked(ref=found.ref, commit=found.commit, file=files)
+            pulled[found.ref] = found
     write_lock(path, entries.values())
-    return pulled
+    return list(pulled.values())
+
+
+def _locked(ref: HubRef | str, entries: Mapping[str, Locked], path: str | Path) -> Locked:
+    if str(ref) not in entries:
+        raise LockError(f"{path} does not hold {ref}", f"add it: pocketzoo lock {ref}")
+    return entries[str(ref)]
 
 
 def _difference(entry: Locked, found: Pulled) -> str:

@@ -46,8 +46,9 @@ def push(
         raise BundleError(
             f"{manifest.name} was compressed, so its head fits no other backbone", "push it whole, without --head-only"
         )
-    from pocketzoo.zoo.hub import upload
+    from pocketzoo.zoo.hub import check_upload, upload
 
+    check_upload(repo_id)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (_head if head_only else _whole)(opened, manifest, folder)

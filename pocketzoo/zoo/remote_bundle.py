@@ -45,18 +45,34 @@ def unpack(repository: Repository, registry: Registry, progress: Progress = SILE
     return read_bundle(path)
 
 
+def backbone_of(repository: Repository) -> str:
+    """What a fetched head has to be joined to, if that is on the Hub as well; empty for everything else.
+
+    Raises:
+        BundleError: its manifest is damaged.
+    """
+    if HEAD not in repository.files:
+        return ""
+    name = _manifest(repository).model.backbone
+    return name if name.startswith("hf:") else ""
+
+
+def _manifest(repository: Repository) -> Manifest:
+    try:
+        return from_plain(Manifest, json.loads(repository.files[MANIFEST].read_bytes()))
+    except (ValueError, RecursionError, RecipeError) as error:
+        raise BundleError(f"{MANIFEST} of {repository.repo_id} is damaged: {error}", "tell its author") from error
+
+
 def _join(repository: Repository, registry: Registry, path: Path, progress: Progress) -> Bundle:
     from pocketzoo.zoo.model import build, load_pretrained
     from pocketzoo.zoo.pretrained import provenance
     from pocketzoo.zoo.save import save_model
     from pocketzoo.zoo.weights import load_state, read_safetensors
 
-    try:
-        manifest = from_plain(Manifest, json.loads(repository.files[MANIFEST].read_bytes()))
-    except (ValueError, RecursionError, RecipeError) as error:
-        raise BundleError(f"{MANIFEST} of {repository.repo_id} is damaged: {error}", "tell its author") from error
+    manifest = _manifest(repository)
     ref = manifest.model
-    progress.say(f"joining the head of {repository.repo_id} to {ref.backbone}")
+    progress.say(f"joining the head of {repository.repo_id} to {ref.backbone.split('@')[0]} (once)")
     entry = registry.entry("backbone", ref.backbone)
     backbone: BackboneSpec = entry.spec
     model = build(ref, registry)

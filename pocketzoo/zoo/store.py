@@ -151,6 +151,10 @@ class Store:
         found = (_read_record(place) for place in _below(self._commit(repo_id, commit)))
         return {file.path: file for file in found if file is not None and self.blob(file.sha256).is_file()}
 
+    def commits(self, repo_id: str) -> list[str]:
+        """The commits of a repository that something was fetched of."""
+        return sorted({place.parent.name for place in _below(self.root / "repos" / _folder(repo_id))})
+
     def remember(self, repo_id: str, revision: str, commit: str) -> None:
         """Note where a branch or tag stands now."""
         self._note(self.root / "refs" / _folder(repo_id) / _quoted(revision), commit)
@@ -353,6 +357,11 @@ class Incoming:
         digest = self.sha256.hexdigest()
         self.store._move(self.file, self.store.blob(digest), 0o444)
         return digest
+
+
+def git_digest(data: bytes) -> str:
+    """What git calls a file of these bytes."""
+    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()
 
 
 def _locked_temporary(folder: Path) -> IO[bytes]:

@@ -25,7 +25,7 @@ from pocketzoo.zoo.hub import Listing, Remote, check_name, look_up
 from pocketzoo.zoo.hub_http import DISTRUST, Patience, get, is_offline, of_hub, refuse, trying
 from pocketzoo.zoo.reference import COMMIT, is_inside
 from pocketzoo.zoo.specs import HubFile
-from pocketzoo.zoo.store import Incoming, Store, Stored
+from pocketzoo.zoo.store import Incoming, Store, Stored, git_digest
 
 PARALLEL = 4
 
@@ -33,24 +33,34 @@ PARALLEL = 4
 def fetch_files(listing: Listing, files: Sequence[Remote], store: Store, progress: Progress = SILENT) -> list[Stored]:
     """Bring files of a commit into the store, several at once, and record them; what is there is not fetched again.
 
+    A store that cannot be written, but has all the bytes, serves them without a record.
+
     Raises:
         HubError: one of its family; what arrived whole before stays.
         StorageError: the disk refuses.
     """
     for _ in range(3):
-        fetched = _fetch_missing(listing, files, store, progress)
+        fetched, unrecorded = _fetch_missing(listing, files, store, progress)
         known = store.known(listing.repo_id, listing.commit)
+        known |= {file.path: file for file in unrecorded if store.blob(file.sha256).is_file()}
         if all(known.get(file.path) == file for file in fetched):
             return fetched
     raise StorageError(f"files vanish from {store.root}", "wait until prune has ended, then pull again")
 
 
-def _fetch_missing(listing: Listing, files: Sequence[Remote], store: Store, progress: Progress) -> list[Stored]:
+def _fetch_missing(
+    listing: Listing, files: Sequence[Remote], store: Store, progress: Progress
+) -> tuple[list[Stored], list[Stored]]:
+    """All files, and those of them that were at hand but could not be recorded."""
     known = store.known(listing.repo_id, listing.commit)
     fetched: dict[str, Stored] = {}
+    unrecorded = []
     for file in files:
         if (stored := _at_hand(listing, file, known.get(file.path), store)) is not None:
-            store.record(listing.repo_id, listing.commit, stored)
+            try:
+                store.record(listing.repo_id, listing.commit, stored)
+            except StorageError:  # read-only, or full: the bytes are there, and that is what was asked for
+                unrecorded.append(stored)
             fetched[file.path] = stored
     missing = [file for file in files if file.path not in fetched]
     if missing and is_offline():
@@ -58,7 +68,7 @@ def _fetch_missing(listing: Listing, files: Sequence[Remote], store: Store, prog
             f"{missing[0].path} of {listing.repo_id} is not stored, and this is offline", "go online once to pull it"
         )
     if not missing:
-        return [fetched[file.path] for file in files]
+        return [fetched[file.path] for file in files], unrecorded
     transfer = _Transfer(listing, store)
     with ThreadPoolExecutor(PARALLEL) as pool:
         futures = [pool.submit(transfer.run, file) for file in missing]
@@ -72,7 +82,7 @@ def _fetch_missing(listing: Listing, files: Sequence[Remote], store: Store, prog
                 future.cancel()
     for file, future in zip(missing, futures, strict=True):
         fetched[file.path] = future.result()
-    return [fetched[file.path] for file in files]
+    return [fetched[file.path] for file in files], unrecorded
 
 
 def fetch(file: HubFile, progress: Progress = SILENT) -> Path:
@@ -103,12 +113,21 @@ def fetch(file: HubFile, progress: Progress = SILENT) -> Path:
 
 def _at_hand(listing: Listing, file: Remote, known: Stored | None, store: Store) -> Stored | None:
     """The file from the store, or taken over from the Hub client's own cache."""
-    digest = file.sha256 or (known.sha256 if known else "")
+    digest = file.sha256 or (known.sha256 if known else _by_git(listing.repo_id, file, store))
     if digest and (path := store.find(digest)) is not None and path.stat().st_size == file.size:
         with contextlib.suppress(OSError):  # of another user, or a read-only store
             os.utime(path)  # prune takes what is old and has no record yet
         return Stored(file.path, digest, file.size)
     return _take_over(listing.repo_id, listing.commit, file, store)
+
+
+def _by_git(repo_id: str, file: Remote, store: Store) -> str:
+    """The sha256 of a small file, of which the Hub states git's digest alone, if another commit brought it; else ""."""
+    found = (store.known(repo_id, commit) for commit in store.commits(repo_id))
+    for digest in {f.sha256 for files in found for f in files.values() if f.size == file.size}:
+        if (path := store.find(digest)) is not None and git_digest(path.read_bytes()) == file.git:
+            return digest
+    return ""
 
 
 def _take_over(repo_id: str, commit: str, file: Remote, store: Store) -> Stored | None:
@@ -188,7 +207,7 @@ class _Transfer:
         """Read what is still missing of a file; true when the answer is at its end, whether or not all is there."""
         url = f"{constants.ENDPOINT}/{self.listing.repo_id}/resolve/{self.listing.commit}/{quote(file.path)}"
         range_ = {"Range": f"bytes={incoming.received}-"} if incoming.received else {}
-        with get(url, self.listing.repo_id, patience.timeout, range_) as response:
+        with get(url, self.listing.repo_id, patience, range_) as response:
             if response.status_code == 416:  # what came before is not what this host has
                 _restart(incoming, patience)
                 return True

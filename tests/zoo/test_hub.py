@@ -577,6 +577,10 @@ def test_the_hub_says_how_long_to_wait(hub, store, commit, refused):
         (Fault("GET /cdn/", "stall", times=-1, at=1000, seconds=8), HubConnectionError),
         (Fault("GET /cdn/", "drip", times=-1, seconds=0.1), HubConnectionError),
         (Fault("GET /cdn/", "hang", times=-1, seconds=8), HubConnectionError),
+        (Fault("GET /api/", "driphead", times=-1, seconds=0.05), HubConnectionError),
+        (Fault("GET /acme/", "driphead", times=-1, seconds=0.05), HubConnectionError),
+        (Fault("GET /cdn/", "driphead", times=-1, seconds=0.05), HubConnectionError),
+        (Fault("GET /cdn/", "dripframe", times=-1, seconds=0.05), HubConnectionError),
     ],
     ids=lambda f: f"{f.match} {f.action} {f.status}" if isinstance(f, Fault) else "",
 )
@@ -1026,6 +1030,10 @@ def test_a_read_only_store_serves_what_it_has(hub, store, commit, small_disk, tm
     with refused(StorageError, small.root, "read-only", hint="POCKETZOO_HOME"):
         pull(small)
     assert pull(small, commit) == PULLED
+    (tmp_path / "repo" / "config.json").write_bytes(SMALL)
+    (tmp_path / "repo" / "again.json").write_bytes(SMALL)
+    new = hub.state.add_folder(REPO, tmp_path / "repo")
+    assert pull(small) == pull(small, new) == {**PULLED, "again.json": SMALL}, "a new commit of bytes that are there"
 
 
 # -- processes
