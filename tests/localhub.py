@@ -168,9 +168,9 @@ class HubState:
         base = repo.branches.get(branch) or repo.branches["main"]
         files = dict(repo.commits[base][3])
         for p in sorted(Path(folder).rglob("*")):
-            if p.is_file():
+            if p.is_symlink() or p.is_file():  # of a link git keeps where it leads to
                 rel = p.relative_to(folder).as_posix()
-                files[rel] = self.entry(rel, p.read_bytes())
+                files[rel] = self.entry(rel, os.readlink(p).encode() if p.is_symlink() else p.read_bytes())
         return self.commit(repo, branch, files, msg)
 
     def resolve(self, repo, rev):
@@ -809,3 +809,16 @@ class LocalHub:
     def __exit__(self, *a):
         self.srv.shutdown()
         self.srv.server_close()
+
+
+def point_at(hub, patch, cache):
+    """Make the Hub's client in this process talk to ``hub``, keep its cache in ``cache``, and know no token."""
+    from huggingface_hub import constants
+
+    for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING_FACE_"))]:
+        patch.delenv(name)
+    patch.setattr(constants, "ENDPOINT", hub.url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -33,6 +33,7 @@ from pocketzoo.errors import (
 
 PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or 60)  # seconds without progress before a transfer ends
 SILENCE = 10.0  # seconds that one read may take before the connection is made anew
+SLICE = 0.25  # seconds between looks at an answer that does not come
 STEP = 4096  # bytes; fewer than these in PATIENCE seconds are no progress
 LARGE_STEP = 1 << 20  # bytes after which failures no longer count
 LONGEST_ANSWER = 1 << 26  # bytes
@@ -129,8 +130,9 @@ def _begin(request: httpx2.Request, patience: Patience) -> httpx2.Response:
             response.close()
 
     threading.Thread(target=send, daemon=True).start()
-    with contextlib.suppress(FutureTimeout):
-        return answer.result(max(patience.left, 0.1))
+    for _ in range(1 + int(max(patience.left, 0) / SLICE)):  # counted, so that a machine asleep loses nothing
+        with contextlib.suppress(FutureTimeout):
+            return answer.result(SLICE)
     if answer.cancel():
         raise httpx2.ReadTimeout("its answer does not begin")
     return answer.result()  # it came in that moment
@@ -142,8 +144,10 @@ def _cut_off(response: httpx2.Response, patience: Patience) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(max(patience.left, 0) + 0.1):
-            if patience.left < 0:
+        late = 0
+        while not over.wait(SLICE):
+            late = late + 1 if patience.left < 0 else 0
+            if late == 4:  # a machine that slept gets some time to read what lies there
                 with contextlib.suppress(OSError):  # it is closed already
                     response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
                 return

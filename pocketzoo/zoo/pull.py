@@ -176,7 +176,7 @@ def adopt(bundle: Bundle, registry: Registry) -> None:
         repo_id=ref.repo_id,
         commit=ref.revision,
         license=bundle.manifest.license,
-        config=_json(files[CONFIG]),
+        config=_json(files[CONFIG], ref.repo_id),
         files=files,
     )
     loader: LoaderSpec = registry.get("loader", str(bundle.manifest.provenance.get("loader", "")))
@@ -229,7 +229,7 @@ def _fetch(ref: HubRef, registry: Registry, progress: Progress) -> tuple[Reposit
     config: dict[str, Any] = {}
     if CONFIG in remotes and remotes[CONFIG].size <= LARGEST:
         (file,) = fetch_files(listing, [remotes[CONFIG]], store)
-        config = _json(store.blob(file.sha256))
+        config = _json(store.blob(file.sha256), listing.repo_id)
     repository = Repository(
         repo_id=listing.repo_id,
         commit=listing.commit,
@@ -322,9 +322,9 @@ def _difference(entry: Locked, found: Pulled) -> str:
     return ""
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, repo_id: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UnsafeFileError(f"{path.name} is no JSON: {error}", "tell the repository's author") from error
+        raise UnsafeFileError(f"{CONFIG} of {repo_id} is no JSON: {error}", "tell the repository's author") from error
     return data if isinstance(data, dict) else {}

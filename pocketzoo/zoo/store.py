@@ -11,6 +11,9 @@
     damaged/                    what no longer had its digest
     aside/                      what prune is about to remove
 
+All of it are files and folders. A link could lead out of the store, so one is never followed: ``verify`` names it, and
+prune removes it.
+
 Nothing here depends on another process. A writer makes a temporary and renames it; a pull records what it has and looks
 whether that is still there; prune moves away, looks for records made meanwhile, puts back what they name, and then
 removes the rest.
@@ -88,12 +91,13 @@ class Store:
         """The file with this sha256, hashed again; one that no longer has it is set aside."""
         path = self.blob(digest)
         try:
-            if sha256(path) == digest:
+            if not self._is_link(path) and sha256(path) == digest:
                 return path
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         with contextlib.suppress(OSError):  # in a read-only store it stays where it is, and is not used
             aside = self.root / "damaged" / f"{digest}.{time.time_ns()}"
+            self._refuse_link(aside.parent)
             aside.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, aside)
         return None
@@ -122,6 +126,7 @@ class Store:
         place = self.root / "locks" / digest
         file = None
         with contextlib.suppress(OSError):
+            self._refuse_link(place.parent)
             place.parent.mkdir(parents=True, exist_ok=True)
             file = _wait_for(place, patience, stopped)
         try:
@@ -149,7 +154,7 @@ class Store:
     def known(self, repo_id: str, commit: str) -> dict[str, Stored]:
         """The files of a commit that are in the store."""
         found = (_read_record(place) for place in _below(self._commit(repo_id, commit)))
-        return {file.path: file for file in found if file is not None and self.blob(file.sha256).is_file()}
+        return {file.path: file for file in found if file is not None and self._has(file.sha256)}
 
     def commits(self, repo_id: str) -> list[str]:
         """The commits of a repository that something was fetched of."""
@@ -205,6 +210,9 @@ class Store:
         if not self.root.is_dir():
             return 0
         with disk_errors(self.root, ROOM), self._only_prune():
+            for place in self.root.iterdir():
+                if place.is_symlink():
+                    place.unlink()
             temporaries = {path: _size(path) for path in _below(self.root / "tmp")}
             freed = sum(temporaries.get(path, 0) for path in self.collect())
             self._put_back()  # of a prune that was killed
@@ -234,6 +242,18 @@ class Store:
 
     # -- its own
 
+    def _is_link(self, path: Path) -> bool:
+        """Whether a path in the store, or a folder on the way to it, is a link. The store itself may be behind one."""
+        return any(p.is_symlink() for p in (path, *path.parents) if self.root in p.parents)
+
+    def _has(self, digest: str) -> bool:
+        path = self.blob(digest)
+        return path.is_file() and not self._is_link(path)
+
+    def _refuse_link(self, path: Path) -> None:
+        if self._is_link(path):
+            raise StorageError(f"{path} is a link, and could lead out of the store", "remove it: pocketzoo store prune")
+
     def _commit(self, repo_id: str, commit: str) -> Path:
         return self.root / "repos" / _folder(repo_id) / commit
 
@@ -250,6 +270,7 @@ class Store:
     def _temporary(self, what: Path | str) -> Iterator[IO[bytes]]:
         """A file on its way; it is gone afterwards unless it was moved."""
         folder = self.root / "tmp"
+        self._refuse_link(folder)
         with place_errors(folder, what, ROOM):
             file = _locked_temporary(folder)
         try:
@@ -261,6 +282,7 @@ class Store:
 
     def _move(self, file: IO[bytes], target: Path, mode: int) -> None:
         """Put a temporary where it belongs. Afterwards it survives a power loss."""
+        self._refuse_link(target.parent)
         file.flush()
         os.fsync(file.fileno())
         os.chmod(file.name, mode)
@@ -288,9 +310,9 @@ class Store:
         problems = []
         for place in _below(self.root / "repos"):
             record = _read_record(place)
-            if record is None and place.exists():
+            if record is None and os.path.lexists(place):
                 problems.append(Problem(place, "it is no record"))
-            elif record is not None and not self.blob(record.sha256).is_file():
+            elif record is not None and not self._has(record.sha256):
                 problems.append(Problem(place, "the bytes it names are not there"))
         return problems
 
@@ -319,7 +341,7 @@ class Store:
                 os.replace(path, self.blob(path.name))
         for path in _below(self.root / "aside" / "repos"):
             record, place = _read_record(path), self.root / path.relative_to(self.root / "aside")
-            if record is not None and self.blob(record.sha256).is_file():
+            if record is not None and self._has(record.sha256):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, place)
 
@@ -402,6 +424,9 @@ def _wait_for(place: Path, patience: float, stopped: Callable[[], bool]) -> IO[b
 
 def _remove_abandoned(path: Path) -> bool:
     """Remove a temporary that nobody holds the lock on. It is removed while the lock is held here."""
+    if path.is_symlink():  # no writer makes one
+        path.unlink(missing_ok=True)
+        return True
     with contextlib.suppress(OSError), path.open("rb") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -415,7 +440,7 @@ def _remove_abandoned(path: Path) -> bool:
 def _read_record(place: Path) -> Stored | None:
     """What a record says; None if it is damaged or gone."""
     with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
-        data = json.loads(place.read_text("utf8"))
+        data = {} if place.is_symlink() else json.loads(place.read_text("utf8"))
         if SHA256.fullmatch(data["sha256"]):
             return Stored(str(data["path"]), data["sha256"], int(data["size"]))
     return None
@@ -423,7 +448,7 @@ def _read_record(place: Path) -> Stored | None:
 
 def _is_damaged(path: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):  # gone in the meantime
-        return path.parent.name != path.name[:2] or sha256(path) != path.name
+        return path.is_symlink() or path.parent.name != path.name[:2] or sha256(path) != path.name
     return False
 
 
@@ -439,17 +464,23 @@ def _quoted(text: str) -> str:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted; of one that changes meanwhile, about those."""
-    return sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names)
+    """Every file and every link below a folder, sorted; of one that changes meanwhile, about those."""
+    if folder.is_symlink():
+        return [folder]
+    found = []
+    for where, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        found += [Path(where) / name for name in (*names, *links)]
+    return sorted(found)
 
 
 def _size(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size
+        return path.lstat().st_size
     return 0
 
 
 def _age(path: Path) -> float:
     with contextlib.suppress(FileNotFoundError):
-        return time.time() - path.stat().st_mtime
+        return time.time() - path.lstat().st_mtime
     return 0.0

@@ -39,7 +39,7 @@ def fetch_files(listing: Listing, files: Sequence[Remote], store: Store, progres
         HubError: one of its family; what arrived whole before stays.
         StorageError: the disk refuses.
     """
-    for _ in range(3):
+    for _ in range(10):
         fetched, unrecorded = _fetch_missing(listing, files, store, progress)
         known = store.known(listing.repo_id, listing.commit)
         known |= {file.path: file for file in unrecorded if store.blob(file.sha256).is_file()}
@@ -131,13 +131,19 @@ def _by_git(repo_id: str, file: Remote, store: Store) -> str:
 
 
 def _take_over(repo_id: str, commit: str, file: Remote, store: Store) -> Stored | None:
-    """Copy a file out of the Hub client's own cache, if it is there and right. A size of -1 is not known."""
+    """Copy a file out of the Hub client's own cache, if it is there and right. A size of -1 is not known.
+
+    That cache is made of links; one that leads out of it, or to no file (a pipe would block), is left alone.
+    """
     cached = try_to_load_from_cache(repo_id, file.path, revision=commit) if is_inside(file.path) else None
     if not isinstance(cached, str):
         return None
     try:
-        source = Path(cached).open("rb")  # noqa: SIM115 - closed below; its errors are no errors of the store
-    except OSError:
+        real = Path(cached).resolve(strict=True)
+        if not real.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()) or not real.is_file():
+            return None
+        source = real.open("rb")
+    except (OSError, RuntimeError):  # Python before 3.13 raises RuntimeError for links in a circle
         return None
     with source:
         size = os.fstat(source.fileno()).st_size

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from huggingface_hub import close_session, constants, hf_hub_download
-from localhub import Fault, LocalHub
+from localhub import Fault, LocalHub, point_at
 
 from pocketzoo.errors import (
     HubAccessError,
@@ -138,17 +138,6 @@ class Lines(Silent):
             count += 1
             yield item
         self.tracked.append((label, total, count))
-
-
-def point_at(hub: LocalHub, patch: pytest.MonkeyPatch, cache: Path) -> None:
-    patch.setattr(constants, "ENDPOINT", hub.url)
-    url = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
-    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING_FACE_"))]:
-        patch.delenv(name)
 
 
 @pytest.fixture
@@ -992,26 +981,11 @@ def test_a_home_that_is_a_file_is_a_typed_error(hub, store, commit, tmp_path, re
         fetch(HubFile(**pin(commit)))
 
 
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    line = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    mounted = subprocess.run(line, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
-
-def test_a_repository_that_does_not_fit_keeps_what_fits(hub, store, commit, small_disk, tmp_path, refused):
+def test_a_repository_that_does_not_fit_keeps_what_fits(hub, store, commit, disk, tmp_path, refused):
     (tmp_path / "large").mkdir()
     (tmp_path / "large" / "large.bin").write_bytes(os.urandom(2_000_000))
     hub.state.add_folder("acme/large", tmp_path / "large")
-    small = Store(small_disk / "store")
+    small = Store(disk / "store")
     assert pull(small) == PULLED
     with refused(StorageError, small.root, "2,000,000 bytes", "no space", hint="POCKETZOO_HOME"):
         pull(small, repo_id="acme/large")
@@ -1020,10 +994,10 @@ def test_a_repository_that_does_not_fit_keeps_what_fits(hub, store, commit, smal
     assert not list((small.root / "tmp").iterdir())
 
 
-def test_a_read_only_store_serves_what_it_has(hub, store, commit, small_disk, tmp_path, refused):
-    small = Store(small_disk / "store")
+def test_a_read_only_store_serves_what_it_has(hub, store, commit, disk, tmp_path, refused):
+    small = Store(disk / "store")
     assert pull(small) == PULLED
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert pull(small) == pull(small, commit) == PULLED
     (tmp_path / "repo" / "config.json").write_bytes(b"{}")
     hub.state.add_folder(REPO, tmp_path / "repo")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from hubmodels import write_model, write_sentence_transformer
+from localhub import point_at
 
 import pocketzoo
 from pocketzoo.errors import (
@@ -48,15 +49,10 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def online(hub, folders, tmp_path, monkeypatch):
     """The Hub with three models, an empty store, and a folder to work in."""
-    from huggingface_hub import constants
-
     for repo, folder in {"acme/tiny-bert": "bert", "acme/resnet": "resnet", "acme/sentences": "sentences"}.items():
         hub.state.add_folder(repo, folders[folder])
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    point_at(hub, monkeypatch, tmp_path / "hf")
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return hub
