@@ -17,11 +17,14 @@ from pocketzoo.cli.options import (
     skip_bad_option,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.errors import RecipeError
 
 
 @click.command()
 @click.argument("backbone", shell_complete=names("backbone"))
 @click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
+@click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
+              help="An option of the head (see info HEAD); may be given more than once.")  # fmt: skip
 @data_option(required=True)
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
@@ -33,6 +36,7 @@ from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurem
 def fit(
     backbone: str,
     head: str,
+    head_options: tuple[str, ...],
     data: str,
     out: Path,
     cut: str,
@@ -50,6 +54,7 @@ def fit(
         out,
         data=data,
         head=head,
+        head_options=_named(head_options),
         cut=cut,
         epochs=epochs,
         learning_rate=learning_rate,
@@ -88,11 +93,11 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
         return
     print_columns(
         [
-            ["accuracy", f"{scores['accuracy']:.4f}"],
+            *[[name, f"{scores[name]:.4f}"] for name in ("accuracy", "r2", "mean absolute error") if name in scores],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
-            *[[f"  {label}", f"{share:.4f}"] for label, share in scores["classes"].items()],
+            *[[f"  {label}", f"{share:.4f}"] for label, share in scores.get("classes", {}).items()],
         ]
     )
 
@@ -161,6 +166,17 @@ def compress(
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         click.echo(f"wrote {out}")
+
+
+def _named(options: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=VALUE`` of each."""
+    if wrong := [option for option in options if "=" not in option]:
+        raise RecipeError(f"--head-option {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
+    pairs = [option.partition("=")[::2] for option in options]
+    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+    if twice:
+        raise RecipeError(f"--head-option {twice[0]} is given twice", "for a list write commas: hidden=512,128")
+    return dict(pairs)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

@@ -15,6 +15,9 @@ from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.kinds import KINDS
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import (
+    METRICS,
+    PER_TOKEN,
+    RETURNS,
     BackboneSpec,
     DatasetSpec,
     ExporterSpec,
@@ -55,7 +58,17 @@ def test_pocketzoo_ships_these():
     shipped = Registry(create_manager(found=[]))
     assert {kind: list(shipped.entries(kind)) for kind in KINDS} == {
         "backbone": ["tinynet"],
-        "head": ["linear", "mlp", "tinynet-fashion-mnist"],
+        "head": [
+            "embedding",
+            "language-model",
+            "linear",
+            "mlp",
+            "pooled-classifier",
+            "q-values",
+            "regression",
+            "tinynet-fashion-mnist",
+            "token-classifier",
+        ],  # fmt: skip
         "compressor": ["int8", "low-rank", "prune"],
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],
         "target": ["cpu", "tensorrt", "tensorrt-rtx"],
@@ -203,9 +216,12 @@ def test_a_head_is_complete(spec):
 
     assert spec.takes
     assert set(spec.takes) <= {"map", "vector", "sequence"}
-    assert spec.returns == "logits"
-    assert callable(getattr(functional, spec.loss))
-    assert spec.metric == "accuracy"
+    assert spec.returns in RETURNS
+    assert callable(getattr(functional, spec.loss)) or (not spec.loss and spec.returns not in METRICS)
+    assert spec.metric == METRICS.get(spec.returns, "")
+    if spec.options is not None:
+        assert spec.options.__dataclass_params__.frozen
+        assert from_plain(spec.options, json.loads(json.dumps(to_plain(spec.options())))) == spec.options()
     if spec.weights is not None:
         check_weights(spec.weights)
         assert REGISTRY.get("backbone", spec.backbone).head == spec.name
@@ -231,7 +247,8 @@ def test_a_head_builds_for_all_it_takes(name, kind, outputs):
     spec = REGISTRY.get("head", name)
     shape = {"map": ("batch", 12, 5, 6), "vector": ("batch", 12), "sequence": ("batch", 9, 12)}[kind]
     module = spec.build(FeatureSpec(kind, shape), outputs).eval()
-    assert module(torch.rand(3, *shape[1:])).shape == (3, outputs)
+    wanted = (3, 9, outputs) if spec.returns in PER_TOKEN else (3, outputs)
+    assert module(torch.rand(3, *shape[1:])).shape == wanted
 
 
 @of("exporter")

@@ -249,7 +249,9 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
     acme = Registry(create_manager(found=[], extra=[plugin]))
-    with refused(HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: linear, mlp"):
+    with refused(
+        HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: embedding, linear, mlp"
+    ):
         fit("tinynet", tmp_path / "x", data=few, head="tokens", registry=acme)
 
 
