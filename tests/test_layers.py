@@ -110,6 +110,7 @@ HEAVY = {
     "pocketzoo.deploy.predict": {"numpy"},
     "pocketzoo.plugins.head_modules": {"torch"},
     "pocketzoo.plugins.tinynet.module": {"torch"},
+    "pocketzoo.zoo.resize": {"torch"},
     "pocketzoo.plugins.timm_modules": {"timm", "torch"},
     "pocketzoo.plugins.transformers.modules": {"torch", "transformers"},
     "pocketzoo.testing.checks": {"pytest"},

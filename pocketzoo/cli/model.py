@@ -28,6 +28,7 @@ from pocketzoo.errors import RecipeError
 @data_option(required=True)
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
+@click.option("--input-size", metavar="N|HxW", help="Read pictures of this size in pixels [default: the backbone's].")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the training data.")
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Of AdamW, at the start.")
 @seed_option
@@ -40,6 +41,7 @@ def fit(
     data: str,
     out: Path,
     cut: str,
+    input_size: str | None,
     epochs: int,
     learning_rate: float,
     seed: int,
@@ -56,6 +58,7 @@ def fit(
         head=head,
         head_options=_named(head_options),
         cut=cut,
+        input_size=_size(input_size),
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,
@@ -177,6 +180,16 @@ def _named(options: tuple[str, ...]) -> dict[str, str]:
     if twice:
         raise RecipeError(f"--head-option {twice[0]} is given twice", "for a list write commas: hidden=512,128")
     return dict(pairs)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """``150`` or ``150x200`` as (height, width)."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not height.isdecimal() or not (width.isdecimal() or height == text):
+        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
+    return int(height), int(width or height)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
+from pocketzoo.zoo.heads import build_head
 from pocketzoo.zoo.registry import Entry, Registry
 from pocketzoo.zoo.specs import METRICS, PER_TOKEN, RETURNS, FeatureKind, FeatureSpec, HeadSpec
 from pocketzoo.zoo.typed import from_plain, to_plain
@@ -63,7 +64,7 @@ def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry:
     """The output is (batch, outputs), or that for each token, finite, and the same each time in eval mode."""
     for features in _features(head.spec, registry):
         with blaming(f"build() fails on a {features.kind} {features.shape}", "let build take (features, outputs)"):
-            module = head.spec.build(features, outputs).eval()
+            module = build_head(head.spec, features, outputs).eval()
         x = _values(features)
         with blaming(f"it does not run on a {features.kind}", f"leave {features.kind!r} out of takes"), torch.no_grad():
             one, two = module(x), module(x)
@@ -83,7 +84,7 @@ def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
         pytest.skip("its features or its loss are unknown")
     with torch.random.fork_rng(), blaming("a step of training fails", "return logits that its loss takes"):
         torch.manual_seed(0)
-        module: nn.Module = head.spec.build(features, BATCH).train()
+        module: nn.Module = build_head(head.spec, features, BATCH).train()
         out = module(_values(features)).flatten(0, -2)  # each token is a sample of its own
         classes = torch.arange(len(out)) % BATCH
         value = loss(out, classes if head.spec.loss == "cross_entropy" else torch.rand(out.shape))
@@ -97,9 +98,9 @@ def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
 def test_it_knows_its_classes(head: Entry) -> None:
     """A pretrained head has a label for each output, and no two of them are equal."""
     if head.spec.labels is None:
-        if head.spec.weights is not None:
+        if head.spec.weights is not None and head.spec.returns in ("logits", "token-logits"):
             wrong("it has weights and no labels", "give labels=, a function that returns a tuple of names")
-        pytest.skip("it is not pretrained")
+        pytest.skip("it has no classes")
     with blaming("labels() fails", "return a tuple of names"):
         labels = head.spec.labels()
     if not isinstance(labels, tuple) or not all(isinstance(n, str) and n and n.strip() == n for n in labels):
@@ -119,7 +120,7 @@ def test_its_weights_fit(head: Entry, registry: Registry) -> None:
         pytest.skip(reason)
     (features,) = _features(spec, registry)
     with blaming("its weights do not fit", "pin the file that build() belongs to; prefix and read rename its keys"):
-        load_state(spec.build(features, len(spec.labels())), read_weights(spec.weights), spec.name)
+        load_state(build_head(spec, features, len(spec.labels())), read_weights(spec.weights), spec.name)
 
 
 def _features(spec: HeadSpec, registry: Registry) -> list[FeatureSpec]:

@@ -38,6 +38,7 @@ def fit(
     head: str = "linear",
     head_options: Mapping[str, Any] | None = None,
     cut: str = "",
+    input_size: int | tuple[int, int] | None = None,
     epochs: int = 40,
     learning_rate: float = 3e-3,
     batch_size: int = 64,
@@ -52,12 +53,14 @@ def fit(
     weights are those of the epoch with the best metric on the validation split. Deterministic for a seed.
 
     A head that returns "values" learns numbers, any other classes. ``head_options`` are the head's own, such as
-    ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them.
+    ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them. ``input_size``, in pixels, is the
+    side of a square or (height, width); a backbone of convolutions reads any.
 
     Raises:
         UnknownNameError: no such backbone, head, cut or data set.
         HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or returns
             what no data set here has targets for.
+        UnsupportedModelError: the backbone cannot read pictures of ``input_size``.
         RecipeError: an option of the head, or a number above, cannot be what it is.
         DataError: the data cannot be read, or has no classes (for "values": no numbers).
     """
@@ -69,7 +72,10 @@ def fit(
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
     entry = registry.entry("backbone", backbone)
     backbone = entry.name  # of the Hub: with its commit
-    ref = ModelRef(backbone=backbone, head=head, outputs=2, cut=cut, head_options=head_options or {})
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
+    if size and (len(size) != 2 or min(size) < 1):
+        raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
+    ref = ModelRef(backbone=backbone, head=head, outputs=2, cut=cut, head_options=head_options or {}, input_size=size)
     parts = resolve(ref, registry)
     _check_head(parts, ref, registry)  # before data is read
     metric = METRICS[parts.head.returns]

@@ -25,7 +25,7 @@ def model_card(manifest: Manifest) -> str:
         f"# {manifest.name}",
         "",
         f"Backbone `{model.backbone}`{f', cut after `{model.cut}`' if model.cut else ''}, head `{model.head}`, "
-        f"{model.outputs} {'classes' if manifest.gives == 'logits' else 'outputs'}. Made by pocketzoo {manifest.pocketzoo}.",
+        f"{model.outputs} {'classes' if manifest.labels else 'outputs'}. Made by pocketzoo {manifest.pocketzoo}.",
         "",
         f"- input: {manifest.input.name} {' x '.join(map(str, manifest.input.shape))}, {manifest.input.layout}",
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",

@@ -13,6 +13,7 @@ from pocketzoo.zoo.bundle import Bundle, ModelRef
 from pocketzoo.zoo.heads import build_head, heads_that_fit, read_options
 from pocketzoo.zoo.pull import adopt
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.resize import resized
 from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, TextSpec
 from pocketzoo.zoo.weights import load_state, read_weights
 
@@ -44,11 +45,14 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
     Raises:
         UnknownNameError: no such backbone, head or cut.
         RecipeError: the head has no such option.
+        UnsupportedModelError: the backbone cannot read pictures of ``ref.input_size``.
         HeadMismatchError: the head cannot read the features; the hint names heads that can.
     """
     backbone: BackboneSpec = registry.get("backbone", ref.backbone)
     head: HeadSpec = registry.get("head", ref.head)
     read_options(head, ref.head_options)
+    if ref.input_size:
+        backbone = resized(backbone, ref.input_size)
     features = backbone.features
     if ref.cut:
         cuts = {cut.layer: cut.features for cut in backbone.cuts}

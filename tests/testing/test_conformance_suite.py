@@ -74,14 +74,20 @@ WRONG = {
         "no-metric": "'beauty'",
         "softmax": "'probabilities'",
     },
+    "test_heads.test_its_options_have_defaults": {
+        "loose-options": "its options are Loose(",
+        "two-arguments": "it does not build with its own default options",
+    },
     "test_heads.test_it_builds_on_the_features_it_takes": {
         **{f"maps-alone-{n}": "it does not run on a vector" for n in (2, 7)},
         **{f"one-too-many-{n}": f"for {n} outputs it gives (3, {n + 1})" for n in (2, 7)},
         **{f"chance-{n}": "two runs on one input differ" for n in (2, 7)},
         **{f"of-none-{n}": "no backbone is called 'nowhere'" for n in (2, 7)},
+        **{f"two-arguments-{n}": "build() fails on a map" for n in (2, 7)},
     },
     "test_heads.test_it_can_be_trained": {
         "no-gradient": "['spare.weight', 'spare.bias'] has no gradient",
+        "two-arguments": "a step of training fails",
         "of-none": "no backbone is called 'nowhere'",
     },
     "test_heads.test_it_knows_its_classes": {
