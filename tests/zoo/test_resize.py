@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from hubmodels import PROCESSOR, VISION_FAMILIES
+from transformers import AutoConfig
 
 from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.plugins import transformers as plugin
 from pocketzoo.zoo.bundle import ModelRef
+from pocketzoo.zoo.graph import onnx_from_model
 from pocketzoo.zoo.model import build, resolve
 from pocketzoo.zoo.resize import resized
-from pocketzoo.zoo.specs import FeatureSpec, TextSpec
+from pocketzoo.zoo.specs import FeatureSpec, Repository, TextSpec
 
 
 @pytest.mark.parametrize("size", [(28, 28), (56, 56), (40, 33), (4, 4)])
@@ -65,3 +71,35 @@ def test_what_cannot_be_is_refused(registry, refused, changes, size, text, hint)
     spec = replace(registry.get("backbone", "tinynet"), cuts=(), features=FeatureSpec("map", ("batch", 1, 8, 8)))
     with refused(UnsupportedModelError, text, hint=hint):
         resized(replace(spec, **changes), size)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
+@pytest.mark.parametrize("family", ["resnet", "convnext"])
+@pytest.mark.parametrize("size", [(50, 50), (64, 96)])
+def test_convolutions_of_transformers_read_any_size(family, size, tmp_path):
+    spec = transformers_spec(family, tmp_path)
+    small = resized(spec, size)
+    with torch.no_grad():
+        assert spec.build()(torch.zeros(1, 3, *size)).shape[1:] == small.features.shape[1:]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("family", ["vit", "deit"])
+def test_positions_that_are_learned_for_one_size_are_refused_at_another(family, tmp_path, refused):
+    with refused(UnsupportedModelError, "cannot read pictures of 48 x 48", hint="its own size is 32 x 32"):
+        resized(transformers_spec(family, tmp_path), (48, 48))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_positions_that_the_library_interpolates_are(tmp_path):
+    """DINOv2's: its graph is checked against it like any other."""
+    small = resized(transformers_spec("dinov2", tmp_path), (48, 40))
+    assert small.features.shape == ("batch", 6 * 5 + 1, 32)
+    assert onnx_from_model(small.build().eval(), small.input, tmp_path / "m.onnx") < 1e-4
+
+
+def transformers_spec(family: str, folder: Path):
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    config = AutoConfig.for_model(family, **VISION_FAMILIES[family]).to_dict()
+    files = {"preprocessor_config.json": folder / "preprocessor_config.json"}
+    return plugin.backbone(Repository(repo_id="a/b", commit="0" * 40, config=config, files=files))
