@@ -206,12 +206,13 @@ def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
     fine = {check for check, spec in wrong.passed if spec in ("fine", "fine-prune", "fine-1", "fine-2")}
     fine |= {check for check, spec in wrong.passed if spec.endswith(" fine")}
     without = {c for c in CHECKS if not c.startswith("test_plugins")} - fine
-    assert without == {  # it has no weights, no head, no labels; its export is that of "fragile"
+    assert without == {  # it has no weights, no head, no labels, no options; its export is that of "fragile"
         "test_backbones.test_its_source_is_named",
         "test_backbones.test_its_weights_fit",
         "test_backbones.test_its_head_is_there",
         "test_backbones.test_it_exports",
         "test_heads.test_it_knows_its_classes",
+        "test_heads.test_its_options_have_defaults",
         "test_heads.test_its_weights_fit",
         "test_specs.test_its_weights_are_pinned",
     }
