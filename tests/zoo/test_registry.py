@@ -92,7 +92,7 @@ def test_a_kind_is_collected_once(kind):
         ("*-mnist", None, ["tinynet-fashion-mnist", "fashion-mnist"]),
         ("tensorrt*", "target", ["tensorrt", "tensorrt-rtx"]),
         ("tensorrt", None, ["tensorrt", "tensorrt"]),
-        ("[lm]*", "head", ["linear", "mlp"]),
+        ("[lm]*", "head", ["language-model", "linear", "mlp"]),
         ("???", None, ["mlp", "cpu"]),
         ("TINYNET", None, []),
         ("", None, []),
