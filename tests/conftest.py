@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode adds no folder: this is where localhub.py is found
 
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     Run = Callable[..., Result]
 
 # Examples are the same in every run: a failure here is one on every machine.
-settings.register_profile("pocketzoo", deadline=None, derandomize=True, max_examples=40)
+# How long they take says more about the machine than about the code.
+settings.register_profile(
+    "pocketzoo",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("pocketzoo")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; torch's threads would fight over them
 

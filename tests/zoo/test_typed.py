@@ -18,14 +18,14 @@ from pocketzoo.compress.plans import Axis, Factor, Int8Plan, LowRankPlan, PruneP
 from pocketzoo.errors import RecipeError
 from pocketzoo.zoo.bundle import FileEntry, Manifest, ModelRef, Step
 from pocketzoo.zoo.measure import Latency, Measurement
-from pocketzoo.zoo.specs import Cut, FeatureSpec, HubFile, InputSpec, Int8Encoding, PackageFile, TargetSpec
+from pocketzoo.zoo.specs import Cut, FeatureSpec, HubFile, InputSpec, Int8Encoding, PackageFile, TargetSpec, TextSpec
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 CLASSES = [
     PruneConfig, LowRankConfig, Int8Config,
     PrunePlan, LowRankPlan, Int8Plan, Axis, Factor, Range,
     Manifest, ModelRef, Step, FileEntry, Measurement, Latency,
-    InputSpec, FeatureSpec, Cut, PackageFile, HubFile, TargetSpec, Int8Encoding,
+    InputSpec, TextSpec, FeatureSpec, Cut, PackageFile, HubFile, TargetSpec, Int8Encoding,
 ]  # fmt: skip
 
 JSON = st.recursive(
