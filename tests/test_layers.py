@@ -91,6 +91,8 @@ LAYERS = {
 # Module -> the packages it imports at the top. All others import none but the light ones below.
 HEAVY = {
     "pocketzoo.compress.calibrate": {"numpy", "onnx", "onnxruntime"},
+    "pocketzoo.compress.effects": {"torch"},
+    "pocketzoo.compress.factors": {"torch"},
     "pocketzoo.compress.graph_index": {"onnx"},
     "pocketzoo.compress.groups": {"numpy", "torch"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
@@ -101,6 +103,7 @@ HEAVY = {
     "pocketzoo.compress.pipeline": {"onnx", "torch"},
     "pocketzoo.compress.prune": {"numpy", "torch"},
     "pocketzoo.compress.saliency": {"torch"},
+    "pocketzoo.compress.stopwatch": {"numpy", "onnx", "onnxruntime", "torch"},
     "pocketzoo.deploy.bench": {"numpy"},
     "pocketzoo.deploy.evaluate": {"numpy"},
     "pocketzoo.deploy.predict": {"numpy"},

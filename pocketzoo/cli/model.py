@@ -193,7 +193,7 @@ def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
             rows.append([name, ", ".join(f"{s} {c}" for s, c in zip(sides, cuts, strict=True))])
     rows += [[name, f"|w| <= {value:.3g} becomes 0"] for name, value in plan.get("thresholds", {}).items()]
     rows += [
-        [name, f"rank {f['rank']} of {f['full']}, {f['parameters']:,} -> {f['after']:,}"]
+        [name, f"{f['kind']} {' x '.join(map(str, f['ranks']))}, {f['parameters']:,} -> {f['after']:,}"]
         for name, f in plan.get("factors", {}).items()
     ]
     rows += [[name, f"stays dense: {why}"] for name, why in plan.get("dense", {}).items()]

@@ -31,20 +31,24 @@ class PruneConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowRankConfig:
-    """Replace a layer by two smaller ones in a row."""
+    """Replace a layer by two or three smaller ones in a row. One of the first three fields says how small."""
 
-    energy: float | None = None  # share of the squared singular values that each layer keeps, 0-1
-    parameters: float | None = None  # or: share of its parameters that each layer keeps, 0-1
+    parameters: float | None = None  # share of all layers' parameters that stay, spent where it helps the outputs most
+    energy: float | None = None  # or: share of its weighed outputs' energy that each layer keeps, 0-1
+    rank_share: float | None = None  # or: share of its singular values that each layer keeps, 0-1
+    only_faster: bool = True  # a layer whose factors are not faster when timed stays dense; false: plans do not vary
     multiple: int | None = None  # ranks are a multiple of this; None: what the target likes
     skip: tuple[str, ...] = ()  # layers left as they are, by name or glob
 
     def __post_init__(self) -> None:
-        for field in ("energy", "parameters"):
+        shares = ("parameters", "energy", "rank_share")
+        for field in shares:
             share = getattr(self, field)
             _check(self, field, share is None or 0.0 < share <= 1.0, "above 0 and at most 1")
-        if (self.energy is None) == (self.parameters is None):
+        if sum(getattr(self, field) is not None for field in shares) != 1:
             raise RecipeError(
-                "LowRankConfig takes either energy or parameters", "energy = 0.95 keeps 95% of the squared values"
+                "LowRankConfig takes one of parameters, energy and rank_share",
+                "parameters = 0.8 keeps 80% of the parameters",
             )
         _check(self, "multiple", self.multiple is None or self.multiple >= 1, "at least 1")
 

@@ -8,7 +8,7 @@ refitted once, and all go on. Memory is that of the activations in flight, so ca
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -19,11 +19,17 @@ from pocketzoo.compress.moments import rows
 Visit = Callable[[str, list[Tensor]], None]
 
 
-def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: Visit) -> None:
+def walk(
+    runs: Sequence[tuple[nn.Module, Tensor]],
+    names: Iterable[str],
+    visit: Visit,
+    windows: Mapping[str, nn.Module] | None = None,
+) -> None:
     """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
 
     ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each. The models have the
-    same layers, called in the same order. An error in one run ends all and is raised.
+    same layers, called in the same order; ``windows`` gives, by name, the layer whose inputs are read where another
+    module stands in its place. An error in one run ends all and is raised.
     """
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
     current = [""]
@@ -36,7 +42,7 @@ def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: 
         for name in names:
 
             def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                caught[place.run] = rows(module, args[0])
+                caught[place.run] = rows((windows or {}).get(name, module), args[0])
                 current[0] = name
                 computing.release()
                 try:

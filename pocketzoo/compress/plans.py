@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+# How a layer is written: k x k and 1 x 1; 1 x 1, k x k and 1 x 1; k x 1 and 1 x k
+Kind = Literal["svd", "tucker", "spatial"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +31,13 @@ class PrunePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factor:
-    """One layer that becomes two."""
+    """One layer that becomes two, or three."""
 
-    rank: int
-    full: int  # the rank it could have
-    energy: float  # share of the squared singular values that is kept
+    kind: Kind = "svd"
+    ranks: tuple[int, ...]  # channels between the layers
+    error: float  # share of the weighed outputs' energy that is lost
     parameters: int  # of the weight before
-    after: int  # of the two weights
+    after: int  # of the weights that take its place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ def pocketzoo_compressors() -> list[Compressor]:
         ),
         ModuleCompressor(
             name="low-rank",
-            summary="replace layers by two smaller ones (SVD)",
+            summary="replace layers by two or three smaller ones (SVD, Tucker-2, spatial)",
             config=LowRankConfig,
             plan_type=LowRankPlan,
             plan=_plan_low_rank,

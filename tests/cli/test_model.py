@@ -74,11 +74,14 @@ def test_eval_takes_a_target_and_a_seed(target, seed, run, compressed, few):
 
 
 @pytest.mark.slow
-def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_path, monkeypatch):
+def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["compress", fitted_copy.path, "--prune", 0.4, "--low-rank", 0.99, "--data", few, "--samples", 16]
+    recipe = tmp_path_factory.mktemp("recipe") / "r.toml"
+    recipe.write_text('[[step]]\nkind = "low-rank"\nenergy = 0.99\nonly_faster = false\n')
+    arguments = ["compress", fitted_copy.path, "-r", recipe, "--prune", 0.4, "--data", few, "--samples", 16]
     result = run(*arguments, "--dry-run", "--json")
-    wanted = dry_run(fitted_copy.path, data=few, steps=[PruneConfig(ratio=0.4), LowRankConfig(energy=0.99)], samples=16)
+    steps = [LowRankConfig(energy=0.99, only_faster=False), PruneConfig(ratio=0.4)]
+    wanted = dry_run(fitted_copy.path, data=few, steps=steps, samples=16)
     assert json.loads(result.stdout) == plain(wanted)
     assert result.stderr
     assert all(line.startswith("  ") for line in result.stderr.splitlines())
@@ -87,8 +90,8 @@ def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_pa
         report = step.report
         before, after = report["parameters_before"], report["parameters_after"]
         assert f"{step.kind}: {before:,} -> {after:,} parameters" in text.splitlines()
-    for name, factor in wanted[1].plan["factors"].items():
-        assert any(name in x and f"rank {factor['rank']} of {factor['full']}" in x for x in text.splitlines())
+    for name, factor in wanted[0].plan["factors"].items():
+        assert any(name in x and f"{factor['kind']} {factor['ranks'][0]}" in x for x in text.splitlines())
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]
 
 

@@ -117,7 +117,7 @@ def third_party() -> ModuleType:
 
 CONFIGS = {
     "prune": PruneConfig(ratio=0.3),
-    "low-rank": LowRankConfig(parameters=0.5),
+    "low-rank": LowRankConfig(parameters=0.5, only_faster=False),
     "int8": Int8Config(),
     "no-bias": NoBiasConfig(below=10.0),
     "round": RoundConfig(),

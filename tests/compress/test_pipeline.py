@@ -23,7 +23,7 @@ from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.typed import from_plain, to_plain
 
-PRUNE, LOW_RANK, INT8 = PruneConfig(ratio=0.3), LowRankConfig(energy=0.99), Int8Config()
+PRUNE, LOW_RANK, INT8 = PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +339,7 @@ def test_compressing_in_place(fitted_copy, few, registry):
 
 @pytest.mark.slow
 def test_two_runs_write_the_same_model(fitted, few, tmp_path):
-    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.9), Int8Config(ranges="percentile")]
+    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.9, only_faster=False), Int8Config(ranges="percentile")]
     one, two = (compress(fitted.path, tmp_path / n / "same", data=few, steps=steps, samples=16) for n in "ab")
     for name in ("model.safetensors", "model.onnx", "model.int8.cpu.onnx"):
         assert one.manifest.files[name].sha256 == two.manifest.files[name].sha256, name
@@ -350,7 +350,9 @@ def test_two_runs_write_the_same_model(fitted, few, tmp_path):
 @pytest.mark.slow
 def test_compressing_step_by_step_keeps_the_record_of_all_steps(fitted, few, registry, tmp_path):
     compress(fitted.path, tmp_path / "a", data=few, steps=[PruneConfig(ratio=0.5)], samples=16)
-    compress(tmp_path / "a", tmp_path / "b", data=few, steps=[LowRankConfig(parameters=0.5)], samples=16)
+    compress(
+        tmp_path / "a", tmp_path / "b", data=few, steps=[LowRankConfig(parameters=0.5, only_faster=False)], samples=16
+    )
     bundle = compress(tmp_path / "b", tmp_path / "c", data=few, steps=[INT8], targets=("tensorrt",), samples=16)
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert set(bundle.graphs()) == {"", "tensorrt"}
