@@ -86,7 +86,10 @@ def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_pa
     for step in wanted:
         report = step.report
         before, after = report["parameters_before"], report["parameters_after"]
-        assert f"{step.kind}: {before:,} -> {after:,} parameters" in text.splitlines()
+        line = next(x for x in text.splitlines() if x.startswith(f"{step.kind}: "))
+        assert f"{before:,} -> {after:,} parameters" in line
+        assert f"{report['macs_before']:,} -> {report['macs_after']:,} MACs" in line
+        assert f"{report['bytes_before']:,} -> {report['bytes_after']:,} bytes" in line
     for name, factor in wanted[1].plan["factors"].items():
         assert any(name in x and f"rank {factor['rank']} of {factor['full']}" in x for x in text.splitlines())
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]
@@ -112,7 +115,12 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, fitted, few, tmp_p
     result = run("compress", fitted.path, "-o", out, "-r", recipe, *options, "--data", few, "--json")
     assert result.exit_code == 0, result.stderr
     bundle = read_bundle(out)
-    assert json.loads(result.stdout) == {"bundle": str(out), "measurements": plain(bundle.manifest.measurements)}
+    assert json.loads(result.stdout) == {
+        "bundle": str(out),
+        "measurements": plain(bundle.manifest.measurements),
+        "steps": [{"kind": s.kind, "report": plain(s.report)} for s in bundle.manifest.steps],
+        "turned_down": plain(bundle.manifest.turned_down),
+    }
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert bundle.manifest.steps[0].config["ratio"] == 0.5
     assert set(bundle.graphs()) == {"", "cpu", "tensorrt"}
