@@ -42,6 +42,8 @@ class ModuleCompressor(_Named[C, P]):
     """
 
     form: ClassVar[Literal["module"]] = "module"
+    # ``weaker(config, 0.5)`` removes half as much, and with 1.0 as much as was asked; what a budget turns down steps by
+    weaker: Callable[[C, float], C] | None = None
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
 

@@ -60,6 +60,10 @@ class Int8Config:
     ranges: Literal["minmax", "percentile", "mse"] = "mse"  # how calibration picks an activation's range
     percentile: float = 99.99  # share of values inside the range, in percent; for ranges = "percentile"
     skip: tuple[str, ...] = ()  # layers left in float, by name or glob
+    min_sqnr: float | None = None  # dB against the float graph; layers are left in float until it is reached
+    max_drop: float | None = None  # the same for what the metric may lose against the float graph, 0-1
 
     def __post_init__(self) -> None:
+        _check(self, "min_sqnr", self.min_sqnr is None or 0.0 < self.min_sqnr < 200.0, "above 0 and below 200 dB")
+        _check(self, "max_drop", self.max_drop is None or 0.0 <= self.max_drop < 1.0, "at least 0 and below 1")
         _check(self, "percentile", 50.0 < self.percentile <= 100.0, "above 50 and at most 100")

@@ -7,7 +7,8 @@ the pairs stand and which integers they use is what differs (``Int8Encoding``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -50,6 +51,13 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
         if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
             ranges[node.output[0]] = ranges[node.input[0]]
     return Int8Plan(ranges=ranges, layers=tuple(layer_name(node.input[1]) for node in layers), samples=count)
+
+
+def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
+    """``plan`` with these layers left in float: what they alone needed of ranges goes as well."""
+    rest = tuple(layer for layer in plan.layers if layer not in layers)
+    wanted = set(_tensors(GraphIndex(model), set(rest)))
+    return replace(plan, layers=rest, ranges={name: r for name, r in plan.ranges.items() if name in wanted})
 
 
 def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:

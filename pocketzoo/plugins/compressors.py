@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pocketzoo.compress.base import Compressor, GraphCompressor, ModuleCompressor
@@ -44,6 +45,16 @@ def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array
     return lowrank.apply(model, plan, samples)
 
 
+def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
+    return replace(config, ratio=config.ratio * share)
+
+
+def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
+    """What is kept moves towards everything."""
+    kept = {name: getattr(config, name) for name in ("energy", "parameters")}
+    return replace(config, **{name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None})
+
+
 def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
     from pocketzoo.compress import int8
 
@@ -66,6 +77,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan_type=PrunePlan,
             plan=_plan_prune,
             apply=_apply_prune,
+            weaker=_weaker_prune,
         ),
         ModuleCompressor(
             name="low-rank",
@@ -74,6 +86,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan_type=LowRankPlan,
             plan=_plan_low_rank,
             apply=_apply_low_rank,
+            weaker=_weaker_low_rank,
         ),
         GraphCompressor(
             name="int8",

@@ -113,7 +113,7 @@ def measure(
         timings: list[dict[str, Latency]] = [{} for _ in rows]
         for size in progress.track(batch_sizes, "timing", len(batch_sizes)):
             x = np.concatenate([first] * -(-size // len(first)))[:size]
-            for timing, milliseconds in zip(timings, _time(runners, x, seconds), strict=True):
+            for timing, milliseconds in zip(timings, time_in_turn(runners, x, seconds), strict=True):
                 p50, p99 = np.percentile(milliseconds, [50, 99])
                 timing[str(size)] = Latency(p50=float(p50), p99=float(p99))
     return [
@@ -172,13 +172,13 @@ def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, cl
                 score.labelled = True
                 score.right += int((answers == y).sum())
     if not classifies and scores[0].embeddings:
-        nearest = [_nearest(np.concatenate(score.embeddings)) for score in scores]
+        nearest = [nearest_neighbours(np.concatenate(score.embeddings)) for score in scores]
         for score, found in zip(scores, nearest, strict=True):
             score.agreed = int((found == nearest[0]).sum())
     return scores
 
 
-def _nearest(vectors: Array) -> npt.NDArray[np.intp]:
+def nearest_neighbours(vectors: Array) -> npt.NDArray[np.intp]:
     """For each vector (N, C) the other one of the largest cosine: (N,)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     cosines = unit @ unit.T
@@ -186,7 +186,7 @@ def _nearest(vectors: Array) -> npt.NDArray[np.intp]:
     return np.asarray(cosines.argmax(-1))
 
 
-def _time(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
+def time_in_turn(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
     """Milliseconds of each run, one run of each in turn, so that a slow moment of the machine hits all alike."""
     for runner in runners:
         start = time.perf_counter()

@@ -1,0 +1,280 @@
+"""Take one step of a recipe: bundle in, bundle out, measured before and after, turned down where it does not pay."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
+from pocketzoo.compress.checkpoints import Checkpoints
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.float_layers import Effect, search
+from pocketzoo.compress.job import Job
+from pocketzoo.compress.judge import SLACK, Judge, race
+from pocketzoo.errors import DataError
+from pocketzoo.zoo.bundle import Bundle, Draft, Manifest, Step, graph_name, read_bundle, travelling, updating, writing
+from pocketzoo.zoo.model import load_module
+from pocketzoo.zoo.save import save_model
+from pocketzoo.zoo.specs import TargetSpec
+from pocketzoo.zoo.typed import to_plain
+
+LARGER = 1.001  # a file is larger only if it is so many times as large: names of nodes change
+CLOSE = 1 / 8  # of what a step was asked to remove: how close the search for what a budget allows comes
+
+
+class TurnedDown(Exception):  # noqa: N818 - no error: the run goes on without the step
+    """What a step made is not as good, as small or as fast as what it was to replace."""
+
+    def __init__(self, why: str, report: Mapping[str, Any], *, by_metric: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.report, self.by_metric = why, report, by_metric  # by_metric: less of it may pass
+
+
+def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
+    """Take step ``number`` (from 0), note it as finished, and return the bundle that it made.
+
+    Under ``job.max_drop`` less and less of the step is tried, by bisection. A step that is turned down for good leaves
+    the model as it was; the manifest says so, and why.
+    """
+    compressor, asked = job.configs[number]
+    weaker = compressor.weaker if isinstance(compressor, ModuleCompressor) else None
+    tried: list[dict[str, Any]] = []
+    best: Path | None = None
+    low, high, share = 0.0, 1.0, 1.0
+    while True:
+        config = asked if share == 1.0 or weaker is None else weaker(asked, share)
+        folder = desk.folder / f"trial-{share}"
+        try:
+            _attempt(bundle, number, config, job, folder)
+            best, low = folder, share
+        except TurnedDown as no:
+            job.progress.say(f"{compressor.name}: turned down: {no.why}")
+            tried.append({"kind": compressor.name, "config": to_plain(config), "why": no.why, "report": no.report})
+            high = share
+            if weaker is None or not no.by_metric:
+                break
+        if low == 1.0 or high - low <= CLOSE:
+            break
+        share = (low + high) / 2
+        job.progress.say(f"{compressor.name}: trying {share:.0%} of what was asked")
+    made = desk.folder / "made"
+    if best is None:
+        last = {**tried[-1], "config": to_plain(asked), **({"tried": tried} if len(tried) > 1 else {})}
+        with writing(made) as draft:
+            copy_float(bundle, draft)
+            draft.manifest = replace(bundle.manifest, turned_down=(*bundle.manifest.turned_down, last))
+    elif tried:
+        with updating(read_bundle(best), made) as draft:
+            draft.manifest = _with_report(draft.manifest, turned_down=tried)
+    else:
+        made = best
+    return desk.keep(number + 1, made)
+
+
+def _attempt(bundle: Bundle, number: int, config: Any, job: Job, folder: Path) -> None:
+    """Write the bundle that a step makes to ``folder``.
+
+    Raises:
+        TurnedDown: it does not pay; nothing is written.
+    """
+    compressor = job.configs[number][0]
+    if isinstance(compressor, ModuleCompressor):
+        _module_step(bundle, compressor, config, job, folder, _allowed(job, number))
+    else:
+        _graph_step(bundle, compressor, config, job, folder, _allowed(job, number))
+
+
+def _allowed(job: Job, number: int) -> float | None:
+    """What the metric may have lost after a step: each has an equal part of the budget, and what others left of it."""
+    return None if job.max_drop is None else job.max_drop * (number + 1) / len(job.configs)
+
+
+# -- steps on the module
+
+
+def _module_step(
+    bundle: Bundle, compressor: ModuleCompressor[Any, Any], config: Any, job: Job, folder: Path, allowed: float | None
+) -> None:
+    start, manifest = time.perf_counter(), bundle.manifest
+    module = load_module(bundle, job.registry)
+    job.progress.say(f"{compressor.name}: planning")
+    plan = compressor.plan(module, config, job.samples, job.target)
+    job.progress.say(f"{compressor.name}: applying")
+    smaller = compressor.apply(module, plan, job.samples)
+    with writing(folder) as draft:
+        job.progress.say("exporting and checking the graph")
+        save_model(
+            draft,
+            smaller,
+            manifest.model,
+            name=manifest.name,
+            labels=manifest.labels,
+            license=manifest.license,
+            input_spec=manifest.input,
+            provenance=manifest.provenance,
+            steps=(*manifest.steps, Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan))),
+            opset=max(target.opset for target in job.targets),
+            files=bundle.travelled(),
+        )
+        assert draft.manifest is not None
+        seconds = time.perf_counter() - start
+        report = {
+            "seconds": seconds,
+            **_pair("parameters", manifest.parameters, draft.manifest.parameters),
+            **_pair("macs", manifest.macs, draft.manifest.macs),
+            **_measured(bundle, draft.folder / graph_name(), job, _runs_here(job.target), draft.manifest),
+        }
+        _object(report, job, allowed)
+        draft.manifest = _with_report(replace(draft.manifest, turned_down=manifest.turned_down), **report)
+
+
+# -- steps on the graph
+
+
+def _graph_step(
+    bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, job: Job, folder: Path, allowed: float | None
+) -> None:
+    start = time.perf_counter()
+    model = onnx.load(bundle.file(graph_name()))
+    samples = replace(job.samples, progress=job.progress, label=f"{compressor.name}: calibrating")
+    plan = compressor.plan(model, config, samples)
+    kept: list[Effect] = []
+    enough = _budget(bundle, config, job, allowed)
+    with writing(folder) as draft:
+        copy_float(bundle, draft)
+        if isinstance(config, Int8Config) and enough:
+            found = search(model, plan, job.samples, job.target, enough, draft.folder, job.progress)
+            if found is None:
+                raise TurnedDown("every layer would have to stay in float", {"seconds": time.perf_counter() - start})
+            plan, kept = found
+        reports: dict[str, dict[str, Any]] = {}
+        turned_down: list[dict[str, Any]] = []
+        for target in job.targets:
+            place = draft.mark(
+                graph_name(target.name, compressor.precision), target=target.name, precision=compressor.precision
+            )
+            onnx.save(compressor.apply(model, plan, target), place)
+            report = _measured(bundle, place, job, _runs_here(target))
+            try:
+                _object(report, job, allowed)
+                reports[target.name] = report
+            except TurnedDown as no:
+                if len(job.targets) == 1:
+                    raise
+                job.progress.say(f"{compressor.name} for {target.name}: turned down: {no.why}")
+                turned_down.append({"target": target.name, "why": no.why, "report": report})
+                place.unlink()
+                del draft.kinds[place.name]
+        if not reports:
+            raise TurnedDown("; ".join(f"{no['target']}: {no['why']}" for no in turned_down), turned_down[0]["report"])
+        step = Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan))
+        draft.manifest = _with_report(
+            replace(bundle.manifest, steps=(*bundle.manifest.steps, step)),
+            seconds=time.perf_counter() - start,
+            **next(iter(reports.values())),
+            **({"left_in_float": {effect.layer: str(effect) for effect in kept}} if kept else {}),
+            **({"turned_down": turned_down} if turned_down else {}),
+        )
+
+
+def _budget(bundle: Bundle, config: Any, job: Job, allowed: float | None) -> Callable[[Path], bool] | None:
+    """What decides whether an int8 graph is good enough; None where nothing was asked."""
+    if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, allowed) == (None, None, None):
+        return None
+    judge = job.judge
+    if judge is None:
+        raise DataError(f"{job.dataset.name} has no validation samples to hold int8 to a budget on", "give more data")
+    own = judge if bundle.path == job.source.path else Judge(
+        bundle.file(graph_name()), job.validation, classifies=bool(bundle.manifest.labels)
+    )  # fmt: skip
+
+    def enough(graph: Path) -> bool:
+        score = own.score(graph)
+        return (
+            (config.min_sqnr is None or score.sqnr is None or score.sqnr >= config.min_sqnr)
+            and (config.max_drop is None or own.drop(graph) <= config.max_drop)
+            and (allowed is None or judge.drop(graph) <= allowed)
+        )
+
+    return enough
+
+
+# -- what both share
+
+
+def copy_float(bundle: Bundle, draft: Draft) -> None:
+    """Everything of a bundle but what was made of it for one target."""
+    for path, file in bundle.travelled().items():
+        shutil.copyfile(file, draft.folder / travelling(path))
+    shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
+    shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))
+
+
+def _runs_here(target: TargetSpec) -> bool:
+    return not target.engine
+
+
+def _measured(
+    bundle: Bundle, graph: Path, job: Job, runs_here: bool, manifest: Manifest | None = None
+) -> dict[str, Any]:
+    """A new graph beside the float graph it was made from. ``manifest``: of the new one, where it is a module's."""
+    before = bundle.file(graph_name())
+    report = _pair("bytes", before.stat().st_size, graph.stat().st_size)
+    # Refitted or sparse weights in the same layers take the same time.
+    same = manifest is not None and (manifest.macs, manifest.parameters) == (
+        bundle.manifest.macs,
+        bundle.manifest.parameters,
+    )
+    if runs_here and not same:
+        timed = race(before, graph, job.sample)
+        report |= _pair("latency_ms", timed.before, timed.after)
+    if job.judge is not None:
+        old, new = job.judge.score(before), job.judge.score(graph)
+        if old.accuracy is not None and new.accuracy is not None:
+            report |= _pair("accuracy", old.accuracy, new.accuracy)
+        report |= _pair("agreement", old.agreement, new.agreement)
+        report |= {} if new.sqnr is None else {"sqnr_db": new.sqnr}
+        report |= {"validation_samples": new.samples}
+    return report
+
+
+def _object(report: Mapping[str, Any], job: Job, allowed: float | None) -> None:
+    """Raises:
+    TurnedDown: what was measured speaks against shipping it.
+    """
+    if allowed is not None and job.judge is not None:
+        metric = job.judge.metric
+        first = job.judge.score(job.judge.reference)
+        start = first.agreement if first.accuracy is None else first.accuracy
+        drop = start - report[f"{metric}_after"]
+        if drop > allowed:
+            raise TurnedDown(
+                f"{metric} falls by {100 * drop:.2f} points, {100 * allowed:.2f} are allowed so far",
+                report,
+                by_metric=True,
+            )
+    if job.keep_slower:
+        return
+    if report["bytes_after"] > report["bytes_before"] * LARGER:
+        raise TurnedDown(f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes", report)
+    if report.get("latency_ms_after", 0.0) > report.get("latency_ms_before", 0.0) * SLACK:
+        raise TurnedDown(
+            f"slower: {report['latency_ms_before']:.3f} -> {report['latency_ms_after']:.3f} ms a sample", report
+        )
+
+
+def _pair(name: str, before: Any, after: Any) -> dict[str, Any]:
+    return {f"{name}_before": before, f"{name}_after": after}
+
+
+def _with_report(manifest: Manifest | None, **report: Any) -> Manifest:
+    """The manifest with more in its last step's report."""
+    assert manifest is not None
+    *steps, last = manifest.steps
+    return replace(manifest, steps=(*steps, replace(last, report={**last.report, **report})))
