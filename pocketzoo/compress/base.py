@@ -44,6 +44,7 @@ class ModuleCompressor(_Named[C, P]):
     form: ClassVar[Literal["module"]] = "module"
     # ``weaker(config, 0.5)`` removes half as much, and with 1.0 as much as was asked; what a budget turns down steps by
     weaker: Callable[[C, float], C] | None = None
+    repairs: bool = False  # it wins back what the step before it lost: a budget is held after both
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
 

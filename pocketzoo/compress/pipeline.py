@@ -83,8 +83,8 @@ def compress(
     job.check_tests()
     with checkpoints(Path(out), job.key, progress) as desk:
         bundle = desk.bundle or job.source
-        for number in range(desk.finished, len(job.configs)):
-            bundle = take(bundle, number, job, desk)
+        while desk.finished < len(job.configs):
+            bundle = take(bundle, desk.finished, job, desk)
         finished = desk.folder / "finished"
         with updating(bundle, finished) as draft:
             _measure(draft, Path(out).name, job)

@@ -37,12 +37,13 @@ class TurnedDown(Exception):  # noqa: N818 - no error: the run goes on without t
 
 
 def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
-    """Take step ``number`` (from 0), note it as finished, and return the bundle that it made.
+    """Take step ``number`` (from 0) and under a budget those that repair it, note them as finished; what they made.
 
     Under ``job.max_drop`` less and less of the step is tried, by bisection. A step that is turned down for good leaves
     the model as it was; the manifest says so, and why.
     """
     compressor, asked = job.configs[number]
+    end = _end(job, number)
     weaker = compressor.weaker if isinstance(compressor, ModuleCompressor) else None
     tried: list[dict[str, Any]] = []
     best: Path | None = None
@@ -51,7 +52,7 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         config = asked if share == 1.0 or weaker is None else weaker(asked, share)
         folder = desk.folder / f"trial-{share}"
         try:
-            _attempt(bundle, number, config, job, folder)
+            _attempt(bundle, range(number, end), config, job, folder)
             best, low = folder, share
         except TurnedDown as no:
             job.progress.say(f"{compressor.name}: turned down: {no.why}")
@@ -71,23 +72,37 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
             draft.manifest = replace(bundle.manifest, turned_down=(*bundle.manifest.turned_down, last))
     elif tried:
         with updating(read_bundle(best), made) as draft:
-            draft.manifest = _with_report(draft.manifest, turned_down=tried)
+            draft.manifest = _with_report(draft.manifest, {"turned_down": tried}, back=end - number)
     else:
         made = best
-    return desk.keep(number + 1, made)
+    return desk.keep(end, made)
 
 
-def _attempt(bundle: Bundle, number: int, config: Any, job: Job, folder: Path) -> None:
-    """Write the bundle that a step makes to ``folder``.
+def _end(job: Job, number: int) -> int:
+    """Behind the step and, under a budget, those that win back what it loses."""
+    end = number + 1
+    while job.max_drop is not None and end < len(job.configs) and getattr(job.configs[end][0], "repairs", False):
+        end += 1
+    return end
+
+
+def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path) -> None:
+    """Write the bundle that steps make to ``folder``; ``config`` is the first one's, and the budget is held after all.
 
     Raises:
         TurnedDown: it does not pay; nothing is written.
     """
-    compressor = job.configs[number][0]
-    if isinstance(compressor, ModuleCompressor):
-        _module_step(bundle, compressor, config, job, folder, _allowed(job, number))
-    else:
-        _graph_step(bundle, compressor, config, job, folder, _allowed(job, number))
+    for number in numbers:
+        compressor, asked = job.configs[number]
+        last = number == numbers[-1]
+        place = folder if last else folder.with_name(f"{folder.name}-{number}")
+        allowed = _allowed(job, number) if last else None
+        given = config if number == numbers[0] else asked
+        if isinstance(compressor, ModuleCompressor):
+            _module_step(bundle, compressor, given, job, place, allowed)
+        else:
+            _graph_step(bundle, compressor, given, job, place, allowed)
+        bundle = read_bundle(place)
 
 
 def _allowed(job: Job, number: int) -> float | None:
@@ -131,7 +146,7 @@ def _module_step(
             **_measured(bundle, draft.folder / graph_name(), job, _runs_here(job.target), draft.manifest),
         }
         _object(report, job, allowed)
-        draft.manifest = _with_report(replace(draft.manifest, turned_down=manifest.turned_down), **report)
+        draft.manifest = _with_report(replace(draft.manifest, turned_down=manifest.turned_down), report)
 
 
 # -- steps on the graph
@@ -145,10 +160,11 @@ def _graph_step(
     samples = replace(job.samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, config, samples)
     kept: list[Effect] = []
-    enough = _budget(bundle, config, job, allowed)
+    own = _own_judge(bundle, config, job, allowed)
     with writing(folder) as draft:
         copy_float(bundle, draft)
-        if isinstance(config, Int8Config) and enough:
+        if own is not None:
+            enough = _enough(own, config, job, allowed)
             found = search(model, plan, job.samples, job.target, enough, draft.folder, job.progress)
             if found is None:
                 raise TurnedDown("every layer would have to stay in float", {"seconds": time.perf_counter() - start})
@@ -161,6 +177,8 @@ def _graph_step(
             )
             onnx.save(compressor.apply(model, plan, target), place)
             report = _measured(bundle, place, job, _runs_here(target))
+            if own is not None and (sqnr := own.score(place).sqnr) is not None:
+                report["sqnr_against_float_db"] = sqnr
             try:
                 _object(report, job, allowed)
                 reports[target.name] = report
@@ -176,30 +194,35 @@ def _graph_step(
         step = Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan))
         draft.manifest = _with_report(
             replace(bundle.manifest, steps=(*bundle.manifest.steps, step)),
-            seconds=time.perf_counter() - start,
-            **next(iter(reports.values())),
-            **({"left_in_float": {effect.layer: str(effect) for effect in kept}} if kept else {}),
-            **({"turned_down": turned_down} if turned_down else {}),
+            {
+                "seconds": time.perf_counter() - start,
+                **next(iter(reports.values())),
+                **({"left_in_float": {effect.layer: str(effect) for effect in kept}} if kept else {}),
+                **({"turned_down": turned_down} if turned_down else {}),
+            },
         )
 
 
-def _budget(bundle: Bundle, config: Any, job: Job, allowed: float | None) -> Callable[[Path], bool] | None:
-    """What decides whether an int8 graph is good enough; None where nothing was asked."""
+def _own_judge(bundle: Bundle, config: Any, job: Job, allowed: float | None) -> Judge | None:
+    """Of int8 graphs against the float graph they are made from; None where nothing holds them to a budget."""
     if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, allowed) == (None, None, None):
         return None
-    judge = job.judge
-    if judge is None:
+    if job.judge is None:
         raise DataError(f"{job.dataset.name} has no validation samples to hold int8 to a budget on", "give more data")
-    own = judge if bundle.path == job.source.path else Judge(
-        bundle.file(graph_name()), job.validation, classifies=bool(bundle.manifest.labels)
-    )  # fmt: skip
+    if bundle.path == job.source.path:
+        return job.judge
+    return Judge(bundle.file(graph_name()), job.validation, classifies=bool(bundle.manifest.labels))
+
+
+def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> Callable[[Path], bool]:
+    """What decides whether an int8 graph is good enough."""
 
     def enough(graph: Path) -> bool:
-        score = own.score(graph)
+        sqnr = own.score(graph).sqnr
         return (
-            (config.min_sqnr is None or score.sqnr is None or score.sqnr >= config.min_sqnr)
+            (config.min_sqnr is None or sqnr is None or sqnr >= config.min_sqnr)
             and (config.max_drop is None or own.drop(graph) <= config.max_drop)
-            and (allowed is None or judge.drop(graph) <= allowed)
+            and (allowed is None or job.judge is None or job.judge.drop(graph) <= allowed)
         )
 
     return enough
@@ -273,8 +296,9 @@ def _pair(name: str, before: Any, after: Any) -> dict[str, Any]:
     return {f"{name}_before": before, f"{name}_after": after}
 
 
-def _with_report(manifest: Manifest | None, **report: Any) -> Manifest:
-    """The manifest with more in its last step's report."""
+def _with_report(manifest: Manifest | None, report: Mapping[str, Any], back: int = 1) -> Manifest:
+    """The manifest with more in the report of its last step, or of the one so many steps ``back``."""
     assert manifest is not None
-    *steps, last = manifest.steps
-    return replace(manifest, steps=(*steps, replace(last, report={**last.report, **report})))
+    steps = list(manifest.steps)
+    steps[-back] = replace(steps[-back], report={**steps[-back].report, **report})
+    return replace(manifest, steps=tuple(steps))

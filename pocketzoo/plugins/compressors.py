@@ -51,7 +51,7 @@ def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
 
 def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
     """What is kept moves towards everything."""
-    kept = {name: getattr(config, name) for name in ("energy", "parameters")}
+    kept = {name: getattr(config, name) for name in ("energy", "parameters", "rank_share")}
     return replace(config, **{name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None})
 
 
