@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.patches import Moments, Reading
 from pocketzoo.compress.plans import Range
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
@@ -95,37 +96,60 @@ def _error(
     return float(np.dot(counts, (values - rounded) ** 2))
 
 
-def calibrate(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array], config: Int8Config
-) -> tuple[dict[str, Range], int]:
-    """Ranges of the named tensors over all samples, and the number of samples. Memory is that of one sample.
+@dataclass
+class Observed:
+    """What one pass over the samples saw."""
+
+    histograms: dict[str, Histogram]
+    moments: dict[Reading, Moments]
+    samples: int
+
+    def ranges(self, config: Int8Config) -> dict[str, Range]:
+        """The range of each tensor by the config's rule."""
+        return {name: histogram.range(config) for name, histogram in self.histograms.items()}
+
+
+def observe(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array], readings: Collection[Reading] = ()
+) -> Observed:
+    """Histograms of the named tensors and second moments of what layers read, in one pass.
+
+    Memory is that of one sample and of the moments.
 
     Raises:
         DataError: there are no samples, or an activation is not finite.
     """
     histograms = {name: Histogram() for name in tensors}
+    moments: dict[Reading, Moments] = {}
     input_name = model.graph.input[0].name
-    session = _session(model, [t for t in tensors if t != input_name])
-    names = [o.name for o in session.get_outputs() if o.name in histograms]
+    watched = dict.fromkeys([*tensors, *sorted({r.tensor for r in readings})])
+    names = [name for name in watched if name != input_name]
+    session = _session(model, names)
     count = 0
     for batch in samples:
         for row in range(len(batch)):
             x = batch[row : row + 1]
-            if input_name in histograms:
-                _add(histograms, input_name, x)
             # Asked for no outputs, onnxruntime would give all.
-            for name, value in zip(names, session.run(names, {input_name: x}) if names else (), strict=True):
-                _add(histograms, name, value)
+            values = dict(zip(names, session.run(names, {input_name: x}) if names else (), strict=True))
+            values[input_name] = x
+            for name in watched:
+                _check_finite(name, values[name])
+            for name, histogram in histograms.items():
+                histogram.add(values[name])
+            for reading in readings:
+                columns = reading.columns(values[reading.tensor], count)
+                moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
             count += 1
     if count == 0:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
-    return {name: histogram.range(config) for name, histogram in histograms.items()}, count
+    for moment in moments.values():
+        moment.flush()
+    return Observed(histograms, moments, count)
 
 
-def _add(histograms: dict[str, Histogram], name: str, value: Array) -> None:
+def _check_finite(name: str, value: Array) -> None:
     if not (np.isfinite(value.min()) and np.isfinite(value.max())):
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
-    histograms[name].add(value)
 
 
 def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from safetensors.numpy import load_file
 
 from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 from pocketzoo.compress.checkpoints import checkpoints
@@ -16,7 +17,7 @@ from pocketzoo.compress.forecast import Cost, module_cost
 from pocketzoo.compress.job import Job, prepare
 from pocketzoo.compress.steps import take
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, updating
+from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, tensors_name, updating
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Dataset
 from pocketzoo.zoo.graph import onnx_from_model
@@ -161,9 +162,10 @@ def encode(bundle: Bundle, target: TargetSpec, registry: Registry) -> onnx.Model
     for step in bundle.manifest.steps:
         compressor = registry.get("compressor", step.kind)
         if isinstance(compressor, GraphCompressor):
-            graph = compressor.apply(
-                graph or onnx.load(bundle.file(graph_name())), compressor.read_plan(step.plan), target
-            )
+            beside = tensors_name(compressor.name)
+            tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
+            plan = compressor.read_plan(step.plan, tensors)
+            graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
     return graph
 
 

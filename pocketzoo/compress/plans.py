@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 # How a layer is written: k x k and 1 x 1; 1 x 1, k x k and 1 x 1; k x 1 and 1 x k
 Kind = Literal["svd", "tucker", "spatial"]
@@ -59,8 +59,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Plan:
-    """Activation tensor -> its range, and the layers (by the name of their weight) that become int8."""
+    """Activation tensor -> its range, and the layers (by the name of their weight) that become int8.
+
+    ``tensors`` are what calibration made of the weights: integers, scales, corrected biases. They lie in a file beside
+    the manifest, and ``sha256`` says which they are.
+    """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     samples: int = 0  # that the ranges were calibrated on
+    sha256: str = ""  # of ``tensors``
+    tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"beside": True})

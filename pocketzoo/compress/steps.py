@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from safetensors.numpy import save
 
 from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 from pocketzoo.compress.checkpoints import Checkpoints
@@ -18,7 +19,18 @@ from pocketzoo.compress.float_layers import Effect, search
 from pocketzoo.compress.job import Job
 from pocketzoo.compress.judge import SLACK, Judge, race
 from pocketzoo.errors import DataError
-from pocketzoo.zoo.bundle import Bundle, Draft, Manifest, Step, graph_name, read_bundle, travelling, updating, writing
+from pocketzoo.zoo.bundle import (
+    Bundle,
+    Draft,
+    Manifest,
+    Step,
+    graph_name,
+    read_bundle,
+    tensors_name,
+    travelling,
+    updating,
+    writing,
+)
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.save import save_model
 from pocketzoo.zoo.specs import TargetSpec
@@ -169,6 +181,8 @@ def _graph_step(
             if found is None:
                 raise TurnedDown("every layer would have to stay in float", {"seconds": time.perf_counter() - start})
             plan, kept = found
+        if tensors := getattr(plan, "tensors", None):
+            draft.mark(tensors_name(compressor.name), precision=compressor.precision).write_bytes(save(dict(tensors)))
         reports: dict[str, dict[str, Any]] = {}
         turned_down: list[dict[str, Any]] = []
         for target in job.targets:
