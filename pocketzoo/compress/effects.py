@@ -95,8 +95,9 @@ def measure_effects(
     count = 0
     try:
         for batch in samples:
-            x = torch.from_numpy(batch)
-            for part in (x[i : i + AT_ONCE] for i in range(0, len(x), AT_ONCE)):
+            whole = torch.from_numpy(batch)
+            for start in range(0, len(whole), AT_ONCE):
+                part = whole[start : start + AT_ONCE]
                 with torch.enable_grad():
                     out = model(part)
                     if not calls:
