@@ -97,6 +97,7 @@ HEAVY = {
     "pocketzoo.compress.forecast": {"torch"},
     "pocketzoo.compress.graph_index": {"onnx"},
     "pocketzoo.compress.groups": {"numpy", "torch"},
+    "pocketzoo.compress.heal": {"safetensors", "torch"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
     "pocketzoo.compress.judge": {"numpy"},
     "pocketzoo.compress.layers": {"torch"},

@@ -10,9 +10,12 @@ from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.typed import from_plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
     from torch import nn
 
+    from pocketzoo.progress import Progress
     from pocketzoo.zoo.preprocess import Array
 
     Samples = Iterable[Array]  # batches (B, *size) of float32, ready for the model; iterable more than once
@@ -35,6 +38,15 @@ class _Named(Generic[C, P]):
         return whole
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a step that learns has besides the module."""
+
+    teacher: nn.Module  # the model the recipe began with; not to be changed
+    folder: Path  # for work in progress: it is still there when a killed run is started again
+    progress: Progress
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModuleCompressor(_Named[C, P]):
     """Works on the torch module. ``plan`` decides and changes nothing; ``apply`` returns a new module.
@@ -49,6 +61,8 @@ class ModuleCompressor(_Named[C, P]):
     repairs: bool = False  # it wins back what the step before it lost: a budget is held after both
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
+    # In place of ``apply`` when it compresses, for a step that learns from the model the recipe began with.
+    teach: Callable[[nn.Module, P, Samples, Lesson], nn.Module] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ except ImportError:  # Windows: nothing keeps two runs apart there
     fcntl = None  # type: ignore[assignment]
 
 LOCK, KEY, STEP = "lock", "key", "step-"
+LESSON = "lesson"  # what the step at hand has learned so far
 
 
 class Checkpoints:
@@ -43,7 +44,7 @@ class Checkpoints:
                 break
             except BundleError:  # a damaged disk: the step is taken again
                 continue
-        self.clear(keep=(LOCK, KEY, self.place(self.finished).name))
+        self.clear(keep=(LOCK, KEY, LESSON, self.place(self.finished).name))
         return True
 
     def place(self, number: int) -> Path:
@@ -61,6 +62,11 @@ class Checkpoints:
         """Move a finished bundle to where it was asked for, and forget the steps."""
         put_folder(folder, self.out)
         return read_bundle(self.out)
+
+    @property
+    def left(self) -> str:
+        """What an interrupted run can go on from."""
+        return f"step {self.finished}" if self.finished else "what was learned"
 
     def clear(self, keep: tuple[str, ...] = ()) -> None:
         """Remove everything but the names in ``keep``."""
@@ -97,10 +103,12 @@ def checkpoints(out: Path, key: str, progress: Progress) -> Iterator[Checkpoints
             yield found
         except BaseException as error:
             mistaken = isinstance(error, PocketzooError) and not isinstance(error, StorageError)
-            if not found.finished or mistaken:  # a mistake that is mended makes another command
+            if (
+                not (found.finished or (folder / LESSON).is_dir()) or mistaken
+            ):  # a mistake that is mended makes another command
                 shutil.rmtree(folder, ignore_errors=True)
             else:
-                progress.say(f"step {found.finished} is kept: the same command goes on from there")
+                progress.say(f"{found.left} is kept: the same command goes on from there")
             raise
         shutil.rmtree(folder)
 

@@ -54,6 +54,26 @@ class LowRankConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealConfig:
+    """Train what is left for a short while to give what the original gives."""
+
+    epochs: int = 20  # over the calibration samples, at the most
+    learning_rate: float = 1e-3  # at the beginning; it falls to zero along a cosine
+    batch_size: int = 32
+    features: float = 0.5  # share of the epochs that match the blocks' features too, 0-1; the rest match outputs
+    patience: int = 5  # epochs without a better one until it stops
+    seed: int = 0  # of the order of samples
+
+    def __post_init__(self) -> None:
+        _check(self, "epochs", self.epochs >= 1, "at least 1")
+        _check(self, "learning_rate", 0.0 < self.learning_rate <= 1.0, "above 0 and at most 1")
+        _check(self, "batch_size", self.batch_size >= 1, "at least 1")
+        _check(self, "features", 0.0 <= self.features <= 1.0, "at least 0 and at most 1")
+        _check(self, "patience", self.patience >= 1, "at least 1")
+        _check(self, "seed", self.seed >= 0, "at least 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Config:
     """Quantise weights per channel and activations per tensor to 8 bits."""
 

@@ -49,6 +49,18 @@ class LowRankPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealPlan:
+    """How the weights were trained; the structure stays as it is."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    features: float  # share of the epochs that match features too
+    patience: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
     """Values of an activation tensor that are told apart; those outside saturate."""
 

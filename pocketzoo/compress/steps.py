@@ -12,8 +12,8 @@ from typing import Any
 import onnx
 from safetensors.numpy import save
 
-from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
-from pocketzoo.compress.checkpoints import Checkpoints
+from pocketzoo.compress.base import GraphCompressor, Lesson, ModuleCompressor
+from pocketzoo.compress.checkpoints import LESSON, Checkpoints
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.float_layers import Effect, search
 from pocketzoo.compress.job import Job
@@ -133,7 +133,11 @@ def _module_step(
     job.progress.say(f"{compressor.name}: planning")
     plan = compressor.plan(module, config, job.samples, job.target)
     job.progress.say(f"{compressor.name}: applying")
-    smaller = compressor.apply(module, plan, job.samples)
+    if compressor.teach is None:
+        smaller = compressor.apply(module, plan, job.samples)
+    else:
+        lesson = Lesson(load_module(job.source, job.registry), folder.parent / LESSON, job.progress)
+        smaller = compressor.teach(module, plan, job.samples, lesson)
     with writing(folder) as draft:
         job.progress.say("exporting and checking the graph")
         save_model(
