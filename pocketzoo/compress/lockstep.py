@@ -19,11 +19,24 @@ from pocketzoo.compress.moments import rows
 Visit = Callable[[str, list[Tensor]], None]
 
 
-def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: Visit) -> None:
+class _Done(Exception):
+    """The last layer of interest was visited."""
+
+
+def walk(
+    runs: Sequence[tuple[nn.Module, Tensor]],
+    names: Iterable[str],
+    visit: Visit,
+    *,
+    hold: Iterable[str] = (),
+    held: Sequence[dict[str, Tensor]] = (),
+    until: str = "",
+) -> None:
     """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
 
     ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each. The models have the
-    same layers, called in the same order. An error in one run ends all and is raised.
+    same layers, called in the same order. An error in one run ends all and is raised. What the modules in ``hold`` read
+    is put into ``held``, one for each run, whole and under the module's name. After the layer ``until`` all runs end.
     """
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
     current = [""]
@@ -43,14 +56,25 @@ def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: 
                     barrier.wait()
                 finally:
                     computing.acquire()
+                if name == until:
+                    raise _Done
 
             handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
+
+        for name in hold:
+
+            def keep(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+                held[place.run][name] = args[0]
+
+            handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
 
     def run(i: int) -> None:
         place.run = i
         try:
             with computing, torch.no_grad():  # no_grad is a thread's own
                 runs[i][0](runs[i][1])
+        except _Done:
+            pass
         except BaseException:
             barrier.abort()  # or the others would wait for ever
             raise
