@@ -84,7 +84,7 @@ class Curves:
         return found
 
     def within(self, fits: Callable[[Counts], bool]) -> Counts:
-        """The counts at the lowest price for which ``fits`` holds; at the highest there is if it never does."""
+        """The counts at the lowest price for which ``fits`` holds, less what need not go; the most if it never does."""
         slopes = [
             (h[1:] - h[:-1]) / np.maximum(g[1:] - g[:-1], 1e-30)
             for h, g in zip(self.harm, self.gain, strict=True)
@@ -99,7 +99,25 @@ class Curves:
         for _ in range(BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (low, middle) if fits(self.at(middle)) else (middle, high)
-        return self.at(high)
+        counts, stuck = self.at(high), set[int]()
+        while True:  # a price can move a group by many channels at once: give back, the dearest first
+            back = [(s[1], i, s[0]) for i in range(len(counts)) if i not in stuck and (s := self.step(counts, i, -1))]
+            if not back:
+                return counts
+            _, i, n = max(back)
+            tried = [*counts[:i], n, *counts[i + 1 :]]
+            if fits(tried):
+                counts = tried
+            else:
+                stuck.add(i)
+
+    def step(self, counts: Counts, i: int, by: int) -> tuple[int, float] | None:
+        """The next count of a group up (1) or down (-1), and the harm of each unit saved between the two."""
+        at = int(np.flatnonzero(self.options[i] == counts[i])[0])
+        if not 0 <= at + by < len(self.options[i]):
+            return None
+        saved = abs(self.gain[i][at + by] - self.gain[i][at])
+        return int(self.options[i][at + by]), float(abs(self.harm[i][at + by] - self.harm[i][at]) / max(saved, 1e-30))
 
     def share(self, wanted: float) -> Counts:
         """Counts that save ``wanted`` in all, or as near below it as the options let them."""
@@ -115,23 +133,14 @@ class Curves:
     def _less(self, counts: Counts, wanted: float, saved: Callable[[Counts], float]) -> Counts:
         """Give back the dearest steps until no more than ``wanted`` is saved, then take what still fits."""
         counts = list(counts)
-
-        def step(i: int, by: int) -> tuple[int, float] | None:
-            options = self.options[i]
-            at = int(np.flatnonzero(options == counts[i])[0])
-            if not 0 <= at + by < len(options):
-                return None
-            saved_more = abs(self.gain[i][at + by] - self.gain[i][at])
-            return int(options[at + by]), float(abs(self.harm[i][at + by] - self.harm[i][at]) / max(saved_more, 1e-30))
-
         while saved(counts) > wanted + 1e-9:
-            back = [(s[1], i, s[0]) for i in range(len(counts)) if (s := step(i, -1)) is not None]
+            back = [(s[1], i, s[0]) for i in range(len(counts)) if (s := self.step(counts, i, -1))]
             _, i, n = max(back)
             counts[i] = n
         while True:
             more = []
             for i in range(len(counts)):
-                if (s := step(i, 1)) is not None:
+                if s := self.step(counts, i, 1):
                     tried = [*counts[:i], s[0], *counts[i + 1 :]]
                     if saved(tried) <= wanted + 1e-9:
                         more.append((s[1], i, s[0]))

@@ -1,4 +1,4 @@
-"""Hold a model to a share of its measured latency: cut by multiply-accumulates, time the graph, correct, a few times."""
+"""Hold a model to a share of its measured latency: cut multiply-accumulates, time the graph, correct, a few times."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.errors import UnsupportedLayerError
+from pocketzoo.zoo.graph import quiet
 
 TRIES = 4
 ROUNDS = 30  # runs of both graphs, in turn
@@ -25,7 +26,7 @@ def fitting(
     at: Callable[[float], list[int]],
     cut: Callable[[list[int]], nn.Module],
 ) -> list[int]:
-    """The counts that ``at`` gives for the largest share of multiply-accumulates found whose latency is within ``share``.
+    """The counts that ``at`` gives for the largest share of multiply-accumulates found with a latency within ``share``.
 
     Latency need not follow multiply-accumulates, and may not fall at all below some point: after ``TRIES`` the fastest
     that was tried is taken.
@@ -57,13 +58,14 @@ def fitting(
 
 def _export(model: nn.Module, x: Tensor, path: Path) -> Path:
     try:
-        with torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(model, (x[:1],), dynamo=True, external_data=False, verbose=False)
     except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
         raise UnsupportedLayerError(
             "a latency budget needs a model that exports to ONNX", "give macs instead of latency"
         ) from error
-    assert program is not None
+    if program is None:
+        raise UnsupportedLayerError("torch exported nothing", "give macs instead of latency")
     program.save(str(path))
     return path
 

@@ -48,4 +48,4 @@ def parts(samples: Iterable[Array], size: int, count: int | None = None) -> Iter
             return
         taken = torch.from_numpy(batch) if left < 0 else torch.from_numpy(batch)[:left]
         left = left if left < 0 else left - len(taken)
-        yield from taken.split(size)
+        yield from (taken[i : i + size] for i in range(0, len(taken), size))

@@ -66,6 +66,9 @@ class Moments:
         self.first += x.double().sum(0)
         self.count += len(x)
 
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.second + other.second, self.first + other.first, self.count + other.count)
+
     @property
     def mean(self) -> Tensor:
         """E[x xT]."""

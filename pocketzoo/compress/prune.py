@@ -7,7 +7,7 @@ Channels go in the order of second-order saliency (see saliency.py), from each l
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,13 @@ from pocketzoo.compress.layers import check_skip, first_batch, matches, weighted
 from pocketzoo.compress.moments import Moments, input_moments, shrunk
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.refit import refit
-from pocketzoo.compress.saliency import Elimination, Reader, eliminate
+from pocketzoo.compress.saliency import Elimination, Judge, Reader, eliminate
 from pocketzoo.compress.sensitivity import output_sensitivity, root
 from pocketzoo.errors import DataError, UnsupportedLayerError
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import TargetSpec
 
+TRUSTED_POSITIONS = 16  # of a sample: more of them say little that is new
 HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads")
 HEADS_TIMES_SIZE = ("all_head_size",)
 
@@ -136,35 +137,60 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
         for (weight, dim), ids in channels.axes.items()
         if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
     }
-    moments = input_moments(model, reads, samples)
-    for name, found in moments.items():
+    halves = [_Half(samples, i) for i in (0, 1)]
+    first, second = (input_moments(model, reads, half) for half in halves)
+    for found in (*first.values(), *second.values()):
         if not torch.isfinite(found.second).all():
-            raise DataError(f"calibration: what {name} reads is not finite", "check the samples for NaN or infinity")
-    matter = output_sensitivity(model, [name for name in reads if name in moments], samples)
+            raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
+    matter = output_sensitivity(model, [name for name in reads if name in first], samples)
     orders = []
     for group in groups:
         members = group.channels.tolist()
-        readers = [
-            _reader(layers[name], moments[name], ids, matter.get(name), shifts=f"{name}.weight" in channels.shifts)
-            for name, ids in reads.items()
-            if name in moments and not set(ids).isdisjoint(members)
-        ]
-        orders.append(eliminate(members, readers, len(members) - 1))
+        readers, judges = [], []
+        for name, ids in reads.items():
+            if name not in first or set(ids).isdisjoint(members):
+                continue
+            weight = _weighed(layers[name], matter.get(name))
+            shifts = f"{name}.weight" in channels.shifts
+            trusted = [half.samples * TRUSTED_POSITIONS for half in halves]
+            if name not in second:  # a single sample: nothing to judge on
+                readers.append(_reader(weight, first[name], ids, trusted[0], shifts=shifts))
+                continue
+            readers.append(_reader(weight, first[name] + second[name], ids, sum(trusted), shifts=shifts))
+            other = second[name].covariance if shifts else second[name].mean
+            judges.append(Judge(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
+        orders.append(eliminate(members, readers, len(members) - 1, judges))
     return orders
 
 
-def _reader(
-    layer: nn.Conv2d | nn.Linear, moments: Moments, channels: list[int], matter: Tensor | None, *, shifts: bool
-) -> Reader:
-    """The layer with its outputs in the directions and units in which they change the model's output."""
+class _Half:
+    """Every other sample, from the first or the second on."""
+
+    def __init__(self, samples: Iterable[Array], start: int) -> None:
+        self.all, self.start, self.samples = samples, start, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        self.samples = seen = 0
+        for batch in self.all:
+            half = batch[(self.start + seen) % 2 :: 2]
+            seen += len(batch)
+            self.samples += len(half)
+            if len(half):
+                yield half
+
+
+def _weighed(layer: nn.Conv2d | nn.Linear, matter: Tensor | None) -> Tensor:
+    """The weight (O, I) with its outputs in the directions and units in which they change the model's output."""
     weight = layer.weight.detach().flatten(1).double()
-    second = moments.covariance if shifts else moments.mean
     if matter is None or not torch.isfinite(matter).all():
-        weight = torch.zeros_like(weight)
-    else:
-        weight = root(matter) @ weight
+        return torch.zeros_like(weight)
+    return root(matter) @ weight
+
+
+def _reader(weight: Tensor, moments: Moments, channels: list[int], trusted: int, *, shifts: bool) -> Reader:
+    second = moments.covariance if shifts else moments.mean
     run = next((b for b in _run_lengths(channels)), 1)
-    return Reader(weight, shrunk(second, moments.count), channels[::run], 1.0)
+    return Reader(weight, shrunk(second, min(moments.count, trusted)), channels[::run], 1.0)
 
 
 def _run_lengths(channels: Sequence[int]) -> Iterable[int]:
@@ -176,40 +202,45 @@ def _run_lengths(channels: Sequence[int]) -> Iterable[int]:
         yield first
 
 
-def _counts(model, groups, orders, config, multiple, planned, x) -> Counts:  # type: ignore[no-untyped-def]
-    """How many channels each group loses."""
+def _counts(
+    model: nn.Module,
+    groups: list[Group],
+    orders: list[Elimination],
+    config: PruneConfig,
+    multiple: int,
+    planned: Callable[[Counts], PrunePlan],
+    x: Tensor,
+) -> Counts:
+    """How many channels each group loses: a share of all, or as many as a budget wants."""
+    budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
     if not groups:
         return []
-    rows = [float(group.width) for group in groups]
-    total = sum(len(g.channels) * g.width for g in groups)
-    budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
     if not budget:
         if config.scope == "uniform":
             return uniform(groups, config.ratio, multiple)
-        return Curves(groups, orders, rows, multiple).share(config.ratio * total)
-    share = getattr(config, budget)
+        total = sum(len(g.channels) * g.width for g in groups)
+        return Curves(groups, orders, [float(g.width) for g in groups], multiple).share(config.ratio * total)
     counted = "parameters" if budget == "parameters" else "macs"
-    none = planned([0] * len(groups))
 
     def stays(counts: Counts) -> float:
-        saving = planned(counts).savings[counted]
-        return saving.after / max(saving.before, 1)
+        saving = planned(counts).savings.get(counted)
+        return saving.after / max(saving.before, 1) if saving else 1.0
 
-    if config.scope == "uniform":
+    curves = None
+    if config.scope == "global":
+        each = [1 - stays([int(i == j) for j in range(len(groups))]) for i in range(len(groups))]
+        curves = Curves(groups, orders, each, multiple)
 
-        def at(share: float) -> Counts:
-            low, high = 0.0, 1.0
-            for _ in range(16):
-                middle = (low + high) / 2
-                low, high = (low, middle) if stays(uniform(groups, middle, multiple)) <= share else (middle, high)
-            return uniform(groups, high, multiple)
-    else:
-        one = [none.savings[counted].before * (1 - stays([int(i == j) for j in range(len(groups))])) for i in range(len(groups))]
-        curves = Curves(groups, orders, one, multiple)
-
-        def at(share: float) -> Counts:
+    def at(share: float) -> Counts:
+        if curves is not None:
             return curves.within(lambda counts: stays(counts) <= share)
+        low, high = 0.0, 1.0
+        for _ in range(16):
+            middle = (low + high) / 2
+            low, high = (low, middle) if stays(uniform(groups, middle, multiple)) <= share else (middle, high)
+        return uniform(groups, high, multiple) if share < 1 else [0] * len(groups)
 
+    share: float = getattr(config, budget)
     if budget != "latency":
         return at(share)
     return fitting(model, share, x, at, lambda counts: apply(model, planned(counts)))
@@ -251,7 +282,7 @@ def _planned(
 
 
 def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[str, int]:
-    """Attributes that count the heads of a group, in the modules around the layers that make them."""
+    """Attributes that count the heads of a group, in the module around the layers that make them."""
     found: dict[str, int] = {}
     for group in groups:
         count = len(group.channels)
@@ -259,14 +290,12 @@ def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[
         if group.width == 1 or left == count:
             continue
         for name in group.layers:
-            path = name.rpartition(".")[0]
-            while path:
-                path = path.rpartition(".")[0]
-                module = model.get_submodule(path)
-                for attributes, size in ((HEADS, 1), (HEADS_TIMES_SIZE, group.width)):
-                    for attribute in attributes:
-                        if vars(module).get(attribute) == count * size:
-                            found[f"{path}.{attribute}".lstrip(".")] = left * size
+            path = name.rpartition(".")[0].rpartition(".")[0]
+            attributes = vars(model.get_submodule(path))
+            wanted = {**dict.fromkeys(HEADS, 1), **dict.fromkeys(HEADS_TIMES_SIZE, group.width)}
+            for attribute, size in wanted.items():
+                if attributes.get(attribute) == count * size:
+                    found[f"{path}.{attribute}".lstrip(".")] = left * size
     return found
 
 

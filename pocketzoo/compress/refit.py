@@ -1,9 +1,9 @@
 """Make up for what pruning removed: refit the weights that stay, by least squares on calibration data.
 
-Layer after layer, V = argmin |W x - V x'|^2 + the error that a shortcut brings beside it, with x what the layer reads in
-the original and x' what the already pruned model gives it (ThiNet, Luo et al. 2017, arXiv:1707.06342, refits one layer
-so). Where single weights are zero the fit is over the others alone, each row for itself: the exact solution of what
-SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774) approaches column by column.
+Layer after layer, V = argmin |W x - V x'|^2, with x what the layer reads in the original and x' what the already pruned
+model gives it (ThiNet, Luo et al. 2017, arXiv:1707.06342, refits one layer so); where a shortcut joins the output, its
+error is part of what is fitted. Where single weights are zero the fit is over the others alone, each row for itself:
+the exact solution of what SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774) approaches column by column.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pocketzoo.compress.plans import Shortcut
 from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 8  # samples in one forward pass
-ROWS = 16  # for each input of a layer, as far as the samples have them
+ROWS = 64  # for each input of a layer, as far as the samples have them
 LEAST, MOST = 32, 512  # samples whose activations are held at a time
 RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)  # added to the diagonal, as a share of it
 STEPS = 40  # of conjugate gradients, where weights are masked
@@ -110,8 +110,10 @@ class _Sums:
 
     @classmethod
     def empty(cls, outputs: int, inputs: int) -> _Sums:
-        shapes = (inputs, inputs), (outputs, inputs), (inputs,), (outputs,)
-        return cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float64)
+
+        return cls(zeros(inputs, inputs), zeros(outputs, inputs), zeros(inputs), zeros(outputs))
 
     def add(self, x: Tensor, y: Tensor) -> None:
         self.gram += (x.T @ x).double()
@@ -202,8 +204,10 @@ def _fit(now: Tensor, sums: _Sums, ridge: float, mask: Tensor | None) -> Tensor:
         return now + _masked(missed, damped, mask)
     factor, info = torch.linalg.cholesky_ex(damped)
     if int(info) == 0:
-        return now + torch.cholesky_solve(missed.T, factor).T
-    return now + missed @ torch.linalg.pinv(damped, hermitian=True)
+        solved: Tensor = torch.cholesky_solve(missed.T, factor).T
+        return now + solved
+    inverse: Tensor = torch.linalg.pinv(damped, hermitian=True)
+    return now + missed @ inverse
 
 
 def _shortcut_error(
@@ -231,8 +235,9 @@ def _shortcut_error(
     error = x[taken] - y[taken]
     if shortcut.norm:
         norm = pruned.get_submodule(shortcut.norm)
-        scale = torch.rsqrt(norm.get_buffer("running_var") + norm.eps)  # type: ignore[operator]
-        scale = scale * norm.weight if norm.weight is not None else scale  # type: ignore[assignment]
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        scale = torch.rsqrt(norm.get_buffer("running_var") + norm.eps)
+        scale = scale if norm.weight is None else scale * norm.weight
         error = torch.where(scale.abs() > 1e-3, error / scale, 0.0)
     return error.detach()
 

@@ -1,8 +1,8 @@
 """Single weights to zero: the smallest of all, or two of any four neighbours. The zeros lie in plain layers.
 
 The smallest by magnitude over all layers is the classic recipe (Han et al. 2015, arXiv:1506.02626). For 2:4 the two of
-four that matter least go: w^2 / [H^-1]_jj, with H the second moments of the layer's inputs (Optimal Brain Surgeon, as in
-SparseGPT, Frantar & Alistarh 2023, arXiv:2301.00774). The others are refitted (refit.py).
+four that matter least go: w^2 / [H^-1]_jj, with H the second moments of the layer's inputs (Optimal Brain Surgeon, as
+in SparseGPT, Frantar & Alistarh 2023, arXiv:2301.00774). The others are refitted (refit.py).
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def gain(target: TargetSpec) -> str:
     """What a target makes of 2:4 zeros."""
     if target.engine:
         return (
-            "sparse Tensor Cores (Ampere or later) run these layers in fp16 and int8 at up to twice the rate; whole models"
-            " usually gain less than 15%, small layers nothing: build the engine with and without, and measure"
+            "sparse Tensor Cores (Ampere or later) run these layers in fp16 and int8 at up to twice the rate; whole"
+            " models usually gain less than 15%, small layers nothing: build the engine with and without, and measure"
         )
     return "none: onnxruntime computes with the zeros, and the file is as large; only its compressed form is smaller"
 
@@ -93,7 +93,7 @@ def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterabl
     if not fits or samples is None:
         return
     layers = weighted_layers(pruned)
-    dense = [n for n in names if isinstance(layers[n], nn.Linear) or layers[n].groups == 1]  # type: ignore[union-attr]
+    dense = [n for n in names if isinstance(layers[n], nn.Linear) or layers[n].groups == 1]
     refit(model, pruned, dense, samples, kept={}, shifts={}, shortcuts={}, masked=True)
 
 
