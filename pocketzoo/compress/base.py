@@ -58,10 +58,10 @@ class ModuleCompressor(_Named[C, P]):
     form: ClassVar[Literal["module"]] = "module"
     # ``weaker(config, 0.5)`` removes half as much, and with 1.0 as much as was asked; what a budget turns down steps by
     weaker: Callable[[C, float], C] | None = None
-    repairs: bool = False  # it wins back what the step before it lost: a budget is held after both
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
-    # In place of ``apply`` when it compresses, for a step that learns from the model the recipe began with.
+    # In place of ``apply`` when it compresses: for a step that learns from the model the recipe began with, and wins
+    # back what the step before it lost. A budget is held after both.
     teach: Callable[[nn.Module, P, Samples, Lesson], nn.Module] | None = None
 
 

@@ -18,15 +18,29 @@ def _check(config: object, field: str, ok: bool, rule: str) -> None:
 class PruneConfig:
     """Remove channels, or set single weights to zero."""
 
-    ratio: float = 0.3  # share of channels or weights removed, 0-1
+    ratio: float = 0.3  # share of channels or weights removed, 0-1; a budget stands in for it
+    macs: float | None = None  # budget: share of the multiply-accumulates that may stay, 0-1; or
+    parameters: float | None = None  # of the parameters; or
+    latency: float | None = None  # of the time onnxruntime takes for one sample, measured here
     granularity: Literal["channel", "weight"] = "channel"
-    scope: Literal["uniform", "global"] = "global"  # the same share in every group, or the cheapest of all groups
+    pattern: Literal["", "2:4"] = ""  # of single weights: two of any four neighbours go, whatever the ratio
+    scope: Literal["uniform", "global"] = "global"  # the same share in every group, or where the output bears it best
+    refit: bool = True  # the weights that stay make up for what went; false is the textbook's way
     multiple: int | None = None  # kept channels are a multiple of this; None: what the target likes
+    only: tuple[str, ...] = ()  # layers that may lose outputs or weights, by name or glob; none: all
     skip: tuple[str, ...] = ()  # layers left as they are, by name or glob
 
     def __post_init__(self) -> None:
         _check(self, "ratio", 0.0 <= self.ratio < 1.0, "at least 0 and below 1")
         _check(self, "multiple", self.multiple is None or self.multiple >= 1, "at least 1")
+        budgets = [field for field in ("macs", "parameters", "latency") if getattr(self, field) is not None]
+        for field in budgets:
+            _check(self, field, 0.0 < getattr(self, field) <= 1.0, "above 0 and at most 1")
+        if len(budgets) > 1:
+            raise RecipeError(f"PruneConfig takes one budget, not {' and '.join(budgets)}", "leave one of them")
+        if budgets and self.granularity == "weight":
+            raise RecipeError(f"PruneConfig.{budgets[0]} is for channels", "zeros take their time as well: use ratio")
+        _check(self, "pattern", not self.pattern or self.granularity == "weight", 'set with granularity = "weight"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

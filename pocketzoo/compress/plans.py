@@ -20,12 +20,39 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcut:
+    """What is added to the output of a layer, after its batch norm if it has one: the input of another module."""
+
+    reader: str  # a module that reads the same tensor, and ran before
+    norm: str = ""  # the batch norm between the layer and the addition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A number before and after."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePlan:
-    """``axes``: parameter -> what stays of it. ``thresholds``: parameter -> magnitude below which it becomes 0."""
+    """``axes``: parameter -> what stays of it. ``thresholds``: weight -> magnitude up to which it becomes 0.
+
+    ``patterns``: weight -> how many of how many neighbours stay ("2:4"). ``sizes``: what a module's own attribute
+    ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is.
+    """
 
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    dense: Mapping[str, str] = field(default_factory=dict)
+    gain: str = ""  # what the target makes of the pattern
+    savings: Mapping[str, Saving] = field(default_factory=dict)  # "macs" for one sample, "parameters", "channels"
+    refit: bool = True  # what stays makes up for what went
     shifts: Mapping[str, str] = field(default_factory=dict)  # weight that is refitted -> what takes the mean it lost
+    shortcuts: Mapping[str, Shortcut] = field(default_factory=dict)  # weight that is refitted -> what it is added to
     shared: tuple[str, ...] = ()  # weights that run more than once, which no one refit suits
 
 

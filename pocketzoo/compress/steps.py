@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 from safetensors.numpy import save
 
-from pocketzoo.compress.base import GraphCompressor, Lesson, ModuleCompressor
+from pocketzoo.compress.base import Compressor, GraphCompressor, Lesson, ModuleCompressor
 from pocketzoo.compress.checkpoints import LESSON, Checkpoints
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.float_layers import Effect, search
@@ -93,9 +93,13 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
 def _end(job: Job, number: int) -> int:
     """Behind the step and, under a budget, those that win back what it loses."""
     end = number + 1
-    while job.max_drop is not None and end < len(job.configs) and getattr(job.configs[end][0], "repairs", False):
+    while job.max_drop is not None and end < len(job.configs) and _learns(job.configs[end][0]):
         end += 1
     return end
+
+
+def _learns(compressor: Compressor) -> bool:
+    return isinstance(compressor, ModuleCompressor) and compressor.teach is not None
 
 
 def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path) -> None:

@@ -64,7 +64,10 @@ def _teach_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array], less
 
 
 def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
-    return replace(config, ratio=config.ratio * share)
+    """A budget moves towards everything, or else the ratio towards nothing."""
+    kept = {name: getattr(config, name) for name in ("macs", "parameters", "latency")}
+    budget = {name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None}
+    return replace(config, **budget) if budget else replace(config, ratio=config.ratio * share)
 
 
 def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
