@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from pocketzoo.compress.base import GraphCompressor
-from pocketzoo.compress.configs import Int8Config, PruneConfig
+from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
 from pocketzoo.compress.pipeline import compress
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.plugins.hookspecs import hookimpl
@@ -171,6 +171,23 @@ def test_a_budget_reduces_what_is_removed_until_it_is_kept(fitted, digits, tmp_p
     assert step.config["ratio"] < min(tried)
     assert min(tried) - step.config["ratio"] <= 0.97 / 8 + 1e-9
     assert all("accuracy falls by" in no["why"] for no in step.report["turned_down"])
+
+
+@pytest.mark.slow
+def test_a_budget_is_held_after_the_step_that_heals(fitted, few, tmp_path):
+    """What pruning alone may not lose, it may before it is healed."""
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
+    given = {"data": few, "samples": 40}
+    alone = compress(fitted.path, tmp_path / "alone", steps=steps[:1], **given)
+    lost = alone.manifest.steps[0].report
+    drop = lost["accuracy_before"] - lost["accuracy_after"]
+    assert drop > 0.1
+    bundle = compress(fitted.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
+    prune, heal = bundle.manifest.steps
+    assert prune.config["ratio"] == 0.95
+    assert "turned_down" not in prune.report
+    assert heal.report["accuracy_after"] >= lost["accuracy_before"] - drop
+    assert heal.report["accuracy_before"] == lost["accuracy_after"]
 
 
 @pytest.mark.slow
