@@ -29,6 +29,8 @@ def page() -> str:
         "startup": _startup,
         "registry": _registry,
         "compress": _compress,
+        "lowrank": _lowrank,
+        "heal": _heal,
         "recipes": _recipes,
     }
     for name, render in sections.items():
@@ -152,6 +154,42 @@ def _changes(report: dict[str, Any]) -> list[str]:
 def _turned_down(no: dict[str, Any], kind: str) -> list[str]:
     cells = _changes(no.get("report", {}))
     return [f"{kind}, turned down: {no['why']}", *cells]
+
+
+def _lowrank(result: dict[str, Any]) -> str:
+    names = {"plain": "truncated SVD", "whitened": "whitened by the inputs (SVD-LLM)", "ours": "ours"}
+    bars = {0.8: 0.93, 0.6: 0.86}
+    rows = [
+        [names[r["way"]], f"{r['share']:.1f}", f"{r['used']:.3f}", f"{r['cosine']:.4f}", f"{r['least']:.3f}",
+         str(bars.get(r["share"], "-")) if r["way"] == "ours" else "-"]
+        for way in names for r in result["rows"] if r["way"] == way
+    ]  # fmt: skip
+    return f"""## Low rank
+
+`python benchmarks/lowrank.py`: all linear layers of {result["model"]}, {result["calibrate"]} sentences to calibrate,
+cosine to the fp32 embeddings of {result["test"]} others. The first two have the same share in every layer, ours one
+budget for all.
+
+{_table(["way", "share of parameters", "used", "cosine", "least of all", "bar"], rows)}
+"""
+
+
+def _heal(result: dict[str, Any]) -> str:
+    cells = []
+    for name, data in result["data"].items():
+        for kind, row in data["rows"].items():
+            won = row.get("won_back")
+            cells.append(
+                [name, kind, f"{row['accuracy']:.4f}", f"{row['agreement']:.4f}", "-" if won is None else f"{won:.0%}"]
+            )
+    learned = ", ".join(f"{data['learned_from']:,} of {name}" for name, data in result["data"].items())
+    return f"""## Heal
+
+`python benchmarks/heal.py`: tinynet with {result["ratio"]:.0%} of its channels removed, as textbooks do and with
+compensation, then `heal` on samples without classes ({learned}). The bar is half of the accuracy that was lost.
+
+{_table(["data", "model", "accuracy", "agreement", "won back"], cells)}
+"""
 
 
 def _measurements(rows: list[dict[str, Any]]) -> str:

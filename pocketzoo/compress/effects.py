@@ -109,7 +109,7 @@ def measure_effects(
                             retain_graph=probe < probes - 1,
                             allow_unused=True,
                         )
-                        for probe in range(probes)
+                        for probe in range(probes if out.requires_grad else 0)  # some models detach
                     ]
                 count += len(part)
                 for i, (name, x, handle) in enumerate(calls):
@@ -146,7 +146,7 @@ def _add(
         if effect.inputs is not None:
             effect.inputs.add(rows(layer, x, POSITIONS))
         return
-    live = torch.zeros(x[..., 0].numel(), dtype=torch.bool)
+    live = torch.full((x[..., 0].numel(),), not flat)
     for g in flat:
         live |= (g != 0).any(1)
     effect.live.append(live)
