@@ -90,17 +90,22 @@ LAYERS = {
 
 # Module -> the packages it imports at the top. All others import none but the light ones below.
 HEAVY = {
+    "pocketzoo.compress.budget": {"numpy"},
     "pocketzoo.compress.calibrate": {"numpy", "onnx", "onnxruntime"},
     "pocketzoo.compress.graph_index": {"onnx"},
     "pocketzoo.compress.groups": {"numpy", "torch"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
+    "pocketzoo.compress.latency": {"numpy", "onnxruntime", "torch"},
     "pocketzoo.compress.layers": {"torch"},
     "pocketzoo.compress.lockstep": {"torch"},
     "pocketzoo.compress.lowrank": {"torch"},
     "pocketzoo.compress.moments": {"torch"},
     "pocketzoo.compress.pipeline": {"onnx", "torch"},
-    "pocketzoo.compress.prune": {"numpy", "torch"},
+    "pocketzoo.compress.prune": {"torch"},
+    "pocketzoo.compress.refit": {"torch"},
     "pocketzoo.compress.saliency": {"torch"},
+    "pocketzoo.compress.sensitivity": {"torch"},
+    "pocketzoo.compress.sparse": {"numpy", "torch"},
     "pocketzoo.deploy.bench": {"numpy"},
     "pocketzoo.deploy.evaluate": {"numpy"},
     "pocketzoo.deploy.predict": {"numpy"},
