@@ -90,6 +90,7 @@ LAYERS = {
 
 # Module -> the packages it imports at the top. All others import none but the light ones below.
 HEAVY = {
+    "pocketzoo.compress.budget": {"numpy"},
     "pocketzoo.compress.calibrate": {"numpy", "onnx", "onnxruntime"},
     "pocketzoo.compress.effects": {"torch"},
     "pocketzoo.compress.factors": {"torch"},
@@ -100,15 +101,19 @@ HEAVY = {
     "pocketzoo.compress.heal": {"safetensors", "torch"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
     "pocketzoo.compress.judge": {"numpy"},
+    "pocketzoo.compress.latency": {"numpy", "onnxruntime", "torch"},
     "pocketzoo.compress.layers": {"torch"},
     "pocketzoo.compress.lockstep": {"torch"},
     "pocketzoo.compress.lowrank": {"torch"},
     "pocketzoo.compress.moments": {"torch"},
     "pocketzoo.compress.pipeline": {"onnx", "safetensors"},
-    "pocketzoo.compress.prune": {"numpy", "torch"},
     "pocketzoo.compress.saliency": {"torch"},
     "pocketzoo.compress.stopwatch": {"numpy", "onnx", "onnxruntime", "torch"},
     "pocketzoo.compress.steps": {"onnx", "safetensors"},
+    "pocketzoo.compress.prune": {"torch"},
+    "pocketzoo.compress.refit": {"torch"},
+    "pocketzoo.compress.sensitivity": {"torch"},
+    "pocketzoo.compress.sparse": {"numpy", "torch"},
     "pocketzoo.deploy.bench": {"numpy"},
     "pocketzoo.deploy.evaluate": {"numpy"},
     "pocketzoo.deploy.predict": {"numpy"},

@@ -22,7 +22,7 @@ from pocketzoo.compress.plans import Shortcut
 from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 8  # samples in one forward pass
-ROWS = 64  # for each input of a layer, as far as the samples have them
+ROWS = 32  # for each input of a layer, as far as the samples have them
 LEAST, MOST = 32, 512  # samples whose activations are held at a time
 RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)  # added to the diagonal, as a share of it
 STEPS = 40  # of conjugate gradients, where weights are masked
@@ -53,6 +53,9 @@ def refit(
 
         def visit(name: str, inputs: list[Tensor], held: list[dict[str, Tensor]] = held) -> None:
             _refit_layer(name, inputs, held, model, pruned, kept, shifts, wanted.get(name), masked)  # noqa: B023
+            if name in wanted:  # noqa: B023
+                for run in held:  # activations of all samples: let them go
+                    run.pop(wanted[name].reader, None)  # noqa: B023
 
         walk(
             [(model, x) for x in runs] + [(pruned, x) for x in runs],

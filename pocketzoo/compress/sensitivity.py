@@ -59,10 +59,10 @@ def root(matrix: Tensor) -> Tensor:
     return scaled
 
 
-def _hook(name: str, found: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+def _hook(name: str, found: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
         if not out.requires_grad:
-            out.requires_grad_(True)
+            out = out.requires_grad_(True).clone()  # a leaf itself could not be changed in place behind
         channels = 1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
 
         def add(gradient: Tensor) -> None:
@@ -72,5 +72,6 @@ def _hook(name: str, found: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Ten
             found[name] = found[name] + matrix if name in found else matrix
 
         out.register_hook(add)  # type: ignore[no-untyped-call]  # before what may change it in place
+        return out
 
     return hook
