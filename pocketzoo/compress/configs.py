@@ -91,8 +91,9 @@ class HealConfig:
 class Int8Config:
     """Quantise weights per channel and activations per tensor to 8 bits."""
 
-    ranges: Literal["minmax", "percentile", "mse"] = "mse"  # how calibration picks an activation's range
-    percentile: float = 99.99  # share of values inside the range, in percent; for ranges = "percentile"
+    # How calibration picks an activation's range; "auto": of the four the one that rounds it with the least error.
+    ranges: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto"
+    percentile: float = 99.99  # share of values inside the range, in percent; for "percentile" and "auto"
     skip: tuple[str, ...] = ()  # layers left in float, by name or glob
     min_sqnr: float | None = None  # dB against the float graph; layers are left in float until it is reached
     max_drop: float | None = None  # the same for what the metric may lose against the float graph, 0-1
