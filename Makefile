@@ -25,6 +25,7 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/compress.py
+	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/page.py
 
 .venv/bin/python:

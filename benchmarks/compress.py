@@ -48,7 +48,7 @@ def stage_int8(folder: Path) -> dict[str, Any]:
     from pocketzoo import default_registry, load_data
     from pocketzoo.compress import int8
     from pocketzoo.compress.configs import Int8Config
-    from pocketzoo.compress.pipeline import Inputs
+    from pocketzoo.compress.job import Inputs
     from pocketzoo.zoo.data import Batches
 
     registry = default_registry()

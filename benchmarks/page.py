@@ -13,6 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
+RECIPE_BARS = {
+    "tinynet": "at least 4x smaller and 2x faster within 0.5 points of accuracy",
+    "EfficientNet-Lite0": "at least 4.5x smaller and 2.8x faster at an agreement of 0.95",
+}
 REGISTRY_BARS = {"list": "0.3 s"}
 STARTUP_BARS = {"pocketzoo --help": "0.15 s", "pocketzoo list": "0.25 s"}
 
@@ -20,7 +24,16 @@ STARTUP_BARS = {"pocketzoo --help": "0.15 s", "pocketzoo list": "0.25 s"}
 def page() -> str:
     """The whole page."""
     parts = ["# Benchmarks\n\nWritten by `python benchmarks/page.py` from `benchmarks/results/`; do not edit.\n"]
-    for name, render in (("demo", _demo), ("startup", _startup), ("registry", _registry), ("compress", _compress)):
+    sections = {
+        "demo": _demo,
+        "startup": _startup,
+        "registry": _registry,
+        "compress": _compress,
+        "lowrank": _lowrank,
+        "heal": _heal,
+        "recipes": _recipes,
+    }
+    for name, render in sections.items():
         if not (RESULTS / f"{name}.json").exists():
             continue  # not measured yet: nothing is said about it
         result = json.loads((RESULTS / f"{name}.json").read_text("utf8"))
@@ -93,6 +106,89 @@ The peak is that of the whole process.
 What the whole command measured:
 
 {_measurements(result["rows"]["compress"]["measurements"])}
+"""
+
+
+def _recipes(result: dict[str, Any]) -> str:
+    parts = [
+        f"""## Recipes
+
+`python benchmarks/recipes.py`: the textbook's recipe (`recipes/classic.toml`) and ours (`recipes/edge.toml`) on the
+same model and data, {result["samples"]} samples to calibrate, every graph timed in turn on one thread. Ratios are
+against the first row. The bars: {"; ".join(f"{model}: {bar}" for model, bar in RECIPE_BARS.items())}.
+"""
+    ]
+    for model, found in result["models"].items():
+        steps = []
+        for name, made in found["recipes"].items():
+            for step in made["steps"]:
+                steps += [[name, *_turned_down(no, step["kind"])] for no in step["report"].get("turned_down", ())]
+                steps.append([name, step["kind"], *_changes(step["report"])])
+            steps += [[name, *_turned_down(no, no["kind"])] for no in made["turned_down"]]
+        took = ", ".join(f"{name} {made['seconds']:.0f} s" for name, made in found["recipes"].items())
+        head = ["recipe", "step", "file", "ms, batch 1", "accuracy or agreement", "SQNR dB", "s"]
+        parts.append(
+            f"### {model} on {found['data']}\n\n{_measurements(found['rows'])}\n\n"
+            f"Step by step, on the validation split ({took} in all):\n\n{_table(head, steps)}\n"
+        )
+    return "\n".join(parts)
+
+
+def _changes(report: dict[str, Any]) -> list[str]:
+    """A step's report as cells."""
+
+    def change(name: str, scale: float, digits: int, unit: str = "") -> str:
+        both = [report.get(f"{name}_{when}") for when in ("before", "after")]
+        return "-" if None in both else f"{' -> '.join(f'{v / scale:,.{digits}f}' for v in both)}{unit}"
+
+    quality = "accuracy" if "accuracy_after" in report else "agreement"
+    return [
+        change("bytes", 1e3, 0, " KB"),
+        change("latency_ms", 1, 2),
+        change(quality, 1, 3),
+        f"{report['sqnr_db']:.1f}" if "sqnr_db" in report else "-",
+        f"{report['seconds']:.1f}" if "seconds" in report else "-",
+    ]
+
+
+def _turned_down(no: dict[str, Any], kind: str) -> list[str]:
+    cells = _changes(no.get("report", {}))
+    return [f"{kind}, turned down: {no['why']}", *cells]
+
+
+def _lowrank(result: dict[str, Any]) -> str:
+    names = {"plain": "truncated SVD", "whitened": "whitened by the inputs (SVD-LLM)", "ours": "ours"}
+    bars = {0.8: 0.93, 0.6: 0.86}
+    rows = [
+        [names[r["way"]], f"{r['share']:.1f}", f"{r['used']:.3f}", f"{r['cosine']:.4f}", f"{r['least']:.3f}",
+         str(bars.get(r["share"], "-")) if r["way"] == "ours" else "-"]
+        for way in names for r in result["rows"] if r["way"] == way
+    ]  # fmt: skip
+    return f"""## Low rank
+
+`python benchmarks/lowrank.py`: all linear layers of {result["model"]}, {result["calibrate"]} sentences to calibrate,
+cosine to the fp32 embeddings of {result["test"]} others. The first two have the same share in every layer, ours one
+budget for all.
+
+{_table(["way", "share of parameters", "used", "cosine", "least of all", "bar"], rows)}
+"""
+
+
+def _heal(result: dict[str, Any]) -> str:
+    cells = []
+    for name, data in result["data"].items():
+        for kind, row in data["rows"].items():
+            won = row.get("won_back")
+            cells.append(
+                [name, kind, f"{row['accuracy']:.4f}", f"{row['agreement']:.4f}", "-" if won is None else f"{won:.0%}"]
+            )
+    learned = ", ".join(f"{data['learned_from']:,} of {name}" for name, data in result["data"].items())
+    return f"""## Heal
+
+`python benchmarks/heal.py`: tinynet with {result["ratio"]:.0%} of its channels removed, as textbooks do and with
+compensation, then `heal` on samples without classes ({learned}). The bar is half of the accuracy that was lost.
+
+{_table(["data", "model", "accuracy", "agreement", "won back"], cells)}
 """
 
 

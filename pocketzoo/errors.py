@@ -48,6 +48,10 @@ class BundleError(PocketzooError):
     """A bundle on disk that is missing, damaged, or newer than this version."""
 
 
+class BusyError(PocketzooError):
+    """Another process is at the same work."""
+
+
 class HeadMismatchError(PocketzooError, ValueError):
     """A head that cannot read the features a backbone gives."""
 

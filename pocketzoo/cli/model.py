@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pocketzoo.cli.options import (
+    Share,
     data_option,
     json_option,
     model_argument,
@@ -116,6 +117,9 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Runtime to encode for; may be given more than once.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="To calibrate on, at the most.")
+@click.option("--max-drop", type=Share(), metavar="P", help="Accuracy that all steps may cost, such as 1%.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Leave layers in float until int8 is as close to float.")
+@click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @seed_option
 @skip_bad_option
@@ -130,6 +134,9 @@ def compress(
     data: str,
     targets: tuple[str, ...],
     samples: int,
+    max_drop: float | None,
+    min_sqnr: float | None,
+    keep_slower: bool,
     dry_run: bool,
     seed: int,
     skip_bad: bool,
@@ -137,7 +144,8 @@ def compress(
 ) -> None:
     """Make MODEL smaller and faster, and measure it.
 
-    The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both.
+    The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. A run that was stopped
+    goes on when the same command is given again.
     """
     from pocketzoo.compress import pipeline
     from pocketzoo.zoo.typed import from_plain
@@ -148,6 +156,9 @@ def compress(
         "recipe": recipe,
         "targets": targets,
         "samples": samples,
+        "max_drop": max_drop,
+        "min_sqnr": min_sqnr,
+        "keep_slower": keep_slower,
         "seed": seed,
         "skip_bad": skip_bad,
         "progress": Bars(),
@@ -163,11 +174,20 @@ def compress(
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
     bundle = pipeline.compress(model, out, **common)
     if as_json:
-        print_json({"bundle": str(out), "measurements": bundle.manifest.measurements})
+        manifest = bundle.manifest
+        print_json(
+            {
+                "bundle": str(out),
+                "measurements": manifest.measurements,
+                "steps": [{"kind": step.kind, "report": step.report} for step in manifest.steps],
+                "turned_down": manifest.turned_down,
+            }
+        )
     else:
         from pocketzoo.zoo.measure import Measurement
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
+        _print_decisions(bundle.manifest)
         click.echo(f"wrote {out}")
 
 
@@ -205,11 +225,33 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
     return steps
 
 
+def _print_decisions(manifest: Any) -> None:
+    """What was turned down, and which layers stayed in float, and why."""
+    for step in manifest.steps:
+        for no in step.report.get("turned_down", ()):
+            what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
+            click.echo(f"turned down: {step.kind}{what}: {no['why']}")
+        if taken := step.report.get("left_in_float"):
+            click.echo(f"left in float: {len(taken)} of {len(taken) + len(step.plan.get('layers', ()))} layers")
+            print_columns([["", name, why] for name, why in taken.items()])
+    for no in manifest.turned_down:
+        click.echo(f"turned down: {no['kind']}: {no['why']}")
+
+
+def _asked(config: dict[str, Any]) -> str:
+    """The numbers of a config."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in config.items() if isinstance(value, float))
+
+
 def _print_plans(steps: list[Any]) -> None:
     for step in steps:
         report = step.report
-        saved = f": {report['parameters_before']:,} -> {report['parameters_after']:,} parameters" if report else ""
-        click.echo(f"{step.kind}{saved}")
+        changes = [
+            f"{report[f'{name}_before']:,} -> {report[f'{name}_after']:,} {words}"
+            for name, words in (("parameters", "parameters"), ("macs", "MACs"), ("bytes", "bytes"))
+            if f"{name}_after" in report
+        ]
+        click.echo(f"{step.kind}: {', '.join(changes)}" if changes else step.kind)
         print_columns([["", *row] for row in _plan_rows(step.plan)])
 
 
@@ -222,7 +264,7 @@ def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
             rows.append([name, ", ".join(f"{s} {c}" for s, c in zip(sides, cuts, strict=True))])
     rows += [[name, f"|w| <= {value:.3g} becomes 0"] for name, value in plan.get("thresholds", {}).items()]
     rows += [
-        [name, f"rank {f['rank']} of {f['full']}, {f['parameters']:,} -> {f['after']:,}"]
+        [name, f"{f['kind']} {' x '.join(map(str, f['ranks']))}, {f['parameters']:,} -> {f['after']:,}"]
         for name, f in plan.get("factors", {}).items()
     ]
     rows += [[name, f"stays dense: {why}"] for name, why in plan.get("dense", {}).items()]

@@ -32,6 +32,22 @@ def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[c
     return complete
 
 
+class Share(click.ParamType[float]):
+    """A share as "1%" or "0.01"; "1" could be either and is refused."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
+        if not 0.0 <= share < 1.0:
+            self.fail(f"{text!r} is not at least 0% and below 100%; write 1% or 0.01", param, ctx)
+        return share
+
+
 def model_argument(f: F) -> F:
     return click.argument("model", metavar="MODEL", shell_complete=names("backbone"))(f)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.typed import from_plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
     from torch import nn
 
+    from pocketzoo.progress import Progress
     from pocketzoo.zoo.preprocess import Array
 
     Samples = Iterable[Array]  # batches (B, *size) of float32, ready for the model; iterable more than once
@@ -28,9 +31,20 @@ class _Named(Generic[C, P]):
     config: type[C]
     plan_type: type[P]
 
-    def read_plan(self, data: Mapping[str, Any]) -> P:
-        """A plan as it was saved in a bundle."""
-        return from_plain(self.plan_type, data)
+    def read_plan(self, data: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> P:
+        """A plan as it was saved in a bundle, with the tensors that were saved beside it."""
+        plan: Any = from_plain(self.plan_type, data)
+        whole: P = replace(plan, tensors=tensors) if tensors else plan
+        return whole
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a step that learns has besides the module."""
+
+    teacher: nn.Module  # the model the recipe began with; not to be changed
+    folder: Path  # for work in progress: it is still there when a killed run is started again
+    progress: Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +56,22 @@ class ModuleCompressor(_Named[C, P]):
     """
 
     form: ClassVar[Literal["module"]] = "module"
+    # ``weaker(config, 0.5)`` removes half as much, and with 1.0 as much as was asked; what a budget turns down steps by
+    weaker: Callable[[C, float], C] | None = None
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
+    # In place of ``apply`` when it compresses: for a step that learns from the model the recipe began with, and wins
+    # back what the step before it lost. A budget is held after both.
+    teach: Callable[[nn.Module, P, Samples, Lesson], nn.Module] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCompressor(_Named[C, P]):
-    """Works on the ONNX graph. The plan is common to all targets; ``apply`` encodes it for one."""
+    """Works on the ONNX graph. The plan is common to all targets; ``apply`` encodes it for one.
+
+    A plan may have a field ``tensors``, name -> array, declared with ``metadata={"beside": True}``: what takes samples
+    to compute and is too large for a manifest. The bundle keeps it in a safetensors file of the compressor's name.
+    """
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in

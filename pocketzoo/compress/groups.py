@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
+from pocketzoo.compress.plans import Shortcut
 from pocketzoo.errors import UnsupportedLayerError
 
 Ids = npt.NDArray[np.int64]
@@ -35,7 +36,8 @@ class Group:
     """Channels of which some may go: those of layers whose outputs are tied to each other."""
 
     layers: tuple[str, ...]  # weights that produce these channels
-    channels: Ids  # the root of each channel
+    channels: Ids  # the root of each channel; a head or a block of a grouped convolution is one channel
+    width: int = 1  # rows of a weight that one channel is: the size of a head, of a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Channels:
     groups: tuple[Group, ...]  # removable ones only
     shifts: dict[str, str]  # weight -> what can take a shift of its output: its bias, or the mean of its batch norm
     shared: frozenset[str]  # parameters that are used more than once
+    shortcuts: dict[str, Shortcut] = field(default_factory=dict)  # weight -> what its output is added to
 
 
 def find_channels(model: nn.Module, x: Tensor) -> Channels:
@@ -87,6 +90,7 @@ class _Tracer:
     producers: dict[str, Ids] = field(default_factory=dict)
     shifts: dict[str, str] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
+    shortcuts: dict[str, Shortcut] = field(default_factory=dict)
 
     # -- union-find
     def new(self, count: int) -> Ids:
@@ -106,6 +110,13 @@ class _Tracer:
     def join(self, a: Ids, b: Ids) -> None:
         for i, j in zip(a, b, strict=True):
             self.parents[self.root(int(i))] = self.root(int(j))
+
+    def bound(self, ids: Ids, count: int) -> Ids:
+        """Bind ids into ``count`` blocks of neighbours that go together; returns one id of each."""
+        blocks = ids.reshape(count, -1)
+        for i in range(1, blocks.shape[1]):
+            self.join(blocks[:, i], blocks[:, 0])
+        return blocks[:, 0]
 
     # -- the walk
     def visit(self, node: fx.Node) -> None:
@@ -150,9 +161,10 @@ class _Tracer:
         groups = []
         for names in members.values():
             channels = np.unique(np.concatenate([outputs[name] for name in names]))
-            if not frozen.intersection(channels.tolist()):
-                groups.append(Group(tuple(names), channels))
-        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared))
+            if not frozen.intersection(channels.tolist()) and len(channels) > 1:
+                width = max(int(np.unique(outputs[name], return_counts=True)[1].max()) for name in names)
+                groups.append(Group(tuple(names), channels, width))
+        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared), self.shortcuts)
 
 
 def _op(node: fx.Node) -> str:
@@ -189,9 +201,9 @@ def _convolution(t: _Tracer, node: fx.Node) -> Tracked | None:
             t.tie(weight, 1, known.ids)
     elif inner == 1 and known is not None:  # depthwise: output channel j reads input channel j // multiplier only
         ids = np.repeat(known.ids, out // groups)
-    else:  # grouped: removing a channel would unbalance the groups
-        if known is not None:
-            t.frozen.append(known.ids)
+    elif known is not None:  # grouped: a block goes whole, with all it reads, so that the others stay equal
+        ids = np.repeat(t.bound(known.ids, groups), out // groups)
+    else:
         ids = t.new(out)
         t.frozen.append(ids)
     t.tie(weight, 0, ids)
@@ -252,14 +264,76 @@ def _binary(t: _Tracer, node: fx.Node) -> Tracked | None:
     a, b = _args(node)[0], _args(node)[1]
     if not isinstance(b, fx.Node) or not isinstance(a, fx.Node):
         return t.values.get(a if isinstance(a, fx.Node) else b)
+    if _op(node) == "add" and _shape(a) == _shape(b):
+        _note_shortcut(t, a, b)
+        _note_shortcut(t, b, a)
     left, right = t.values.get(a), t.values.get(b)
-    if left is None or right is None:
-        return None  # a tensor whose channels are not known takes part: freeze
+    if left is None or right is None:  # a tensor whose channels are not known may only be the same for all of them
+        known, one, other = (left, a, b) if left is not None else (right, b, a)
+        return known if known is not None and _is_one(other, known.dim - len(_shape(one))) else None
     # Axes are counted from the end, as broadcasting does.
     if left.dim - len(_shape(a)) != right.dim - len(_shape(b)) or len(left.ids) != len(right.ids):
         return None
     t.join(left.ids, right.ids)
     return left if len(_shape(a)) >= len(_shape(b)) else right
+
+
+def _note_shortcut(t: _Tracer, layer: fx.Node, other: fx.Node) -> None:
+    """Remember that ``other`` is added to what ``layer`` gives, if a module that ran before reads ``other`` too."""
+    norm = ""
+    while _op(layer) in ("dropout", "clone", "contiguous") and len(layer.users) == 1:
+        layer = _args(layer)[0]
+    if _op(layer) == "batch_norm" and len(layer.users) == 1 and _args(layer)[3] in t.parameters:
+        norm = t.parameters[_args(layer)[3]].rpartition(".")[0]
+        layer = _args(layer)[0]
+    if _op(layer) not in ("conv1d", "conv2d", "linear") or len(layer.users) > 1:
+        return
+    for user in other.users:
+        if not user < layer or _op(user) not in ("conv1d", "conv2d", "linear", "layer_norm", "batch_norm"):
+            continue
+        weight = _args(user)[2 if _op(user) == "layer_norm" else 1] if len(_args(user)) > 1 else None
+        if _args(user)[0] is other and weight in t.parameters and _args(layer)[1] in t.parameters:
+            t.shortcuts[t.parameters[_args(layer)[1]]] = Shortcut(
+                reader=t.parameters[weight].rpartition(".")[0], norm=norm
+            )
+            return
+
+
+def _is_one(node: fx.Node, axis: int) -> bool:
+    """Whether an axis, counted from the end, is one that broadcasting repeats."""
+    shape = _shape(node)
+    return -axis > len(shape) or shape[axis] == 1
+
+
+def _attention(t: _Tracer, node: fx.Node) -> Tracked | None:
+    """Scaled dot products of queries, keys and values (B, heads, T, size): a head goes from all three."""
+    known = [t.values.get(arg) for arg in _args(node)[:3]]
+    first = known[0]
+    if first is None or any(k is None or k.dim != first.dim or len(k.ids) != len(first.ids) for k in known):
+        return None
+    axis = first.dim - len(_shape(node))
+    mask = _args(node)[3] if len(_args(node)) > 3 else node.kwargs.get("attn_mask")
+    if axis > -3 or (isinstance(mask, fx.Node) and not _is_one(mask, axis)):
+        return None
+    for k in known[1:]:
+        t.join(first.ids, k.ids)  # type: ignore[union-attr]
+    return first
+
+
+def _matmul(t: _Tracer, node: fx.Node) -> Tracked | None:
+    """Products of batches of matrices, where channels count the batches: heads."""
+    left, right = (t.values.get(arg) for arg in _args(node)[:2])
+    if left is None or right is None or left.dim != right.dim or len(left.ids) != len(right.ids):
+        return None
+    if left.dim > len(_shape(node)) - 3:
+        return None
+    t.join(left.ids, right.ids)
+    return left
+
+
+def _softmax(t: _Tracer, node: fx.Node) -> Tracked | None:
+    known = t.values.get(_args(node)[0])
+    return None if known is None or known.dim == int(_args(node)[1]) % len(_shape(node)) else known
 
 
 def _concatenate(t: _Tracer, node: fx.Node) -> Tracked | None:
@@ -288,7 +362,10 @@ def _reduce(t: _Tracer, node: fx.Node) -> Tracked | None:
 
 
 def _reshape(t: _Tracer, node: fx.Node) -> Tracked | None:
-    """Channels survive where their axis stays whole, alone or with the axes right behind it flattened in."""
+    """Channels survive where their axis stays whole, alone or with the axes right behind it flattened in.
+
+    Where it is split in two (heads, size of a head), each head becomes one channel.
+    """
     known = t.values.get(_args(node)[0])
     if known is None:
         return None
@@ -301,6 +378,8 @@ def _reshape(t: _Tracer, node: fx.Node) -> Tracked | None:
             return Tracked(j, known.ids)
         if j == len(after) - 1 and after[j] == prod(before[known.dim :]):
             return Tracked(j, np.repeat(known.ids, after[j] // channels))
+        if 1 < after[j] < channels and prod(after[j : j + 2]) == channels:
+            return Tracked(j, t.bound(known.ids, after[j]))
     return None
 
 
@@ -338,7 +417,12 @@ _RULES: dict[str, Rule] = {
     "mean": _reduce,
     "sum": _reduce,
     "amax": _reduce,
-    **dict.fromkeys(["view", "reshape", "flatten", "_unsafe_view", "squeeze", "unsqueeze"], _reshape),
+    "scaled_dot_product_attention": _attention,
+    "matmul": _matmul,
+    "bmm": _matmul,
+    "softmax": _softmax,
+    "_softmax": _softmax,
+    **dict.fromkeys(["view", "reshape", "flatten", "unflatten", "_unsafe_view", "squeeze", "unsqueeze"], _reshape),
     **dict.fromkeys(["permute", "transpose"], _permute),
     **dict.fromkeys(["add", "sub", "mul", "div"], _binary),
     **dict.fromkeys(_UNARY.split(), _same),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -22,14 +22,14 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def check_skip(patterns: Sequence[str], names: Iterable[str]) -> None:
+def check_skip(patterns: Sequence[str], names: Iterable[str], field: str = "skip") -> None:
     """Raises:
     UnknownNameError: a pattern that no layer matches; the hint is the nearest layer.
     """
     known = list(names)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
-            raise UnknownNameError(f"skip names no layer: {pattern!r}", nearest(pattern, known))
+            raise UnknownNameError(f"{field} names no layer: {pattern!r}", nearest(pattern, known))
 
 
 def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
@@ -38,3 +38,14 @@ def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
     if batch is None:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     return batch if len(batch) == size else batch.repeat(size, *[1] * (batch.ndim - 1))[:size]
+
+
+def parts(samples: Iterable[Array], size: int, count: int | None = None) -> Iterator[Tensor]:
+    """The samples in batches of ``size`` at the most, ``count`` in all: memory is that of a batch's activations."""
+    left = count if count is not None else -1
+    for batch in samples:
+        if left == 0:
+            return
+        taken = torch.from_numpy(batch) if left < 0 else torch.from_numpy(batch)[:left]
+        left = left if left < 0 else left - len(taken)
+        yield from (taken[i : i + size] for i in range(0, len(taken), size))

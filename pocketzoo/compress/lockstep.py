@@ -7,8 +7,10 @@ refitted once, and all go on. Memory is that of the activations in flight, so ca
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -19,38 +21,65 @@ from pocketzoo.compress.moments import rows
 Visit = Callable[[str, list[Tensor]], None]
 
 
-def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: Visit) -> None:
+class _LastVisited(Exception):  # noqa: N818 - nothing is wrong
+    """The last layer of interest was visited."""
+
+
+def walk(
+    runs: Sequence[tuple[nn.Module, Tensor]],
+    names: Iterable[str],
+    visit: Visit,
+    *,
+    windows: Mapping[str, nn.Module] | None = None,
+    hold: Iterable[str] = (),
+    held: Sequence[dict[str, Tensor]] = (),
+    until: str = "",
+) -> None:
     """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
 
     ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each. The models have the
-    same layers, called in the same order. An error in one run ends all and is raised.
+    same layers, called in the same order; ``windows`` gives, by name, the layer whose inputs are read where another
+    module stands in its place. An error in one run ends all and is raised. What the modules in ``hold`` read is put
+    into ``held``, one for each run, whole and under the module's name. After the layer ``until`` all runs end.
     """
+    _share_arenas()
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
     current = [""]
     barrier = threading.Barrier(len(runs), action=lambda: visit(current[0], list(caught)))
     models = {id(model): model for model, _ in runs}
     place = threading.local()
-    computing = threading.Semaphore(2)  # the rest wait before a layer, where they hold least memory
+    computing = threading.Semaphore(1)  # torch has threads of its own; the rest wait where they hold least memory
     handles = []
     for model in models.values():
         for name in names:
 
             def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                caught[place.run] = rows(module, args[0])
+                caught[place.run] = rows((windows or {}).get(name, module), args[0])
                 current[0] = name
                 computing.release()
                 try:
                     barrier.wait()
                 finally:
                     computing.acquire()
+                if name == until:
+                    raise _LastVisited
 
             handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
+
+        for name in hold:
+
+            def keep(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+                held[place.run][name] = args[0]
+
+            handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
 
     def run(i: int) -> None:
         place.run = i
         try:
             with computing, torch.no_grad():  # no_grad is a thread's own
                 runs[i][0](runs[i][1])
+        except _LastVisited:
+            pass
         except BaseException:
             barrier.abort()  # or the others would wait for ever
             raise
@@ -64,3 +93,12 @@ def walk(runs: Sequence[tuple[nn.Module, Tensor]], names: Iterable[str], visit: 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _share_arenas() -> None:
+    """Let threads take memory from two pools: glibc gives each its own, and what one frees the others cannot use.
+
+    With 64 runs that was more than a gigabyte. Other C libraries have no such pools, nor the function.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX

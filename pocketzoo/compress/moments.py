@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketzoo.compress.layers import parts
 from pocketzoo.zoo.preprocess import Array
 
-POSITIONS = 2048  # rows taken from one batch at the most: a layer sees thousands of positions that differ little
+CHUNK = 8  # samples in one forward pass
+POSITIONS = 2048  # rows taken from one forward pass at the most: a layer sees thousands of positions that differ little
 
 
 def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
@@ -23,7 +25,7 @@ def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
     """
     if not isinstance(layer, nn.Conv2d):
         flat = x.reshape(-1, x.shape[-1])
-        return flat[:: -(-len(flat) // limit)]
+        return flat[sample_positions(len(flat), limit)]
     if isinstance(layer.padding, tuple) and any(layer.padding):
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
     for axis in (0, 1):  # views (B, C, H', W', kh, kw): only the rows that are taken get copied
@@ -32,9 +34,14 @@ def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
             x = F.pad(x, (0, 0, 0, short) if axis == 0 else (0, 0) * (x.ndim - 4) + (0, short))
         x = x.unfold(2 + axis, (kernel - 1) * dilation + 1, layer.stride[axis])[..., ::dilation]
     count = x.shape[0] * x.shape[2] * x.shape[3]
-    taken = torch.arange(0, count, -(-count // limit))
+    taken = sample_positions(count, limit)
     column, row = taken % x.shape[3], taken // x.shape[3] % x.shape[2]
     return x[taken // (x.shape[2] * x.shape[3]), :, row, column].flatten(1)
+
+
+def sample_positions(count: int, limit: int = POSITIONS) -> Tensor:
+    """Which of ``count`` rows are taken."""
+    return torch.arange(0, count, -(-count // limit) if count else 1)
 
 
 DAMPING = 1e-4  # the least weight of the diagonal: it makes any second moments invertible
@@ -58,6 +65,9 @@ class Moments:
         self.second += (x.T @ x).double()
         self.first += x.double().sum(0)
         self.count += len(x)
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.second + other.second, self.first + other.first, self.count + other.count)
 
     @property
     def mean(self) -> Tensor:
@@ -113,8 +123,8 @@ def _watch(
         handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
     try:
         with torch.no_grad():
-            for batch in samples:
-                model(torch.from_numpy(batch))
+            for part in parts(samples, CHUNK):
+                model(part)
     finally:
         for handle in handles:
             handle.remove()

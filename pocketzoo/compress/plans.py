@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# How a layer is written: k x k and 1 x 1; 1 x 1, k x k and 1 x 1; k x 1 and 1 x k
+Kind = Literal["svd", "tucker", "spatial"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,24 +20,51 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcut:
+    """What is added to the output of a layer, after its batch norm if it has one: the input of another module."""
+
+    reader: str  # a module that reads the same tensor, and ran before
+    norm: str = ""  # the batch norm between the layer and the addition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A number before and after."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePlan:
-    """``axes``: parameter -> what stays of it. ``thresholds``: parameter -> magnitude below which it becomes 0."""
+    """``axes``: parameter -> what stays of it. ``thresholds``: weight -> magnitude up to which it becomes 0.
+
+    ``patterns``: weight -> how many of how many neighbours stay ("2:4"). ``sizes``: what a module's own attribute
+    ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is.
+    """
 
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    dense: Mapping[str, str] = field(default_factory=dict)
+    gain: str = ""  # what the target makes of the pattern
+    savings: Mapping[str, Saving] = field(default_factory=dict)  # "macs" for one sample, "parameters", "channels"
+    refit: bool = True  # what stays makes up for what went
     shifts: Mapping[str, str] = field(default_factory=dict)  # weight that is refitted -> what takes the mean it lost
+    shortcuts: Mapping[str, Shortcut] = field(default_factory=dict)  # weight that is refitted -> what it is added to
     shared: tuple[str, ...] = ()  # weights that run more than once, which no one refit suits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factor:
-    """One layer that becomes two."""
+    """One layer that becomes two, or three."""
 
-    rank: int
-    full: int  # the rank it could have
-    energy: float  # share of the squared singular values that is kept
+    kind: Kind = "svd"
+    ranks: tuple[int, ...]  # channels between the layers
+    error: float  # share of the weighed outputs' energy that is lost
     parameters: int  # of the weight before
-    after: int  # of the two weights
+    after: int  # of the weights that take its place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +73,18 @@ class LowRankPlan:
 
     factors: Mapping[str, Factor] = field(default_factory=dict)
     dense: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealPlan:
+    """How the weights were trained; the structure stays as it is."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    features: float  # share of the epochs that match features too
+    patience: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +98,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Plan:
-    """Activation tensor -> its range, and the layers (by the name of their weight) that become int8."""
+    """Activation tensor -> its range, and the layers (by the name of their weight) that become int8.
+
+    ``tensors`` are what calibration made of the weights: integers, scales, corrected biases. They lie in a file beside
+    the manifest, and ``sha256`` says which they are.
+    """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     samples: int = 0  # that the ranges were calibrated on
+    sha256: str = ""  # of ``tensors``
+    tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"beside": True})

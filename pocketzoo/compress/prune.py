@@ -1,59 +1,61 @@
 """Pruning: remove channels physically, or set single weights to zero.
 
-Channels go in the order of second-order saliency (see saliency.py). What they carried is then folded into the weights
-that read them by least squares on calibration data, layer after layer, each seeing the inputs the already pruned model
-gives it (ThiNet, Luo et al. 2017, arXiv:1707.06342, refits one layer so). Single weights go by global magnitude (Han et
-al. 2015, arXiv:1506.02626).
+Channels go in the order of second-order saliency (see saliency.py), from each layer as many as the model's output bears
+(budget.py). What they carried is then folded into the weights that stay (refit.py).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.compress import sparse
+from pocketzoo.compress.budget import Counts, Curves, Weight, costs, removed, uniform
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.groups import Channels, Group, find_channels
+from pocketzoo.compress.latency import fitting
 from pocketzoo.compress.layers import check_skip, first_batch, matches, weighted_layers
-from pocketzoo.compress.lockstep import walk
-from pocketzoo.compress.moments import Moments, input_moments, shrunk, solve
-from pocketzoo.compress.plans import Axis, PrunePlan
-from pocketzoo.compress.saliency import Elimination, Reader, eliminate
+from pocketzoo.compress.moments import Moments, input_moments, shrunk
+from pocketzoo.compress.plans import Axis, PrunePlan, Saving
+from pocketzoo.compress.refit import refit
+from pocketzoo.compress.saliency import Elimination, Judge, Reader, eliminate
+from pocketzoo.compress.sensitivity import output_sensitivity, root
 from pocketzoo.errors import DataError, UnsupportedLayerError
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import TargetSpec
 
-COMPENSATION_SAMPLES = 64  # whose activations are held at a time; each gives a layer hundreds of positions
+TRUSTED_POSITIONS = 16  # of a sample: more of them say little that is new
+HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads")
+HEADS_TIMES_SIZE = ("all_head_size",)
 
 
 def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
     """Choose what to remove. The model's outputs and whatever an unknown operator touches keep all their channels.
 
     Raises:
-        UnsupportedLayerError: the model cannot be traced.
-        UnknownNameError: ``config.skip`` names no layer.
+        UnsupportedLayerError: the model cannot be traced, or timed for a latency budget.
+        UnknownNameError: ``config.skip`` or ``config.only`` names no layer.
     """
     model = copy.deepcopy(model).eval()  # the caller's may be in training
     layers = weighted_layers(model)
     check_skip(config.skip, layers)
+    check_skip(config.only, layers, "only")
     if config.granularity == "weight":
-        return _plan_weights(model, config)
-    channels = find_channels(model, first_batch(samples))
-    untouchable = {
-        channel
-        for (name, _), ids in channels.axes.items()
-        if matches(name.rpartition(".")[0], config.skip)
-        for channel in ids.tolist()
-    }
-    groups = [g for g in channels.groups if untouchable.isdisjoint(g.channels.tolist())]
-    orders = _orders(model, channels, groups, samples)
+        return sparse.plan(model, config, target)
+    x = first_batch(samples)
+    channels = find_channels(model, x)
+    groups = _removable(channels, config)
+    uses = _uses(model, x)
     multiple = config.multiple or target.channel_multiple
-    axes = _axes(channels, _removed(channels, orders, _counts(groups, orders, config, multiple)))
-    shifts = {name: shift for name, shift in channels.shifts.items() if name in axes and shift not in channels.shared}
-    return PrunePlan(axes=axes, shifts=shifts, shared=tuple(sorted(channels.shared & set(axes))))
+    orders = _orders(model, channels, groups, samples)
+
+    def planned(counts: Counts) -> PrunePlan:
+        return _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
+
+    return planned(_counts(model, groups, orders, config, multiple, planned, x))
 
 
 def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
@@ -64,14 +66,14 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
     """
     model = copy.deepcopy(model).eval()
     pruned = copy.deepcopy(model)
-    for name, threshold in plan.thresholds.items():
-        weight = pruned.get_parameter(name)
-        weight.data[weight.abs() <= threshold] = 0.0
     for name, axes in plan.axes.items():
         _cut(pruned, name, axes)
     for module in pruned.modules():
         _resize(module)
-    if samples is not None and plan.axes:
+    for name, size in plan.sizes.items():
+        path, _, attribute = name.rpartition(".")
+        setattr(pruned.get_submodule(path), attribute, size)
+    if plan.axes and samples is not None:
         try:
             with torch.no_grad():
                 pruned(first_batch(samples))
@@ -80,110 +82,238 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
                 f"the model's code relies on a size that pruning changed: {str(error).splitlines()[0]}",
                 "keep the layers it names with skip",
             ) from error
-        _compensate(model, pruned, plan, samples)
+        if plan.refit:
+            _refit(model, pruned, plan, samples)
+    if plan.thresholds or plan.patterns:
+        sparse.apply(model, pruned, plan, samples)
     return pruned
 
 
 # -- planning
 
 
+def _removable(channels: Channels, config: PruneConfig) -> list[Group]:
+    untouchable = {
+        channel
+        for (name, _), ids in channels.axes.items()
+        if matches(name.rpartition(".")[0], config.skip)
+        for channel in ids.tolist()
+    }
+    return [
+        group
+        for group in channels.groups
+        if untouchable.isdisjoint(group.channels.tolist())
+        and (not config.only or all(matches(name.rpartition(".")[0], config.only) for name in group.layers))
+    ]
+
+
+def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
+    """Every parameter, and for how many positions of one sample it is used."""
+    positions: dict[str, int] = {}
+    handles = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+
+            def hook(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor, name: str = f"{name}.weight") -> None:
+                rows = out.numel() // len(x) // layer.get_parameter("weight").shape[0]
+                positions[name] = positions.get(name, 0) + rows
+
+            handles.append(layer.register_forward_hook(hook))
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: Weight(tuple(p.shape), positions.get(name, 0)) for name, p in model.named_parameters()}
+
+
 def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Array]) -> list[Elimination]:
     """For each group, its channels in the order they should go."""
     layers = weighted_layers(model)
+    wanted = {channel for group in groups for channel in group.channels.tolist()}
     reads = {
         name: ids.tolist()
         for (weight, dim), ids in channels.axes.items()
-        if dim == 1 and (name := weight.removesuffix(".weight")) in layers
+        if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
     }
-    moments = input_moments(model, reads, samples)
+    halves = [_Half(samples, i) for i in (0, 1)]
+    first, second = (input_moments(model, reads, half) for half in halves)
+    for found in (*first.values(), *second.values()):
+        if not torch.isfinite(found.second).all():
+            raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
+    matter = output_sensitivity(model, [name for name in reads if name in first], samples)
     orders = []
     for group in groups:
         members = group.channels.tolist()
-        readers = [
-            _reader(layers[name], moments[name], ids, shifts=f"{name}.weight" in channels.shifts)
-            for name, ids in reads.items()
-            if name in moments and not set(ids).isdisjoint(members)
-        ]
-        orders.append(eliminate(members, readers, len(members) - 1))
+        readers, judges = [], []
+        for name, ids in reads.items():
+            if name not in first or set(ids).isdisjoint(members):
+                continue
+            weight = _weighed(layers[name], matter.get(name))
+            shifts = f"{name}.weight" in channels.shifts
+            trusted = [half.samples * TRUSTED_POSITIONS for half in halves]
+            if name not in second:  # a single sample: nothing to judge on
+                readers.append(_reader(weight, first[name], ids, trusted[0], shifts=shifts))
+                continue
+            readers.append(_reader(weight, first[name] + second[name], ids, sum(trusted), shifts=shifts))
+            other = second[name].covariance if shifts else second[name].mean
+            judges.append(Judge(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
+        orders.append(eliminate(members, readers, len(members) - 1, judges))
     return orders
 
 
-def _reader(layer: nn.Conv2d | nn.Linear, moments: Moments, channels: list[int], *, shifts: bool) -> Reader:
+class _Half:
+    """Every other sample, from the first or the second on."""
+
+    def __init__(self, samples: Iterable[Array], start: int) -> None:
+        self.all, self.start, self.samples = samples, start, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        self.samples = seen = 0
+        for batch in self.all:
+            half = batch[(self.start + seen) % 2 :: 2]
+            seen += len(batch)
+            self.samples += len(half)
+            if len(half):
+                yield half
+
+
+def _weighed(layer: nn.Conv2d | nn.Linear, matter: Tensor | None) -> Tensor:
+    """The weight (O, I) with its outputs in the directions and units in which they change the model's output."""
     weight = layer.weight.detach().flatten(1).double()
+    if matter is None or not torch.isfinite(matter).all():
+        return torch.zeros_like(weight)
+    return root(matter) @ weight
+
+
+def _reader(weight: Tensor, moments: Moments, channels: list[int], trusted: int, *, shifts: bool) -> Reader:
     second = moments.covariance if shifts else moments.mean
-    if not torch.isfinite(second).all():
-        raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
-    total = float(torch.einsum("oi,ij,oj->", weight, second, weight))
-    return Reader(weight, shrunk(second, moments.count), channels, total)
+    run = next((b for b in _run_lengths(channels)), 1)
+    return Reader(weight, shrunk(second, min(moments.count, trusted)), channels[::run], 1.0)
 
 
-def _counts(groups: list[Group], orders: list[Elimination], config: PruneConfig, multiple: int) -> list[int]:
-    """How many channels each group loses; what stays is a multiple of ``multiple``, and never nothing."""
-    if config.scope == "uniform":
-        wanted = [config.ratio * len(g.channels) for g in groups]
-    else:
-        # Costs only grow along an order, so the cheapest channels of all are a beginning of each order.
-        everything = sorted(cost for order in orders for cost in order.costs)
-        total = sum(len(g.channels) for g in groups)
-        take = min(int(config.ratio * total), len(everything))
-        limit = everything[take - 1] if take else -1.0
-        wanted = [float(sum(cost <= limit for cost in order.costs)) for order in orders]
-    counts = []
-    for group, count in zip(groups, wanted, strict=True):
-        total = len(group.channels)
-        if count <= 0:
-            counts.append(0)
-            continue
-        kept = round((total - count) / multiple) * multiple
-        counts.append(total - min(max(kept, min(multiple, total)), total))
-    return counts
+def _run_lengths(channels: Sequence[int]) -> Iterable[int]:
+    """The length of the runs of equal channels, if all are as long: what a head or a flattened map gives."""
+    first = next((i for i, c in enumerate(channels) if c != channels[0]), len(channels))
+    if len(channels) % first == 0 and all(
+        len(set(channels[i : i + first])) == 1 for i in range(0, len(channels), first)
+    ):
+        yield first
 
 
-def _removed(channels: Channels, orders: list[Elimination], counts: list[int]) -> set[int]:
-    """The channels that go: ``counts`` of each order, without ever taking the last of a layer."""
-    carriers: dict[int, list[tuple[str, int]]] = {}
-    left: dict[tuple[str, int], set[int]] = {}
-    for key, ids in channels.axes.items():
-        left[key] = set(ids.tolist())
-        for channel in left[key]:
-            carriers.setdefault(channel, []).append(key)
-    removed: set[int] = set()
-    for order, count in zip(orders, counts, strict=True):
-        gone = 0
-        for channel in order.order:
-            if gone == count:
-                break
-            if any(len(left[key]) == 1 for key in carriers[channel]):
-                continue
-            for key in carriers[channel]:
-                left[key].discard(channel)
-            removed.add(channel)
-            gone += 1
-    return removed
+def _counts(
+    model: nn.Module,
+    groups: list[Group],
+    orders: list[Elimination],
+    config: PruneConfig,
+    multiple: int,
+    planned: Callable[[Counts], PrunePlan],
+    x: Tensor,
+) -> Counts:
+    """How many channels each group loses: a share of all, or as many as a budget wants."""
+    budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
+    if not groups:
+        return []
+    if not budget:
+        if config.scope == "uniform":
+            return uniform(groups, config.ratio, multiple)
+        total = sum(len(g.channels) * g.width for g in groups)
+        return Curves(groups, orders, [float(g.width) for g in groups], multiple).share(config.ratio * total)
+    counted = "parameters" if budget == "parameters" else "macs"
+
+    def stays(counts: Counts) -> float:
+        saving = planned(counts).savings.get(counted)
+        return saving.after / max(saving.before, 1) if saving else 1.0
+
+    curves = None
+    if config.scope == "global":
+        each = [1 - stays([int(i == j) for j in range(len(groups))]) for i in range(len(groups))]
+        curves = Curves(groups, orders, each, multiple)
+
+    def at(share: float) -> Counts:
+        if curves is not None:
+            return curves.within(lambda counts: stays(counts) <= share)
+        low, high = 0.0, 1.0
+        for _ in range(16):
+            middle = (low + high) / 2
+            low, high = (low, middle) if stays(uniform(groups, middle, multiple)) <= share else (middle, high)
+        return uniform(groups, high, multiple) if share < 1 else [0] * len(groups)
+
+    share: float = getattr(config, budget)
+    if budget != "latency":
+        return at(share)
+    return fitting(model, share, x, at, lambda counts: apply(model, planned(counts)))
 
 
-def _axes(channels: Channels, removed: set[int]) -> dict[str, tuple[Axis, ...]]:
+def _planned(
+    model: nn.Module,
+    channels: Channels,
+    groups: list[Group],
+    uses: dict[str, Weight],
+    gone: set[int],
+    config: PruneConfig,
+) -> PrunePlan:
     axes: dict[str, tuple[Axis, ...]] = {}
+    sizes: dict[tuple[str, int], int] = {}
     for (name, dim), ids in sorted(channels.axes.items()):
-        kept = tuple(i for i, channel in enumerate(ids.tolist()) if channel not in removed)
+        kept = tuple(i for i, channel in enumerate(ids.tolist()) if channel not in gone)
         if len(kept) < len(ids):
             axes[name] = (*axes.get(name, ()), Axis(dim=dim, size=len(ids), kept=kept))
-    return axes
+            sizes[name, dim] = len(kept)
+    before, after = costs(uses, {}), costs(uses, sizes)
+    total = sum(len(g.channels) * g.width for g in groups)
+    left = sum(g.width for g in groups for c in g.channels.tolist() if c not in gone)
+    return PrunePlan(
+        axes=axes,
+        sizes=_head_counts(model, groups, gone),
+        savings={
+            "macs": Saving(before=before[0], after=after[0]),
+            "parameters": Saving(before=before[1], after=after[1]),
+            "channels": Saving(before=total, after=left),
+        }
+        if axes
+        else {},
+        refit=config.refit,
+        shifts={n: s for n, s in channels.shifts.items() if s not in channels.shared} if axes else {},
+        shortcuts=channels.shortcuts if axes else {},
+        shared=tuple(sorted(channels.shared)) if axes else (),
+    )
 
 
-def _plan_weights(model: nn.Module, config: PruneConfig) -> PrunePlan:
-    names = [f"{name}.weight" for name in weighted_layers(model) if not matches(name, config.skip)]
-    if not names:
-        return PrunePlan()
-    magnitudes = np.concatenate([model.get_parameter(n).detach().abs().numpy().ravel() for n in names])
-    count = int(config.ratio * magnitudes.size)
-    if count == 0:
-        return PrunePlan()
-    threshold = float(np.partition(magnitudes, count - 1)[count - 1])
-    return PrunePlan(thresholds=dict.fromkeys(names, threshold))
+def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[str, int]:
+    """Attributes that count the heads of a group, in the module around the layers that make them."""
+    found: dict[str, int] = {}
+    for group in groups:
+        count = len(group.channels)
+        left = count - len(gone.intersection(group.channels.tolist()))
+        if group.width == 1 or left == count:
+            continue
+        for name in group.layers:
+            path = name.rpartition(".")[0].rpartition(".")[0]
+            attributes = vars(model.get_submodule(path))
+            wanted = {**dict.fromkeys(HEADS, 1), **dict.fromkeys(HEADS_TIMES_SIZE, group.width)}
+            for attribute, size in wanted.items():
+                if attributes.get(attribute) == count * size:
+                    found[f"{path}.{attribute}".lstrip(".")] = left * size
+    return found
 
 
 # -- applying
+
+
+def _refit(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Array]) -> None:
+    """Every layer that lost inputs."""
+    names = [
+        name
+        for name, layer in weighted_layers(pruned).items()
+        if layer.weight.shape[1] < model.get_parameter(f"{name}.weight").shape[1]
+        and (isinstance(layer, nn.Linear) or layer.groups == 1)
+        and f"{name}.weight" not in plan.shared
+    ]
+    kept = {name: axis.kept for name, axes in plan.axes.items() for axis in axes if axis.dim == 0}
+    if names:
+        refit(model, pruned, names, samples, kept=kept, shifts=plan.shifts, shortcuts=plan.shortcuts)
 
 
 def _cut(model: nn.Module, name: str, axes: tuple[Axis, ...]) -> None:
@@ -202,61 +332,10 @@ def _resize(module: nn.Module) -> None:
     """Make the sizes a layer states those of its weight."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         out, inner = module.weight.shape[:2]
-        if module.groups > 1 and out != module.out_channels:  # depthwise: as many groups as input channels stay
+        if module.groups > 1 and out != module.out_channels:  # as many outputs for each group as before
             module.groups = out // (module.out_channels // module.groups)
         module.out_channels, module.in_channels = out, inner * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.running_mean is not None:
         module.num_features = len(module.running_mean)
-
-
-def _compensate(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Array]) -> None:
-    """Refit each layer that lost inputs: W' = argmin |W x - W' x'|^2, x and x' being what it reads before and after."""
-    readers = [
-        name
-        for name, layer in weighted_layers(pruned).items()
-        if layer.weight.shape[1] < model.get_parameter(f"{name}.weight").shape[1]
-        and (isinstance(layer, nn.Linear) or layer.groups == 1)
-        and f"{name}.weight" not in plan.shared
-    ]
-    batches = _first(samples, COMPENSATION_SAMPLES)
-
-    def refit(name: str, inputs: list[Tensor]) -> None:
-        full, less = inputs[: len(batches)], inputs[len(batches) :]
-        before = model.get_parameter(f"{name}.weight").detach().flatten(1).double()
-        kept_rows = {axis.dim: axis.kept for axis in plan.axes[f"{name}.weight"]}.get(0)
-        if kept_rows is not None:
-            before = before[list(kept_rows)]
-        wanted, given = torch.cat(full).double(), torch.cat(less).double()  # (N, I), (N, I')
-        shift = plan.shifts.get(f"{name}.weight")
-        means = (wanted.mean(0), given.mean(0)) if shift else (torch.zeros(()), torch.zeros(()))
-        wanted, given = wanted - means[0], given - means[1]
-        weight = pruned.get_parameter(f"{name}.weight")
-        kept = weight.detach().flatten(1).double()
-        # What the kept weights miss is regressed, so that damping pulls towards them and not towards zero.
-        missed = before @ (wanted.T @ given) - kept @ (given.T @ given)
-        fitted = kept + solve(missed, given.T @ given, len(given))
-        if not torch.isfinite(fitted).all():
-            return
-        weight.data.copy_(fitted.view_as(weight))
-        if shift:
-            _shift(pruned, shift, before @ means[0] - fitted @ means[1])
-
-    walk([(model, x) for x in batches] + [(pruned, x) for x in batches], readers, refit)
-
-
-def _shift(model: nn.Module, name: str, by: Tensor) -> None:
-    """Add ``by`` (O,) to a layer's output: on its bias, or against the mean that its batch norm subtracts."""
-    path, _, attribute = name.rpartition(".")
-    tensor: Tensor = getattr(model.get_submodule(path), attribute)
-    tensor.data.add_(by.to(tensor.dtype) * (-1 if attribute == "running_mean" else 1))
-
-
-def _first(samples: Iterable[Array], count: int) -> list[Tensor]:
-    batches: list[Tensor] = []
-    for batch in samples:
-        batches.append(torch.from_numpy(batch)[: count - sum(map(len, batches))])
-        if sum(map(len, batches)) >= count:
-            break
-    return batches

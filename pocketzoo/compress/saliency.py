@@ -72,8 +72,26 @@ class Reader:
         self.inverse[index, index] = 1.0
 
 
-def eliminate(channels: Sequence[int], readers: Sequence[Reader], count: int) -> Elimination:
-    """Choose ``count`` of the channels of a group, cheapest first. Changes the readers."""
+class Judge:
+    """What removal costs a reader on samples that it was not refitted on: those it was make it look cheap."""
+
+    def __init__(self, reader: Reader, second: Tensor) -> None:
+        """``reader`` is of one half of the samples, ``second`` (n * b, n * b) the second moments of the other."""
+        self.reader, self.second, self.full = reader, second, reader.weight.clone()
+
+    def error(self) -> float:
+        """Squared error of the output for what was removed so far, relative like the reader's costs."""
+        lost = self.full - self.reader.weight
+        return float(((lost @ self.second) * lost).sum()) / self.reader.total
+
+
+def eliminate(
+    channels: Sequence[int], readers: Sequence[Reader], count: int, judges: Sequence[Judge] = ()
+) -> Elimination:
+    """Choose ``count`` of the channels of a group, cheapest first. Changes the readers, and those of the judges.
+
+    With ``judges`` the costs are what those find.
+    """
     left = list(channels)
     order: list[int] = []
     costs: list[float] = []
@@ -86,12 +104,16 @@ def eliminate(channels: Sequence[int], readers: Sequence[Reader], count: int) ->
             for channel in left:
                 score[channel] += sum(each[place] for place in reader.places.get(channel, []))
         chosen = sorted(left, key=lambda c: (score[c], c))[: min(step, count - len(order))]
-        for channel in chosen:
-            spent += max(score[channel], 0.0)
+        for reader in (*readers, *(judge.reader for judge in judges)):
+            reader.remove(chosen)
+        each_cost = [max(score[channel], 0.0) for channel in chosen]
+        if judges:
+            now = max(sum(judge.error() for judge in judges), spent)
+            each_cost = [(now - spent) / len(chosen)] * len(chosen)
+        for channel, cost in zip(chosen, each_cost, strict=True):
+            spent += cost
             order.append(channel)
             costs.append(spent)
-        for reader in readers:
-            reader.remove(chosen)
         taken = set(chosen)
         left = [c for c in left if c not in taken]
     return Elimination(tuple(order), tuple(costs))

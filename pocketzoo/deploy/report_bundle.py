@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
 from pocketzoo.deploy.report_layers import Layer, Layers
 from pocketzoo.deploy.report_numbers import NOTHING, Number, kilobytes, plain, short, times
+from pocketzoo.deploy.report_steps import reasons, rest_of, steps_table
 from pocketzoo.deploy.report_table import scroll
-from pocketzoo.zoo.bundle import Bundle, Step
+from pocketzoo.zoo.bundle import Bundle, Manifest
 from pocketzoo.zoo.typed import to_plain
 
 FEW = 12  # entries of a list that are shown
@@ -27,8 +28,8 @@ def bundle_section(bundle: Bundle, index: int, layers: Layers, *, title: str, op
     )
     scores = _block("Scores", _facts(manifest.metrics, "metrics", index))
     parts = [
-        _steps(manifest.steps, index),
-        _layers(layers, f"layers-{index}"),
+        _steps(manifest, index),
+        _layers(layers, f"layers-{index}", reasons(manifest)),
         _files(bundle, index),
         f"<div>{scores}{_block('Model', _facts(_model(bundle), '', index))}</div>",
         _block("Origin", _facts(manifest.provenance, "provenance", index)),
@@ -57,17 +58,17 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _steps(steps: Sequence[Step], index: int) -> str:
-    if not steps:
+def _steps(manifest: Manifest, index: int) -> str:
+    if not manifest.steps and not manifest.turned_down:
         return ""
     rows = []
-    for i, step in enumerate(steps):
+    for i, step in enumerate(manifest.steps):
         config = _facts(step.config, f"steps.{i}.config", index)
         rows.append(
             f'<li><h4>{escape(step.kind)}</h4><div class="config">{config}</div>'
-            f"{_did(step.report, f'steps.{i}.report', index)}</li>"
+            f"{_did(rest_of(step.report), f'steps.{i}.report', index)}</li>"
         )
-    return _block("Steps", f'<ol class="steps">{"".join(rows)}</ol>', "full")
+    return _block("Steps", f'{steps_table(manifest, index)}<ol class="steps">{"".join(rows)}</ol>', "full")
 
 
 def _did(report: Mapping[str, Any], key: str, index: int) -> str:
@@ -120,8 +121,8 @@ def _value(value: Any, path: str, index: int) -> str:
     return f"<code>{escape(text)}</code>" if len(text) >= 32 and " " not in text else escape(text)
 
 
-def _layers(layers: Layers, name: str) -> str:
-    """Each layer once, with the precision that every graph of the bundle has it in."""
+def _layers(layers: Layers, name: str, why: Mapping[str, str]) -> str:
+    """Each layer once, with the precision that every graph of the bundle has it in, and why where a step says so."""
     if not layers:
         return ""
     merged = _merged(layers)
@@ -130,7 +131,9 @@ def _layers(layers: Layers, name: str) -> str:
     head = (
         '<tr><th scope="col" rowspan="2">layer</th><th scope="col" rowspan="2" class="text">op</th>'
         '<th scope="col" rowspan="2">parameters</th><th scope="col" rowspan="2">not zero</th>'
-        f'<th scope="col" rowspan="2">MACs</th>{first}</tr><tr>{second}</tr>'
+        f'<th scope="col" rowspan="2">MACs</th>{first}'
+        + '<th scope="col" rowspan="2" class="text">why</th>' * bool(why)
+        + f"</tr><tr>{second}</tr>"
     )
     rows = []
     for title, of_graph in merged:
@@ -139,7 +142,7 @@ def _layers(layers: Layers, name: str) -> str:
         graphs = "".join(_graph_cells(of_graph.get(target)) for target in layers)
         rows.append(
             f'<tr><th scope="row" class="layer">{escape(title)}</th><td class="text">{escape(layer.op)}</td>'
-            f"{cells}{graphs}</tr>"
+            f"{cells}{graphs}{_why(why, title)}</tr>"
         )
     shares = [
         f"{sum(layer.precision == 'int8' for layer in of)} of {len(of)} in int8 ({_graph(target)})"
@@ -148,6 +151,10 @@ def _layers(layers: Layers, name: str) -> str:
     caption = f'<caption id="{name}"><span>Weights by layer: {escape("; ".join(shares))}.</span></caption>'
     table = f'<table class="layers">{caption}<thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
     return _block("Layers", scroll(table, name), "full")
+
+
+def _why(why: Mapping[str, str], layer: str) -> str:
+    return f'<td class="text why">{escape(why.get(layer, ""))}</td>' if why else ""
 
 
 def _graph(target: str) -> str:

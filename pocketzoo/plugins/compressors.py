@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pocketzoo.compress.base import Compressor, GraphCompressor, ModuleCompressor
-from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.plans import Int8Plan, LowRankPlan, PrunePlan
+from pocketzoo.compress.base import Compressor, GraphCompressor, Lesson, ModuleCompressor
+from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.plans import HealPlan, Int8Plan, LowRankPlan, PrunePlan
 from pocketzoo.plugins.hookspecs import hookimpl
 from pocketzoo.zoo.specs import TargetSpec
 
@@ -44,6 +45,37 @@ def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array
     return lowrank.apply(model, plan, samples)
 
 
+def _plan_heal(model: nn.Module, config: HealConfig, samples: Iterable[Array], target: TargetSpec) -> HealPlan:
+    from pocketzoo.compress import heal
+
+    return heal.plan(model, config, samples, target)
+
+
+def _apply_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    from pocketzoo.compress import heal
+
+    return heal.apply(model, plan, samples)
+
+
+def _teach_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
+    from pocketzoo.compress import heal
+
+    return heal.teach(model, plan, samples, lesson)
+
+
+def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
+    """A budget moves towards everything, or else the ratio towards nothing."""
+    kept = {name: getattr(config, name) for name in ("macs", "parameters", "latency")}
+    budget = {name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None}
+    return replace(config, **budget) if budget else replace(config, ratio=config.ratio * share)
+
+
+def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
+    """What is kept moves towards everything."""
+    kept = {name: getattr(config, name) for name in ("parameters", "energy", "rank_share")}
+    return replace(config, **{name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None})
+
+
 def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
     from pocketzoo.compress import int8
 
@@ -66,14 +98,25 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan_type=PrunePlan,
             plan=_plan_prune,
             apply=_apply_prune,
+            weaker=_weaker_prune,
         ),
         ModuleCompressor(
             name="low-rank",
-            summary="replace layers by two smaller ones (SVD)",
+            summary="replace layers by two or three smaller ones (SVD, Tucker-2, spatial)",
             config=LowRankConfig,
             plan_type=LowRankPlan,
             plan=_plan_low_rank,
             apply=_apply_low_rank,
+            weaker=_weaker_low_rank,
+        ),
+        ModuleCompressor(
+            name="heal",
+            summary="train what is left to give what the original gives",
+            config=HealConfig,
+            plan_type=HealPlan,
+            plan=_plan_heal,
+            apply=_apply_heal,
+            teach=_teach_heal,
         ),
         GraphCompressor(
             name="int8",

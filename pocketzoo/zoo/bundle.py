@@ -72,6 +72,7 @@ class Manifest:
     returns: str = ""  # what the head gives, one of specs.RETURNS; bundles made before there were others have none
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
+    turned_down: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
@@ -118,6 +119,11 @@ class Bundle:
 def graph_name(target: str = "", precision: str = "int8") -> str:
     """File name of a graph: the float one, or the one a graph step encoded for a target."""
     return f"model.{precision}.{target}.onnx" if target else "model.onnx"
+
+
+def tensors_name(step: str) -> str:
+    """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
+    return f"{step}.safetensors"
 
 
 TRAVELS = "backbone."
@@ -170,8 +176,7 @@ def writing(path: Path) -> Iterator[Draft]:
         StorageError: the disk refused.
     """
     path = path.absolute()
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
+    check_place(path)
     with replacing_folder(path) as folder:
         draft = Draft(folder)
         yield draft
@@ -179,10 +184,18 @@ def writing(path: Path) -> Iterator[Draft]:
     draft.path = path
 
 
+def check_place(path: Path) -> None:
+    """Raises:
+    BundleError: a bundle must not be written to ``path``, which is something else.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
+
+
 @contextmanager
-def updating(bundle: Bundle) -> Iterator[Draft]:
-    """Change a bundle: the draft starts as a copy of it, and replaces it whole."""
-    with writing(bundle.path) as draft:
+def updating(bundle: Bundle, path: Path | None = None) -> Iterator[Draft]:
+    """Change a bundle: the draft starts as a copy of it, and replaces it whole, or is written to ``path`` instead."""
+    with writing(path or bundle.path) as draft:
         for name, entry in bundle.manifest.files.items():
             shutil.copy2(bundle.path / name, draft.folder / name)
             draft.kinds[name] = entry

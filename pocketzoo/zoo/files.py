@@ -93,15 +93,21 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 for name in files:
                     _fsync(Path(folder) / name)
                 _fsync(Path(folder))
-            try:
-                os.rename(temporary, path)  # onto nothing, or an empty folder
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                _exchange(temporary, path)
-            _fsync(path.parent)
+            put_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(folder: Path, path: Path) -> None:
+    """Move a finished folder to ``path`` on the same disk in one step; what was at ``path`` is then at ``folder``."""
+    with disk_errors(path):
+        try:
+            os.rename(folder, path)  # onto nothing, or an empty folder
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _exchange(folder, path)
+        _fsync(path.parent)
 
 
 def _fsync(path: Path) -> None:

@@ -40,7 +40,7 @@ def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 
         if isinstance(name, str)
     }
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
@@ -115,7 +115,7 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back the exporter's chatter (a line for every missing torchvision operator); errors still raise."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -118,7 +118,7 @@ def measure(
         timings: list[dict[str, Latency]] = [{} for _ in rows]
         for size in progress.track(batch_sizes, "timing", len(batch_sizes)):
             x = np.concatenate([first] * -(-size // len(first)))[:size]
-            for timing, milliseconds in zip(timings, _time(runners, x, seconds), strict=True):
+            for timing, milliseconds in zip(timings, time_in_turn(runners, x, seconds), strict=True):
                 p50, p99 = np.percentile(milliseconds, [50, 99])
                 timing[str(size)] = Latency(p50=float(p50), p99=float(p99))
     return [
@@ -162,15 +162,15 @@ class _Score:
 def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, returns: str) -> list[_Score]:
     scores = [_Score() for _ in runners]
     for x, y in progress.track(data, "scoring", len(data)):
-        reference = _answers(runners[0], x, data, returns)
+        reference = answers(runners[0], x, data, returns)
         for runner, score in zip(runners, scores, strict=True):
-            out = reference if runner is runners[0] else _answers(runner, x, data, returns)
+            out = reference if runner is runners[0] else answers(runner, x, data, returns)
             score.samples += len(x)
             score.answers += len(out)
             if returns in ("embedding", "values"):
                 score.outputs.append(out)
             else:
-                score.agreed += int((out.argmax(-1) == reference.argmax(-1)).sum())
+                score.agreed += int(same(out, reference, returns).sum())
             score.signal += float(np.square(reference, dtype=np.float64).sum())
             with np.errstate(invalid="ignore"):  # infinite outputs are reported below
                 score.noise += float(np.square(reference - out, dtype=np.float64).sum())
@@ -178,14 +178,13 @@ def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, re
                 score.labelled = True
                 score.right += int((out.argmax(-1) == y).sum())
     if scores and scores[0].outputs:
-        outputs = [np.concatenate(score.outputs) for score in scores]
-        agreed = _neighbours(outputs) if returns == "embedding" else _close(outputs)
-        for score, count in zip(scores, agreed, strict=True):
-            score.agreed = count
+        wanted = np.concatenate(scores[0].outputs)
+        for score in scores:
+            score.agreed = int(same(np.concatenate(score.outputs), wanted, returns).sum())
     return scores
 
 
-def _answers(runner: OnnxRunner, x: Array, data: Batches, returns: str) -> Array:
+def answers(runner: OnnxRunner, x: Array, data: Batches, returns: str) -> Array:
     """One row an answer: those of the samples, or of the tokens that a text has."""
     out: Array = runner.logits(x)
     if returns not in PER_TOKEN:
@@ -193,19 +192,16 @@ def _answers(runner: OnnxRunner, x: Array, data: Batches, returns: str) -> Array
     return out[x != data.spec.pad] if isinstance(data.spec, TextSpec) else out.reshape(-1, out.shape[-1])
 
 
-def _neighbours(outputs: Sequence[Array]) -> list[int]:
-    """How many vectors have the nearest neighbour that they have in the first of ``outputs``."""
-    nearest = [_nearest(vectors) for vectors in outputs]
-    return [int((found == nearest[0]).sum()) for found in nearest]
+def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
+    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their share."""
+    if returns == "embedding":
+        return np.asarray(nearest_neighbours(given) == nearest_neighbours(wanted))
+    if returns == "values":
+        return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
+    return np.asarray(given.argmax(-1) == wanted.argmax(-1))
 
 
-def _close(outputs: Sequence[Array]) -> list[int]:
-    """How many rows are, in every number, within ``CLOSE`` of the first of ``outputs``."""
-    allowed = CLOSE * outputs[0].std(0)
-    return [int((np.abs(each - outputs[0]) <= allowed).all(-1).sum()) for each in outputs]
-
-
-def _nearest(vectors: Array) -> npt.NDArray[np.intp]:
+def nearest_neighbours(vectors: Array) -> npt.NDArray[np.intp]:
     """For each vector (N, C) the other one of the largest cosine: (N,)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     cosines = unit @ unit.T
@@ -224,7 +220,7 @@ def r2(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
     return float(1 - shares.mean())
 
 
-def _time(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
+def time_in_turn(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
     """Milliseconds of each run, one run of each in turn, so that a slow moment of the machine hits all alike."""
     for runner in runners:
         start = time.perf_counter()

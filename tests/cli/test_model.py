@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from pocketzoo.cli.options import Share
 from pocketzoo.compress.configs import LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline import dry_run
 from pocketzoo.deploy.evaluate import evaluate
@@ -75,11 +76,14 @@ def test_eval_takes_a_target_and_a_seed(target, seed, run, compressed, few):
 
 
 @pytest.mark.slow
-def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_path, monkeypatch):
+def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["compress", fitted_copy.path, "--prune", 0.4, "--low-rank", 0.99, "--data", few, "--samples", 16]
+    recipe = tmp_path_factory.mktemp("recipe") / "r.toml"
+    recipe.write_text('[[step]]\nkind = "low-rank"\nenergy = 0.99\nonly_faster = false\n')
+    arguments = ["compress", fitted_copy.path, "-r", recipe, "--prune", 0.4, "--data", few, "--samples", 16]
     result = run(*arguments, "--dry-run", "--json")
-    wanted = dry_run(fitted_copy.path, data=few, steps=[PruneConfig(ratio=0.4), LowRankConfig(energy=0.99)], samples=16)
+    steps = [LowRankConfig(energy=0.99, only_faster=False), PruneConfig(ratio=0.4)]
+    wanted = dry_run(fitted_copy.path, data=few, steps=steps, samples=16)
     assert json.loads(result.stdout) == plain(wanted)
     assert result.stderr
     assert all(line.startswith("  ") for line in result.stderr.splitlines())
@@ -87,9 +91,12 @@ def test_a_dry_run_prints_plans_and_writes_nothing(run, fitted_copy, few, tmp_pa
     for step in wanted:
         report = step.report
         before, after = report["parameters_before"], report["parameters_after"]
-        assert f"{step.kind}: {before:,} -> {after:,} parameters" in text.splitlines()
-    for name, factor in wanted[1].plan["factors"].items():
-        assert any(name in x and f"rank {factor['rank']} of {factor['full']}" in x for x in text.splitlines())
+        line = next(x for x in text.splitlines() if x.startswith(f"{step.kind}: "))
+        assert f"{before:,} -> {after:,} parameters" in line
+        assert f"{report['macs_before']:,} -> {report['macs_after']:,} MACs" in line
+        assert f"{report['bytes_before']:,} -> {report['bytes_after']:,} bytes" in line
+    for name, factor in wanted[0].plan["factors"].items():
+        assert any(name in x and f"{factor['kind']} {factor['ranks'][0]}" in x for x in text.splitlines())
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]
 
 
@@ -113,7 +120,12 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, fitted, few, tmp_p
     result = run("compress", fitted.path, "-o", out, "-r", recipe, *options, "--data", few, "--json")
     assert result.exit_code == 0, result.stderr
     bundle = read_bundle(out)
-    assert json.loads(result.stdout) == {"bundle": str(out), "measurements": plain(bundle.manifest.measurements)}
+    assert json.loads(result.stdout) == {
+        "bundle": str(out),
+        "measurements": plain(bundle.manifest.measurements),
+        "steps": [{"kind": s.kind, "report": plain(s.report)} for s in bundle.manifest.steps],
+        "turned_down": plain(bundle.manifest.turned_down),
+    }
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert bundle.manifest.steps[0].config["ratio"] == 0.5
     assert set(bundle.graphs()) == {"", "cpu", "tensorrt"}
@@ -135,6 +147,46 @@ def test_the_table_shows_every_row_in_full(run, fitted, few, tmp_path):
         assert f"{row['accuracy']:.3f}" in found[0]
         assert f"{row['latency']['32']['p50']:.2f}" in found[0]
     assert "…" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("1%", 0.01), ("0.01", 0.01), ("0", 0.0), ("99.5%", 0.995), ("5e-3", 0.005)]
+)
+def test_a_share_is_a_percentage_or_a_fraction(text, share):
+    assert Share().convert(text, None, None) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["1", "100%", "-1%", "1.5", "much", "%", "nan", "1 %%"])
+def test_what_could_be_either_or_neither_is_no_share(text, run, fitted, few):
+    result = run("compress", fitted.path, "-o", "out", "--prune", 0.3, "--max-drop", text, "--data", few)
+    assert result.exit_code == 2
+    assert "1% or 0.01" in result.stderr
+
+
+def test_min_sqnr_without_int8_is_an_error_of_two_lines(run, fitted, few, tmp_path):
+    result = run("compress", fitted.path, "-o", tmp_path / "b", "--prune", 0.3, "--min-sqnr", 25, "--data", few)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-2:] == [
+        "error: min_sqnr is for int8, and no step is",
+        "hint:  add --int8, or leave out --min-sqnr",
+    ]
+
+
+@pytest.mark.slow
+def test_what_was_turned_down_and_left_in_float_is_printed(run, fitted, few, tmp_path):
+    out = tmp_path / "b"
+    options = ["--int8", "--min-sqnr", 45, "--keep-slower", "--samples", 8]
+    result = run("compress", fitted.path, "-o", out, *options, "--data", few)
+    assert result.exit_code == 0, result.stderr
+    manifest = read_bundle(out).manifest
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    if manifest.turned_down:  # not even with one layer in int8 are there 45 dB
+        assert f"turned down: int8: {manifest.turned_down[0]['why']}" in lines
+    else:
+        kept = manifest.steps[-1].report["left_in_float"]
+        count = len(manifest.layers["float"])
+        assert f"left in float: {len(kept)} of {count} layers" in lines
+        assert {f"{layer} {why}" for layer, why in kept.items()} <= set(lines)
 
 
 def test_compress_needs_a_place_or_a_dry_run(run, fitted, few):

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
-from pocketzoo.compress.calibrate import BINS, VALUES, Histogram, calibrate
+from pocketzoo.compress.calibrate import observe
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.histogram import BINS, VALUES, Histogram
 from pocketzoo.errors import DataError
 
-MINMAX, PERCENTILE, MSE = (Int8Config(ranges=r) for r in ("minmax", "percentile", "mse"))
+MINMAX, PERCENTILE, MSE, ENTROPY, AUTO = (
+    Int8Config(ranges=r) for r in ("minmax", "percentile", "mse", "entropy", "auto")
+)
 
 # What activations look like: normal numbers of any common size, zeros among them.
 VALUE = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
@@ -29,6 +32,11 @@ def filled(chunks: list[np.ndarray]) -> Histogram:
     for chunk in chunks:
         histogram.add(chunk)
     return histogram
+
+
+def calibrate(model, tensors, samples, config):
+    seen = observe(model, tensors, samples)
+    return seen.ranges(config), seen.samples
 
 
 def rounding_error(values: np.ndarray, low: float, high: float, levels: int) -> float:
@@ -139,7 +147,7 @@ def test_the_smallest_numbers_fit(tiny):
         assert found.low <= 0.0 <= found.high
 
 
-@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE])
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE, ENTROPY, AUTO])
 def test_a_tensor_of_zeros_has_an_empty_range(config):
     histogram = filled([np.zeros(10, np.float32), np.zeros((2, 3), np.float32)])
     found = histogram.range(config)
@@ -212,6 +220,32 @@ def test_least_error_is_never_worse_than_minmax(chunks):
     assert rounding_error(values, -best.magnitude, best.magnitude, 254) <= limit * (1 + 1e-9) + 1e-30
 
 
+@given(CHUNKS)
+def test_auto_is_never_worse_than_any_rule(chunks):
+    histogram = filled(chunks)
+    if histogram.width == 0:
+        return
+    used = histogram.counts > 0
+    values, best = np.repeat(histogram.centres[used], histogram.counts[used]), histogram.range(AUTO)
+    for config in (MINMAX, PERCENTILE, ENTROPY, MSE):
+        rule = histogram.range(config)
+        if rule.high > rule.low:
+            limit = rounding_error(values, rule.low, rule.high, 255)
+            assert rounding_error(values, best.low, best.high, 255) <= limit * (1 + 1e-9) + 1e-30
+
+
+def test_entropy_keeps_a_uniform_range_and_cuts_a_lone_outlier():
+    values = np.random.default_rng(0).uniform(-1, 1, size=50_000).astype(np.float32)
+    found = filled([values]).range(ENTROPY)
+    assert found.low < -0.97
+    assert found.high > 0.97
+    normal = np.random.default_rng(0).normal(size=50_000).astype(np.float32)
+    normal[7] = 40.0
+    found = filled([normal]).range(ENTROPY)
+    assert 2.0 < found.high < 20.0
+    assert 2.0 < found.magnitude < 20.0
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("freedom", [2, 3, 5])
 def test_least_error_cuts_long_tails_and_gains_on_the_values_themselves(freedom, seed):
@@ -229,7 +263,7 @@ def test_least_error_keeps_a_uniform_range_whole():
     assert found.high > 0.97
 
 
-@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE])
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE, ENTROPY, AUTO])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_values_of_one_sign_have_a_range_on_that_side(config, sign):
     values = sign * np.random.default_rng(0).exponential(size=10_000).astype(np.float32)
@@ -318,8 +352,8 @@ SCRIPT = """
 import resource, sys
 import numpy as np, onnx
 from onnx import helper, numpy_helper
-from pocketzoo.compress.calibrate import calibrate
-from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.calibrate import observe
+from pocketzoo.compress.patches import Reading
 
 count = int(sys.argv[1])
 w = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
@@ -333,8 +367,9 @@ graph = helper.make_graph(nodes, "g", [value("x", ["batch", 3, 96, 96])], [value
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 model.ir_version = 10
 x = np.random.default_rng(1).normal(size=(8, 3, 96, 96)).astype(np.float32)
-ranges, seen = calibrate(model, ["x", "conv", "relu"], (x + i for i in range(count // 8)), Int8Config())
-assert seen == count
+reading = Reading("x", (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+seen = observe(model, ["x", "conv", "relu"], (x + i for i in range(count // 8)), [reading])
+assert seen.samples == count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -194,9 +194,9 @@ def inverted_residual():
     )
 
 
-@case({("4",): 6})
+@case({("0",): 2, ("4",): 6})
 def grouped():
-    """Neither what a grouped convolution reads nor what it gives may be cut."""
+    """A block of a grouped convolution goes whole, with the channels that it reads."""
     return nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 12, groups=2), nn.ReLU(), conv(12, 6), nn.ReLU(), conv(6, 4, 1))
 
 
@@ -446,6 +446,64 @@ def attention():
         block=Block(8, 16),
         fc=nn.Linear(8, 4),
     )
+
+
+class SelfAttention(nn.Module):
+    """Queries, keys and values of a layer each, written with -1 for the number of heads as transformers does."""
+
+    def __init__(self, width: int, size: int, fused: bool) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.proj, self.size, self.fused = nn.Linear(width, width), size, fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        q, k, v = (layer(x).view(b, t, -1, self.size).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = ((q @ k.transpose(-2, -1)) * self.size**-0.5).softmax(-1) @ v
+        return x + self.proj(y.transpose(1, 2).reshape(b, t, -1))
+
+
+def _attending(fused: bool, heads: int = 4) -> nn.Module:
+    return Net(
+        lambda m, x: m.fc(m.block(m.attention(m.patch(x).flatten(2).transpose(1, 2))).mean(1)),
+        patch=nn.Conv2d(3, 12, 4, 4),
+        attention=SelfAttention(12, 12 // heads, fused),
+        block=Block(12, 16),
+        fc=nn.Linear(12, 4),
+    )
+
+
+@case({("attention.q", "attention.k", "attention.v"): 4, ("block.fc1",): 16})
+def heads():
+    """A head goes from queries, keys and values together."""
+    return _attending(fused=True)
+
+
+@case({("attention.q", "attention.k", "attention.v"): 4, ("block.fc1",): 16})
+def heads_in_steps():
+    return _attending(fused=False)
+
+
+@case({("block.fc1",): 16})
+def a_single_head():
+    return _attending(fused=True, heads=1)
+
+
+@case({}, (5, 8))
+def heads_with_a_bias_for_each():
+    """A bias that a head has of its own is no layer's: the heads stay."""
+
+    def wiring(m, x):
+        q, k, v = (layer(x).view(*x.shape[:2], 4, 3).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        return m.proj(F.scaled_dot_product_attention(q, k, v, attn_mask=m.bias).transpose(1, 2).flatten(2))
+
+    return Net(
+        wiring, q=nn.Linear(8, 12), k=nn.Linear(8, 12), v=nn.Linear(8, 12), proj=nn.Linear(12, 4),
+        bias=nn.Parameter(torch.randn(4, 5, 5)),
+    )  # fmt: skip
 
 
 # -- shared modules

@@ -531,3 +531,50 @@ def test_a_browser_draws_it_light_and_dark_without_a_complaint(pair: list[Path],
             assert pixels[:, -4:].std() < 1  # and nothing runs over the right edge
     assert min(brightness["light", w] for w in (1280, 420)) > 200
     assert max(brightness["dark", w] for w in (1280, 420)) < 60
+
+
+def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_path: Path) -> None:
+    def measured(**changes: Any) -> dict[str, Any]:
+        facts = {"bytes": (1_500_000, 750_000), "latency_ms": (0.8, 0.5), "accuracy": (0.975, 0.97)}
+        pairs = {f"{k}_{w}": v for k, both in facts.items() for w, v in zip(("before", "after"), both, strict=True)}
+        return {**pairs, "seconds": 3.25, "sqnr_db": 21.5, "validation_samples": 400, **changes}
+
+    why = "accuracy falls by 3.00 points, 0.50 are allowed so far"
+    no = {"kind": "prune", "config": {"ratio": 0.6}, "why": why, "report": measured(accuracy_after=0.945)}
+    steps = (
+        Step(kind="prune", config={"ratio": 0.3}, plan={}, report=measured(turned_down=[no])),
+        Step(
+            kind="int8",
+            config={"skip": ["dense1"]},
+            plan={"ranges": {}, "layers": []},
+            report={**measured(), "left_in_float": {"dense0": "+2.10 dB for +0.020 ms"}},
+        ),
+    )
+    slower = {"kind": "low-rank", "config": {"energy": 0.9}, "why": "slower: 0.500 -> 0.700 ms a sample",
+              "report": measured(latency_ms_after=0.7)}  # fmt: skip
+    cost = {"op": "Gemm", "precision": "float32", "parameters": 54, "nonzero": 54, "bytes": 216, "macs": 48}
+    layers = {"float": [{**cost, "layer": f"dense{i}"} for i in range(2)]}
+    path = bundle(tmp_path / "a", "a", RUN, steps=steps, turned_down=(slower,), layers=layers)
+    page = draw([path])
+    known = sources([read_bundle(path)])
+    numbers = page.numbers()
+    for e in numbers:
+        value = ast.literal_eval(str(e.attributes["data-value"]))
+        assert value == at(known[0], str(e.attributes["data-key"])), e
+    keys = {e.attributes["data-key"] for e in numbers}
+    assert {
+        "steps.0.report.latency_ms_after",
+        "steps.0.report.turned_down.0.report.accuracy_after",
+        "steps.1.report.sqnr_db",
+        "steps.1.report.seconds",
+        "turned_down.0.report.latency_ms_after",
+    } <= keys
+    heads = [e.text for e in page.all("th") if e.attributes.get("scope") == "row" and "details" in e.inside]
+    assert heads[:4] == [
+        f"pruneratio 0.6turned down: {why}",
+        "pruneratio 0.3",
+        "int8",
+        "low-rankenergy 0.9turned down: slower: 0.500 -> 0.700 ms a sample",
+    ]
+    whys = [e.text for e in page.all("td") if e.attributes.get("class") == "text why"]
+    assert whys == ["in float: +2.10 dB for +0.020 ms", "in float: the recipe skips it"]

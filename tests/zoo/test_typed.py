@@ -67,14 +67,16 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     }[hint]
 
 
+LOW_RANKS = ("parameters", "energy", "rank_share")
+
+
 def instances(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
     fields = {f.name: IN_RANGE.get((kind, f.name), values(hints[f.name])) for f in dataclasses.fields(kind)}
-    if kind is LowRankConfig:  # one of the two, not both
-        share = st.floats(0.01, 1)
-        either = st.tuples(share, st.none()) | st.tuples(st.none(), share)
-        rest = {k: v for k, v in fields.items() if k not in ("energy", "parameters")}
-        return st.builds(lambda both, more: kind(energy=both[0], parameters=both[1], **more), either, st.fixed_dictionaries(rest))  # fmt: skip # noqa: E501
+    if kind is LowRankConfig:  # one of the three
+        one = st.tuples(st.sampled_from(LOW_RANKS), st.floats(0.01, 1))
+        rest = {k: v for k, v in fields.items() if k not in LOW_RANKS}
+        return st.builds(lambda one, more: kind(**{one[0]: one[1]}, **more), one, st.fixed_dictionaries(rest))
     return st.builds(kind, **fields)
 
 
@@ -132,7 +134,7 @@ def test_a_missing_field_is_named_with_its_class(kind, data):
     for f in dataclasses.fields(kind):
         less = {k: v for k, v in plain.items() if k != f.name}
         if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING:
-            if (kind, f.name) not in {(LowRankConfig, "energy"), (LowRankConfig, "parameters")}:
+            if kind is not LowRankConfig or f.name not in LOW_RANKS:
                 from_plain(kind, less)  # it has a default
             continue
         with pytest.raises(RecipeError) as caught:

@@ -1,0 +1,78 @@
+"""Half of the channels go, then `heal`: how much of what was lost comes back, on samples without classes.
+
+Usage: python benchmarks/heal.py. Digits with a head fitted here, and the pretrained tinynet on Fashion-MNIST.
+Writes benchmarks/results/heal.json.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from record import write
+from torch import nn
+
+from pocketzoo import default_registry, fit, load_data, open_model
+from pocketzoo.compress import heal, prune
+from pocketzoo.compress.base import Lesson
+from pocketzoo.compress.configs import HealConfig, PruneConfig
+from pocketzoo.progress import SILENT
+from pocketzoo.zoo.data import Batches
+from pocketzoo.zoo.model import load_module
+
+RATIO, PRUNED_ON = 0.5, 256
+SAMPLES = {"digits": 1024, "fashion-mnist": 2048}  # to learn from; no classes are read
+TESTED = 4000  # samples at the most
+
+
+@torch.no_grad()
+def scores(model: nn.Module, reference: nn.Module, batches: Batches) -> dict[str, float]:
+    """Accuracy, and how often the answer is the reference's."""
+    right = same = total = 0
+    for x, y in batches:
+        answers, wanted = (m(torch.from_numpy(x)).argmax(1) for m in (model, reference))
+        right += int((answers.numpy() == y).sum())
+        same += int((answers == wanted).sum())
+        total += len(x)
+    return {"accuracy": right / total, "agreement": same / total, "samples": total}
+
+
+def run(name: str, folder: Path) -> dict[str, Any]:
+    registry = default_registry()
+    data = load_data(name)
+    bundle = fit("tinynet", data="digits", out=folder / name) if name == "digits" else open_model("tinynet")
+    teacher, spec = load_module(bundle, registry), bundle.manifest.input
+    samples = [x for x, _ in Batches(data.split("train"), spec, limit=SAMPLES[name])]
+    tests = Batches(data.split("test"), spec, limit=TESTED)
+    few = samples[: PRUNED_ON // len(samples[0])]
+    config = PruneConfig(ratio=RATIO)
+    plan = prune.plan(teacher, config, few, registry.get("target", "cpu"))
+    rows: dict[str, Any] = {"original": scores(teacher, teacher, tests)}
+    # As textbooks prune, without making up for what is gone, and with it.
+    for kind, given in (("pruned", None), ("pruned, compensated", few)):
+        pruned = prune.apply(teacher, plan, given)
+        rows[kind] = scores(pruned, teacher, tests)
+        start = time.perf_counter()
+        healed = heal.teach(
+            pruned, heal.plan(pruned, HealConfig(), samples, registry.get("target", "cpu")), samples,
+            Lesson(teacher, folder / f"{name} {kind}", SILENT),
+        )  # fmt: skip
+        rows[f"{kind}, healed"] = {**scores(healed, teacher, tests), "seconds": time.perf_counter() - start}
+        lost = rows["original"]["accuracy"] - rows[kind]["accuracy"]
+        back = rows[f"{kind}, healed"]["accuracy"] - rows[kind]["accuracy"]
+        rows[f"{kind}, healed"]["won_back"] = back / lost if lost > 0 else None
+        print(name, kind, rows[kind], rows[f"{kind}, healed"], flush=True)
+    return {"learned_from": sum(map(len, samples)), "rows": rows}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        results = {name: run(name, Path(folder)) for name in SAMPLES}
+    write("heal", {"ratio": RATIO, "data": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Heal: train a compressed model for a short while to give what the original gives, on samples without targets.
+
+First the features of all blocks that still have their shape are matched (FitNets, Romero et al. 2015, arXiv:1412.6550),
+then the outputs, by squared error, which for logits does as well as softened classes (Kim et al. 2021,
+arXiv:2105.08919). Batch norm keeps its statistics, and weights that are zero stay zero. An eighth of the samples is
+held out: the epoch that is nearest to the original there is the one that counts, the beginning too.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.compress.base import Lesson
+from pocketzoo.compress.configs import HealConfig
+from pocketzoo.compress.plans import HealPlan
+from pocketzoo.errors import DataError
+from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.preprocess import Array
+from pocketzoo.zoo.specs import TargetSpec
+
+HELD_OUT = 8  # one sample in so many
+SPARSE = 0.01  # share of zeros from which a weight counts as pruned: the zeros stay
+
+
+def plan(model: nn.Module, config: HealConfig, samples: Iterable[Array], target: TargetSpec) -> HealPlan:
+    """What was asked for: nothing of it depends on the model."""
+    return HealPlan(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        features=config.features,
+        patience=config.patience,
+        seed=config.seed,
+    )
+
+
+def apply(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    """A copy: healing changes no structure, and without an original there is nothing to learn."""
+    return copy.deepcopy(model).eval()
+
+
+def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
+    """A new model of the same structure, nearer to ``lesson.teacher`` on the samples that are held out, or as near.
+
+    The same plan, model and samples give the same model, also when the work was interrupted: each epoch is kept in
+    ``lesson.folder``, and the same call goes on from there.
+
+    Raises:
+        DataError: fewer than two samples, or a teacher whose outputs are not finite.
+    """
+    student = copy.deepcopy(model).eval().requires_grad_(True)
+    teacher = copy.deepcopy(lesson.teacher).eval().requires_grad_(False)
+    train, held = _split(samples, plan.batch_size)
+    with torch.no_grad():
+        wanted = [teacher(x) for x in held]
+    if not all(torch.isfinite(y).all() for y in wanted):
+        raise DataError("the original's outputs are not finite", "check the samples for NaN or infinity")
+    blocks = _blocks(student, teacher, held[0])
+    masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
+    optimiser = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
+    state = _State(distance=_distance(student, held, wanted), best=_copy(student))
+    place = lesson.folder / "heal.safetensors"
+    _read(place, student, optimiser, state, _key(plan, model))
+    first = round(plan.features * plan.epochs) if blocks else 0
+    epochs = range(state.epoch, plan.epochs)
+    for epoch in lesson.progress.track(epochs, "healing", len(epochs)):
+        if state.stale >= plan.patience and epoch >= first:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * (1 + math.cos(math.pi * epoch / plan.epochs)) / 2
+        for x in _shuffled(train, plan.batch_size, plan.seed * 100_003 + epoch):
+            loss = _loss(student, teacher, x, blocks if epoch < first else [])
+            if not torch.isfinite(loss):
+                raise DataError("healing diverged: its loss is not finite", "lower the learning rate")
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            with torch.no_grad():
+                for name, mask in masks.items():
+                    student.get_parameter(name).mul_(mask)
+        state.note(epoch, _distance(student, held, wanted), student, counts=epoch >= first)
+        _write(place, student, optimiser, state, _key(plan, model))
+    student.load_state_dict(state.best)
+    return student.requires_grad_(True).eval()
+
+
+@dataclass
+class _State:
+    """How far the work has come."""
+
+    distance: float  # of the best, on what is held out
+    best: dict[str, Tensor]
+    epoch: int = 0  # the next
+    stale: int = 0  # epochs since the best, of those that match outputs
+    history: list[float] = field(default_factory=list)
+
+    def note(self, epoch: int, distance: float, model: nn.Module, *, counts: bool) -> None:
+        self.epoch = epoch + 1
+        self.history.append(distance)
+        self.stale = self.stale + 1 if counts else 0
+        if distance < self.distance:
+            self.distance, self.best, self.stale = distance, _copy(model), 0
+
+
+# -- samples
+
+
+def _split(samples: Iterable[Array], size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Batches to learn from, and batches that are held out; each sample's place decides, not chance."""
+    train: list[Tensor] = []
+    held: list[Tensor] = []
+    for batch in samples:
+        x = torch.from_numpy(batch).clone()
+        out = torch.arange(len(x)) % HELD_OUT == HELD_OUT // 2
+        if len(x) > 1 and not out.any():
+            out[0] = True
+        held += [x[out]] if out.any() else []
+        train += [x[~out]] if not out.all() else []
+    if not train or not held:
+        raise DataError("healing needs samples to learn from and samples to check on", "give two or more in a batch")
+    if len({x.shape[1:] for x in train}) == 1:  # texts are of different lengths, and stay in their batches
+        train = list(torch.cat(train).split(size))  # type: ignore[no-untyped-call]
+    return train, held
+
+
+def _shuffled(train: list[Tensor], size: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    if len({x.shape[1:] for x in train}) == 1:
+        rows = torch.cat(train)
+        order = torch.randperm(len(rows), generator=generator)
+        yield from (rows[order[i : i + size]] for i in range(0, len(rows), size))
+    else:
+        yield from (train[i] for i in torch.randperm(len(train), generator=generator).tolist())
+
+
+# -- distances
+
+
+def _distance(student: nn.Module, held: list[Tensor], wanted: list[Tensor]) -> float:
+    """Squared error over squared outputs, on what is held out; infinite where it is not a number."""
+    with torch.no_grad():
+        pairs = [(student(x), y) for x, y in zip(held, wanted, strict=True)]
+        missed = sum(float((a - b).double().square().sum()) for a, b in pairs)
+        scale = sum(float(b.double().square().sum()) for _, b in pairs)
+    return missed / max(scale, 1e-30) if math.isfinite(missed) else math.inf
+
+
+def _loss(student: nn.Module, teacher: nn.Module, x: Tensor, blocks: list[str]) -> Tensor:
+    """Relative squared error of the outputs, or the mean of those of the blocks and of the outputs."""
+    with torch.no_grad(), _features(teacher, blocks) as theirs:
+        wanted = teacher(x)
+    with _features(student, blocks) as ours:
+        given = student(x)
+    pairs = [(given, wanted), *((ours[name], theirs[name]) for name in blocks)]
+    return torch.stack([F.mse_loss(a, b) / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
+
+
+def _blocks(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[str]:
+    """Modules that both have, that run once, and whose outputs have one shape in both."""
+    names = [name for name, m in student.named_modules() if name and not isinstance(m, nn.Dropout | nn.Identity)]
+    shared = [name for name in names if name in dict(teacher.named_modules())]
+    with torch.no_grad(), _features(student, shared) as ours, _features(teacher, shared) as theirs:
+        student(x)
+        teacher(x)
+    return [
+        name
+        for name in shared
+        if ours.get(name) is not None
+        and theirs.get(name) is not None
+        and ours[name].shape == theirs[name].shape
+        and ours[name].is_floating_point()
+    ]
+
+
+@contextmanager
+def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
+    """What the named modules give in a forward pass; None for one that runs twice."""
+    found: dict[str, Any] = {}
+    handles = []
+    for name in names:
+
+        def hook(module: nn.Module, args: object, out: object, name: str = name) -> None:
+            found[name] = out.clone() if isinstance(out, Tensor) and name not in found else None
+
+        handles.append(model.get_submodule(name).register_forward_hook(hook))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# -- work in progress
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _key(plan: HealPlan, model: nn.Module) -> str:
+    total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
+    return f"{plan} {total!r}"
+
+
+def _write(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"model/{k}": v for k, v in _copy(student).items()} | {f"best/{k}": v for k, v in state.best.items()}
+    for i, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam/{i}/{k}": v.clone() for k, v in values.items()}
+    facts = {"key": key, "epoch": state.epoch, "stale": state.stale, "distance": state.distance}
+    with replacing_file(place) as temporary:
+        save_file(tensors, str(temporary), metadata={"state": json.dumps({**facts, "history": state.history})})
+
+
+def _read(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
+    """Take up what an interrupted run left; what is another run's or damaged is left alone."""
+    if not place.is_file():
+        return
+    try:
+        with safe_open(str(place), "pt") as file:
+            facts = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, KeyError, ValueError):
+        return
+    if facts["key"] != key:
+        return
+    parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "adam": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = value
+    student.load_state_dict(parts["model"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in parts["adam"].items():
+        i, _, what = name.partition("/")
+        moments.setdefault(int(i), {})[what] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    state.best = cast(dict[str, Tensor], parts["best"])
+    state.epoch, state.stale, state.distance = facts["epoch"], facts["stale"], facts["distance"]
+    state.history = facts["history"]

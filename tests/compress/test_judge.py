@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from pocketzoo.compress.judge import Judge, milliseconds, race
+from pocketzoo.errors import BundleError
+from pocketzoo.zoo.data import Batches, Split
+from pocketzoo.zoo.specs import InputSpec
+
+SPEC = InputSpec(shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
+
+
+def scaled(model: onnx.ModelProto, factor: float, place: Path) -> Path:
+    """The graph with its last layer's weight and bias times ``factor``: the output is, too."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    for tensor in twin.graph.initializer:
+        if tensor.name.startswith("fc"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
+    onnx.save(twin, place)
+    return place
+
+
+@pytest.fixture
+def samples() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(20, 3, 10, 10)).astype(np.float32)
+
+
+@pytest.fixture
+def judged(graphs, samples, tmp_path):
+    reference = scaled(graphs["residual"], 1.0, tmp_path / "reference.onnx")
+    targets = np.arange(20) % 5
+    return Judge(reference, Batches(Split(samples, targets), SPEC), returns="logits")
+
+
+def test_the_reference_agrees_with_itself(judged):
+    score = judged.score(judged.reference)
+    assert (score.agreement, score.sqnr, score.samples) == (1.0, None, 20)
+    assert judged.drop(judged.reference) == 0.0
+
+
+@pytest.mark.parametrize("error", [0.1, 0.01])
+def test_sqnr_of_a_scaled_output(error, judged, graphs, tmp_path):
+    """Outputs times 1 + e: noise is e^2 of the signal; the answers stay."""
+    score = judged.score(scaled(graphs["residual"], 1 + error, tmp_path / "scaled.onnx"))
+    assert score.sqnr == pytest.approx(-20 * np.log10(error), abs=0.01)
+    assert score.agreement == 1.0
+
+
+def test_negated_outputs_lose_what_was_right(judged, graphs, tmp_path):
+    worse = scaled(graphs["residual"], -1.0, tmp_path / "worse.onnx")
+    before, after = judged.score(judged.reference), judged.score(worse)
+    assert after.agreement == 0.0
+    assert judged.metric == "accuracy"
+    assert judged.drop(worse) == pytest.approx(before.accuracy - after.accuracy)
+
+
+def test_without_classes_the_drop_is_the_share_of_answers_that_changed(graphs, samples, tmp_path):
+    reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
+    judge = Judge(reference, Batches(Split(samples), SPEC), returns="logits")
+    worse = scaled(graphs["residual"], -1.0, tmp_path / "worse.onnx")
+    assert judge.metric == "agreement"
+    assert judge.drop(worse) == 1.0
+    assert judge.score(worse).accuracy is None
+
+
+def test_embeddings_agree_by_their_nearest_neighbours(graphs, samples, tmp_path):
+    """A larger embedding has the same neighbours; its largest number means nothing."""
+    reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
+    judge = Judge(reference, Batches(Split(samples), SPEC), returns="embedding")
+    assert judge.score(scaled(graphs["residual"], -4.0, tmp_path / "b.onnx")).agreement == 1.0
+
+
+def test_a_graph_that_gives_no_numbers_is_refused(judged, graphs, tmp_path, refused):
+    with refused(BundleError, "not finite"):
+        judged.score(scaled(graphs["residual"], np.nan, tmp_path / "nan.onnx"))
+
+
+def test_a_graph_with_ten_times_the_work_is_slower(graph_builder, samples, tmp_path):
+    paths = []
+    for depth in (1, 10):
+        g = graph_builder((3, 64, 64))
+        y = "x"
+        for i in range(depth):
+            y = g.conv(y, f"c{i}", 16)
+        onnx.save(g.model(g.gemm(g.pool_and_flatten(y), "fc", 16, 5)), tmp_path / f"{depth}.onnx")
+        paths.append(tmp_path / f"{depth}.onnx")
+    x = np.zeros((1, 3, 64, 64), np.float32)
+    one, ten = milliseconds(paths, x, 0.05)
+    assert 0 < one < ten
+    assert race(*paths, x).slower
+    assert not race(*reversed(paths), x).slower

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from pocketzoo.compress.base import GraphCompressor
+from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
+from pocketzoo.compress.pipeline import compress
+from pocketzoo.errors import DataError, RecipeError
+from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.plugins.manager import create_manager
+from pocketzoo.zoo.bundle import read_bundle
+from pocketzoo.zoo.data import Batches, Dataset, Split, load_data
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.typed import to_plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BloatConfig:
+    """A step that does no good."""
+
+    width: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BloatPlan:
+    width: int = 64
+
+
+def bloat(model: onnx.ModelProto, plan: BloatPlan, target: object) -> onnx.ModelProto:
+    """Adds to the logits a large product with zeros: the same answers, later."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    graph, last = twin.graph, twin.graph.output[0].name
+    for node in graph.node:
+        for i, name in enumerate(node.output):
+            if name == last:
+                node.output[i] = "inner"
+    outputs = 10
+    wide = [np.zeros(s, np.float32) for s in ((outputs, plan.width), (plan.width, plan.width), (plan.width, outputs))]
+    before = "inner"
+    for i, array in enumerate(wide):
+        graph.initializer.append(numpy_helper.from_array(array, f"wide{i}"))
+        graph.node.append(helper.make_node("MatMul", [before, f"wide{i}"], [f"after{i}"]))
+        before = f"after{i}"
+    graph.node.append(helper.make_node("Add", ["inner", before], [last]))
+    return twin
+
+
+@pytest.fixture(scope="module")
+def bloating() -> Registry:
+    plugin = ModuleType("bloating")
+
+    @hookimpl
+    def pocketzoo_compressors():
+        return [
+            GraphCompressor(
+                name="bloat",
+                summary="",
+                config=BloatConfig,
+                plan_type=BloatPlan,
+                plan=lambda model, config, samples: BloatPlan(width=config.width),
+                apply=bloat,
+            )
+        ]
+
+    plugin.pocketzoo_compressors = pocketzoo_compressors
+    return Registry(create_manager(found=[], extra=[plugin]))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def few(digits) -> Dataset:
+    cut = {name: Split(s.samples[:40], s.targets[:40]) for name, s in digits.splits.items()}
+    return replace(digits, name="few", splits=cut)
+
+
+def accuracy(graph, dataset, spec):
+    x, y = next(iter(Batches(dataset.split("val"), spec, size=1000)))
+    with OnnxRunner(graph) as runner:
+        return float(np.mean(runner.logits(x).argmax(1) == y))
+
+
+def test_each_step_says_what_it_was_before_and_after(compressed, fitted):
+    manifest = compressed.manifest
+    reports = [step.report for step in manifest.steps]
+    for before, after in pairwise(reports):
+        for name in ("bytes", "accuracy", "agreement"):
+            assert before[f"{name}_after"] == after[f"{name}_before"]
+    assert reports[0]["bytes_before"] == fitted.graph("").stat().st_size
+    assert reports[1]["bytes_after"] == compressed.graph("").stat().st_size
+    assert reports[0]["macs_before"] == fitted.manifest.macs
+    assert reports[1]["macs_after"] == manifest.macs
+    for report in reports:
+        assert report["seconds"] > 0
+        assert report["latency_ms_before"] > 0
+        assert report["validation_samples"] == 48
+
+
+def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
+    split = digits.split("val")
+    cut = replace(digits, splits={**digits.splits, "val": Split(split.samples[:48], split.targets[:48])})
+    report = compressed.manifest.steps[-1].report
+    assert report["accuracy_before"] == accuracy(compressed.graph(""), cut, fitted.manifest.input)
+    assert report["accuracy_after"] == accuracy(compressed.graph("cpu"), cut, fitted.manifest.input)
+
+
+def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, fitted, few, tmp_path):
+    bundle = compress(
+        fitted.path, tmp_path / "out", data=few, steps=[BloatConfig(width=256)], samples=8, registry=bloating
+    )
+    assert set(bundle.graphs()) == {""}
+    assert bundle.manifest.steps == fitted.manifest.steps
+    (no,) = bundle.manifest.turned_down
+    assert no["kind"] == "bloat"
+    assert no["why"].startswith("larger: ")
+    assert no["config"] == {"width": 256}
+    assert bundle.file("model.onnx").read_bytes() == fitted.file("model.onnx").read_bytes()
+    assert read_bundle(tmp_path / "out").manifest.name == "out"
+
+
+def test_what_is_slower_or_larger_is_kept_on_request(bloating, fitted, few, tmp_path):
+    steps = [BloatConfig(width=256)]
+    bundle = compress(
+        fitted.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
+    )
+    assert set(bundle.graphs()) == {"", "cpu"}
+    assert bundle.manifest.turned_down == ()
+    assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
+
+
+def test_one_target_may_be_turned_down_alone(bloating, fitted, few, tmp_path, monkeypatch):
+    """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
+    monkeypatch.setattr("pocketzoo.compress.steps.LARGER", 1e9)
+    steps = [BloatConfig(width=2048)]
+    bundle = compress(
+        fitted.path,
+        tmp_path / "out",
+        data=few,
+        steps=steps,
+        samples=8,
+        registry=bloating,
+        targets=("cpu", "tensorrt-rtx"),
+    )
+    assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
+    (no,) = bundle.manifest.steps[-1].report["turned_down"]
+    assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
+
+
+@pytest.mark.slow
+def test_a_budget_reduces_what_is_removed_until_it_is_kept(fitted, digits, tmp_path):
+    asked = PruneConfig(ratio=0.97, granularity="weight")
+    bundle = compress(fitted.path, tmp_path / "out", data=digits, steps=[asked], samples=16, max_drop=0.02)
+    spec = fitted.manifest.input
+    assert accuracy(bundle.graph(""), digits, spec) >= accuracy(fitted.graph(""), digits, spec) - 0.02
+    (step,) = bundle.manifest.steps
+    assert 0 < step.config["ratio"] < 0.97
+    tried = [no["config"]["ratio"] for no in step.report["turned_down"]]
+    assert tried[0] == 0.97
+    assert step.config["ratio"] < min(tried)
+    assert min(tried) - step.config["ratio"] <= 0.97 / 8 + 1e-9
+    assert all("accuracy falls by" in no["why"] for no in step.report["turned_down"])
+
+
+@pytest.mark.slow
+def test_a_budget_is_held_after_the_step_that_heals(fitted, few, tmp_path):
+    """What pruning alone may not lose, it may before it is healed."""
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
+    given = {"data": few, "samples": 40}
+    alone = compress(fitted.path, tmp_path / "alone", steps=steps[:1], **given)
+    lost = alone.manifest.steps[0].report
+    drop = lost["accuracy_before"] - lost["accuracy_after"]
+    assert drop > 0.1
+    bundle = compress(fitted.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
+    prune, heal = bundle.manifest.steps
+    assert prune.config["ratio"] == 0.95
+    assert "turned_down" not in prune.report
+    assert heal.report["accuracy_after"] >= lost["accuracy_before"] - drop
+    assert heal.report["accuracy_before"] == lost["accuracy_after"]
+
+
+@pytest.mark.slow
+def test_int8_within_a_budget_leaves_layers_in_float(fitted, digits, tmp_path):
+    given = {"data": digits, "steps": [Int8Config(ranges="minmax")], "samples": 32, "keep_slower": True}
+    whole = compress(fitted.path, tmp_path / "whole", **given)
+    goal = whole.manifest.steps[-1].report["sqnr_db"] + 2
+    bundle = compress(fitted.path, tmp_path / "out", **given, min_sqnr=goal)
+    step = bundle.manifest.steps[-1]
+    assert step.config["min_sqnr"] == goal
+    assert step.report["sqnr_db"] >= goal
+    kept = step.report["left_in_float"]
+    assert kept
+    assert set(kept).isdisjoint(step.plan["layers"])
+    precision = {row["layer"]: row["precision"] for row in bundle.manifest.layers["cpu"]}
+    assert {layer for layer, what in precision.items() if what == "float32"} == set(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"max_drop": 1.0}, RecipeError, "cannot drop by 1.0"),
+        ({"max_drop": -0.1}, RecipeError, "cannot drop by -0.1"),
+        ({"min_sqnr": 25.0}, RecipeError, "min_sqnr is for int8"),
+        ({"min_sqnr": -1.0, "steps": [Int8Config()]}, RecipeError, "min_sqnr cannot be -1.0"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(changes, kind, message, fitted, few, tmp_path, refused):
+    given = {"data": few, "steps": [PruneConfig()], "samples": 8, **changes}
+    with refused(kind, message):
+        compress(fitted.path, tmp_path / "out", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_needs_validation_samples(fitted, few, tmp_path, refused):
+    bare = replace(few, splits={**few.splits, "val": Split(few.split("val").samples[:0])})
+    with refused(DataError, "no validation samples", hint="more data"):
+        compress(fitted.path, tmp_path / "out", data=bare, steps=[PruneConfig()], samples=8, max_drop=0.01)
+
+
+def test_the_key_tells_every_run_apart(fitted, few):
+    from pocketzoo.compress.job import prepare
+
+    given = {"data": few, "steps": [Int8Config()], "samples": 8}
+    changes = [
+        {},
+        {"samples": 9},
+        {"steps": [Int8Config(ranges="minmax")]},
+        {"targets": ("tensorrt",)},
+        {"max_drop": 0.01},
+        {"min_sqnr": 20.0},
+        {"keep_slower": True},
+        {"data": replace(few, splits={**few.splits, "val": few.split("train")})},
+        {"skip_bad": True},
+    ]
+    keys = [prepare(fitted.path, **{**given, **change}).key for change in changes]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == prepare(fitted.path, **given).key
+    assert to_plain(given["steps"][0])
