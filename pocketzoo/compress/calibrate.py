@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,22 +104,27 @@ def calibrate(
         DataError: there are no samples, or an activation is not finite.
     """
     histograms = {name: Histogram() for name in tensors}
-    input_name = model.graph.input[0].name
-    session = _session(model, [t for t in tensors if t != input_name])
-    names = [o.name for o in session.get_outputs() if o.name in histograms]
     count = 0
-    for batch in samples:
-        for row in range(len(batch)):
-            x = batch[row : row + 1]
-            if input_name in histograms:
-                _add(histograms, input_name, x)
-            # Asked for no outputs, onnxruntime would give all.
-            for name, value in zip(names, session.run(names, {input_name: x}) if names else (), strict=True):
-                _add(histograms, name, value)
-            count += 1
+    for values in activations(model, tensors, samples):
+        for name, value in values.items():
+            _add(histograms, name, value)
+        count += 1
     if count == 0:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     return {name: histogram.range(config) for name, histogram in histograms.items()}, count
+
+
+def activations(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array]) -> Iterator[dict[str, Array]]:
+    """The named tensors for each sample in turn, a batch of one."""
+    input_name = model.graph.input[0].name
+    session = _session(model, [t for t in tensors if t != input_name])
+    names = [o.name for o in session.get_outputs() if o.name in set(tensors)]
+    for batch in samples:
+        for row in range(len(batch)):
+            x = batch[row : row + 1]
+            # Asked for no outputs, onnxruntime would give all.
+            values = session.run(names, {input_name: x}) if names else ()
+            yield dict(zip(names, values, strict=True)) | ({input_name: x} if input_name in tensors else {})
 
 
 def _add(histograms: dict[str, Histogram], name: str, value: Array) -> None:

@@ -55,6 +55,11 @@ class Int8Config:
 
     ranges: Literal["minmax", "percentile", "mse"] = "mse"  # how calibration picks an activation's range
     percentile: float = 99.99  # share of values inside the range, in percent; for ranges = "percentile"
+    # Ranges of what linear layers of sequences read: from calibration, of each input as it comes where the target can,
+    # or whichever of the two errs less on the samples.
+    activations: Literal["static", "dynamic", "auto"] = "auto"
+    smooth: bool = True  # move scales of channels from what such layers read into their weights
+    embeddings: bool = True  # tables of embeddings in int8 too, where the target can
     skip: tuple[str, ...] = ()  # layers left in float, by name or glob
 
     def __post_init__(self) -> None:

@@ -41,8 +41,10 @@ class GraphIndex:
         return name
 
 
-def quantisable(index: GraphIndex, skip: Sequence[str]) -> list[NodeProto]:
+def quantisable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
     """Conv, Gemm and MatMul nodes with a constant weight that ``skip`` does not name, in graph order.
+
+    ``others`` are weights of other kinds that ``skip`` may name as well.
 
     Raises:
         UnknownNameError: ``skip`` names no layer.
@@ -52,7 +54,7 @@ def quantisable(index: GraphIndex, skip: Sequence[str]) -> list[NodeProto]:
         for node in index.model.graph.node
         if node.op_type in ("Conv", "Gemm", "MatMul") and len(node.input) > 1 and node.input[1] in index.constants
     ]
-    check_skip(skip, [layer_name(node.input[1]) for node in found])
+    check_skip(skip, [*(layer_name(node.input[1]) for node in found), *map(layer_name, others)])
     return [node for node in found if not matches(layer_name(node.input[1]), skip)]
 
 

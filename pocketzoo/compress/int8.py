@@ -7,20 +7,27 @@ the pairs stand and which integers they use is what differs (``Int8Encoding``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from pocketzoo.compress.calibrate import calibrate
+from pocketzoo.compress import dynamic, embeddings, smooth
+from pocketzoo.compress.calibrate import activations, calibrate
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.graph_index import GraphIndex, out_axis, quantisable
+from pocketzoo.compress.layers import matches
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.zoo.cost import layer_name
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
 
+# What the two ways to quantise activations are compared in: onnxruntime is the one runtime that has both.
+BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
+TRIALS = 16  # samples they are compared on
 LAYERS = {"Conv", "Gemm", "MatMul"}
 # Operators that integer kernels exist for besides the layers with weights.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
@@ -43,20 +50,72 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
         DataError: there are no samples, or an activation is not finite.
     """
     index = GraphIndex(model)
-    layers = quantisable(index, config.skip)
-    tensors = _tensors(index, {layer_name(node.input[1]) for node in layers})
-    ranges, count = calibrate(model, tensors, samples, config)
-    for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
+    tables = embeddings.tables(index) if config.embeddings else []
+    nodes = quantisable(index, config.skip, tables)
+    weights = [node.input[1] for node in nodes]
+    layers = tuple(layer_name(weight) for weight in weights)
+    scales = _scales(model, weights, samples) if config.smooth else {}
+    smoothed = smooth.apply(model, scales) if scales else model
+    index = GraphIndex(smoothed)
+    tensors = _tensors(index, set(layers))
+    ranges, count = calibrate(smoothed, tensors, samples, config)
+    for node in smoothed.graph.node:  # in graph order, so that a chain of moves carries its first range through
         if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
             ranges[node.output[0]] = ranges[node.input[0]]
-    return Int8Plan(ranges=ranges, layers=tuple(layer_name(node.input[1]) for node in layers), samples=count)
+    found = Int8Plan(
+        ranges=ranges,
+        layers=layers,
+        samples=count,
+        scales={name: tuple(s.tolist()) for name, s in scales.items()},
+        tables=tuple(name for name in tables if not matches(layer_name(name), config.skip)),
+    )
+    dynamic_ = replace(found, dynamic=tuple(map(layer_name, dynamic.suits(index, weights))))
+    if config.activations == "auto" and dynamic_.dynamic:
+        return _more_accurate(model, [found, dynamic_], samples)
+    return dynamic_ if config.activations == "dynamic" else found
+
+
+def _scales(model: ModelProto, weights: Sequence[str], samples: Iterable[Array]) -> dict[str, smooth.Floats]:
+    """The divisors of channels that pay, to four digits: what a saved plan replays is what was calibrated."""
+    tensors = [group.tensor for group in smooth.groups(GraphIndex(model), weights)]
+    if not tensors:
+        return {}
+    seen = smooth.ChannelStatistics()
+    for values in activations(model, tensors, samples):
+        for name, value in values.items():
+            seen.add(name, value)
+    found = smooth.plan(model, weights, seen.channels())
+    return {name: np.array([float(f"{v:.4g}") for v in s.tolist()], np.float32) for name, s in found.items()}
+
+
+def _more_accurate(model: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Array]) -> Int8Plan:
+    """The plan that onnxruntime errs less with, on the outputs for the first samples."""
+    few = list(islice((batch[i : i + 1] for batch in samples for i in range(len(batch))), TRIALS))
+    outputs = [o.name for o in model.graph.output]
+    wanted = [values[outputs[0]] for values in activations(model, outputs[:1], few)]
+
+    def error(plan: Int8Plan) -> float:
+        given = activations(_encode(model, plan, BOTH), outputs[:1], few)
+        return sum(float(np.square(a - b[outputs[0]]).sum()) for a, b in zip(wanted, given, strict=True))
+
+    return min(plans, key=error)
 
 
 def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     """A new graph with the planned layers in int8, encoded for ``target``."""
-    quantised = ModelProto()
-    quantised.CopyFrom(model)
-    _Encoder(quantised, plan, target.int8).run()
+    return _encode(model, plan, target.int8)
+
+
+def _encode(model: ModelProto, plan: Int8Plan, encoding: Int8Encoding) -> ModelProto:
+    scales = {name: np.array(s, np.float32) for name, s in plan.scales.items()}
+    quantised = smooth.apply(model, scales)
+    if encoding.dynamic:
+        embeddings.quantise(quantised, plan.tables)
+        dynamic.quantise(quantised, plan.dynamic, lambda weight: rounded(weight, 1))
+        rest = tuple(layer for layer in plan.layers if layer not in plan.dynamic)
+        ranges = {name: plan.ranges[name] for name in _tensors(GraphIndex(quantised), set(rest))}
+        plan = replace(plan, layers=rest, ranges=ranges)
+    _Encoder(quantised, plan, encoding).run()
     onnx.checker.check_model(quantised)
     return quantised
 
@@ -182,8 +241,7 @@ class _Encoder:
             # A channel of tiny weights would have steps so small that its bias saturates.
             values = np.abs(numpy_helper.to_array(self.index.constants[bias]))
             scale = np.maximum(scale, (values / (self.scales[node.input[0]] * 2.0**30)).astype(np.float32))
-        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        levels = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+        levels = _levels(weight, scale, axis)
         node.input[1] = self._constant_dequantise(name, levels, scale, axis)
         if bias and node.input[0] in self.scales:
             step = scale.astype(np.float64) * self.scales[node.input[0]]
@@ -222,6 +280,18 @@ class _Encoder:
 
     def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+
+
+def rounded(weight: np.ndarray, axis: int) -> dynamic.Quantised:
+    """Integers and scales of a weight, one scale an output channel."""
+    scale = weight_scale(weight, axis)
+    return _levels(weight, scale, axis), scale
+
+
+def _levels(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    levels: np.ndarray = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+    return levels
 
 
 def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:
