@@ -91,14 +91,18 @@ def dry_run(
 ) -> list[Step]:
     """The steps that ``compress`` would take, with their plans and what they would save; nothing is written."""
     work = _prepare(model, data, steps, recipe, targets, samples, seed, skip_bad, registry, progress)
-    module, taken = load_module(work.source, work.registry), []
+    taken: list[Step] = []
+    module: nn.Module | None = None  # a graph from elsewhere has none, and steps on graphs need none
     for compressor, config in _of_form("module", work.configs):
-        module, step = _module_step(module, compressor, config, work)
+        module, step = _module_step(module or load_module(work.source, work.registry), compressor, config, work)
         taken.append(step)
     for compressor, config in _of_form("graph", work.configs):
         with tempfile.TemporaryDirectory() as folder:
             graph = Path(folder) / graph_name()
-            onnx_from_model(module, work.source.manifest.input, graph)
+            if module is None:
+                graph = work.source.file(graph_name())
+            else:
+                onnx_from_model(module, work.source.manifest.input, graph)
             plan = compressor.plan(onnx.load(graph), config, work.samples)
             taken.append(Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan)))
     return taken
@@ -215,7 +219,7 @@ def _run_module_steps(draft: Draft, name: str, work: _Work) -> None:
     if not steps:
         for path, file in work.source.travelled().items():
             shutil.copyfile(file, draft.folder / travelling(path))
-        for name_ in ("model.safetensors", graph_name()):
+        for name_ in {"model.safetensors", graph_name()} & set(work.source.manifest.files):
             shutil.copyfile(work.source.file(name_), draft.mark(name_, precision="float32"))
         draft.manifest = replace(manifest, name=name, provenance=provenance, metrics={}, measurements=())
         return

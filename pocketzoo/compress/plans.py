@@ -61,7 +61,5 @@ class Int8Plan:
     layers: tuple[str, ...] = ()
     samples: int = 0  # that the ranges were calibrated on
     scales: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # tensor -> divisors of its channels
-    dynamic: tuple[
-        str, ...
-    ] = ()  # layers whose activations are quantised as they come, on targets that can
+    dynamic: tuple[str, ...] = ()  # layers whose activations are quantised as they come, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can

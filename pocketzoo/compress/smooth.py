@@ -63,8 +63,8 @@ def channel_scales(channels: Channels, weight: npt.NDArray[np.floating]) -> tupl
 
     With ranges [l, h] for the channels, the step is D = (max h/s - min l/s) / 255, and rounding what is read costs
     D^2/12 sum_j s_j^2 |w_j|^2. For a given balance r of both ends that is least for s_j = max(h_j, -l_j r), so only r
-    is searched. Rounding the weights costs more the wider s spreads them; s to a power between 0 and 1 is the compromise,
-    and the power with the least sum of both is taken. The geometric mean of s is 1.
+    is searched. Rounding the weights costs more the wider s spreads them; s to a power between 0 and 1 is the
+    compromise, and the power with the least sum of both is taken. The geometric mean of s is 1.
     """
     floor = 1e-4 * max(float(channels.high.max()), -float(channels.low.min()), 1e-30)
     high, low = np.maximum(channels.high, floor), np.minimum(channels.low, -floor)
