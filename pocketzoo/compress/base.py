@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pocketzoo.zoo.specs import TargetSpec
@@ -28,9 +28,11 @@ class _Named(Generic[C, P]):
     config: type[C]
     plan_type: type[P]
 
-    def read_plan(self, data: Mapping[str, Any]) -> P:
-        """A plan as it was saved in a bundle."""
-        return from_plain(self.plan_type, data)
+    def read_plan(self, data: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> P:
+        """A plan as it was saved in a bundle, with the tensors that were saved beside it."""
+        plan: Any = from_plain(self.plan_type, data)
+        whole: P = replace(plan, tensors=tensors) if tensors else plan
+        return whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,11 @@ class ModuleCompressor(_Named[C, P]):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphCompressor(_Named[C, P]):
-    """Works on the ONNX graph. The plan is common to all targets; ``apply`` encodes it for one."""
+    """Works on the ONNX graph. The plan is common to all targets; ``apply`` encodes it for one.
+
+    A plan may have a field ``tensors``, name -> array, declared with ``metadata={"beside": True}``: what takes samples
+    to compute and is too large for a manifest. The bundle keeps it in a safetensors file of the compressor's name.
+    """
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.patches import Moments, Reading
 from pocketzoo.compress.plans import Range
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
@@ -95,53 +96,84 @@ def _error(
     return float(np.dot(counts, (values - rounded) ** 2))
 
 
-def calibrate(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array], config: Int8Config
-) -> tuple[dict[str, Range], int]:
-    """Ranges of the named tensors over all samples, and the number of samples. Memory is that of one sample.
+@dataclass
+class Observed:
+    """What one pass over the samples saw."""
+
+    histograms: dict[str, Histogram]
+    moments: dict[Reading, Moments]
+    samples: int
+
+    def ranges(self, config: Int8Config) -> dict[str, Range]:
+        """The range of each tensor by the config's rule."""
+        return {name: histogram.range(config) for name, histogram in self.histograms.items()}
+
+
+def observe(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array], readings: Collection[Reading] = ()
+) -> Observed:
+    """Histograms of the named tensors and second moments of what layers read, in one pass.
+
+    Memory is that of one sample and of the moments.
 
     Raises:
         DataError: there are no samples, or an activation is not finite.
     """
     histograms = {name: Histogram() for name in tensors}
+    moments: dict[Reading, Moments] = {}
+    watched = list(dict.fromkeys([*tensors, *sorted({r.tensor for r in readings})]))
     count = 0
-    for values in activations(model, tensors, samples):
-        for name, value in values.items():
-            _add(histograms, name, value)
+    for values in activations(model, watched, samples):
+        for name, histogram in histograms.items():
+            histogram.add(values[name])
+        for reading in readings:
+            columns = reading.columns(values[reading.tensor], count)
+            moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
         count += 1
     if count == 0:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
-    return {name: histogram.range(config) for name, histogram in histograms.items()}, count
+    for moment in moments.values():
+        moment.flush()
+    return Observed(histograms, moments, count)
 
 
 def activations(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array]) -> Iterator[dict[str, Array]]:
-    """The named tensors for each sample in turn, a batch of one."""
+    """The named tensors for each sample in turn, a batch of one.
+
+    Raises:
+        DataError: one of them is not finite.
+    """
     input_name = model.graph.input[0].name
-    session = _session(model, [t for t in tensors if t != input_name])
-    names = [o.name for o in session.get_outputs() if o.name in set(tensors)]
+    names = [name for name in tensors if name != input_name]
+    session = _session(model, names)
     for batch in samples:
         for row in range(len(batch)):
             x = batch[row : row + 1]
             # Asked for no outputs, onnxruntime would give all.
-            values = session.run(names, {input_name: x}) if names else ()
-            yield dict(zip(names, values, strict=True)) | ({input_name: x} if input_name in tensors else {})
+            values = dict(zip(names, session.run(names, {input_name: x}) if names else (), strict=True))
+            if input_name in tensors:
+                values[input_name] = x
+            for name, value in values.items():
+                _check_finite(name, value)
+            yield values
 
 
-def _add(histograms: dict[str, Histogram], name: str, value: Array) -> None:
+def _check_finite(name: str, value: Array) -> None:
     if not (np.isfinite(value.min()) and np.isfinite(value.max())):
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
-    histograms[name].add(value)
 
 
 def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
     """A session that also gives the named tensors."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    present = {o.name for o in watched.graph.output}
-    for name in tensors:
-        if name not in present:
-            watched.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    outputs = model.graph.output
+    present = {o.name for o in outputs}
+    extra = [onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present]
+    outputs.extend(extra)  # a copy would double what a large model takes
+    try:
+        watched = model.SerializeToString()
+    finally:
+        del outputs[len(present) :]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # the arena would keep the largest sample's memory
-    return onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(watched, options, providers=["CPUExecutionProvider"])

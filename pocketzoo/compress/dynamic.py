@@ -7,7 +7,8 @@ and normalisations that stay float.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,6 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.graph_index import GraphIndex
 from pocketzoo.zoo.cost import layer_name
-
-Quantised = tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]  # integers (I, O) and scales (O,)
 
 
 def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
@@ -29,10 +28,8 @@ def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
     ]
 
 
-def quantise(
-    model: ModelProto, layers: Iterable[str], rounded: Callable[[npt.NDArray[np.floating]], Quantised]
-) -> None:
-    """Put the MatMul nodes of ``layers`` in integers, in place; ``rounded`` gives the integers of a weight (I, O).
+def quantise(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put the MatMul nodes of ``layers`` in integers, in place; ``tensors`` are those of ``Int8Plan``.
 
     y = x W becomes s_x s_w (x_q - z) W_q: x_q (uint8), s_x and z follow from the least and largest x.
     """
@@ -52,7 +49,7 @@ def quantise(
             nodes.append(helper.make_node("DynamicQuantizeLinear", [x], parts))
         if name not in stored:
             stored.add(name)
-            levels, scale = rounded(numpy_helper.to_array(constants[name]))
+            levels, scale = tensors[f"{name}.levels"], tensors[f"{name}.scale"]
             constants[name].CopyFrom(numpy_helper.from_array(levels, f"{name}_quantized"))
             model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
             model.graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{name}_zero"))

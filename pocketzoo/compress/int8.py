@@ -1,26 +1,33 @@
-"""int8 on the ONNX graph: the plan holds ranges and layers, and each target gets its own encoding of it.
+"""int8 on the ONNX graph: the plan holds ranges, layers and integers, and each target gets its own encoding of it.
 
 Weights are symmetric, one scale an output channel; activations one scale a tensor (Krishnamoorthi 2018,
-arXiv:1806.08342). The graph is written with QuantizeLinear / DequantizeLinear pairs, which every runtime reads; where
-the pairs stand and which integers they use is what differs (``Int8Encoding``).
+arXiv:1806.08342). One pass over the samples finds the ranges and what rounding the weights needs; biases take up the
+mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from pocketzoo.compress import dynamic, embeddings, smooth
-from pocketzoo.compress.calibrate import activations, calibrate
+from pocketzoo.compress.calibrate import activations, observe
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.graph_index import GraphIndex, out_axis, quantisable
+from pocketzoo.compress.encode import ACTIVATIONS, MOVES, Encoder, Integers
+from pocketzoo.compress.graph_index import GraphIndex, quantisable
 from pocketzoo.compress.layers import matches
+from pocketzoo.compress.patches import Moments, as_matrix, from_matrix, reading
 from pocketzoo.compress.plans import Int8Plan, Range
+from pocketzoo.compress.rounding import nearest, round_weight, widest_scale
+from pocketzoo.errors import BundleError
 from pocketzoo.zoo.cost import layer_name
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
@@ -28,22 +35,11 @@ from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
 # What the two ways to quantise activations are compared in: onnxruntime is the one runtime that has both.
 BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
 TRIALS = 16  # samples they are compared on
-LAYERS = {"Conv", "Gemm", "MatMul"}
-# Operators that integer kernels exist for besides the layers with weights.
-ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
-MOVES = {
-    "MaxPool",
-    "Reshape",
-    "Flatten",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-}  # values pass unchanged, and so do ranges
-ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
+DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
 
 def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
-    """Choose the layers that become int8 and the range of every activation they touch.
+    """Choose the layers that become int8, the range of every activation they touch, and the integers of their weights.
 
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
@@ -51,32 +47,45 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
     """
     index = GraphIndex(model)
     tables = embeddings.tables(index) if config.embeddings else []
-    nodes = quantisable(index, config.skip, tables)
-    weights = [node.input[1] for node in nodes]
-    layers = tuple(layer_name(weight) for weight in weights)
-    scales = _scales(model, weights, samples) if config.smooth else {}
-    smoothed = smooth.apply(model, scales) if scales else model
-    index = GraphIndex(smoothed)
-    tensors = _tensors(index, set(layers))
-    ranges, count = calibrate(smoothed, tensors, samples, config)
-    for node in smoothed.graph.node:  # in graph order, so that a chain of moves carries its first range through
+    layers = quantisable(index, config.skip, tables)
+    divisors = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
+    if divisors:
+        model = smooth.apply(model, divisors)
+        index = GraphIndex(model)
+        layers = quantisable(index, config.skip, tables)
+    names = tuple(layer_name(node.input[1]) for node in layers)
+    readings = {
+        node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)
+    }
+    seen = observe(model, _tensors(index, set(names)), samples, set(readings.values()))
+    ranges = seen.ranges(config)
+    for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
         if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
             ranges[node.output[0]] = ranges[node.input[0]]
-    found = Int8Plan(
+    moments = {out: seen.moments[r] for out, r in readings.items()}
+    tensors = prepare(index, layers, ranges, moments)
+    tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in divisors.items()}
+    static = Int8Plan(
         ranges=ranges,
-        layers=layers,
-        samples=count,
-        scales={name: tuple(s.tolist()) for name, s in scales.items()},
+        layers=names,
+        samples=seen.samples,
         tables=tuple(name for name in tables if not matches(layer_name(name), config.skip)),
+        sha256=digest(tensors),
+        tensors=tensors,
     )
-    dynamic_ = replace(found, dynamic=tuple(map(layer_name, dynamic.suits(index, weights))))
-    if config.activations == "auto" and dynamic_.dynamic:
-        return _more_accurate(model, [found, dynamic_], samples)
-    return dynamic_ if config.activations == "dynamic" else found
+    suited = dynamic.suits(index, [node.input[1] for node in layers])
+    if not suited or config.activations == "static":
+        return static
+    as_they_come = replace(static, dynamic=tuple(map(layer_name, suited)))
+    if config.activations == "dynamic":
+        return as_they_come
+    return _more_accurate(model, [static, as_they_come], samples)
 
 
-def _scales(model: ModelProto, weights: Sequence[str], samples: Iterable[Array]) -> dict[str, smooth.Floats]:
-    """The divisors of channels that pay, to four digits: what a saved plan replays is what was calibrated."""
+def _divisors(
+    model: ModelProto, weights: Sequence[str], samples: Iterable[Array]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The divisors of channels that pay, by the tensor that has the channels."""
     tensors = [group.tensor for group in smooth.groups(GraphIndex(model), weights)]
     if not tensors:
         return {}
@@ -84,40 +93,104 @@ def _scales(model: ModelProto, weights: Sequence[str], samples: Iterable[Array])
     for values in activations(model, tensors, samples):
         for name, value in values.items():
             seen.add(name, value)
-    found = smooth.plan(model, weights, seen.channels())
-    return {name: np.array([float(f"{v:.4g}") for v in s.tolist()], np.float32) for name, s in found.items()}
+    return smooth.plan(model, weights, seen.channels())
 
 
-def _more_accurate(model: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Array]) -> Int8Plan:
-    """The plan that onnxruntime errs less with, on the outputs for the first samples."""
+def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Array]) -> Int8Plan:
+    """The plan whose encoding for onnxruntime errs less, in the first output for the first samples."""
     few = list(islice((batch[i : i + 1] for batch in samples for i in range(len(batch))), TRIALS))
-    outputs = [o.name for o in model.graph.output]
-    wanted = [values[outputs[0]] for values in activations(model, outputs[:1], few)]
+    output = smoothed.graph.output[0].name
+    wanted = [values[output] for values in activations(smoothed, [output], few)]
 
     def error(plan: Int8Plan) -> float:
-        given = activations(_encode(model, plan, BOTH), outputs[:1], few)
-        return sum(float(np.square(a - b[outputs[0]]).sum()) for a, b in zip(wanted, given, strict=True))
+        encoded = ModelProto()
+        encoded.CopyFrom(smoothed)
+        _encode(encoded, plan, plan.tensors, BOTH)
+        given = activations(encoded, [output], few)
+        return sum(float(np.square(a - b[output]).sum()) for a, b in zip(wanted, given, strict=True))
 
     return min(plans, key=error)
 
 
 def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
-    """A new graph with the planned layers in int8, encoded for ``target``."""
-    return _encode(model, plan, target.int8)
+    """A new graph with the planned layers in int8, encoded for ``target``.
 
-
-def _encode(model: ModelProto, plan: Int8Plan, encoding: Int8Encoding) -> ModelProto:
-    scales = {name: np.array(s, np.float32) for name, s in plan.scales.items()}
-    quantised = smooth.apply(model, scales)
-    if encoding.dynamic:
-        embeddings.quantise(quantised, plan.tables)
-        dynamic.quantise(quantised, plan.dynamic, lambda weight: rounded(weight, 1))
-        rest = tuple(layer for layer in plan.layers if layer not in plan.dynamic)
-        ranges = {name: plan.ranges[name] for name in _tensors(GraphIndex(quantised), set(rest))}
-        plan = replace(plan, layers=rest, ranges=ranges)
-    _Encoder(quantised, plan, encoding).run()
+    Raises:
+        BundleError: the plan's tensors are missing, or those of another plan.
+    """
+    if plan.sha256 and plan.sha256 != digest(plan.tensors):
+        raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
+    tensors = plan.tensors
+    divisors = {name.removesuffix(DIVISOR): tensors[name] for name in tensors if name.endswith(DIVISOR)}
+    quantised = smooth.apply(model, divisors)
+    if not tensors:  # a plan of an earlier version
+        index = GraphIndex(model)
+        layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
+        tensors = prepare(index, layers, plan.ranges, {})
+    _encode(quantised, plan, tensors, target.int8)
     onnx.checker.check_model(quantised)
     return quantised
+
+
+def _encode(
+    smoothed: ModelProto, plan: Int8Plan, tensors: Mapping[str, npt.NDArray[Any]], encoding: Int8Encoding
+) -> None:
+    """Put a graph that is smoothed already in int8, in place."""
+    layers, ranges = set(plan.layers), plan.ranges
+    if encoding.dynamic:
+        embeddings.quantise(smoothed, plan.tables)
+        if plan.dynamic:
+            dynamic.quantise(smoothed, plan.dynamic, tensors)
+            layers -= set(plan.dynamic)
+            ranges = {name: ranges[name] for name in _tensors(GraphIndex(smoothed), layers)}
+    Encoder(smoothed, ranges, layers, tensors, encoding).run()
+
+
+def prepare(
+    index: GraphIndex, layers: Iterable[NodeProto], ranges: Mapping[str, Range], moments: Mapping[str, Moments]
+) -> dict[str, npt.NDArray[Any]]:
+    """What the graph stores of each layer: ``WEIGHT.levels``, ``WEIGHT.scale`` and, of its node, ``OUTPUT.bias``.
+
+    ``moments`` are those of what a node reads, by its output; without them weights are rounded to nearest.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    sharing: dict[str, list[NodeProto]] = {}
+    for node in layers:
+        sharing.setdefault(node.input[1], []).append(node)
+    for name, nodes in sharing.items():
+        weight = _constant(index, name)
+        read = reading(nodes[0], weight)
+        matrix = as_matrix(weight, nodes[0], read.groups)
+        least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
+        known = [moments[node.output[0]] for node in nodes if node.output[0] in moments]
+        if known:
+            centred = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
+            levels, scale = round_weight(matrix, np.sum(centred, axis=0), least)
+        else:
+            scale = np.maximum(widest_scale(matrix), least)
+            levels = nearest(matrix, scale)
+        found[f"{name}.levels"] = from_matrix(levels, weight, nodes[0])
+        found[f"{name}.scale"] = scale.reshape(-1)
+        error = matrix - levels * scale[..., None]
+        for node in nodes:
+            bias = np.array(_bias(index, node), np.float32)
+            if node.output[0] in moments and _takes_bias(node):
+                mean = moments[node.output[0]].first
+                lost = (error @ mean[..., None]).reshape(-1)
+                bias = (bias if len(bias) else np.zeros(len(lost), np.float32)) + lost.astype(np.float32)
+            if len(bias):
+                found[f"{node.output[0]}.bias"] = bias.astype(np.float32)
+    return found
+
+
+def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """sha256 of named arrays, whatever their order."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest() if tensors else ""
 
 
 def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
@@ -140,173 +213,31 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
     return list(wanted)
 
 
-class Integers:
-    """Which operators run on integers: planned layers, and arithmetic between them.
-
-    An addition whose inputs come as floats (attention masks reach -1e38) or that nothing integer reads (before a layer
-    norm) gains no speed and loses accuracy.
-    """
-
-    def __init__(self, index: GraphIndex, layers: set[str]) -> None:
-        self.index, self.layers = index, layers
-        self.known: dict[str, bool] = {}  # output -> whether its maker does; concatenations would ask again and again
-
-    def __call__(self, node: NodeProto) -> bool:
-        name = node.output[0]
-        if name not in self.known:
-            self.known[name] = self._decide(node)
-        return self.known[name]
-
-    def _decide(self, node: NodeProto) -> bool:
-        index = self.index
-        if not self.layers or not index.is_float(node.output[0]):
-            return False
-        if node.op_type in LAYERS:
-            return node.input[1] in index.constants and layer_name(node.input[1]) in self.layers
-        if node.op_type in MOVES:
-            return self._made(node.input[0])
-        if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
-            return False
-        read = index.readers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
-        useful = any(r.op_type in LAYERS | ARITHMETIC | MOVES for r in read)
-        joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
-        return useful and (not joins or all(self._made(name) for name in node.input))
-
-    def _made(self, name: str) -> bool:
-        """Whether what makes a tensor runs on integers, seen through one activation."""
-        maker = self.index.makers.get(name)
-        if maker is not None and maker.op_type in ACTIVATIONS:
-            maker = self.index.makers.get(maker.input[0])
-        return maker is not None and self(maker)
+def _constant(index: GraphIndex, name: str) -> Array:
+    return np.asarray(numpy_helper.to_array(index.constants[name]), np.float32)
 
 
-class _Encoder:
-    """Rewrites one graph in place."""
-
-    def __init__(self, model: ModelProto, plan: Int8Plan, encoding: Int8Encoding) -> None:
-        self.index = GraphIndex(model)
-        self.graph, self.plan, self.encoding = model.graph, plan, encoding
-        self.is_integer = Integers(self.index, set(plan.layers))
-        self.nodes: list[NodeProto] = []  # the new list, in order
-        self.scales: dict[str, float] = {}  # of quantised activations
-
-    def run(self) -> None:
-        nodes = list(self.graph.node)
-        renamed = {}  # activation -> its dequantised twin
-        if (entry := self.graph.input[0].name) in self.plan.ranges:
-            renamed[entry] = self._pair(entry)
-        for node in nodes:
-            integer = self.is_integer(node)
-            self.nodes.append(node)
-            if integer and node.op_type in LAYERS:
-                self.nodes.pop()
-                self._layer(node)
-                self.nodes.append(node)
-            for i, name in enumerate(node.input):
-                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
-                # weights after all, with one scale for the whole tensor.
-                if name in renamed and (integer or node.op_type not in LAYERS):
-                    node.input[i] = renamed[name]
-            for name in node.output:
-                if name in self.plan.ranges and not self._stays_float(name):
-                    renamed[name] = self._pair(name)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        kept = [t for t in self.graph.initializer if t.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
-
-    def _stays_float(self, name: str) -> bool:
-        """NVIDIA fuses convolution and addition when the tensor between them is not quantised; one summand at most."""
-        readers = self.index.readers.get(name, [])
-        maker = self.index.makers.get(name)
-        if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":
-            return False
-        if len(readers) != 1 or readers[0].op_type != "Add":
-            return False
-        others = [n for n in readers[0].input if n != name]
-        rival = self.index.makers.get(others[0]) if others else None
-        both = rival is not None and rival.op_type == "Conv" and len(self.index.readers[others[0]]) == 1
-        return not both or readers[0].input[0] == name
-
-    def _layer(self, node: NodeProto) -> None:
-        """Quantise a layer's weight, and its bias where the encoding wants that."""
-        name = node.input[1]
-        weight = numpy_helper.to_array(self.index.constants[name])
-        axis = out_axis(node)
-        scale = weight_scale(weight, axis)
-        bias = node.input[2] if len(node.input) > 2 and self.encoding.int32_bias else ""
-        if bias and node.input[0] in self.scales:
-            # A channel of tiny weights would have steps so small that its bias saturates.
-            values = np.abs(numpy_helper.to_array(self.index.constants[bias]))
-            scale = np.maximum(scale, (values / (self.scales[node.input[0]] * 2.0**30)).astype(np.float32))
-        levels = _levels(weight, scale, axis)
-        node.input[1] = self._constant_dequantise(name, levels, scale, axis)
-        if bias and node.input[0] in self.scales:
-            step = scale.astype(np.float64) * self.scales[node.input[0]]
-            wide = np.round(numpy_helper.to_array(self.index.constants[bias]) / step)
-            limit = 2.0**31 - 1
-            node.input[2] = self._constant_dequantise(
-                # The scale depends on the layer's input, so a bias that two layers share gets a name of its own.
-                f"{bias}/{node.output[0]}",
-                np.clip(wide, -limit, limit).astype(np.int32),
-                step.astype(np.float32),
-                0,
-            )
-
-    def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
-        out = f"{name}_dequantized"
-        if any(out in n.output for n in self.nodes):
-            return out  # a weight that two layers share
-        self._initializer(f"{name}_quantized", levels)
-        self._initializer(f"{name}_scale", scale)
-        self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype))
-        inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero"]
-        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [out], axis=axis))
-        return out
-
-    def _pair(self, name: str) -> str:
-        """Quantise and dequantise an activation; returns the name to read instead."""
-        scale, zero = activation_parameters(self.plan.ranges[name], self.encoding)
-        self._initializer(f"{name}_scale", np.float32(scale))
-        self._initializer(f"{name}_zero", zero)
-        parameters = [f"{name}_scale", f"{name}_zero"]
-        out = f"{name}_dequantized"
-        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_quantized"]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_quantized", *parameters], [out]))
-        self.scales[name] = self.scales[out] = scale
-        return out
-
-    def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:
-        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+def _plain(index: GraphIndex, node: NodeProto) -> bool:
+    """Whether a layer multiplies what it reads by one matrix, or one a group."""
+    return node.op_type != "MatMul" or len(index.constants[node.input[1]].dims) == 2
 
 
-def rounded(weight: np.ndarray, axis: int) -> dynamic.Quantised:
-    """Integers and scales of a weight, one scale an output channel."""
-    scale = weight_scale(weight, axis)
-    return _levels(weight, scale, axis), scale
+def _takes_bias(node: NodeProto) -> bool:
+    """Whether a layer adds a bias as it is: MatMul adds none, and Gemm may scale its own."""
+    scaled = any(a.name in ("alpha", "beta") and a.f != 1.0 for a in node.attribute)
+    return node.op_type != "MatMul" and not scaled
 
 
-def _levels(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    levels: np.ndarray = np.clip(np.round(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
-    return levels
+def _bias(index: GraphIndex, node: NodeProto) -> Array:
+    if len(node.input) < 3 or node.input[2] not in index.constants:
+        return np.zeros(0, np.float32)
+    return _constant(index, node.input[2])
 
 
-def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:
-    """One scale an output channel, so that the largest weight is 127; a channel of zeros gets 1."""
-    largest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
-    return np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
-
-
-def activation_parameters(range_: Range, encoding: Int8Encoding) -> tuple[float, np.generic]:
-    """Scale and zero point of a range: x ~ (q - zero_point) * scale."""
-    if encoding.symmetric:
-        scale = max(range_.magnitude, 1e-12) / 127.0
-        return float(np.float32(scale)), np.int8(0)
-    scale = max(range_.high - range_.low, 1e-12) / 255.0
-    zero = int(np.clip(round(-range_.low / scale), 0, 255))
-    if encoding.activations == "int8":
-        return float(np.float32(scale)), np.int8(zero - 128)
-    return float(np.float32(scale)), np.uint8(zero)
+def _least_scale(index: GraphIndex, node: NodeProto, ranges: Mapping[str, Range], shape: tuple[int, ...]) -> Array:
+    """Scales (G, O) below which an int32 bias, in steps of scale(x) * scale(w), would saturate."""
+    bias, range_ = _bias(index, node), ranges.get(node.input[0])
+    if range_ is None or bias.size != np.prod(shape):
+        return np.zeros(shape, np.float32)
+    step = max(range_.high - range_.low, 1e-12) / 255.0
+    return (np.abs(bias) / (step * 2.0**30)).reshape(shape).astype(np.float32)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from safetensors.numpy import load_file, save
 from torch import nn
 
 from pocketzoo.compress.base import Compressor, GraphCompressor, ModuleCompressor
 from pocketzoo.compress.recipe import read_recipe
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, read_bundle, travelling, writing
+from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, read_bundle, tensors_name, travelling, writing
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
 from pocketzoo.zoo.graph import onnx_from_model
@@ -114,9 +115,10 @@ def encode(bundle: Bundle, target: TargetSpec, registry: Registry) -> onnx.Model
     for step in bundle.manifest.steps:
         compressor = registry.get("compressor", step.kind)
         if isinstance(compressor, GraphCompressor):
-            graph = compressor.apply(
-                graph or onnx.load(bundle.file(graph_name())), compressor.read_plan(step.plan), target
-            )
+            beside = tensors_name(compressor.name)
+            tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
+            plan = compressor.read_plan(step.plan, tensors)
+            graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
     return graph
 
 
@@ -260,6 +262,8 @@ def _graph_step(draft: Draft, compressor: GraphCompressor[Any, Any], config: Any
     model = onnx.load(draft.folder / graph_name())
     samples = replace(work.samples, progress=work.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, config, samples)
+    if tensors := getattr(plan, "tensors", None):
+        draft.mark(tensors_name(compressor.name), precision=compressor.precision).write_bytes(save(dict(tensors)))
     for target in work.targets:
         quantised = compressor.apply(model, plan, target)
         name = graph_name(target.name, compressor.precision)

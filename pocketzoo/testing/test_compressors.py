@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.numpy import load, save
 from torch import nn
 
 from pocketzoo.compress.base import Compressor, ModuleCompressor
@@ -97,13 +98,18 @@ def test_two_plans_agree(trial: Trial) -> None:
 
 
 def test_a_plan_is_saved_and_read(trial: Trial) -> None:
-    """A bundle keeps it as JSON."""
+    """A bundle keeps it as JSON, and the tensors it may have as safetensors."""
     if not isinstance(trial.plan, trial.spec.plan_type):
         wrong(f"plan() returns a {type(trial.plan).__name__}", f"return a {trial.spec.plan_type.__name__}")
     with blaming("its plan does not come back from JSON", "use fields of plain types, tuples and mappings of them"):
-        read = trial.spec.read_plan(json.loads(json.dumps(to_plain(trial.plan))))
+        tensors = load(save(dict(getattr(trial.plan, "tensors", {}))))
+        read = trial.spec.read_plan(json.loads(json.dumps(to_plain(trial.plan))), tensors)
     if read != trial.plan:
         wrong("its plan comes back from JSON as another one", "use tuples for sequences, and text for keys")
+    if not isinstance(trial.spec, ModuleCompressor):
+        again = trial.spec.apply(trial.model, read, trial.registry.get("target", "cpu"))
+        if _bytes(again) != _bytes(trial.made[0]):
+            wrong("a saved plan encodes to another graph", "keep all that is decided in the plan or its tensors")
 
 
 def test_applying_makes_a_new_model_that_runs(trial: Trial) -> None:

@@ -113,6 +113,11 @@ def graph_name(target: str = "", precision: str = "int8") -> str:
     return f"model.{precision}.{target}.onnx" if target else "model.onnx"
 
 
+def tensors_name(step: str) -> str:
+    """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
+    return f"{step}.safetensors"
+
+
 TRAVELS = "backbone."
 
 

@@ -12,11 +12,13 @@ from pocketzoo.errors import RecipeError, nearest
 
 T = TypeVar("T")
 
+BESIDE = {"beside": True}  # metadata of a field that is no plain data: whoever saves the object keeps it in a file
+
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses become dicts and tuples become lists; what is plain already stays."""
+    """Dataclasses become dicts without their ``BESIDE`` fields, tuples become lists; what is plain already stays."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("beside")}
     if isinstance(value, Mapping):
         return {k: to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -36,7 +38,7 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
 def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(cls) if not f.metadata.get("beside")}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     for name in data:
         if name not in known:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
-from pocketzoo.compress.calibrate import BINS, VALUES, Histogram, calibrate
+from pocketzoo.compress.calibrate import BINS, VALUES, Histogram, observe
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.errors import DataError
 
@@ -29,6 +29,11 @@ def filled(chunks: list[np.ndarray]) -> Histogram:
     for chunk in chunks:
         histogram.add(chunk)
     return histogram
+
+
+def calibrate(model, tensors, samples, config):
+    seen = observe(model, tensors, samples)
+    return seen.ranges(config), seen.samples
 
 
 def rounding_error(values: np.ndarray, low: float, high: float, levels: int) -> float:
@@ -318,8 +323,8 @@ SCRIPT = """
 import resource, sys
 import numpy as np, onnx
 from onnx import helper, numpy_helper
-from pocketzoo.compress.calibrate import calibrate
-from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.calibrate import observe
+from pocketzoo.compress.patches import Reading
 
 count = int(sys.argv[1])
 w = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
@@ -333,8 +338,9 @@ graph = helper.make_graph(nodes, "g", [value("x", ["batch", 3, 96, 96])], [value
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 model.ir_version = 10
 x = np.random.default_rng(1).normal(size=(8, 3, 96, 96)).astype(np.float32)
-ranges, seen = calibrate(model, ["x", "conv", "relu"], (x + i for i in range(count // 8)), Int8Config())
-assert seen == count
+reading = Reading("x", (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+seen = observe(model, ["x", "conv", "relu"], (x + i for i in range(count // 8)), [reading])
+assert seen.samples == count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

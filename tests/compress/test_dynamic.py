@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from pocketzoo.compress import dynamic, int8
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.graph_index import GraphIndex
-from pocketzoo.compress.int8 import rounded
+from pocketzoo.compress.rounding import nearest, widest_scale
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.cost import layer_costs
 
@@ -24,6 +24,16 @@ def two(graph_builder) -> onnx.ModelProto:
     g = graph_builder((6, 8))
     g.channels["x"] = 8
     return g.model(g.node("Add", [g.matmul("x", "left", 8, 12), g.matmul("x", "right", 8, 12)]), 3)
+
+
+def stored(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Integers and scales of every weight, rounded to nearest."""
+    found = {}
+    for tensor in model.graph.initializer:
+        matrix = numpy_helper.to_array(tensor).T[None]
+        scale = widest_scale(matrix)
+        found |= {f"{tensor.name}.levels": nearest(matrix, scale)[0].T, f"{tensor.name}.scale": scale[0]}
+    return found
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -48,7 +58,7 @@ def test_one_sample_gives_what_static_ranges_from_itself_give(two):
 
 
 def test_layers_that_read_the_same_share_its_integers(two):
-    dynamic.quantise(two, ["left", "right"], lambda weight: rounded(weight, 1))
+    dynamic.quantise(two, ["left", "right"], stored(two))
     onnx.checker.check_model(two, full_check=True)
     count = Counter(n.op_type for n in two.graph.node)
     assert count == {"DynamicQuantizeLinear": 1, "MatMulInteger": 2, "Cast": 2, "Mul": 4, "Add": 1}
@@ -56,7 +66,7 @@ def test_layers_that_read_the_same_share_its_integers(two):
 
 
 def test_onnxruntime_fuses_what_is_written(two, tmp_path):
-    dynamic.quantise(two, ["left", "right"], lambda weight: rounded(weight, 1))
+    dynamic.quantise(two, ["left", "right"], stored(two))
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
     onnxruntime.InferenceSession(two.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -67,7 +77,7 @@ def test_onnxruntime_fuses_what_is_written(two, tmp_path):
 
 def test_layers_named_nowhere_stay_float(two):
     before = two.SerializeToString()
-    dynamic.quantise(two, [], lambda weight: rounded(weight, 1))
+    dynamic.quantise(two, [], stored(two))
     assert two.SerializeToString() == before
 
 
@@ -102,7 +112,7 @@ def test_auto_takes_the_plan_that_errs_less(graphs, batches):
 
 def test_costs_are_counted_of_integer_layers_too(two, tmp_path):
     onnx.save(two, tmp_path / "float.onnx")
-    dynamic.quantise(two, ["left", "right"], lambda weight: rounded(weight, 1))
+    dynamic.quantise(two, ["left", "right"], stored(two))
     onnx.save(two, tmp_path / "int8.onnx")
     before, after = (layer_costs(tmp_path / f"{name}.onnx") for name in ("float", "int8"))
     assert [(c.layer, c.macs, c.parameters) for c in before] == [(c.layer, c.macs, c.parameters) for c in after]

@@ -1,0 +1,82 @@
+"""Weights to integers, with the error of each handed on to the weights that can make up for it.
+
+A layer gives y = W x. Rounding W to Q costs tr((W - Q) H (W - Q)T) with H = E[x xT]. Columns are rounded one after the
+other, and what one loses the rest make up for in closed form (GPTQ, Frantar et al. 2022, arXiv:2210.17323, after OBQ,
+arXiv:2208.11580). All arrays have a leading axis of groups: W (G, O, I), H (G, I, I), scales (G, O).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Levels = npt.NDArray[np.int8]
+
+DAMPING = 1e-3  # of the mean diagonal that H gets added: rank-deficient moments become invertible
+BLOCK = 64  # columns whose errors are handed on together
+
+
+def round_weight(weight: Floats, hessian: Floats, least: Floats | None = None) -> tuple[Levels, Floats]:
+    """Integers and scales with weight ~ integers * scale, none worse on ``hessian`` than rounding to nearest is.
+
+    Deterministic. A channel of zeros gets scale 1. ``least`` (G, O): scales are not smaller.
+    """
+    scale = widest_scale(weight)
+    if least is not None:
+        scale = np.maximum(scale, least.astype(np.float32))
+    plain = nearest(weight, scale)
+    better = feedback(weight, damped(hessian), scale)
+    steps = scale[..., None]
+    wins = cost(weight - better * steps, hessian) < cost(weight - plain * steps, hessian)
+    return np.where(wins[..., None], better, plain), scale
+
+
+def widest_scale(weight: Floats) -> Floats:
+    """Scales (G, O) that make the largest weight of a channel 127; a channel of zeros gets 1."""
+    largest = np.abs(weight).max(2)
+    return np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
+
+
+def nearest(weight: Floats, scale: Floats) -> Levels:
+    """Each weight to the nearest of its channel's steps, -127 to 127."""
+    levels: Levels = np.clip(np.rint(weight / scale[..., None]), -127, 127).astype(np.int8)
+    return levels
+
+
+def cost(error: Floats, hessian: Floats) -> Floats:
+    """e H eT of each channel, (G, O): the mean squared error of what the channel gives."""
+    total: Floats = np.einsum("goi,goi->go", error @ hessian, error)
+    return np.maximum(total, 0.0)
+
+
+def damped(hessian: Floats) -> npt.NDArray[np.float64]:
+    """A Hessian that can be inverted: inputs that are always zero, or follow from others, get a little of their own."""
+    size = hessian.shape[1]
+    mean = np.einsum("gii->g", hessian).astype(np.float64) / size
+    diagonal = np.where(mean > 0, mean * DAMPING, 1.0)
+    return hessian + diagonal[:, None, None] * np.eye(size)
+
+
+def feedback(weight: Floats, stable: npt.NDArray[np.float64], scale: Floats) -> Levels:
+    """Round column after column, the inputs that matter most first; the rest make up for each one's error."""
+    groups, _, size = weight.shape
+    order = np.argsort(-np.einsum("gii->gi", stable), axis=1, kind="stable")  # (G, I)
+    each = np.arange(groups)[:, None]
+    ordered = stable[each[:, :, None], order[:, :, None], order[:, None, :]]
+    upper = np.linalg.cholesky(np.linalg.inv(ordered)).transpose(0, 2, 1).astype(np.float32)
+    left = np.take_along_axis(weight, order[:, None, :], 2).copy()
+    levels = np.empty(weight.shape, np.int8)
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        errors = np.empty((*weight.shape[:2], end - start), np.float32)
+        for i in range(start, end):
+            column = np.clip(np.rint(left[:, :, i] / scale), -127, 127)
+            levels[:, :, i] = column
+            error = (left[:, :, i] - column * scale) / upper[:, None, i, i]
+            errors[:, :, i - start] = error
+            left[:, :, i + 1 : end] -= error[:, :, None] * upper[:, None, i, i + 1 : end]
+        left[:, :, end:] -= errors @ upper[:, start:end, end:]
+    out = np.empty_like(levels)
+    np.put_along_axis(out, np.broadcast_to(order[:, None, :], levels.shape), levels, 2)
+    return out
