@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -169,11 +171,13 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.Infe
     present = {o.name for o in outputs}
     extra = [onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present]
     outputs.extend(extra)  # a copy would double what a large model takes
-    try:
-        watched = model.SerializeToString()
-    finally:
-        del outputs[len(present) :]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # the arena would keep the largest sample's memory
-    return onnxruntime.InferenceSession(watched, options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:  # from a file: its bytes are gone when the session unpacks them
+        path = Path(folder) / "watched.onnx"
+        try:
+            onnx.save(model, path)
+        finally:
+            del outputs[len(present) :]
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -46,13 +46,19 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
         DataError: there are no samples, or an activation is not finite.
     """
     index = GraphIndex(model)
-    tables = embeddings.tables(index) if config.embeddings else []
-    layers = quantisable(index, config.skip, tables)
+    found = embeddings.tables(index) if config.embeddings else []
+    layers = quantisable(index, config.skip, found)
+    tables = tuple(name for name in found if not matches(layer_name(name), config.skip))
+    if tables:  # first: half of a language model's memory, and of that of every copy and session below
+        model = _copy(model)
+        embeddings.quantise(model, tables)
+        index = GraphIndex(model)
     divisors = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
     if divisors:
         model = smooth.apply(model, divisors)
         index = GraphIndex(model)
-        layers = quantisable(index, config.skip, tables)
+    outputs = {node.output[0] for node in layers}
+    layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
     readings = {
         node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)
@@ -62,14 +68,15 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
     for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
         if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
             ranges[node.output[0]] = ranges[node.input[0]]
-    moments = {out: seen.moments[r] for out, r in readings.items()}
+    count, moments = seen.samples, {out: seen.moments[r] for out, r in readings.items()}
     tensors = prepare(index, layers, ranges, moments)
+    del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
     tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in divisors.items()}
     static = Int8Plan(
         ranges=ranges,
         layers=names,
-        samples=seen.samples,
-        tables=tuple(name for name in tables if not matches(layer_name(name), config.skip)),
+        samples=count,
+        tables=tables,
         sha256=digest(tensors),
         tensors=tensors,
     )
@@ -80,6 +87,12 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
     if config.activations == "dynamic":
         return as_they_come
     return _more_accurate(model, [static, as_they_come], samples)
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    made = ModelProto()
+    made.CopyFrom(model)
+    return made
 
 
 def _divisors(
@@ -103,8 +116,7 @@ def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Ite
     wanted = [values[output] for values in activations(smoothed, [output], few)]
 
     def error(plan: Int8Plan) -> float:
-        encoded = ModelProto()
-        encoded.CopyFrom(smoothed)
+        encoded = _copy(smoothed)
         _encode(encoded, plan, plan.tensors, BOTH)
         given = activations(encoded, [output], few)
         return sum(float(np.square(a - b[output]).sum()) for a, b in zip(wanted, given, strict=True))
