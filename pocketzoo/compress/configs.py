@@ -53,8 +53,9 @@ class LowRankConfig:
 class Int8Config:
     """Quantise weights per channel and activations per tensor to 8 bits."""
 
-    ranges: Literal["minmax", "percentile", "mse"] = "mse"  # how calibration picks an activation's range
-    percentile: float = 99.99  # share of values inside the range, in percent; for ranges = "percentile"
+    # How calibration picks an activation's range; "auto": of the four the one that rounds it with the least error.
+    ranges: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto"
+    percentile: float = 99.99  # share of values inside the range, in percent; for "percentile" and "auto"
     # Ranges of what linear layers of sequences read: from calibration, of each input as it comes where the target can,
     # or whichever of the two errs less on the samples.
     activations: Literal["static", "dynamic", "auto"] = "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +16,8 @@ from pocketzoo.zoo.preprocess import Array
 T = TypeVar("T", bound=np.generic)
 
 LEAST, MOST = 64, 384  # positions of one sample that are taken at the most; neighbouring ones differ little
-WAITING = 512  # columns that are gathered before they are multiplied: one large product is quicker than many small ones
+WAITING = 256  # columns that are gathered before they are multiplied: one large product is quicker than many small ones
+BLOCK = 256  # rows of second moments that are added to at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class Moments:
     second: npt.NDArray[np.float32]  # (G, I, I)
     first: npt.NDArray[np.float64]  # (G, I)
     count: int = 0
-    waiting: list[Array] = field(default_factory=list)
+    waiting: Array | None = None  # (G, I, WAITING), allocated once: churn would fragment memory
+    held: int = 0
 
     @classmethod
     def empty(cls, groups: int, size: int) -> Moments:
@@ -125,22 +127,33 @@ class Moments:
 
     def add(self, columns: Array) -> None:
         """Take columns (G, I, N) in. Call ``flush`` after the last."""
-        self.waiting.append(columns)
-        if len(columns) > 1 or sum(c.shape[2] for c in self.waiting) >= WAITING:
+        count = columns.shape[2]
+        if len(columns) > 1 or count >= WAITING:
+            self._take(columns)
+            return
+        if self.waiting is None:
+            self.waiting = np.empty((*columns.shape[:2], WAITING), np.float32)
+        if self.held + count > WAITING:
             self.flush()
+        self.waiting[:, :, self.held : self.held + count] = columns
+        self.held += count
 
     def flush(self) -> None:
         """Count what is still waiting."""
-        if not self.waiting:
-            return
-        columns = np.concatenate(self.waiting, axis=2)
-        self.waiting.clear()
-        count = columns.shape[2]
+        if self.waiting is not None and self.held:
+            self._take(self.waiting[:, :, : self.held])
+            self.held = 0
+
+    def _take(self, columns: Array) -> None:
+        count, size = columns.shape[2], columns.shape[1]
         self.count += count
-        product = columns @ columns.transpose(0, 2, 1)
-        product *= np.float32(1 / self.count)
-        self.second *= np.float32(1 - count / self.count)
-        self.second += product
+        turned = columns.transpose(0, 2, 1)
+        for start in range(0, size, BLOCK):
+            part = slice(start, start + BLOCK)
+            product = columns[:, part] @ turned
+            product *= np.float32(1 / self.count)
+            self.second[:, part] *= np.float32(1 - count / self.count)
+            self.second[:, part] += product
         self.first += (columns.mean(2, dtype=np.float64) - self.first) * (count / self.count)
 
     @property

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
-from pocketzoo.compress.calibrate import BINS, VALUES, Histogram, observe
+from pocketzoo.compress.calibrate import observe
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.histogram import BINS, VALUES, Histogram
 from pocketzoo.errors import DataError
 
-MINMAX, PERCENTILE, MSE = (Int8Config(ranges=r) for r in ("minmax", "percentile", "mse"))
+MINMAX, PERCENTILE, MSE, ENTROPY, AUTO = (
+    Int8Config(ranges=r) for r in ("minmax", "percentile", "mse", "entropy", "auto")
+)
 
 # What activations look like: normal numbers of any common size, zeros among them.
 VALUE = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
@@ -144,7 +147,7 @@ def test_the_smallest_numbers_fit(tiny):
         assert found.low <= 0.0 <= found.high
 
 
-@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE])
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE, ENTROPY, AUTO])
 def test_a_tensor_of_zeros_has_an_empty_range(config):
     histogram = filled([np.zeros(10, np.float32), np.zeros((2, 3), np.float32)])
     found = histogram.range(config)
@@ -217,6 +220,32 @@ def test_least_error_is_never_worse_than_minmax(chunks):
     assert rounding_error(values, -best.magnitude, best.magnitude, 254) <= limit * (1 + 1e-9) + 1e-30
 
 
+@given(CHUNKS)
+def test_auto_is_never_worse_than_any_rule(chunks):
+    histogram = filled(chunks)
+    if histogram.width == 0:
+        return
+    used = histogram.counts > 0
+    values, best = np.repeat(histogram.centres[used], histogram.counts[used]), histogram.range(AUTO)
+    for config in (MINMAX, PERCENTILE, ENTROPY, MSE):
+        rule = histogram.range(config)
+        if rule.high > rule.low:
+            limit = rounding_error(values, rule.low, rule.high, 255)
+            assert rounding_error(values, best.low, best.high, 255) <= limit * (1 + 1e-9) + 1e-30
+
+
+def test_entropy_keeps_a_uniform_range_and_cuts_a_lone_outlier():
+    values = np.random.default_rng(0).uniform(-1, 1, size=50_000).astype(np.float32)
+    found = filled([values]).range(ENTROPY)
+    assert found.low < -0.97
+    assert found.high > 0.97
+    normal = np.random.default_rng(0).normal(size=50_000).astype(np.float32)
+    normal[7] = 40.0
+    found = filled([normal]).range(ENTROPY)
+    assert 2.0 < found.high < 20.0
+    assert 2.0 < found.magnitude < 20.0
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("freedom", [2, 3, 5])
 def test_least_error_cuts_long_tails_and_gains_on_the_values_themselves(freedom, seed):
@@ -234,7 +263,7 @@ def test_least_error_keeps_a_uniform_range_whole():
     assert found.high > 0.97
 
 
-@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE])
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE, ENTROPY, AUTO])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_values_of_one_sign_have_a_range_on_that_side(config, sign):
     values = sign * np.random.default_rng(0).exponential(size=10_000).astype(np.float32)

@@ -25,7 +25,7 @@ LOW_RANKS = st.builds(LowRankConfig, energy=SHARES, multiple=st.none() | st.inte
 )
 INT8S = st.builds(
     Int8Config,
-    ranges=st.sampled_from(["minmax", "percentile", "mse"]),
+    ranges=st.sampled_from(["auto", "minmax", "percentile", "entropy", "mse"]),
     percentile=st.floats(50.0, 100.0, exclude_min=True),
     skip=SKIPS,
 )

@@ -568,7 +568,7 @@ def test_two_runs_agree(name, ranges, graphs, samples):
     assert graphs[name].SerializeToString() == before
 
 
-@pytest.mark.parametrize("ranges", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("ranges", ["auto", "minmax", "percentile", "entropy", "mse"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_gives_a_good_graph(name, ranges, graphs, samples):
     plan = int8.plan(graphs[name], Int8Config(ranges=ranges), samples)

@@ -120,6 +120,7 @@ def test_files_are_the_float_graph_and_one_for_each_target(compressed):
         "README.md": ("", ""),
         "model.safetensors": ("", ""),
         "model.onnx": ("", "float32"),
+        "int8.safetensors": ("", "int8"),
         "model.int8.cpu.onnx": ("cpu", "int8"),
         "model.int8.tensorrt-rtx.onnx": ("tensorrt-rtx", "int8"),
     }
