@@ -114,6 +114,15 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
 @click.option("--low-rank", type=float, metavar="E", help="Factorise; keep this share of the energy, 0-1.")
 @click.option("--int8", is_flag=True, help="Quantise weights and activations to 8 bits.")
 @data_option(required=True)
+@click.option("--mean", metavar="M,..", help="For a .onnx file: subtracted from pixels (0-1), by channel.")
+@click.option("--std", metavar="S,..", help="For a .onnx file: pixels are divided by it then, by channel.")
+@click.option("--size", type=click.IntRange(1), help="For a .onnx file that reads any size: pixels a side.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="For a .onnx file: a class a line.",
+)
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Runtime to encode for; may be given more than once.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="To calibrate on, at the most.")
@@ -132,6 +141,10 @@ def compress(
     low_rank: float | None,
     int8: bool,
     data: str,
+    mean: str | None,
+    std: str | None,
+    size: int | None,
+    labels: Path | None,
     targets: tuple[str, ...],
     samples: int,
     max_drop: float | None,
@@ -145,11 +158,14 @@ def compress(
     """Make MODEL smaller and faster, and measure it.
 
     The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. A run that was stopped
-    goes on when the same command is given again.
+    goes on when the same command is given again. MODEL may be a .onnx file from elsewhere; its pictures are read as
+    --mean and --std say, and it takes steps on the graph: --int8.
     """
     from pocketzoo.compress import pipeline
     from pocketzoo.zoo.typed import from_plain
 
+    if any(option is not None for option in (mean, std, size, labels)):
+        model = _opened_graph(model, mean, std, size, labels)
     common: dict[str, Any] = {
         "data": data,
         "steps": _steps(prune, low_rank, int8),
@@ -210,6 +226,25 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not height.isdecimal() or not (width.isdecimal() or height == text):
         raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
     return int(height), int(width or height)
+
+
+def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:
+    """The bundle of a .onnx file that is read as the options say."""
+    from pocketzoo.zoo.foreign import Reading, open_graph
+
+    path = Path(model.removeprefix("file:"))
+    if path.suffix != ".onnx":
+        raise click.UsageError("--mean, --std, --size and --labels are for a .onnx file; other models know theirs")
+
+    def numbers(text: str | None) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in (text or "").split(",") if part.strip())
+        except ValueError as error:
+            raise click.UsageError(f"{text!r} are no numbers; write 0.485,0.456,0.406") from error
+
+    classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
+    reading = Reading(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
+    return str(open_graph(path, reading, Bars()).path)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -42,34 +44,47 @@ def observe(
     """
     histograms = {name: Histogram() for name in tensors}
     moments: dict[Reading, Moments] = {}
-    input_name = model.graph.input[0].name
     readers: dict[str, list[Reading]] = {}
     for reading in readings:
         readers.setdefault(reading.tensor, []).append(reading)
-    watched = dict.fromkeys([*tensors, *sorted(readers)])
-    names = [name for name in watched if name != input_name]
-    session = _session(model, names)
+    watched = list(dict.fromkeys([*tensors, *sorted(readers)]))
     count = 0
-    for batch in samples:
-        for row in range(len(batch)):
-            x = batch[row : row + 1]
-            # Asked for no outputs, onnxruntime would give all.
-            values = session.run(names, {input_name: x}) if names else []
-            for name in watched:  # each value goes before the next sample comes
-                value = x if name == input_name else values.pop(0)
-                _check_finite(name, value)
-                if name in histograms:
-                    histograms[name].add(value)
-                for reading in readers.get(name, ()):
-                    columns = reading.columns(value, count)
-                    moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
-                del value
-            count += 1
+    for values in activations(model, watched, samples):
+        for name in watched:  # each value goes before the next sample comes
+            value = values.pop(name)
+            if name in histograms:
+                histograms[name].add(value)
+            for reading in readers.get(name, ()):
+                columns = reading.columns(value, count)
+                moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
+            del value
+        count += 1
     if count == 0:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     for moment in moments.values():
         moment.flush()
     return Observed(histograms, moments, count)
+
+
+def activations(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array]) -> Iterator[dict[str, Array]]:
+    """The named tensors for each sample in turn, a batch of one.
+
+    Raises:
+        DataError: one of them is not finite.
+    """
+    input_name = model.graph.input[0].name
+    names = [name for name in tensors if name != input_name]
+    session = _session(model, names)
+    for batch in samples:
+        for row in range(len(batch)):
+            x = batch[row : row + 1]
+            # Asked for no outputs, onnxruntime would give all.
+            values = dict(zip(names, session.run(names, {input_name: x}) if names else (), strict=True))
+            if input_name in tensors:
+                values[input_name] = x
+            for name, value in values.items():
+                _check_finite(name, value)
+            yield values
 
 
 def _check_finite(name: str, value: Array) -> None:
@@ -79,13 +94,17 @@ def _check_finite(name: str, value: Array) -> None:
 
 def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
     """A session that also gives the named tensors."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    present = {o.name for o in watched.graph.output}
-    for name in tensors:
-        if name not in present:
-            watched.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    outputs = model.graph.output
+    present = {o.name for o in outputs}
+    extra = [onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present]
+    outputs.extend(extra)  # a copy would double what a large model takes
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # the arena would keep the largest sample's memory
-    return onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:  # from a file: its bytes are gone when the session unpacks them
+        path = Path(folder) / "watched.onnx"
+        try:
+            onnx.save(model, path)
+        finally:
+            del outputs[len(present) :]
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -94,6 +94,11 @@ class Int8Config:
     # How calibration picks an activation's range; "auto": of the four the one that rounds it with the least error.
     ranges: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto"
     percentile: float = 99.99  # share of values inside the range, in percent; for "percentile" and "auto"
+    # Ranges of what linear layers of sequences read: from calibration, of each input as it comes where the target can,
+    # or whichever of the two errs less on the samples.
+    activations: Literal["static", "dynamic", "auto"] = "auto"
+    smooth: bool = True  # move scales of channels from what such layers read into their weights
+    embeddings: bool = True  # tables of embeddings in int8 too, where the target can
     skip: tuple[str, ...] = ()  # layers left in float, by name or glob
     min_sqnr: float | None = None  # dB against the float graph; layers are left in float until it is reached
     max_drop: float | None = None  # the same for what the metric may lose against the float graph, 0-1

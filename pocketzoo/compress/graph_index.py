@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from onnx import ModelProto, NodeProto, TensorProto, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
 
 from pocketzoo.compress.layers import check_skip, matches
 from pocketzoo.zoo.cost import layer_name
+
+SMALL = 64  # values of a constant that may be a shape
 
 
 class GraphIndex:
@@ -17,7 +20,7 @@ class GraphIndex:
         self.model = model
         self.constants = {t.name: t for t in model.graph.initializer}
         self.outputs = {o.name for o in model.graph.output}
-        known = [*shape_inference.infer_shapes(model).graph.value_info, *model.graph.output]
+        known = [*shape_inference.infer_shapes(_without_weights(model)).graph.value_info, *model.graph.output]
         self.types = {value.name: value.type.tensor_type.elem_type for value in known}
         self.makers: dict[str, NodeProto] = {}
         self.readers: dict[str, list[NodeProto]] = {}
@@ -41,8 +44,26 @@ class GraphIndex:
         return name
 
 
-def quantisable(index: GraphIndex, skip: Sequence[str]) -> list[NodeProto]:
+def _without_weights(model: ModelProto) -> ModelProto:
+    """The graph for shape inference: large constants, which it would copy twice, become inputs of their shape."""
+    light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = model.graph.name
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    light.graph.value_info.extend(model.graph.value_info)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SMALL:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
+
+
+def quantisable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
     """Conv, Gemm and MatMul nodes with a constant weight that ``skip`` does not name, in graph order.
+
+    ``others`` are weights of other kinds that ``skip`` may name as well.
 
     Raises:
         UnknownNameError: ``skip`` names no layer.
@@ -52,7 +73,7 @@ def quantisable(index: GraphIndex, skip: Sequence[str]) -> list[NodeProto]:
         for node in index.model.graph.node
         if node.op_type in ("Conv", "Gemm", "MatMul") and len(node.input) > 1 and node.input[1] in index.constants
     ]
-    check_skip(skip, [layer_name(node.input[1]) for node in found])
+    check_skip(skip, [*(layer_name(node.input[1]) for node in found), *map(layer_name, others)])
     return [node for node in found if not matches(layer_name(node.input[1]), skip)]
 
 

@@ -8,8 +8,9 @@ mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,24 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from pocketzoo.compress.calibrate import observe
+from pocketzoo.compress import dynamic, embeddings, smooth
+from pocketzoo.compress.calibrate import activations, observe
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.encode import ACTIVATIONS, MOVES, Encoder, Integers
 from pocketzoo.compress.graph_index import GraphIndex, quantisable
+from pocketzoo.compress.layers import matches
 from pocketzoo.compress.patches import Moments, as_matrix, from_matrix, reading
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.rounding import nearest, round_weight, widest_scale
 from pocketzoo.errors import BundleError
 from pocketzoo.zoo.cost import layer_name
 from pocketzoo.zoo.preprocess import Array
-from pocketzoo.zoo.specs import TargetSpec
+from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
+
+# What the two ways to quantise activations are compared in: onnxruntime is the one runtime that has both.
+BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
+TRIALS = 16  # samples they are compared on
+DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
 
 def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
@@ -38,7 +46,19 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
         DataError: there are no samples, or an activation is not finite.
     """
     index = GraphIndex(model)
-    layers = quantisable(index, config.skip)
+    found = embeddings.tables(index) if config.embeddings else []
+    layers = quantisable(index, config.skip, found)
+    tables = tuple(name for name in found if not matches(layer_name(name), config.skip))
+    if tables:  # first: half of a language model's memory, and of that of every copy and session below
+        model = _copy(model)
+        embeddings.quantise(model, tables)
+        index = GraphIndex(model)
+    divisors = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
+    if divisors:
+        model = smooth.apply(model, divisors)
+        index = GraphIndex(model)
+    outputs = {node.output[0] for node in layers}
+    layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
     readings = {
         node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)
@@ -48,9 +68,60 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int
     for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
         if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
             ranges[node.output[0]] = ranges[node.input[0]]
-    moments = {out: seen.moments[r] for out, r in readings.items()}
+    count, moments = seen.samples, {out: seen.moments[r] for out, r in readings.items()}
     tensors = prepare(index, layers, ranges, moments)
-    return Int8Plan(ranges=ranges, layers=names, samples=seen.samples, sha256=digest(tensors), tensors=tensors)
+    del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
+    tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in divisors.items()}
+    static = Int8Plan(
+        ranges=ranges,
+        layers=names,
+        samples=count,
+        tables=tables,
+        sha256=digest(tensors),
+        tensors=tensors,
+    )
+    suited = dynamic.suits(index, [node.input[1] for node in layers])
+    if not suited or config.activations == "static":
+        return static
+    as_they_come = replace(static, dynamic=tuple(map(layer_name, suited)))
+    if config.activations == "dynamic":
+        return as_they_come
+    return _more_accurate(model, [static, as_they_come], samples)
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    made = ModelProto()
+    made.CopyFrom(model)
+    return made
+
+
+def _divisors(
+    model: ModelProto, weights: Sequence[str], samples: Iterable[Array]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The divisors of channels that pay, by the tensor that has the channels."""
+    tensors = [group.tensor for group in smooth.groups(GraphIndex(model), weights)]
+    if not tensors:
+        return {}
+    seen = smooth.ChannelStatistics()
+    for values in activations(model, tensors, samples):
+        for name, value in values.items():
+            seen.add(name, value)
+    return smooth.plan(model, weights, seen.channels())
+
+
+def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Array]) -> Int8Plan:
+    """The plan whose encoding for onnxruntime errs less, in the first output for the first samples."""
+    few = list(islice((batch[i : i + 1] for batch in samples for i in range(len(batch))), TRIALS))
+    output = smoothed.graph.output[0].name
+    wanted = [values[output] for values in activations(smoothed, [output], few)]
+
+    def error(plan: Int8Plan) -> float:
+        encoded = _copy(smoothed)
+        _encode(encoded, plan, plan.tensors, BOTH)
+        given = activations(encoded, [output], few)
+        return sum(float(np.square(a - b[output]).sum()) for a, b in zip(wanted, given, strict=True))
+
+    return min(plans, key=error)
 
 
 def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
@@ -68,16 +139,30 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     """
     if plan.sha256 and plan.sha256 != digest(plan.tensors):
         raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
-    quantised = ModelProto()
-    quantised.CopyFrom(model)
     tensors = plan.tensors
+    divisors = {name.removesuffix(DIVISOR): tensors[name] for name in tensors if name.endswith(DIVISOR)}
+    quantised = smooth.apply(model, divisors)
     if not tensors:  # a plan of an earlier version
         index = GraphIndex(model)
         layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
         tensors = prepare(index, layers, plan.ranges, {})
-    Encoder(quantised, plan.ranges, set(plan.layers), tensors, target.int8).run()
+    _encode(quantised, plan, tensors, target.int8)
     onnx.checker.check_model(quantised)
     return quantised
+
+
+def _encode(
+    smoothed: ModelProto, plan: Int8Plan, tensors: Mapping[str, npt.NDArray[Any]], encoding: Int8Encoding
+) -> None:
+    """Put a graph that is smoothed already in int8, in place."""
+    layers, ranges = set(plan.layers), plan.ranges
+    if encoding.dynamic:
+        embeddings.quantise(smoothed, plan.tables)
+        if plan.dynamic:
+            dynamic.quantise(smoothed, plan.dynamic, tensors)
+            layers -= set(plan.dynamic)
+            ranges = {name: ranges[name] for name in _tensors(GraphIndex(smoothed), layers)}
+    Encoder(smoothed, ranges, layers, tensors, encoding).run()
 
 
 def prepare(

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 from safetensors.numpy import load_file
+from torch import nn
 
 from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 from pocketzoo.compress.checkpoints import checkpoints
@@ -128,12 +129,16 @@ def dry_run(
         registry=registry,
         progress=progress,
     )
-    module, taken = load_module(job.source, job.registry), list[Step]()
-    spec = job.source.manifest.input
-    cost = module_cost(module, spec)
+    manifest, taken = job.source.manifest, list[Step]()
+    module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
+    spec = manifest.input
+    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=job.source.graph("").stat().st_size)
     for compressor, config in job.configs:
         before = cost
         if isinstance(compressor, ModuleCompressor):
+            if module is None:
+                module = load_module(job.source, job.registry)
+                before = module_cost(module, spec)
             progress.say(f"{compressor.name}: planning")
             plan = compressor.plan(module, config, job.samples, job.target)
             module = compressor.apply(module, plan, job.samples)
@@ -141,9 +146,9 @@ def dry_run(
         else:
             with tempfile.TemporaryDirectory() as folder:
                 exported = Path(folder) / graph_name()
-                if taken:
+                if module is not None:
                     onnx_from_model(module, spec, exported)
-                graph = onnx.load(exported if taken else job.source.file(graph_name()))
+                graph = onnx.load(job.source.file(graph_name()) if module is None else exported)
             plan = compressor.plan(graph, config, job.samples)
             cost = replace(before, bytes=compressor.apply(graph, plan, job.target).ByteSize())
         report = _before_and_after(before, cost)

@@ -258,7 +258,8 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
     """Everything of a bundle but what was made of it for one target."""
     for path, file in bundle.travelled().items():
         shutil.copyfile(file, draft.folder / travelling(path))
-    shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
+    if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
+        shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))
 
 

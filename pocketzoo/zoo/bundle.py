@@ -21,6 +21,7 @@ from pocketzoo.zoo.typed import from_plain, to_plain
 
 FORMAT = 1
 MANIFEST = "pocketzoo.json"
+GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,10 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"# {manifest.name}",
         "",
-        f"Backbone `{model.backbone}`{f', cut after `{model.cut}`' if model.cut else ''}, head `{model.head}`, "
+        f"From the file `{model.backbone.removeprefix('onnx:')}`, {model.outputs} outputs. Made by pocketzoo "
+        f"{manifest.pocketzoo}."
+        if model.backbone.startswith("onnx:")
+        else f"Backbone `{model.backbone}`{f', cut after `{model.cut}`' if model.cut else ''}, head `{model.head}`, "
         f"{model.outputs} {'classes' if manifest.labels else 'outputs'}. Made by pocketzoo {manifest.pocketzoo}.",
         "",
         f"- input: {manifest.input.name} {' x '.join(map(str, manifest.input.shape))}, {manifest.input.layout}",

@@ -15,7 +15,7 @@ class LayerCost:
     """One layer with weights."""
 
     layer: str  # the weight's name without ".weight"
-    op: str  # Conv, Gemm or MatMul
+    op: str  # Conv, Gemm, MatMul or MatMulInteger
     precision: str  # of its weight: "float32" or "int8"
     parameters: int  # weight and bias
     nonzero: int
@@ -24,7 +24,10 @@ class LayerCost:
 
 
 def layer_costs(path: Path) -> list[LayerCost]:
-    """Costs of every Conv, Gemm and MatMul with a constant weight, in graph order. Biases count as parameters."""
+    """Costs of every Conv, Gemm, MatMul and MatMulInteger with a constant weight, in graph order.
+
+    Biases count as parameters.
+    """
     model = shape_inference.infer_shapes(onnx.load(path))
     graph = model.graph
     constants = {t.name: t for t in graph.initializer}
@@ -35,7 +38,7 @@ def layer_costs(path: Path) -> list[LayerCost]:
     }
     found = []
     for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        if node.op_type not in ("Conv", "Gemm", "MatMul", "MatMulInteger"):
             continue
         weight = _constant(node.input[1], constants, made)
         if weight is None:

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
-from pocketzoo.errors import HeadMismatchError, UnknownNameError, UnsupportedLayerError, nearest
-from pocketzoo.zoo.bundle import Bundle, ModelRef
+from pocketzoo.errors import HeadMismatchError, UnknownNameError, UnsupportedLayerError, UnsupportedModelError, nearest
+from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, ModelRef
 from pocketzoo.zoo.heads import build_head, heads_that_fit, read_options
 from pocketzoo.zoo.pull import adopt
 from pocketzoo.zoo.registry import Registry
@@ -92,8 +92,17 @@ def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:
 
 
 def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
-    """The module of a bundle, in eval mode: structure from the registry, plans replayed, weights from safetensors."""
+    """The module of a bundle, in eval mode: structure from the registry, plans replayed, weights from safetensors.
+
+    Raises:
+        UnsupportedModelError: it came as an ONNX file.
+    """
     ref = bundle.manifest.model
+    if ref.backbone.startswith(GRAPH_ONLY):
+        raise UnsupportedModelError(
+            f"{bundle.manifest.name} came as an ONNX graph and has no module",
+            "only steps on the graph work on it, such as int8; pruning and factorising need the torch model",
+        )
     adopt(bundle, registry)
     module: nn.Module = build(ref, registry)
     for step in bundle.manifest.steps:

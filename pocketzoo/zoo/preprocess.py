@@ -47,7 +47,16 @@ def read_picture(picture: Picture, channels: int) -> Any:
 
 
 def prepare(picture: Picture, spec: InputSpec) -> Array:
-    """One picture as a float32 array of shape ``spec.size``: resized, cut at the centre, scaled, normalised."""
+    """One picture as a float32 array of shape ``spec.size``: resized, cut at the centre, scaled, normalised.
+
+    Raises:
+        DataError: the picture cannot be read, or nobody said how the model wants it.
+    """
+    if len(spec.size) != 3 or not spec.mean:
+        what = (
+            "how this model wants its pictures is not known" if len(spec.size) == 3 else "this model reads no pictures"
+        )
+        raise DataError(what, "give --mean and --std, or an .npz whose float x is ready for the model")
     channels, height, width = spec.size
     image = read_picture(picture, channels)
     longest = LONGEST * min(image.size)

@@ -18,12 +18,14 @@ from pocketzoo.zoo.specs import BackboneSpec, HeadSpec, HubFile, Weights
 
 
 def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
-    """Open a bundle by path, or a pretrained model by its registered name.
+    """Open a bundle or an ONNX file by path, or a pretrained model by its registered name.
 
-    A pretrained model is written as a bundle below ``home()`` when first used, and read from there afterwards.
+    A pretrained model is written as a bundle below ``home()`` when first used, and read from there afterwards; so is an
+    ONNX file (see ``open_graph`` for what one may say of it).
 
     Raises:
         BundleError: the path is no bundle, or is damaged.
+        UnsupportedModelError: an ONNX file that pocketzoo does not work on.
         UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
     """
     path = Path(str(reference).removeprefix("file:"))
@@ -31,6 +33,10 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
     name = str(reference)
     if not name.startswith("hf:"):
         backbones = registry.entries("backbone")
+        if path.suffix == ".onnx" and path.is_file():
+            from pocketzoo.zoo.foreign import open_graph
+
+            return open_graph(path, progress=progress)
         if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
             return read_bundle(path)
         if name not in backbones:

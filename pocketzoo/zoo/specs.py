@@ -184,6 +184,7 @@ class Int8Encoding:
     symmetric: bool  # activations have zero_point 0
     int32_bias: bool  # biases are int32 with scale = scale(x) * scale(w)
     fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
+    dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantised as they come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -287,3 +287,43 @@ def test_predict_prints_numbers(run, tmp_path):
     scores = json.loads(run("eval", tmp_path / "out", "--data", tmp_path / "d.npz", "--json").stdout)
     assert {"r2", "mean absolute error", "samples"} <= set(scores)
     assert "mean absolute error" in run("eval", tmp_path / "out", "--data", tmp_path / "d.npz").stdout
+
+
+# -- a graph from elsewhere
+
+
+@pytest.fixture
+def theirs(fitted, tmp_path):
+    """The graph of a bundle, alone, as another tool might have written it."""
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(fitted.graph("").read_bytes())
+    return path
+
+
+def test_compress_takes_an_onnx_file(run, theirs, few, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(map(str, range(10))))
+    result = run("compress", theirs, "--int8", "--data", few, "-o", tmp_path / "out", "--mean", "0.5", "--std", "0.5",
+                 "--labels", labels, "--json")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    float_, _, int8 = json.loads(result.stdout)["measurements"]
+    assert float_["accuracy"] is not None
+    assert int8["precision"] == "int8"
+    assert int8["bytes"] < float_["bytes"]
+    assert (
+        read_bundle(tmp_path / "out").manifest.input.mean
+        == (0.5,) * read_bundle(tmp_path / "out").manifest.input.size[0]
+    )
+
+
+def test_compress_says_what_an_onnx_file_lacks(run, theirs, few, fitted, tmp_path):
+    result = run("compress", theirs, "--int8", "--data", few, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "how this model wants its pictures is not known" in result.stderr
+    assert "--mean and --std" in result.stderr
+    result = run("compress", theirs, "--prune", 0.3, "--data", few, "-o", tmp_path / "out", "--mean", "0", "--std", "1")
+    assert result.exit_code == 1
+    assert "came as an ONNX graph and has no module" in result.stderr
+    for model, options in ((fitted.path, ("--mean", "0.5")), (theirs, ("--mean", "half", "--std", "1"))):
+        result = run("compress", model, "--int8", "--data", few, "-o", tmp_path / "out", *options)
+        assert result.exit_code == 2
