@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from page_peers import render as render_peers
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -20,7 +22,8 @@ STARTUP_BARS = {"pocketzoo --help": "0.15 s", "pocketzoo list": "0.25 s"}
 def page() -> str:
     """The whole page."""
     parts = ["# Benchmarks\n\nWritten by `python benchmarks/page.py` from `benchmarks/results/`; do not edit.\n"]
-    for name, render in (("demo", _demo), ("startup", _startup), ("registry", _registry), ("compress", _compress)):
+    sections = {"demo": _demo, "startup": _startup, "registry": _registry, "compress": _compress, "peers": _peers}
+    for name, render in sections.items():
         if not (RESULTS / f"{name}.json").exists():
             continue  # not measured yet: nothing is said about it
         result = json.loads((RESULTS / f"{name}.json").read_text("utf8"))
@@ -94,6 +97,15 @@ What the whole command measured:
 
 {_measurements(result["rows"]["compress"]["measurements"])}
 """
+
+
+def _peers(result: dict[str, Any]) -> str:
+    return f"""## Other tools
+
+`python benchmarks/peers.py`: each tool in an environment of its own, on the same graph and the same samples; what they
+wrote is scored, timed and parsed in one place.
+
+{render_peers(result)}"""
 
 
 def _measurements(rows: list[dict[str, Any]]) -> str:
