@@ -38,7 +38,7 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ONNX,
     "nncf": ("nncf==3.4.0", *ONNX),
     "modelopt": ("nvidia-modelopt[onnx]==0.47.0", TORCH),  # it pins an onnxruntime and an onnx of its own
-    "olive": ("olive-ai==0.13.0", TORCH, *ONNX),
+    "olive": ("olive-ai==0.13.0", TORCH, *ONNX, "requests==2.34.2"),  # it imports requests and does not say so
     "torch-pruning": (
         "torch-pruning==1.6.1",
         TORCH,
