@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-timm lint bench clean
+.PHONY: demo test test-timm lint bench bench-peers clean
 
 demo: .venv/.demo
 	$(BIN)/pocketzoo demo
@@ -26,6 +26,11 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/compress.py
 	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python benchmarks/page.py
+
+# Installs other tools, some of them gigabytes, in ~/.cache/pocketzoo-benchmarks, and takes the better part of an hour.
+bench-peers: .venv/.test
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/page.py
 
 .venv/bin/python:

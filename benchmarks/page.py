@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from page_peers import render as render_peers
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -32,6 +34,7 @@ def page() -> str:
         "lowrank": _lowrank,
         "heal": _heal,
         "recipes": _recipes,
+        "peers": _peers,
     }
     for name, render in sections.items():
         if not (RESULTS / f"{name}.json").exists():
@@ -190,6 +193,15 @@ compensation, then `heal` on samples without classes ({learned}). The bar is hal
 
 {_table(["data", "model", "accuracy", "agreement", "won back"], cells)}
 """
+
+
+def _peers(result: dict[str, Any]) -> str:
+    return f"""## Other tools
+
+`python benchmarks/peers.py`: each tool in an environment of its own, on the same graph and the same samples; what they
+wrote is scored, timed and parsed in one place.
+
+{render_peers(result)}"""
 
 
 def _measurements(rows: list[dict[str, Any]]) -> str:

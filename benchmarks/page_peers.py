@@ -1,0 +1,202 @@
+"""The tables of benchmarks/results/peers.json, for the page and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+CROPS, TEXTS = "efficientnet-lite0", "minilm"
+ORT, CPU, NVIDIA = "onnxruntime, MinMax, uint8 activations", "pocketzoo, for cpu", "pocketzoo, for tensorrt-rtx"
+PRUNED = {"0.1": 0.97, "0.2": 0.95, "0.3": 0.93}  # ratio -> agreement that is asked for
+
+
+def render(result: dict[str, Any]) -> str:
+    """All tables, the bars last."""
+    crops, texts = result["models"][CROPS], result["models"][TEXTS]
+    cut = [row for row in crops if "channels" in row["name"] or "MACs" in row["name"]]
+    int8 = [row for row in crops if row not in cut]
+    tests, sentences = result["samples"][CROPS], result["samples"][TEXTS]
+    shape = result["shapes"][TEXTS][-1]
+    return f"""EfficientNet-Lite0 with its ImageNet weights, int8: {tests[0]} crops of photographs calibrate,
+{tests[1]} others test. Time is that of the clock and, in brackets, of all cores, without imports. Latency is that of
+one crop on one thread of onnxruntime's CPU provider, all graphs in turn; x: how many times faster than float32, the
+median over the rounds.
+
+{table(INT8, int8)}
+
+{_reasons(int8)}
+The same network with channels removed in one shot, no training. Ours removes the share that the row names;
+Torch-Pruning then goes on until it has come down to as many multiply-accumulates.
+
+{table(CUT, [crops[0], *cut])}
+
+{_reasons(cut, "failed")}
+all-MiniLM-L6-v2, int8: {sentences[0]} sentences calibrate, {sentences[1]} others test, each by itself and unpadded.
+Latency is that of a sentence of {shape} tokens.
+
+{table(TEXT, texts)}
+
+{_reasons(texts)}
+What is asked of pocketzoo, and what it did in this run:
+
+{_table(["", "asked", "measured", "met"], _bars(crops, texts))}
+
+The tools: {_versions([*crops, *texts])}.
+"""
+
+
+def _time(row: Row, _: Row) -> str:
+    return f"{row['seconds']:.1f} s ({row['cpu_seconds']:.1f})" if "seconds" in row else "-"
+
+
+def _peak(row: Row, _: Row) -> str:
+    return f"{row['peak_mb']:,.0f} MB" if "peak_mb" in row else "-"
+
+
+def _sqnr(row: Row, _: Row) -> str:
+    return "-" if row["sqnr"] is None else f"{row['sqnr']:.1f}"
+
+
+def _bytes(row: Row, first: Row) -> str:
+    return f"{row['bytes'] / 1e6:.1f} ({first['bytes'] / row['bytes']:.1f}x)"
+
+
+def _latency(row: Row, _: Row) -> str:
+    return f"{row['latency']['ms']:.2f} ({row['latency']['ratio']:.2f}x)"
+
+
+def _nvidia(row: Row, _: Row) -> str:
+    said = row["nvidia"]
+    return "built" if said["built"] else "taken, not built" if said["accepted"] else "refused"
+
+
+def _share(row: Row, first: Row) -> str:
+    return f"{row['macs'] / 1e6:.0f} ({row['macs'] / first['macs']:.0%})"
+
+
+def _kept(name: str, digits: int = 3) -> Callable[[Row, Row], str]:
+    return lambda row, _: f"{row[name]:.{digits}f}"
+
+
+Columns = dict[str, Callable[[Row, Row], str]]
+COSTS: Columns = {"time": _time, "peak memory": _peak}
+REST: Columns = {"MB": _bytes, "latency, ms": _latency, "NVIDIA's parser": _nvidia}
+INT8: Columns = {**COSTS, "agreement": _kept("agreement"), "SQNR dB": _sqnr, **REST}
+CUT: Columns = {**COSTS, "MMACs": _share, "agreement": _kept("agreement"), "SQNR dB": _sqnr, **REST}
+TEXT: Columns = {
+    **COSTS,
+    "cosine": _kept("cosine", 4),
+    "nearest neighbour kept": _kept("neighbours"),
+    "SQNR dB": _sqnr,
+    **REST,
+}
+
+
+def table(columns: Columns, rows: Sequence[Row]) -> str:
+    """A row a tool; the first is what the others are compared with."""
+    cells = []
+    for row in rows:
+        if "failed" in row:
+            cells.append([row["name"], "failed", *["-"] * (len(columns) - 1)])
+        else:
+            cells.append([row["name"], *[column(row, rows[0]) for column in columns.values()]])
+    return _table(["by", *columns], cells)
+
+
+def _reasons(rows: Sequence[Row], *kinds: str) -> str:
+    """Why a row failed, or NVIDIA's parser refused it: each reason once."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        reason = row.get("failed") or ("" if kinds else row["nvidia"]["reason"])
+        if reason:
+            found.setdefault(_short(reason), []).append(row["name"])
+    lines = [f"- {'; '.join(names)}: {reason}" for reason, names in found.items()]
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def _short(reason: str) -> str:
+    """A reason fit for a line of the page: without the file's name, which says nothing, and not past 200 characters."""
+    text = " ".join(reason.split()).replace("|", "/").replace("<", "(").replace(">", ")")
+    head, refuses, rest = text.partition("'s parser refuses ")
+    if refuses:
+        text = f"{head}{refuses}it: {rest.partition(': ')[2]}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _bars(crops: Sequence[Row], texts: Sequence[Row]) -> list[list[str]]:
+    images = {row["name"]: row for row in crops if "failed" not in row}
+    words = {row["name"]: row for row in texts if "failed" not in row}
+    lines = []
+
+    def ask(what: str, asked: str, value: float | None, met: Callable[[float], bool], form: str = "{:.3f}") -> None:
+        """A bar; a value of None: there is no such row."""
+        told = "failed" if value is None else form.format(value)
+        lines.append([what, asked, told, "yes" if value is not None and met(value) else "**no**"])
+
+    for model, found in (("EfficientNet-Lite0", images), ("MiniLM", words)):
+        row = found.get(CPU, {})
+        ask(f"{model}, int8 for cpu: time", "60 s", row.get("seconds"), lambda v: v <= 60, "{:.1f} s")
+        ask(f"{model}, int8 for cpu: peak memory", "700 MB", row.get("peak_mb"), lambda v: v <= 700, "{:,.0f} MB")
+        if found is images:
+            ask(f"{model}, int8 for cpu: SQNR", "25 dB", row.get("sqnr"), lambda v: v >= 25, "{:.1f} dB")
+            ask(f"{model}, int8 for cpu: agreement", "0.99", row.get("agreement"), lambda v: v >= 0.99)
+            rival = images.get(ORT, {})
+            both = "latency" in row and "latency" in rival
+            slower = rival["latency"]["ratio"] / row["latency"]["ratio"] - 1 if both else None
+            ask(
+                f"{model}, int8 for cpu: slower than onnxruntime's own graph",
+                "3%",
+                slower,
+                lambda v: v <= 0.03,
+                "{:+.1%}",
+            )
+            row = images.get(NVIDIA, {})
+            ask(f"{model}, int8 for tensorrt-rtx: SQNR", "23 dB", row.get("sqnr"), lambda v: v >= 23, "{:.1f} dB")
+            built = float(row["nvidia"]["built"]) if row else None
+            lines.append([f"{model}, int8 for tensorrt-rtx: engine", "built", *_yes(built)])
+        else:
+            ask(f"{model}, int8 for cpu: cosine", "0.997", row.get("cosine"), lambda v: v >= 0.997, "{:.4f}")
+            ask(f"{model}, int8 for cpu: neighbour kept", "0.92", row.get("neighbours"), lambda v: v >= 0.92)
+            speed = row["latency"]["ratio"] if row else None
+            ask(f"{model}, int8 for cpu: faster than float32", "2.2x", speed, lambda v: v >= 2.2, "{:.2f}x")
+    for ratio, least in PRUNED.items():
+        row = images.get(f"pocketzoo, {ratio} of the channels", {})
+        kept = row.get("agreement")
+        ask(
+            f"EfficientNet-Lite0, {ratio} of the channels removed: agreement",
+            f"{least}",
+            kept,
+            lambda v, b=least: v >= b,
+        )
+        rivals = [r["agreement"] for name, r in images.items() if name.endswith(f"as many MACs as {ratio}")]
+        if rivals:
+            best = max(rivals)
+            ask(
+                f"EfficientNet-Lite0, {ratio} removed: above Torch-Pruning",
+                f"above {best:.3f}",
+                kept,
+                lambda v, b=best: v > b,
+            )
+        if ratio == "0.3":
+            speed = 1 - 1 / row["latency"]["ratio"] if row else None
+            ask("EfficientNet-Lite0, 0.3 removed: latency saved", "20%", speed, lambda v: v >= 0.2, "{:.0%}")
+    return lines
+
+
+def _yes(value: float | None) -> list[str]:
+    return ["failed", "**no**"] if value is None else ["built", "yes"] if value else ["not built", "**no**"]
+
+
+def _versions(rows: Sequence[Row]) -> str:
+    """Each tool with what it ran on."""
+    found: dict[str, str] = {}
+    for row in rows:
+        if "versions" in row:
+            found[row["tool"]] = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+    return "; ".join(f"{tool} ({packages})" for tool, packages in found.items())
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,25 @@
+"""int8 by pocketzoo: one plan, and an encoding of it for the target that METHOD names. See common.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import onnx
+from common import Samples, measured
+
+from pocketzoo import default_registry
+from pocketzoo.compress import int8
+from pocketzoo.compress.configs import Int8Config
+
+
+def main() -> None:
+    method, graph, samples, out = sys.argv[1], *map(Path, sys.argv[2:])
+    with measured():
+        model = onnx.load(graph)
+        plan = int8.plan(model, Int8Config(), Samples(samples))
+        onnx.save(int8.apply(model, plan, default_registry().get("target", method)), out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Peers get the same samples, are scored by one rule, and never vanish from the table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path[:0] = [str(FOLDER), str(FOLDER / "peers")]
+
+import peers  # noqa: E402
+from common import Samples  # noqa: E402
+from page_peers import render  # noqa: E402
+from peers_scores import score  # noqa: E402
+
+
+def test_texts_come_alone_and_without_padding(tmp_path: Path) -> None:
+    np.save(tmp_path / "ids.npy", np.array([[5, 6, 7, 0], [8, 0, 0, 0]]))
+    samples = Samples(tmp_path / "ids.npy")
+    assert [batch.tolist() for batch in samples] == [[[5, 6, 7]], [[8]]]
+    assert len(list(samples)) == len(samples) == 2, "a second pass finds nothing"
+
+
+def test_pictures_come_in_batches_all_of_them(tmp_path: Path) -> None:
+    pictures = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.save(tmp_path / "x.npy", pictures)
+    batches = list(Samples(tmp_path / "x.npy", size=2))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert np.array_equal(np.concatenate(batches), pictures)
+
+
+@pytest.mark.parametrize(("model", "kept"), [("efficientnet-lite0", "agreement"), ("minilm", "neighbours")])
+def test_answers_a_tenth_too_small_are_at_twenty_decibels(tmp_path: Path, model: str, kept: str) -> None:
+    """The noise is 1% of the signal's energy, and neither the largest answer nor any direction changes."""
+    folder = tmp_path / model
+    folder.mkdir()
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    np.save(folder / "test.npy", x)
+    np.save(folder / "test_reference.npy", x)
+    row = score(_scaling(tmp_path / "m.onnx", 0.9), folder)
+    assert row["sqnr"] == pytest.approx(20.0, abs=1e-3)
+    assert row[kept] == 1.0
+    assert score(_scaling(tmp_path / "same.onnx", 1.0), folder)["sqnr"] is None
+
+
+def test_answers_turned_round_agree_nowhere(tmp_path: Path) -> None:
+    folder = tmp_path / "efficientnet-lite0"
+    folder.mkdir()
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    np.save(folder / "test.npy", x)
+    np.save(folder / "test_reference.npy", x)
+    assert score(_scaling(tmp_path / "m.onnx", -1.0), folder)["agreement"] == 0.0
+
+
+def test_tool_that_cannot_be_installed_is_a_row_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setitem(peers.TOOLS, "nncf", ("nosuchpeer==1",))
+    row = next(row for row in peers.rows() if row.tool == "nncf")
+    made = peers.make(row, "", tmp_path, tmp_path / "out.onnx")
+    assert "No matching distribution found for nosuchpeer==1" in made["failed"]
+    page = render(_result({"name": row.name, "tool": "nncf", **made}))
+    assert "| NNCF | failed | - |" in page
+    assert "nosuchpeer==1" in page
+
+
+def test_tool_that_fails_says_its_last_word(tmp_path: Path) -> None:
+    with pytest.raises(peers.PeerError, match="ValueError: no such range"):
+        peers.run([sys.executable, "-c", "raise ValueError('no such range')"])
+
+
+def test_bar_that_is_not_met_says_so() -> None:
+    row = {**_row("pocketzoo, for cpu"), "sqnr": 24.0, "agreement": 0.995}
+    page = render(_result(row))
+    assert "| EfficientNet-Lite0, int8 for cpu: SQNR | 25 dB | 24.0 dB | **no** |" in page
+    assert "| EfficientNet-Lite0, int8 for cpu: agreement | 0.99 | 0.995 | yes |" in page
+    assert "| MiniLM, int8 for cpu: cosine | 0.997 | failed | **no** |" in page
+
+
+def test_every_row_has_its_own_name_and_script() -> None:
+    found = peers.rows()
+    assert len({(row.model, row.name) for row in found}) == len(found)
+    for row in found:
+        assert (FOLDER / "peers" / f"{row.script}.py").is_file()
+        assert not row.tool or row.tool in peers.TOOLS
+        assert not row.equals or row.equals in [other.name for other in found[: found.index(row)]]
+
+
+def _scaling(path: Path, factor: float) -> Path:
+    """A graph that gives its input times ``factor``."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
+    constant = numpy_helper.from_array(np.float32(factor), "factor")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "factor"], ["y"])], "g", [x], [y], [constant])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def _row(name: str) -> dict[str, Any]:
+    return {
+        "name": name, "tool": "x", "bytes": 4, "sqnr": None, "agreement": 1.0, "macs": 8, "seconds": 1.0,
+        "cpu_seconds": 1.0, "peak_mb": 1.0, "latency": {"ms": 1.0, "ratio": 1.0}, "versions": {"x": "1"},
+        "nvidia": {"accepted": True, "built": True, "reason": ""},
+    }  # fmt: skip
+
+
+def _result(row: dict[str, Any]) -> dict[str, Any]:
+    text = {**_row("float32"), "cosine": 1.0, "neighbours": 1.0}
+    return {
+        "samples": {"efficientnet-lite0": (1, 1), "minilm": (1, 1)},
+        "shapes": {"minilm": [1, 17]},
+        "models": {"efficientnet-lite0": [_row("float32"), row], "minilm": [text]},
+    }
