@@ -138,7 +138,7 @@ HEAVY = {
     "pocketzoo.testing.options": {"pytest"},
     "pocketzoo.testing.subjects": {"numpy", "onnx", "onnxruntime", "pytest", "torch"},
     "pocketzoo.testing.test_backbones": {"numpy", "onnx", "pytest", "torch"},
-    "pocketzoo.testing.test_compressors": {"numpy", "onnx", "pytest", "torch"},
+    "pocketzoo.testing.test_compressors": {"numpy", "onnx", "pytest", "safetensors", "torch"},
     "pocketzoo.testing.test_datasets": {"numpy", "pytest"},
     "pocketzoo.testing.test_exporters": {"onnx", "pytest"},
     "pocketzoo.testing.test_heads": {"pytest", "torch"},
