@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
+from transformers.models.auto import modeling_auto
 
 SENTENCE = "the a model is small fast on an edge device and it reads texts or pictures"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(SENTENCE.split())]
@@ -44,6 +46,10 @@ VISION_FAMILIES: dict[str, dict[str, Any]] = {
     "convnext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "image_size": 32},
     "convnextv2": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "image_size": 32},
 }
+TASKS = {
+    "sequence": "ForSequenceClassification", "token": "ForTokenClassification", "image": "ForImageClassification",
+    "language": "ForCausalLM",
+}  # fmt: skip
 PROCESSOR = {
     "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3], "resample": 3, "do_resize": True,
     "size": {"height": 32, "width": 32},
@@ -89,4 +95,28 @@ def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalise: b
     modules = [{"idx": i, "type": f"sentence_transformers.{kind}"} for i, kind in enumerate(kinds)]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24}))
+    return model
+
+
+def write_headed(folder: Path, family: str, task: str, *, labels: int = 5, **options: Any) -> Any:
+    """As ``write_model``, with a head for a task of TASKS; ``options`` are those of ``save_pretrained``."""
+    mapping = {
+        "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "token": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        "image": {**modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "deit": "DeiTForImageClassification"},
+        "language": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    }[task]
+    sizes = {**TEXT_FAMILIES, **VISION_FAMILIES}[family]
+    names = {"id2label": {i: f"kind {i}" for i in range(labels)}, "label2id": {f"kind {i}": i for i in range(labels)}}
+    config = AutoConfig.for_model(family, **{**sizes, "pad_token_id": 0, **({} if task == "language" else names)})
+    torch.manual_seed(0)
+    model = getattr(transformers, mapping[family])(config).eval()
+    for value in model.parameters():
+        value.data.add_(torch.randn_like(value) * 0.05)
+    model.save_pretrained(folder, **options)
+    if family in TEXT_FAMILIES:
+        write_tokenizer(folder)
+    else:
+        (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n")
     return model

@@ -17,14 +17,18 @@ from pocketzoo.cli.options import (
     skip_bad_option,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.errors import RecipeError
 
 
 @click.command()
 @click.argument("backbone", shell_complete=names("backbone"))
 @click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
+@click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
+              help="An option of the head (see info HEAD); may be given more than once.")  # fmt: skip
 @data_option(required=True)
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
+@click.option("--input-size", metavar="N|HxW", help="Read pictures of this size in pixels [default: the backbone's].")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the training data.")
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Of AdamW, at the start.")
 @seed_option
@@ -33,9 +37,11 @@ from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurem
 def fit(
     backbone: str,
     head: str,
+    head_options: tuple[str, ...],
     data: str,
     out: Path,
     cut: str,
+    input_size: str | None,
     epochs: int,
     learning_rate: float,
     seed: int,
@@ -50,7 +56,9 @@ def fit(
         out,
         data=data,
         head=head,
+        head_options=_named(head_options),
         cut=cut,
+        input_size=_size(input_size),
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,
@@ -88,11 +96,11 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
         return
     print_columns(
         [
-            ["accuracy", f"{scores['accuracy']:.4f}"],
+            *[[name, f"{scores[name]:.4f}"] for name in ("accuracy", "r2", "mean absolute error") if name in scores],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
-            *[[f"  {label}", f"{share:.4f}"] for label, share in scores["classes"].items()],
+            *[[f"  {label}", f"{share:.4f}"] for label, share in scores.get("classes", {}).items()],
         ]
     )
 
@@ -161,6 +169,27 @@ def compress(
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         click.echo(f"wrote {out}")
+
+
+def _named(options: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=VALUE`` of each."""
+    if wrong := [option for option in options if "=" not in option]:
+        raise RecipeError(f"--head-option {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
+    pairs = [option.partition("=")[::2] for option in options]
+    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+    if twice:
+        raise RecipeError(f"--head-option {twice[0]} is given twice", "for a list write commas: hidden=512,128")
+    return dict(pairs)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """``150`` or ``150x200`` as (height, width)."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not height.isdecimal() or not (width.isdecimal() or height == text):
+        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
+    return int(height), int(width or height)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

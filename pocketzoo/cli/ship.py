@@ -103,11 +103,19 @@ def predict(model: str, files: tuple[str, ...], top: int, target: str, as_json: 
 
     found = predict(model, files, top=top, target=target, progress=Bars())
     if as_json:
-        print_json([{"file": p.file, "top": [{"label": a, "probability": b} for a, b in p.top]} for p in found])
+        print_json(
+            [
+                {"file": p.file, "values": p.values}
+                if p.values
+                else {"file": p.file, "top": [{"label": a, "probability": b} for a, b in p.top]}
+                for p in found
+            ]
+        )
         return
     for prediction in found:
         click.echo(prediction.file)
         print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+        print_columns([["", f"{value:.6g}"] for value in prediction.values])
 
 
 @click.command()

@@ -162,7 +162,8 @@ def _prepare(
     pairs = [(_compressor(config, registry), config) for config in configs]
     source = open_model(model, registry=registry, progress=progress)
     _check_order(pairs, source, registry)
-    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
+    numeric = source.manifest.gives == "values"
+    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, numeric=numeric, registry=registry)
     dataset = aligned(dataset, source.manifest.labels)
     skipped = Skipped()
     spec, files = source.manifest.input, source.travelled()
@@ -230,6 +231,7 @@ def _run_module_steps(draft: Draft, name: str, work: _Work) -> None:
         manifest.model,
         name=name,
         labels=manifest.labels,
+        returns=manifest.gives,
         license=manifest.license,
         input_spec=manifest.input,
         provenance=provenance,

@@ -45,14 +45,19 @@ def bench(
     bundles = [open_model(m, registry=registry, progress=progress) for m in models]
     first = bundles[0].manifest
     for other in (b.manifest for b in bundles[1:]):
-        if other.input.shape != first.input.shape or other.model.outputs != first.model.outputs:
+        shapes = (other.input.shape, other.model.outputs, other.gives)
+        if shapes != (first.input.shape, first.model.outputs, first.gives):
             raise DataError(
                 f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
             )
     if data is None:
         batches = _random(first.input)
     else:
-        dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
+        dataset = (
+            data
+            if isinstance(data, Dataset)
+            else load_data(data, seed=seed, numeric=first.gives == "values", registry=registry)
+        )
         split = aligned(dataset, first.labels).split("test")
         skipped = Skipped() if skip_bad else None
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())

@@ -9,10 +9,13 @@ import numpy as np
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned, load_data
+from pocketzoo.zoo.measure import r2
+from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.specs import METRICS
 
 
 def evaluate(
@@ -25,17 +28,21 @@ def evaluate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Accuracy on the test split, in all and for each class.
+    """Accuracy on the test split, in all and for each class; for a model of numbers R2 and the mean absolute error.
 
     Raises:
         UnknownNameError: no such model, data set or target.
-        DataError: the data cannot be read, has no classes, or classes the model does not know.
+        DataError: the data cannot be read, has no classes, or classes the model does not know; or the model gives
+            something that no data set here has targets for.
     """
     registry = registry or default_registry()
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
-    labels = bundle.manifest.labels
-    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
+    labels, gives = bundle.manifest.labels, bundle.manifest.gives
+    if gives not in METRICS:
+        raise DataError(f"{bundle.manifest.name} gives {gives}, which eval cannot score", "compare it: pocketzoo bench")
+    numeric = gives == "values"
+    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, numeric=numeric, registry=registry)
     known = aligned(dataset, labels)
     skipped = Skipped()
     batches = Batches(
@@ -44,6 +51,11 @@ def evaluate(
         skipped=skipped if skip_bad else None,
         files=bundle.travelled(),
     )
+    facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
+    if numeric:
+        if batches.split.targets is None or not known.numeric:
+            raise DataError(f"{dataset.name} has no numbers to score by", "give an .npz with y, or a .csv")
+        return {**facts, **_of_numbers(batches, bundle.graph(target), progress), "skipped": len(skipped.names)}
     if batches.split.targets is None:
         raise DataError(
             f"{dataset.name} has none of the model's classes ({', '.join(labels[:5])}, ...)",
@@ -59,12 +71,31 @@ def evaluate(
     if not totals.any():
         raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
     return {
-        "bundle": bundle.manifest.name,
-        "graph": bundle.graph(target).name,
-        "data": dataset.name,
-        "split": "test",
+        **facts,
         "samples": int(totals.sum()),
         "skipped": len(skipped.names),
         "accuracy": float(hits.sum() / max(totals.sum(), 1)),
         "classes": {labels[i]: float(hits[i] / totals[i]) for i in np.flatnonzero(totals)},
+    }
+
+
+def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, Any]:
+    out: list[Array] = []
+    wanted: list[Targets] = []
+    with OnnxRunner(graph) as runner:
+        for x, y in progress.track(batches, "scoring", len(batches)):
+            assert y is not None
+            out.append(runner.logits(x))
+            wanted.append(y)
+    if not out:
+        raise DataError("the test split is empty", "give at least five samples")
+    given, right = np.concatenate(out), np.concatenate(wanted)
+    if given.shape != right.shape:
+        raise DataError(
+            f"the model gives {given.shape[1]} numbers a sample, the data has {right.shape[1]}", "give other data"
+        )
+    return {
+        "samples": len(given),
+        "r2": r2(given, right),
+        "mean absolute error": float(np.abs(given - right).mean()),
     }

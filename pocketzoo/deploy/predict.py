@@ -18,16 +18,17 @@ from pocketzoo.zoo.preprocess import UNREADABLE, Array, prepare
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.specs import METRICS, InputSpec
 from pocketzoo.zoo.text import TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The top classes of one picture with their probabilities (softmax), best first."""
+    """The top classes of one picture with their probabilities (softmax), best first; or the numbers it is given."""
 
     file: str
     top: tuple[tuple[str, float], ...]
+    values: tuple[float, ...] = ()
 
 
 def predict(
@@ -45,7 +46,7 @@ def predict(
 
     Raises:
         UnknownNameError: no such model or target.
-        DataError: a file is missing or is no picture, or the model has no classes.
+        DataError: a file is missing or is no picture, or the model gives neither classes nor numbers for it.
     """
     if not files:
         raise DataError("there is nothing to predict", "name one or more pictures")
@@ -53,13 +54,18 @@ def predict(
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
     labels = bundle.manifest.labels
-    if not labels:
-        raise DataError(f"{bundle.manifest.name} has no classes", "fit a head with classes: pocketzoo fit ...")
+    gives = bundle.manifest.gives
+    if gives not in METRICS or (gives == "logits" and not labels):
+        has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
+        raise DataError(f"{bundle.manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
     read = _reader(bundle)
     found = []
     with OnnxRunner(bundle.graph(target)) as runner:
         for file in progress.track(files, "predicting", len(files)):
             x = read(file)  # (1, *size)
+            if gives == "values":
+                found.append(Prediction(str(file), (), tuple(map(float, runner.logits(x)[0]))))
+                continue
             logits = runner.logits(x)[0].astype(np.float64)
             shares = np.exp(logits - logits.max())
             shares /= shares.sum()

@@ -18,6 +18,7 @@ from pocketzoo.compress.base import Compressor
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.errors import HubError, MissingDependencyError
 from pocketzoo.zoo.graph import onnx_from_model
+from pocketzoo.zoo.heads import build_head
 from pocketzoo.zoo.model import Model, example
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.registry import Registry
@@ -82,7 +83,7 @@ class Backbone:
             pytest.skip(f"its weights cannot be had: {self.without_weights}")
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            head = self.registry.get("head", HEAD).build(self.spec.features, OUTPUTS)
+            head = build_head(self.registry.get("head", HEAD), self.spec.features, OUTPUTS)
         return Model(copy.deepcopy(module), head).eval()
 
     @cached_property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import is_dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,8 +12,10 @@ from torch.nn import functional
 
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
+from pocketzoo.zoo.heads import build_head
 from pocketzoo.zoo.registry import Entry, Registry
-from pocketzoo.zoo.specs import FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.specs import METRICS, PER_TOKEN, RETURNS, FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.typed import from_plain, to_plain
 from pocketzoo.zoo.weights import load_state, read_weights
 
 SHAPES: dict[FeatureKind, tuple[str | int, ...]] = {
@@ -18,7 +23,6 @@ SHAPES: dict[FeatureKind, tuple[str | int, ...]] = {
     "vector": ("batch", 12),
     "sequence": ("batch", 9, 12),
 }
-METRICS = ("accuracy",)  # that fit and eval can compute
 BATCH = 3
 
 
@@ -30,43 +34,62 @@ def test_it_takes_known_features(head: Entry) -> None:
 
 
 def test_its_loss_and_metric_exist(head: Entry) -> None:
-    """``fit`` looks both up by name."""
+    """``fit`` looks both up by name; what it does not train yet may leave its loss out."""
     spec: HeadSpec = head.spec
-    if not callable(getattr(functional, spec.loss, None)):
+    if spec.returns not in RETURNS:
+        wrong(f"it returns {spec.returns!r}", f"name one of: {', '.join(RETURNS)}; softmax is added by losses")
+    if not callable(getattr(functional, spec.loss, None)) and (spec.loss or spec.returns in METRICS):
         wrong(f"its loss is {spec.loss!r}", "name a function of torch.nn.functional, such as cross_entropy")
-    if spec.metric not in METRICS:
-        wrong(f"its metric is {spec.metric!r}", f"name one of: {', '.join(METRICS)}")
-    if spec.returns != "logits":
-        wrong(f"it returns {spec.returns!r}", 'return "logits": no softmax, losses and exports add their own')
+    if spec.metric != METRICS.get(spec.returns, ""):
+        wrong(f"its metric is {spec.metric!r}", f"for {spec.returns} it is {METRICS.get(spec.returns, '')!r}")
+
+
+def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
+    """They are a frozen dataclass that survives a bundle, and ``build`` takes them third."""
+    options = head.spec.options
+    if options is None:
+        pytest.skip("it takes no options")
+    with blaming("its options cannot be made", "give every field a default"):
+        made = options()
+        again = from_plain(options, json.loads(json.dumps(to_plain(made))))
+    if not is_dataclass(made) or not options.__dataclass_params__.frozen or again != made:
+        wrong(f"its options are {made!r:.80}", "use a frozen dataclass of numbers, words, booleans and tuples of them")
+    for features in _features(head.spec, registry):
+        with blaming("it does not build with its own default options", "let build take (features, outputs, options)"):
+            head.spec.build(features, 2, made)
 
 
 @pytest.mark.parametrize("outputs", [2, 7])
 def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry: Registry) -> None:
-    """The output is (batch, outputs), finite, and the same each time in eval mode."""
+    """The output is (batch, outputs), or that for each token, finite, and the same each time in eval mode."""
     for features in _features(head.spec, registry):
         with blaming(f"build() fails on a {features.kind} {features.shape}", "let build take (features, outputs)"):
-            module = head.spec.build(features, outputs).eval()
+            module = build_head(head.spec, features, outputs).eval()
         x = _values(features)
         with blaming(f"it does not run on a {features.kind}", f"leave {features.kind!r} out of takes"), torch.no_grad():
             one, two = module(x), module(x)
-        if not isinstance(one, Tensor) or one.shape != (BATCH, outputs):
+        wanted = (BATCH, x.shape[1], outputs) if head.spec.returns in PER_TOKEN else (BATCH, outputs)
+        if not isinstance(one, Tensor) or one.shape != wanted:
             given = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
-            wrong(f"for {outputs} outputs it gives {given} at batch {BATCH}", "return one tensor (batch, outputs)")
+            wrong(f"for {outputs} outputs it gives {given} at batch {BATCH}", f"return one tensor {wanted}")
         if not torch.isfinite(one).all() or not torch.equal(one, two):
             wrong("two runs on one input differ, or are not finite", "switch off dropout unless self.training")
 
 
 def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
-    """Its loss is a number, and every parameter gets a gradient of it."""
+    """Its loss, or without one the sum of its squared outputs, is a number and gives every parameter a gradient."""
     features = next(iter(_features(head.spec, registry)), None)
-    loss = getattr(functional, head.spec.loss, None)
+    loss = getattr(functional, head.spec.loss, None) if head.spec.loss else lambda out, y: out.square().sum()
     if features is None or loss is None:
         pytest.skip("its features or its loss are unknown")
     with torch.random.fork_rng(), blaming("a step of training fails", "return logits that its loss takes"):
         torch.manual_seed(0)
-        module: nn.Module = head.spec.build(features, BATCH).train()
-        value = loss(module(_values(features)), torch.arange(BATCH))
-        value.backward()
+        module: nn.Module = build_head(head.spec, features, BATCH).train()
+        out = module(_values(features)).flatten(0, -2)  # each token is a sample of its own
+        classes = torch.arange(len(out)) % BATCH
+        value = loss(out, classes if head.spec.loss == "cross_entropy" else torch.rand(out.shape))
+        if any(p.requires_grad for p in module.parameters()):
+            value.backward()
     without = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
     if not torch.isfinite(value) or without:
         wrong(f"its loss is {float(value)}, and {without or 'nothing'} has no gradient", "use every parameter")
@@ -75,9 +98,9 @@ def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
 def test_it_knows_its_classes(head: Entry) -> None:
     """A pretrained head has a label for each output, and no two of them are equal."""
     if head.spec.labels is None:
-        if head.spec.weights is not None:
+        if head.spec.weights is not None and head.spec.returns in ("logits", "token-logits"):
             wrong("it has weights and no labels", "give labels=, a function that returns a tuple of names")
-        pytest.skip("it is not pretrained")
+        pytest.skip("it has no classes")
     with blaming("labels() fails", "return a tuple of names"):
         labels = head.spec.labels()
     if not isinstance(labels, tuple) or not all(isinstance(n, str) and n and n.strip() == n for n in labels):
@@ -97,7 +120,7 @@ def test_its_weights_fit(head: Entry, registry: Registry) -> None:
         pytest.skip(reason)
     (features,) = _features(spec, registry)
     with blaming("its weights do not fit", "pin the file that build() belongs to; prefix and read rename its keys"):
-        load_state(spec.build(features, len(spec.labels())), read_weights(spec.weights), spec.name)
+        load_state(build_head(spec, features, len(spec.labels())), read_weights(spec.weights), spec.name)
 
 
 def _features(spec: HeadSpec, registry: Registry) -> list[FeatureSpec]:

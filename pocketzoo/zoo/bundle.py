@@ -25,12 +25,14 @@ MANIFEST = "pocketzoo.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """What a model is built from: registered names."""
+    """What a model is built from: registered names, and what was chosen of them."""
 
     backbone: str
     head: str
     outputs: int
     cut: str = ""
+    head_options: Mapping[str, Any] = field(default_factory=dict)  # what is left out has the head's default
+    input_size: tuple[int, ...] = ()  # (height, width) in pixels; empty: the backbone's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +69,18 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
+    returns: str = ""  # what the head gives, one of specs.RETURNS; bundles made before there were others have none
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @property
+    def gives(self) -> str:
+        """What the head gives, one of ``specs.RETURNS``."""
+        return self.returns or ("logits" if self.labels else "embedding")
 
 
 @dataclass(frozen=True, slots=True)

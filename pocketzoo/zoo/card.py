@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pocketzoo.zoo.bundle import Manifest
 
+TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
+         "q-values": "reinforcement-learning"}  # fmt: skip
+
 
 def model_card(manifest: Manifest) -> str:
     """Markdown with the front matter the Hub reads."""
@@ -22,7 +25,7 @@ def model_card(manifest: Manifest) -> str:
         f"# {manifest.name}",
         "",
         f"Backbone `{model.backbone}`{f', cut after `{model.cut}`' if model.cut else ''}, head `{model.head}`, "
-        f"{model.outputs} classes. Made by pocketzoo {manifest.pocketzoo}.",
+        f"{model.outputs} {'classes' if manifest.labels else 'outputs'}. Made by pocketzoo {manifest.pocketzoo}.",
         "",
         f"- input: {manifest.input.name} {' x '.join(map(str, manifest.input.shape))}, {manifest.input.layout}",
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",
@@ -30,7 +33,7 @@ def model_card(manifest: Manifest) -> str:
     if manifest.steps:
         lines.append(f"- compressed by: {', '.join(step.kind for step in manifest.steps)}")
     lines += [f"- {name}: {value}" for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))]
-    if manifest.labels:
+    if manifest.gives in ("logits", "values"):
         lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_pictures(manifest) else 'TEXT'}", "```"]
     return "\n".join([*lines, ""])
 
@@ -41,9 +44,9 @@ def _reads_pictures(manifest: Manifest) -> bool:
 
 def _task(manifest: Manifest) -> str:
     """What the Hub calls it."""
-    if not manifest.labels:
-        return "feature-extraction"
-    return "image-classification" if _reads_pictures(manifest) else "text-classification"
+    if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_pictures(manifest)):
+        return "image-classification" if _reads_pictures(manifest) else "text-classification"  # numbers of texts too
+    return TASKS.get(manifest.gives, "feature-extraction")
 
 
 def _base(backbone: str) -> list[str]:

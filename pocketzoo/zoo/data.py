@@ -22,12 +22,12 @@ SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-Targets = npt.NDArray[np.int64]
+Targets = npt.NDArray[Any]  # classes (N,) of int64, or numbers (N, outputs) of float32
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and, where they are known, the class of each."""
+    """Samples and, where they are known, the class of each, or the numbers that belong to it."""
 
     # Pictures (files or pixels), or float arrays (N, *size) that are ready for the model.
     # Or texts.
@@ -50,6 +50,11 @@ class Dataset:
     def split(self, name: SplitName) -> Split:
         """A split; a data set that came as one piece is that piece under every name."""
         return self.splits[name]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its targets are numbers, no classes."""
+        return any(s.targets is not None and s.targets.dtype.kind == "f" for s in self.splits.values())
 
     def digest(self) -> str:
         """sha256 over names and sizes of files, or over the arrays: enough to tell that the data changed."""
@@ -145,11 +150,14 @@ def _by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None = None) -> Dataset:
+def load_data(
+    reference: str | Path, *, seed: int = 0, numeric: bool = False, registry: Registry | None = None
+) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, or a registered name.
 
     A folder has one sub-folder a class, with or without train / val / test above them; a folder of pictures alone is a
     data set without classes, good enough to calibrate on. What is not divided yet is divided 60 / 20 / 20, by ``seed``.
+    With ``numeric`` targets are numbers: ``y`` of shape (N,) or (N, outputs), or the column of labels in a table.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no pictures.
@@ -163,10 +171,10 @@ def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None
     if path.is_dir() and not bundle:
         return _from_folder(path, seed)
     if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, seed)
+        return _from_npz(path, seed, numeric)
     if path.suffix in (".csv", ".tsv", ".jsonl", ".txt") and path.is_file():
         texts, names = read_texts(path)
-        return _from_texts(path.stem, texts, names, seed)
+        return _from_texts(path.stem, texts, names, seed, numeric)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, ' if bundle else ''}no data set",
@@ -181,7 +189,7 @@ def load_data(reference: str | Path, *, seed: int = 0, registry: Registry | None
 def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
     """Indices of the three splits, every class in the same shares."""
     generator = np.random.default_rng(seed)
-    classes = np.zeros(count, np.int64) if targets is None else targets
+    classes = np.zeros(count, np.int64) if targets is None or targets.dtype.kind == "f" else targets
     parts: dict[SplitName, list[npt.NDArray[np.int64]]] = {name: [] for name in SPLITS}
     for label in np.unique(classes):
         members = generator.permutation(np.flatnonzero(classes == label))
@@ -198,7 +206,7 @@ def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, s
     return Dataset(name, labels, {k: Split(x[i], None if y is None else y[i]) for k, i in indices.items()}, seed)
 
 
-def _from_npz(path: Path, seed: int) -> Dataset:
+def _from_npz(path: Path, seed: int, numeric: bool = False) -> Dataset:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
             arrays = {key: file[key] for key in file.files}
@@ -217,6 +225,8 @@ def _from_npz(path: Path, seed: int) -> Dataset:
             raise DataError(f"{path}: x has values that are not finite", "remove NaN and infinite samples")
     if y is None:
         return from_arrays(path.stem, (), x, None, seed)
+    if numeric:
+        return from_arrays(path.stem, (), x, _numbers(path.name, y, len(x)), seed)
     if y.ndim != 1 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
         raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give one name or number for each sample")
     if len(y) != len(x):
@@ -225,9 +235,28 @@ def _from_npz(path: Path, seed: int) -> Dataset:
     return from_arrays(path.stem, tuple(str(n) for n in names), x, targets.astype(np.int64), seed)
 
 
-def _from_texts(name: str, texts: list[str], classes: list[str] | None, seed: int) -> Dataset:
-    if classes is None:
+def _numbers(name: str, y: npt.NDArray[Any], count: int) -> Targets:
+    """Targets as numbers (N, outputs)."""
+    try:
+        numbers = y.astype(np.float32)
+    except ValueError as error:
+        raise DataError(f"the targets of {name} are no numbers: {error}", "fit a classifier: --head linear") from error
+    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+    if numbers.ndim != 2 or len(numbers) != count or not np.isfinite(numbers).all():
+        raise DataError(
+            f"the targets of {name} have shape {y.shape} for {count} samples, or are not finite",
+            "give one number, or one row of them, for each sample",
+        )
+    return numbers
+
+
+def _from_texts(name: str, texts: list[str], classes: list[str] | None, seed: int, numeric: bool = False) -> Dataset:
+    targets: Targets | None
+    if classes is not None and numeric:
         labels: tuple[str, ...] = ()
+        targets = _numbers(name, np.array(classes), len(texts))
+    elif classes is None:
+        labels = ()
         targets = None
     else:
         labels = tuple(sorted(set(classes)))
@@ -299,12 +328,13 @@ def _pictures(folder: Path) -> list[Path]:
 def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
     """The data set with its classes numbered as a model's ``labels`` are.
 
-    A data set none of whose classes the model knows is taken without its classes: good for calibration and agreement.
+    A data set none of whose classes the model knows is taken without them: good for calibration and agreement. So is
+    one that has numbers, where the model has classes.
 
     Raises:
         DataError: the model knows some of its classes but not all.
     """
-    if dataset.labels == labels or not dataset.labels:
+    if dataset.labels == labels or (not dataset.labels and not (labels and dataset.numeric)):
         return dataset
     unknown = [name for name in dataset.labels if name not in labels]
     if len(unknown) == len(dataset.labels):

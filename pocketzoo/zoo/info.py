@@ -53,6 +53,8 @@ def _facts(spec: Any) -> dict[str, Any]:
             facts["weights"] = to_plain(value.file)
         elif f.name == "labels" and value is not None:
             facts["labels"] = list(value())
+        elif f.name == "options" and value is not None:
+            facts["options"] = to_plain(value())
         elif f.name not in ("name", "config", "plan_type") and not callable(value):
             facts[f.name] = to_plain(value)
     return facts

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,11 @@ from pocketzoo.zoo.bundle import Bundle, FileEntry, Manifest
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.specs import PER_TOKEN, TextSpec
 
 BATCHES = (1, 32)
 WARM_UP = 5  # runs of each graph before the first that counts, while they take less than 0.2 s
+CLOSE = 0.05
 LEAST = 3  # runs of each graph that count, however long they take
 
 
@@ -33,7 +36,7 @@ class Candidate:
     parameters: int
     macs: int
     precision: str = "float32"
-    classifies: bool = True  # false: it gives embeddings, whose largest number means nothing
+    returns: str = "logits"  # what it gives, one of specs.RETURNS: what agreement means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,9 @@ class Measurement:
     macs: int
     samples: int
     accuracy: float | None  # share of right answers; None where the classes are not known
-    agreement: float  # share of samples whose top answer, or for embeddings nearest neighbour, is the reference's
+    # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbour is;
+    # for numbers, that are off by at most CLOSE of the standard deviation of the reference's.
+    agreement: float
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2); None where the outputs are equal
     latency: Mapping[str, Latency] = field(default_factory=dict)  # batch size -> milliseconds
     threads: int = 1
@@ -72,7 +77,7 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
         parameters=manifest.parameters,
         macs=manifest.macs,
         precision=entry.precision,
-        classifies=bool(manifest.labels),
+        returns=manifest.gives,
     )
 
 
@@ -101,7 +106,7 @@ def measure(
     """
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(row.graph)) for row in rows]
-        scores = _scores(runners, data, progress, all(row.classifies for row in rows))
+        scores = _scores(runners, data, progress, rows[0].returns if rows else "logits")
     for row, score in zip(rows, scores, strict=True):
         if not np.isfinite(score.noise + score.signal):
             raise BundleError(f"{row.graph} gives outputs that are not finite", "make the model again")
@@ -127,7 +132,7 @@ def measure(
             macs=row.macs,
             samples=score.samples,
             accuracy=score.right / score.samples if score.labelled else None,
-            agreement=score.agreed / score.samples,
+            agreement=score.agreed / score.answers,
             sqnr=score.sqnr,
             latency=timing,
             threads=threads,
@@ -141,41 +146,63 @@ class _Score:
     """Sums over the samples; nothing else is kept of them."""
 
     samples: int = 0
+    answers: int = 0  # as many, or where each token gets one, the tokens
     right: int = 0
     agreed: int = 0
     signal: float = 0.0
     noise: float = 0.0
     labelled: bool = False
-    embeddings: list[Array] = field(default_factory=list)  # kept only where neighbours are looked for
+    outputs: list[Array] = field(default_factory=list)  # kept only where all of them are looked at together
 
     @property
     def sqnr(self) -> float | None:
         return float(10 * np.log10(self.signal / self.noise)) if self.noise > 0 and self.signal > 0 else None
 
 
-def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, classifies: bool) -> list[_Score]:
+def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, returns: str) -> list[_Score]:
     scores = [_Score() for _ in runners]
     for x, y in progress.track(data, "scoring", len(data)):
-        reference = runners[0].logits(x)
+        reference = _answers(runners[0], x, data, returns)
         for runner, score in zip(runners, scores, strict=True):
-            out = reference if runner is runners[0] else runner.logits(x)
-            answers = out.argmax(-1)
+            out = reference if runner is runners[0] else _answers(runner, x, data, returns)
             score.samples += len(x)
-            if classifies:
-                score.agreed += int((answers == reference.argmax(-1)).sum())
+            score.answers += len(out)
+            if returns in ("embedding", "values"):
+                score.outputs.append(out)
             else:
-                score.embeddings.append(out)
+                score.agreed += int((out.argmax(-1) == reference.argmax(-1)).sum())
             score.signal += float(np.square(reference, dtype=np.float64).sum())
             with np.errstate(invalid="ignore"):  # infinite outputs are reported below
                 score.noise += float(np.square(reference - out, dtype=np.float64).sum())
-            if y is not None:
+            if y is not None and returns == "logits" and y.ndim == 1:
                 score.labelled = True
-                score.right += int((answers == y).sum())
-    if not classifies and scores[0].embeddings:
-        nearest = [_nearest(np.concatenate(score.embeddings)) for score in scores]
-        for score, found in zip(scores, nearest, strict=True):
-            score.agreed = int((found == nearest[0]).sum())
+                score.right += int((out.argmax(-1) == y).sum())
+    if scores and scores[0].outputs:
+        outputs = [np.concatenate(score.outputs) for score in scores]
+        agreed = _neighbours(outputs) if returns == "embedding" else _close(outputs)
+        for score, count in zip(scores, agreed, strict=True):
+            score.agreed = count
     return scores
+
+
+def _answers(runner: OnnxRunner, x: Array, data: Batches, returns: str) -> Array:
+    """One row an answer: those of the samples, or of the tokens that a text has."""
+    out: Array = runner.logits(x)
+    if returns not in PER_TOKEN:
+        return out
+    return out[x != data.spec.pad] if isinstance(data.spec, TextSpec) else out.reshape(-1, out.shape[-1])
+
+
+def _neighbours(outputs: Sequence[Array]) -> list[int]:
+    """How many vectors have the nearest neighbour that they have in the first of ``outputs``."""
+    nearest = [_nearest(vectors) for vectors in outputs]
+    return [int((found == nearest[0]).sum()) for found in nearest]
+
+
+def _close(outputs: Sequence[Array]) -> list[int]:
+    """How many rows are, in every number, within ``CLOSE`` of the first of ``outputs``."""
+    allowed = CLOSE * outputs[0].std(0)
+    return [int((np.abs(each - outputs[0]) <= allowed).all(-1).sum()) for each in outputs]
 
 
 def _nearest(vectors: Array) -> npt.NDArray[np.intp]:
@@ -184,6 +211,17 @@ def _nearest(vectors: Array) -> npt.NDArray[np.intp]:
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
     return np.asarray(cosines.argmax(-1))
+
+
+def r2(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+    """The coefficient of determination of numbers (N, outputs), averaged over the outputs.
+
+    1 is exact, and 0 what the mean of the wanted numbers scores. An output that never changes counts 1 if it is met.
+    """
+    missed = np.square(out - wanted, dtype=np.float64).sum(0)
+    spread = np.square(wanted - wanted.mean(0), dtype=np.float64).sum(0)
+    shares = np.where(spread > 0, missed / np.where(spread > 0, spread, 1.0), missed > 0)
+    return float(1 - shares.mean())
 
 
 def _time(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:

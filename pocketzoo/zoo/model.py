@@ -10,8 +10,10 @@ from torch import Tensor, fx, nn
 
 from pocketzoo.errors import HeadMismatchError, UnknownNameError, UnsupportedLayerError, nearest
 from pocketzoo.zoo.bundle import Bundle, ModelRef
+from pocketzoo.zoo.heads import build_head, heads_that_fit, read_options
 from pocketzoo.zoo.pull import adopt
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.resize import resized
 from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, TextSpec
 from pocketzoo.zoo.weights import load_state, read_weights
 
@@ -42,10 +44,15 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
 
     Raises:
         UnknownNameError: no such backbone, head or cut.
+        RecipeError: the head has no such option.
+        UnsupportedModelError: the backbone cannot read pictures of ``ref.input_size``.
         HeadMismatchError: the head cannot read the features; the hint names heads that can.
     """
     backbone: BackboneSpec = registry.get("backbone", ref.backbone)
     head: HeadSpec = registry.get("head", ref.head)
+    read_options(head, ref.head_options)
+    if ref.input_size:
+        backbone = resized(backbone, ref.input_size)
     features = backbone.features
     if ref.cut:
         cuts = {cut.layer: cut.features for cut in backbone.cuts}
@@ -53,11 +60,7 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
             raise UnknownNameError(f"{backbone.name} has no cut {ref.cut!r}", nearest(ref.cut, cuts))
         features = cuts[ref.cut]
     if features.kind not in head.takes or (head.backbone and head.backbone != backbone.name):
-        fit = [
-            e.name
-            for e in registry.find(kind="head")
-            if features.kind in e.spec.takes and e.spec.backbone in ("", backbone.name)
-        ]
+        fit = heads_that_fit(features, backbone.name, registry)
         takes = f"the backbone {head.backbone}" if head.backbone else f"a {' or '.join(head.takes)}"
         raise HeadMismatchError(
             f"head {head.name!r} takes {takes}; {backbone.name} gives a {features.kind} {features.shape}",
@@ -72,7 +75,7 @@ def build(ref: ModelRef, registry: Registry) -> Model:
     backbone = parts.backbone.build()
     if ref.cut:
         backbone = cut_after(backbone, ref.cut)
-    return Model(backbone, parts.head.build(parts.features, ref.outputs)).eval()
+    return Model(backbone, build_head(parts.head, parts.features, ref.outputs, ref.head_options)).eval()
 
 
 def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle
     from pocketzoo.zoo.save import save_model
 
     labels = head.labels() if head.labels else ()
-    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels) or spec.features.channels)
+    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels) or head.outputs or spec.features.channels)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
     with writing(path) as draft:
@@ -69,6 +70,7 @@ def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle
             ref,
             name=short.split("--")[-1],
             labels=labels,
+            returns=head.returns,
             license=spec.license,
             input_spec=spec.input,
             provenance=provenance(entry),
@@ -81,6 +83,7 @@ def provenance(entry: Entry) -> dict[str, object]:
     """Where the weights of a backbone are from."""
     spec: BackboneSpec = entry.spec
     file = spec.weights.file if spec.weights else None
+    shards = spec.weights.shards if spec.weights else ()
     where = ""
     if isinstance(file, HubFile):
         where = f"hf://{file.repo_id}@{file.revision}/{file.filename}"
@@ -92,13 +95,15 @@ def provenance(entry: Entry) -> dict[str, object]:
         "source": spec.source,
         "weights": where,
         "sha256": file.sha256 if file else "",
+        **({"shards": {s.filename: s.sha256 for s in shards}} if shards else {}),
         "pretraining": dict(spec.training),
         "torch": version("torch"),
     }
 
 
 def _pin(weights: Weights) -> str:
-    return weights.file.sha256[:12]
+    digests = [file.sha256 for file in (weights.file, *weights.shards)]
+    return (sha256(" ".join(digests).encode()).hexdigest() if weights.shards else digests[0])[:12]
 
 
 def _plugin_version(registry: Registry, plugin: str) -> str:

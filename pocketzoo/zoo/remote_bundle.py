@@ -86,6 +86,7 @@ def _join(repository: Repository, registry: Registry, path: Path, progress: Prog
             ref,
             name=manifest.name,
             labels=manifest.labels,
+            returns=manifest.gives,
             license=manifest.license,
             input_spec=manifest.input,
             provenance={**manifest.provenance, **provenance(entry), "head": repository.name},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.data import Dataset
 
 FeatureKind = Literal["map", "vector", "sequence"]
+RETURNS = {  # what a head gives -> its shape
+    "logits": "(B, classes)",
+    "token-logits": "(B, T, classes)",
+    "next-token-logits": "(B, T, vocabulary)",
+    "values": "(B, outputs)",
+    "q-values": "(B, actions)",
+    "embedding": "(B, channels)",
+}
+PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
+METRICS = {"logits": "accuracy", "values": "r2"}  # what fit trains and scores -> by what
 Dim = str | int  # a string names an axis of free length
 
 
@@ -109,10 +119,12 @@ class HubFile:
 class Weights:
     """Where a state dict comes from. Every byte is hashed before anything parses it."""
 
-    file: PackageFile | HubFile
+    file: PackageFile | HubFile  # with ``shards``: the index that says which tensor is in which of them
+    shards: tuple[HubFile, ...] = ()
     prefix: str = ""  # only keys that start with it, without it
     # How a file that is no safetensors is read: the plugin's own code, run on bytes that match the pin.
     read: Callable[[Path], Mapping[str, Tensor]] | None = None
+    convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None  # what was read to what is built
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,18 +147,23 @@ class BackboneSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadSpec:
-    """A task layer. One with ``weights`` is pretrained: it belongs to ``backbone`` and knows its ``labels``."""
+    """A task layer. One with ``weights`` is pretrained: it belongs to ``backbone`` and knows its ``labels``.
+
+    ``options`` is a frozen dataclass that has defaults and checks itself; ``build`` takes one as its third argument.
+    """
 
     name: str
     summary: str
     takes: tuple[FeatureKind, ...]
-    returns: str  # "logits"
-    build: Callable[[FeatureSpec, int], nn.Module]  # (features, number of outputs)
-    loss: str = "cross_entropy"  # a function of torch.nn.functional
-    metric: str = "accuracy"
+    returns: str  # one of RETURNS
+    build: Callable[..., nn.Module]  # (features, number of outputs[, options])
+    loss: str = "cross_entropy"  # a function of torch.nn.functional; "" where none is known
+    metric: str = "accuracy"  # that of METRICS for what it returns, else ""
+    options: type[Any] | None = None
     backbone: str = ""
     weights: Weights | None = None
     labels: Callable[[], tuple[str, ...]] | None = None
+    outputs: int = 0  # of a pretrained head without labels; 0: as many as there are features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,12 +228,22 @@ class Repository:
         """The pinned reference to it."""
         return f"hf://{self.repo_id}@{self.commit}"
 
-    def weights(self, path: str, read: Callable[[Path], Mapping[str, Tensor]] | None = None) -> Weights | None:
+    def weights(
+        self,
+        path: str,
+        read: Callable[[Path], Mapping[str, Tensor]] | None = None,
+        *,
+        convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
+        shards: tuple[str, ...] = (),
+    ) -> Weights | None:
         """One of its files as pinned weights; None in a bundle, which has weights of its own."""
         if path not in self.digests:
             return None
-        pin = HubFile(repo_id=self.repo_id, revision=self.commit, filename=path, sha256=self.digests[path])
-        return Weights(file=pin, read=read)
+        file, *others = (
+            HubFile(repo_id=self.repo_id, revision=self.commit, filename=name, sha256=self.digests[name])
+            for name in (path, *shards)
+        )
+        return Weights(file=file, shards=tuple(others), read=read, convert=convert)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pocketzoo.errors import BundleError, MissingDependencyError, PluginError, UnsafeFileError
+from pocketzoo.errors import (
+    BundleError,
+    MissingDependencyError,
+    PluginError,
+    UnsafeFileError,
+    UnsupportedModelError,
+)
 from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.shards import read_index
 from pocketzoo.zoo.specs import HubFile, PackageFile, Weights
 
 
@@ -46,14 +53,40 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
     """The state dict, keys without ``weights.prefix``."""
     path = locate(weights.file)  # in the store it is called by its digest
     name = weights.file.filename if isinstance(weights.file, HubFile) else weights.file.path
-    if weights.read is not None:
-        state: Mapping[str, Tensor] = weights.read(path)
+    if weights.shards:
+        state: Mapping[str, Tensor] = read_shards(path, {file.filename: locate(file) for file in weights.shards})
+    elif weights.read is not None:
+        state = weights.read(path)
     elif name.endswith(".safetensors"):
         state = read_safetensors(path, name)
     else:
         raise PluginError(f"{name} is no safetensors file", "give Weights a read function, or convert the file")
+    if weights.convert is not None:
+        state = weights.convert(dict(state))
     start = len(weights.prefix)
     return {key[start:]: value for key, value in state.items() if key.startswith(weights.prefix)}
+
+
+def read_shards(index: Path, shards: Mapping[str, Path]) -> dict[str, Tensor]:
+    """The tensors of several safetensors files, each from the one that the index names and from no other.
+
+    Raises:
+        UnsafeFileError: the index or a shard is none, whatever it is called.
+        UnsupportedModelError: index and shards do not hold the same tensors.
+    """
+    where = read_index(index, shards)
+    state: dict[str, Tensor] = {}
+    for name in sorted(set(where.values())):
+        found = read_safetensors(shards[name], name)
+        wrong = sorted(found.keys() ^ {key for key, shard in where.items() if shard == name})
+        if wrong:
+            difference = f"holds {wrong[0]}, which" if wrong[0] in found else f"lacks {wrong[0]}, which"
+            elsewhere = f"is in {where[wrong[0]]}" if wrong[0] in where else "is in none"
+            raise UnsupportedModelError(
+                f"{name} {difference} by the index {elsewhere}", "pull another revision, or tell its author"
+            )
+        state |= found
+    return state
 
 
 def read_safetensors(path: Path, name: str = "") -> dict[str, Tensor]:

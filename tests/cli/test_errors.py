@@ -437,7 +437,7 @@ def _two(done, *message: str, hint: str) -> None:
 
 def test_a_head_that_cannot_read_the_features(shell, plugin, few, tmp_path):
     done = shell("fit", "tinynet", "--head", "words", "--data", few, "-o", tmp_path / "b", path=plugin)
-    _two(done, "head 'words' takes a sequence", "tinynet gives a map", hint="heads that fit: linear")
+    _two(done, "head 'words' takes a sequence", "tinynet gives a map", hint="heads that fit: embedding, linear")
     assert not (tmp_path / "b").exists()
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from pocketzoo.compress.configs import LowRankConfig, PruneConfig
@@ -177,3 +178,60 @@ def test_training_that_explodes_is_no_model(rate, run, few, tmp_path):
         assert result.exit_code == 1
         assert result.stderr.splitlines()[-2].startswith("error: ")
         assert list(tmp_path.iterdir()) == []
+
+
+# -- options of heads, other input sizes
+
+
+@pytest.mark.slow
+def test_fit_takes_options_of_the_head_and_a_size(run, photos, tmp_path):
+    path = photos(tmp_path / "pets", {"cat": 6, "dog": 6})
+    options = ["--head-option", "hidden=16,8", "--head-option", "activation=gelu", "--head-option", "pool=flatten"]
+    run("fit", "tinynet", "--head", "mlp", *options, "--input-size", "20x24", "--cut", "stage1", "--epochs", 1,
+        "--data", path, "-o", tmp_path / "out")  # fmt: skip
+    facts = json.loads(run("info", tmp_path / "out", "--json").stdout)
+    assert facts["model"]["head_options"] == {
+        "pool": "flatten", "grid": 2, "hidden": [16, 8], "activation": "gelu", "dropout": 0.2,
+    }  # fmt: skip
+    assert facts["input"]["shape"] == ["batch", 1, 20, 24]
+
+
+def test_info_shows_what_a_head_can_be_asked_for(run):
+    assert json.loads(run("info", "mlp", "--json").stdout)["head"]["options"]["hidden"] == [256]
+    assert "head.options.activation relu" in " ".join(run("info", "mlp").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "second"),
+    [
+        (["--head-option", "hidden"], "error: --head-option hidden names no value", "NAME=VALUE"),
+        (["--head-option", "hidden=1", "--head-option", "hidden=2"], "hidden is given twice", "commas"),
+        (["--head-option", "hiden=1"], "head 'linear' has no option 'hiden'", "known: grid, pool"),
+        (["--head-option", "pool=sum"], "option 'pool' of head 'linear' cannot be 'sum'", "one of: grid, mean"),
+        (["--head", "q-values"], "head 'q-values' gives q-values, which fit cannot train yet", "linear, mlp"),
+        (["--input-size", "big"], "--input-size cannot be 'big'", "150x200"),
+        (["--input-size", "150x"], "--input-size cannot be '150x'", "150x200"),
+    ],
+)
+def test_fit_refuses_in_two_lines_before_it_reads_data(run, tmp_path, arguments, first, second):
+    done = run("fit", "tinynet", *arguments, "--data", tmp_path / "nowhere", "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert first in lines[0]
+    assert second in lines[1]
+
+
+@pytest.mark.slow
+def test_predict_prints_numbers(run, tmp_path):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(30, 1, 28, 28)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=x, y=x.mean((1, 2, 3)))
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "p.png")
+    run("fit", "tinynet", "--head", "regression", "--data", tmp_path / "d.npz", "--epochs", 1, "-o", tmp_path / "out")
+    (found,) = json.loads(run("predict", tmp_path / "out", tmp_path / "p.png", "--json").stdout)
+    assert len(found["values"]) == 1
+    assert f"{found['values'][0]:.6g}" in run("predict", tmp_path / "out", tmp_path / "p.png").stdout
+    scores = json.loads(run("eval", tmp_path / "out", "--data", tmp_path / "d.npz", "--json").stdout)
+    assert {"r2", "mean absolute error", "samples"} <= set(scores)
+    assert "mean absolute error" in run("eval", tmp_path / "out", "--data", tmp_path / "d.npz").stdout

@@ -15,6 +15,9 @@ from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.kinds import KINDS
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import (
+    METRICS,
+    PER_TOKEN,
+    RETURNS,
     BackboneSpec,
     DatasetSpec,
     ExporterSpec,
@@ -38,6 +41,8 @@ TYPES = {
     "dataset": DatasetSpec,
     "loader": LoaderSpec,
 }
+FREE_HEADS = ("embedding", "language-model", "linear", "mlp", "pooled-classifier", "q-values", "regression",
+              "token-classifier")  # fmt: skip
 # Third-party plugins that are installed go through the same suite.
 REGISTRY = default_registry()
 ENTRIES = [entry for kind in KINDS for entry in REGISTRY.entries(kind).values()]
@@ -55,7 +60,7 @@ def test_pocketzoo_ships_these():
     shipped = Registry(create_manager(found=[]))
     assert {kind: list(shipped.entries(kind)) for kind in KINDS} == {
         "backbone": ["tinynet"],
-        "head": ["linear", "mlp", "tinynet-fashion-mnist"],
+        "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
         "compressor": ["int8", "low-rank", "prune"],
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],
         "target": ["cpu", "tensorrt", "tensorrt-rtx"],
@@ -203,9 +208,12 @@ def test_a_head_is_complete(spec):
 
     assert spec.takes
     assert set(spec.takes) <= {"map", "vector", "sequence"}
-    assert spec.returns == "logits"
-    assert callable(getattr(functional, spec.loss))
-    assert spec.metric == "accuracy"
+    assert spec.returns in RETURNS
+    assert callable(getattr(functional, spec.loss, None)) or (not spec.loss and spec.returns not in METRICS)
+    assert spec.metric == METRICS.get(spec.returns, "")
+    if spec.options is not None:
+        assert spec.options.__dataclass_params__.frozen
+        assert from_plain(spec.options, json.loads(json.dumps(to_plain(spec.options())))) == spec.options()
     if spec.weights is not None:
         check_weights(spec.weights)
         assert REGISTRY.get("backbone", spec.backbone).head == spec.name
@@ -231,7 +239,8 @@ def test_a_head_builds_for_all_it_takes(name, kind, outputs):
     spec = REGISTRY.get("head", name)
     shape = {"map": ("batch", 12, 5, 6), "vector": ("batch", 12), "sequence": ("batch", 9, 12)}[kind]
     module = spec.build(FeatureSpec(kind, shape), outputs).eval()
-    assert module(torch.rand(3, *shape[1:])).shape == (3, outputs)
+    wanted = (3, 9, outputs) if spec.returns in PER_TOKEN else (3, outputs)
+    assert module(torch.rand(3, *shape[1:])).shape == wanted
 
 
 @of("exporter")

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pocketzoo.plugins.head_modules import Linear, Mlp, Pool
+from pocketzoo.plugins.head_modules import (
+    ACTIVATIONS,
+    Embedding,
+    LanguageModel,
+    Linear,
+    Mlp,
+    Pool,
+    PooledClassifier,
+    QValues,
+    Regression,
+    TokenClassifier,
+)
+from pocketzoo.plugins.head_options import EmbeddingOptions, MlpOptions, PooledOptions, QValuesOptions
 from pocketzoo.zoo.specs import FeatureSpec
 
 SIZES = st.integers(1, 12)
@@ -96,3 +108,98 @@ def test_the_registered_heads(registry, name, kind, grid):
 def test_a_pretrained_classifier_pools_globally(registry):
     head = registry.get("head", "tinynet-fashion-mnist").build(map_of(128, 7, 7), 10)
     assert head.pool.width == 128
+
+
+VECTOR, TOKENS = FeatureSpec("vector", ("batch", 6)), FeatureSpec("sequence", ("batch", "sequence", 6))
+
+
+def texts() -> torch.Tensor:
+    """Two of them, of five tokens and of two."""
+    x = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+    x[1, 2:] = 0
+    return x
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("mean", lambda x: torch.stack([x[0].mean(0), x[1, :2].mean(0)])),
+        ("max", lambda x: torch.stack([x[0].amax(0), x[1, :2].amax(0)])),
+        ("cls", lambda x: x[:, 0]),
+        ("last", lambda x: torch.stack([x[0, 4], x[1, 1]])),
+        ("cls+mean", lambda x: torch.stack([torch.cat([x[0, 0], x[0, 1:].mean(0)]), torch.cat([x[1, 0], x[1, 1]])])),
+    ],
+)
+def test_a_sequence_is_pooled_without_its_padding(mode, wanted):
+    pool = Pool(TOKENS, mode=mode)
+    torch.testing.assert_close(pool(texts()), wanted(texts()))
+    assert pool.width == pool(texts()).shape[1]
+
+
+def test_a_map_is_flattened_or_its_largest_values_taken():
+    x = torch.rand(2, 6, 3, 4)
+    assert torch.equal(Pool(map_of(6, 3, 4), mode="flatten")(x), x.flatten(1))
+    assert Pool(map_of(6, 3, 4), mode="flatten").width == 72
+    assert torch.equal(Pool(map_of(6, 3, 4), mode="max")(x), x.amax((2, 3)))
+    assert torch.equal(Pool(FeatureSpec("sequence", ("batch", 5, 6)), mode="flatten")(texts()), texts().flatten(1))
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_hidden_layers_are_those_that_were_asked_for(name):
+    head = Mlp(VECTOR, 3, MlpOptions(hidden=(7, 5), activation=name, dropout=0.5)).eval()
+    act = ACTIVATIONS[name]()
+    by_hand = nn.Sequential(head.hidden, act, head.hidden_2, act, head.linear)
+    x = torch.randn(4, 6)
+    assert torch.equal(head(x), by_hand(x))
+    assert [m.out_features for m in head.modules() if isinstance(m, nn.Linear)] == [7, 5, 3]
+
+
+def test_no_hidden_layer_is_linear():
+    head = Mlp(VECTOR, 3, MlpOptions(hidden=()))
+    x = torch.randn(4, 6)
+    assert torch.equal(head(x), head.linear(x))
+
+
+def test_numbers_start_where_the_targets_are():
+    head = Regression(VECTOR, 2)
+    plain = Regression(VECTOR, 2)
+    plain.load_state_dict(head.state_dict())
+    head.standardise(torch.tensor([100.0, -3.0]), torch.tensor([10.0, 0.5]))
+    x = torch.randn(4, 6)
+    torch.testing.assert_close(head(x), torch.tensor([100.0, -3.0]) + torch.tensor([10.0, 0.5]) * plain(x))
+
+
+def test_a_dueling_head_is_the_value_plus_the_advantage():
+    """The mean over actions is the state's value, whatever the advantages are."""
+    head = QValues(VECTOR, 4, QValuesOptions(dueling=True)).eval()
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(head(x).mean(1, keepdim=True), head.value(head.to_hidden(x)))
+    plain = QValues(VECTOR, 4, QValuesOptions(hidden=(8,))).eval()
+    assert torch.equal(plain(x), plain.linear(plain.hidden(x).relu()))
+
+
+def test_a_pooled_classifier_is_berts():
+    head = PooledClassifier(TOKENS, 3).eval()
+    wanted = head.linear(head.dense(texts()[:, 0]).tanh())
+    assert torch.equal(head(texts()), wanted)
+    bare = PooledClassifier(TOKENS, 3, PooledOptions(pool="last", dense=False)).eval()
+    torch.testing.assert_close(bare(texts()), bare.linear(torch.stack([texts()[0, 4], texts()[1, 1]])))
+
+
+def test_heads_of_tokens_give_one_row_a_token():
+    for head in (TokenClassifier(TOKENS, 3).eval(), LanguageModel(TOKENS, 11)):
+        assert torch.equal(head(texts())[1, 1], head.linear(texts())[1, 1])
+    assert LanguageModel(TOKENS, 11).linear.bias is None
+
+
+@pytest.mark.parametrize("features", [map_of(6, 3, 4), VECTOR, TOKENS], ids=lambda f: f.kind)
+def test_an_embedding_has_length_one(features):
+    x = texts() if features.kind == "sequence" else torch.rand(2, *map(int, features.shape[1:]))
+    own, shorter = Embedding(features, 6), Embedding(features, 4)
+    for head, width in ((own, 6), (shorter, 4)):
+        out = head(x)
+        assert out.shape == (2, width)
+        torch.testing.assert_close(out.norm(dim=-1), torch.ones(2))
+    assert not list(own.parameters())
+    raw = Embedding(features, 6, EmbeddingOptions(normalise=False))(x)
+    torch.testing.assert_close(own(x), raw / raw.norm(dim=-1, keepdim=True))

@@ -14,6 +14,7 @@ from pocketzoo.plugins import timm as plugin
 from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.model import cut_after
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.resize import resized
 from pocketzoo.zoo.specs import Repository
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # of what timm and torchvision import
@@ -92,8 +93,26 @@ def test_inception_cut_at_mixed_6e_on_150_pixels(saved):
     """The classic "cats against dogs" recipe cuts there."""
     spec, _, module, _ = both(saved("inception_v3")[1])
     assert {cut.layer: cut.features.shape for cut in spec.cuts}["Mixed_6e"] == ("batch", 768, 17, 17)
+    small = resized(spec, (150, 150))
+    assert {cut.layer: cut.features.shape for cut in small.cuts}["Mixed_6e"] == ("batch", 768, 7, 7)
+    assert small.input.size == (3, 150, 150)
+    assert 150 <= small.input.resize < 200
     with torch.no_grad():
         assert cut_after(module, "Mixed_6e")(torch.randn(2, 3, 150, 150)).shape == (2, 768, 7, 7)
+
+
+def test_positions_that_were_learned_for_one_size_are_refused_at_another(saved, refused):
+    spec = plugin.backbone(repository(saved("test_vit")[1]))
+    with refused(UnsupportedModelError, "cannot read pictures of 150 x 150", hint="its own size is 160 x 160"):
+        resized(spec, (150, 150))
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "test_vit"])
+def test_convolutions_read_pictures_of_another_size(architecture, saved):
+    spec = plugin.backbone(repository(saved(architecture)[1]))
+    small = resized(spec, (192, 224))
+    with torch.no_grad():
+        assert spec.build().eval()(torch.randn(1, 3, 192, 224)).shape[1:] == small.features.shape[1:]
 
 
 def test_what_timm_does_not_know_is_refused(saved, tmp_path, refused):

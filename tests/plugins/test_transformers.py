@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from pocketzoo.errors import UnsafeFileError, UnsupportedModelError
 from pocketzoo.plugins import transformers as plugin
-from pocketzoo.plugins.transformers.modules import read_state
+from pocketzoo.plugins.transformers.modules import convert_state
 from pocketzoo.zoo.graph import onnx_from_model
 from pocketzoo.zoo.model import example
 from pocketzoo.zoo.specs import FeatureSpec, Repository
+from pocketzoo.zoo.weights import read_safetensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 FAMILIES = [*TEXT_FAMILIES, *VISION_FAMILIES]
@@ -43,6 +44,10 @@ def written(tmp_path_factory):
         return made[family]
 
     return write
+
+
+def read_state(config, path: Path):
+    return convert_state(config, read_safetensors(path))
 
 
 def backbone(folder: Path):
@@ -146,7 +151,7 @@ def test_a_header_of_any_size_is_refused_at_once(header, tmp_path, refused, writ
         ({"model_type": "unheard-of"}, (), "'unheard-of' is not among"),
         ({"model_type": None}, (), "names no model type"),
         ({"auto_map": {"AutoModel": "modeling.Evil"}}, (), "code of its own"),
-        ({}, ("model.safetensors",), "no model.safetensors in one piece"),
+        ({}, ("model.safetensors",), "no model.safetensors, and no shards"),
         ({}, ("tokenizer.json",), "no tokenizer.json"),
     ],
 )
@@ -212,8 +217,10 @@ def test_what_the_processor_says_becomes_the_input(processor, written, tmp_path)
 
 def test_an_embedding_of_the_last_token_is_that_of_the_last_word():
     from pocketzoo.plugins.head_modules import Embedding
+    from pocketzoo.plugins.head_options import EmbeddingOptions
 
+    features = FeatureSpec("sequence", ("batch", "sequence", 4))
     x = torch.randn(3, 6, 4)
     x[1, 4:], x[2, 1:] = 0, 0
-    out = Embedding(FeatureSpec("sequence", ("batch", "sequence", 4)), 4, mode="last", normalise=False)(x)
+    out = Embedding(features, 4, EmbeddingOptions(pool="last", normalise=False))(x)
     np.testing.assert_array_equal(out.numpy(), np.stack([x[0, 5], x[1, 3], x[2, 0]]))

@@ -74,14 +74,20 @@ WRONG = {
         "no-metric": "'beauty'",
         "softmax": "'probabilities'",
     },
+    "test_heads.test_its_options_have_defaults": {
+        "loose-options": "its options are Loose(",
+        "two-arguments": "it does not build with its own default options",
+    },
     "test_heads.test_it_builds_on_the_features_it_takes": {
         **{f"maps-alone-{n}": "it does not run on a vector" for n in (2, 7)},
         **{f"one-too-many-{n}": f"for {n} outputs it gives (3, {n + 1})" for n in (2, 7)},
         **{f"chance-{n}": "two runs on one input differ" for n in (2, 7)},
         **{f"of-none-{n}": "no backbone is called 'nowhere'" for n in (2, 7)},
+        **{f"two-arguments-{n}": "build() fails on a map" for n in (2, 7)},
     },
     "test_heads.test_it_can_be_trained": {
         "no-gradient": "['spare.weight', 'spare.bias'] has no gradient",
+        "two-arguments": "a step of training fails",
         "of-none": "no backbone is called 'nowhere'",
     },
     "test_heads.test_it_knows_its_classes": {
@@ -200,12 +206,13 @@ def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
     fine = {check for check, spec in wrong.passed if spec in ("fine", "fine-prune", "fine-1", "fine-2")}
     fine |= {check for check, spec in wrong.passed if spec.endswith(" fine")}
     without = {c for c in CHECKS if not c.startswith("test_plugins")} - fine
-    assert without == {  # it has no weights, no head, no labels; its export is that of "fragile"
+    assert without == {  # it has no weights, no head, no labels, no options; its export is that of "fragile"
         "test_backbones.test_its_source_is_named",
         "test_backbones.test_its_weights_fit",
         "test_backbones.test_its_head_is_there",
         "test_backbones.test_it_exports",
         "test_heads.test_it_knows_its_classes",
+        "test_heads.test_its_options_have_defaults",
         "test_heads.test_its_weights_fit",
         "test_specs.test_its_weights_are_pinned",
     }

@@ -125,6 +125,8 @@ def pocketzoo_heads():
         head("no-loss", loss="cross_entropie"),
         head("no-metric", metric="beauty"),
         head("softmax", returns="probabilities"),
+        head("loose-options", options=Loose, build=part("optional_head")),
+        head("two-arguments", options=Fixed, build=part("two_arguments")),
         head("of-fine", **own),
         head("of-none", **{**own, "backbone": "nowhere"}),
         head("double-label", **{**own, "labels": lambda: ("yes", "yes")}),
@@ -146,6 +148,11 @@ class Plan:
 
 @dataclass
 class Loose:
+    scale: float = 0.5
+
+
+@dataclass(frozen=True)
+class Fixed:
     scale: float = 0.5
 
 

@@ -66,6 +66,14 @@ def head(features, outputs, fault=""):
     return Head(features, outputs, fault)
 
 
+def optional_head(features, outputs, options):
+    return Head(features, outputs, "")
+
+
+def two_arguments(features, outputs):
+    return Head(features, outputs, "")
+
+
 def plan(model, config, samples, target, fault=""):
     from wrong_zoo import Plan, SetPlan
 

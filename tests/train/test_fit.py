@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,11 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 import pocketzoo
-from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, UnknownNameError
+from pocketzoo.deploy.evaluate import evaluate
+from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.train.fit import fit
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays, load_data
+from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.model import load_module
+from pocketzoo.zoo.specs import FeatureSpec
 from pocketzoo.zoo.weights import read_weights
 
 
@@ -249,7 +254,9 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
     acme = Registry(create_manager(found=[], extra=[plugin]))
-    with refused(HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: linear, mlp"):
+    with refused(
+        HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: embedding, linear, mlp"
+    ):
         fit("tinynet", tmp_path / "x", data=few, head="tokens", registry=acme)
 
 
@@ -311,3 +318,130 @@ def test_all_pictures_unreadable_is_refused(photos, registry, tmp_path, refused)
         file.write_bytes(b"broken")
     with refused(DataError, "split of pets is empty"):
         fit("tinynet", tmp_path / "model", data=path, skip_bad=True, registry=registry)
+
+
+# -- options of heads, other sizes, numbers
+
+
+@pytest.mark.slow
+def test_options_travel_in_the_bundle(few, registry, tmp_path):
+    options = {"hidden": "12,8", "activation": "tanh", "pool": "flatten", "dropout": 0.1}
+    bundle = fit("tinynet", tmp_path / "x", data=few, head="mlp", head_options=options, epochs=2, registry=registry)
+    wanted = {"pool": "flatten", "grid": 2, "hidden": [12, 8], "activation": "tanh", "dropout": 0.1}
+    assert read_bundle(bundle.path).manifest.model.head_options == wanted
+    head = load_module(bundle, registry).head
+    assert head.hidden.in_features == 128 * 7 * 7
+    assert (head.hidden_2.in_features, head.hidden_2.out_features) == (12, 8)
+    assert isinstance(head.activation, torch.nn.Tanh)
+
+
+def test_a_bundle_from_before_there_were_options_still_loads(small, registry, tmp_path):
+    shutil.copytree(small.path, tmp_path / "old")
+    path = tmp_path / "old" / "pocketzoo.json"
+    data = json.loads(path.read_text())
+    del data["model"]["head_options"], data["model"]["input_size"], data["returns"]
+    path.write_text(json.dumps(data))
+    old = read_bundle(path.parent)
+    assert (old.manifest.gives, old.manifest.model.head_options) == ("logits", {})
+    assert equal(load_module(old, registry).state_dict(), load_module(small, registry).state_dict())
+    mlp = registry.get("head", "mlp").build(FeatureSpec("vector", ("batch", 6)), 3)
+    names = [name for name, _ in mlp.named_parameters()]
+    assert names == ["hidden.weight", "hidden.bias", "linear.weight", "linear.bias"], "as in old bundles"
+
+
+def test_pictures_of_another_size(few, registry, tmp_path):
+    bundle = fit("tinynet", tmp_path / "x", data=few, cut="stage1", input_size=(20, 36), epochs=1, registry=registry)
+    assert bundle.manifest.input.size == (1, 20, 36)
+    assert bundle.manifest.model.input_size == (20, 36)
+    with torch.no_grad():
+        assert load_module(bundle, registry)(torch.zeros(2, 1, 20, 36)).shape == (2, 3)
+
+
+def brightness() -> Dataset:
+    """Pictures of one colour each, and numbers that lie on a line over it."""
+    generator = np.random.default_rng(0)
+    shade = generator.uniform(-1, 1, 90).astype(np.float32)
+    x = np.broadcast_to(shade[:, None, None, None], (90, 1, 28, 28)).copy()
+    y = np.stack([1000 + 300 * shade, 0.01 * shade], 1).astype(np.float32)
+    return from_arrays("shades", (), x, y)
+
+
+@pytest.mark.slow
+def test_numbers_of_any_size_are_learned(registry, tmp_path):
+    data = brightness()
+    bundle = fit("tinynet", tmp_path / "x", data=data, head="regression", epochs=60, registry=registry)
+    manifest = bundle.manifest
+    assert (manifest.gives, manifest.labels, manifest.model.outputs) == ("values", (), 2)
+    assert manifest.metrics["test_r2"] > 0.9
+    assert manifest.metrics["val_r2"] == max(manifest.provenance["training"]["val_r2"])
+    scores = evaluate(bundle.path, data=data, registry=registry)
+    assert scores["r2"] == pytest.approx(manifest.metrics["test_r2"], abs=1e-4)
+    np.savez(tmp_path / "d.npz", x=data.split("test").samples, y=data.split("test").targets)
+    rows = pocketzoo.bench([bundle.path], data=tmp_path / "d.npz", batch_sizes=(1,), seconds=0, registry=registry)
+    assert [(row.accuracy, row.agreement) for row in rows] == [(None, 1.0)]
+
+
+def test_numbers_of_a_table_are_read(tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"word {i},{i / 4}\n" for i in range(20)))
+    data = load_data(tmp_path / "t.csv", numeric=True)
+    assert (data.labels, data.numeric) == ((), True)
+    found = {t: float(y) for n in SPLITS for t, (y,) in zip(data.split(n).samples, data.split(n).targets, strict=True)}
+    assert found == {f"word {i}": i / 4 for i in range(20)}
+    assert not load_data(tmp_path / "t.csv").numeric
+
+
+def npz(y: object) -> dict[str, np.ndarray]:
+    return {"x": np.zeros((20, 1, 28, 28), np.float32), "y": np.asarray(y)}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        (npz(["cat"] * 20), "the targets of x.npz are no numbers"),
+        (npz(np.full(20, np.nan)), "or are not finite"),
+        (npz(np.zeros((20, 2, 2))), "shape (20, 2, 2) for 20 samples"),
+        (npz(np.zeros(19)), "shape (19,) for 20 samples"),
+        ({"x": npz(0)["x"]}, "x has no numbers to learn"),
+    ],
+)
+def test_targets_that_are_no_numbers_are_refused(registry, tmp_path, refused, arrays, text):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with refused(DataError, text):
+        fit("tinynet", tmp_path / "out", data=tmp_path / "x.npz", head="regression", registry=registry)
+    assert not (tmp_path / "out").exists()
+
+
+def test_classes_are_no_numbers(few, registry, tmp_path, refused):
+    with refused(DataError, "few has no numbers to learn", hint=".npz"):
+        fit("tinynet", tmp_path / "out", data=few, head="regression", registry=registry)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "text", "hint"),
+    [
+        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' gives q-values, which fit cannot train yet",
+         "heads that fit can train here: linear, mlp, regression"),
+        ({"head": "embedding"}, HeadMismatchError, "gives embedding, which fit cannot train", "linear, mlp, regr"),
+        ({"head": "mlp", "head_options": {"hiden": 3}}, RecipeError, "no option 'hiden'", "did you mean 'hidden'?"),
+        ({"head_options": {"pool": "cls"}}, HeadMismatchError, "a map has none", "pool: grid"),
+        ({"input_size": 0}, RecipeError, "input_size cannot be 0", "pixels"),
+        ({"input_size": (1, 2, 3)}, RecipeError, "input_size cannot be (1, 2, 3)", "pixels"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fitted_is_said_before_data_is_read(registry, tmp_path, refused, changes, kind, text, hint):
+    with refused(kind, text, hint=hint):
+        fit("tinynet", tmp_path / "out", data=tmp_path / "nowhere", registry=registry, **changes)
+
+
+@pytest.mark.parametrize(
+    ("out", "wanted", "score"),
+    [
+        ([[1.0], [2.0], [3.0]], [[1.0], [2.0], [3.0]], 1.0),
+        ([[2.0], [2.0], [2.0]], [[1.0], [2.0], [3.0]], 0.0),
+        ([[3.0], [2.0], [1.0]], [[1.0], [2.0], [3.0]], -3.0),
+        ([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]], [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]], 1.0),
+        ([[1.0, 4.0], [2.0, 5.0], [3.0, 5.0]], [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]], 0.5),
+    ],
+)
+def test_the_coefficient_of_determination(out, wanted, score):
+    assert r2(np.array(out), np.array(wanted)) == pytest.approx(score)

@@ -210,7 +210,7 @@ def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, fold
     """Their largest number says nothing: turning all vectors alike keeps every neighbour, mixing them does not."""
     turned = affine(folder / "turned.onnx", np.roll(np.eye(CLASSES), 1, axis=1), np.zeros(CLASSES))
     mixed = affine(folder / "mixed.onnx", np.diag([0.0, 0.0, 1.0, 1.0]), np.zeros(CLASSES))
-    rows = [replace(candidate(graph), classifies=False) for graph in (identity, turned, mixed)]
+    rows = [replace(candidate(graph), returns="embedding") for graph in (identity, turned, mixed)]
     of = data(np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]]))
     assert [row.agreement for row in measure(rows, of, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
     assert score(identity, turned, of=of)[1].agreement == 0.0

@@ -39,7 +39,9 @@ def test_a_misspelt_name_gets_the_nearest(refused, kind, name):
         BUILT_IN.get(kind, misspelt)
 
 
-@pytest.mark.parametrize(("kind", "hint"), [("backbone", "known: tinynet"), ("head", "known: linear, mlp, tinynet-")])
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("backbone", "known: tinynet"), ("head", "known: embedding, language-model, ")]
+)
 def test_a_name_that_is_near_to_none_gets_them_all(refused, kind, hint):
     with refused(UnknownNameError, "'0'", hint=hint):
         BUILT_IN.get(kind, "0")
@@ -90,7 +92,7 @@ def test_a_kind_is_collected_once(kind):
         ("*-mnist", None, ["tinynet-fashion-mnist", "fashion-mnist"]),
         ("tensorrt*", "target", ["tensorrt", "tensorrt-rtx"]),
         ("tensorrt", None, ["tensorrt", "tensorrt"]),
-        ("[lm]*", "head", ["linear", "mlp"]),
+        ("[lm]*", "head", ["language-model", "linear", "mlp"]),
         ("???", None, ["mlp", "cpu"]),
         ("TINYNET", None, []),
         ("", None, []),

@@ -6,17 +6,29 @@ installed library's, and its weights are safetensors. A repository that asks for
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.errors import UnsupportedModelError
 from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, InputSpec, LoaderSpec, Repository, TextSpec
+from pocketzoo.plugins.transformers import heads
+from pocketzoo.plugins.transformers.heads import read_json
+from pocketzoo.zoo.shards import INDEX, read_index, shard_names
+from pocketzoo.zoo.specs import (
+    BackboneSpec,
+    FeatureSpec,
+    HeadSpec,
+    Input,
+    InputSpec,
+    LoaderSpec,
+    Repository,
+    TextSpec,
+    Weights,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ENCODERS = {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 DECODERS = {"gpt2", "llama", "qwen2"}
@@ -42,17 +54,18 @@ def refuses(repository: Repository) -> str:
         return "its config.json asks for code of its own (auto_map)"
     if kind not in ENCODERS | DECODERS | MAPS | TOKENS:
         return f"the model type {kind!r} is not among those it knows"
-    if WEIGHTS not in repository.sizes:
+    if WEIGHTS not in repository.sizes and not (INDEX in repository.sizes and shard_names(repository.sizes)):
         if any(path.endswith((".bin", ".pt", ".ckpt", ".h5")) for path in repository.sizes):
             return "its weights are no safetensors, and other files could run code"
-        return f"it has no {WEIGHTS} in one piece"
+        return f"it has no {WEIGHTS}, and no shards with an index"
     wanted = "tokenizer.json" if kind in ENCODERS | DECODERS else "preprocessor_config.json"
     return "" if wanted in repository.sizes else f"it has no {wanted}"
 
 
 def wants(repository: Repository) -> tuple[str, ...]:
     """The files to fetch."""
-    return (WEIGHTS, *(path for path in SMALL if path in repository.sizes))
+    weights = (WEIGHTS,) if WEIGHTS in repository.sizes else (INDEX, *shard_names(repository.sizes))
+    return (*weights, *(path for path in SMALL if path in repository.sizes))
 
 
 def backbone(repository: Repository) -> BackboneSpec:
@@ -81,31 +94,18 @@ def backbone(repository: Repository) -> BackboneSpec:
         input=input_spec,
         features=features,
         build=build,
-        weights=repository.weights(WEIGHTS, partial(_read, config)),
+        weights=_weights(repository, partial(_convert, config)),
         source=f"https://huggingface.co/{repository.repo_id}",
         head=head.name if head else "",
-        files={path: file for path, file in repository.files.items() if path != WEIGHTS},
+        files={
+            path: file for path, file in repository.files.items() if path != INDEX and not path.endswith(".safetensors")
+        },
     )
 
 
 def head_of(repository: Repository) -> HeadSpec | None:
-    """What a sentence-transformers repository does with its tokens: pooling, and mostly a normalisation."""
-    pooling = _json(repository, "1_Pooling/config.json")
-    if not pooling or repository.config.get("model_type") not in ENCODERS:
-        return None
-    mode = next(
-        (m for m in ("cls", "max", "mean") if pooling.get(f"pooling_mode_{m}_token" + "s" * (m != "cls"))), "mean"
-    )
-    modules: Any = _json(repository, "modules.json")
-    normalise = any("Normalize" in str(module.get("type")) for module in modules or ())
-    return HeadSpec(
-        name=f"{repository.name}#head",
-        summary=f"{mode} pooling of tokens{', normalised' if normalise else ''}",
-        takes=("sequence",),
-        returns="embedding",
-        build=partial(_build_embedding, mode, normalise),
-        backbone=repository.name,
-    )
+    """The head that a repository was trained with; None where it has none, or one that is not known here."""
+    return heads.head_of(repository, partial(_weights, repository))
 
 
 @hookimpl
@@ -126,7 +126,7 @@ def _text(repository: Repository, config: Mapping[str, Any]) -> tuple[TextSpec, 
     positions = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
     if config["model_type"] in ("roberta", "camembert", "xlm-roberta", "mpnet"):
         positions -= 2  # they count from the padding's id onwards
-    longest = (_json(repository, "sentence_bert_config.json") or {}).get("max_seq_length") or 512
+    longest = (read_json(repository, "sentence_bert_config.json") or {}).get("max_seq_length") or 512
     vocabulary, pad = int(config["vocab_size"]), config.get("pad_token_id")
     if pad is None:  # decoders end a text with their last token, and have none to fill up with
         pad = config.get("eos_token_id", vocabulary - 1)
@@ -137,7 +137,7 @@ def _text(repository: Repository, config: Mapping[str, Any]) -> tuple[TextSpec, 
 
 
 def _vision(repository: Repository, config: Mapping[str, Any]) -> tuple[InputSpec, FeatureSpec, Any]:
-    processor = _json(repository, "preprocessor_config.json") or {}
+    processor = read_json(repository, "preprocessor_config.json") or {}
     size, crop = processor.get("size", 224), processor.get("crop_size")
     shortest = size if isinstance(size, int) else size.get("shortest_edge")
     stretch = shortest is None or isinstance(size, int)
@@ -165,13 +165,13 @@ def _vision(repository: Repository, config: Mapping[str, Any]) -> tuple[InputSpe
     return spec, features, partial(_build_vision, dict(config))
 
 
-def _json(repository: Repository, path: str) -> Any:
-    if path not in repository.files:
-        return None
-    try:
-        return json.loads(repository.files[path].read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedModelError(f"{path} of {repository.repo_id} is no JSON: {error}", "choose another") from error
+def _weights(repository: Repository, convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Weights | None:
+    """The weights of a repository, in one piece or in shards."""
+    if WEIGHTS in repository.digests or INDEX not in repository.digests:
+        return repository.weights(WEIGHTS, convert=convert)
+    shards = shard_names(repository.digests)
+    read_index(repository.files[INDEX], shards)  # a wrong one is found before anything is built
+    return repository.weights(INDEX, convert=convert, shards=shards)
 
 
 def _build_text(config: Mapping[str, Any], pad: int) -> nn.Module:
@@ -186,13 +186,7 @@ def _build_vision(config: Mapping[str, Any]) -> nn.Module:
     return Vision(config)
 
 
-def _build_embedding(mode: str, normalise: bool, features: FeatureSpec, outputs: int) -> nn.Module:
-    from pocketzoo.plugins.head_modules import Embedding
+def _convert(config: Mapping[str, Any], state: dict[str, Tensor]) -> Mapping[str, Tensor]:
+    from pocketzoo.plugins.transformers.modules import convert_state
 
-    return Embedding(features, outputs, mode=mode, normalise=normalise)
-
-
-def _read(config: Mapping[str, Any], path: Any) -> Any:
-    from pocketzoo.plugins.transformers.modules import read_state
-
-    return read_state(config, path)
+    return convert_state(config, state)

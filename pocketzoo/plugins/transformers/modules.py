@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 # Read when transformers is imported: without it, a thread would ask a web service to convert weights.
@@ -16,7 +15,6 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from pocketzoo.errors import UnsupportedModelError
-from pocketzoo.zoo.weights import read_safetensors
 
 _quiet: Any = logging  # its functions have no types
 
@@ -65,8 +63,8 @@ class Vision(nn.Module):
         return features
 
 
-def read_state(config: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Verified safetensors as the state of ``Text`` or ``Vision``: renamed as the library would, heads left out.
+def convert_state(config: Mapping[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a repository as the state of ``Text`` or ``Vision``: renamed as the library would, heads left out.
 
     Raises:
         UnsupportedModelError: a weight of the model is missing.
@@ -80,7 +78,7 @@ def read_state(config: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         model, report = kind.from_pretrained(
             None,
             config=settings,
-            state_dict=read_safetensors(path, "model.safetensors"),
+            state_dict=state,
             output_loading_info=True,
             dtype="float32",
         )

@@ -1,0 +1,90 @@
+"""Every head that ships goes through the zoo: into a bundle, to ONNX, back, compressed and measured."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pocketzoo
+from pocketzoo.compress.configs import Int8Config, LowRankConfig
+from pocketzoo.compress.pipeline import compress
+from pocketzoo.plugins.manager import create_manager
+from pocketzoo.zoo.bundle import ModelRef, writing
+from pocketzoo.zoo.data import Dataset, Split
+from pocketzoo.zoo.heads import plain_options
+from pocketzoo.zoo.model import build, example, load_module
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.save import save_model
+from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, TextSpec
+
+WORDS, WIDTH = 30, 16
+TEXT = TextSpec(vocabulary=WORDS, pad=0, max_length=20)
+
+
+class Words(nn.Module):
+    """Ids (B, T) to features (B, T, C), zero where a text has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.mix = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.mix(self.words(ids))) * (ids != 0)[:, :, None]
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Registry:
+    """What ships, and a backbone that reads texts."""
+    plugin = ModuleType("acme")
+    spec = BackboneSpec(name="words", summary="s", license="MIT", input=TEXT, build=Words,
+                        features=FeatureSpec("sequence", ("batch", "sequence", WIDTH)))  # fmt: skip
+    plugin.pocketzoo_backbones = pocketzoo.hookimpl(lambda: [spec])
+    return Registry(create_manager(found=[], extra=[plugin]))
+
+
+def samples(backbone: str) -> Dataset:
+    generator = np.random.default_rng(0)
+    if backbone == "words":
+        x = generator.integers(1, WORDS, (40, 12))
+        x[::2, 7:] = 0
+    else:
+        x = generator.normal(size=(40, 1, 28, 28)).astype(np.float32)
+    return Dataset("d", (), {name: Split(x) for name in ("train", "val", "test")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "head", "options"),
+    [
+        ("words", "linear", {"pool": "max"}), ("tinynet", "mlp", {"pool": "flatten", "hidden": "24,8"}),
+        ("words", "pooled-classifier", {}), ("words", "token-classifier", {}), ("words", "language-model", {}),
+        ("words", "embedding", {"pool": "last"}), ("tinynet", "regression", {}),
+        ("tinynet", "q-values", {"dueling": "yes", "hidden": "24"}),
+    ],
+)  # fmt: skip
+def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):
+    spec, base = zoo.get("head", head), zoo.get("backbone", backbone)
+    labels = ("a", "b", "c", "d") if spec.returns in ("logits", "token-logits") else ()
+    ref = ModelRef(backbone=backbone, head=head, outputs=4, head_options=plain_options(spec, options))
+    torch.manual_seed(0)
+    model = build(ref, zoo)
+    with writing(tmp_path / "m") as draft:
+        save_model(draft, model, ref, name="m", labels=labels, returns=spec.returns, license="MIT",
+                   input_spec=base.input, provenance={})  # fmt: skip
+    bundle = pocketzoo.open_model(tmp_path / "m", registry=zoo)
+    assert bundle.manifest.gives == spec.returns
+    x = example(base.input, 3)
+    with torch.no_grad():
+        assert torch.equal(load_module(bundle, zoo)(x), model(x))
+    steps = [LowRankConfig(energy=1.0), Int8Config()]
+    smaller = compress(bundle.path, tmp_path / "s", data=samples(backbone), steps=steps, samples=16, registry=zoo)
+    first, float_again, int8 = smaller.manifest.measurements
+    assert (first["agreement"], float_again["agreement"]) == (1.0, 1.0)
+    assert int8["agreement"] >= 0.5
+    assert int8["sqnr"] > 10
+    rows = pocketzoo.bench([bundle.path, smaller.path], batch_sizes=(1,), seconds=0, registry=zoo)
+    assert all(0 <= row.agreement <= 1 for row in rows)

@@ -1,0 +1,236 @@
+"""Every family's own head against the library's own logits, on tiny models with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hubmodels import TEXT_FAMILIES, VISION_FAMILIES, write_headed, write_model, write_sentence_transformer
+from safetensors.torch import load_file
+
+import pocketzoo
+from pocketzoo.compress.configs import Int8Config, LowRankConfig
+from pocketzoo.deploy.evaluate import evaluate
+from pocketzoo.errors import DataError, HeadMismatchError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.plugins import transformers as plugin
+from pocketzoo.plugins.manager import create_manager
+from pocketzoo.zoo.bundle import ModelRef, read_bundle
+from pocketzoo.zoo.data import Dataset, Split
+from pocketzoo.zoo.heads import build_head
+from pocketzoo.zoo.model import build, example, load_module, load_pretrained
+from pocketzoo.zoo.pretrained import provenance
+from pocketzoo.zoo.pull import pull
+from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.shards import INDEX
+from pocketzoo.zoo.specs import Repository
+from pocketzoo.zoo.weights import read_safetensors
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
+DECODERS = ("gpt2", "llama", "qwen2")
+CASES = [
+    *((family, "sequence") for family in TEXT_FAMILIES),
+    *((family, "token") for family in TEXT_FAMILIES),
+    *((family, "image") for family in VISION_FAMILIES),
+    *((family, "language") for family in DECODERS),
+]
+RETURNS = {"sequence": "logits", "image": "logits", "token": "token-logits", "language": "next-token-logits"}
+
+
+def repository(folder: Path, **config: object) -> Repository:
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    read = {**json.loads(files["config.json"].read_text()), **config}
+    sizes, digests = {k: p.stat().st_size for k, p in files.items()}, dict.fromkeys(files, "0" * 64)
+    return Repository(repo_id="acme/tiny", commit="0" * 40, config=read, files=files, sizes=sizes, digests=digests)
+
+
+def parts(folder: Path):
+    """Backbone and head as they are built and filled when a repository is opened."""
+    facts = repository(folder)
+    assert plugin.refuses(facts) == ""
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    state = read_safetensors(folder / "model.safetensors")
+    module, reader = spec.build(), build_head(head, spec.features, head.outputs)
+    module.load_state_dict(spec.weights.convert(dict(state)))
+    reader.load_state_dict(head.weights.convert(dict(state)))
+    return spec, head, torch.nn.Sequential(module, reader).eval()
+
+
+def wanted(model, spec, x):
+    """The library's logits; of texts those of their tokens, since nobody reads what stands behind their end."""
+    if spec.input.layout == "NCHW":
+        return model(pixel_values=x).logits
+    return model(input_ids=x, attention_mask=(x != spec.input.pad).long()).logits
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_a_head_gives_the_librarys_own_logits(family, task, tmp_path):
+    model = write_headed(tmp_path, family, task)
+    spec, head, module = parts(tmp_path)
+    assert (head.returns, spec.head, head.backbone) == (RETURNS[task], head.name, spec.name)
+    if task == "language":
+        assert (head.outputs, head.labels) == (spec.input.vocabulary, None)
+    else:
+        assert head.labels() == tuple(f"kind {i}" for i in range(5))
+    for batch in (1, 4):
+        x = example(spec.input, batch)
+        with torch.no_grad():
+            given, right = module(x), wanted(model, spec, x)
+        assert given.shape == right.shape
+        real = x != spec.input.pad if given.ndim == 3 else slice(None)
+        torch.testing.assert_close(given[real], right[real], atol=1e-5, rtol=1e-5)
+        assert right.std() > 0.01, "no test of zeros"
+
+
+@pytest.mark.parametrize(
+    ("config", "labels"),
+    [
+        ({"id2label": {"1": "b", "0": "a"}}, ("a", "b")),
+        ({"id2label": {"0": "a", "1": "a"}}, ("LABEL_0", "LABEL_1")),
+        ({"id2label": {"0": "a", "2": "c"}}, ("LABEL_0", "LABEL_1")),
+        ({"id2label": None}, ("LABEL_0", "LABEL_1")),
+        ({"id2label": None, "num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")),
+    ],
+)
+def test_labels_are_the_repositorys_or_numbers(config, labels, tmp_path):
+    write_headed(tmp_path, "bert", "sequence")
+    assert plugin.head_of(repository(tmp_path, **config)).labels() == labels
+
+
+def test_one_output_is_a_number(tmp_path):
+    """As rerankers have it."""
+    model = write_headed(tmp_path, "bert", "sequence", labels=1)
+    spec, head, module = parts(tmp_path)
+    assert (head.returns, head.labels, head.outputs) == ("values", None, 1)
+    x = example(spec.input, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), wanted(model, spec, x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel", "", None])
+def test_other_architectures_have_no_head(architecture, tmp_path):
+    write_model(tmp_path, "bert")
+    assert plugin.head_of(repository(tmp_path, architectures=[architecture] if architecture else None)) is None
+
+
+def test_a_sentence_transformer_that_does_more_than_pooling_has_no_head(tmp_path):
+    """Its Dense layer left out, it would be another model."""
+    write_sentence_transformer(tmp_path)
+    assert plugin.head_of(repository(tmp_path)).returns == "embedding"
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules.append({"idx": 3, "type": "sentence_transformers.models.Dense"})
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    assert plugin.head_of(repository(tmp_path)) is None
+
+
+def test_a_head_whose_weights_are_missing_is_refused(tmp_path, refused):
+    write_headed(tmp_path, "bert", "sequence")
+    head = plugin.head_of(repository(tmp_path))
+    state = load_file(tmp_path / "model.safetensors")
+    del state["classifier.weight"]
+    with refused(UnsupportedModelError, "the weights lack classifier.weight", hint="--head linear"):
+        head.weights.convert(state)
+
+
+# -- from the Hub to a bundle, and on
+
+
+@pytest.fixture
+def online(hub, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return hub
+
+
+def fresh() -> Registry:
+    return Registry(create_manager(found=[]))
+
+
+def token_ids(count: int) -> Dataset:
+    ids = np.random.default_rng(0).integers(4, 20, (count, 12))
+    ids[::2, 7:] = 0
+    return Dataset("ids", (), {name: Split(ids) for name in ("train", "val", "test")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "task"), [("bert", "token"), ("gpt2", "language")])
+def test_a_model_of_tokens_goes_through_the_zoo(family, task, online, tmp_path, refused):
+    """Opened, exported, read back, compressed and measured; what cannot be done with it is said."""
+    model = write_headed(tmp_path / "m", family, task)
+    online.state.add_folder("acme/tiny", tmp_path / "m")
+    registry = fresh()
+    bundle = pocketzoo.open_model("hf://acme/tiny", registry=registry)
+    assert bundle.manifest.gives == RETURNS[task]
+    x = example(bundle.manifest.input, 3)
+    with torch.no_grad():
+        given = load_module(bundle, fresh())(x)
+        real = x != 0
+        right = model(input_ids=x, attention_mask=real.long()).logits
+    torch.testing.assert_close(given[real], right[real], atol=1e-5, rtol=1e-5)
+    data = token_ids(24)
+    steps = [LowRankConfig(energy=1.0), Int8Config()]
+    smaller = pocketzoo.compress(bundle.path, tmp_path / "int8", data=data, steps=steps, samples=16, registry=registry)
+    first, _, int8 = smaller.manifest.measurements
+    assert first["agreement"] == 1.0
+    assert 0.5 < int8["agreement"] <= 1.0
+    assert (int8["accuracy"], smaller.manifest.gives) == (None, RETURNS[task])
+    assert read_bundle(smaller.path).manifest.model.outputs == bundle.manifest.model.outputs
+    with refused(DataError, f"gives {RETURNS[task]}"):
+        pocketzoo.predict(bundle.path, ["the model is small"], registry=registry)
+    with refused(DataError, f"gives {RETURNS[task]}", hint="bench"):
+        evaluate(bundle.path, data=data, registry=registry)
+
+
+@pytest.mark.slow
+def test_a_classifier_of_texts_predicts_its_labels(online, tmp_path):
+    write_headed(tmp_path / "m", "roberta", "sequence")
+    online.state.add_folder("acme/tiny", tmp_path / "m")
+    (found,) = pocketzoo.predict("hf://acme/tiny", ["the model is small"], top=1, registry=fresh())
+    assert found.top[0][0] in {f"kind {i}" for i in range(5)}
+
+
+def test_fit_refuses_a_repositorys_own_head(online, tmp_path, refused):
+    write_headed(tmp_path / "m", "bert", "token")
+    online.state.add_folder("acme/tiny", tmp_path / "m")
+    with refused(HeadMismatchError, "gives token-logits, which fit cannot train yet", hint="linear, mlp, pooled"):
+        pocketzoo.fit("hf://acme/tiny", tmp_path / "x", head="hf://acme/tiny#head", data="nowhere", registry=fresh())
+
+
+# -- weights in shards
+
+
+def test_shards_are_pulled_pinned_and_read(online, tmp_path):
+    model = write_headed(tmp_path / "m", "llama", "language", max_shard_size="12KB")
+    shards = sorted(p.name for p in (tmp_path / "m").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    online.state.add_folder("acme/tiny", tmp_path / "m")
+    (found,) = pull(["hf://acme/tiny"], registry=fresh())
+    assert {f.path for f in found.files} == {"config.json", "tokenizer.json", INDEX, *shards}
+    registry = fresh()
+    entry = registry.entry("backbone", "hf://acme/tiny")
+    assert set(provenance(entry)["shards"]) == set(shards)
+    assert not any("safetensors" in name for name in entry.spec.files)
+    ref = ModelRef(backbone=entry.name, head=entry.spec.head, outputs=20)
+    module = build(ref, registry)
+    load_pretrained(module, ref, registry)
+    x = example(entry.spec.input, 2)
+    with torch.no_grad():
+        given, right = module(x), model(input_ids=x, attention_mask=(x != 0).long()).logits
+    torch.testing.assert_close(given[x != 0], right[x != 0], atol=1e-5, rtol=1e-5)
+
+
+def test_an_index_that_climbs_out_is_refused_before_a_tensor_is_read(online, tmp_path, refused):
+    write_headed(tmp_path / "m", "bert", "sequence", max_shard_size="12KB")
+    index = json.loads((tmp_path / "m" / INDEX).read_text())
+    index["weight_map"]["classifier.weight"] = "../../../canary.safetensors"
+    (tmp_path / "m" / INDEX).write_text(json.dumps(index))
+    online.state.add_folder("acme/tiny", tmp_path / "m")
+    with refused(UnsafeFileError, "outside the repository"):
+        pull(["hf://acme/tiny"], registry=fresh())
