@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pocketzoo.zoo.specs import TargetSpec
-from pocketzoo.zoo.typed import from_plain
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +29,8 @@ class _Named(Generic[C, P]):
 
     def read_plan(self, data: Mapping[str, Any]) -> P:
         """A plan as it was saved in a bundle."""
+        from pocketzoo.zoo.typed import from_plain
+
         return from_plain(self.plan_type, data)
 
 
