@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,14 @@ from pocketzoo.zoo.kinds import KINDS
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without Python's cycle collector, which looks through 10,000 specs so often that list takes a third longer."""
+    """Without Python's cycle collector, which looks through 10,000 specs so often that list takes a third longer.
+
+    Nor when the process ends, as if somebody could still need their memory: that takes a sixth.
+    """
     was = gc.isenabled()
     gc.disable()
+    atexit.unregister(gc.freeze)  # once is enough
+    atexit.register(gc.freeze)
     try:
         yield
     finally:

@@ -26,7 +26,8 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
     if not rows:
         return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    lines = ("  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows)
+    line = "".join(f"%-{width}s  " for width in widths) + "%s"
+    lines = ((line % tuple(row)).rstrip() for row in rows)
     click.echo("\n".join(lines))  # at once: a write for each of 10,000 names takes as long as the rest of list
 
 
@@ -84,8 +85,10 @@ def _times(ratio: float) -> str:
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A nested mapping as rows of dotted name and value, for reading: numbers and digests are cut short."""
+    """A nested mapping as rows of dotted name and value, to read: numbers and digests cut short, None left out."""
     for key, value in mapping.items():
+        if value is None:
+            continue
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{name}.")

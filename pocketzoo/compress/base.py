@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pocketzoo.zoo.specs import TargetSpec
-from pocketzoo.zoo.typed import from_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +32,8 @@ class _Named(Generic[C, P]):
 
     def read_plan(self, data: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> P:
         """A plan as it was saved in a bundle, with the tensors that were saved beside it."""
+        from pocketzoo.zoo.typed import from_plain
+
         plan: Any = from_plain(self.plan_type, data)
         whole: P = replace(plan, tensors=tensors) if tensors else plan
         return whole

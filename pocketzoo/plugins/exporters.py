@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from pocketzoo.plugins.hookspecs import hookimpl
 from pocketzoo.progress import Progress
-from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
 
 
 def _onnx(graph: Path, out: Path, target: TargetSpec, progress: Progress) -> None:
+    import shutil
+
+    from pocketzoo.zoo.files import replacing_file
+
     with replacing_file(out) as temporary:
         shutil.copyfile(graph, temporary)
 

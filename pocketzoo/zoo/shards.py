@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.errors import UnsafeFileError, UnsupportedModelError
-from pocketzoo.zoo.reference import is_inside
 
 INDEX = "model.safetensors.index.json"
 DISTRUST = "do not use this model; tell its author"
@@ -26,6 +25,8 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
         UnsafeFileError: it is no index, names a tensor twice, or a file outside the repository.
         UnsupportedModelError: it names a shard that is not there.
     """
+    from pocketzoo.zoo.reference import is_inside
+
     try:
         index = json.loads(path.read_bytes(), object_pairs_hook=_once)
         names: Any = index["weight_map"]

@@ -59,6 +59,11 @@ def test_a_part_of_a_name_is_answered_with_the_glob_that_finds_it(run):
     assert run("list", "no such").stderr.splitlines()[1] == "hint:  see all of it: pocketzoo list"
 
 
+@pytest.mark.parametrize("name", ["embedding", "linear", "tinynet"])
+def test_info_has_no_line_for_what_there_is_none_of(name, run):
+    assert "None" not in run("info", name).stdout
+
+
 def test_info_shows_where_a_backbone_can_be_cut_and_what_it_gives_there(run):
     cuts = pocketzoo.info("tinynet")["backbone"]["cuts"]
     lines = [line.split(maxsplit=1) for line in run("info", "tinynet").stdout.splitlines()]

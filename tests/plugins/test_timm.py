@@ -6,19 +6,19 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pocketzoo.errors import UnsupportedModelError
 from pocketzoo.plugins import timm as plugin
-from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.model import cut_after
-from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.resize import resized
 from pocketzoo.zoo.specs import Repository
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # of what timm and torchvision import
 CONFIG = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
+REPO = "timm/tf_efficientnet_lite0.in1k"
 ARCHITECTURES = ["resnet18", "inception_v3", "vgg11", "tf_efficientnet_lite0", "mobilenetv3_small_050", "regnety_002",
                  "convnext_atto", "test_vit"]  # fmt: skip
 
@@ -154,30 +154,49 @@ def lite0(timm, tmp_path_factory):
     model.load_state_dict(state, strict=False)
     folder = tmp_path_factory.mktemp("lite0")
     timm.models._hub.save_for_hf(model, folder, safe_serialization=True)
-    return original, folder
+    return original, model, folder
 
 
-def test_a_pulled_model_answers_as_its_source_and_rightly(lite0, hub, tmp_path, monkeypatch):
-    """From the Hub to the answer for a photo, with real weights."""
-    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed: it has the photo")
-    from huggingface_hub import constants
+def test_lite0_from_a_search_to_answers_on_another_machine(lite0, hub, tmp_path):
+    """A new user's way with photos, real weights, and timm's own answers; tests/zoo/test_walk.py goes it with texts."""
+    pictures = pytest.importorskip("skimage.data", reason="scikit-image is not installed: it has the photos")
+    from newuser import walk
     from PIL import Image
 
-    import pocketzoo
     from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.weights import read_safetensors
 
-    original, folder = lite0
-    hub.state.add_folder("timm/tf_efficientnet_lite0.in1k", folder)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
-    registry = Registry(create_manager(found=[]))
-    bundle = pocketzoo.open_model("hf://timm/tf_efficientnet_lite0.in1k", registry=registry)
+    original, model, folder = lite0
+    hub.state.add_folder(REPO, folder)
+    generator = np.random.default_rng(0)
+    for name, photo in (("cat", pictures.chelsea()), ("coffee", pictures.coffee())):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(16):
+            y, x = (int(generator.integers(0, room)) for room in (photo.shape[0] - 240, photo.shape[1] - 280))
+            Image.fromarray(photo[y : y + 240, x : x + 280]).save(tmp_path / "photos" / name / f"{i}.png")
+    cat = tmp_path / "chelsea.png"
+    Image.fromarray(pictures.chelsea()).save(cat)
+
+    other = walk(hub, tmp_path, REPO, "lite0", tmp_path / "photos").other
+    assert "cat" in other("--offline", "predict", "hf://tester/small", cat).splitlines()[1]
+    accuracy, *_ = other("--offline", "eval", "hf://tester/small", "--data", tmp_path / "photos").splitlines()
+    assert float(accuracy.split()[1]) >= 0.8
+    first = other("--offline", "predict", f"hf://{REPO}", cat).splitlines()[1]
+    assert re.search(r"\bcat\b", first), first
+    assert hub.state.log == []
+
     x = torch.randn(4, 3, 224, 224)
-    with torch.no_grad(), OnnxRunner(bundle.graph()) as runner:
-        wanted = original(x).numpy()
-        difference = abs(runner.logits(x.numpy()) - wanted).max() / abs(wanted).max()
-    assert difference < 1e-4
-    Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
-    (prediction,) = pocketzoo.predict(bundle.path, [tmp_path / "cat.png"], registry=registry)
-    assert re.search("cat", prediction.top[0][0])
+    whole, small = other.bundle("timm--tf_efficientnet_lite0.in1k"), other.bundle("tester--small")
+    state = read_safetensors(small.file("model.safetensors"))
+    with torch.no_grad():
+        close(model(x).numpy(), original(x))
+        with OnnxRunner(whole.graph()) as runner:
+            close(runner.logits(x.numpy()), model(x))
+        quarters = torch.nn.functional.adaptive_avg_pool2d(model.forward_features(x), 2).flatten(1)
+        with OnnxRunner(small.graph("")) as runner:
+            close(runner.logits(x.numpy()), quarters @ state["head.linear.weight"].T + state["head.linear.bias"])
+
+
+def close(given: np.ndarray, wanted: torch.Tensor) -> None:
+    """Within 1e-4 of the largest answer."""
+    assert abs(given - wanted.numpy()).max() < 1e-4 * abs(wanted).max()
