@@ -76,8 +76,9 @@ class Histogram:
     def _percentile(self, percentile: float) -> Range:
         share = self.counts.cumsum() / self.counts.sum()
         tail = (1 - percentile / 100) / 2 if self.low < 0 else 1 - percentile / 100
-        low = min(0.0, float(self.centres[np.searchsorted(share, tail, side="right")])) if self.low < 0 else 0.0
-        high = max(0.0, float(self.centres[min(int(np.searchsorted(share, 1 - tail)), 2 * BINS - 1)]))
+        low = float(self.centres[np.searchsorted(share, tail, side="right")])
+        high = float(self.centres[min(int(np.searchsorted(share, 1 - tail)), 2 * BINS - 1)])
+        low, high = max(self.low, min(0.0, low)), min(self.high, max(0.0, high))  # a bin's centre may lie outside
         return Range(low=low, high=high, magnitude=max(-low, high))
 
     def _least_divergence(self) -> Range:

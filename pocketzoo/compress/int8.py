@@ -128,7 +128,12 @@ def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8P
     """``plan`` with these layers left in float: what they alone needed of ranges goes as well."""
     rest = tuple(layer for layer in plan.layers if layer not in layers)
     wanted = set(_tensors(GraphIndex(model), set(rest)))
-    return replace(plan, layers=rest, ranges={name: r for name, r in plan.ranges.items() if name in wanted})
+    return replace(
+        plan,
+        layers=rest,
+        dynamic=tuple(layer for layer in plan.dynamic if layer not in layers),
+        ranges={name: r for name, r in plan.ranges.items() if name in wanted},
+    )
 
 
 def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:

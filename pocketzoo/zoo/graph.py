@@ -61,6 +61,8 @@ def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 
     if program is None:
         raise ExportError("torch exported nothing", "report this with the model's name")
     _name_transposed(program.model.graph, module)
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where torch met it: a quarter of a small graph, with this machine's paths
     with replacing_file(path) as temporary:
         program.save(str(temporary))
         return _compare(module, spec, temporary)

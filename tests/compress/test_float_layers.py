@@ -45,7 +45,8 @@ def plain(graphs):
 
 @pytest.mark.parametrize("name", ["residual", "depthwise", "concat", "tokens", "gates"])
 def test_a_plan_without_a_layer_is_the_plan_that_skips_it(name, graphs, samples, cpu):
-    config = Int8Config(ranges="minmax")
+    # What is smoothed, and what errs less as it comes, hangs on all layers together.
+    config = Int8Config(ranges="minmax", smooth=False, activations="static")
     whole = int8.plan(graphs[name], config, samples)
     for layer in whole.layers:
         less = int8.without(graphs[name], whole, [layer])
