@@ -118,7 +118,9 @@ MISTAKES = {
     "out of range": ('[[step]]\nkind = "prune"\nratio = 1.5', "PruneConfig.ratio cannot be 1.5", "below 1"),
     "not a number": ('[[step]]\nkind = "prune"\nratio = nan', "PruneConfig.ratio cannot be nan", "below 1"),
     "infinite": ('[[step]]\nkind = "low-rank"\nenergy = inf', "LowRankConfig.energy cannot be inf", "at most 1"),
-    "both measures": ('[[step]]\nkind = "low-rank"\nenergy = 0.9\nparameters = 0.5', "one of parameters, energy and rank_share", ""),
+    "both measures": (
+        '[[step]]\nkind = "low-rank"\nenergy = 0.9\nparameters = 0.5', "one of parameters, energy and rank_share", ""
+    ),
     "neither measure": ('[[step]]\nkind = "low-rank"', "one of parameters, energy and rank_share", "parameters = "),
     "no toml": ("step: prune", "is no TOML", ""),
     "an open quote": ('[[step]]\nkind = "prune', "is no TOML", ""),
