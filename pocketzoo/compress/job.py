@@ -23,7 +23,7 @@ from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
-from pocketzoo.zoo.specs import TargetSpec
+from pocketzoo.zoo.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.typed import to_plain
 
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
@@ -76,6 +76,13 @@ class Job:
             returns=manifest.gives,
             progress=self.progress,
         )
+
+    @property
+    def graph_samples(self) -> Inputs:
+        """The samples as a device gives them to a graph: a text of a batch is filled up, one text is not."""
+        if not isinstance(self.source.manifest.input, TextSpec):
+            return self.samples
+        return replace(self.samples, batches=replace(self.samples.batches, size=1))
 
     @cached_property
     def sample(self) -> Array:

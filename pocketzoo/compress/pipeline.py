@@ -149,7 +149,7 @@ def dry_run(
                 if module is not None:
                     onnx_from_model(module, spec, exported)
                 graph = onnx.load(job.source.file(graph_name()) if module is None else exported)
-            plan = compressor.plan(graph, config, job.samples)
+            plan = compressor.plan(graph, config, job.graph_samples)
             cost = replace(before, bytes=compressor.apply(graph, plan, job.target).ByteSize())
         report = _before_and_after(before, cost)
         taken.append(Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan), report=report))

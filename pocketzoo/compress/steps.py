@@ -178,7 +178,7 @@ def _graph_step(
 ) -> None:
     start = time.perf_counter()
     model = onnx.load(bundle.file(graph_name()))
-    samples = replace(job.samples, progress=job.progress, label=f"{compressor.name}: calibrating")
+    samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, config, samples)
     kept: list[Effect] = []
     own = _own_judge(bundle, config, job, allowed)
@@ -186,7 +186,7 @@ def _graph_step(
         copy_float(bundle, draft)
         if own is not None:
             enough = _enough(own, config, job, allowed)
-            found = search(model, plan, job.samples, job.target, enough, draft.folder, job.progress)
+            found = search(model, plan, job.graph_samples, job.target, enough, draft.folder, job.progress)
             if found is None:
                 raise TurnedDown("every layer would have to stay in float", {"seconds": time.perf_counter() - start})
             plan, kept = found
