@@ -26,7 +26,7 @@ from pocketzoo.errors import RecipeError
 @click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
 @click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
               help="An option of the head (see info HEAD); may be given more than once.")  # fmt: skip
-@data_option(required=True)
+@data_option(required=False)
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
 @click.option("--input-size", metavar="N|HxW", help="Read pictures of this size in pixels [default: the backbone's].")
@@ -39,7 +39,7 @@ def fit(
     backbone: str,
     head: str,
     head_options: tuple[str, ...],
-    data: str,
+    data: str | None,
     out: Path,
     cut: str,
     input_size: str | None,
@@ -49,7 +49,10 @@ def fit(
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Fit a new head to your data on a frozen BACKBONE."""
+    """Fit a new head to your data on a frozen BACKBONE.
+
+    A head with nothing to learn (embedding) needs no data.
+    """
     from pocketzoo.train.fit import fit
 
     bundle = fit(

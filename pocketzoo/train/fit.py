@@ -22,7 +22,7 @@ from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.model import Parts, build, load_pretrained, resolve
 from pocketzoo.zoo.pretrained import provenance
-from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.save import save_model
 from pocketzoo.zoo.specs import METRICS, HeadSpec
 
@@ -34,7 +34,7 @@ def fit(
     backbone: str,
     out: str | Path,
     *,
-    data: str | Path | Dataset,
+    data: str | Path | Dataset | None = None,
     head: str = "linear",
     head_options: Mapping[str, Any] | None = None,
     cut: str = "",
@@ -55,6 +55,8 @@ def fit(
     A head that returns "values" learns numbers, any other classes. ``head_options`` are the head's own, such as
     ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them. ``input_size``, in pixels, is the
     side of a square or (height, width); a backbone of convolutions reads any.
+
+    A head with nothing to learn, such as "embedding", takes no ``data``: the backbone is written with it as it is.
 
     Raises:
         UnknownNameError: no such backbone, head, cut or data set.
@@ -77,7 +79,11 @@ def fit(
         raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
     ref = ModelRef(backbone=backbone, head=head, outputs=2, cut=cut, head_options=head_options or {}, input_size=size)
     parts = resolve(ref, registry)
+    if not parts.head.loss and parts.head.weights is None:
+        return _attach(ref, parts, entry, Path(out), data, registry, progress)
     _check_head(parts, ref, registry)  # before data is read
+    if data is None:
+        raise DataError(f"head {head!r} learns, and there is no data", "give some: --data")
     metric = METRICS[parts.head.returns]
     dataset = (
         data
@@ -133,6 +139,39 @@ def fit(
             files=parts.backbone.files,
         )
     return read_bundle(Path(out))
+
+
+def _attach(
+    ref: ModelRef,
+    parts: Parts,
+    entry: Entry,
+    out: Path,
+    data: object,
+    registry: Registry,
+    progress: Progress,
+) -> Bundle:
+    """Write a backbone with a head that has nothing to learn."""
+    if data is not None:
+        raise HeadMismatchError(f"head {ref.head!r} has nothing to learn from data", "leave out --data")
+    options = plain_options(parts.head, ref.head_options)
+    ref = replace(ref, outputs=parts.features.channels, head_options=options)
+    model = build(ref, registry)
+    load_pretrained(model, ref, registry)
+    progress.say("exporting and checking the graph")
+    with writing(out) as draft:
+        save_model(
+            draft,
+            model.eval(),
+            ref,
+            name=out.name,
+            labels=(),
+            returns=parts.head.returns,
+            license=parts.backbone.license,
+            input_spec=parts.backbone.input,
+            provenance=provenance(entry),
+            files=parts.backbone.files,
+        )
+    return read_bundle(out)
 
 
 def _check_head(parts: Parts, ref: ModelRef, registry: Registry) -> None:

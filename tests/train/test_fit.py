@@ -421,7 +421,8 @@ def test_classes_are_no_numbers(few, registry, tmp_path, refused):
     [
         ({"head": "q-values"}, HeadMismatchError, "head 'q-values' gives q-values, which fit cannot train yet",
          "heads that fit can train here: linear, mlp, regression"),
-        ({"head": "embedding"}, HeadMismatchError, "gives embedding, which fit cannot train", "linear, mlp, regr"),
+        ({"head": "embedding"}, HeadMismatchError, "nothing to learn from data", "leave out --data"),
+        ({"data": None}, DataError, "head 'linear' learns, and there is no data", "--data"),
         ({"head": "mlp", "head_options": {"hiden": 3}}, RecipeError, "no option 'hiden'", "did you mean 'hidden'?"),
         ({"head_options": {"pool": "cls"}}, HeadMismatchError, "a map has none", "pool: grid"),
         ({"input_size": 0}, RecipeError, "input_size cannot be 0", "pixels"),
@@ -430,7 +431,18 @@ def test_classes_are_no_numbers(few, registry, tmp_path, refused):
 )  # fmt: skip
 def test_what_cannot_be_fitted_is_said_before_data_is_read(registry, tmp_path, refused, changes, kind, text, hint):
     with refused(kind, text, hint=hint):
-        fit("tinynet", tmp_path / "out", data=tmp_path / "nowhere", registry=registry, **changes)
+        fit("tinynet", tmp_path / "out", registry=registry, **{"data": tmp_path / "nowhere", **changes})
+
+
+def test_a_head_with_nothing_to_learn_takes_no_data(registry, tmp_path):
+    bundle = fit("tinynet", tmp_path / "out", head="embedding", head_options={"pool": "max"}, registry=registry)
+    assert bundle.manifest.gives == "embedding"
+    assert bundle.manifest.labels == ()
+    model, x = load_module(bundle, registry), torch.rand(3, 1, 28, 28)
+    with torch.no_grad():
+        features = model.backbone(x)
+        wanted = torch.nn.functional.normalize(features.amax((2, 3)), dim=-1)
+        assert torch.allclose(model(x), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(
