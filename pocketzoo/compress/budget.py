@@ -120,7 +120,7 @@ class Curves:
         return int(self.options[i][at + by]), float(abs(self.harm[i][at + by] - self.harm[i][at]) / max(saved, 1e-30))
 
     def share(self, wanted: float) -> Counts:
-        """Counts that save ``wanted`` in all, or as near to it as the options let them."""
+        """Counts that save ``wanted`` in all, or as near below it as the options let them."""
 
         def saved(counts: Counts) -> float:
             return float(sum(g[o == n][0] for g, o, n in zip(self.gain, self.options, counts, strict=True)))
@@ -128,8 +128,7 @@ class Curves:
         counts = self.within(lambda c: saved(c) > wanted)  # just too much
         if saved(counts) <= wanted:
             return counts
-        less = self._less(counts, wanted, saved)
-        return less if wanted - saved(less) <= saved(counts) - wanted else counts
+        return self._less(counts, wanted, saved)
 
     def _less(self, counts: Counts, wanted: float, saved: Callable[[Counts], float]) -> Counts:
         """Give back the dearest steps until no more than ``wanted`` is saved, then take what still fits."""

@@ -73,7 +73,7 @@ class HealConfig:
 
     epochs: int = 20  # over the calibration samples, at the most
     learning_rate: float = 1e-3  # at the beginning; it falls to zero along a cosine
-    batch_size: int = 32
+    batch_size: int = 32  # samples that are learned from at once
     features: float = 0.5  # share of the epochs that match the blocks' features too, 0-1; the rest match outputs
     patience: int = 5  # epochs without a better one until it stops
     seed: int = 0  # of the order of samples

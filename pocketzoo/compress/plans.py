@@ -77,14 +77,14 @@ class LowRankPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealPlan:
-    """How the weights were trained; the structure stays as it is."""
+    """How the weights were trained; the structure stays as it is. An empty plan trains nothing."""
 
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    features: float  # share of the epochs that match features too
-    patience: int
-    seed: int
+    epochs: int = 0
+    learning_rate: float = 0.0
+    batch_size: int = 1
+    features: float = 0.0  # share of the epochs that match features too
+    patience: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ def round_weight(weight: Floats, hessian: Floats, least: Floats | None = None) -
     if least is not None:
         scale = np.maximum(scale, least.astype(np.float32))
     plain = nearest(weight, scale)
-    better = feedback(weight, damped(hessian), scale)
+    better = feedback(weight, hessian, scale)
     steps = scale[..., None]
     wins = cost(weight - better * steps, hessian) < cost(weight - plain * steps, hessian)
     return np.where(wins[..., None], better, plain), scale
@@ -50,21 +50,31 @@ def cost(error: Floats, hessian: Floats) -> Floats:
     return np.maximum(total, 0.0)
 
 
-def damped(hessian: Floats) -> npt.NDArray[np.float64]:
+def damped(hessian: Floats, damping: float = DAMPING) -> npt.NDArray[np.float64]:
     """A Hessian that can be inverted: inputs that are always zero, or follow from others, get a little of their own."""
     size = hessian.shape[1]
     mean = np.einsum("gii->g", hessian).astype(np.float64) / size
-    diagonal = np.where(mean > 0, mean * DAMPING, 1.0)
+    diagonal = np.where(mean > 0, mean * damping, 1.0)
     return hessian + diagonal[:, None, None] * np.eye(size)
 
 
-def feedback(weight: Floats, stable: npt.NDArray[np.float64], scale: Floats) -> Levels:
+def root(ordered: Floats) -> Floats:
+    """The upper U with Ut U = H^-1 of a Hessian damped until it has one: rounding can leave few samples' indefinite."""
+    damping = DAMPING
+    while True:
+        try:
+            inverse = np.linalg.inv(damped(ordered, damping))
+            return np.linalg.cholesky((inverse + inverse.mT) / 2).mT.astype(np.float32)
+        except np.linalg.LinAlgError:
+            damping *= 10
+
+
+def feedback(weight: Floats, hessian: Floats, scale: Floats) -> Levels:
     """Round column after column, the inputs that matter most first; the rest make up for each one's error."""
     groups, _, size = weight.shape
-    order = np.argsort(-np.einsum("gii->gi", stable), axis=1, kind="stable")  # (G, I)
+    order = np.argsort(-np.einsum("gii->gi", hessian), axis=1, kind="stable")  # (G, I)
     each = np.arange(groups)[:, None]
-    ordered = stable[each[:, :, None], order[:, :, None], order[:, None, :]]
-    upper = np.linalg.cholesky(np.linalg.inv(ordered)).transpose(0, 2, 1).astype(np.float32)
+    upper = root(hessian[each[:, :, None], order[:, :, None], order[:, None, :]])
     left = np.take_along_axis(weight, order[:, None, :], 2).copy()
     levels = np.empty(weight.shape, np.int8)
     for start in range(0, size, BLOCK):

@@ -116,7 +116,18 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, fitted, few, tmp_p
     recipe = tmp_path / "r.toml"
     recipe.write_text('[[step]]\nkind = "prune"\nratio = 0.5\n')
     out = tmp_path / "b"
-    options = ["--low-rank", 0.99, "--int8", "--target", "tensorrt", "--target", "cpu", "--samples", 16]
+    options = [
+        "--low-rank",
+        0.99,
+        "--int8",
+        "--target",
+        "tensorrt",
+        "--target",
+        "cpu",
+        "--samples",
+        16,
+        "--keep-slower",
+    ]
     result = run("compress", fitted.path, "-o", out, "-r", recipe, *options, "--data", few, "--json")
     assert result.exit_code == 0, result.stderr
     bundle = read_bundle(out)

@@ -263,7 +263,7 @@ def small(crops: Path, registry: Registry, tmp_path_factory: pytest.TempPathFact
                 data=crops,
                 steps=[PruneConfig(ratio=0.2), LowRankConfig(energy=0.95), Int8Config()],
                 targets=["cpu", "tensorrt-rtx"],
-                samples=8,
+                samples=14,
                 registry=registry,
             )
             assert {file.name: file.read_bytes() for file in source.iterdir()} == before, "the registered model changed"

@@ -61,7 +61,7 @@ def test_pocketzoo_ships_these():
     assert {kind: list(shipped.entries(kind)) for kind in KINDS} == {
         "backbone": ["tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
-        "compressor": ["int8", "low-rank", "prune"],
+        "compressor": ["heal", "int8", "low-rank", "prune"],
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],
         "target": ["cpu", "tensorrt", "tensorrt-rtx"],
         "dataset": ["digits", "fashion-mnist"],

@@ -92,7 +92,8 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path):
     x = np.random.default_rng(1).normal(size=(40, 3, 16, 16)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=x)
     path = write(tmp_path, network())
-    made = compress(path, tmp_path / "out", data=tmp_path / "d.npz", steps=[Int8Config()], targets=("cpu",))
+    made = compress(path, tmp_path / "out", data=tmp_path / "d.npz", steps=[Int8Config()], targets=("cpu",),
+                    keep_slower=True)  # fmt: skip
     assert [row["precision"] for row in made.manifest.measurements] == ["float32", "float32", "int8"]
     assert made.manifest.measurements[2]["sqnr"] > 25
     assert "model.safetensors" not in made.manifest.files
@@ -113,7 +114,7 @@ def test_pictures_need_to_be_told_how(tmp_path, pictures):
     assert isinstance(spec, InputSpec)
     assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.25))
     assert told.path != open_graph(path).path
-    made = compress(told.path, tmp_path / "out", data=pictures, steps=[Int8Config()])
+    made = compress(told.path, tmp_path / "out", data=pictures, steps=[Int8Config()], keep_slower=True)
     assert made.manifest.measurements[2]["sqnr"] > 20
 
 

@@ -39,6 +39,8 @@ IN_RANGE = {
     (PruneConfig, "multiple"): st.none() | st.integers(1, 64),
     (LowRankConfig, "multiple"): st.none() | st.integers(1, 64),
     (Int8Config, "percentile"): st.floats(50.01, 100),
+    (Int8Config, "min_sqnr"): st.none() | st.floats(0.1, 100),
+    (Int8Config, "max_drop"): st.none() | st.floats(0, 0.99),
 }
 
 
@@ -67,6 +69,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     }[hint]
 
 
+BUDGETS = ("macs", "parameters", "latency")
 LOW_RANKS = ("parameters", "energy", "rank_share")
 
 
@@ -77,6 +80,11 @@ def instances(kind: type) -> st.SearchStrategy[Any]:
         one = st.tuples(st.sampled_from(LOW_RANKS), st.floats(0.01, 1))
         rest = {k: v for k, v in fields.items() if k not in LOW_RANKS}
         return st.builds(lambda one, more: kind(**{one[0]: one[1]}, **more), one, st.fixed_dictionaries(rest))
+    if kind is PruneConfig:  # at most one budget, and that for channels; a pattern would need its granularity
+        choices = st.sampled_from([{}, {"granularity": "weight"}])
+        budget = st.tuples(st.sampled_from(BUDGETS), st.floats(0.01, 1)).map(lambda pair: dict([pair]))
+        rest = {k: v for k, v in fields.items() if k not in (*BUDGETS, "granularity", "pattern")}
+        return st.builds(lambda one, more: kind(**one, **more), choices | budget, st.fixed_dictionaries(rest))
     return st.builds(kind, **fields)
 
 
@@ -119,7 +127,7 @@ def test_an_unknown_field_is_named_with_its_class(kind, data):
 
 @each
 def test_a_misspelt_field_gets_the_nearest_one(kind):
-    for f in dataclasses.fields(kind):
+    for f in (f for f in dataclasses.fields(kind) if not f.metadata.get("beside")):
         misspelt = f.name[:-1] + "_" + f.name[-1]
         with pytest.raises(RecipeError) as caught:
             from_plain(kind, {misspelt: 1})
@@ -291,7 +299,7 @@ def test_a_config_refuses_what_cannot_work(refused, kind, data, field):
 
 @pytest.mark.parametrize("data", [{}, {"energy": 0.9, "parameters": 0.5}])
 def test_low_rank_takes_one_of_two(refused, data):
-    with refused(RecipeError, "either energy or parameters", hint="energy = 0.95"):
+    with refused(RecipeError, "one of parameters, energy and rank_share", hint="parameters = 0.8"):
         from_plain(LowRankConfig, data)
 
 
