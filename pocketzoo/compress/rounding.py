@@ -50,7 +50,7 @@ def cost(error: Floats, hessian: Floats) -> Floats:
     return np.maximum(total, 0.0)
 
 
-def damped(hessian: Floats, damping: float = DAMPING) -> npt.NDArray[np.float64]:
+def damped(hessian: Floats, damping: float) -> npt.NDArray[np.float64]:
     """A Hessian that can be inverted: inputs that are always zero, or follow from others, get a little of their own."""
     size = hessian.shape[1]
     mean = np.einsum("gii->g", hessian).astype(np.float64) / size
