@@ -110,7 +110,7 @@ HEAVY = {
     "pocketzoo.compress.histogram": {"numpy"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
     "pocketzoo.compress.judge": {"numpy"},
-    "pocketzoo.compress.latency": {"numpy", "onnxruntime", "torch"},
+    "pocketzoo.compress.latency": {"torch"},
     "pocketzoo.compress.layers": {"torch"},
     "pocketzoo.compress.lockstep": {"torch"},
     "pocketzoo.compress.lowrank": {"torch"},

@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 
 from pocketzoo.compress import int8
-from pocketzoo.compress.judge import milliseconds
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.measure import milliseconds
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.specs import TargetSpec

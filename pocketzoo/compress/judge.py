@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +12,7 @@ from pocketzoo.errors import BundleError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.files import sha256
-from pocketzoo.zoo.measure import answers, same, time_in_turn
+from pocketzoo.zoo.measure import answers, milliseconds, same
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
 
@@ -104,13 +102,6 @@ class Judge:
         return np.concatenate(given), np.concatenate(known) if known else None
 
 
-def milliseconds(graphs: Sequence[Path], x: Array, seconds: float = SECONDS) -> list[float]:
-    """The median time of each graph on one thread for the batch ``x``, run in turn."""
-    with ExitStack() as stack:
-        runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]
-        return [float(np.median(times)) for times in time_in_turn(runners, x, seconds)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
     """Two graphs timed in turn: medians in milliseconds for one sample."""
@@ -127,6 +118,6 @@ def race(before: Path, after: Path, x: Array) -> Race:
     """Time a graph beside the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []
     while len(rounds) < ROUNDS and (not rounds or rounds[-1].slower):
-        old, new = milliseconds([before, after], x)
+        old, new = milliseconds([before, after], x, SECONDS)
         rounds.append(Race(before=old, after=new))
     return min(rounds, key=lambda r: r.after / r.before)

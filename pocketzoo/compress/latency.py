@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from pocketzoo.errors import UnsupportedLayerError
 from pocketzoo.zoo.graph import quiet
+from pocketzoo.zoo.measure import milliseconds
 
 TRIES = 4
-ROUNDS = 30  # runs of both graphs, in turn
+SECONDS = 0.1  # that each graph is timed for
 
 
 def fitting(
@@ -40,7 +38,9 @@ def fitting(
         high = 1.0
         for i in range(TRIES):
             counts = at(macs)
-            found = _ratio(original, _export(cut(counts), x, Path(folder) / f"{i}.onnx"), x)
+            smaller = _export(cut(counts), x, Path(folder) / f"{i}.onnx")
+            before, after = milliseconds([original, smaller], x[:1].numpy(), SECONDS)
+            found = after / before
             tried.append((found > share, -macs if found <= share else found, counts))
             if found <= share:
                 low = macs
@@ -68,19 +68,3 @@ def _export(model: nn.Module, x: Tensor, path: Path) -> Path:
         raise UnsupportedLayerError("torch exported nothing", "give macs instead of latency")
     program.save(str(path))
     return path
-
-
-def _ratio(before: Path, after: Path, x: Tensor) -> float:
-    """Time of ``after`` over that of ``before``, one sample, one thread: the median of runs in turn."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = [onnxruntime.InferenceSession(str(p), options, ["CPUExecutionProvider"]) for p in (before, after)]
-    feed = {sessions[0].get_inputs()[0].name: x[:1].numpy()}
-    spent: list[list[float]] = [[], []]
-    for _ in range(ROUNDS + 3):
-        for session, times in zip(sessions, spent, strict=True):
-            start = time.perf_counter()
-            session.run(None, feed)
-            times.append(time.perf_counter() - start)
-    old, new = (float(np.median(times[3:])) for times in spent)
-    return new / old

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+from pocketzoo.zoo.measure import time_in_turn
 
 SECONDS = 0.05  # for each of the two, at the least
 LEAST, MOST = 9, 200  # runs of each that count
@@ -23,15 +25,8 @@ def race(before: nn.Module, after: nn.Module, shape: Sequence[int]) -> tuple[flo
     """
     x = np.zeros((1, *shape), np.float32)
     sessions = [_session(module, x.shape) for module in (before, after)]
-    spent: list[list[float]] = [[], []]
-    for session in sessions:
-        session.run(None, {"x": x})
-    start = time.perf_counter()
-    while len(spent[0]) < LEAST or (time.perf_counter() - start < 2 * SECONDS and len(spent[0]) < MOST):
-        for session, times in zip(sessions, spent, strict=True):
-            begin = time.perf_counter()
-            session.run(None, {"x": x})
-            times.append((time.perf_counter() - begin) * 1e3)
+    runs = [partial(session.run, None, {"x": x}) for session in sessions]
+    spent = time_in_turn(runs, SECONDS, least=LEAST, most=MOST)
     return min(spent[0]), min(spent[1])
 
 

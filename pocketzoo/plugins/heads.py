@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pocketzoo.plugins.head_options import (
     EmbeddingOptions,
@@ -36,46 +38,14 @@ def build_global(features: FeatureSpec, outputs: int) -> nn.Module:
     return Linear(features, outputs)
 
 
-def build_mlp(features: FeatureSpec, outputs: int, options: MlpOptions | None = None) -> nn.Module:
-    from pocketzoo.plugins.head_modules import Mlp
+def _built(name: str) -> Callable[..., nn.Module]:
+    """Builds a class of head_modules. It imports torch, so it is looked for when something is built."""
 
-    return Mlp(features, outputs, options)
+    def build(features: FeatureSpec, outputs: int, *options: Any) -> nn.Module:
+        module: nn.Module = getattr(import_module("pocketzoo.plugins.head_modules"), name)(features, outputs, *options)
+        return module
 
-
-def build_regression(features: FeatureSpec, outputs: int, options: RegressionOptions | None = None) -> nn.Module:
-    from pocketzoo.plugins.head_modules import Regression
-
-    return Regression(features, outputs, options)
-
-
-def build_q_values(features: FeatureSpec, outputs: int, options: QValuesOptions | None = None) -> nn.Module:
-    from pocketzoo.plugins.head_modules import QValues
-
-    return QValues(features, outputs, options)
-
-
-def build_pooled(features: FeatureSpec, outputs: int, options: PooledOptions | None = None) -> nn.Module:
-    from pocketzoo.plugins.head_modules import PooledClassifier
-
-    return PooledClassifier(features, outputs, options)
-
-
-def build_token(features: FeatureSpec, outputs: int, options: TokenOptions | None = None) -> nn.Module:
-    from pocketzoo.plugins.head_modules import TokenClassifier
-
-    return TokenClassifier(features, outputs, options)
-
-
-def build_language_model(features: FeatureSpec, outputs: int) -> nn.Module:
-    from pocketzoo.plugins.head_modules import LanguageModel
-
-    return LanguageModel(features, outputs)
-
-
-def build_embedding(features: FeatureSpec, outputs: int, options: EmbeddingOptions | None = None) -> nn.Module:
-    from pocketzoo.plugins.head_modules import Embedding
-
-    return Embedding(features, outputs, options)
+    return build
 
 
 @hookimpl
@@ -94,7 +64,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="average pooling over a 2 x 2 grid, 256 hidden units with ReLU and dropout, one linear layer",
             takes=ANY,
             returns="logits",
-            build=build_mlp,
+            build=_built("Mlp"),
             options=MlpOptions,
         ),
         HeadSpec(
@@ -102,7 +72,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="for texts: the first token, a dense layer with tanh as BERT's pooler, one linear layer",
             takes=("sequence",),
             returns="logits",
-            build=build_pooled,
+            build=_built("PooledClassifier"),
             options=PooledOptions,
         ),
         HeadSpec(
@@ -110,7 +80,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="a linear layer on every token: (B, T, classes)",
             takes=("sequence",),
             returns="token-logits",
-            build=build_token,
+            build=_built("TokenClassifier"),
             metric="",
             options=TokenOptions,
         ),
@@ -119,7 +89,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="the next token after every token: (B, T, vocabulary)",
             takes=("sequence",),
             returns="next-token-logits",
-            build=build_language_model,
+            build=_built("LanguageModel"),
             metric="",
         ),
         HeadSpec(
@@ -127,7 +97,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="mean over places or tokens, made a vector of length 1",
             takes=ANY,
             returns="embedding",
-            build=build_embedding,
+            build=_built("Embedding"),
             loss="",
             metric="",
             options=EmbeddingOptions,
@@ -137,7 +107,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="average pooling over a 2 x 2 grid and one linear layer, to numbers",
             takes=ANY,
             returns="values",
-            build=build_regression,
+            build=_built("Regression"),
             loss="mse_loss",
             metric="r2",
             options=RegressionOptions,
@@ -147,7 +117,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="average pooling over a 2 x 2 grid, 512 hidden units with ReLU, a number an action",
             takes=ANY,
             returns="q-values",
-            build=build_q_values,
+            build=_built("QValues"),
             loss="smooth_l1_loss",
             metric="",
             options=QValuesOptions,

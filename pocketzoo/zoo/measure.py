@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ def measure(
         timings: list[dict[str, Latency]] = [{} for _ in rows]
         for size in progress.track(batch_sizes, "timing", len(batch_sizes)):
             x = np.concatenate([first] * -(-size // len(first)))[:size]
-            for timing, milliseconds in zip(timings, time_in_turn(runners, x, seconds), strict=True):
-                p50, p99 = np.percentile(milliseconds, [50, 99])
+            for timing, times in zip(timings, time_in_turn(_runs(runners, x), seconds), strict=True):
+                p50, p99 = np.percentile(times, [50, 99])
                 timing[str(size)] = Latency(p50=float(p50), p99=float(p99))
     return [
         Measurement(
@@ -220,19 +221,37 @@ def r2(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
     return float(1 - shares.mean())
 
 
-def time_in_turn(runners: Sequence[OnnxRunner], x: Array, seconds: float) -> list[list[float]]:
-    """Milliseconds of each run, one run of each in turn, so that a slow moment of the machine hits all alike."""
-    for runner in runners:
+def milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float]:
+    """The median time of each graph on one thread for the batch ``x``, run in turn."""
+    with ExitStack() as stack:
+        runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]
+        return [float(np.median(times)) for times in time_in_turn(_runs(runners, x), seconds)]
+
+
+def _runs(runners: Sequence[OnnxRunner], x: Array) -> list[Callable[[], object]]:
+    return [partial(runner.logits, x) for runner in runners]
+
+
+def time_in_turn(
+    runs: Sequence[Callable[[], object]], seconds: float, *, least: int = LEAST, most: int | None = None
+) -> list[list[float]]:
+    """Milliseconds of each run, one of each in turn, so that a slow moment of the machine hits all alike.
+
+    It goes on for ``seconds`` times the number of ``runs``, and makes ``least`` to ``most`` of each.
+    """
+    for run in runs:
         start = time.perf_counter()
         for _ in range(WARM_UP):
-            runner.logits(x)
+            run()
             if time.perf_counter() - start > 0.2:
                 break
-    spent: list[list[float]] = [[] for _ in runners]
+    spent: list[list[float]] = [[] for _ in runs]
     start = time.perf_counter()
-    while len(spent[0]) < LEAST or time.perf_counter() - start < seconds * len(runners):
-        for runner, times in zip(runners, spent, strict=True):
+    while (count := len(spent[0])) < least or (
+        time.perf_counter() - start < seconds * len(runs) and (most is None or count < most)
+    ):
+        for run, times in zip(runs, spent, strict=True):
             begin = time.perf_counter()
-            runner.logits(x)
+            run()
             times.append((time.perf_counter() - begin) * 1e3)
     return spent

@@ -9,15 +9,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from filelock import FileLock
 from onnx import helper, numpy_helper
 from torch import nn
 
-from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.groups import Channels
 from pocketzoo.compress.plans import Axis, PrunePlan
 from pocketzoo.plugins.targets import pocketzoo_targets
-from pocketzoo.zoo.bundle import Bundle, read_bundle
 from pocketzoo.zoo.specs import TargetSpec
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
@@ -288,26 +285,3 @@ GRAPHS: dict[str, Callable[[GraphBuilder], onnx.ModelProto]] = {
 def graphs() -> dict[str, onnx.ModelProto]:
     """Small graphs by hand, one for each thing that can stand next to a layer."""
     return {name: build(GraphBuilder()) for name, build in GRAPHS.items()}
-
-
-@pytest.fixture(scope="session")
-def compressed(fitted: Bundle, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
-    """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
-    from pocketzoo.compress.pipeline import compress
-
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "digits-int8"
-    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()]
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            # A busy machine must not decide what the tests find.
-            compress(
-                fitted.path,
-                path,
-                data="digits",
-                steps=steps,
-                targets=("cpu", "tensorrt-rtx"),
-                samples=48,
-                keep_slower=True,
-            )
-    return read_bundle(path)

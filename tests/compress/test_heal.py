@@ -37,15 +37,16 @@ class Killed(Exception):  # noqa: N818 - no error of ours
 
 
 class KillAfter:
-    """Progress of which the process dies after so many epochs."""
+    """Progress that notes the epochs it sees, and of which the process dies after so many; after None it lives."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int | None) -> None:
+        self.epochs, self.seen = epochs, []
 
     def track(self, items, label, total=None):
         for i, item in enumerate(items):
             if i == self.epochs:
                 raise Killed
+            self.seen.append(item)
             yield item
 
     def say(self, text):
@@ -103,19 +104,9 @@ def test_a_killed_run_goes_on_to_the_same_model(pruned, teacher, samples, tmp_pa
     for epochs in (1, 3):  # twice killed, the second time behind the features
         with pytest.raises(Killed):
             taught(pruned, teacher, samples, tmp_path / "cut", progress=KillAfter(epochs))
-    epochs: list[int] = []
-
-    class Count:
-        def track(self, items, label, total=None):
-            for item in items:
-                epochs.append(item)
-                yield item
-
-        def say(self, text):
-            pass
-
-    assert snapshot(taught(pruned, teacher, samples, tmp_path / "cut", progress=Count())) == snapshot(whole)
-    assert epochs == [4, 5]
+    count = KillAfter(None)
+    assert snapshot(taught(pruned, teacher, samples, tmp_path / "cut", progress=count)) == snapshot(whole)
+    assert count.seen == [4, 5]
 
 
 def test_what_another_run_left_is_not_taken_up(pruned, teacher, samples, tmp_path):
@@ -139,20 +130,10 @@ def test_zeros_stay_zeros(teacher, samples, free, tmp_path):
 
 
 def test_it_stops_where_nothing_gets_better(teacher, samples, tmp_path):
-    epochs: list[int] = []
-
-    class Count:
-        def track(self, items, label, total=None):
-            for item in items:
-                epochs.append(item)
-                yield item
-
-        def say(self, text):
-            pass
-
+    count = KillAfter(None)
     config = HealConfig(epochs=50, features=0.0, patience=2, batch_size=8)
-    taught(teacher, teacher, samples, tmp_path, config, Count())
-    assert epochs == [0, 1, 2]
+    taught(teacher, teacher, samples, tmp_path, config, count)
+    assert count.seen == [0, 1, 2]
 
 
 def test_texts_of_different_lengths_are_learned_from(tmp_path):

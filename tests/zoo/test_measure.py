@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.zoo.data import Batches, Split
-from pocketzoo.zoo.measure import Candidate, Latency, Measurement, candidates, measure
+from pocketzoo.zoo.measure import WARM_UP, Candidate, Latency, Measurement, candidates, measure, time_in_turn
 from pocketzoo.zoo.specs import InputSpec
 from pocketzoo.zoo.typed import from_plain, to_plain
 
@@ -214,3 +214,11 @@ def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, fold
     of = data(np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]]))
     assert [row.agreement for row in measure(rows, of, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
     assert score(identity, turned, of=of)[1].agreement == 0.0
+
+
+@pytest.mark.parametrize(("seconds", "bounds", "count"), [(0.0, {"least": 4}, 4), (100.0, {"most": 6}, 6)])
+def test_runs_are_timed_in_turn(seconds, bounds, count):
+    said: list[str] = []
+    spent = time_in_turn([lambda: said.append("a"), lambda: said.append("b")], seconds, **bounds)
+    assert said[2 * WARM_UP :] == ["a", "b"] * count
+    assert [len(times) for times in spent] == [count, count]
