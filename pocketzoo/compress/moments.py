@@ -28,15 +28,21 @@ def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
         return flat[sample_positions(len(flat), limit)]
     if isinstance(layer.padding, tuple) and any(layer.padding):
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
-    for axis in (0, 1):  # views (B, C, H', W', kh, kw): only the rows that are taken get copied
-        kernel, dilation = layer.kernel_size[axis], layer.dilation[axis]
-        if (short := (kernel - 1) * dilation + 1 - x.shape[2 + axis]) > 0:  # it pads on its own, or could not run
-            x = F.pad(x, (0, 0, 0, short) if axis == 0 else (0, 0) * (x.ndim - 4) + (0, short))
-        x = x.unfold(2 + axis, (kernel - 1) * dilation + 1, layer.stride[axis])[..., ::dilation]
-    count = x.shape[0] * x.shape[2] * x.shape[3]
-    taken = sample_positions(count, limit)
-    column, row = taken % x.shape[3], taken // x.shape[3] % x.shape[2]
-    return x[taken // (x.shape[2] * x.shape[3]), :, row, column].flatten(1)
+    short = [max((layer.kernel_size[axis] - 1) * layer.dilation[axis] + 1 - x.shape[2 + axis], 0) for axis in (0, 1)]
+    if any(short):  # it pads on its own, or could not run
+        x = F.pad(x, (0, short[1], 0, short[0]))
+    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
+    height, width = x.shape[2:]
+    across, down = (width - (kw - 1) * dw - 1) // sw + 1, (height - (kh - 1) * dh - 1) // sh + 1
+    taken = sample_positions(len(x) * down * across, limit)
+    sample, row, column = taken // (down * across), taken // across % down * sh, taken % across * sw
+    if kh == kw == 1:
+        return x[sample, :, row, column]
+    # All channels of a place in a row: copied at once, where a window of one channel is but kw numbers long.
+    places = x.movedim(1, -1).reshape(-1, x.shape[1])
+    window = (torch.arange(kh)[:, None] * dh * width + torch.arange(kw) * dw).flatten()
+    corner = (sample * height + row) * width + column
+    return places[corner[:, None] + window].transpose(1, 2).flatten(1)
 
 
 def sample_positions(count: int, limit: int = POSITIONS) -> Tensor:
