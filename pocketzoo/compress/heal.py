@@ -9,17 +9,14 @@ held out: the epoch that is nearest to the original there is the one that counts
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,8 +24,8 @@ from pocketzoo.compress.base import Lesson
 from pocketzoo.compress.configs import HealConfig
 from pocketzoo.compress.plans import HealPlan
 from pocketzoo.errors import DataError
-from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.preprocess import Array
+from pocketzoo.zoo.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
 from pocketzoo.zoo.specs import TargetSpec
 
 HELD_OUT = 8  # one sample in so many
@@ -71,7 +68,7 @@ def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Le
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
     optimiser = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
-    state = _State(distance=_distance(student, held, wanted), best=_copy(student))
+    state = _State(distance=_distance(student, held, wanted), best=state_of(student))
     place = lesson.folder / "heal.safetensors"
     _read(place, student, optimiser, state, _key(plan, model))
     first = round(plan.features * plan.epochs) if blocks else 0
@@ -112,7 +109,7 @@ class _State:
         self.history.append(distance)
         self.stale = self.stale + 1 if counts else 0
         if distance < self.distance:
-            self.distance, self.best, self.stale = distance, _copy(model), 0
+            self.distance, self.best, self.stale = distance, state_of(model), 0
 
 
 # -- samples
@@ -206,47 +203,24 @@ def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
 # -- work in progress
 
 
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
 def _key(plan: HealPlan, model: nn.Module) -> str:
     total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
     return f"{plan} {total!r}"
 
 
 def _write(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model/{k}": v for k, v in _copy(student).items()} | {f"best/{k}": v for k, v in state.best.items()}
-    for i, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam/{i}/{k}": v.clone() for k, v in values.items()}
-    facts = {"key": key, "epoch": state.epoch, "stale": state.stale, "distance": state.distance}
-    with replacing_file(place) as temporary:
-        save_file(tensors, str(temporary), metadata={"state": json.dumps({**facts, "history": state.history})})
+    facts = {"epoch": state.epoch, "stale": state.stale, "distance": state.distance, "history": state.history}
+    write_snapshot(
+        place, key, facts, model=student.state_dict(), best=state.best, optimiser=optimiser_tensors(optimiser)
+    )
 
 
 def _read(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
-    """Take up what an interrupted run left; what is another run's or damaged is left alone."""
-    if not place.is_file():
+    """Take up what an interrupted run left."""
+    found = read_snapshot(place, key)
+    if found is None:
         return
-    try:
-        with safe_open(str(place), "pt") as file:
-            facts = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, KeyError, ValueError):
-        return
-    if facts["key"] != key:
-        return
-    parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "adam": {}}
-    for name, value in tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = value
-    student.load_state_dict(parts["model"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["adam"].items():
-        i, _, what = name.partition("/")
-        moments.setdefault(int(i), {})[what] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-    state.best = cast(dict[str, Tensor], parts["best"])
-    state.epoch, state.stale, state.distance = facts["epoch"], facts["stale"], facts["distance"]
-    state.history = facts["history"]
+    student.load_state_dict(found.parts["model"])
+    load_optimiser(optimiser, found.parts["optimiser"])
+    state.best, state.epoch, state.stale = found.parts["best"], found.facts["epoch"], found.facts["stale"]
+    state.distance, state.history = found.facts["distance"], found.facts["history"]
