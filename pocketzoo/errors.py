@@ -107,6 +107,10 @@ class UnsupportedLayerError(PocketzooError):
     """A layer or operator that the step or the target cannot handle."""
 
 
+class TrainingError(PocketzooError):
+    """Training that cannot go on here; what was learned so far is kept."""
+
+
 class ExportError(PocketzooError):
     """A graph or engine that could not be made."""
 

@@ -16,6 +16,7 @@ from pocketzoo.cli.options import (
     out_option,
     seed_option,
     skip_bad_option,
+    training_options,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
 from pocketzoo.errors import RecipeError
@@ -30,8 +31,7 @@ from pocketzoo.errors import RecipeError
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
 @click.option("--input-size", metavar="N|HxW", help="Read pictures of this size in pixels [default: the backbone's].")
-@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the training data.")
-@click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Of AdamW, at the start.")
+@training_options
 @seed_option
 @skip_bad_option
 @json_option
@@ -43,15 +43,19 @@ def fit(
     out: Path,
     cut: str,
     input_size: str | None,
-    epochs: int,
-    learning_rate: float,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    unfreeze: str | None,
     seed: int,
+    training: tuple[str, ...],
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Fit a new head to your data on a frozen BACKBONE.
+    """Fit a new head to your data on a pretrained BACKBONE.
 
-    A head with nothing to learn (embedding) needs no data.
+    The backbone is frozen unless --unfreeze says what of it learns too. A head with nothing to learn (embedding) needs
+    no data. A run that was stopped goes on when the same command is given again; torchrun starts one of many processes.
     """
     from pocketzoo.train.fit import fit
 
@@ -60,12 +64,15 @@ def fit(
         out,
         data=data,
         head=head,
-        head_options=_named(head_options),
+        head_options=_named(head_options, "--head-option"),
         cut=cut,
         input_size=_size(input_size),
         epochs=epochs,
+        batch_size=batch_size,
         learning_rate=learning_rate,
+        unfreeze=unfreeze,
         seed=seed,
+        training=_named(training, "--set"),
         skip_bad=skip_bad,
         progress=Bars(),
     )
@@ -210,14 +217,14 @@ def compress(
         click.echo(f"wrote {out}")
 
 
-def _named(options: tuple[str, ...]) -> dict[str, str]:
+def _named(options: tuple[str, ...], flag: str) -> dict[str, str]:
     """``NAME=VALUE`` of each."""
     if wrong := [option for option in options if "=" not in option]:
-        raise RecipeError(f"--head-option {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
+        raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
     pairs = [option.partition("=")[::2] for option in options]
     twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
     if twice:
-        raise RecipeError(f"--head-option {twice[0]} is given twice", "for a list write commas: hidden=512,128")
+        raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
     return dict(pairs)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,8 @@ SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+P = TypeVar("P")
+R = TypeVar("R")
 Targets = npt.NDArray[Any]  # classes (N,) of int64, or numbers (N, outputs) of float32
 
 
@@ -99,31 +104,38 @@ class Batches:
         return min(len(self.split), len(self.split) if self.limit is None else self.limit)
 
     def __iter__(self) -> Iterator[tuple[Array, Targets | None]]:
-        if isinstance(self.spec, TextSpec):
-            yield from self._texts(self.spec)
-            return
-        for start in range(0, self.samples, self.size):
-            rows, kept = [], []
-            for i in range(start, min(start + self.size, self.samples)):
-                if (row := self._row(i)) is not None:
-                    rows.append(row)
-                    kept.append(i)
-            if rows:
-                yield np.stack(rows), None if self.split.targets is None else self.split.targets[kept]
+        starts = range(0, self.samples, self.size)
+        return self.of(range(start, min(start + self.size, self.samples)) for start in starts)
 
-    def _texts(self, spec: TextSpec) -> Iterator[tuple[Array, Targets | None]]:
+    def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Array, Targets | None]]:
+        """The batches of these rows, in this order; one of which no picture can be read is left out."""
+        read = self._texts() if isinstance(self.spec, TextSpec) else self._pictures
+        files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
+        found = ahead(read, parts) if files else map(read, parts)
+        return (batch for batch in found if len(batch[0]))
+
+    def _pictures(self, rows: Sequence[int]) -> tuple[Array, Targets | None]:
+        found = [(row, i) for i in rows if (row := self._row(i)) is not None]
+        x = np.stack([row for row, _ in found]) if found else np.empty(0, np.float32)
+        return x, None if self.split.targets is None else self.split.targets[[i for _, i in found]]
+
+    def _texts(self) -> Callable[[Sequence[int]], tuple[Array, Targets | None]]:
         encode: TextEncoder | None = None
-        for start in range(0, self.samples, self.size):
-            rows = range(start, min(start + self.size, self.samples))
+
+        def read(rows: Sequence[int]) -> tuple[Array, Targets | None]:
+            nonlocal encode
             samples: list[Any] = [self.split.samples[i] for i in rows]
             if isinstance(samples[0], np.ndarray):  # token ids already
                 ids: Any = np.stack(samples)
             elif isinstance(samples[0], str):
-                encode = encode or TextEncoder(spec, self.files)
+                assert isinstance(self.spec, TextSpec)
+                encode = encode or TextEncoder(self.spec, self.files)
                 ids = encode(samples)
             else:
                 raise DataError("this model reads texts, and the data are pictures", "give texts: a .csv or .jsonl")
-            yield ids, None if self.split.targets is None else self.split.targets[list(rows)]
+            return ids, None if self.split.targets is None else self.split.targets[list(rows)]
+
+        return read
 
     def _row(self, i: int) -> Array | None:
         sample: Any = self.split.samples[i]
@@ -144,6 +156,22 @@ class Batches:
                 raise
             self.skipped.names.add(str(sample))
             return None
+
+
+def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_count() or 1) -> Iterator[R]:
+    """``map`` that works on the next items in threads while one is used: decoding pictures keeps all cores busy."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _by(shape: Sequence[int]) -> str:

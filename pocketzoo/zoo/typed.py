@@ -35,6 +35,30 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     return _build(cls, data, cls.__name__)
 
 
+def from_texts(cls: type[T], given: Mapping[str, Any], owner: str) -> T:
+    """Build ``cls``, flat, from options as a command line gives them: texts are read by the type of their field.
+
+    A list may be one value or values with commas between: ``{"hidden": "512,128"}`` is ``(512, 128)``. ``owner`` is
+    whose options they are, for errors.
+
+    Raises:
+        RecipeError: there is no such option, or the value does not fit; the hint says what does.
+    """
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    if unknown := [name for name in given if name not in known]:
+        raise RecipeError(f"{owner} has no option {unknown[0]!r}", nearest(unknown[0], known))
+    read = {}
+    for name, value in given.items():
+        try:
+            read[name] = _read(hints[name], value)
+        except ValueError:
+            raise RecipeError(
+                f"option {name!r} of {owner} cannot be {value!r}", f"give {_words(hints[name])}"
+            ) from None
+    return from_plain(cls, read)
+
+
 def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
@@ -90,3 +114,64 @@ def _first_that_fits(options: tuple[Any, ...], value: Any, where: str) -> Any:
             # The most telling complaint is the one about a table's field, not about its type.
             problem = error if problem is None or "field" in error.message else problem
     raise problem or RecipeError(f"{where} cannot be {value!r}", "correct the value")
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """A value as an option's type wants it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        for each in args:
+            try:
+                return _read(each, value)
+            except ValueError:
+                continue
+        raise ValueError
+    if origin is Literal:
+        if value not in args:
+            raise ValueError
+        return value
+    if origin is tuple:
+        parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            parts = [parts]
+        return tuple(_read(args[0], part) for part in parts)
+    if hint is bool:
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+    if hint in (int, float):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError
+        if isinstance(value, float) and hint is int and not value.is_integer():
+            raise ValueError
+        return hint(value)
+    return value
+
+
+def _words(hint: Any) -> str:
+    """What fits a type, in words."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(each) for each in args)
+    if origin is Literal:
+        return "one of: " + ", ".join(map(str, args))
+    if origin is tuple:
+        return f"{_words(args[0])}, or several with commas between"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "nothing"}
+    return names.get(hint, str(hint))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketzoo.errors import BusyError, PocketzooError, StorageError
+from pocketzoo.errors import BusyError, PocketzooError, StorageError, TrainingError
 from pocketzoo.progress import Progress
 from pocketzoo.zoo.bundle import check_place
 from pocketzoo.zoo.files import disk_errors, place_errors, replacing_file
@@ -45,7 +45,7 @@ def unfinished(out: Path, key: str, progress: Progress, left: Callable[[Path], s
         try:
             yield folder
         except BaseException as error:
-            mistaken = isinstance(error, PocketzooError) and not isinstance(error, StorageError)
+            mistaken = isinstance(error, PocketzooError) and not isinstance(error, StorageError | TrainingError)
             if mistaken or not left(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             else:

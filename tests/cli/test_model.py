@@ -214,11 +214,33 @@ def test_options_that_are_no_numbers_in_range_exit_with_two(options, run, fitted
     assert "Error: Invalid value" in result.stderr
 
 
-@pytest.mark.parametrize("options", [["--epochs", 0], ["--epochs", "many"], ["--learning-rate", "fast"]])
+@pytest.mark.parametrize("options", [["--epochs", "many"], ["--learning-rate", "fast"]])
 def test_options_of_fit_that_are_no_numbers_in_range_exit_with_two(options, run, few):
     result = run("fit", "tinynet", "-o", "out", *options, "--data", few)
     assert result.exit_code == 2
     assert "Error: Invalid value" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--epochs", 0], "epochs cannot be 0"),
+        (["--set", "clip"], "--set clip names no value"),
+        (["--set", "clip=1", "--set", "clip=2"], "--set clip is given twice"),
+        (["--set", "clop=1"], "training has no option 'clop'"),
+        (["--set", "warm_up=2"], "warm_up cannot be 2.0"),
+        (["--set", "precision=int4"], "cannot be 'int4'"),
+        (["--unfreeze", "last:0"], "unfreeze cannot be 'last:0'"),
+        (["--unfreeze", "nowhere"], "the backbone has no block 'nowhere'"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_cannot_be_is_refused(options, words, run, few, tmp_path):
+    result = run("fit", "tinynet", "-o", tmp_path / "b", *options, "--data", few)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "hint: " in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("rate", ["-1", "nan"])

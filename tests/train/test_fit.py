@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import shutil
@@ -16,6 +15,7 @@ import pocketzoo
 from pocketzoo.deploy.evaluate import evaluate
 from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.train.fit import fit
+from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays, load_data
 from pocketzoo.zoo.measure import r2
@@ -27,14 +27,6 @@ from pocketzoo.zoo.weights import read_weights
 @pytest.fixture(scope="module")
 def digits(registry) -> Dataset:
     return registry.get("dataset", "digits").load()
-
-
-@pytest.fixture(scope="module")
-def few(digits) -> Dataset:
-    """The digits 0, 1 and 2: 120 of them."""
-    split = digits.split("train")
-    rows = np.flatnonzero(split.targets < 3)[:120]
-    return from_arrays("few", ("zero", "one", "two"), split.samples[rows], split.targets[rows])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +68,7 @@ def test_the_fixture_is_accurate(fitted):
 def test_default_settings_reach_97_percent_on_digits(registry, tmp_path):
     bundle = pocketzoo.fit("tinynet", tmp_path / "digits", data="digits", registry=registry)
     assert bundle.manifest.metrics["test_accuracy"] >= 0.97
-    assert bundle.manifest.provenance["training"]["epochs"] == inspect.signature(fit).parameters["epochs"].default
+    assert bundle.manifest.provenance["training"]["epochs"] == TrainConfig().epochs
 
 
 def test_the_backbone_is_the_pretrained_one_bit_for_bit(fitted, small, registry):
@@ -199,7 +191,7 @@ def test_arrays_that_are_ready(registry, tmp_path):
     assert bundle.manifest.provenance["data"]["name"] == "x"
 
 
-def test_progress_is_reported(few, registry, tmp_path):
+def test_progress_is_reported(few, registry, tmp_path, own_home):
     labels, said = [], []
 
     class Noting:

@@ -1,0 +1,263 @@
+"""The loop: epochs over a source, a snapshot after each, and the best of them in the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.errors import DataError, TrainingError
+from pocketzoo.progress import Progress
+from pocketzoo.train.blocks import Block
+from pocketzoo.train.features import Source
+from pocketzoo.train.optimise import build_optimiser, set_rate
+from pocketzoo.train.scores import Score
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.world import World
+from pocketzoo.zoo.snapshot import (
+    Snapshot,
+    load_optimiser,
+    optimiser_tensors,
+    read_snapshot,
+    state_of,
+    write_snapshot,
+)
+
+SECONDS = 60.0  # between two snapshots within an epoch
+STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs in which the same parts learn."""
+
+    model: nn.Module  # reads a batch of the source
+    head: nn.Module
+    body: Sequence[Block]  # of the backbone, that learn too
+    train: Source
+    val: Source
+    first: int  # the epochs it has: from this one
+    last: int  # to before this one
+
+
+@dataclass
+class History:
+    """How far a run is, and how it went."""
+
+    phase: int = 0
+    epoch: int = 0  # the next one
+    step: int = 0  # the next one of that epoch
+    scores: list[float] = field(default_factory=list)  # of the validation split, epoch by epoch
+    losses: list[float] = field(default_factory=list)  # mean over the samples of each epoch
+    rates: list[float] = field(default_factory=list)  # the head's, at the end of each epoch
+    best: float = -math.inf
+    best_epoch: int = 0
+    stale: int = 0  # epochs of this phase since the best
+    stopped: str = ""  # why it ended before its last epoch
+    loss: float = 0.0  # of the epoch at hand, summed, and
+    weight: float = 0.0  # what it is divided by
+
+
+class Trainer:
+    """Runs phases one after the other, and goes on where an earlier run was stopped."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        weigh: Callable[[Tensor], Tensor],
+        score: Score,
+        world: World,
+        place: Path | None,
+        progress: Progress,
+    ) -> None:
+        """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``."""
+        self.config, self.loss, self.weigh, self.score = config, loss, weigh, score
+        self.world, self.place, self.progress = world, place, progress
+        self.at_once = config.batch_size  # samples that go through the model together
+        self.scaler = torch.amp.GradScaler(enabled=config.precision == "float16" and world.device.type == "cuda")
+        found = read_snapshot(place, "") if place is not None and world.first else None
+        self.found: Snapshot | None = world.tell(found)
+        self.history = History(**self.found.facts) if self.found else History()
+
+    def run(self, phase: Phase, number: int) -> None:
+        """Train ``phase.model`` in place; it ends with the weights of the epoch with the best score.
+
+        Raises:
+            DataError: the loss was not finite before an epoch was finished.
+            TrainingError: not even one sample at a time fits into memory.
+        """
+        history, found = self.history, self.found
+        if found is not None and history.phase > number:
+            return  # the later phase's snapshot has all that this one learned
+        learning = nn.ModuleList([phase.head, *(module for block in phase.body for module in block.modules)])
+        learn(phase.model, phase.head, phase.body)
+        optimiser = build_optimiser(phase.head, phase.body, self.config)
+        steps = len(batches(len(phase.train), self.config, 0))
+        if found is not None and history.phase == number:
+            learning.load_state_dict(found.parts["model"])
+            load_optimiser(optimiser, found.parts["optimiser"])
+            best = found.parts["best"]
+            self.progress.say(f"going on in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
+        else:
+            best = state_of(learning)
+            history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
+        model = self.world.spread(phase.model)
+        kept = time.monotonic()
+        remaining = range(history.epoch, phase.last)
+        for epoch in self.progress.track(
+            remaining, "fine-tuning" if phase.body else "fitting the head", len(remaining)
+        ):
+            if history.stopped or (self.config.patience is not None and history.stale >= self.config.patience):
+                break
+            learn(phase.model, phase.head, phase.body)
+            order = batches(len(phase.train), self.config, epoch)[history.step :]
+            for x, y in phase.train.of(map(self.world.share, order)):
+                done = (epoch - phase.first) * steps + history.step
+                set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
+                torch.manual_seed((self.config.seed * STEPS + epoch) * STEPS + history.step)  # of dropout
+                loss, weight = self._step(model, optimiser, x, y)
+                if not math.isfinite(loss):
+                    self._diverged(epoch, history.step)
+                    break
+                history.loss, history.weight, history.step = (
+                    history.loss + loss,
+                    history.weight + weight,
+                    history.step + 1,
+                )
+                if time.monotonic() - kept > SECONDS and history.step < steps:
+                    self._keep(learning, best, optimiser)
+                    kept = time.monotonic()
+            if history.stopped:
+                break
+            self.world.agree(phase.model)
+            if self._close(epoch, self.value(phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
+                best = state_of(learning)
+            self._keep(learning, best, optimiser)
+            kept = time.monotonic()
+        if not history.stopped and history.epoch < phase.last == self.config.epochs:
+            history.stopped = f"no better for {history.stale} epochs"
+        learning.load_state_dict(best)
+        phase.model.eval()
+
+    def value(self, model: nn.Module, source: Source) -> float:
+        """The metric of a model on a source."""
+        model.eval()
+        rows, size = self.world.share(range(len(source))), self.config.batch_size
+        sums: Tensor | None = None
+        with torch.no_grad(), self._arithmetic():
+            for x, y in source.of([rows[i : i + size] for i in range(0, len(rows), size)]):
+                found = self.score.add(model(x.to(self.world.device)).float(), y.to(self.world.device))
+                sums = found if sums is None else sums + found
+        assert sums is not None
+        return self.score.value(self.world.sum(sums))
+
+    def _step(self, model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """One step on a batch: its summed loss over all processes, and the weight that is divided by.
+
+        Where there is no memory for the batch it goes through in halves, whose gradients are summed.
+        """
+        x, y = x.to(self.world.device), y.to(self.world.device)
+        weight = self.world.sum(self.weigh(y).double())
+        while True:
+            optimiser.zero_grad()
+            total = torch.zeros((), dtype=torch.float64, device=self.world.device)
+            try:
+                for start in range(0, len(x), self.at_once):
+                    part = slice(start, start + self.at_once)
+                    with self._arithmetic():
+                        loss = self.loss(model(x[part]).float(), y[part])
+                    total += loss.detach().double()
+                    # The gradients of all processes are averaged; those of all samples are to be summed.
+                    self.scaler.scale(loss * (self.world.size / weight).float()).backward()  # type: ignore[no-untyped-call]
+                break
+            except RuntimeError as error:
+                if not _no_memory(error) or self.world.size > 1:
+                    raise
+                self.at_once = min(self.at_once, len(x)) // 2
+                if not self.at_once:
+                    raise TrainingError("there is no memory for a single sample", "take a smaller backbone") from error
+            self.progress.say(f"out of memory: from now on {self.at_once} samples go through at once")
+        total = self.world.sum(total)
+        if math.isfinite(float(total)):
+            self.scaler.unscale_(optimiser)
+            if self.config.clip is not None:
+                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            self.scaler.step(optimiser)
+            self.scaler.update()
+        return float(total), float(weight)
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, getattr(torch, self.config.precision))
+
+    def _close(self, epoch: int, score: float, rate: float) -> bool:
+        """Note a finished epoch; whether it is the best."""
+        history = self.history
+        history.scores.append(score)
+        history.losses.append(history.loss / history.weight)
+        history.rates.append(rate)
+        history.epoch, history.step, history.loss, history.weight = epoch + 1, 0, 0.0, 0.0
+        better = score > history.best
+        history.stale = 0 if better else history.stale + 1
+        if better:
+            history.best, history.best_epoch = score, epoch
+        return better
+
+    def _keep(self, learning: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+        if self.place is not None and self.world.first:
+            parts = {"model": learning.state_dict(), "best": best, "optimiser": optimiser_tensors(optimiser)}
+            write_snapshot(self.place, "", asdict(self.history), **parts)
+
+    def _diverged(self, epoch: int, step: int) -> None:
+        """Stop where the loss is not finite; the best epoch before counts, if there is one."""
+        where = f"the loss is not finite in epoch {epoch + 1}, step {step + 1}"
+        if not self.history.scores:
+            raise DataError(where, "lower the learning rate, or check the data for NaN")
+        self.history.stopped = where
+        self.progress.say(f"stopped: {where}; the weights are those of epoch {self.history.best_epoch + 1}")
+
+
+def batches(count: int, config: TrainConfig, epoch: int) -> list[Sequence[int]]:
+    """The batches of an epoch: every sample once, in an order that seed and epoch decide.
+
+    What is left over is a batch if it is a quarter of one; less joins the last, as batch norm needs company.
+    """
+    generator = torch.Generator().manual_seed(config.seed * STEPS + epoch)
+    rows, size = torch.randperm(count, generator=generator).tolist(), config.batch_size
+    found: list[Sequence[int]] = [rows[i : i + size] for i in range(0, count, size)]
+    if len(found) > 1 and len(found[-1]) * 4 < size:
+        found[-2:] = [[*found[-2], *found[-1]]]
+    return found
+
+
+def class_weights(targets: np.ndarray[Any, Any], count: int) -> Tensor:
+    """What a sample of each class counts (count,): all classes together alike, all samples 1 on average."""
+    seen = np.bincount(targets, minlength=count)
+    return torch.tensor(len(targets) / np.maximum(seen, 1) / max(int((seen > 0).sum()), 1), dtype=torch.float32)
+
+
+def learn(model: nn.Module, head: nn.Module, body: Iterable[Block]) -> None:
+    """Training mode and gradients for what learns; statistics of frozen batch norms stay as they are."""
+    model.eval().requires_grad_(False)
+    head.train().requires_grad_(True)
+    for block in body:
+        for module in block.modules:
+            module.train()
+        for p in block.parameters:
+            p.requires_grad_(True)
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    words = ("not enough memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

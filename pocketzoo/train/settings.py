@@ -1,0 +1,98 @@
+"""How a model is trained: frozen, checked, the same from Python and from the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from pocketzoo.errors import RecipeError, nearest
+from pocketzoo.zoo.typed import from_texts
+
+Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
+Schedule = Literal["cosine", "linear", "step", "constant"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+SAYS = {  # the help of the command line's options too
+    "epochs": "Passes over the training data.",
+    "batch_size": "Samples behind one step, of all processes together.",
+    "seed": "Of all chance, the splits included.",
+    "optimiser": "What takes the steps.",
+    "learning_rate": "Of the head, at its highest.",
+    "momentum": "Of sgd and rmsprop, 0-1.",
+    "weight_decay": "Of weights; biases and norms have none.",
+    "schedule": "How the rate falls to 0; step: to a tenth after each third.",
+    "warm_up": "Share of the steps in which the rate rises from 0, 0-1.",
+    "clip": "Largest norm of all gradients.",
+    "label_smoothing": "Share of each label that goes to all classes, 0-1.",
+    "balanced": "Every class counts alike, however many samples it has.",
+    "patience": "Epochs without a better validation score before it stops.",
+    "unfreeze": "What of the backbone learns too: all, last:N blocks, or a layer and all behind it.",
+    "head_epochs": "Of the epochs, the first ones, in which the head learns alone.",
+    "backbone_rate": "Learning rate of the backbone's last block, as a share of the head's.",
+    "layer_decay": "Learning rate of a block, as a share of that of the block behind it.",
+    "precision": "Of the arithmetic; weights stay float32.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Settings of ``fit``. ``SAYS`` has what each of them is."""
+
+    epochs: int = 40
+    batch_size: int = 64
+    seed: int = 0
+    optimiser: Optimiser = "adamw"
+    learning_rate: float = 3e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-2
+    schedule: Schedule = "cosine"
+    warm_up: float = 0.0
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    balanced: bool = False
+    patience: int | None = None
+    unfreeze: str = "none"
+    head_epochs: int = 0
+    backbone_rate: float = 0.1
+    layer_decay: float = 1.0
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        share = "at least 0 and below 1"
+        self._check("epochs", self.epochs >= 1, "at least 1")
+        self._check("batch_size", self.batch_size >= 1, "at least 1")
+        self._check("seed", self.seed >= 0, "0 or more")
+        for name, known in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
+            if (value := getattr(self, name)) not in get_args(known):
+                raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), get_args(known)))
+        for name in ("learning_rate", "backbone_rate", "layer_decay"):
+            self._check(name, 0.0 < getattr(self, name) < math.inf, "above 0")
+        for name in ("momentum", "warm_up", "label_smoothing"):
+            self._check(name, 0.0 <= getattr(self, name) < 1.0, share)
+        self._check("weight_decay", 0.0 <= self.weight_decay < math.inf, "0 or more")
+        self._check("clip", self.clip is None or 0.0 < self.clip < math.inf, "above 0")
+        self._check("patience", self.patience is None or self.patience >= 1, "at least 1")
+        self._check("head_epochs", 0 <= self.head_epochs <= self.epochs, "0 or more, and not above epochs")
+        last = self.unfreeze.partition(":")
+        wrong = last[0] == "last" and not (last[2].isdecimal() and int(last[2]) >= 1)
+        self._check("unfreeze", bool(self.unfreeze) and not wrong, '"none", "all", "last:2" or the name of a layer')
+        if self.head_epochs and self.unfreeze == "none":
+            raise RecipeError("head_epochs is for a backbone that learns too", 'set unfreeze, such as "last:2"')
+
+    def _check(self, name: str, ok: bool, rule: str) -> None:
+        if not ok:
+            raise RecipeError(f"{name} cannot be {getattr(self, name)!r}", f"it must be {rule}")
+
+
+def with_settings(training: TrainConfig | Mapping[str, Any] | None, **single: Any) -> TrainConfig:
+    """``training`` with ``single`` settings changed; of those, None changes nothing.
+
+    Raises:
+        RecipeError: a setting that is unknown, or cannot be what it is.
+    """
+    if not isinstance(training, TrainConfig):
+        training = from_texts(TrainConfig, training or {}, "training")
+    return replace(training, **{name: value for name, value in single.items() if value is not None})

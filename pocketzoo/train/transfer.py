@@ -1,0 +1,134 @@
+"""What is trained on what: the head on features that are computed once, then the backbone's last blocks with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.errors import DataError
+from pocketzoo.progress import Progress
+from pocketzoo.train.blocks import unfrozen
+from pocketzoo.train.features import Samples, Source, features
+from pocketzoo.train.loop import History, Phase, Trainer, class_weights
+from pocketzoo.train.scores import SCORES
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.world import World
+from pocketzoo.zoo.data import SPLITS, Batches, Dataset, Skipped, SplitName, Targets
+from pocketzoo.zoo.model import Model, Parts
+from pocketzoo.zoo.specs import METRICS
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def transfer(
+    model: Model,
+    parts: Parts,
+    dataset: Dataset,
+    outputs: int,
+    config: TrainConfig,
+    *,
+    skipped: Skipped | None,
+    world: World,
+    place: Path | None,
+    progress: Progress,
+) -> tuple[History, dict[SplitName, float]]:
+    """Train a pretrained model in place; how it went, and its metric on the validation and test splits.
+
+    Raises:
+        DataError: a sample cannot be read, or the loss was never finite.
+        UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have.
+        TrainingError: there is not enough memory.
+    """
+    spec, metric = parts.backbone, METRICS[parts.head.returns]
+    raw: dict[SplitName, Source] = {
+        name: Samples(Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files)) for name in SPLITS
+    }
+    first = next(raw["train"].of([range(1)]), None)
+    if first is None and skipped is None:
+        raise DataError(f"the train split of {dataset.name} is empty", "give each class at least five samples")
+    model.to(world.device)
+    body = [] if first is None else unfrozen(model.backbone, first[0].to(world.device), config.unfreeze)
+    loss, weigh = _loss(parts.head.loss, model.head, raw["train"].targets, outputs, config, metric)
+    trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress)
+    head_epochs = config.head_epochs if body else config.epochs
+    net: nn.Module = model
+    sources = raw
+    if head_epochs:  # nothing random happens before the head, so the same features serve all epochs
+        sources = _features(model.backbone, parts, dataset, skipped, world, progress)
+        net = model.head
+        trainer.run(Phase(net, model.head, (), sources["train"], sources["val"], 0, head_epochs), 0)
+    if body and not trainer.history.stopped:
+        net, sources = model, raw
+        trainer.run(Phase(net, model.head, body, sources["train"], sources["val"], head_epochs, config.epochs), 1)
+    scores: dict[SplitName, float] = {name: trainer.value(net, sources[name]) for name in ("val", "test")}
+    return trainer.history, scores
+
+
+def _features(
+    backbone: nn.Module, parts: Parts, dataset: Dataset, skipped: Skipped | None, world: World, progress: Progress
+) -> dict[SplitName, Source]:
+    found: dict[SplitName, Source] = {}
+    for turn in (True, False):  # the first process computes what the others then find
+        for name in SPLITS if world.first == turn else ():
+            batches = Batches(dataset.split(name), parts.backbone.input, skipped=skipped, files=parts.backbone.files)
+            found[name] = features(
+                backbone,
+                batches,
+                _digest(dataset, name),
+                sequence=parts.features.kind == "sequence",
+                what=f"the {name} split of {dataset.name}",
+                label=f"features of {name}",
+                progress=progress,
+            )
+        world.wait()
+    return found
+
+
+def _digest(dataset: Dataset, name: SplitName) -> str:
+    """Of the samples of a split; a picture that was written again is another one."""
+    digest = hashlib.sha256(f"{dataset.digest()} {name}".encode())
+    for sample in dataset.split(name).samples:
+        if isinstance(sample, Path):
+            digest.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _loss(
+    name: str, head: nn.Module, targets: Targets, outputs: int, config: TrainConfig, metric: str
+) -> tuple[Loss, Callable[[Tensor], Tensor]]:
+    """A function of torch.nn.functional summed over a batch, and what it is divided by for the mean."""
+    function = partial(getattr(F, name), reduction="sum")
+    if metric == "r2":
+        return _standardised(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
+    if config.label_smoothing:  # arXiv:1512.00567
+        function = partial(function, label_smoothing=config.label_smoothing)
+    if not config.balanced:
+        return function, lambda y: torch.tensor(float(len(y)))
+    weight = class_weights(targets, outputs)
+    return (
+        lambda out, y: function(out, y, weight=weight.to(out.device)),
+        lambda y: weight.to(y.device)[y].sum(),
+    )
+
+
+def _standardised(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
+    """``loss`` in standard deviations of the targets, so that a learning rate fits numbers of any size.
+
+    A head with a method ``standardise(offset, scale)`` is told them, and so starts where the targets are.
+    """
+    offset, scale = targets.mean(0), targets.std(0, correction=0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    if callable(standardise := getattr(head, "standardise", None)):
+        standardise(offset, scale)
+
+    def standardised(out: Tensor, y: Tensor) -> Tensor:
+        by, size = offset.to(out.device), scale.to(out.device)
+        return loss((out - by) / size, (y - by) / size)
+
+    return standardised
