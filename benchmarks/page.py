@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from page_peers import render as render_peers
+from page_peers import render_int8
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,6 +35,7 @@ def page() -> str:
         "lowrank": _lowrank,
         "heal": _heal,
         "recipes": _recipes,
+        "int8": _int8,
         "peers": _peers,
     }
     for name, render in sections.items():
@@ -193,6 +195,17 @@ compensation, then `heal` on samples without classes ({learned}). The bar is hal
 
 {_table(["data", "model", "accuracy", "agreement", "won back"], cells)}
 """
+
+
+def _int8(result: dict[str, Any]) -> str:
+    return f"""## int8
+
+`python benchmarks/int8.py`: each row made by a process of its own, {result["samples"]["efficientnet-lite0"][0]} crops
+and {result["samples"]["minilm"][0]} sentences to calibrate. The peak is all that the process held, imports included.
+Time is that of the clock and, in brackets, of all cores. Latency is of one sample on one thread, all graphs in turn;
+x: how many times faster than float32.
+
+{render_int8(result)}"""
 
 
 def _peers(result: dict[str, Any]) -> str:
