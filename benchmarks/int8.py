@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from environments import cache
 from filelock import FileLock
 from page_peers import CPU, CROPS, NVIDIA, ORT, TEXTS, render_int8
@@ -23,6 +24,9 @@ from peers import Row, add_latency, inputs, judge, make, rows
 from peers_inputs import CROPS as CROP_COUNTS
 from peers_inputs import SENTENCES
 from record import write
+
+NOISE = (20, 25, 30, 35, 40)  # dB
+DRAWS = 10
 
 
 def measure(work: Path, many: int, only: str) -> dict[str, Any]:
@@ -53,7 +57,23 @@ def measure(work: Path, many: int, only: str) -> dict[str, Any]:
             if "failed" not in result:
                 graphs[row.name] = place
         add_latency(found[model], folder, graphs)
-    return {"models": found, "many": many, "samples": {CROPS: CROP_COUNTS, TEXTS: SENTENCES}}
+    logits = np.load(folders[CROPS] / "test_reference.npy")
+    return {
+        "models": found,
+        "many": many,
+        "samples": {CROPS: CROP_COUNTS, TEXTS: SENTENCES},
+        "noise": {str(decibels): agreement_under_noise(logits, decibels) for decibels in NOISE},
+    }
+
+
+def agreement_under_noise(logits: np.ndarray, decibels: float) -> float:
+    """The share of answers (N, classes) that stay when white noise of that SQNR is added, over ``DRAWS`` draws."""
+    generator = np.random.default_rng(0)
+    scale = np.sqrt(np.square(logits, dtype=np.float64).mean() / 10 ** (decibels / 10))
+    kept = [
+        (logits + scale * generator.normal(size=logits.shape)).argmax(-1) == logits.argmax(-1) for _ in range(DRAWS)
+    ]
+    return float(np.mean(kept))
 
 
 def main() -> None:
