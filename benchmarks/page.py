@@ -202,8 +202,8 @@ def _int8(result: dict[str, Any]) -> str:
 
 `python benchmarks/int8.py`: each row made by a process of its own, {result["samples"]["efficientnet-lite0"][0]} crops
 and {result["samples"]["minilm"][0]} sentences to calibrate. The peak is all that the process held, imports included.
-Time is that of the clock and, in brackets, of all cores. Latency is of one sample on one thread, all graphs in turn;
-x: how many times faster than float32.
+Time is that of the clock and, in brackets, of all cores. Latency is of one sample on one thread, all graphs in turn,
+the least of all rounds; x: how many times faster than float32.
 
 {render_int8(result)}"""
 
@@ -248,9 +248,10 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    load = f" with {machine['load']:.0f} processes wanting to run" if "load" in machine else ""
     return (
         f"\nMeasured {machine['date']} at commit `{machine['commit'][:12]}` on {machine['cpu']}, "
-        f"{machine['cores']} cores, Python {machine['python']}; {packages}.\n"
+        f"{machine['cores']} cores{load}, Python {machine['python']}; {packages}.\n"
     )
 
 
