@@ -203,7 +203,7 @@ def _int8(result: dict[str, Any]) -> str:
 `python benchmarks/int8.py`: each row made by a process of its own, {result["samples"]["efficientnet-lite0"][0]} crops
 and {result["samples"]["minilm"][0]} sentences to calibrate. The peak is all that the process held, imports included.
 Time is that of the clock and, in brackets, of all cores. Latency is of one sample on one thread, all graphs in turn,
-the least of all rounds; x: how many times faster than float32.
+the least of all rounds; x: how many times faster than float32, the median over the rounds.
 
 {render_int8(result)}"""
 

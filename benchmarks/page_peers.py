@@ -27,7 +27,7 @@ def render(result: dict[str, Any]) -> str:
     return f"""EfficientNet-Lite0 with its ImageNet weights, int8: {tests[0]} crops of photographs calibrate,
 {tests[1]} others test. Time is that of the clock and, in brackets, of all cores, without imports. Latency is that of
 one crop on one thread of onnxruntime's CPU provider, all graphs in turn, the least of all rounds; x: how many times
-faster than float32.
+faster than float32, the median over the rounds.
 
 {table(INT8, int8)}
 
