@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from page_peers import render as render_peers
+from page_peers import render_int8
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,6 +35,7 @@ def page() -> str:
         "lowrank": _lowrank,
         "heal": _heal,
         "recipes": _recipes,
+        "int8": _int8,
         "peers": _peers,
     }
     for name, render in sections.items():
@@ -195,6 +197,17 @@ compensation, then `heal` on samples without classes ({learned}). The bar is hal
 """
 
 
+def _int8(result: dict[str, Any]) -> str:
+    return f"""## int8
+
+`python benchmarks/int8.py`: each row made by a process of its own, {result["samples"]["efficientnet-lite0"][0]} crops
+and {result["samples"]["minilm"][0]} sentences to calibrate. The peak is all that the process held, imports included.
+Time is that of the clock and, in brackets, of all cores. Latency is of one sample on one thread, all graphs in turn,
+the least of all rounds; x: how many times faster than float32, the median over the rounds.
+
+{render_int8(result)}"""
+
+
 def _peers(result: dict[str, Any]) -> str:
     return f"""## Other tools
 
@@ -235,9 +248,10 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    load = f" with {machine['load']:.0f} processes wanting to run" if "load" in machine else ""
     return (
         f"\nMeasured {machine['date']} at commit `{machine['commit'][:12]}` on {machine['cpu']}, "
-        f"{machine['cores']} cores, Python {machine['python']}; {packages}.\n"
+        f"{machine['cores']} cores{load}, Python {machine['python']}; {packages}.\n"
     )
 
 

@@ -169,13 +169,29 @@ def key(row: Row, target: str) -> str:
     return digest.hexdigest()
 
 
-def measure(work: Path, only: str, fresh: bool) -> dict[str, Any]:
-    """The rows of each model, float32 first, made or kept; timed together on a sample of the shape that is told."""
-    inputs = hashlib.sha256((HERE / "peers_inputs.py").read_bytes() + (HERE / "photos.py").read_bytes()).hexdigest()
-    folders = {model: work / inputs[:12] / model for model in MODELS}
-    done = subprocess.run([sys.executable, HERE / "peers_inputs.py", work / inputs[:12]], check=False)
+def inputs(work: Path) -> dict[str, Path]:
+    """Each model's folder of a graph, samples and references, made once."""
+    digest = hashlib.sha256((HERE / "peers_inputs.py").read_bytes() + (HERE / "photos.py").read_bytes()).hexdigest()
+    folder = work / digest[:12]
+    done = subprocess.run([sys.executable, HERE / "peers_inputs.py", folder], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
+    return {model: folder / model for model in MODELS}
+
+
+def add_latency(rows: list[dict[str, Any]], folder: Path, graphs: dict[str, Path]) -> list[int]:
+    """Time the graphs of rows in turn, float32 first; the shape of the sample they were timed on."""
+    times = run([sys.executable, HERE / "peers_scores.py", "time", folder, *graphs.values()])
+    for row in rows:
+        if row["name"] in graphs:
+            row["latency"] = times[str(graphs[row["name"]])]
+    shape: list[int] = times["shape"]
+    return shape
+
+
+def measure(work: Path, only: str, fresh: bool) -> dict[str, Any]:
+    """The rows of each model, float32 first, made or kept; timed together on a sample of the shape that is told."""
+    folders = inputs(work)
     found: dict[str, list[dict[str, Any]]] = {}
     graphs: dict[str, dict[str, Path]] = {}
     for model, folder in folders.items():
@@ -204,13 +220,7 @@ def measure(work: Path, only: str, fresh: bool) -> dict[str, Any]:
         found[row.model].append({"name": row.name, "tool": row.tool or "pocketzoo", **result})
         if "failed" not in result:
             graphs[row.model][row.name] = out
-    shapes = {}
-    for model, folder in folders.items():
-        times = run([sys.executable, HERE / "peers_scores.py", "time", folder, *graphs[model].values()])
-        shapes[model] = times["shape"]
-        for entry in found[model]:
-            if entry["name"] in graphs[model]:
-                entry["latency"] = times[str(graphs[model][entry["name"]])]
+    shapes = {model: add_latency(found[model], folder, graphs[model]) for model, folder in folders.items()}
     return {"models": found, "shapes": shapes}
 
 

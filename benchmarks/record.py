@@ -30,6 +30,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(timezone.utc).date().isoformat(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "load": os.getloadavg()[1],  # processes that wanted to run over the last five minutes, this one's included
         "python": platform.python_version(),
         "packages": {p: v for p in PACKAGES if (v := _version(p))},
         "commit": _commit(),

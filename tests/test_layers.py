@@ -118,7 +118,7 @@ HEAVY = {
     "pocketzoo.compress.lowrank": {"torch"},
     "pocketzoo.compress.moments": {"torch"},
     "pocketzoo.compress.patches": {"numpy", "onnx"},
-    "pocketzoo.compress.pipeline": {"onnx", "safetensors", "torch"},
+    "pocketzoo.compress.pipeline": {"onnx", "safetensors"},
     "pocketzoo.compress.prune": {"torch"},
     "pocketzoo.compress.refit": {"torch"},
     "pocketzoo.compress.rounding": {"numpy"},

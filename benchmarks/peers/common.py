@@ -26,19 +26,28 @@ PACKAGES = (
 class Samples:
     """The samples of a file in batches, read as they are asked for, as often as one likes.
 
-    Token ids come one text at a time and without their padding, which is zeros at the end.
+    Token ids come one text at a time and without their padding, which is zeros at the end. ``count``: so many, the
+    file's over and over; without it, each once.
     """
 
-    def __init__(self, path: Path, size: int = 8) -> None:
-        self.rows = np.load(path, mmap_mode="r")
-        self.size = 1 if self.rows.dtype == np.int64 else size
+    def __init__(self, path: Path, size: int = 8, count: int | None = None) -> None:
+        self.path = path
+        rows = self._rows()
+        self.size = 1 if rows.dtype == np.int64 else size
+        self.count = len(rows) if count is None else count
+
+    def _rows(self) -> np.ndarray:
+        """The file, mapped for one batch only: pages that were read count as the process's memory while it is."""
+        return np.load(self.path, mmap_mode="r")
 
     def __len__(self) -> int:
-        return (len(self.rows) + self.size - 1) // self.size
+        return (self.count + self.size - 1) // self.size
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.rows), self.size):
-            batch = np.array(self.rows[start : start + self.size])
+        for start in range(0, self.count, self.size):
+            rows = self._rows()
+            batch = rows[np.arange(start, min(start + self.size, self.count)) % len(rows)]
+            del rows
             yield batch[:, : np.flatnonzero(batch[0])[-1] + 1] if batch.dtype == np.int64 else batch
 
 
@@ -46,9 +55,10 @@ class Samples:
 def measured() -> Iterator[dict[str, Any]]:
     """Time what is inside and print it with the process's peak memory; what is put into the dict is printed as well.
 
+    The peak is all that the process held, imports included; ``start_mb`` is what it held before.
     The time of all cores is told beside that of the clock: it says less of what else the machine was doing.
     """
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = {"start_mb": memory_mb("VmRSS")}
     start, cpu = time.perf_counter(), time.process_time()
     yield said
     said |= {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
@@ -57,11 +67,16 @@ def measured() -> Iterator[dict[str, Any]]:
 
 def peak_mb() -> float:
     """Of this process alone: what ``getrusage`` tells begins with the memory of the process that started it."""
+    return memory_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def memory_mb(field: str) -> float:
+    """A line of /proc/self/status; 0 where there is none."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field)), 0.0)
 
 
 def versions() -> dict[str, str]:

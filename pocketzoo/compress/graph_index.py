@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
 
-from pocketzoo.compress.layers import check_skip, matches
+from pocketzoo.compress.patterns import check_skip, matches
 from pocketzoo.zoo.cost import layer_name
 
 SMALL = 64  # values of a constant that may be a shape

@@ -23,8 +23,8 @@ from pocketzoo.compress.calibrate import activations, observe
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.encode import ACTIVATIONS, MOVES, Encoder, Integers
 from pocketzoo.compress.graph_index import GraphIndex, quantisable
-from pocketzoo.compress.layers import matches
 from pocketzoo.compress.patches import Moments, as_matrix, from_matrix, reading
+from pocketzoo.compress.patterns import matches
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.rounding import nearest, round_weight, widest_scale
 from pocketzoo.errors import BundleError

@@ -1,35 +1,19 @@
-"""Small things every compressor needs of a module: its layers with weights, by name, glob and order of execution."""
+"""Small things every compressor of modules needs: layers with weights, and samples as tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.errors import DataError, UnknownNameError, nearest
+from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
 
 
 def weighted_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     """Convolutions and linear layers by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a layer is one of ``patterns``, by name or glob."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def check_skip(patterns: Sequence[str], names: Iterable[str], field: str = "skip") -> None:
-    """Raises:
-    UnknownNameError: a pattern that no layer matches; the hint is the nearest layer.
-    """
-    known = list(names)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise UnknownNameError(f"{field} names no layer: {pattern!r}", nearest(pattern, known))
 
 
 def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:

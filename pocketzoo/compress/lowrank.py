@@ -28,9 +28,10 @@ from pocketzoo.compress.factors import (
     plain_metric,
     product,
 )
-from pocketzoo.compress.layers import check_skip, matches, weighted_layers
+from pocketzoo.compress.layers import weighted_layers
 from pocketzoo.compress.lockstep import walk
 from pocketzoo.compress.moments import POSITIONS, shrunk, solve
+from pocketzoo.compress.patterns import check_skip, matches
 from pocketzoo.compress.plans import Factor, LowRankPlan
 from pocketzoo.compress.stopwatch import fits, race
 from pocketzoo.zoo.preprocess import Array

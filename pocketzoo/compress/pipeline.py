@@ -6,27 +6,28 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from safetensors.numpy import load_file
-from torch import nn
 
 from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 from pocketzoo.compress.checkpoints import checkpoints
-from pocketzoo.compress.forecast import Cost, module_cost
 from pocketzoo.compress.job import Job, prepare
 from pocketzoo.compress.steps import take
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, tensors_name, updating
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Dataset
-from pocketzoo.zoo.graph import onnx_from_model
 from pocketzoo.zoo.measure import candidate, candidates, measure
-from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.typed import to_plain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pocketzoo.compress.forecast import Cost
 
 
 def compress(
@@ -114,6 +115,11 @@ def dry_run(
     Each step's report predicts parameters, MACs and bytes of the graph before and after. What budgets and measured
     latency would change is not known yet.
     """
+    # Here, because compressing a graph needs no torch.
+    from pocketzoo.compress.forecast import Cost, module_cost
+    from pocketzoo.zoo.graph import onnx_from_model
+    from pocketzoo.zoo.model import load_module
+
     job = prepare(
         model,
         data=data,

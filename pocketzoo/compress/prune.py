@@ -17,8 +17,9 @@ from pocketzoo.compress.budget import Counts, Curves, Weight, costs, removed, un
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.groups import Channels, Group, find_channels
 from pocketzoo.compress.latency import fitting
-from pocketzoo.compress.layers import check_skip, first_batch, matches, weighted_layers
+from pocketzoo.compress.layers import first_batch, weighted_layers
 from pocketzoo.compress.moments import Moments, input_moments, shrunk
+from pocketzoo.compress.patterns import check_skip, matches
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.refit import refit
 from pocketzoo.compress.saliency import Elimination, Judge, Reader, eliminate

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.compress.layers import matches, weighted_layers
+from pocketzoo.compress.layers import weighted_layers
 from pocketzoo.compress.moments import input_moments, shrunk
+from pocketzoo.compress.patterns import matches
 from pocketzoo.compress.plans import PrunePlan, Saving
 from pocketzoo.compress.refit import refit
 from pocketzoo.errors import DataError

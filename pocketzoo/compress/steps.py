@@ -31,8 +31,6 @@ from pocketzoo.zoo.bundle import (
     updating,
     writing,
 )
-from pocketzoo.zoo.model import load_module
-from pocketzoo.zoo.save import save_model
 from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.typed import to_plain
 
@@ -132,6 +130,10 @@ def _allowed(job: Job, number: int) -> float | None:
 def _module_step(
     bundle: Bundle, compressor: ModuleCompressor[Any, Any], config: Any, job: Job, folder: Path, allowed: float | None
 ) -> None:
+    # Here, because a step on the graph needs no torch, which takes longer to import than a small graph to quantise.
+    from pocketzoo.zoo.model import load_module
+    from pocketzoo.zoo.save import save_model
+
     start, manifest = time.perf_counter(), bundle.manifest
     module = load_module(bundle, job.registry)
     job.progress.say(f"{compressor.name}: planning")

@@ -16,7 +16,8 @@ sys.path[:0] = [str(FOLDER), str(FOLDER / "peers")]
 
 import peers  # noqa: E402
 from common import Samples  # noqa: E402
-from page_peers import render  # noqa: E402
+from int8 import agreement_under_noise  # noqa: E402
+from page_peers import CPU, render, render_int8  # noqa: E402
 from peers_scores import score  # noqa: E402
 
 
@@ -33,6 +34,13 @@ def test_pictures_come_in_batches_all_of_them(tmp_path: Path) -> None:
     batches = list(Samples(tmp_path / "x.npy", size=2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert np.array_equal(np.concatenate(batches), pictures)
+
+
+def test_more_pictures_than_there_are_come_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(3, dtype=np.float32))
+    samples = Samples(tmp_path / "x.npy", size=2, count=7)
+    assert [batch.tolist() for batch in samples] == [[0, 1], [2, 0], [1, 2], [0]]
+    assert len(samples) == 4
 
 
 @pytest.mark.parametrize(("model", "kept"), [("efficientnet-lite0", "agreement"), ("minilm", "neighbours")])
@@ -83,6 +91,23 @@ def test_bar_that_is_not_met_says_so() -> None:
     assert "| EfficientNet-Lite0, int8 for cpu: SQNR | 25 dB | 24.0 dB | **no** |" in page
     assert "| EfficientNet-Lite0, int8 for cpu: agreement | 0.99 | 0.995 | yes |" in page
     assert "| MiniLM, int8 for cpu: cosine | 0.997 | failed | **no** |" in page
+
+
+@pytest.mark.parametrize(
+    ("peak", "told"), [(104.0, "+4.0% | yes"), (106.0, "+6.0% | **no**"), (90.0, "-10.0% | **no**")]
+)
+def test_memory_that_grows_with_the_samples_misses_its_bar(peak: float, told: str) -> None:
+    result = _result({**_row(CPU), "peak_mb": 100.0}) | {"many": 4096, "noise": {"25": 0.97}}
+    result["models"]["efficientnet-lite0"].append({**_row(f"{CPU}, 4,096 samples"), "peak_mb": peak})
+    page = render_int8(result)
+    assert f"peak memory with 4,096 samples over that with 1 | within 5% | {told} |" in page
+
+
+def test_noise_takes_answers_as_often_as_it_turns_them_round() -> None:
+    """Two answers 2 apart, noise of standard deviation 1 on each: P(N(0, 2) > 2) = 0.0786."""
+    logits = np.tile([1.0, -1.0], (20000, 1))
+    assert agreement_under_noise(logits, 0.0) == pytest.approx(1 - 0.0786, abs=0.003)
+    assert agreement_under_noise(logits, 60.0) == 1.0
 
 
 def test_every_row_has_its_own_name_and_script() -> None:
