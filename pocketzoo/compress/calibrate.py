@@ -18,6 +18,9 @@ from pocketzoo.compress.plans import Range
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
 
+FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at the most;
+ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
+
 
 @dataclass
 class Observed:
@@ -55,6 +58,8 @@ def observe(
             if name in histograms:
                 histograms[name].add(value)
             for reading in readers.get(name, ()):
+                if reading in moments and not _wants(moments[reading], count):
+                    continue
                 columns = reading.columns(value, count)
                 moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
             del value
@@ -64,6 +69,11 @@ def observe(
     for moment in moments.values():
         moment.flush()
     return Observed(histograms, moments, count)
+
+
+def _wants(moments: Moments, samples: int) -> bool:
+    """Whether one more sample would make a difference: ranges need all of them, second moments do not."""
+    return samples < FEW or (samples < MANY and moments.count + moments.held < ENOUGH * moments.second.shape[1])
 
 
 def activations(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array]) -> Iterator[dict[str, Array]]:

@@ -67,7 +67,12 @@ class Reading:
             pads = (*less, *more) if self.auto_pad == "SAME_UPPER" else (*more, *less)
         if not any(pads):
             return x
-        return np.pad(x, [(0, 0), *((pads[i], pads[rank + i]) for i in range(rank))])
+        around = [(pads[i], pads[rank + i]) for i in range(rank)]
+        padded = np.zeros(
+            (len(x), *(less + n + more for n, (less, more) in zip(x.shape[1:], around, strict=True))), x.dtype
+        )
+        padded[(slice(None), *(slice(less, less + n) for n, (less, _) in zip(x.shape[1:], around, strict=True)))] = x
+        return padded  # numpy.pad takes ten times as long for small arrays
 
 
 def _spread(count: int, width: int, size: int, turn: int) -> npt.NDArray[np.int64]:

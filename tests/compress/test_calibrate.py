@@ -15,6 +15,7 @@ from onnx import helper
 from pocketzoo.compress.calibrate import observe
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.histogram import BINS, VALUES, Histogram
+from pocketzoo.compress.patches import Reading
 from pocketzoo.errors import DataError
 
 MINMAX, PERCENTILE, MSE, ENTROPY, AUTO = (
@@ -385,3 +386,26 @@ def test_memory_does_not_grow_with_the_number_of_samples():
 
     few, many = peak(64), peak(1024)
     assert many <= few * 1.05, (few, many)
+
+
+def test_second_moments_stop_where_more_samples_say_little_and_ranges_do_not(monkeypatch):
+    """A Gemm reads one column a sample: FEW samples at the least, then ENOUGH for each input, MANY at the most."""
+    weight = onnx.numpy_helper.from_array(np.ones((4, 2), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    samples = np.arange(40, dtype=np.float32)[:, None] * np.ones(4, np.float32)
+    monkeypatch.setattr("pocketzoo.compress.calibrate.FEW", 5)
+    for enough, many, wanted in ((1, 30, 5), (3, 30, 12), (100, 30, 30)):
+        monkeypatch.setattr("pocketzoo.compress.calibrate.ENOUGH", enough)
+        monkeypatch.setattr("pocketzoo.compress.calibrate.MANY", many)
+        read = Reading("x")
+        seen = observe(model, ["x"], [samples[:25], samples[25:]], [read])
+        assert seen.moments[read].count == wanted
+        assert seen.moments[read].second[0, 0, 0] == pytest.approx((samples[:wanted, 0] ** 2).mean(), rel=1e-5)
+        assert (seen.samples, seen.histograms["x"].high) == (40, 39.0)
