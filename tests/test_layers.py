@@ -119,6 +119,7 @@ HEAVY = {
     "pocketzoo.compress.pipeline": {"onnx", "safetensors", "torch"},
     "pocketzoo.compress.prune": {"torch"},
     "pocketzoo.compress.refit": {"torch"},
+    "pocketzoo.compress.regress": {"torch"},
     "pocketzoo.compress.rounding": {"numpy"},
     "pocketzoo.compress.saliency": {"torch"},
     "pocketzoo.compress.sensitivity": {"torch"},

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.moments import rows
+from pocketzoo.compress.moments import POSITIONS, rows
 
 Visit = Callable[[str, list[Tensor]], None]
 
@@ -34,13 +34,15 @@ def walk(
     hold: Iterable[str] = (),
     held: Sequence[dict[str, Tensor]] = (),
     until: str = "",
+    limits: Mapping[str, int] | None = None,
 ) -> None:
     """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
 
-    ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each. The models have the
-    same layers, called in the same order; ``windows`` gives, by name, the layer whose inputs are read where another
-    module stands in its place. An error in one run ends all and is raised. What the modules in ``hold`` read is put
-    into ``held``, one for each run, whole and under the module's name. After the layer ``until`` all runs end.
+    ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each, and as many as
+    ``limits`` says for a layer at the most. The models have the same layers, called in the same order; ``windows``
+    gives, by name, the layer whose inputs are read where another module stands in its place. An error in
+    one run ends all and is raised. What the modules in ``hold`` read is put into ``held``, one for each run, whole and
+    under the module's name. After the layer ``until`` all runs end.
     """
     _share_arenas()
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
@@ -54,7 +56,9 @@ def walk(
         for name in names:
 
             def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                caught[place.run] = rows((windows or {}).get(name, module), args[0])
+                caught[place.run] = rows(
+                    (windows or {}).get(name, module), args[0], (limits or {}).get(name, POSITIONS)
+                )
                 current[0] = name
                 computing.release()
                 try:

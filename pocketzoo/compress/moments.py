@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 8  # samples in one forward pass
 POSITIONS = 2048  # rows taken from one forward pass at the most: a layer sees thousands of positions that differ little
+FEWER = 512  # where more than one layer's moments decide
 
 
 def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
@@ -28,15 +30,23 @@ def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
         return flat[sample_positions(len(flat), limit)]
     if isinstance(layer.padding, tuple) and any(layer.padding):
         x = F.pad(x, (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0]))
-    for axis in (0, 1):  # views (B, C, H', W', kh, kw): only the rows that are taken get copied
-        kernel, dilation = layer.kernel_size[axis], layer.dilation[axis]
-        if (short := (kernel - 1) * dilation + 1 - x.shape[2 + axis]) > 0:  # it pads on its own, or could not run
-            x = F.pad(x, (0, 0, 0, short) if axis == 0 else (0, 0) * (x.ndim - 4) + (0, short))
-        x = x.unfold(2 + axis, (kernel - 1) * dilation + 1, layer.stride[axis])[..., ::dilation]
-    count = x.shape[0] * x.shape[2] * x.shape[3]
-    taken = sample_positions(count, limit)
-    column, row = taken % x.shape[3], taken // x.shape[3] % x.shape[2]
-    return x[taken // (x.shape[2] * x.shape[3]), :, row, column].flatten(1)
+    reach = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    short = [max(r - size, 0) for r, size in zip(reach, x.shape[2:], strict=True)]
+    if any(short):  # it pads on its own, or could not run
+        x = F.pad(x, (0, short[1], 0, short[0]))
+    height, width = x.shape[2:]
+    down, across = ((x.shape[2 + i] - reach[i]) // layer.stride[i] + 1 for i in (0, 1))
+    taken = sample_positions(len(x) * down * across, limit)
+    sample, row, column = taken // (down * across), taken // across % down, taken % across
+    corner = sample * height * width + row * layer.stride[0] * width + column * layer.stride[1]
+    taps = (
+        torch.arange(layer.kernel_size[0])[:, None] * layer.dilation[0] * width
+        + torch.arange(layer.kernel_size[1]) * layer.dilation[1]
+    ).flatten()
+    # With channels last a tap is one run of memory, and only the taps that are needed get copied.
+    flat = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    found = flat[(corner[:, None] + taps).flatten()].view(len(taken), len(taps), x.shape[1])
+    return found.transpose(1, 2).flatten(1)
 
 
 def sample_positions(count: int, limit: int = POSITIONS) -> Tensor:
@@ -99,32 +109,48 @@ def shrunk(second: Tensor, count: int) -> Tensor:
 def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> dict[str, Moments]:
     """Second moments of the inputs of the named Conv2d (groups = 1) and Linear layers, in one pass over ``samples``."""
     found: dict[str, Moments] = {}
-
-    def add(name: str, layer: nn.Module, x: Tensor) -> None:
-        found.setdefault(name, Moments.empty(x.shape[1])).add(x)
-
-    _watch(model, names, samples, add)
+    with _watching(model, names, found, POSITIONS), torch.no_grad():
+        for part in parts(samples, CHUNK):
+            model(part)
     return found
 
 
-def _watch(
-    model: nn.Module,
-    names: Iterable[str],
-    samples: Iterable[Array],
-    add: Callable[[str, nn.Module, Tensor], None],
-) -> None:
-    """Run the model over ``samples`` and hand ``add`` the rows that each named layer reads."""
+@dataclass
+class Half:
+    """Every other sample: how many there were, and the moments of what each layer read of them."""
+
+    moments: dict[str, Moments]
+    samples: int = 0
+
+
+def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> tuple[Half, Half]:
+    """As ``input_moments``, of fewer positions, once of the even and once of the odd samples, in one pass over all."""
+    halves, found = (Half({}), Half({})), dict[str, Moments]()
+    with _watching(model, names, found, FEWER), torch.no_grad():
+        for part in parts(samples, 2 * CHUNK):
+            start = sum(half.samples for half in halves) % 2
+            for i, half in enumerate(halves):
+                if len(of_half := part[(start + i) % 2 :: 2]):
+                    found.clear()
+                    found.update(half.moments)
+                    model(of_half)
+                    half.moments, half.samples = dict(found), half.samples + len(of_half)
+    return halves
+
+
+@contextmanager
+def _watching(model: nn.Module, names: Iterable[str], found: dict[str, Moments], limit: int) -> Iterator[None]:
+    """While the model runs in here, what each named layer reads is taken into ``found``."""
     handles = []
     for name in names:
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            add(name, module, rows(module, args[0]))
+            x = rows(module, args[0], limit)
+            found.setdefault(name, Moments.empty(x.shape[1])).add(x)
 
         handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
     try:
-        with torch.no_grad():
-            for part in parts(samples, CHUNK):
-                model(part)
+        yield
     finally:
         for handle in handles:
             handle.remove()
