@@ -7,8 +7,6 @@ refitted once, and all go on. Memory is that of the activations in flight, so ca
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.compress.memory import memory_returned
 from pocketzoo.compress.moments import POSITIONS, rows
 
 Visit = Callable[[str, list[Tensor]], None]
@@ -44,7 +43,6 @@ def walk(
     one run ends all and is raised. What the modules in ``hold`` read is put into ``held``, one for each run, whole and
     under the module's name. After the layer ``until`` all runs end.
     """
-    _share_arenas()
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
     current = [""]
     barrier = threading.Barrier(len(runs), action=lambda: visit(current[0], list(caught)))
@@ -89,7 +87,7 @@ def walk(
             raise
 
     try:
-        with ThreadPoolExecutor(len(runs)) as pool:
+        with memory_returned(), ThreadPoolExecutor(len(runs)) as pool:
             futures = [pool.submit(run, i) for i in range(len(runs))]
         errors = [error for f in futures if (error := f.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
@@ -97,12 +95,3 @@ def walk(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _share_arenas() -> None:
-    """Let threads take memory from two pools: glibc gives each its own, and what one frees the others cannot use.
-
-    With 64 runs that was more than a gigabyte. Other C libraries have no such pools, nor the function.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX

@@ -18,6 +18,7 @@ from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.groups import Channels, Group, find_channels
 from pocketzoo.compress.latency import fitting
 from pocketzoo.compress.layers import check_skip, first_batch, matches, weighted_layers
+from pocketzoo.compress.memory import memory_returned
 from pocketzoo.compress.moments import Moments, shrunk, split_moments
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.refit import refit
@@ -50,7 +51,8 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
     groups = _removable(channels, config)
     uses = _uses(model, x)
     multiple = config.multiple or target.channel_multiple
-    orders = _orders(model, channels, groups, samples)
+    with memory_returned():
+        orders = _orders(model, channels, groups, samples)
 
     def planned(counts: Counts) -> PrunePlan:
         return _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
