@@ -51,8 +51,7 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
     groups = _removable(channels, config)
     uses = _uses(model, x)
     multiple = config.multiple or target.channel_multiple
-    with memory_returned():
-        orders = _orders(model, channels, groups, samples)
+    orders = _orders(model, channels, groups, samples)
 
     def planned(counts: Counts) -> PrunePlan:
         return _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
@@ -139,7 +138,8 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
         for (weight, dim), ids in channels.axes.items()
         if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
     }
-    halves = split_moments(model, reads, samples)
+    with memory_returned():
+        halves = split_moments(model, reads, samples)
     first, second = (half.moments for half in halves)
     for found in (*first.values(), *second.values()):
         if not torch.isfinite(found.second).all():

@@ -22,7 +22,8 @@ from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 16  # samples in one forward pass: each is a thread, with memory of its own
 RUNS = 8  # forward passes at the least, as far as there are samples
-ROWS, FEWEST = 20, 64  # rows taken: in all for each input of a layer, but of each forward pass
+ROWS, FEWEST = 48, 64  # rows taken, as far as bytes allow: in all for each input of a layer; of each forward pass
+ROW_BYTES = 150_000_000  # of the rows of one layer
 BYTES = 250_000_000  # of activations held at a time, in round numbers: it bounds the samples
 LEAST, MOST = 16, 512  # samples
 
@@ -49,7 +50,8 @@ def refit(
         runs = _runs(samples, count)
         held: list[dict[str, Tensor]] = [{} for _ in range(2 * len(runs))]
         wanted = {n: s for n in phase if (s := shortcuts.get(n)) is not None}
-        limits = {n: max(-(-ROWS * layers[n].weight[0].numel() // len(runs)), FEWEST) for n in phase}
+        sizes = {n: model.get_parameter(f"{n}.weight")[0].numel() for n in phase}
+        limits = {n: max(min(ROWS * i, ROW_BYTES // (2 * 4 * i)) // len(runs), FEWEST) for n, i in sizes.items()}
 
         def visit(
             name: str,
