@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.memory import memory_returned
+from pocketzoo.compress.memory import return_memory, share_arenas
 from pocketzoo.compress.moments import POSITIONS, rows
 
 Visit = Callable[[str, list[Tensor]], None]
@@ -43,9 +43,15 @@ def walk(
     one run ends all and is raised. What the modules in ``hold`` read is put into ``held``, one for each run, whole and
     under the module's name. After the layer ``until`` all runs end.
     """
+    share_arenas()
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
     current = [""]
-    barrier = threading.Barrier(len(runs), action=lambda: visit(current[0], list(caught)))
+
+    def all_here() -> None:
+        return_memory()
+        visit(current[0], list(caught))
+
+    barrier = threading.Barrier(len(runs), action=all_here)
     models = {id(model): model for model, _ in runs}
     place = threading.local()
     computing = threading.Semaphore(1)  # torch has threads of its own; the rest wait where they hold least memory
@@ -87,7 +93,7 @@ def walk(
             raise
 
     try:
-        with memory_returned(), ThreadPoolExecutor(len(runs)) as pool:
+        with ThreadPoolExecutor(len(runs)) as pool:
             futures = [pool.submit(run, i) for i in range(len(runs))]
         errors = [error for f in futures if (error := f.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):

@@ -18,7 +18,7 @@ from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.groups import Channels, Group, find_channels
 from pocketzoo.compress.latency import fitting
 from pocketzoo.compress.layers import check_skip, first_batch, matches, weighted_layers
-from pocketzoo.compress.memory import memory_returned
+from pocketzoo.compress.memory import return_memory
 from pocketzoo.compress.moments import Moments, shrunk, split_moments
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.refit import refit
@@ -138,8 +138,8 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
         for (weight, dim), ids in channels.axes.items()
         if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
     }
-    with memory_returned():
-        halves = split_moments(model, reads, samples)
+    halves = split_moments(model, reads, samples)
+    return_memory()
     first, second = (half.moments for half in halves)
     for found in (*first.values(), *second.values()):
         if not torch.isfinite(found.second).all():
