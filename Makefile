@@ -31,6 +31,7 @@ bench: .venv/.test
 # Installs other tools, some of them gigabytes, in ~/.cache/pocketzoo-benchmarks, and takes the better part of an hour.
 bench-peers: .venv/.test
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/page.py
 
 .venv/bin/python:

@@ -36,6 +36,7 @@ def page() -> str:
         "heal": _heal,
         "recipes": _recipes,
         "int8": _int8,
+        "pruning": _pruning,
         "peers": _peers,
     }
     for name, render in sections.items():
@@ -206,6 +207,27 @@ Time is that of the clock and, in brackets, of all cores. Latency is of one samp
 the least of all rounds; x: how many times faster than float32, the median over the rounds.
 
 {render_int8(result)}"""
+
+
+def _pruning(result: dict[str, Any]) -> str:
+    steps, batch, (calibrate, test) = result["steps"], result["batch"], result["samples"]
+    cells = []
+    for name, model in result["models"].items():
+        whole = model["rows"][0]["macs"]
+        for row in model["rows"]:
+            quality = [f"{row[key]:.4f}" if key in row else "-" for key in ("accuracy", "agreement", "cosine")]
+            cells.append([name, row["name"], f"{row['macs'] / 1e6:,.2f} ({row['macs'] / whole:.2f})", *quality])
+    head = ["network", "pruned by", "MMACs (share)", "accuracy", "agreement", "cosine"]
+    return f"""## Channels removed in one shot
+
+`python benchmarks/pruning.py`: pocketzoo to a share of the multiply-accumulates of convolutions and linear layers, then
+Torch-Pruning to as many; nothing is trained afterwards, and either may use {calibrate} samples without classes (MiniLM:
+256 texts of 16 tokens). ResNet, VGG and ViT are small, made for 28 x 28, and were trained for {steps:,} steps of
+{batch} on Fashion-MNIST; {test:,} pictures test them. MiniLM has its published weights, and is scored by the cosine to
+its own vectors.
+
+{_table(head, cells)}
+"""
 
 
 def _peers(result: dict[str, Any]) -> str:

@@ -7,8 +7,6 @@ refitted once, and all go on. Memory is that of the activations in flight, so ca
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.moments import rows
+from pocketzoo.compress.memory import return_memory, share_arenas
+from pocketzoo.compress.moments import POSITIONS, rows
 
 Visit = Callable[[str, list[Tensor]], None]
 
@@ -34,18 +33,25 @@ def walk(
     hold: Iterable[str] = (),
     held: Sequence[dict[str, Tensor]] = (),
     until: str = "",
+    limits: Mapping[str, int] | None = None,
 ) -> None:
     """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
 
-    ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each. The models have the
-    same layers, called in the same order; ``windows`` gives, by name, the layer whose inputs are read where another
-    module stands in its place. An error in one run ends all and is raised. What the modules in ``hold`` read is put
-    into ``held``, one for each run, whole and under the module's name. After the layer ``until`` all runs end.
+    ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each, and as many as
+    ``limits`` says for a layer at the most. The models have the same layers, called in the same order; ``windows``
+    gives, by name, the layer whose inputs are read where another module stands in its place. An error in
+    one run ends all and is raised. What the modules in ``hold`` read is put into ``held``, one for each run, whole and
+    under the module's name. After the layer ``until`` all runs end.
     """
-    _share_arenas()
+    share_arenas()
     caught: list[Tensor] = [torch.empty(0)] * len(runs)
     current = [""]
-    barrier = threading.Barrier(len(runs), action=lambda: visit(current[0], list(caught)))
+
+    def all_here() -> None:
+        return_memory()
+        visit(current[0], list(caught))
+
+    barrier = threading.Barrier(len(runs), action=all_here)
     models = {id(model): model for model, _ in runs}
     place = threading.local()
     computing = threading.Semaphore(1)  # torch has threads of its own; the rest wait where they hold least memory
@@ -54,7 +60,9 @@ def walk(
         for name in names:
 
             def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                caught[place.run] = rows((windows or {}).get(name, module), args[0])
+                caught[place.run] = rows(
+                    (windows or {}).get(name, module), args[0], (limits or {}).get(name, POSITIONS)
+                )
                 current[0] = name
                 computing.release()
                 try:
@@ -93,12 +101,3 @@ def walk(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _share_arenas() -> None:
-    """Let threads take memory from two pools: glibc gives each its own, and what one frees the others cannot use.
-
-    With 64 runs that was more than a gigabyte. Other C libraries have no such pools, nor the function.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 8  # samples in one forward pass
 POSITIONS = 2048  # rows taken from one forward pass at the most: a layer sees thousands of positions that differ little
+FEWER = 512  # where more than one layer's moments decide
 
 
 def rows(layer: nn.Module, x: Tensor, limit: int = POSITIONS) -> Tensor:
@@ -105,32 +107,48 @@ def shrunk(second: Tensor, count: int) -> Tensor:
 def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> dict[str, Moments]:
     """Second moments of the inputs of the named Conv2d (groups = 1) and Linear layers, in one pass over ``samples``."""
     found: dict[str, Moments] = {}
-
-    def add(name: str, layer: nn.Module, x: Tensor) -> None:
-        found.setdefault(name, Moments.empty(x.shape[1])).add(x)
-
-    _watch(model, names, samples, add)
+    with _watching(model, names, found, POSITIONS), torch.no_grad():
+        for part in parts(samples, CHUNK):
+            model(part)
     return found
 
 
-def _watch(
-    model: nn.Module,
-    names: Iterable[str],
-    samples: Iterable[Array],
-    add: Callable[[str, nn.Module, Tensor], None],
-) -> None:
-    """Run the model over ``samples`` and hand ``add`` the rows that each named layer reads."""
+@dataclass
+class Half:
+    """Every other sample: how many there were, and the moments of what each layer read of them."""
+
+    moments: dict[str, Moments]
+    samples: int = 0
+
+
+def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> tuple[Half, Half]:
+    """As ``input_moments``, of fewer positions, once of the even and once of the odd samples, in one pass over all."""
+    halves, found = (Half({}), Half({})), dict[str, Moments]()
+    with _watching(model, names, found, FEWER), torch.no_grad():
+        for part in parts(samples, 2 * CHUNK):
+            start = sum(half.samples for half in halves) % 2
+            for i, half in enumerate(halves):
+                if len(of_half := part[(start + i) % 2 :: 2]):
+                    found.clear()
+                    found.update(half.moments)
+                    model(of_half)
+                    half.moments, half.samples = dict(found), half.samples + len(of_half)
+    return halves
+
+
+@contextmanager
+def _watching(model: nn.Module, names: Iterable[str], found: dict[str, Moments], limit: int) -> Iterator[None]:
+    """While the model runs in here, what each named layer reads is taken into ``found``."""
     handles = []
     for name in names:
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            add(name, module, rows(module, args[0]))
+            x = rows(module, args[0], limit)
+            found.setdefault(name, Moments.empty(x.shape[1])).add(x)
 
         handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
     try:
-        with torch.no_grad():
-            for part in parts(samples, CHUNK):
-                model(part)
+        yield
     finally:
         for handle in handles:
             handle.remove()

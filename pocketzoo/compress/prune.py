@@ -7,7 +7,7 @@ Channels go in the order of second-order saliency (see saliency.py), from each l
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.groups import Channels, Group, find_channels
 from pocketzoo.compress.latency import fitting
 from pocketzoo.compress.layers import first_batch, weighted_layers
-from pocketzoo.compress.moments import Moments, input_moments, shrunk
+from pocketzoo.compress.memory import return_memory
+from pocketzoo.compress.moments import Moments, shrunk, split_moments
 from pocketzoo.compress.patterns import check_skip, matches
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.refit import refit
@@ -138,8 +139,9 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
         for (weight, dim), ids in channels.axes.items()
         if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
     }
-    halves = [_Half(samples, i) for i in (0, 1)]
-    first, second = (input_moments(model, reads, half) for half in halves)
+    halves = split_moments(model, reads, samples)
+    return_memory()
+    first, second = (half.moments for half in halves)
     for found in (*first.values(), *second.values()):
         if not torch.isfinite(found.second).all():
             raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
@@ -162,22 +164,6 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
             judges.append(Judge(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
         orders.append(eliminate(members, readers, len(members) - 1, judges))
     return orders
-
-
-class _Half:
-    """Every other sample, from the first or the second on."""
-
-    def __init__(self, samples: Iterable[Array], start: int) -> None:
-        self.all, self.start, self.samples = samples, start, 0
-
-    def __iter__(self) -> Iterator[Array]:
-        self.samples = seen = 0
-        for batch in self.all:
-            half = batch[(self.start + seen) % 2 :: 2]
-            seen += len(batch)
-            self.samples += len(half)
-            if len(half):
-                yield half
 
 
 def _weighed(layer: nn.Conv2d | nn.Linear, matter: Tensor | None) -> Tensor:

@@ -10,11 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from itertools import count as count_from
 
 import torch
 from torch import Tensor
 
 ROUNDS = 32  # refits for one group: a few channels go at a time
+JUDGED = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    8,
+    11,
+    15,
+    20,
+    26,
+)  # rounds after which judges are asked, and at the end: the first matter most
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +49,50 @@ class Reader:
 
         ``total``: energy of the output, in units of ``second``.
         """
-        size = len(second)
-        self.width = size // len(channels)
-        self.inverse = torch.linalg.inv(second)
-        self.weight = weight.clone()
-        self.total = max(total, 1e-30)
+        self.width = len(second) // len(channels)
+        self.inverse = torch.linalg.inv(second)  # (m * b, m * b), of the m places that are left
+        self.kept = weight.clone()  # (O, m * b)
+        self.size, self.total = weight.shape[1], max(total, 1e-30)
+        self.left = torch.arange(len(channels))  # the places (m,)
         self.places: dict[int, list[int]] = {}
         for place, channel in enumerate(channels):
             self.places.setdefault(channel, []).append(place)
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight (O, n * b) as it is now, zero where an input is gone."""
+        weight = self.kept.new_zeros(len(self.kept), self.size)
+        weight[:, self._inputs(self.left)] = self.kept
+        return weight
+
     def costs(self) -> Tensor:
-        """What each place costs, relative to the output (n,)."""
-        n, b = self.weight.shape[1] // self.width, self.width
-        energies: Tensor
+        """What each place costs, relative to the output (n,); nothing where it is gone."""
+        m, b = len(self.left), self.width
         if b == 1:
-            energies = self.weight.square().sum(0) / self.inverse.diagonal()
-            return energies / self.total
-        blocks = self.inverse.view(n, b, n, b)[range(n), :, range(n), :]  # (n, b, b)
-        weights = self.weight.view(-1, n, b).permute(1, 2, 0)  # (n, b, O)
-        energies = (weights @ weights.mT * torch.linalg.inv(blocks)).sum((1, 2))  # tr(W_B W_B^T K^-1)
-        return energies / self.total
+            energies = self.kept.square().sum(0) / self.inverse.diagonal()
+        else:
+            blocks = self.inverse.view(m, b, m, b)[range(m), :, range(m), :]  # (m, b, b)
+            weights = self.kept.view(-1, m, b).permute(1, 2, 0)  # (m, b, O)
+            energies = (weights @ weights.mT * torch.linalg.inv(blocks)).sum((1, 2))  # tr(W_B W_B^T K^-1)
+        found: Tensor = energies.new_zeros(self.size // b)
+        found[self.left] = energies / self.total
+        return found
 
     def remove(self, channels: Sequence[int]) -> None:
         """Take channels away and refit the rest."""
-        gone = [p * self.width + k for c in channels for p in self.places.get(c, []) for k in range(self.width)]
-        if not gone:
+        gone = torch.isin(self.left, torch.tensor([p for c in channels for p in self.places.get(c, [])]))
+        if not gone.any():
             return
-        index = torch.tensor(gone)
-        block = self.inverse[index][:, index]
-        gain = torch.linalg.solve(block, self.inverse[index])  # (|B|, I)
-        self.weight = self.weight - self.weight[:, index] @ gain
-        self.inverse = self.inverse - self.inverse[:, index] @ gain
-        self.weight[:, index] = 0.0
-        self.inverse[index] = 0.0
-        self.inverse[:, index] = 0.0
-        self.inverse[index, index] = 1.0
+        out, stay = self._inputs(gone.nonzero().flatten()), self._inputs((~gone).nonzero().flatten())
+        across = self.inverse[out]  # (|B|, I)
+        gain = torch.linalg.solve(across[:, out], across[:, stay])
+        self.kept = torch.addmm(self.kept[:, stay], self.kept[:, out], gain, alpha=-1)
+        self.inverse = torch.addmm(self.inverse[stay][:, stay], across[:, stay].T, gain, alpha=-1)
+        self.left = self.left[~gone]
+
+    def _inputs(self, places: Tensor) -> Tensor:
+        inputs: Tensor = places[:, None] * self.width + torch.arange(self.width)
+        return inputs.reshape(-1)
 
 
 class Judge:
@@ -77,7 +100,7 @@ class Judge:
 
     def __init__(self, reader: Reader, second: Tensor) -> None:
         """``reader`` is of one half of the samples, ``second`` (n * b, n * b) the second moments of the other."""
-        self.reader, self.second, self.full = reader, second, reader.weight.clone()
+        self.reader, self.second, self.full = reader, second, reader.weight
 
     def error(self) -> float:
         """Squared error of the output for what was removed so far, relative like the reader's costs."""
@@ -97,23 +120,33 @@ def eliminate(
     costs: list[float] = []
     spent = 0.0
     step = max(1, -(-count // ROUNDS))
-    while len(order) < count:
+    own: list[float] = []  # what the readers say of the last ones, which no judge has seen
+    for turn in count_from(1):
+        if len(order) == count:
+            break
         score = dict.fromkeys(left, 0.0)
         for reader in readers:
             each = reader.costs().tolist()
             for channel in left:
                 score[channel] += sum(each[place] for place in reader.places.get(channel, []))
         chosen = sorted(left, key=lambda c: (score[c], c))[: min(step, count - len(order))]
-        for reader in (*readers, *(judge.reader for judge in judges)):
+        for reader in readers:
             reader.remove(chosen)
-        each_cost = [max(score[channel], 0.0) for channel in chosen]
-        if judges:
+        order += chosen
+        own += [max(score[channel], 0.0) for channel in chosen]
+        if not judges:
+            found = [*accumulate(own, initial=spent)]
+        elif turn in JUDGED or len(order) == count:
+            for judge in judges:
+                judge.reader.remove(order[-len(own) :])
             now = max(sum(judge.error() for judge in judges), spent)
-            each_cost = [(now - spent) / len(chosen)] * len(chosen)
-        for channel, cost in zip(chosen, each_cost, strict=True):
-            spent += cost
-            order.append(channel)
-            costs.append(spent)
+            # Between two judgements costs grow as the readers say: what costs them nothing is free.
+            parts = own if sum(own) > 0 else [1.0] * len(own)
+            found = [spent + (now - spent) * part / sum(parts) for part in accumulate(parts, initial=0.0)]
+        else:
+            found = []
+        if found:
+            costs, spent, own = [*costs, *found[1:]], found[-1], []
         taken = set(chosen)
         left = [c for c in left if c not in taken]
     return Elimination(tuple(order), tuple(costs))

@@ -17,7 +17,7 @@ from pocketzoo.zoo.preprocess import Array
 
 SAMPLES = 32  # that are sent back: each gives a layer as many gradients as it has positions
 DIRECTIONS = 2  # for each
-CHUNK = 4  # samples whose activations are held at a time
+CHUNK = 2  # samples whose activations are held at a time
 LARGEST = 2048  # outputs of a layer whose matrix is kept whole; of larger ones the diagonal
 
 

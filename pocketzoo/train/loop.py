@@ -123,7 +123,7 @@ class Trainer:
             for x, y in phase.train.of(map(self.world.share, order)):
                 done = (epoch - phase.first) * steps + history.step
                 set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
-                torch.manual_seed((self.config.seed * STEPS + epoch) * STEPS + history.step)  # of dropout
+                self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
                 loss, weight = self._step(model, optimiser, x, y)
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)

@@ -66,6 +66,12 @@ class World:
         distributed.broadcast_object_list(box, 0)
         return box[0]
 
+    def seed(self, number: int) -> None:
+        """Start chance, such as dropout's, anew on the device. torch.manual_seed would note a traceback each time."""
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(number)
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:

@@ -146,6 +146,20 @@ def test_refitting_brings_each_reader_nearer_on_the_samples(seed, randomised, sa
     assert error(fitted) <= error(cut) * 1.001
 
 
+@pytest.mark.parametrize("count", [2, 8, 14])
+def test_refitting_on_few_samples_is_no_worse_than_none(count, randomised, cpu, batches):
+    """On samples that neither has seen: what few samples say by chance is not learned."""
+    errors = np.zeros(2)
+    for seed in range(2):
+        model = randomised(Net(widths=(16, 24, 32)), seed)
+        rows = np.concatenate(batches(SHAPE, 64))
+        few, others = [rows[:count]], rows[count:]
+        found = prune.plan(model, PruneConfig(ratio=0.3, multiple=1), few, cpu)
+        for i, smaller in enumerate((prune.apply(model, found), prune.apply(model, found, few))):
+            errors[i] += float((outputs(smaller, others) - outputs(model, others)).square().mean())
+    assert errors[1] <= errors[0]
+
+
 class Twice(nn.Module):
     """One layer, or one norm, in two places."""
 

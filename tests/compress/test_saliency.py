@@ -62,9 +62,7 @@ def test_the_weights_left_are_the_least_squares_ones(outputs, channels, width, s
     wanted = torch.linalg.solve(second[kept][:, kept], second[kept] @ weight.T).T
     torch.testing.assert_close(reader.weight[:, kept], wanted, rtol=1e-5, atol=1e-6)
     assert not reader.weight[:, :width].any()
-    torch.testing.assert_close(
-        reader.inverse[kept][:, kept], torch.linalg.inv(second[kept][:, kept]), rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(reader.inverse, torch.linalg.inv(second[kept][:, kept]), rtol=1e-5, atol=1e-6)
 
 
 @given(channels=st.integers(1, 40), seed=st.integers(0, 10**6))

@@ -60,7 +60,7 @@ def samples(backbone: str) -> Dataset:
 @pytest.mark.parametrize(
     ("backbone", "head", "options"),
     [
-        ("words", "linear", {"pool": "max"}), ("tinynet", "mlp", {"pool": "flatten", "hidden": "24,8"}),
+        ("words", "linear", {"pool": "max"}), ("tinynet", "mlp", {"pool": "mean", "hidden": "24,8"}),
         ("words", "pooled-classifier", {}), ("words", "token-classifier", {}), ("words", "language-model", {}),
         ("words", "embedding", {"pool": "last"}), ("tinynet", "regression", {}),
         ("tinynet", "q-values", {"dueling": "yes", "hidden": "24"}),
