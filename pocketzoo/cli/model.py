@@ -107,13 +107,25 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
         return
     print_columns(
         [
-            *[[name, f"{scores[name]:.4f}"] for name in ("accuracy", "r2", "mean absolute error") if name in scores],
+            *[[name, f"{value:.4f}"] for name, value in scores.items() if isinstance(value, float)],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
-            *[[f"  {label}", f"{share:.4f}"] for label, share in scores.get("classes", {}).items()],
+            *[
+                [f"  {label}", f"{share:.4f}{_mistaken(label, scores)}"]
+                for label, share in scores.get("classes", {}).items()
+            ],
         ]
     )
+
+
+def _mistaken(label: str, scores: dict[str, Any]) -> str:
+    """What a class is taken for most often, when it is not recognised."""
+    wrong = {name: count for name, count in scores["confusion"][label].items() if name != label}
+    if not wrong:
+        return ""
+    most = max(wrong, key=lambda name: wrong[name])
+    return f"  taken for {most}: {wrong[most]}"
 
 
 @click.command()

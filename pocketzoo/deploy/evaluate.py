@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketzoo.deploy.classes import ClassCounts
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned, load_data
@@ -28,7 +29,7 @@ def evaluate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Accuracy on the test split, in all and for each class; for a model of numbers R2 and the mean absolute error.
+    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and the mean absolute error.
 
     Raises:
         UnknownNameError: no such model, data set or target.
@@ -61,22 +62,14 @@ def evaluate(
             f"{dataset.name} has none of the model's classes ({', '.join(labels[:5])}, ...)",
             "name the class folders as the model's labels; see pocketzoo info",
         )
-    hits, totals = np.zeros(len(labels), int), np.zeros(len(labels), int)
+    counts = ClassCounts(labels)
     with OnnxRunner(bundle.graph(target)) as runner:
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
-            right = runner.logits(x).argmax(-1) == y
-            np.add.at(hits, y[right], 1)
-            np.add.at(totals, y, 1)
-    if not totals.any():
+            counts.add(runner.logits(x), y)
+    if not counts.samples:
         raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
-    return {
-        **facts,
-        "samples": int(totals.sum()),
-        "skipped": len(skipped.names),
-        "accuracy": float(hits.sum() / max(totals.sum(), 1)),
-        "classes": {labels[i]: float(hits[i] / totals[i]) for i in np.flatnonzero(totals)},
-    }
+    return {**facts, "skipped": len(skipped.names), **counts.scores()}
 
 
 def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, Any]:

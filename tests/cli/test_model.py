@@ -62,7 +62,10 @@ def test_eval_prints_what_the_library_scores(run, fitted, few):
     lines = [line.split() for line in run("eval", fitted.path, "--data", few).stdout.splitlines()]
     scores = evaluate(fitted.path, data=few)
     assert lines[0] == ["accuracy", f"{scores['accuracy']:.4f}"]
-    assert [line[0] for line in lines[3:]] == [str(i) for i in range(10)]
+    assert [line[0] for line in lines[-10:]] == [str(i) for i in range(10)]
+    for name, line in zip("0123456789", lines[-10:], strict=True):
+        wrong = {k: n for k, n in scores["confusion"][name].items() if k != name}
+        assert line[2:4] == (["taken", "for"] if wrong else [])
 
 
 @pytest.mark.parametrize("seed", [0, 5])
