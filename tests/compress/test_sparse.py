@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -99,7 +100,8 @@ def test_refitting_never_loses_on_its_own_samples(options, seed, randomised, bat
     samples = batches((32, 6, 6), 32)
     plan = prune.plan(model, PruneConfig(**options, **WEIGHT), samples, nvidia)
     cut, fitted = prune.apply(model, plan), prune.apply(model, plan, samples)
-    masked = prune.apply(model, PrunePlan(thresholds=plan.thresholds, patterns=plan.patterns, refit=False), samples)
+    masked = copy.deepcopy(model)
+    masked[0].weight.data *= fitted[0].weight != 0
     assert _error(model, fitted, samples) <= _error(model, masked, samples) * (1 + 1e-6)
     assert (cut[0].weight == 0).sum() == (fitted[0].weight == 0).sum()
 
