@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 import click
 
 from pocketzoo import __version__
-from pocketzoo.cli import hub, look, model, ship
 from pocketzoo.errors import PocketzooError
 from pocketzoo.optional import missing
+
+# In the order of the work; a function whose name is taken in Python has an underscore behind it.
+WHERE = {
+    **dict.fromkeys(("list", "info", "plugins", "new-plugin", "doctor"), "look"),
+    **dict.fromkeys(("search", "pull", "lock", "update", "outdated", "store"), "hub"),
+    **dict.fromkeys(("fit", "eval", "compress"), "model"),
+    **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
+    "push": "hub",
+    "demo": "ship",
+}
+
+
+class Modules(Mapping[str, click.Command]):
+    """Commands by name; the module of one is imported when it is asked for, so that each starts without the others."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = vars(import_module(f"pocketzoo.cli.{WHERE[name]}"))
+        word = name.replace("-", "_")
+        command: click.Command = found[f"{word}_" if hasattr(builtins, word) else word]
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(WHERE)
+
+    def __len__(self) -> int:
+        return len(WHERE)
 
 
 class Commands(click.Group):
@@ -39,7 +67,11 @@ def show_error(error: PocketzooError) -> None:
         click.echo(f"{click.style('hint:', fg='cyan', bold=True)}  {' '.join(error.hint.split())}", err=True)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    commands=Modules(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
 @click.option("--offline", is_flag=True, help="Open no connection; use what is stored.")
 def cli(offline: bool) -> None:
@@ -50,16 +82,6 @@ def cli(offline: bool) -> None:
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
-
-
-for command in (look.list_, look.info, look.plugins, look.new_plugin, look.doctor):
-    cli.add_command(command)
-for command in (hub.search, hub.pull, hub.lock, hub.update, hub.outdated, hub.store):
-    cli.add_command(command)
-for command in (model.fit, model.eval_, model.compress):
-    cli.add_command(command)
-for command in (ship.export, ship.bench, ship.predict, ship.report, ship.verify, hub.push, ship.demo):
-    cli.add_command(command)
 
 
 def main() -> None:
