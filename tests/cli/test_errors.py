@@ -488,12 +488,19 @@ def without(tmp_path):
 HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "PIL", "sklearn", "tensorrt_rtx", "tensorrt")
 
 
+@pytest.mark.slow
+def test_int8_of_a_bundle_needs_no_torch(shell, without, fitted, few, tmp_path):
+    done = shell("compress", fitted.path, "--int8", "--data", few, "-o", tmp_path / "out", path=without("torch"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "model.int8.cpu.onnx").is_file()
+
+
 @pytest.mark.parametrize(
     ("missing", "arguments", "extra"),
     [
         (("torch",), "fit tinynet --data {few} -o out", "compress"),
         (("torch",), "compress {fitted} --prune 0.3 --data {few} -o out", "compress"),
-        (("torch",), "compress {fitted} --int8 --data {few} -o out", "compress"),
+        (("onnx",), "compress {fitted} --int8 --data {few} -o out", "compress"),
         (("onnx",), "compress {fitted} --prune 0.3 --data {few} -o out", "compress"),
         (("safetensors",), "compress {fitted} --prune 0.3 --data {few} -o out", "compress"),
         pytest.param(

@@ -474,14 +474,17 @@ def test_an_empty_split_has_no_batches():
     assert (list(batches), len(batches), batches.samples) == ([], 0, 0)
 
 
-def test_batches_read_one_at_a_time(photos, tmp_path):
-    path = photos(tmp_path / "pets", {"": 10})
+def test_batches_are_read_a_few_ahead_and_no_more(photos, tmp_path):
+    """One for each core, while the first is used."""
+    early = 2 * ((os.cpu_count() or 1) + 1)
+    path = photos(tmp_path / "pets", {"": early + 4})
     files = sorted(path.iterdir())
     reader = iter(Batches(Split(files), SPEC, 2))
     next(reader)
-    for file in files[4:]:
+    for file in files[early:]:
         file.unlink()
-    next(reader)
+    for _ in range(2, early, 2):
+        next(reader)
     with pytest.raises(DataError):
         next(reader)
 
