@@ -91,7 +91,7 @@ LAYERS = {
         "pocketzoo.testing.*",
     ),
     "pocketzoo.cli.main": ("pocketzoo.errors", "pocketzoo.optional", "pocketzoo.__version__", "pocketzoo.cli.*"),
-    "pocketzoo.cli.options": ("pocketzoo.errors", "pocketzoo.train.settings"),
+    "pocketzoo.cli.training": ("pocketzoo.train.settings",),
     "pocketzoo.cli*": ("pocketzoo.errors", "pocketzoo.cli.*", "pocketzoo.zoo.kinds"),
 }
 
@@ -159,6 +159,7 @@ HEAVY = {
     "pocketzoo.zoo.cost": {"numpy", "onnx"},
     "pocketzoo.zoo.data": {"numpy"},
     "pocketzoo.zoo.foreign": {"numpy", "onnx", "onnxruntime"},
+    "pocketzoo.zoo.hooks": {"torch"},
     "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
     "pocketzoo.zoo.hub": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.hub_http": {"httpx2", "huggingface_hub"},

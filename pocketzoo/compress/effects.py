@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.factors import Metric
+from pocketzoo.compress.layers import parts
 from pocketzoo.compress.moments import POSITIONS, Moments, rows, shrunk
+from pocketzoo.zoo.hooks import after
 from pocketzoo.zoo.preprocess import Array
 
 PROBES = 2  # random projections of the outputs of each sample
@@ -80,45 +82,32 @@ def measure_effects(
     found: dict[str, Effect] = {}
     calls: list[tuple[str, Tensor, Tensor]] = []  # name, its input, a handle on its output
 
-    def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor, name: str) -> Tensor:
+    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
         handle = out if out.requires_grad else out.clone().requires_grad_()
-        calls.append((name, args[0].detach(), handle))
+        calls.append((name, inputs[0].detach(), handle))
         return handle.view_as(handle).clone()  # what comes next may write in place
 
-    handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, args, out, name=name: hook(module, args, out, name)
-        )
-        for name in names
-    ]
     generator = torch.Generator().manual_seed(0)
     count = 0
-    try:
-        for batch in samples:
-            whole = torch.from_numpy(batch)
-            for start in range(0, len(whole), AT_ONCE):
-                part = whole[start : start + AT_ONCE]
-                with torch.enable_grad():
-                    out = model(part)
-                    if not calls:
-                        break
-                    gradients = [
-                        torch.autograd.grad(
-                            (out * _signs(out, generator)).sum(),
-                            [handle for _, _, handle in calls],
-                            retain_graph=probe < probes - 1,
-                            allow_unused=True,
-                        )
-                        for probe in range(probes if out.requires_grad else 0)  # some models detach
-                    ]
-                count += len(part)
-                for i, (name, x, handle) in enumerate(calls):
-                    given = [g[i] for g in gradients if g[i] is not None]
-                    _add(found, name, model.get_submodule(name), x, handle.shape, given, inputs)
-                calls.clear()
-    finally:
-        for each in handles:
-            each.remove()
+    with after(model, names, note), torch.enable_grad():
+        for part in parts(samples, AT_ONCE):
+            out = model(part)
+            if not calls:
+                break
+            gradients = [
+                torch.autograd.grad(
+                    (out * _signs(out, generator)).sum(),
+                    [handle for _, _, handle in calls],
+                    retain_graph=probe < probes - 1,
+                    allow_unused=True,
+                )
+                for probe in range(probes if out.requires_grad else 0)  # some models detach
+            ]
+            count += len(part)
+            for i, (name, x, handle) in enumerate(calls):
+                given = [g[i] for g in gradients if g[i] is not None]
+                _add(found, name, model.get_submodule(name), x, handle.shape, given, inputs)
+            calls.clear()
     for effect in found.values():
         effect.outputs /= max(count * probes, 1)
     return found

@@ -24,6 +24,7 @@ from pocketzoo.compress.base import Lesson
 from pocketzoo.compress.configs import HealConfig
 from pocketzoo.compress.plans import HealPlan
 from pocketzoo.errors import DataError
+from pocketzoo.zoo.hooks import after
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
 from pocketzoo.zoo.specs import TargetSpec
@@ -186,18 +187,12 @@ def _blocks(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[str]:
 def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
     """What the named modules give in a forward pass; None for one that runs twice."""
     found: dict[str, Any] = {}
-    handles = []
-    for name in names:
 
-        def hook(module: nn.Module, args: object, out: object, name: str = name) -> None:
-            found[name] = out.clone() if isinstance(out, Tensor) and name not in found else None
+    def note(name: str, layer: nn.Module, inputs: object, out: object) -> None:
+        found[name] = out.clone() if isinstance(out, Tensor) and name not in found else None
 
-        handles.append(model.get_submodule(name).register_forward_hook(hook))
-    try:
+    with after(model, names, note):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 # -- work in progress

@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.memory import return_memory, share_arenas
 from pocketzoo.compress.moments import POSITIONS, rows
+from pocketzoo.zoo.hooks import before
 
 Visit = Callable[[str, list[Tensor]], None]
 
@@ -55,31 +57,20 @@ def walk(
     models = {id(model): model for model, _ in runs}
     place = threading.local()
     computing = threading.Semaphore(1)  # torch has threads of its own; the rest wait where they hold least memory
-    handles = []
-    for model in models.values():
-        for name in names:
 
-            def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                caught[place.run] = rows(
-                    (windows or {}).get(name, module), args[0], (limits or {}).get(name, POSITIONS)
-                )
-                current[0] = name
-                computing.release()
-                try:
-                    barrier.wait()
-                finally:
-                    computing.acquire()
-                if name == until:
-                    raise _LastVisited
+    def stop(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught[place.run] = rows((windows or {}).get(name, layer), inputs[0], (limits or {}).get(name, POSITIONS))
+        current[0] = name
+        computing.release()
+        try:
+            barrier.wait()
+        finally:
+            computing.acquire()
+        if name == until:
+            raise _LastVisited
 
-            handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
-
-        for name in hold:
-
-            def keep(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                held[place.run][name] = args[0]
-
-            handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
+    def keep(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        held[place.run][name] = inputs[0]
 
     def run(i: int) -> None:
         place.run = i
@@ -92,12 +83,11 @@ def walk(
             barrier.abort()  # or the others would wait for ever
             raise
 
-    try:
-        with ThreadPoolExecutor(len(runs)) as pool:
-            futures = [pool.submit(run, i) for i in range(len(runs))]
+    with ExitStack() as hooks, ThreadPoolExecutor(len(runs)) as pool:
+        for model in models.values():
+            hooks.enter_context(before(model, names, stop))
+            hooks.enter_context(before(model, hold, keep))
+        futures = [pool.submit(run, i) for i in range(len(runs))]
         errors = [error for f in futures if (error := f.exception()) is not None]
-        for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
-            raise error  # the first that is not merely the echo of another
-    finally:
-        for handle in handles:
-            handle.remove()
+    for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
+        raise error  # the first that is not merely the echo of another

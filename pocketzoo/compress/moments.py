@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.compress.layers import parts
+from pocketzoo.zoo.hooks import before
 from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 8  # samples in one forward pass
@@ -136,22 +137,16 @@ def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Arra
     return halves
 
 
-@contextmanager
-def _watching(model: nn.Module, names: Iterable[str], found: dict[str, Moments], limit: int) -> Iterator[None]:
+def _watching(
+    model: nn.Module, names: Iterable[str], found: dict[str, Moments], limit: int
+) -> AbstractContextManager[None]:
     """While the model runs in here, what each named layer reads is taken into ``found``."""
-    handles = []
-    for name in names:
 
-        def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            x = rows(module, args[0], limit)
-            found.setdefault(name, Moments.empty(x.shape[1])).add(x)
+    def take(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = rows(layer, inputs[0], limit)
+        found.setdefault(name, Moments.empty(x.shape[1])).add(x)
 
-        handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return before(model, names, take)
 
 
 def solve(right: Tensor, gram: Tensor, count: int) -> Tensor:

@@ -7,6 +7,7 @@ Channels go in the order of second-order saliency (see saliency.py), from each l
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -26,6 +27,7 @@ from pocketzoo.compress.refit import refit
 from pocketzoo.compress.saliency import Elimination, Judge, Reader, eliminate
 from pocketzoo.compress.sensitivity import output_sensitivity, root
 from pocketzoo.errors import DataError, UnsupportedLayerError
+from pocketzoo.zoo.hooks import after
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import TargetSpec
 
@@ -111,23 +113,16 @@ def _removable(channels: Channels, config: PruneConfig) -> list[Group]:
 
 def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
     """Every parameter, and for how many positions of one sample it is used."""
-    positions: dict[str, int] = {}
-    handles = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+    positions: Counter[str] = Counter()
 
-            def hook(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor, name: str = f"{name}.weight") -> None:
-                rows = out.numel() // len(x) // layer.get_parameter("weight").shape[0]
-                positions[name] = positions.get(name, 0) + rows
+    def count(name: str, layer: nn.Module, inputs: object, out: Tensor) -> None:
+        positions[f"{name}.weight"] += out.numel() // len(x) // layer.get_parameter("weight").shape[0]
 
-            handles.append(layer.register_forward_hook(hook))
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: Weight(tuple(p.shape), positions.get(name, 0)) for name, p in model.named_parameters()}
+    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, kinds)]
+    with after(model, layers, count), torch.no_grad():
+        model(x)
+    return {name: Weight(tuple(p.shape), positions[name]) for name, p in model.named_parameters()}
 
 
 def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Array]) -> list[Elimination]:

@@ -18,6 +18,7 @@ from pocketzoo.compress.lockstep import walk
 from pocketzoo.compress.moments import sample_positions
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.regress import Sums, regress
+from pocketzoo.zoo.hooks import before
 from pocketzoo.zoo.preprocess import Array
 
 CHUNK = 16  # samples in one forward pass: each is a thread, with memory of its own
@@ -93,19 +94,12 @@ def _phases(
     """
     held: dict[str, int] = {}  # numbers of one sample that wait at a layer
     readers = {s.reader for s in shortcuts.values()}
-    handles = []
-    for name in dict.fromkeys((*names, *readers)):
 
-        def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            held[name] = args[0].numel()
+    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        held[name] = inputs[0].numel()
 
-        handles.append(model.get_submodule(name).register_forward_pre_hook(hook))
-    try:
-        with torch.no_grad():
-            model(next(iter(parts(samples, 1, 1))))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with before(model, dict.fromkeys((*names, *readers)), note), torch.no_grad():
+        model(next(iter(parts(samples, 1, 1))))
     room = {
         name: BYTES // (2 * 4 * (size + (held.get(shortcuts[name].reader, 0) if name in shortcuts else 0)))
         for name, size in held.items()

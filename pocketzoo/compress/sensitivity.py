@@ -7,12 +7,14 @@ is found by sending random directions back from the outputs: with u ~ N(0, 1) th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.layers import parts
+from pocketzoo.zoo.hooks import after
 from pocketzoo.zoo.preprocess import Array
 
 SAMPLES = 32  # that are sent back: each gives a layer as many gradients as it has positions
@@ -28,14 +30,13 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
     outputs do not depend on is left out.
     """
     found: dict[str, Tensor] = {}
-    handles = [model.get_submodule(name).register_forward_hook(_hook(name, found)) for name in names]
     frozen = [p for p in model.parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(0)
     energy = 0.0
     try:
         for p in frozen:
             p.requires_grad_(False)
-        with torch.enable_grad():
+        with after(model, names, partial(_watch_gradient, found)), torch.enable_grad():
             for part in parts(samples, CHUNK, SAMPLES):
                 out = model(part)
                 energy += float(out.detach().double().square().sum())
@@ -45,8 +46,6 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
     finally:
         for p in frozen:
             p.requires_grad_(True)
-        for handle in handles:
-            handle.remove()
     return {name: matrix / max(DIRECTIONS * energy, 1e-30) for name, matrix in found.items()}
 
 
@@ -59,19 +58,16 @@ def root(matrix: Tensor) -> Tensor:
     return scaled
 
 
-def _hook(name: str, found: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        if not out.requires_grad:
-            out = out.requires_grad_(True).clone()  # a leaf itself could not be changed in place behind
-        channels = 1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
+def _watch_gradient(found: dict[str, Tensor], name: str, layer: nn.Module, inputs: object, out: Tensor) -> Tensor:
+    if not out.requires_grad:
+        out = out.requires_grad_(True).clone()  # a leaf itself could not be changed in place behind
+    channels = 1 if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
 
-        def add(gradient: Tensor) -> None:
-            rows = gradient.movedim(channels, -1).reshape(-1, gradient.shape[channels])
-            large = rows.shape[1] > LARGEST
-            matrix = rows.double().square().sum(0) if large else (rows.T @ rows).double()
-            found[name] = found[name] + matrix if name in found else matrix
+    def add(gradient: Tensor) -> None:
+        rows = gradient.movedim(channels, -1).reshape(-1, gradient.shape[channels])
+        large = rows.shape[1] > LARGEST
+        matrix = rows.double().square().sum(0) if large else (rows.T @ rows).double()
+        found[name] = found[name] + matrix if name in found else matrix
 
-        out.register_hook(add)  # type: ignore[no-untyped-call]  # before what may change it in place
-        return out
-
-    return hook
+    out.register_hook(add)  # type: ignore[no-untyped-call]  # before what may change it in place
+    return out

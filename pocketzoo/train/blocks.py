@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.errors import RecipeError, UnknownNameError, nearest
+from pocketzoo.zoo.hooks import before
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,13 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[Block]:
     stem and its residual blocks, a BERT its embeddings and layers, a VGG its convolutions.
     """
     order: list[str] = []
-    handles = []
-    for name in _parts(backbone, ""):
 
-        def hook(module: nn.Module, args: object, name: str = name) -> None:
-            if name not in order:
-                order.append(name)
+    def note(name: str, layer: nn.Module, inputs: object) -> None:
+        if name not in order:
+            order.append(name)
 
-        handles.append(backbone.get_submodule(name).register_forward_pre_hook(hook))
-    try:
-        with torch.no_grad():
-            backbone(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with before(backbone, _parts(backbone, ""), note), torch.no_grad():
+        backbone(x)
     found: list[Block] = []
     for name in order:
         module = backbone.get_submodule(name)

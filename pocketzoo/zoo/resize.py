@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.zoo.hooks import after
 from pocketzoo.zoo.specs import BackboneSpec, Cut, FeatureSpec, InputSpec
 
 
@@ -50,21 +50,16 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
 def _run(spec: BackboneSpec, given: InputSpec) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
     """Shapes without the batch: of the features, and behind each layer that is a cut. Takes no memory for weights."""
     inside: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, layer: nn.Module, inputs: object, out: object) -> None:
+        if isinstance(out, Tensor):
+            inside[name] = tuple(out.shape[1:])
+
     with torch.device("meta"), torch.no_grad():
         module = spec.build().eval()
-        layers = dict(module.named_modules())
-        for cut in spec.cuts:
-            if cut.layer in layers:
-                layers[cut.layer].register_forward_hook(_note(cut.layer, inside))
-        out: Tensor = module(torch.empty(2, *given.size))
+        known = dict(module.named_modules())
+        with after(module, [cut.layer for cut in spec.cuts if cut.layer in known], note):
+            out: Tensor = module(torch.empty(2, *given.size))
     if out.ndim != len(spec.features.shape) or min(out.shape) < 1:
         raise ValueError(f"it gives {' x '.join(map(str, out.shape[1:]))}")
     return tuple(out.shape[1:]), inside
-
-
-def _note(name: str, inside: dict[str, tuple[int, ...]]) -> Any:
-    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            inside[name] = tuple(output.shape[1:])
-
-    return hook
