@@ -63,8 +63,7 @@ class Samples:
             given, wanted = torch.from_numpy(x), torch.from_numpy(y)
             if self.backbone is not None:
                 with torch.no_grad():
-                    device = next((p.device for p in self.backbone.parameters()), given.device)
-                    given = self.backbone(given.to(device)).cpu()
+                    given = self.backbone(given.to(_device(self.backbone))).cpu()
             yield given, wanted
 
 
@@ -92,18 +91,26 @@ class Features:
 
 
 def features(
-    backbone: nn.Module, batches: Batches, digest: str, *, sequence: bool, what: str, label: str, progress: Progress
+    backbone: nn.Module,
+    batches: Batches,
+    *,
+    weights: str,
+    data: str,
+    sequence: bool,
+    what: str,
+    label: str,
+    progress: Progress,
 ) -> Source:
     """The features of all samples: those that were kept under the same key, or computed now.
 
-    The key covers the backbone's weights, how samples are read, and ``digest``, which says which samples they are;
+    The key covers how samples are read, and the digests of the backbone's ``weights`` and of the ``data``;
     ``what`` names them in errors. What is kept takes at most ``ROOM``: features that were not used for longest go
     first. Where there is no room they are computed each time they are used.
 
     Raises:
         DataError: none of the samples can be read.
     """
-    facts = [weights_digest(backbone), to_plain(batches.spec), digest, batches.skipped is not None, sequence]
+    facts = [weights, to_plain(batches.spec), data, batches.skipped is not None, sequence]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     place = home() / "features" / key[:32]
     if (found := _read(place, batches)) is not None:
@@ -131,13 +138,11 @@ def _write(
     items: Iterable[tuple[Any, Targets | None]],
 ) -> None:
     room = float(os.environ.get("POCKETZOO_FEATURES", ROOM))
-    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     targets, lengths, shape, size = [], [], (), 0
-    place.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(place) as folder, (folder / VALUES).open("wb") as file, torch.no_grad():
         for x, y in items:
             assert y is not None
-            out = backbone(torch.from_numpy(x).to(device)).float().cpu().numpy()
+            out = backbone(torch.from_numpy(x).to(_device(backbone))).float().cpu().numpy()
             if not size:
                 wanted = (out.nbytes / len(out) + 16) * len(batches.split) + 1024  # with targets, and the facts
                 if wanted > room or wanted > shutil.disk_usage(folder).free / 2:
@@ -191,6 +196,10 @@ def _make_room(folder: Path, room: float) -> None:
             return
         shutil.rmtree(place, ignore_errors=True)
         del sizes[place]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
 def weights_digest(module: nn.Module) -> str:

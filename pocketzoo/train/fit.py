@@ -105,13 +105,13 @@ def fit(
     torch.manual_seed(config.seed)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
-    skipped = Skipped()
+    skipped, digest = Skipped(), dataset.digest()
     with joined() as world, ExitStack() as stack:
         if world.size > 1 and skip_bad and config.unfreeze != "none":
             raise RecipeError("skip_bad needs one process when the backbone learns", "remove the broken pictures first")
         place: Path | None = None
         if world.first:
-            key = _key(ref, config, dataset, model, skip_bad)
+            key = _key(ref, config, digest, dataset.seed, model, skip_bad)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
         history, scores = transfer(
             model,
@@ -119,6 +119,7 @@ def fit(
             dataset,
             ref.outputs,
             config,
+            digest=digest,
             skipped=skipped if skip_bad else None,
             world=world,
             place=place,
@@ -133,7 +134,7 @@ def fit(
             origin["data"] = {
                 "name": dataset.name,
                 "seed": dataset.seed,
-                "sha256": dataset.digest(),
+                "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
             }
             origin["training"] = {
@@ -147,9 +148,9 @@ def fit(
     return read_bundle(Path(out))
 
 
-def _key(ref: ModelRef, config: TrainConfig, dataset: Dataset, model: nn.Module, skip_bad: bool) -> str:
+def _key(ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model: nn.Module, skip_bad: bool) -> str:
     """Digest of everything that decides what a run makes."""
-    facts = [to_plain(ref), to_plain(config), dataset.digest(), dataset.seed, skip_bad, weights_digest(model)]
+    facts = [to_plain(ref), to_plain(config), data, seed, skip_bad, weights_digest(model)]
     return hashlib.sha256(json.dumps([*facts, torch.__version__], sort_keys=True, default=str).encode()).hexdigest()
 
 

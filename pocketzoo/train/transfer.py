@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.errors import DataError
 from pocketzoo.progress import Progress
 from pocketzoo.train.blocks import unfrozen
-from pocketzoo.train.features import Samples, Source, features
+from pocketzoo.train.features import Samples, Source, features, weights_digest
 from pocketzoo.train.loop import History, Phase, Trainer, class_weights
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.world import World
 from pocketzoo.zoo.data import SPLITS, Batches, Dataset, Skipped, SplitName, Targets
-from pocketzoo.zoo.model import Model, Parts
+from pocketzoo.zoo.model import Model, Parts, example
 from pocketzoo.zoo.specs import METRICS
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,6 +32,7 @@ def transfer(
     outputs: int,
     config: TrainConfig,
     *,
+    digest: str,
     skipped: Skipped | None,
     world: World,
     place: Path | None,
@@ -40,27 +40,25 @@ def transfer(
 ) -> tuple[History, dict[SplitName, float]]:
     """Train a pretrained model in place; how it went, and its metric on the validation and test splits.
 
+    ``digest`` is that of the data set.
+
     Raises:
         DataError: a sample cannot be read, or the loss was never finite.
         UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have.
         TrainingError: there is not enough memory.
     """
     spec, metric = parts.backbone, METRICS[parts.head.returns]
-    raw: dict[SplitName, Source] = {
-        name: Samples(Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files)) for name in SPLITS
-    }
-    first = next(raw["train"].of([range(1)]), None)
-    if first is None and skipped is None:
-        raise DataError(f"the train split of {dataset.name} is empty", "give each class at least five samples")
+    batches = {name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS}
+    raw: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in batches.items()}
     model.to(world.device)
-    body = [] if first is None else unfrozen(model.backbone, first[0].to(world.device), config.unfreeze)
+    body = unfrozen(model.backbone, example(spec.input, 1).to(world.device), config.unfreeze)
     loss, weigh = _loss(parts.head.loss, model.head, raw["train"].targets, outputs, config, metric)
     trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress)
     head_epochs = config.head_epochs if body else config.epochs
     net: nn.Module = model
     sources = raw
     if head_epochs:  # nothing random happens before the head, so the same features serve all epochs
-        sources = _features(model.backbone, parts, dataset, skipped, world, progress)
+        sources = _features(model.backbone, parts, batches, dataset, digest, world, progress)
         net = model.head
         trainer.run(Phase(net, model.head, (), sources["train"], sources["val"], 0, head_epochs), 0)
     if body and not trainer.history.stopped:
@@ -71,16 +69,23 @@ def transfer(
 
 
 def _features(
-    backbone: nn.Module, parts: Parts, dataset: Dataset, skipped: Skipped | None, world: World, progress: Progress
+    backbone: nn.Module,
+    parts: Parts,
+    batches: Mapping[SplitName, Batches],
+    dataset: Dataset,
+    digest: str,
+    world: World,
+    progress: Progress,
 ) -> dict[SplitName, Source]:
     found: dict[SplitName, Source] = {}
+    weights = weights_digest(backbone)
     for turn in (True, False):  # the first process computes what the others then find
         for name in SPLITS if world.first == turn else ():
-            batches = Batches(dataset.split(name), parts.backbone.input, skipped=skipped, files=parts.backbone.files)
             found[name] = features(
                 backbone,
-                batches,
-                _digest(dataset, name),
+                batches[name],
+                weights=weights,
+                data=_digest(dataset, digest, name),
                 sequence=parts.features.kind == "sequence",
                 what=f"the {name} split of {dataset.name}",
                 label=f"features of {name}",
@@ -90,13 +95,13 @@ def _features(
     return found
 
 
-def _digest(dataset: Dataset, name: SplitName) -> str:
+def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
     """Of the samples of a split; a picture that was written again is another one."""
-    digest = hashlib.sha256(f"{dataset.digest()} {name}".encode())
+    found = hashlib.sha256(f"{digest} {name}".encode())
     for sample in dataset.split(name).samples:
         if isinstance(sample, Path):
-            digest.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
-    return digest.hexdigest()
+            found.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
+    return found.hexdigest()
 
 
 def _loss(

@@ -10,7 +10,7 @@ from torch import nn
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT
 from pocketzoo.train import features as module
-from pocketzoo.train.features import Features, Samples, features
+from pocketzoo.train.features import Features, Samples, features, weights_digest
 from pocketzoo.zoo.data import Batches, Skipped, Split
 from pocketzoo.zoo.specs import InputSpec, TextSpec
 
@@ -49,7 +49,7 @@ def pictures(count: int = 10, seed: int = 0) -> Split:
 def kept(backbone: nn.Module, split: Split, digest: str = "d", **more):
     batches = Batches(split, more.pop("spec", SPEC), size=4, **more.pop("batches", {}))
     options = {"sequence": False, "what": "the split", "label": "features", "progress": SILENT, **more}
-    return features(backbone, batches, digest, **options)
+    return features(backbone, batches, weights=weights_digest(backbone), data=digest, **options)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pocketzoo.train.loop import Phase, Trainer, batches, class_weights
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.world import World
-from pocketzoo.zoo.data import Batches, Split
+from pocketzoo.zoo.data import Batches, Split, load_data
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.specs import InputSpec
 from pocketzoo.zoo.weights import read_weights
@@ -314,17 +314,30 @@ def test_another_command_starts_anew(few, registry, tmp_path):
 # -- fine-tuning
 
 
-def test_fine_tuning_moves_the_last_blocks_alone(few, registry, tmp_path):
-    bundle = fit("tinynet", tmp_path / "x", data=few, epochs=2, unfreeze="last:1", registry=registry)
+def moved(bundle, registry) -> set[str]:
+    """Names of a backbone's tensors that are not as they came."""
     saved, given = (
         load_file(bundle.file("model.safetensors")),
         read_weights(registry.get("backbone", "tinynet").weights),
     )
-    moved = {k for k, v in given.items() if not torch.equal(v, saved[f"backbone.{k}"])}
-    assert moved
-    assert all(k.startswith("stage2.0") for k in moved)
+    return {name for name, value in given.items() if not torch.equal(value, saved[f"backbone.{name}"])}
+
+
+def test_fine_tuning_moves_the_last_blocks_alone(few, registry, tmp_path):
+    bundle = fit("tinynet", tmp_path / "x", data=few, epochs=2, unfreeze="last:1", registry=registry)
+    assert moved(bundle, registry)
+    assert all(name.startswith("stage2.0") for name in moved(bundle, registry))
     training = bundle.manifest.provenance["training"]
     assert (training["unfreeze"], len(training["val_accuracy"]), len(training["loss"])) == ("last:1", 2, 2)
+
+
+def test_blocks_learn_though_the_first_picture_is_broken(photos, registry, tmp_path):
+    path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
+    load_data(path).split("train").samples[0].write_bytes(b"broken")
+    more = {"data": path, "epochs": 1, "skip_bad": True, "unfreeze": "last:1", "registry": registry}
+    bundle = fit("tinynet", tmp_path / "model", **more)
+    assert bundle.manifest.metrics["skipped_pictures"] == 1
+    assert moved(bundle, registry)
 
 
 def test_what_cannot_be_unfrozen_is_refused(few, registry, tmp_path, refused):
