@@ -123,6 +123,17 @@ class StorageError(PocketzooError, OSError):
     """The disk refused: no space left, no permission, a read-only file system."""
 
 
+def check_field(config: object, field: str, ok: bool, rule: str) -> None:
+    """Refuse a config whose field breaks its rule.
+
+    Raises:
+        RecipeError: ``ok`` is false.
+    """
+    if not ok:
+        name = f"{type(config).__name__}.{field}"
+        raise RecipeError(f"{name} cannot be {getattr(config, field)!r}", f"{field} must be {rule}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the closest known one, or all of them when none is close and they are few."""
     from difflib import get_close_matches  # list, which makes no mistakes, starts a hundredth sooner without it

@@ -16,9 +16,9 @@ from pocketzoo.cli.options import (
     out_option,
     seed_option,
     skip_bad_option,
-    training_options,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.cli.training import training_options
 from pocketzoo.errors import RecipeError
 
 

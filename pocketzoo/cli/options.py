@@ -9,7 +9,6 @@ from typing import TypeVar
 import click
 
 from pocketzoo.errors import PocketzooError
-from pocketzoo.train.settings import SAYS, TrainConfig
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -81,17 +80,3 @@ def skip_bad_option(f: F) -> F:
 
 def json_option(f: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(f)
-
-
-def training_options(command: F) -> F:
-    """The settings of training that are set most often, and one option for all others."""
-    names = ("epochs", "batch_size", "learning_rate", "unfreeze")
-    others = ", ".join(name for name in SAYS if name not in (*names, "seed"))
-    every = "Another setting; may be given more than once: " + others + "."
-    command = click.option("--set", "training", multiple=True, metavar="NAME=VALUE", help=every)(command)
-    for name in reversed(names):
-        standard = getattr(TrainConfig(), name)
-        command = click.option(
-            f"--{name.replace('_', '-')}", type=type(standard), help=f"{SAYS[name]} [default: {standard}]"
-        )(command)
-    return command

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pocketzoo.errors import RecipeError
-
-
-def _check(config: object, field: str, ok: bool, rule: str) -> None:
-    if not ok:
-        value: Any = getattr(config, field)
-        raise RecipeError(f"{type(config).__name__}.{field} cannot be {value!r}", f"{field} must be {rule}")
+from pocketzoo.errors import RecipeError, check_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +25,18 @@ class PruneConfig:
     skip: tuple[str, ...] = ()  # layers left as they are, by name or glob
 
     def __post_init__(self) -> None:
-        _check(self, "ratio", 0.0 <= self.ratio < 1.0, "at least 0 and below 1")
-        _check(self, "multiple", self.multiple is None or self.multiple >= 1, "at least 1")
+        check_field(self, "ratio", 0.0 <= self.ratio < 1.0, "at least 0 and below 1")
+        check_field(self, "multiple", self.multiple is None or self.multiple >= 1, "at least 1")
         budgets = [field for field in ("macs", "parameters", "latency") if getattr(self, field) is not None]
         for field in budgets:
-            _check(self, field, 0.0 < getattr(self, field) <= 1.0, "above 0 and at most 1")
+            check_field(self, field, 0.0 < getattr(self, field) <= 1.0, "above 0 and at most 1")
         if len(budgets) > 1:
             raise RecipeError(f"PruneConfig takes one budget, not {' and '.join(budgets)}", "leave one of them")
         if budgets and self.granularity == "weight":
             raise RecipeError(f"PruneConfig.{budgets[0]} is for channels", "zeros take their time as well: use ratio")
-        _check(self, "pattern", not self.pattern or self.granularity == "weight", 'set with granularity = "weight"')
+        check_field(
+            self, "pattern", not self.pattern or self.granularity == "weight", 'set with granularity = "weight"'
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +54,13 @@ class LowRankConfig:
         shares = ("parameters", "energy", "rank_share")
         for field in shares:
             share = getattr(self, field)
-            _check(self, field, share is None or 0.0 < share <= 1.0, "above 0 and at most 1")
+            check_field(self, field, share is None or 0.0 < share <= 1.0, "above 0 and at most 1")
         if sum(getattr(self, field) is not None for field in shares) != 1:
             raise RecipeError(
                 "LowRankConfig takes one of parameters, energy and rank_share",
                 "parameters = 0.8 keeps 80% of the parameters",
             )
-        _check(self, "multiple", self.multiple is None or self.multiple >= 1, "at least 1")
+        check_field(self, "multiple", self.multiple is None or self.multiple >= 1, "at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +75,12 @@ class HealConfig:
     seed: int = 0  # of the order of samples
 
     def __post_init__(self) -> None:
-        _check(self, "epochs", self.epochs >= 1, "at least 1")
-        _check(self, "learning_rate", 0.0 < self.learning_rate <= 1.0, "above 0 and at most 1")
-        _check(self, "batch_size", self.batch_size >= 1, "at least 1")
-        _check(self, "features", 0.0 <= self.features <= 1.0, "at least 0 and at most 1")
-        _check(self, "patience", self.patience >= 1, "at least 1")
-        _check(self, "seed", self.seed >= 0, "at least 0")
+        check_field(self, "epochs", self.epochs >= 1, "at least 1")
+        check_field(self, "learning_rate", 0.0 < self.learning_rate <= 1.0, "above 0 and at most 1")
+        check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
+        check_field(self, "features", 0.0 <= self.features <= 1.0, "at least 0 and at most 1")
+        check_field(self, "patience", self.patience >= 1, "at least 1")
+        check_field(self, "seed", self.seed >= 0, "at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +100,6 @@ class Int8Config:
     max_drop: float | None = None  # the same for what the metric may lose against the float graph, 0-1
 
     def __post_init__(self) -> None:
-        _check(self, "min_sqnr", self.min_sqnr is None or 0.0 < self.min_sqnr < 200.0, "above 0 and below 200 dB")
-        _check(self, "max_drop", self.max_drop is None or 0.0 <= self.max_drop < 1.0, "at least 0 and below 1")
-        _check(self, "percentile", 50.0 < self.percentile <= 100.0, "above 50 and at most 100")
+        check_field(self, "min_sqnr", self.min_sqnr is None or 0.0 < self.min_sqnr < 200.0, "above 0 and below 200 dB")
+        check_field(self, "max_drop", self.max_drop is None or 0.0 <= self.max_drop < 1.0, "at least 0 and below 1")
+        check_field(self, "percentile", 50.0 < self.percentile <= 100.0, "above 50 and at most 100")

@@ -17,18 +17,8 @@ import torch
 from torch import Tensor
 
 ROUNDS = 32  # refits for one group: a few channels go at a time
-JUDGED = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    8,
-    11,
-    15,
-    20,
-    26,
-)  # rounds after which judges are asked, and at the end: the first matter most
+# Rounds after which judges are asked, and at the end: the first matter most.
+JUDGED = (1, 2, 3, 4, 6, 8, 11, 15, 20, 26)
 
 
 @dataclass(frozen=True, slots=True)

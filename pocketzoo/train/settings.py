@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from pocketzoo.errors import RecipeError, nearest
+from pocketzoo.errors import RecipeError, check_field, nearest
 from pocketzoo.zoo.typed import from_texts
 
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
@@ -62,29 +62,27 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         share = "at least 0 and below 1"
-        self._check("epochs", self.epochs >= 1, "at least 1")
-        self._check("batch_size", self.batch_size >= 1, "at least 1")
-        self._check("seed", self.seed >= 0, "0 or more")
+        check_field(self, "epochs", self.epochs >= 1, "at least 1")
+        check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
+        check_field(self, "seed", self.seed >= 0, "0 or more")
         for name, known in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
             if (value := getattr(self, name)) not in get_args(known):
                 raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), get_args(known)))
         for name in ("learning_rate", "backbone_rate", "layer_decay"):
-            self._check(name, 0.0 < getattr(self, name) < math.inf, "above 0")
+            check_field(self, name, 0.0 < getattr(self, name) < math.inf, "above 0")
         for name in ("momentum", "warm_up", "label_smoothing"):
-            self._check(name, 0.0 <= getattr(self, name) < 1.0, share)
-        self._check("weight_decay", 0.0 <= self.weight_decay < math.inf, "0 or more")
-        self._check("clip", self.clip is None or 0.0 < self.clip < math.inf, "above 0")
-        self._check("patience", self.patience is None or self.patience >= 1, "at least 1")
-        self._check("head_epochs", 0 <= self.head_epochs <= self.epochs, "0 or more, and not above epochs")
+            check_field(self, name, 0.0 <= getattr(self, name) < 1.0, share)
+        check_field(self, "weight_decay", 0.0 <= self.weight_decay < math.inf, "0 or more")
+        check_field(self, "clip", self.clip is None or 0.0 < self.clip < math.inf, "above 0")
+        check_field(self, "patience", self.patience is None or self.patience >= 1, "at least 1")
+        check_field(self, "head_epochs", 0 <= self.head_epochs <= self.epochs, "0 or more, and not above epochs")
         last = self.unfreeze.partition(":")
         wrong = last[0] == "last" and not (last[2].isdecimal() and int(last[2]) >= 1)
-        self._check("unfreeze", bool(self.unfreeze) and not wrong, '"none", "all", "last:2" or the name of a layer')
+        check_field(
+            self, "unfreeze", bool(self.unfreeze) and not wrong, '"none", "all", "last:2" or the name of a layer'
+        )
         if self.head_epochs and self.unfreeze == "none":
             raise RecipeError("head_epochs is for a backbone that learns too", 'set unfreeze, such as "last:2"')
-
-    def _check(self, name: str, ok: bool, rule: str) -> None:
-        if not ok:
-            raise RecipeError(f"{name} cannot be {getattr(self, name)!r}", f"it must be {rule}")
 
 
 def with_settings(training: TrainConfig | Mapping[str, Any] | None, **single: Any) -> TrainConfig:
