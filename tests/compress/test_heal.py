@@ -173,5 +173,6 @@ def test_a_recipe_heals_towards_the_model_it_began_with(fitted, tmp_path):
     plan = registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
     cut, healed = prune.apply(load_module(fitted, registry), plan), load_module(made, registry)
     assert {k: v.shape for k, v in cut.state_dict().items()} == {k: v.shape for k, v in healed.state_dict().items()}
+    assert made.manifest.parameters == sum(p.numel() for p in cut.parameters())
     assert any(not torch.equal(v, healed.state_dict()[k]) for k, v in cut.state_dict().items())
     assert not list(tmp_path.glob(".*"))

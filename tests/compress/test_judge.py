@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from pocketzoo.compress.judge import Judge, race
 from pocketzoo.errors import BundleError
 from pocketzoo.zoo.data import Batches, Split
+from pocketzoo.zoo.measure import milliseconds
 from pocketzoo.zoo.specs import InputSpec
 
 SPEC = InputSpec(shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
@@ -91,5 +92,7 @@ def test_a_graph_with_ten_times_the_work_is_slower(graph_builder, samples, tmp_p
         onnx.save(g.model(g.gemm(g.pool_and_flatten(y), "fc", 16, 5)), tmp_path / f"{depth}.onnx")
         paths.append(tmp_path / f"{depth}.onnx")
     x = np.zeros((1, 3, 64, 64), np.float32)
+    one, ten = milliseconds(paths, x, 0.05)
+    assert 0 < one < ten
     assert race(*paths, x).slower
     assert not race(*reversed(paths), x).slower

@@ -19,7 +19,7 @@ from pocketzoo.zoo.heads import plain_options
 from pocketzoo.zoo.model import build, example, load_module
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.save import save_model
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, TextSpec
+from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, InputSpec, TextSpec
 
 WORDS, WIDTH = 30, 16
 TEXT = TextSpec(vocabulary=WORDS, pad=0, max_length=20)
@@ -36,13 +36,23 @@ class Words(nn.Module):
         return torch.tanh(self.mix(self.words(ids))) * (ids != 0)[:, :, None]
 
 
+def pixels() -> nn.Module:
+    """Pictures (B, 1, 28, 28) to a map (B, 4, 4, 4): small also when a head flattens it."""
+    return nn.Sequential(nn.Conv2d(1, 4, 7, stride=7), nn.ReLU())
+
+
 @pytest.fixture(scope="module")
 def zoo() -> Registry:
-    """What ships, and a backbone that reads texts."""
+    """What ships, a backbone that reads texts, and one that gives few features of pictures."""
     plugin = ModuleType("acme")
-    spec = BackboneSpec(name="words", summary="s", license="MIT", input=TEXT, build=Words,
-                        features=FeatureSpec("sequence", ("batch", "sequence", WIDTH)))  # fmt: skip
-    plugin.pocketzoo_backbones = pocketzoo.hookimpl(lambda: [spec])
+    picture = InputSpec(shape=("batch", 1, 28, 28), mean=(0.0,), std=(1.0,), resize=28)
+    specs = [
+        BackboneSpec(name="words", summary="s", license="MIT", input=TEXT, build=Words,
+                     features=FeatureSpec("sequence", ("batch", "sequence", WIDTH))),
+        BackboneSpec(name="pixels", summary="s", license="MIT", input=picture, build=pixels,
+                     features=FeatureSpec("map", ("batch", 4, 4, 4))),
+    ]  # fmt: skip
+    plugin.pocketzoo_backbones = pocketzoo.hookimpl(lambda: specs)
     return Registry(create_manager(found=[], extra=[plugin]))
 
 
@@ -60,7 +70,7 @@ def samples(backbone: str) -> Dataset:
 @pytest.mark.parametrize(
     ("backbone", "head", "options"),
     [
-        ("words", "linear", {"pool": "max"}), ("tinynet", "mlp", {"pool": "mean", "hidden": "24,8"}),
+        ("words", "linear", {"pool": "max"}), ("pixels", "mlp", {"pool": "flatten", "hidden": "24,8"}),
         ("words", "pooled-classifier", {}), ("words", "token-classifier", {}), ("words", "language-model", {}),
         ("words", "embedding", {"pool": "last"}), ("tinynet", "regression", {}),
         ("tinynet", "q-values", {"dueling": "yes", "hidden": "24"}),
