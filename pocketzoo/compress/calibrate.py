@@ -13,6 +13,7 @@ import onnxruntime
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.histogram import Histogram
+from pocketzoo.compress.memory import large_mapped
 from pocketzoo.compress.patches import Moments, Reading
 from pocketzoo.compress.plans import Range
 from pocketzoo.errors import DataError
@@ -52,18 +53,19 @@ def observe(
         readers.setdefault(reading.tensor, []).append(reading)
     watched = list(dict.fromkeys([*tensors, *sorted(readers)]))
     count = 0
-    for values in activations(model, watched, samples):
-        for name in watched:  # each value goes before the next sample comes
-            value = values.pop(name)
-            if name in histograms:
-                histograms[name].add(value)
-            for reading in readers.get(name, ()):
-                if reading in moments and not _wants(moments[reading], count):
-                    continue
-                columns = reading.columns(value, count)
-                moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
-            del value
-        count += 1
+    with large_mapped():
+        for values in activations(model, watched, samples):
+            for name in watched:  # each value goes before the next sample comes
+                value = values.pop(name)
+                if name in histograms:
+                    histograms[name].add(value)
+                for reading in readers.get(name, ()):
+                    if reading in moments and not _wants(moments[reading], count):
+                        continue
+                    columns = reading.columns(value, count)
+                    moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
+                del value
+            count += 1
     if count == 0:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     for moment in moments.values():
