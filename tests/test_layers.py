@@ -104,6 +104,7 @@ HEAVY = {
     "pocketzoo.compress.embeddings": {"numpy", "onnx"},
     "pocketzoo.compress.encode": {"numpy", "onnx"},
     "pocketzoo.compress.factors": {"torch"},
+    "pocketzoo.compress.fake_int8": {"torch"},
     "pocketzoo.compress.float_layers": {"numpy", "onnx"},
     "pocketzoo.compress.forecast": {"torch"},
     "pocketzoo.compress.graph_index": {"onnx"},

@@ -73,6 +73,7 @@ class HealConfig:
     features: float = 0.5  # share of the epochs that match the blocks' features too, 0-1; the rest match outputs
     patience: int = 5  # epochs without a better one until it stops
     seed: int = 0  # of the order of samples
+    quantised: bool = False  # learn with weights and activations rounded to 8 bits, for an int8 step behind this one
 
     def __post_init__(self) -> None:
         check_field(self, "epochs", self.epochs >= 1, "at least 1")

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from pocketzoo.compress.base import Lesson
 from pocketzoo.compress.configs import HealConfig
+from pocketzoo.compress.fake_int8 import FakeInt8
 from pocketzoo.compress.plans import HealPlan
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.hooks import after
@@ -30,6 +31,7 @@ from pocketzoo.zoo.snapshot import load_optimiser, optimiser_tensors, read_snaps
 from pocketzoo.zoo.specs import TargetSpec
 
 HELD_OUT = 8  # one sample in so many
+OBSERVED = 8  # batches that ranges are taken from
 SPARSE = 0.01  # share of zeros from which a weight counts as pruned: the zeros stay
 
 
@@ -42,6 +44,7 @@ def plan(model: nn.Module, config: HealConfig, samples: Iterable[Array], target:
         features=config.features,
         patience=config.patience,
         seed=config.seed,
+        quantised=config.quantised,
     )
 
 
@@ -52,6 +55,9 @@ def apply(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = No
 
 def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
     """A new model of the same structure, nearer to ``lesson.teacher`` on the samples that are held out, or as near.
+
+    With ``plan.quantised`` it is nearer when it computes in 8 bits (quantisation-aware training), and its weights are
+    those that 8 bits can tell apart: the int8 step rounds them to themselves.
 
     The same plan, model and samples give the same model, also when the work was interrupted: each epoch is kept in
     ``lesson.folder``, and the same call goes on from there.
@@ -69,7 +75,9 @@ def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Le
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
     optimiser = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
-    state = _State(distance=_distance(student, held, wanted), best=state_of(student))
+    run = FakeInt8(student) if plan.quantised else student
+    _observe(run, train)
+    state = _State(distance=_distance(run, held, wanted), best=state_of(student))
     place = lesson.folder / "heal.safetensors"
     _read(place, student, optimiser, state, _key(plan, model))
     first = round(plan.features * plan.epochs) if blocks else 0
@@ -79,8 +87,9 @@ def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Le
             break
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * (1 + math.cos(math.pi * epoch / plan.epochs)) / 2
+        _observe(run, train)
         for x in _shuffled(train, plan.batch_size, plan.seed * 100_003 + epoch):
-            loss = _loss(student, teacher, x, blocks if epoch < first else [])
+            loss = _loss(run, student, teacher, x, blocks if epoch < first else [])
             if not torch.isfinite(loss):
                 raise DataError("healing diverged: its loss is not finite", "lower the learning rate")
             optimiser.zero_grad()
@@ -89,9 +98,11 @@ def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Le
             with torch.no_grad():
                 for name, mask in masks.items():
                     student.get_parameter(name).mul_(mask)
-        state.note(epoch, _distance(student, held, wanted), student, counts=epoch >= first)
+        state.note(epoch, _distance(run, held, wanted), student, counts=epoch >= first)
         _write(place, student, optimiser, state, _key(plan, model))
     student.load_state_dict(state.best)
+    if isinstance(run, FakeInt8):
+        run.settle()
     return student.requires_grad_(True).eval()
 
 
@@ -147,6 +158,12 @@ def _shuffled(train: list[Tensor], size: int, seed: int) -> Iterator[Tensor]:
 # -- distances
 
 
+def _observe(run: nn.Module, train: list[Tensor]) -> None:
+    """Give ranges to what computes in 8 bits."""
+    if isinstance(run, FakeInt8):
+        run.observe(train[:OBSERVED])
+
+
 def _distance(student: nn.Module, held: list[Tensor], wanted: list[Tensor]) -> float:
     """Squared error over squared outputs, on what is held out; infinite where it is not a number."""
     with torch.no_grad():
@@ -156,12 +173,15 @@ def _distance(student: nn.Module, held: list[Tensor], wanted: list[Tensor]) -> f
     return missed / max(scale, 1e-30) if math.isfinite(missed) else math.inf
 
 
-def _loss(student: nn.Module, teacher: nn.Module, x: Tensor, blocks: list[str]) -> Tensor:
-    """Relative squared error of the outputs, or the mean of those of the blocks and of the outputs."""
+def _loss(run: nn.Module, student: nn.Module, teacher: nn.Module, x: Tensor, blocks: list[str]) -> Tensor:
+    """Relative squared error of the outputs, or the mean of those of the blocks and of the outputs.
+
+    ``run`` is the student, or what runs it.
+    """
     with torch.no_grad(), _features(teacher, blocks) as theirs:
         wanted = teacher(x)
     with _features(student, blocks) as ours:
-        given = student(x)
+        given = run(x)
     pairs = [(given, wanted), *((ours[name], theirs[name]) for name in blocks)]
     return torch.stack([F.mse_loss(a, b) / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
 

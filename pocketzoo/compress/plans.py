@@ -85,6 +85,7 @@ class HealPlan:
     features: float = 0.0  # share of the epochs that match features too
     patience: int = 1
     seed: int = 0
+    quantised: bool = False  # whether it learned with 8 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,19 @@ def before(
 
 
 @contextmanager
+def replaced(model: nn.Module, names: Iterable[str], change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+    """While in here, the named layers read ``change(name, input)`` in place of their first input."""
+
+    def hook(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return change(name, inputs[0]), *inputs[1:]
+
+    with ExitStack() as handles:
+        for name in names:
+            handles.enter_context(model.get_submodule(name).register_forward_pre_hook(partial(hook, name)))
+        yield
+
+
+@contextmanager
 def after(
     model: nn.Module, names: Iterable[str], hook: Callable[[str, nn.Module, tuple[Tensor, ...], Any], Any]
 ) -> Iterator[None]:

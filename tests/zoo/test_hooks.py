@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.zoo.hooks import after, before
+from pocketzoo.zoo.hooks import after, before, replaced
 
 
 class Twice(nn.Module):
@@ -39,6 +39,13 @@ def test_what_a_hook_returns_takes_the_place_of_the_output() -> None:
         assert model(torch.tensor(1.0)).item() == 110
     with after(model, ["inner.0"], lambda name, layer, x, out: None):
         assert model(torch.tensor(1.0)).item() == 2
+
+
+def test_a_layer_reads_what_stands_in_for_its_input() -> None:
+    model = Twice()
+    with replaced(model, ["inner.1"], lambda name, x: x * 2):
+        assert model(torch.tensor(1.0)).item() == 6
+    assert hooks_of(model) == 0
 
 
 def test_nothing_is_left_after_an_error() -> None:
