@@ -107,8 +107,11 @@ def fit(
     load_pretrained(model, ref, registry)
     skipped, digest = Skipped(), dataset.digest()
     with joined() as world, ExitStack() as stack:
-        if world.size > 1 and skip_bad and config.unfreeze != "none":
-            raise RecipeError("skip_bad needs one process when the backbone learns", "remove the broken pictures first")
+        if world.size > 1 and skip_bad and (config.backbone_learns or config.augment or config.mix):
+            raise RecipeError(
+                "skip_bad needs one process when the backbone learns or pictures are augmented",
+                "remove the broken pictures first",
+            )
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.errors import DataError, TrainingError
+from pocketzoo.errors import DataError
 from pocketzoo.progress import Progress
 from pocketzoo.train.blocks import Block
 from pocketzoo.train.features import Source
 from pocketzoo.train.optimise import build_optimiser, set_rate
 from pocketzoo.train.scores import Score
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.step import Stepper, Wanted
 from pocketzoo.train.world import World
 from pocketzoo.zoo.snapshot import (
     Snapshot,
@@ -46,6 +46,8 @@ class Phase:
     val: Source
     first: int  # the epochs it has: from this one
     last: int  # to before this one
+    # Makes of a process's part of a batch, its targets and the samples of the whole batch what is learned from.
+    augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
 
 
 @dataclass
@@ -80,10 +82,9 @@ class Trainer:
         progress: Progress,
     ) -> None:
         """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``."""
-        self.config, self.loss, self.weigh, self.score = config, loss, weigh, score
+        self.config, self.score = config, score
         self.world, self.place, self.progress = world, place, progress
-        self.at_once = config.batch_size  # samples that go through the model together
-        self.scaler = torch.amp.GradScaler(enabled=config.precision == "float16" and world.device.type == "cuda")
+        self.step = Stepper(config, loss, weigh, world, progress)
         found = read_snapshot(place, "") if place is not None and world.first else None
         self.found: Snapshot | None = world.tell(found)
         self.history = History(**self.found.facts) if self.found else History()
@@ -120,11 +121,13 @@ class Trainer:
                 break
             learn(phase.model, phase.head, phase.body)
             order = batches(len(phase.train), self.config, epoch)[history.step :]
-            for x, y in phase.train.of(map(self.world.share, order)):
+            for rows, (x, y) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
                 done = (epoch - phase.first) * steps + history.step
                 set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
                 self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
-                loss, weight = self._step(model, optimiser, x, y)
+                x, y = x.to(self.world.device), y.to(self.world.device)  # noqa: PLW2901
+                x, wanted = phase.augment(x, y, len(rows)) if phase.augment else (x, [(1.0, y)])  # noqa: PLW2901
+                loss, weight = self.step(model, optimiser, x, wanted)
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)
                     break
@@ -153,53 +156,12 @@ class Trainer:
         model.eval()
         rows, size = self.world.share(range(len(source))), self.config.batch_size
         sums: Tensor | None = None
-        with torch.no_grad(), self._arithmetic():
+        with torch.no_grad(), self.step.arithmetic():
             for x, y in source.of([rows[i : i + size] for i in range(0, len(rows), size)]):
                 found = self.score.add(model(x.to(self.world.device)).float(), y.to(self.world.device))
                 sums = found if sums is None else sums + found
         assert sums is not None
         return self.score.value(self.world.sum(sums))
-
-    def _step(self, model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """One step on a batch: its summed loss over all processes, and the weight that is divided by.
-
-        Where there is no memory for the batch it goes through in halves, whose gradients are summed.
-        """
-        x, y = x.to(self.world.device), y.to(self.world.device)
-        weight = self.world.sum(self.weigh(y).double())
-        while True:
-            optimiser.zero_grad()
-            total = torch.zeros((), dtype=torch.float64, device=self.world.device)
-            try:
-                for start in range(0, len(x), self.at_once):
-                    part = slice(start, start + self.at_once)
-                    with self._arithmetic():
-                        loss = self.loss(model(x[part]).float(), y[part])
-                    total += loss.detach().double()
-                    # The gradients of all processes are averaged; those of all samples are to be summed.
-                    self.scaler.scale(loss * (self.world.size / weight).float()).backward()  # type: ignore[no-untyped-call]
-                break
-            except RuntimeError as error:
-                if not _no_memory(error) or self.world.size > 1:
-                    raise
-                self.at_once = min(self.at_once, len(x)) // 2
-                if not self.at_once:
-                    raise TrainingError("there is no memory for a single sample", "take a smaller backbone") from error
-            self.progress.say(f"out of memory: from now on {self.at_once} samples go through at once")
-        total = self.world.sum(total)
-        if math.isfinite(float(total)):
-            self.scaler.unscale_(optimiser)
-            if self.config.clip is not None:
-                parameters = [p for group in optimiser.param_groups for p in group["params"]]
-                torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-            self.scaler.step(optimiser)
-            self.scaler.update()
-        return float(total), float(weight)
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.config.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.world.device.type, getattr(torch, self.config.precision))
 
     def _close(self, epoch: int, score: float, rate: float) -> bool:
         """Note a finished epoch; whether it is the best."""
@@ -256,8 +218,3 @@ def learn(model: nn.Module, head: nn.Module, body: Iterable[Block]) -> None:
             module.train()
         for p in block.parameters:
             p.requires_grad_(True)
-
-
-def _no_memory(error: RuntimeError) -> bool:
-    words = ("not enough memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

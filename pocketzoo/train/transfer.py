@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.progress import Progress
+from pocketzoo.train.augment import augmenter
 from pocketzoo.train.blocks import unfrozen
 from pocketzoo.train.features import Samples, Source, features, weights_digest
 from pocketzoo.train.loop import History, Phase, Trainer, class_weights
+from pocketzoo.train.lora import Adapters
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.world import World
@@ -45,25 +47,38 @@ def transfer(
     Raises:
         DataError: a sample cannot be read, or the loss was never finite.
         UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have.
+        UnsupportedLayerError: the backbone has nothing for adapters.
+        MissingDependencyError: what adapters or augmentation need is not installed.
         TrainingError: there is not enough memory.
     """
     spec, metric = parts.backbone, METRICS[parts.head.returns]
     batches = {name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS}
     raw: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in batches.items()}
     model.to(world.device)
-    body = unfrozen(model.backbone, example(spec.input, 1).to(world.device), config.unfreeze)
+    sample = example(spec.input, 1).to(world.device)
+    body = unfrozen(model.backbone, sample, config.unfreeze)
+    adapters = Adapters(model.backbone, sample, config) if config.lora_rank else None
+    augment = augmenter(config, spec.input, world)
     loss, weigh = _loss(parts.head.loss, model.head, raw["train"].targets, outputs, config, metric)
     trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress)
-    head_epochs = config.head_epochs if body else config.epochs
+    head_epochs = config.head_epochs if body or adapters else config.epochs
     net: nn.Module = model
     sources = raw
-    if head_epochs:  # nothing random happens before the head, so the same features serve all epochs
+    if head_epochs and augment:
+        progress.say("augmentation is random, so features are computed anew in every epoch")
+    elif head_epochs:  # nothing random happens before the head, so the same features serve all epochs
         sources = _features(model.backbone, parts, batches, dataset, digest, world, progress)
         net = model.head
-        trainer.run(Phase(net, model.head, (), sources["train"], sources["val"], 0, head_epochs), 0)
-    if body and not trainer.history.stopped:
+    if head_epochs:
+        train, val = sources["train"], sources["val"]
+        trainer.run(Phase(net, model.head, (), train, val, 0, head_epochs, augment), 0)
+    if (body or adapters) and not trainer.history.stopped:
         net, sources = model, raw
-        trainer.run(Phase(net, model.head, body, sources["train"], sources["val"], head_epochs, config.epochs), 1)
+        body = adapters.attach() if adapters else body
+        train, val = sources["train"], sources["val"]
+        trainer.run(Phase(net, model.head, body, train, val, head_epochs, config.epochs, augment), 1)
+        if adapters:
+            adapters.merge()
     scores: dict[SplitName, float] = {name: trainer.value(net, sources[name]) for name in ("val", "test")}
     return trainer.history, scores
 
