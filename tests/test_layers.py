@@ -156,6 +156,7 @@ HEAVY = {
     "pocketzoo.train.lora": {"torch"},
     "pocketzoo.train.loop": {"numpy", "torch"},
     "pocketzoo.train.optimise": {"torch"},
+    "pocketzoo.train.preview": {"numpy", "torch"},
     "pocketzoo.train.scores": {"torch"},
     "pocketzoo.train.step": {"torch"},
     "pocketzoo.train.transfer": {"torch"},

@@ -12,6 +12,7 @@ from pocketzoo.cli.options import (
     data_option,
     json_option,
     model_argument,
+    named,
     names,
     out_option,
     seed_option,
@@ -64,7 +65,7 @@ def fit(
         out,
         data=data,
         head=head,
-        head_options=_named(head_options, "--head-option"),
+        head_options=named(head_options, "--head-option"),
         cut=cut,
         input_size=_size(input_size),
         epochs=epochs,
@@ -72,7 +73,7 @@ def fit(
         learning_rate=learning_rate,
         unfreeze=unfreeze,
         seed=seed,
-        training=_named(training, "--set"),
+        training=named(training, "--set"),
         skip_bad=skip_bad,
         progress=Bars(),
     )
@@ -227,17 +228,6 @@ def compress(
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
         click.echo(f"wrote {out}")
-
-
-def _named(options: tuple[str, ...], flag: str) -> dict[str, str]:
-    """``NAME=VALUE`` of each."""
-    if wrong := [option for option in options if "=" not in option]:
-        raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
-    pairs = [option.partition("=")[::2] for option in options]
-    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
-    if twice:
-        raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
-    return dict(pairs)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

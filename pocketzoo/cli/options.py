@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from pocketzoo.errors import PocketzooError
+from pocketzoo.errors import PocketzooError, RecipeError
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -80,3 +80,14 @@ def skip_bad_option(f: F) -> F:
 
 def json_option(f: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(f)
+
+
+def named(options: tuple[str, ...], flag: str) -> dict[str, str]:
+    """``NAME=VALUE`` of each."""
+    if wrong := [option for option in options if "=" not in option]:
+        raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
+    pairs = [option.partition("=")[::2] for option in options]
+    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+    if twice:
+        raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
+    return dict(pairs)
