@@ -35,6 +35,8 @@ from pocketzoo.errors import RecipeError
 @training_options
 @seed_option
 @skip_bad_option
+@click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write loss, metric and rate of each epoch for TensorBoard.")  # fmt: skip
 @json_option
 def fit(
     backbone: str,
@@ -51,6 +53,7 @@ def fit(
     seed: int,
     training: tuple[str, ...],
     skip_bad: bool,
+    log: Path | None,
     as_json: bool,
 ) -> None:
     """Fit a new head to your data on a pretrained BACKBONE.
@@ -75,6 +78,7 @@ def fit(
         seed=seed,
         training=named(training, "--set"),
         skip_bad=skip_bad,
+        log=log,
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics

@@ -49,6 +49,7 @@ def fit(
     seed: int | None = None,
     training: TrainConfig | Mapping[str, Any] | None = None,
     skip_bad: bool = False,
+    log: str | Path | None = None,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -60,6 +61,8 @@ def fit(
     weights are those of the epoch with the best metric on the
     validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
     with the same weights. Started by torchrun, all processes train one model.
+
+    ``log`` is a folder for TensorBoard's events: loss, metric and rate by epoch.
 
     A head that returns "values" learns numbers, any other classes. ``head_options`` are the head's own, such as
     ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them. ``input_size``, in pixels, is the
@@ -126,6 +129,7 @@ def fit(
             skipped=skipped if skip_bad else None,
             world=world,
             place=place,
+            log=None if log is None else Path(log),
             progress=world.heard(progress),
         )
         if world.first:

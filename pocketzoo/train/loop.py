@@ -80,10 +80,14 @@ class Trainer:
         world: World,
         place: Path | None,
         progress: Progress,
+        note: Callable[[History], None] | None = None,
     ) -> None:
-        """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``."""
+        """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``.
+
+        ``note`` is told of every finished epoch.
+        """
         self.config, self.score = config, score
-        self.world, self.place, self.progress = world, place, progress
+        self.world, self.place, self.progress, self.note = world, place, progress, note
         self.step = Stepper(config, loss, weigh, world, progress)
         found = read_snapshot(place, "") if place is not None and world.first else None
         self.found: Snapshot | None = world.tell(found)
@@ -174,6 +178,8 @@ class Trainer:
         history.stale = 0 if better else history.stale + 1
         if better:
             history.best, history.best_epoch = score, epoch
+        if self.note is not None:
+            self.note(history)
         return better
 
     def _keep(self, learning: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:

@@ -15,6 +15,7 @@ from pocketzoo.progress import Progress
 from pocketzoo.train.augment import augmenter
 from pocketzoo.train.blocks import unfrozen
 from pocketzoo.train.features import Samples, Source, features, weights_digest
+from pocketzoo.train.log import EventLog
 from pocketzoo.train.loop import History, Phase, Trainer, class_weights
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.scores import SCORES
@@ -38,6 +39,7 @@ def transfer(
     skipped: Skipped | None,
     world: World,
     place: Path | None,
+    log: Path | None = None,
     progress: Progress,
 ) -> tuple[History, dict[SplitName, float]]:
     """Train a pretrained model in place; how it went, and its metric on the validation and test splits.
@@ -60,7 +62,8 @@ def transfer(
     adapters = Adapters(model.backbone, sample, config) if config.lora_rank else None
     augment = augmenter(config, spec.input, world)
     loss, weigh = _loss(parts.head.loss, model.head, raw["train"].targets, outputs, config, metric)
-    trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress)
+    events = EventLog(log, metric) if log is not None and world.first else None
+    trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress, events)
     head_epochs = config.head_epochs if body or adapters else config.epochs
     net: nn.Module = model
     sources = raw
@@ -79,6 +82,8 @@ def transfer(
         trainer.run(Phase(net, model.head, body, train, val, head_epochs, config.epochs, augment), 1)
         if adapters:
             adapters.merge()
+    if events is not None:
+        events.close()
     scores: dict[SplitName, float] = {name: trainer.value(net, sources[name]) for name in ("val", "test")}
     return trainer.history, scores
 
