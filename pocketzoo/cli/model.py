@@ -36,7 +36,8 @@ from pocketzoo.errors import RecipeError
 @seed_option
 @skip_bad_option
 @click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Write loss, metric and rate of each epoch for TensorBoard.")  # fmt: skip
+              help="Write events of each epoch for TensorBoard.")  # fmt: skip
+@click.option("--shard", is_flag=True, help="Spread what learns over torchrun's processes.")
 @json_option
 def fit(
     backbone: str,
@@ -54,6 +55,7 @@ def fit(
     training: tuple[str, ...],
     skip_bad: bool,
     log: Path | None,
+    shard: bool,
     as_json: bool,
 ) -> None:
     """Fit a new head to your data on a pretrained BACKBONE.
@@ -79,6 +81,7 @@ def fit(
         training=named(training, "--set"),
         skip_bad=skip_bad,
         log=log,
+        shard=shard,
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics

@@ -21,6 +21,6 @@ def training_options(command: F) -> F:
     for name in reversed(often):
         value = getattr(standard, name)
         kind = click.IntRange(1) if isinstance(value, int) else type(value)
-        flag = f"--{name.replace('_', '-')}"
-        command = click.option(flag, type=kind, help=f"{SAYS[name]} [default: {value}]")(command)
+        flag, word = f"--{name.replace('_', '-')}", "TEXT" if isinstance(value, str) else "N"
+        command = click.option(flag, type=kind, metavar=word, help=f"{SAYS[name]} [default: {value}]")(command)
     return command

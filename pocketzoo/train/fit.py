@@ -50,6 +50,7 @@ def fit(
     training: TrainConfig | Mapping[str, Any] | None = None,
     skip_bad: bool = False,
     log: str | Path | None = None,
+    shard: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -60,7 +61,7 @@ def fit(
     such as ``{"optimiser": "sgd", "patience": 5}``; those with a parameter of their own here may be given by it. The
     weights are those of the epoch with the best metric on the
     validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
-    with the same weights. Started by torchrun, all processes train one model.
+    with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of it.
 
     ``log`` is a folder for TensorBoard's events: loss, metric and rate by epoch.
 
@@ -110,6 +111,11 @@ def fit(
     load_pretrained(model, ref, registry)
     skipped, digest = Skipped(), dataset.digest()
     with joined() as world, ExitStack() as stack:
+        if world.size > 1 and config.batch_size < 4 * world.size:  # what is left over of an epoch is a quarter of one
+            raise RecipeError(
+                f"a batch of {config.batch_size} is too small for {world.size} processes",
+                f"set batch_size to {4 * world.size} or more",
+            )
         if world.size > 1 and skip_bad and (config.backbone_learns or config.augment or config.mix):
             raise RecipeError(
                 "skip_bad needs one process when the backbone learns or pictures are augmented",
@@ -130,6 +136,7 @@ def fit(
             world=world,
             place=place,
             log=None if log is None else Path(log),
+            shard=shard,
             progress=world.heard(progress),
         )
         if world.first:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import Progress
 from pocketzoo.train.blocks import Block
 from pocketzoo.train.features import Source
+from pocketzoo.train.learning import Learning, whole, whole_optimiser
 from pocketzoo.train.optimise import build_optimiser, set_rate
 from pocketzoo.train.scores import Score
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.step import Stepper, Wanted
 from pocketzoo.train.world import World
-from pocketzoo.zoo.snapshot import (
-    Snapshot,
-    load_optimiser,
-    optimiser_tensors,
-    read_snapshot,
-    state_of,
-    write_snapshot,
-)
+from pocketzoo.zoo.snapshot import Snapshot, read_snapshot, write_snapshot
 
 SECONDS = 60.0  # between two snapshots within an epoch
 STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
@@ -103,17 +98,17 @@ class Trainer:
         history, found = self.history, self.found
         if found is not None and history.phase > number:
             return  # the later phase's snapshot has all that this one learned
-        learning = nn.ModuleList([phase.head, *(module for block in phase.body for module in block.modules)])
-        learn(phase.model, phase.head, phase.body)
+        learning = Learning(phase.model, phase.head, phase.body)
+        learning.begin()
         optimiser = build_optimiser(phase.head, phase.body, self.config)
         steps = len(batches(len(phase.train), self.config, 0))
         if found is not None and history.phase == number:
-            learning.load_state_dict(found.parts["model"])
-            load_optimiser(optimiser, found.parts["optimiser"])
+            learning.load(found.parts["model"])
+            learning.load_optimiser(optimiser, found.parts["optimiser"])
             best = found.parts["best"]
             self.progress.say(f"going on in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
         else:
-            best = state_of(learning)
+            best = learning.state()
             history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
         model = self.world.spread(phase.model)
         kept = time.monotonic()
@@ -123,7 +118,7 @@ class Trainer:
         ):
             if history.stopped or (self.config.patience is not None and history.stale >= self.config.patience):
                 break
-            learn(phase.model, phase.head, phase.body)
+            learning.begin()
             order = batches(len(phase.train), self.config, epoch)[history.step :]
             for rows, (x, y) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
                 done = (epoch - phase.first) * steps + history.step
@@ -140,32 +135,37 @@ class Trainer:
                     history.weight + weight,
                     history.step + 1,
                 )
-                if time.monotonic() - kept > SECONDS and history.step < steps:
+                if history.step < steps and self._due(phase.model, kept):
                     self._keep(learning, best, optimiser)
                     kept = time.monotonic()
             if history.stopped:
                 break
             self.world.agree(phase.model)
             if self._close(epoch, self.value(phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
-                best = state_of(learning)
+                best = learning.state()
             self._keep(learning, best, optimiser)
             kept = time.monotonic()
         if not history.stopped and history.epoch < phase.last == self.config.epochs:
             history.stopped = f"no better for {history.stale} epochs"
-        learning.load_state_dict(best)
+        learning.load(best)
         phase.model.eval()
 
     def value(self, model: nn.Module, source: Source) -> float:
         """The metric of a model on a source."""
         model.eval()
-        rows, size = self.world.share(range(len(source))), self.config.batch_size
+        rows, size, world = range(len(source)), self.config.batch_size, self.world
+        own = world.share(rows)
+        parts = [own[i : i + size] for i in range(0, len(own), size)]
+        # All run as often as the first: a sharded model runs on all processes at once. What is too much counts nothing.
+        spare = [rows[:1]] * (-(-len(rows[:: world.size]) // size) - len(parts))
         sums: Tensor | None = None
         with torch.no_grad(), self.step.arithmetic():
-            for x, y in source.of([rows[i : i + size] for i in range(0, len(rows), size)]):
-                found = self.score.add(model(x.to(self.world.device)).float(), y.to(self.world.device))
+            for i, (x, y) in enumerate(source.of([*parts, *spare])):
+                found = self.score.add(model(x.to(world.device)).float(), y.to(world.device))
+                found = found if i < len(parts) else torch.zeros_like(found)
                 sums = found if sums is None else sums + found
         assert sums is not None
-        return self.score.value(self.world.sum(sums))
+        return self.score.value(world.sum(sums))
 
     def _close(self, epoch: int, score: float, rate: float) -> bool:
         """Note a finished epoch; whether it is the best."""
@@ -182,10 +182,16 @@ class Trainer:
             self.note(history)
         return better
 
-    def _keep(self, learning: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-        if self.place is not None and self.world.first:
-            parts = {"model": learning.state_dict(), "best": best, "optimiser": optimiser_tensors(optimiser)}
-            write_snapshot(self.place, "", asdict(self.history), **parts)
+    def _due(self, model: nn.Module, kept: float) -> bool:
+        """Whether it is time for a snapshot. Of a sharded model all processes make it, so the first decides."""
+        due = time.monotonic() - kept > SECONDS
+        return bool(self.world.tell(due)) if isinstance(model, FSDPModule) else due
+
+    def _keep(self, learning: Learning, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+        if isinstance(learning.model, FSDPModule) or (self.place is not None and self.world.first):
+            parts = {"model": whole(learning.state()), "best": whole(best), "optimiser": whole_optimiser(optimiser)}
+            if self.place is not None and self.world.first:
+                write_snapshot(self.place, "", asdict(self.history), **parts)
 
     def _diverged(self, epoch: int, step: int) -> None:
         """Stop where the loss is not finite; the best epoch before counts, if there is one."""
@@ -213,14 +219,3 @@ def class_weights(targets: np.ndarray[Any, Any], count: int) -> Tensor:
     """What a sample of each class counts (count,): all classes together alike, all samples 1 on average."""
     seen = np.bincount(targets, minlength=count)
     return torch.tensor(len(targets) / np.maximum(seen, 1) / max(int((seen > 0).sum()), 1), dtype=torch.float32)
-
-
-def learn(model: nn.Module, head: nn.Module, body: Iterable[Block]) -> None:
-    """Training mode and gradients for what learns; statistics of frozen batch norms stay as they are."""
-    model.eval().requires_grad_(False)
-    head.train().requires_grad_(True)
-    for block in body:
-        for module in block.modules:
-            module.train()
-        for p in block.parameters:
-            p.requires_grad_(True)

@@ -6,20 +6,24 @@ import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketzoo.errors import RecipeError
 from pocketzoo.progress import Progress
 from pocketzoo.train.augment import augmenter
-from pocketzoo.train.blocks import unfrozen
+from pocketzoo.train.blocks import blocks, unfrozen
 from pocketzoo.train.features import Samples, Source, features, weights_digest
+from pocketzoo.train.learning import Learning, whole
 from pocketzoo.train.log import EventLog
 from pocketzoo.train.loop import History, Phase, Trainer, class_weights
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.shard import sharded
 from pocketzoo.train.world import World
 from pocketzoo.zoo.data import SPLITS, Batches, Dataset, Skipped, SplitName, Targets
 from pocketzoo.zoo.model import Model, Parts, example
@@ -40,11 +44,12 @@ def transfer(
     world: World,
     place: Path | None,
     log: Path | None = None,
+    shard: bool = False,
     progress: Progress,
 ) -> tuple[History, dict[SplitName, float]]:
     """Train a pretrained model in place; how it went, and its metric on the validation and test splits.
 
-    ``digest`` is that of the data set.
+    ``digest`` is that of the data set; with ``shard`` each process has a part of a backbone that learns.
 
     Raises:
         DataError: a sample cannot be read, or the loss was never finite.
@@ -56,8 +61,11 @@ def transfer(
     spec, metric = parts.backbone, METRICS[parts.head.returns]
     batches = {name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS}
     raw: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in batches.items()}
-    model.to(world.device)
-    sample = example(spec.input, 1).to(world.device)
+    if shard:
+        _check_shard(config, world)
+    device = torch.device("cpu") if shard and not config.head_epochs else world.device  # which may lack the room
+    model.to(device)
+    sample = example(spec.input, 1).to(device)
     body = unfrozen(model.backbone, sample, config.unfreeze)
     adapters = Adapters(model.backbone, sample, config) if config.lora_rank else None
     augment = augmenter(config, spec.input, world)
@@ -65,7 +73,7 @@ def transfer(
     events = EventLog(log, metric) if log is not None and world.first else None
     trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress, events)
     head_epochs = config.head_epochs if body or adapters else config.epochs
-    net: nn.Module = model
+    net: Any = model
     sources = raw
     if head_epochs and augment:
         progress.say("augmentation is random, so features are computed anew in every epoch")
@@ -78,14 +86,27 @@ def transfer(
     if (body or adapters) and not trainer.history.stopped:
         net, sources = model, raw
         body = adapters.attach() if adapters else body
+        if shard:
+            net, body = sharded(model.cpu(), blocks(model.backbone, sample.cpu()), body, world)
         train, val = sources["train"], sources["val"]
-        trainer.run(Phase(net, model.head, body, train, val, head_epochs, config.epochs, augment), 1)
+        trainer.run(Phase(net, net.head, body, train, val, head_epochs, config.epochs, augment), 1)
+        if shard:
+            model.load_state_dict(whole(Learning(net, net.head, body).state()), strict=False)
         if adapters:
             adapters.merge()
     if events is not None:
         events.close()
     scores: dict[SplitName, float] = {name: trainer.value(net, sources[name]) for name in ("val", "test")}
     return trainer.history, scores
+
+
+def _check_shard(config: TrainConfig, world: World) -> None:
+    if world.size == 1:
+        raise RecipeError("there is one process, and nothing to shard", "torchrun --nproc-per-node 2 -m pocketzoo ...")
+    if not config.backbone_learns:
+        raise RecipeError("shard is for a backbone that learns", 'set unfreeze, such as "all", or lora_rank')
+    if config.precision == "float16":
+        raise RecipeError("shard does not go with float16, whose loss is scaled", "set precision to bfloat16")
 
 
 def _features(
