@@ -91,7 +91,10 @@ LAYERS = {
         "pocketzoo.testing.*",
     ),
     "pocketzoo.cli.main": ("pocketzoo.errors", "pocketzoo.optional", "pocketzoo.__version__", "pocketzoo.cli.*"),
-    "pocketzoo.cli.training": ("pocketzoo.train.settings",),
+    "pocketzoo.cli.training": (
+        "pocketzoo.cli.options",
+        "pocketzoo.train.settings",
+    ),
     "pocketzoo.cli*": ("pocketzoo.errors", "pocketzoo.cli.*", "pocketzoo.zoo.kinds"),
 }
 

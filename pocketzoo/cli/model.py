@@ -15,24 +15,18 @@ from pocketzoo.cli.options import (
     named,
     names,
     out_option,
+    picture_size,
     seed_option,
     skip_bad_option,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
-from pocketzoo.cli.training import training_options
-from pocketzoo.errors import RecipeError
+from pocketzoo.cli.training import model_options, training_options
 
 
 @click.command()
-@click.argument("backbone", shell_complete=names("backbone"))
-@click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
-@click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
-              help="An option of the head (see info HEAD); may be given more than once.")  # fmt: skip
-@data_option(required=False)
+@model_options
 @out_option(required=True, text="Where to write the bundle.")
-@click.option("--cut", default="", help="End the backbone after this layer (see info).")
-@click.option("--input-size", metavar="N|HxW", help="Read pictures of this size in pixels [default: the backbone's].")
-@training_options
+@training_options("epochs", "batch_size", "learning_rate", "unfreeze")
 @seed_option
 @skip_bad_option
 @click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -72,7 +66,7 @@ def fit(
         head=head,
         head_options=named(head_options, "--head-option"),
         cut=cut,
-        input_size=_size(input_size),
+        input_size=picture_size(input_size),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -235,16 +229,6 @@ def compress(
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
         click.echo(f"wrote {out}")
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    """``150`` or ``150x200`` as (height, width)."""
-    if text is None:
-        return None
-    height, _, width = text.partition("x")
-    if not height.isdecimal() or not (width.isdecimal() or height == text):
-        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
-    return int(height), int(width or height)
 
 
 def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:

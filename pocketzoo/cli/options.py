@@ -91,3 +91,13 @@ def named(options: tuple[str, ...], flag: str) -> dict[str, str]:
     if twice:
         raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
     return dict(pairs)
+
+
+def picture_size(text: str | None) -> tuple[int, int] | None:
+    """``150`` or ``150x200`` as (height, width)."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not height.isdecimal() or not (width.isdecimal() or height == text):
+        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
+    return int(height), int(width or height)

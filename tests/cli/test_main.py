@@ -11,7 +11,7 @@ from pocketzoo.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
 ORDER = ["list", "info", "plugins", "new-plugin", "doctor", "search", "pull", "lock", "update", "outdated", "store",
-         "data", "fit", "eval", "compress", "export", "bench", "predict", "report", "verify", "push",
+         "data", "find-rate", "fit", "eval", "compress", "export", "bench", "predict", "report", "verify", "push",
          "demo"]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from pocketzoo.train.blocks import blocks
 from pocketzoo.train.fit import fit
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.settings import TrainConfig, with_settings
-from pocketzoo.train.transfer import transfer
+from pocketzoo.train.transfer import Transfer
 from pocketzoo.train.world import World
 from pocketzoo.zoo.bundle import ModelRef
 from pocketzoo.zoo.data import Dataset, Split
@@ -159,8 +159,8 @@ def test_it_learns_and_goes_on_to_the_same_bits(family, tiny, words, tmp_path, o
         torch.manual_seed(0)
         model, parts = build(ref, tiny), resolve(ref, tiny)
         before = state_of(model.backbone)
-        common = {"digest": words.digest(), "skipped": None, "world": World(), "place": place}
-        history, _ = transfer(model, parts, words, 2, config, progress=Ending(epoch), **common)
+        common = {"digest": words.digest(), "world": World(), "place": place}
+        history, _ = Transfer(model, parts, words, 2, config, progress=Ending(epoch), **common).run()
         return model, before, history
 
     whole, before, history = run()
