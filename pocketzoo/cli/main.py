@@ -18,6 +18,8 @@ from pocketzoo.optional import missing
 WHERE = {
     **dict.fromkeys(("list", "info", "plugins", "new-plugin", "doctor"), "look"),
     **dict.fromkeys(("search", "pull", "lock", "update", "outdated", "store"), "hub"),
+    "data": "data",
+    "find-rate": "rate",
     **dict.fromkeys(("fit", "eval", "compress"), "model"),
     **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
     "push": "hub",

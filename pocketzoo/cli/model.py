@@ -12,28 +12,26 @@ from pocketzoo.cli.options import (
     data_option,
     json_option,
     model_argument,
+    named,
     names,
     out_option,
+    picture_size,
     seed_option,
     skip_bad_option,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
-from pocketzoo.cli.training import training_options
-from pocketzoo.errors import RecipeError
+from pocketzoo.cli.training import model_options, training_options
 
 
 @click.command()
-@click.argument("backbone", shell_complete=names("backbone"))
-@click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
-@click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
-              help="An option of the head (see info HEAD); may be given more than once.")  # fmt: skip
-@data_option(required=False)
+@model_options
 @out_option(required=True, text="Where to write the bundle.")
-@click.option("--cut", default="", help="End the backbone after this layer (see info).")
-@click.option("--input-size", metavar="N|HxW", help="Read pictures of this size in pixels [default: the backbone's].")
-@training_options
+@training_options("epochs", "batch_size", "learning_rate", "unfreeze")
 @seed_option
 @skip_bad_option
+@click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write events of each epoch for TensorBoard.")  # fmt: skip
+@click.option("--shard", is_flag=True, help="Spread what learns over torchrun's processes.")
 @json_option
 def fit(
     backbone: str,
@@ -50,6 +48,8 @@ def fit(
     seed: int,
     training: tuple[str, ...],
     skip_bad: bool,
+    log: Path | None,
+    shard: bool,
     as_json: bool,
 ) -> None:
     """Fit a new head to your data on a pretrained BACKBONE.
@@ -64,16 +64,18 @@ def fit(
         out,
         data=data,
         head=head,
-        head_options=_named(head_options, "--head-option"),
+        head_options=named(head_options, "--head-option"),
         cut=cut,
-        input_size=_size(input_size),
+        input_size=picture_size(input_size),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         unfreeze=unfreeze,
         seed=seed,
-        training=_named(training, "--set"),
+        training=named(training, "--set"),
         skip_bad=skip_bad,
+        log=log,
+        shard=shard,
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics
@@ -227,27 +229,6 @@ def compress(
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
         click.echo(f"wrote {out}")
-
-
-def _named(options: tuple[str, ...], flag: str) -> dict[str, str]:
-    """``NAME=VALUE`` of each."""
-    if wrong := [option for option in options if "=" not in option]:
-        raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
-    pairs = [option.partition("=")[::2] for option in options]
-    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
-    if twice:
-        raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
-    return dict(pairs)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    """``150`` or ``150x200`` as (height, width)."""
-    if text is None:
-        return None
-    height, _, width = text.partition("x")
-    if not height.isdecimal() or not (width.isdecimal() or height == text):
-        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
-    return int(height), int(width or height)
 
 
 def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:

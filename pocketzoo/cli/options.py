@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from pocketzoo.errors import PocketzooError
+from pocketzoo.errors import PocketzooError, RecipeError
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -80,3 +80,24 @@ def skip_bad_option(f: F) -> F:
 
 def json_option(f: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(f)
+
+
+def named(options: tuple[str, ...], flag: str) -> dict[str, str]:
+    """``NAME=VALUE`` of each."""
+    if wrong := [option for option in options if "=" not in option]:
+        raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
+    pairs = [option.partition("=")[::2] for option in options]
+    twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+    if twice:
+        raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
+    return dict(pairs)
+
+
+def picture_size(text: str | None) -> tuple[int, int] | None:
+    """``150`` or ``150x200`` as (height, width)."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not height.isdecimal() or not (width.isdecimal() or height == text):
+        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
+    return int(height), int(width or height)

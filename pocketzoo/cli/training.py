@@ -1,4 +1,4 @@
-"""The settings of training as options."""
+"""What is trained and how, as options of the commands that train."""
 
 from __future__ import annotations
 
@@ -7,20 +7,40 @@ from typing import TypeVar
 
 import click
 
+from pocketzoo.cli.options import data_option, names
 from pocketzoo.train.settings import SAYS, TrainConfig
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def training_options(command: F) -> F:
-    """The settings of training that are set most often, and one option for all others."""
-    often, standard = ("epochs", "batch_size", "learning_rate", "unfreeze"), TrainConfig()
-    others = ", ".join(name for name in SAYS if name not in (*often, "seed"))
-    every = "Another setting; may be given more than once: " + others + "."
-    command = click.option("--set", "training", multiple=True, metavar="NAME=VALUE", help=every)(command)
-    for name in reversed(often):
-        value = getattr(standard, name)
-        kind = click.IntRange(1) if isinstance(value, int) else type(value)
-        flag = f"--{name.replace('_', '-')}"
-        command = click.option(flag, type=kind, help=f"{SAYS[name]} [default: {value}]")(command)
-    return command
+def model_options(command: F) -> F:
+    """A backbone, its head and the data."""
+    size = "Read pictures of this size in pixels [default: the backbone's]."
+    command = click.option("--input-size", metavar="N|HxW", help=size)(command)
+    command = click.option("--cut", default="", help="End the backbone after this layer (see info).")(command)
+    command = data_option(required=False)(command)
+    option = "An option of the head (see info HEAD); may be given more than once."
+    command = click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE", help=option)(command)
+    complete = names("head")
+    command = click.option("--head", default="linear", show_default=True, shell_complete=complete, help="To fit.")(
+        command
+    )
+    return click.argument("backbone", shell_complete=names("backbone"))(command)
+
+
+def training_options(*often: str) -> Callable[[F], F]:
+    """Settings of training by an option of their own, and one option for all others."""
+
+    def add(command: F) -> F:
+        standard = TrainConfig()
+        others = ", ".join(name for name in SAYS if name not in (*often, "seed"))
+        every = "Another setting; may be given more than once: " + others + "."
+        command = click.option("--set", "training", multiple=True, metavar="NAME=VALUE", help=every)(command)
+        for name in reversed(often):
+            value = getattr(standard, name)
+            kind = click.IntRange(1) if isinstance(value, int) else type(value)
+            flag, word = f"--{name.replace('_', '-')}", "TEXT" if isinstance(value, str) else "N"
+            command = click.option(flag, type=kind, metavar=word, help=f"{SAYS[name]} [default: {value}]")(command)
+        return command
+
+    return add

@@ -77,10 +77,12 @@ def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[Block]:
     return found[min(inside) :]
 
 
-def _parts(module: nn.Module, name: str) -> list[str]:
+def _parts(module: nn.Module, name: str, *, opened: bool = False) -> list[str]:
+    """Names of the parts of a module; ``opened`` is whether the backbone itself, below what wraps it, was."""
     children = dict(module.named_children())
-    if not name or isinstance(module, nn.Sequential | nn.ModuleList) or len(children) == 1:
+    wraps = len(children) == 1
+    if not opened or wraps or isinstance(module, nn.Sequential | nn.ModuleList):
         inside = [(f"{name}.{n}".lstrip("."), c) for n, c in children.items() if any(True for _ in c.parameters())]
         if inside:
-            return [part for path, child in inside for part in _parts(child, path)]
+            return [part for path, child in inside for part in _parts(child, path, opened=opened or not wraps)]
     return [name] if name else []

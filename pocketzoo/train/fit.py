@@ -17,12 +17,12 @@ from pocketzoo.errors import DataError, HeadMismatchError, RecipeError, UnknownN
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.features import weights_digest
 from pocketzoo.train.settings import TrainConfig, with_settings
-from pocketzoo.train.transfer import transfer
+from pocketzoo.train.transfer import Transfer
 from pocketzoo.train.world import joined
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
 from pocketzoo.zoo.data import SPLITS, Dataset, Skipped, load_data
 from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options
-from pocketzoo.zoo.model import Parts, build, load_pretrained, resolve
+from pocketzoo.zoo.model import Model, Parts, build, load_pretrained, resolve
 from pocketzoo.zoo.pretrained import provenance
 from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.save import save_model
@@ -49,6 +49,8 @@ def fit(
     seed: int | None = None,
     training: TrainConfig | Mapping[str, Any] | None = None,
     skip_bad: bool = False,
+    log: str | Path | None = None,
+    shard: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -59,7 +61,9 @@ def fit(
     such as ``{"optimiser": "sgd", "patience": 5}``; those with a parameter of their own here may be given by it. The
     weights are those of the epoch with the best metric on the
     validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
-    with the same weights. Started by torchrun, all processes train one model.
+    with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of it.
+
+    ``log`` is a folder for TensorBoard's events: loss, metric and rate by epoch.
 
     A head that returns "values" learns numbers, any other classes. ``head_options`` are the head's own, such as
     ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them. ``input_size``, in pixels, is the
@@ -81,39 +85,27 @@ def fit(
         training, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, unfreeze=unfreeze, seed=seed
     )
     registry = registry or default_registry()
-    if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
-        raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
-    entry = registry.entry("backbone", backbone)
-    backbone = entry.name  # of the Hub: with its commit
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
-    if size and (len(size) != 2 or min(size) < 1):
-        raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
-    ref = ModelRef(backbone=backbone, head=head, outputs=2, cut=cut, head_options=head_options or {}, input_size=size)
-    parts = resolve(ref, registry)
+    ref, parts, entry = resolve_ref(backbone, head, head_options, cut, input_size, registry)
     if not parts.head.loss and parts.head.weights is None:
         return _attach(ref, parts, entry, Path(out), data, registry, progress)
-    _check_head(parts, ref, config, registry)  # before data is read
-    if data is None:
-        raise DataError(f"head {head!r} learns, and there is no data", "give some: --data")
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_data(data, seed=config.seed, numeric=parts.head.returns == "values", registry=registry)
-    )
-    ref = replace(ref, outputs=_outputs(dataset, parts.head), head_options=plain_options(parts.head, ref.head_options))
-    _check_splits(dataset)
-    torch.manual_seed(config.seed)
-    model = build(ref, registry)
-    load_pretrained(model, ref, registry)
+    ref, model, dataset = open_task(ref, parts, data, config, registry)
     skipped, digest = Skipped(), dataset.digest()
     with joined() as world, ExitStack() as stack:
-        if world.size > 1 and skip_bad and config.unfreeze != "none":
-            raise RecipeError("skip_bad needs one process when the backbone learns", "remove the broken pictures first")
+        if world.size > 1 and config.batch_size < 4 * world.size:  # what is left over of an epoch is a quarter of one
+            raise RecipeError(
+                f"a batch of {config.batch_size} is too small for {world.size} processes",
+                f"set batch_size to {4 * world.size} or more",
+            )
+        if world.size > 1 and skip_bad and (config.backbone_learns or config.augment or config.mix):
+            raise RecipeError(
+                "skip_bad needs one process when the backbone learns or pictures are augmented",
+                "remove the broken pictures first",
+            )
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
-        history, scores = transfer(
+        history, scores = Transfer(
             model,
             parts,
             dataset,
@@ -123,8 +115,10 @@ def fit(
             skipped=skipped if skip_bad else None,
             world=world,
             place=place,
+            log=None if log is None else Path(log),
+            shard=shard,
             progress=world.heard(progress),
-        )
+        ).run()
         if world.first:
             metric = METRICS[parts.head.returns]
             metrics: dict[str, Any] = {f"{name}_{metric}": value for name, value in scores.items()}
@@ -146,6 +140,46 @@ def fit(
             _save(Path(out), model.cpu(), ref, parts, origin, metrics, dataset.labels, progress)
         world.wait()
     return read_bundle(Path(out))
+
+
+def resolve_ref(
+    backbone: str,
+    head: str,
+    head_options: Mapping[str, Any] | None,
+    cut: str,
+    input_size: int | tuple[int, int] | None,
+    registry: Registry,
+) -> tuple[ModelRef, Parts, Entry]:
+    """What ``fit`` is asked to make, with two outputs as yet; its parts, and where the backbone comes from."""
+    if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
+        raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
+    entry = registry.entry("backbone", backbone)
+    backbone = entry.name  # of the Hub: with its commit
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
+    if size and (len(size) != 2 or min(size) < 1):
+        raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
+    ref = ModelRef(backbone=backbone, head=head, outputs=2, cut=cut, head_options=head_options or {}, input_size=size)
+    return ref, resolve(ref, registry), entry
+
+
+def open_task(
+    ref: ModelRef, parts: Parts, data: str | Path | Dataset | None, config: TrainConfig, registry: Registry
+) -> tuple[ModelRef, Model, Dataset]:
+    """The data, the model for its classes with what is pretrained of it, and what that model is called."""
+    _check_head(parts, ref, config, registry)  # before data is read
+    if data is None:
+        raise DataError(f"head {ref.head!r} learns, and there is no data", "give some: --data")
+    dataset = (
+        data
+        if isinstance(data, Dataset)
+        else load_data(data, seed=config.seed, numeric=parts.head.returns == "values", registry=registry)
+    )
+    ref = replace(ref, outputs=_outputs(dataset, parts.head), head_options=plain_options(parts.head, ref.head_options))
+    _check_splits(dataset)
+    torch.manual_seed(config.seed)
+    model = build(ref, registry)
+    load_pretrained(model, ref, registry)
+    return ref, model, dataset
 
 
 def _key(ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model: nn.Module, skip_bad: bool) -> str:

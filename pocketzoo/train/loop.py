@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
-from pocketzoo.errors import DataError, TrainingError
+from pocketzoo.errors import DataError
 from pocketzoo.progress import Progress
 from pocketzoo.train.blocks import Block
 from pocketzoo.train.features import Source
+from pocketzoo.train.learning import Learning, whole, whole_optimiser
 from pocketzoo.train.optimise import build_optimiser, set_rate
 from pocketzoo.train.scores import Score
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.step import Stepper, Wanted
 from pocketzoo.train.world import World
-from pocketzoo.zoo.snapshot import (
-    Snapshot,
-    load_optimiser,
-    optimiser_tensors,
-    read_snapshot,
-    state_of,
-    write_snapshot,
-)
+from pocketzoo.zoo.snapshot import Snapshot, read_snapshot, write_snapshot
 
 SECONDS = 60.0  # between two snapshots within an epoch
 STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
@@ -46,6 +41,8 @@ class Phase:
     val: Source
     first: int  # the epochs it has: from this one
     last: int  # to before this one
+    # Makes of a process's part of a batch, its targets and the samples of the whole batch what is learned from.
+    augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
 
 
 @dataclass
@@ -78,12 +75,15 @@ class Trainer:
         world: World,
         place: Path | None,
         progress: Progress,
+        note: Callable[[History], None] | None = None,
     ) -> None:
-        """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``."""
-        self.config, self.loss, self.weigh, self.score = config, loss, weigh, score
-        self.world, self.place, self.progress = world, place, progress
-        self.at_once = config.batch_size  # samples that go through the model together
-        self.scaler = torch.amp.GradScaler(enabled=config.precision == "float16" and world.device.type == "cuda")
+        """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``.
+
+        ``note`` is told of every finished epoch.
+        """
+        self.config, self.score = config, score
+        self.world, self.place, self.progress, self.note = world, place, progress, note
+        self.step = Stepper(config, loss, weigh, world, progress)
         found = read_snapshot(place, "") if place is not None and world.first else None
         self.found: Snapshot | None = world.tell(found)
         self.history = History(**self.found.facts) if self.found else History()
@@ -98,17 +98,17 @@ class Trainer:
         history, found = self.history, self.found
         if found is not None and history.phase > number:
             return  # the later phase's snapshot has all that this one learned
-        learning = nn.ModuleList([phase.head, *(module for block in phase.body for module in block.modules)])
-        learn(phase.model, phase.head, phase.body)
+        learning = Learning(phase.model, phase.head, phase.body)
+        learning.begin()
         optimiser = build_optimiser(phase.head, phase.body, self.config)
         steps = len(batches(len(phase.train), self.config, 0))
         if found is not None and history.phase == number:
-            learning.load_state_dict(found.parts["model"])
-            load_optimiser(optimiser, found.parts["optimiser"])
+            learning.load(found.parts["model"])
+            learning.load_optimiser(optimiser, found.parts["optimiser"])
             best = found.parts["best"]
             self.progress.say(f"going on in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
         else:
-            best = state_of(learning)
+            best = learning.state()
             history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
         model = self.world.spread(phase.model)
         kept = time.monotonic()
@@ -118,13 +118,15 @@ class Trainer:
         ):
             if history.stopped or (self.config.patience is not None and history.stale >= self.config.patience):
                 break
-            learn(phase.model, phase.head, phase.body)
+            learning.begin()
             order = batches(len(phase.train), self.config, epoch)[history.step :]
-            for x, y in phase.train.of(map(self.world.share, order)):
+            for rows, (x, y) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
                 done = (epoch - phase.first) * steps + history.step
                 set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
                 self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
-                loss, weight = self._step(model, optimiser, x, y)
+                x, y = x.to(self.world.device), y.to(self.world.device)  # noqa: PLW2901
+                x, wanted = phase.augment(x, y, len(rows)) if phase.augment else (x, [(1.0, y)])  # noqa: PLW2901
+                loss, weight = self.step(model, optimiser, x, wanted)
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)
                     break
@@ -133,73 +135,37 @@ class Trainer:
                     history.weight + weight,
                     history.step + 1,
                 )
-                if time.monotonic() - kept > SECONDS and history.step < steps:
+                if history.step < steps and self._due(phase.model, kept):
                     self._keep(learning, best, optimiser)
                     kept = time.monotonic()
             if history.stopped:
                 break
             self.world.agree(phase.model)
             if self._close(epoch, self.value(phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
-                best = state_of(learning)
+                best = learning.state()
             self._keep(learning, best, optimiser)
             kept = time.monotonic()
         if not history.stopped and history.epoch < phase.last == self.config.epochs:
             history.stopped = f"no better for {history.stale} epochs"
-        learning.load_state_dict(best)
+        learning.load(best)
         phase.model.eval()
 
     def value(self, model: nn.Module, source: Source) -> float:
         """The metric of a model on a source."""
         model.eval()
-        rows, size = self.world.share(range(len(source))), self.config.batch_size
+        rows, size, world = range(len(source)), self.config.batch_size, self.world
+        own = world.share(rows)
+        parts = [own[i : i + size] for i in range(0, len(own), size)]
+        # All run as often as the first: a sharded model runs on all processes at once. What is too much counts nothing.
+        spare = [rows[:1]] * (-(-len(rows[:: world.size]) // size) - len(parts))
         sums: Tensor | None = None
-        with torch.no_grad(), self._arithmetic():
-            for x, y in source.of([rows[i : i + size] for i in range(0, len(rows), size)]):
-                found = self.score.add(model(x.to(self.world.device)).float(), y.to(self.world.device))
+        with torch.no_grad(), self.step.arithmetic():
+            for i, (x, y) in enumerate(source.of([*parts, *spare])):
+                found = self.score.add(model(x.to(world.device)).float(), y.to(world.device))
+                found = found if i < len(parts) else torch.zeros_like(found)
                 sums = found if sums is None else sums + found
         assert sums is not None
-        return self.score.value(self.world.sum(sums))
-
-    def _step(self, model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """One step on a batch: its summed loss over all processes, and the weight that is divided by.
-
-        Where there is no memory for the batch it goes through in halves, whose gradients are summed.
-        """
-        x, y = x.to(self.world.device), y.to(self.world.device)
-        weight = self.world.sum(self.weigh(y).double())
-        while True:
-            optimiser.zero_grad()
-            total = torch.zeros((), dtype=torch.float64, device=self.world.device)
-            try:
-                for start in range(0, len(x), self.at_once):
-                    part = slice(start, start + self.at_once)
-                    with self._arithmetic():
-                        loss = self.loss(model(x[part]).float(), y[part])
-                    total += loss.detach().double()
-                    # The gradients of all processes are averaged; those of all samples are to be summed.
-                    self.scaler.scale(loss * (self.world.size / weight).float()).backward()  # type: ignore[no-untyped-call]
-                break
-            except RuntimeError as error:
-                if not _no_memory(error) or self.world.size > 1:
-                    raise
-                self.at_once = min(self.at_once, len(x)) // 2
-                if not self.at_once:
-                    raise TrainingError("there is no memory for a single sample", "take a smaller backbone") from error
-            self.progress.say(f"out of memory: from now on {self.at_once} samples go through at once")
-        total = self.world.sum(total)
-        if math.isfinite(float(total)):
-            self.scaler.unscale_(optimiser)
-            if self.config.clip is not None:
-                parameters = [p for group in optimiser.param_groups for p in group["params"]]
-                torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-            self.scaler.step(optimiser)
-            self.scaler.update()
-        return float(total), float(weight)
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.config.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.world.device.type, getattr(torch, self.config.precision))
+        return self.score.value(world.sum(sums))
 
     def _close(self, epoch: int, score: float, rate: float) -> bool:
         """Note a finished epoch; whether it is the best."""
@@ -212,12 +178,20 @@ class Trainer:
         history.stale = 0 if better else history.stale + 1
         if better:
             history.best, history.best_epoch = score, epoch
+        if self.note is not None:
+            self.note(history)
         return better
 
-    def _keep(self, learning: nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-        if self.place is not None and self.world.first:
-            parts = {"model": learning.state_dict(), "best": best, "optimiser": optimiser_tensors(optimiser)}
-            write_snapshot(self.place, "", asdict(self.history), **parts)
+    def _due(self, model: nn.Module, kept: float) -> bool:
+        """Whether it is time for a snapshot. Of a sharded model all processes make it, so the first decides."""
+        due = time.monotonic() - kept > SECONDS
+        return bool(self.world.tell(due)) if isinstance(model, FSDPModule) else due
+
+    def _keep(self, learning: Learning, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+        if isinstance(learning.model, FSDPModule) or (self.place is not None and self.world.first):
+            parts = {"model": whole(learning.state()), "best": whole(best), "optimiser": whole_optimiser(optimiser)}
+            if self.place is not None and self.world.first:
+                write_snapshot(self.place, "", asdict(self.history), **parts)
 
     def _diverged(self, epoch: int, step: int) -> None:
         """Stop where the loss is not finite; the best epoch before counts, if there is one."""
@@ -245,19 +219,3 @@ def class_weights(targets: np.ndarray[Any, Any], count: int) -> Tensor:
     """What a sample of each class counts (count,): all classes together alike, all samples 1 on average."""
     seen = np.bincount(targets, minlength=count)
     return torch.tensor(len(targets) / np.maximum(seen, 1) / max(int((seen > 0).sum()), 1), dtype=torch.float32)
-
-
-def learn(model: nn.Module, head: nn.Module, body: Iterable[Block]) -> None:
-    """Training mode and gradients for what learns; statistics of frozen batch norms stay as they are."""
-    model.eval().requires_grad_(False)
-    head.train().requires_grad_(True)
-    for block in body:
-        for module in block.modules:
-            module.train()
-        for p in block.parameters:
-            p.requires_grad_(True)
-
-
-def _no_memory(error: RuntimeError) -> bool:
-    words = ("not enough memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from pocketzoo.errors import RecipeError, check_field, nearest
+from pocketzoo.train.augment_spec import read_augment, read_mix
 from pocketzoo.zoo.typed import from_texts
 
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
@@ -33,6 +34,11 @@ SAYS = {  # the help of the command line's options too
     "head_epochs": "Of the epochs, the first ones, in which the head learns alone.",
     "backbone_rate": "Learning rate of the backbone's last block, as a share of the head's.",
     "layer_decay": "Learning rate of a block, as a share of that of the block behind it.",
+    "lora_rank": "Of low-rank adapters for the backbone's linear layers, merged in the end; 0: none.",
+    "lora_alpha": "Adapters count alpha / rank times.",
+    "lora_dropout": "Share of what adapters read that is left out, 0-1.",
+    "augment": "Random changes of pictures: flip,rotate:15,shift:0.1,shear:10,zoom:0.2,colour:0.2,hue:0.05.",
+    "mix": "Samples mixed in pairs, with their labels: mixup:0.2 or cutmix:1.",
     "precision": "Of the arithmetic; weights stay float32.",
 }
 
@@ -58,6 +64,11 @@ class TrainConfig:
     head_epochs: int = 0
     backbone_rate: float = 0.1
     layer_decay: float = 1.0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.0
+    augment: str = ""
+    mix: str = ""
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -68,9 +79,9 @@ class TrainConfig:
         for name, known in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
             if (value := getattr(self, name)) not in get_args(known):
                 raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), get_args(known)))
-        for name in ("learning_rate", "backbone_rate", "layer_decay"):
+        for name in ("learning_rate", "backbone_rate", "layer_decay", "lora_alpha"):
             check_field(self, name, 0.0 < getattr(self, name) < math.inf, "above 0")
-        for name in ("momentum", "warm_up", "label_smoothing"):
+        for name in ("momentum", "warm_up", "label_smoothing", "lora_dropout"):
             check_field(self, name, 0.0 <= getattr(self, name) < 1.0, share)
         check_field(self, "weight_decay", 0.0 <= self.weight_decay < math.inf, "0 or more")
         check_field(self, "clip", self.clip is None or 0.0 < self.clip < math.inf, "above 0")
@@ -81,8 +92,20 @@ class TrainConfig:
         check_field(
             self, "unfreeze", bool(self.unfreeze) and not wrong, '"none", "all", "last:2" or the name of a layer'
         )
-        if self.head_epochs and self.unfreeze == "none":
-            raise RecipeError("head_epochs is for a backbone that learns too", 'set unfreeze, such as "last:2"')
+        check_field(self, "lora_rank", self.lora_rank >= 0, "0 or more")
+        if self.lora_rank and self.unfreeze != "none":
+            raise RecipeError("lora_rank leaves the backbone's own weights frozen", "leave out unfreeze, or lora_rank")
+        if self.head_epochs and not self.backbone_learns:
+            raise RecipeError(
+                "head_epochs is for a backbone that learns too", 'set unfreeze, such as "last:2", or lora_rank'
+            )
+        read_augment(self.augment)
+        read_mix(self.mix)
+
+    @property
+    def backbone_learns(self) -> bool:
+        """Whether anything of it does."""
+        return self.unfreeze != "none" or self.lora_rank > 0
 
 
 def with_settings(training: TrainConfig | Mapping[str, Any] | None, **single: Any) -> TrainConfig:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketzoo.errors import RecipeError
 from pocketzoo.progress import Progress
-from pocketzoo.train.blocks import unfrozen
+from pocketzoo.train.augment import augmenter
+from pocketzoo.train.blocks import blocks, unfrozen
 from pocketzoo.train.features import Samples, Source, features, weights_digest
+from pocketzoo.train.learning import Learning, whole
+from pocketzoo.train.log import EventLog
 from pocketzoo.train.loop import History, Phase, Trainer, class_weights
+from pocketzoo.train.lora import Adapters
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.shard import sharded
 from pocketzoo.train.world import World
 from pocketzoo.zoo.data import SPLITS, Batches, Dataset, Skipped, SplitName, Targets
 from pocketzoo.zoo.model import Model, Parts, example
@@ -25,74 +32,123 @@ from pocketzoo.zoo.specs import METRICS
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def transfer(
-    model: Model,
-    parts: Parts,
-    dataset: Dataset,
-    outputs: int,
-    config: TrainConfig,
-    *,
-    digest: str,
-    skipped: Skipped | None,
-    world: World,
-    place: Path | None,
-    progress: Progress,
-) -> tuple[History, dict[SplitName, float]]:
-    """Train a pretrained model in place; how it went, and its metric on the validation and test splits.
+class Transfer:
+    """Trains a pretrained model in place, phase after phase."""
 
-    ``digest`` is that of the data set.
+    def __init__(
+        self,
+        model: Model,
+        parts: Parts,
+        dataset: Dataset,
+        outputs: int,
+        config: TrainConfig,
+        *,
+        digest: str,
+        skipped: Skipped | None = None,
+        world: World,
+        place: Path | None = None,
+        log: Path | None = None,
+        shard: bool = False,
+        progress: Progress,
+    ) -> None:
+        """``digest`` is that of the data set; with ``shard`` each process has a part of a backbone that learns.
 
-    Raises:
-        DataError: a sample cannot be read, or the loss was never finite.
-        UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have.
-        TrainingError: there is not enough memory.
-    """
-    spec, metric = parts.backbone, METRICS[parts.head.returns]
-    batches = {name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS}
-    raw: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in batches.items()}
-    model.to(world.device)
-    body = unfrozen(model.backbone, example(spec.input, 1).to(world.device), config.unfreeze)
-    loss, weigh = _loss(parts.head.loss, model.head, raw["train"].targets, outputs, config, metric)
-    trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress)
-    head_epochs = config.head_epochs if body else config.epochs
-    net: nn.Module = model
-    sources = raw
-    if head_epochs:  # nothing random happens before the head, so the same features serve all epochs
-        sources = _features(model.backbone, parts, batches, dataset, digest, world, progress)
-        net = model.head
-        trainer.run(Phase(net, model.head, (), sources["train"], sources["val"], 0, head_epochs), 0)
-    if body and not trainer.history.stopped:
-        net, sources = model, raw
-        trainer.run(Phase(net, model.head, body, sources["train"], sources["val"], head_epochs, config.epochs), 1)
-    scores: dict[SplitName, float] = {name: trainer.value(net, sources[name]) for name in ("val", "test")}
-    return trainer.history, scores
+        Raises:
+            UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have, or a setting goes
+                with another kind of model.
+            UnsupportedLayerError: the backbone has nothing for adapters.
+            MissingDependencyError: what adapters, augmentation or the log need is not installed.
+        """
+        spec, metric = parts.backbone, METRICS[parts.head.returns]
+        self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
+        self.dataset, self.digest, self.shard = dataset, digest, shard
+        self.batches = {
+            name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS
+        }
+        self.sources: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in self.batches.items()}
+        if shard:
+            _check_shard(config, world)
+        # What is sharded may have no room on one device.
+        device = torch.device("cpu") if shard and not config.head_epochs else world.device
+        model.to(device)
+        self.sample = example(spec.input, 1).to(device)
+        self.body = unfrozen(model.backbone, self.sample, config.unfreeze)
+        self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
+        self.augment = augmenter(config, spec.input, world)
+        loss, weigh = _loss(parts.head.loss, model.head, self.sources["train"].targets, outputs, config, metric)
+        self.events = EventLog(log, metric) if log is not None and world.first else None
+        self.trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress, self.events)
+        self.net: Any = model  # what reads the sources
+
+    def run(self) -> tuple[History, dict[SplitName, float]]:
+        """How it went, and the model's metric on the validation and test splits.
+
+        Raises:
+            DataError: a sample cannot be read, or the loss was never finite.
+            TrainingError: there is not enough memory.
+        """
+        for number, phase in self.phases():
+            self.trainer.run(phase, number)
+        if self.events is not None:
+            self.events.close()
+        scores: dict[SplitName, float] = {
+            name: self.trainer.value(self.net, self.sources[name]) for name in ("val", "test")
+        }
+        return self.trainer.history, scores
+
+    def phases(self) -> Iterator[tuple[int, Phase]]:
+        """First the head alone, then the backbone with it; or one of the two. Each is to be run before the next."""
+        model, config, raw = self.model, self.config, self.sources
+        head_epochs = config.head_epochs if config.backbone_learns else config.epochs
+        if head_epochs and self.augment:
+            self.progress.say("augmentation is random, so features are computed anew in every epoch")
+        elif head_epochs:  # nothing random happens before the head, so the same features serve all epochs
+            self.sources, self.net = self._features(), model.head
+        if head_epochs:
+            train, val = self.sources["train"], self.sources["val"]
+            yield 0, Phase(self.net, model.head, (), train, val, 0, head_epochs, self.augment)
+        if not config.backbone_learns or self.trainer.history.stopped:
+            return
+        self.net, self.sources = model, raw
+        body = self.adapters.attach() if self.adapters else self.body
+        if self.shard:
+            parts = blocks(model.cpu().backbone, self.sample.cpu())
+            self.net, body = sharded(model, parts, body, self.world)
+        yield (
+            1,
+            Phase(self.net, self.net.head, body, raw["train"], raw["val"], head_epochs, config.epochs, self.augment),
+        )
+        if self.shard:
+            model.load_state_dict(whole(Learning(self.net, self.net.head, body).state()), strict=False)
+        if self.adapters:
+            self.adapters.merge()
+
+    def _features(self) -> dict[SplitName, Source]:
+        found: dict[SplitName, Source] = {}
+        weights = weights_digest(self.model.backbone)
+        for turn in (True, False):  # the first process computes what the others then find
+            for name in SPLITS if self.world.first == turn else ():
+                found[name] = features(
+                    self.model.backbone,
+                    self.batches[name],
+                    weights=weights,
+                    data=_digest(self.dataset, self.digest, name),
+                    sequence=self.parts.features.kind == "sequence",
+                    what=f"the {name} split of {self.dataset.name}",
+                    label=f"features of {name}",
+                    progress=self.progress,
+                )
+            self.world.wait()
+        return found
 
 
-def _features(
-    backbone: nn.Module,
-    parts: Parts,
-    batches: Mapping[SplitName, Batches],
-    dataset: Dataset,
-    digest: str,
-    world: World,
-    progress: Progress,
-) -> dict[SplitName, Source]:
-    found: dict[SplitName, Source] = {}
-    weights = weights_digest(backbone)
-    for turn in (True, False):  # the first process computes what the others then find
-        for name in SPLITS if world.first == turn else ():
-            found[name] = features(
-                backbone,
-                batches[name],
-                weights=weights,
-                data=_digest(dataset, digest, name),
-                sequence=parts.features.kind == "sequence",
-                what=f"the {name} split of {dataset.name}",
-                label=f"features of {name}",
-                progress=progress,
-            )
-        world.wait()
-    return found
+def _check_shard(config: TrainConfig, world: World) -> None:
+    if world.size == 1:
+        raise RecipeError("there is one process, and nothing to shard", "torchrun --nproc-per-node 2 -m pocketzoo ...")
+    if not config.backbone_learns:
+        raise RecipeError("shard is for a backbone that learns", 'set unfreeze, such as "all", or lora_rank')
+    if config.precision == "float16":
+        raise RecipeError("shard does not go with float16, whose loss is scaled", "set precision to bfloat16")
 
 
 def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
 
 from pocketzoo.errors import TrainingError
 from pocketzoo.progress import SILENT, Progress
@@ -47,8 +48,8 @@ class World:
         return value
 
     def spread(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over all processes."""
-        if self.size == 1:
+        """The module with gradients averaged over all processes; a sharded one does so itself."""
+        if self.size == 1 or isinstance(module, FSDPModule):
             return module
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 

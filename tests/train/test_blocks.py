@@ -77,6 +77,22 @@ def test_blocks_hold_every_parameter_once_in_the_order_they_run(name):
     assert set(held) == {id(p) for p in model.parameters()}
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "resnet"])
+def test_what_only_wraps_a_backbone_is_opened(name):
+    class Wrapped(nn.Module):
+        """As the plugins wrap models of other libraries."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = make().eval()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).last_hidden_state
+
+    make, x, wanted = CASES[name]
+    assert [block.name for block in blocks(Wrapped(), x)] == [f"model.{each}" for each in wanted]
+
+
 def test_a_norm_goes_with_the_layer_before_it():
     found = blocks(Unordered(), torch.zeros(2, 4))
     assert [len(b.modules) for b in found] == [1, 1, 2, 1]

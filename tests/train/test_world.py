@@ -1,0 +1,54 @@
+"""Processes that train together: one that is lost ends the others with an error that says what next."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_ends_the_run_with_an_error(few, tmp_path):
+    """As torchrun starts them; torchrun itself would end the other one before it has said why."""
+    np.savez(tmp_path / "few.npz", x=few.split("train").samples, y=few.split("train").targets)
+    out, data = tmp_path / "x", tmp_path / "few.npz"
+    command = [sys.executable, "-m", "pocketzoo", "fit", "tinynet", "--data", data, "-o", out, "--unfreeze", "last:1"]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    errors = tmp_path / "stderr"
+    with errors.open("wb") as file:
+        processes = [
+            subprocess.Popen(
+                [*command, "--epochs", "100000"],
+                env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.DEVNULL if rank else file,
+            )
+            for rank in range(2)
+        ]
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / ".x.run" / "training.safetensors").exists():
+            assert time.monotonic() < deadline
+            assert [process.poll() for process in processes] == [None, None]
+            time.sleep(0.05)
+        processes[1].kill()
+        assert processes[0].wait(120) == 1
+        said = errors.read_text("utf8")
+        assert "error: another of the 2 processes ended" in said
+        assert "the same command goes on from the last checkpoint" in said
+        assert "Traceback" not in said
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
