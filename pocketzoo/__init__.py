@@ -31,6 +31,8 @@ _PUBLIC = {
     "push": ("pocketzoo.zoo.push", "push"),
     "Store": ("pocketzoo.zoo.store", "Store"),
     "fit": ("pocketzoo.train.fit", "fit"),
+    "fit_agent": ("pocketzoo.train.qlearning", "fit_agent"),
+    "play": ("pocketzoo.deploy.play", "play"),
     "eval": ("pocketzoo.deploy.evaluate", "evaluate"),
     "export": ("pocketzoo.deploy.export", "export"),
     "bench": ("pocketzoo.deploy.bench", "bench"),

@@ -18,6 +18,7 @@ EXTRAS = {
     "tokenizers": "text",
     "transformers": "transformers",
     "timm": "timm",
+    "gymnasium": "gym",
     "sklearn": "demo",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

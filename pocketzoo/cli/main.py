@@ -19,6 +19,7 @@ WHERE = {
     **dict.fromkeys(("list", "info", "plugins", "new-plugin", "doctor"), "look"),
     **dict.fromkeys(("search", "pull", "lock", "update", "outdated", "store"), "hub"),
     **dict.fromkeys(("fit", "eval", "compress"), "model"),
+    **dict.fromkeys(("fit-agent", "play"), "agent"),
     **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
     "push": "hub",
     "demo": "ship",
