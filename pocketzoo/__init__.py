@@ -37,6 +37,7 @@ _PUBLIC = {
     "export": ("pocketzoo.deploy.export", "export"),
     "bench": ("pocketzoo.deploy.bench", "bench"),
     "predict": ("pocketzoo.deploy.predict", "predict"),
+    "generate": ("pocketzoo.deploy.generate", "generate"),
     "report": ("pocketzoo.deploy.report", "report"),
     "doctor": ("pocketzoo.deploy.doctor", "doctor"),
     "demo": ("pocketzoo.deploy.demo", "demo"),

@@ -20,6 +20,7 @@ WHERE = {
     **dict.fromkeys(("search", "pull", "lock", "update", "outdated", "store"), "hub"),
     **dict.fromkeys(("fit", "eval", "compress"), "model"),
     **dict.fromkeys(("fit-agent", "play"), "agent"),
+    "generate": "write",
     **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
     "push": "hub",
     "demo": "ship",

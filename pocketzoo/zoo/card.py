@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.bundle import Manifest
 
 TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
-         "q-values": "reinforcement-learning"}  # fmt: skip
+         "first-token-logits": "text2text-generation", "q-values": "reinforcement-learning"}  # fmt: skip
 
 
 def model_card(manifest: Manifest) -> str:
