@@ -21,6 +21,7 @@ EXTRAS = {
     "peft": "lora",
     "kornia": "augment",
     "tensorboard": "tensorboard",
+    "gymnasium": "gym",
     "sklearn": "demo",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

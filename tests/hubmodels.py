@@ -38,6 +38,10 @@ TEXT_FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {**SIZES, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3},
     "qwen2": {**SIZES, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3},
 }  # fmt: skip
+ANSWER_FAMILIES: dict[str, dict[str, Any]] = {
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "vocab_size": len(WORDS),
+           "n_positions": 40, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0},
+}  # fmt: skip
 VISION_FAMILIES: dict[str, dict[str, Any]] = {
     "vit": VISION,
     "deit": VISION,
@@ -48,7 +52,7 @@ VISION_FAMILIES: dict[str, dict[str, Any]] = {
 }
 TASKS = {
     "sequence": "ForSequenceClassification", "token": "ForTokenClassification", "image": "ForImageClassification",
-    "language": "ForCausalLM",
+    "language": "ForCausalLM", "answer": "ForConditionalGeneration",
 }  # fmt: skip
 PROCESSOR = {
     "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3], "resample": 3, "do_resize": True,
@@ -105,16 +109,19 @@ def write_headed(folder: Path, family: str, task: str, *, labels: int = 5, **opt
         "token": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
         "image": {**modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "deit": "DeiTForImageClassification"},
         "language": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "answer": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     }[task]
-    sizes = {**TEXT_FAMILIES, **VISION_FAMILIES}[family]
+    sizes = {**TEXT_FAMILIES, **ANSWER_FAMILIES, **VISION_FAMILIES}[family]
     names = {"id2label": {i: f"kind {i}" for i in range(labels)}, "label2id": {f"kind {i}": i for i in range(labels)}}
-    config = AutoConfig.for_model(family, **{**sizes, "pad_token_id": 0, **({} if task == "language" else names)})
+    config = AutoConfig.for_model(
+        family, **{**sizes, "pad_token_id": 0, **({} if task in ("language", "answer") else names)}
+    )
     torch.manual_seed(0)
     model = getattr(transformers, mapping[family])(config).eval()
     for value in model.parameters():
         value.data.add_(torch.randn_like(value) * 0.05)
     model.save_pretrained(folder, **options)
-    if family in TEXT_FAMILIES:
+    if family not in VISION_FAMILIES:
         write_tokenizer(folder)
     else:
         (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))

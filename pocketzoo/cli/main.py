@@ -21,6 +21,8 @@ WHERE = {
     "data": "data",
     "find-rate": "rate",
     **dict.fromkeys(("fit", "eval", "compress"), "model"),
+    **dict.fromkeys(("fit-agent", "play"), "agent"),
+    "generate": "write",
     **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
     "push": "hub",
     "demo": "ship",

@@ -21,6 +21,10 @@ def model_options(command: F) -> F:
     command = data_option(required=False)(command)
     option = "An option of the head (see info HEAD); may be given more than once."
     command = click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE", help=option)(command)
+    option = "An option of the backbone, if it has any (see info BACKBONE)."
+    command = click.option("--backbone-option", "backbone_options", multiple=True, metavar="NAME=VALUE", help=option)(
+        command
+    )
     complete = names("head")
     command = click.option("--head", default="linear", show_default=True, shell_complete=complete, help="To fit.")(
         command

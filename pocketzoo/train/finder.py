@@ -59,6 +59,7 @@ def find_rate(
     data: str | Path | Dataset | None,
     head: str = "linear",
     head_options: Mapping[str, Any] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
     cut: str = "",
     input_size: int | tuple[int, int] | None = None,
     batch_size: int | None = None,
@@ -79,7 +80,7 @@ def find_rate(
     """
     config = with_settings(training, batch_size=batch_size, unfreeze=unfreeze, seed=seed)
     registry = registry or default_registry()
-    ref, parts, _ = resolve_ref(backbone, head, head_options, cut, input_size, registry)
+    ref, parts, _ = resolve_ref(backbone, head, head_options, backbone_options, cut, input_size, registry)
     ref, model, dataset = open_task(ref, parts, data, config, registry)
     with joined() as world:
         run = Transfer(

@@ -16,7 +16,7 @@ from pocketzoo import __version__
 from pocketzoo.errors import BundleError, RecipeError
 from pocketzoo.zoo.card import model_card
 from pocketzoo.zoo.files import disk_errors, replacing_folder, sha256
-from pocketzoo.zoo.specs import Input
+from pocketzoo.zoo.specs import GenerationSpec, Input
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 FORMAT = 1
@@ -33,6 +33,7 @@ class ModelRef:
     outputs: int
     cut: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)  # what is left out has the head's default
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)  # likewise, of a backbone that has options
     input_size: tuple[int, ...] = ()  # (height, width) in pixels; empty: the backbone's own
 
 
@@ -54,6 +55,7 @@ class FileEntry:
     size: int  # bytes
     target: str = ""
     precision: str = ""
+    part: str = ""  # of a model that runs in several graphs: "encoder" or "decoder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class Manifest:
     created: str = ""
     pocketzoo: str = __version__
     returns: str = ""  # what the head gives, one of specs.RETURNS; bundles made before there were others have none
+    generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/parts.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     turned_down: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
@@ -109,7 +112,13 @@ class Bundle:
 
     def graphs(self) -> dict[str, Path]:
         """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
-        return {entry.target: self.path / name for name, entry in self.manifest.files.items() if name.endswith(".onnx")}
+        files = self.manifest.files.items()
+        return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
+
+    def parts(self, precision: str = "float32") -> dict[str, Path]:
+        """The graphs that write text with a cache of keys and values, by part; empty where it has none."""
+        files = self.manifest.files.items()
+        return {e.part: self.path / name for name, e in files if e.part and e.precision == precision}
 
     def graph(self, target: str = "cpu") -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
@@ -120,6 +129,11 @@ class Bundle:
 def graph_name(target: str = "", precision: str = "int8") -> str:
     """File name of a graph: the float one, or the one a graph step encoded for a target."""
     return f"model.{precision}.{target}.onnx" if target else "model.onnx"
+
+
+def part_name(part: str, precision: str = "float32") -> str:
+    """File name of the graph of one part."""
+    return f"{part}.onnx" if precision == "float32" else f"{part}.{precision}.onnx"
 
 
 def tensors_name(step: str) -> str:
@@ -213,9 +227,9 @@ class Draft:
     kinds: dict[str, FileEntry] = field(default_factory=dict)  # target and precision of graphs and engines
     path: Path | None = None  # where it is, once written
 
-    def mark(self, name: str, *, target: str = "", precision: str = "") -> Path:
+    def mark(self, name: str, *, target: str = "", precision: str = "", part: str = "") -> Path:
         """Say what a file runs on; returns the path to write it to."""
-        self.kinds[name] = FileEntry(sha256="", size=0, target=target, precision=precision)
+        self.kinds[name] = FileEntry(sha256="", size=0, target=target, precision=precision, part=part)
         return self.folder / name
 
 

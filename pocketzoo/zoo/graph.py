@@ -7,7 +7,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from pocketzoo.zoo.specs import Input, TextSpec
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
 TIMES = 100  # times what torch itself is off, which for most models is a millionth
+PartExample = tuple[Any, ...]
+PartNames = tuple[list[str], list[str]]
 
 
 def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 20) -> float:
@@ -42,16 +44,71 @@ def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 
         for i, name in enumerate(spec.shape)
         if isinstance(name, str)
     }
+    program = _exported(
+        module,
+        (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
+        (axes,),
+        [spec.name],
+        ["logits"],
+        opset,
+    )
+    with replacing_file(path) as temporary:
+        program.save(str(temporary))
+        return _compare(module, spec, temporary)
+
+
+def graph_from_part(
+    module: nn.Module, examples: Sequence[PartExample], axes: Any, names: PartNames, path: Path, *, opset: int = 20
+) -> float:
+    """Write a part of a model as an ONNX graph; return the largest relative difference to torch on the examples.
+
+    The graph is traced on the first of ``examples``, tuples of tensors and lists of them, and is to give the same as
+    ``module`` on all; ``axes`` has the free axes of each. ``names`` are those of all inputs and outputs in order.
+
+    Raises:
+        ExportError, ExportMismatchError: as ``onnx_from_model``.
+    """
+    inputs, outputs = names
+    program = _exported(module, examples[0], axes, inputs, outputs, opset)
+    with replacing_file(path) as temporary:
+        program.save(str(temporary))
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        worst = 0.0
+        for given in examples:
+            with torch.no_grad():
+                wanted = module(*given)
+            flat = [t for value in given for t in (value if isinstance(value, list) else [value])]
+            try:
+                found = session.run(outputs, {n: t.numpy() for n, t in zip(inputs, flat, strict=True)})
+            except Exception as error:  # onnxruntime's own types
+                reason = " ".join(str(error).split())
+                raise ExportMismatchError(
+                    f"the graph does not run on {flat[0].shape}: {reason}", "report it"
+                ) from error
+            for have, want in zip(found, wanted, strict=True):
+                difference = float(np.abs(have - want.numpy()).max() / max(float(want.abs().max()), 1e-12))
+                worst = float(np.maximum(worst, difference))  # a NaN stays
+        if not worst <= TOLERANCE:
+            raise ExportMismatchError(
+                f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})", "report it"
+            )
+        return worst
+
+
+def _exported(
+    module: nn.Module, args: tuple[Any, ...], axes: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int
+) -> Any:
+    """What torch exports, its weights named as in the module."""
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
-                (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
+                args,
                 dynamo=True,
                 opset_version=opset,
-                input_names=[spec.name],
-                output_names=["logits"],
-                dynamic_shapes=(axes,),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=axes,
                 external_data=False,
                 verbose=False,
             )
@@ -66,9 +123,7 @@ def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 
     _name_transposed(program.model.graph, module)
     for node in program.model.graph:
         node.metadata_props.clear()  # where torch met it: a quarter of a small graph, with this machine's paths
-    with replacing_file(path) as temporary:
-        program.save(str(temporary))
-        return _compare(module, spec, temporary)
+    return program
 
 
 def _name_transposed(graph: Any, module: nn.Module) -> None:

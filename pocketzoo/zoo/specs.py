@@ -21,6 +21,7 @@ RETURNS = {  # what a head gives -> its shape
     "values": "(B, outputs)",
     "q-values": "(B, actions)",
     "embedding": "(B, channels)",
+    "first-token-logits": "(B, vocabulary)",
 }
 PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
 METRICS = {"logits": "accuracy", "values": "r2"}  # what fit trains and scores -> by what
@@ -88,6 +89,18 @@ class FeatureSpec:
         return int(self.shape[-1] if self.kind == "sequence" else self.shape[1])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSpec:
+    """How a language model writes on: greedily, or by beam search with these defaults."""
+
+    end: tuple[int, ...]  # ids that end a text
+    start: tuple[int, ...] = ()  # ids that an answer begins with; empty: the text itself is continued
+    positions: int = 0  # tokens that it can attend to, the text included; 0: any number
+    not_followed: tuple[
+        str, ...
+    ] = ()  # settings of the repository that change what is written, and have no effect here
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A named layer after which a backbone can end."""
@@ -143,6 +156,10 @@ class BackboneSpec:
     head: str = ""  # the head it was pretrained with
     training: Mapping[str, object] = field(default_factory=dict)  # how it was pretrained, as far as that is recorded
     files: Mapping[str, Path] = field(default_factory=dict)  # what it is built from; copied into its bundles
+    # Of a backbone that comes in many shapes: a frozen dataclass as heads have one, and the spec with those options.
+    options: type[Any] | None = None
+    configure: Callable[[Any], BackboneSpec] | None = None
+    generation: GenerationSpec | None = None  # of a language model that can write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from pocketzoo.zoo.shards import INDEX, read_index, shard_names
 from pocketzoo.zoo.specs import (
     BackboneSpec,
     FeatureSpec,
+    GenerationSpec,
     HeadSpec,
     Input,
     InputSpec,
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 
 ENCODERS = {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 DECODERS = {"gpt2", "llama", "qwen2"}
+ANSWERERS = {"t5"}  # encoder-decoders: the encoder is the backbone, the decoder its head
+TEXTS = ENCODERS | DECODERS | ANSWERERS
 MAPS = {"convnext", "convnextv2", "resnet"}  # vision models that give a map
 TOKENS = {"deit", "dinov2", "vit"}  # vision models that give a sequence
 WEIGHTS = "model.safetensors"
 SMALL = (
     "tokenizer.json",
+    "generation_config.json",
     "preprocessor_config.json",
     "modules.json",
     "sentence_bert_config.json",
@@ -52,13 +56,13 @@ def refuses(repository: Repository) -> str:
         return "its config.json names no model type"
     if "auto_map" in repository.config:
         return "its config.json asks for code of its own (auto_map)"
-    if kind not in ENCODERS | DECODERS | MAPS | TOKENS:
+    if kind not in TEXTS | MAPS | TOKENS:
         return f"the model type {kind!r} is not among those it knows"
     if WEIGHTS not in repository.sizes and not (INDEX in repository.sizes and shard_names(repository.sizes)):
         if any(path.endswith((".bin", ".pt", ".ckpt", ".h5")) for path in repository.sizes):
             return "its weights are no safetensors, and other files could run code"
         return f"it has no {WEIGHTS}, and no shards with an index"
-    wanted = "tokenizer.json" if kind in ENCODERS | DECODERS else "preprocessor_config.json"
+    wanted = "tokenizer.json" if kind in TEXTS else "preprocessor_config.json"
     return "" if wanted in repository.sizes else f"it has no {wanted}"
 
 
@@ -78,7 +82,7 @@ def backbone(repository: Repository) -> BackboneSpec:
     kind = str(config["model_type"])
     input_spec: Input
     try:
-        if kind in ENCODERS | DECODERS:
+        if kind in TEXTS:
             input_spec, features, build = _text(repository, config)
         else:
             input_spec, features, build = _vision(repository, config)
@@ -97,6 +101,7 @@ def backbone(repository: Repository) -> BackboneSpec:
         weights=_weights(repository, partial(_convert, config)),
         source=f"https://huggingface.co/{repository.repo_id}",
         head=head.name if head else "",
+        generation=_generation(repository, config) if kind in DECODERS | ANSWERERS else None,
         files={
             path: file for path, file in repository.files.items() if path != INDEX and not path.endswith(".safetensors")
         },
@@ -130,10 +135,40 @@ def _text(repository: Repository, config: Mapping[str, Any]) -> tuple[TextSpec, 
     vocabulary, pad = int(config["vocab_size"]), config.get("pad_token_id")
     if pad is None:  # decoders end a text with their last token, and have none to fill up with
         pad = config.get("eos_token_id", vocabulary - 1)
-    width = int(config.get("hidden_size") or config.get("dim") or config["n_embd"])
+    width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or config["n_embd"])
     spec = TextSpec(vocabulary=vocabulary, pad=int(pad), max_length=min(positions, int(longest)))
     features = FeatureSpec("sequence", ("batch", "sequence", width))
     return spec, features, partial(_build_text, dict(config), int(pad))
+
+
+# What of a generation_config.json would change the tokens of a greedy or beam search, and the values that do not.
+HARMLESS: dict[str, tuple[object, ...]] = {
+    "repetition_penalty": (None, 1.0), "no_repeat_ngram_size": (None, 0), "encoder_no_repeat_ngram_size": (None, 0),
+    "encoder_repetition_penalty": (None, 1.0), "bad_words_ids": (None,), "min_length": (None, 0),
+    "min_new_tokens": (None, 0), "forced_bos_token_id": (None,), "forced_eos_token_id": (None,),
+    "suppress_tokens": (None,), "begin_suppress_tokens": (None,), "num_beam_groups": (None, 1),
+    "penalty_alpha": (None,), "guidance_scale": (None, 1.0), "sequence_bias": (None,),
+    "exponential_decay_length_penalty": (None,),
+}  # fmt: skip
+
+
+def _generation(repository: Repository, config: Mapping[str, Any]) -> GenerationSpec:
+    """How its model writes: what generation_config.json says, else config.json, as the library reads them."""
+    given: Mapping[str, Any] = read_json(repository, "generation_config.json") or config
+    ends = given.get("eos_token_id")
+    start: tuple[int, ...] = ()
+    if config["model_type"] in ANSWERERS:
+        first = given.get("decoder_start_token_id", given.get("bos_token_id"))
+        if first is None:
+            raise ValueError("it names no decoder_start_token_id")
+        start = (int(first),)
+    learned = config.get("n_positions") if config["model_type"] == "gpt2" else None  # relative positions have no end
+    return GenerationSpec(
+        end=tuple(int(end) for end in (ends if isinstance(ends, list) else [] if ends is None else [ends])),
+        start=start,
+        positions=int(learned or (0 if start else config.get("max_position_embeddings") or 0)),
+        not_followed=tuple(name for name, fine in HARMLESS.items() if given.get(name) not in fine),
+    )
 
 
 def _vision(repository: Repository, config: Mapping[str, Any]) -> tuple[InputSpec, FeatureSpec, Any]:

@@ -74,6 +74,8 @@ def head_of(repository: Repository, weights: PinWeights) -> HeadSpec | None:
         return _token_classifier(repository, weights, kind, config)
     if architecture.endswith(("ForCausalLM", "LMHeadModel")) and kind in ("gpt2", "llama", "qwen2"):
         return _language_model(repository, weights, config)
+    if architecture.endswith("ForConditionalGeneration") and kind == "t5":
+        return _answerer(repository, weights, config)
     return _pooling(repository) if kind in TEXTS else None
 
 
@@ -126,6 +128,20 @@ def _language_model(repository: Repository, weights: PinWeights, config: Mapping
         metric="",
         backbone=repository.name,
         weights=weights(_take_language_model),
+        outputs=int(config["vocab_size"]),
+    )
+
+
+def _answerer(repository: Repository, weights: PinWeights, config: Mapping[str, Any]) -> HeadSpec:
+    return HeadSpec(
+        name=f"{repository.name}#head",
+        summary=f"its own decoder, {config['vocab_size']} tokens",
+        takes=("sequence",),
+        returns="first-token-logits",
+        build=partial(_build_answerer, config),
+        metric="",
+        backbone=repository.name,
+        weights=weights(partial(_take_answerer, config)),
         outputs=int(config["vocab_size"]),
     )
 
@@ -221,3 +237,15 @@ def _build_embedding(options: EmbeddingOptions, features: FeatureSpec, outputs: 
     from pocketzoo.plugins.head_modules import Embedding
 
     return Embedding(features, outputs, options)
+
+
+def _build_answerer(config: Mapping[str, Any], features: FeatureSpec, outputs: int) -> nn.Module:
+    from pocketzoo.plugins.transformers.modules import Answerer
+
+    return Answerer(config)
+
+
+def _take_answerer(config: Mapping[str, Any], state: dict[str, Tensor]) -> Mapping[str, Tensor]:
+    from pocketzoo.plugins.transformers.modules import convert_answerer
+
+    return convert_answerer(config, state)

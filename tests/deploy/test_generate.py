@@ -1,0 +1,206 @@
+"""Tokens of the graphs against ``generate`` of transformers, greedy and by beams, on tiny random models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hubmodels import WORDS, write_headed
+
+from pocketzoo.deploy.generate import GraphWriter, generate
+from pocketzoo.errors import DataError, RecipeError, UnsupportedModelError
+from pocketzoo.plugins import transformers as plugin
+from pocketzoo.plugins.manager import create_manager
+from pocketzoo.progress import Silent
+from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, updating, writing
+from pocketzoo.zoo.decoding import beam_search, greedy
+from pocketzoo.zoo.model import build
+from pocketzoo.zoo.parts import with_parts
+from pocketzoo.zoo.registry import Entry, Registry
+from pocketzoo.zoo.save import save_model
+from pocketzoo.zoo.specs import Repository
+from pocketzoo.zoo.weights import read_safetensors
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # transformers' own, while it builds a model
+]
+FAMILIES = ("gpt2", "llama", "t5")
+PROMPTS = ([4, 5, 6], [9, 10, 11, 12, 13, 14, 15], [7])
+ENDS = ((), (3,), (5, 8, 14, 17), tuple(range(4, 20, 2)))  # of random models, few or many texts end
+BEAMS = [
+    {"num_beams": 2},
+    {"num_beams": 3, "length_penalty": 0.0},
+    {"num_beams": 3, "early_stopping": True},
+    {"num_beams": 4, "early_stopping": "never", "length_penalty": 2.0},
+    {"num_beams": 3, "length_penalty": -1.5},
+]
+
+
+def facts_of(folder: Path) -> Repository:
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return Repository(
+        repo_id="acme/tiny",
+        commit="0" * 40,
+        config=json.loads(files["config.json"].read_text()),
+        sizes={name: p.stat().st_size for name, p in files.items()},
+        files=files,
+        digests={name: sha256(p.read_bytes()).hexdigest() for name, p in files.items()},
+    )
+
+
+def opened(folder: Path, family: str, out: Path) -> tuple[Bundle, torch.nn.Module, Registry]:
+    """A repository as a bundle, as the Hub's are opened, and the library's own model."""
+    model = write_headed(folder, family, "answer" if family == "t5" else "language")
+    facts = facts_of(folder)
+    assert plugin.refuses(facts) == ""
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    registry = Registry(create_manager(found=[]))
+    registry.remote["backbone", spec.name] = Entry("backbone", spec.name, spec, "transformers")
+    registry.remote["head", head.name] = Entry("head", head.name, head, "transformers")
+    ref = ModelRef(backbone=spec.name, head=head.name, outputs=head.outputs)
+    module, state = build(ref, registry), read_safetensors(folder / "model.safetensors")
+    module.backbone.load_state_dict(spec.weights.convert(dict(state)))
+    module.head.load_state_dict(head.weights.convert(dict(state)))
+    with writing(out) as draft:
+        save_model(draft, module, ref, name="tiny", labels=(), returns=head.returns, license="MIT",
+                   input_spec=spec.input, provenance={"loader": "transformers"}, files=spec.files)  # fmt: skip
+    return read_bundle(out), model, registry
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def language(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    bundle, model, registry = opened(folder / "repository", request.param, folder / "bundle")
+    return with_parts(bundle, registry), model, registry
+
+
+def wanted(model, ids: list[int], **settings: object) -> list[int]:
+    """What the library writes."""
+    given = torch.tensor([ids])
+    ends = list(settings.pop("end")) or None
+    model.generation_config.eos_token_id = ends
+    with torch.no_grad():
+        out = model.generate(given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=10,
+                             pad_token_id=0, eos_token_id=ends, **settings)[0].tolist()  # fmt: skip
+    return out[1:] if model.config.is_encoder_decoder else out[len(ids) :]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_greedy_tokens_are_those_of_the_library(language, end):
+    bundle, model, _ = language
+    with GraphWriter(bundle) as writer:
+        for ids in PROMPTS:
+            assert greedy(writer, np.array([ids]), longest=10, end=end) == wanted(model, ids, end=end)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("settings", BEAMS)
+def test_tokens_of_beams_are_those_of_the_library(language, settings, end):
+    bundle, model, _ = language
+    rest = {name: value for name, value in settings.items() if name != "num_beams"}
+    with GraphWriter(bundle) as writer:
+        for ids in PROMPTS:
+            found = beam_search(writer, np.array([ids]), beams=settings["num_beams"], longest=10, end=end, **rest)
+            right = wanted(model, ids, end=end, **settings)
+            assert found == right[: len(found)]
+            assert set(right[len(found) :]) <= {0}  # the library fills up with padding
+
+
+def test_one_graph_reads_the_text_and_each_token_after_it(language):
+    """The whole text at once, or token by token: the same logits."""
+    bundle, _, _ = language
+    if bundle.manifest.generation.start:
+        pytest.skip("an answer begins with one token")
+    ids = np.array([PROMPTS[1]])
+    with GraphWriter(bundle) as writer:
+        whole = writer.begin(ids)
+        writer.begin(ids[:, :1])
+        for i in range(1, ids.shape[1]):
+            last = writer.add(ids[:, i : i + 1])
+    np.testing.assert_allclose(last, whole, atol=1e-5)
+
+
+def test_texts_go_in_and_come_out(language):
+    bundle, model, registry = language
+    text = " ".join(WORDS[4:8])
+    (written,) = generate(bundle.path, [text], max_new_tokens=5, registry=registry)
+    end = bundle.manifest.generation.end
+    assert list(written.ids) == wanted(model, [2, 4, 5, 6, 7, 3], end=end)[: len(written.ids)]
+    answers = bool(bundle.manifest.generation.start)
+    assert (text in written.text) != answers  # a text is continued, and an answer stands alone
+
+
+def test_a_bundle_with_its_graphs_needs_no_torch(language):
+    bundle, _, _ = language
+    code = (
+        "import sys; from pocketzoo.deploy.generate import generate; "
+        f"generate({str(bundle.path)!r}, [{WORDS[4]!r}], max_new_tokens=3, beams=2); "
+        "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_its_files_say_which_part_they_are(language):
+    bundle, _, _ = language
+    parts = {"decoder", "encoder"} if bundle.manifest.generation.start else {"decoder"}
+    assert set(bundle.parts()) == parts
+    assert set(bundle.graphs()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [({"beams": 0}, RecipeError, "beams cannot be 0"), ({"max_new_tokens": -1}, RecipeError, "max_new_tokens")],
+)
+def test_settings_that_cannot_be(settings, error, text):
+    with pytest.raises(error, match=text):
+        generate("nowhere", ["a"], **settings)
+
+
+def test_what_writes_no_text_is_refused(fitted, registry):
+    with pytest.raises(UnsupportedModelError, match="gives logits and writes no text"):
+        generate(fitted.path, ["a"], registry=registry)
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_model_of_few_positions_stops_there(language, tmp_path):
+    bundle, _, registry = language
+    settings = replace(bundle.manifest.generation, end=(), positions=40, not_followed=("repetition_penalty",))
+    with updating(bundle, tmp_path / "copy") as draft:
+        draft.manifest = replace(bundle.manifest, generation=settings)
+    many, heard = " ".join(WORDS[4] for _ in range(30)), Heard()
+    (written,) = generate(tmp_path / "copy", [many], max_new_tokens=50, registry=registry, progress=heard)
+    assert len(written.ids) == 40 - 32
+    assert any("it writes 8 at the most" in line for line in heard.said)
+    assert any("not followed, though its repository sets them: repetition_penalty" in line for line in heard.said)
+    with pytest.raises(DataError, match="the text has 40 tokens, and tiny reads 40"):
+        generate(tmp_path / "copy", [f"{many} {many}"], registry=registry)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_how_it_writes_is_what_the_repository_says(tmp_path, family):
+    write_headed(tmp_path, family, "answer" if family == "t5" else "language")
+    place = tmp_path / "generation_config.json"
+    changes = {"eos_token_id": [5, 6], "repetition_penalty": 1.3, "num_beams": 4}
+    place.write_text(json.dumps({**json.loads(place.read_text()), **changes}))
+    settings = plugin.backbone(facts_of(tmp_path)).generation
+    assert settings.end == (5, 6)
+    assert settings.start == ((0,) if family == "t5" else ())
+    assert settings.not_followed == ("repetition_penalty",)
+    place.unlink()
+    plain = plugin.backbone(facts_of(tmp_path)).generation
+    assert (plain.end, plain.not_followed) == ((0,) if family == "gpt2" else (3,), ())
