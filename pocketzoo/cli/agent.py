@@ -34,8 +34,9 @@ def fit_agent(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train a Q-network by double DQN in ENVIRONMENT of Gymnasium, such as CartPole-v1.
+    """Train an agent in an ENVIRONMENT of Gymnasium.
 
+    A Q-network learns by double DQN, in CartPole-v1 for example.
     It ends when the mean return over 100 fresh episodes reaches the environment's goal. A run that was stopped goes on
     when the same command is given again.
     """
@@ -68,7 +69,10 @@ def fit_agent(
 @seed_option
 @json_option
 def play(model: str, environment: str, episodes: int, target: str, seed: int, as_json: bool) -> None:
-    """Play episodes with MODEL, in ENVIRONMENT or the one it was trained in."""
+    """Play episodes with the agent MODEL.
+
+    ENVIRONMENT is the one it was trained in, unless another is named.
+    """
     from pocketzoo.deploy.play import play
 
     played = play(model, environment, episodes=episodes, target=target, seed=seed, progress=Bars())

@@ -26,7 +26,10 @@ def generate(
     early_stopping: str,
     as_json: bool,
 ) -> None:
-    """Continue each TEXT with a language MODEL, or answer it with an encoder-decoder."""
+    """Let MODEL continue each TEXT, or answer it.
+
+    A language model continues, an encoder-decoder such as T5 answers.
+    """
     from pocketzoo.deploy.generate import generate
 
     found = generate(
