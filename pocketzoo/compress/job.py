@@ -19,10 +19,11 @@ from pocketzoo.compress.recipe import read_recipe
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.typed import to_plain
 

@@ -11,10 +11,11 @@ import numpy as np
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, updating
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned
 from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import Input, TextSpec
 from pocketzoo.zoo.typed import to_plain
 

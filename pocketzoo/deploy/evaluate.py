@@ -10,12 +10,13 @@ import numpy as np
 from pocketzoo.deploy.classes import ClassCounts
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import METRICS
 
 

@@ -20,12 +20,13 @@ from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer import transfer
 from pocketzoo.train.world import joined
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
-from pocketzoo.zoo.data import SPLITS, Dataset, Skipped, load_data
+from pocketzoo.zoo.data import SPLITS, Dataset, Skipped
 from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options
 from pocketzoo.zoo.model import Parts, build, load_pretrained, resolve
 from pocketzoo.zoo.pretrained import provenance
 from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.save import save_model
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import METRICS, HeadSpec
 from pocketzoo.zoo.typed import to_plain
 from pocketzoo.zoo.unfinished import unfinished

@@ -137,7 +137,7 @@ def test_one_class_is_not_enough(run, place, photos, tmp_path):
 @pytest.fixture
 def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
     """Ten class folders of five pictures; one picture of each split cannot be read."""
-    from pocketzoo.zoo.data import load_data
+    from pocketzoo.zoo.sources import load_data
 
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     data = load_data(folder)

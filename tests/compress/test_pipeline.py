@@ -17,10 +17,11 @@ from pocketzoo.compress.pipeline import compress, dry_run, encode
 from pocketzoo.errors import BundleError, DataError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.zoo.bundle import MANIFEST, read_bundle
 from pocketzoo.zoo.cost import layer_costs
-from pocketzoo.zoo.data import Batches, Dataset, Split, from_arrays, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Split, from_arrays
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 PRUNE, LOW_RANK, INT8 = PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()

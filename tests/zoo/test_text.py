@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.errors import BundleError, DataError
-from pocketzoo.zoo.data import Batches, load_data
+from pocketzoo.zoo.data import Batches
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec, TextSpec
 from pocketzoo.zoo.text import TextEncoder, read_texts
 
