@@ -18,6 +18,8 @@ EXTRAS = {
     "tokenizers": "text",
     "transformers": "transformers",
     "timm": "timm",
+    "datasets": "datasets",
+    "pyarrow": "datasets",
     "sklearn": "demo",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

@@ -166,6 +166,7 @@ HEAVY = {
     "pocketzoo.zoo.graph": {"numpy", "onnxruntime", "torch"},
     "pocketzoo.zoo.hub": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.hub_http": {"httpx2", "huggingface_hub"},
+    "pocketzoo.zoo.library": {"numpy"},
     "pocketzoo.zoo.measure": {"numpy"},
     "pocketzoo.zoo.model": {"safetensors", "torch"},
     "pocketzoo.zoo.preprocess": {"numpy"},

@@ -54,13 +54,13 @@ def bench(
     if data is None:
         batches = _random(first.input)
     else:
+        skipped = Skipped() if skip_bad else None
         dataset = (
             data
             if isinstance(data, Dataset)
-            else load_data(data, seed=seed, numeric=first.gives == "values", registry=registry)
+            else load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
         )
         split = aligned(dataset, first.labels).split("test")
-        skipped = Skipped() if skip_bad else None
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
     rows = measure(
         _distinct(bundles),

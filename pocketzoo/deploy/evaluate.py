@@ -44,9 +44,13 @@ def evaluate(
     if gives not in METRICS:
         raise DataError(f"{bundle.manifest.name} gives {gives}, which eval cannot score", "compare it: pocketzoo bench")
     numeric = gives == "values"
-    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, numeric=numeric, registry=registry)
-    known = aligned(dataset, labels)
     skipped = Skipped()
+    dataset = (
+        data
+        if isinstance(data, Dataset)
+        else load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
+    )
+    known = aligned(dataset, labels)
     batches = Batches(
         known.split("test"),
         bundle.manifest.input,

@@ -96,17 +96,24 @@ def fit(
     _check_head(parts, ref, config, registry)  # before data is read
     if data is None:
         raise DataError(f"head {head!r} learns, and there is no data", "give some: --data")
+    skipped = Skipped()
     dataset = (
         data
         if isinstance(data, Dataset)
-        else load_data(data, seed=config.seed, numeric=parts.head.returns == "values", registry=registry)
+        else load_data(
+            data,
+            seed=config.seed,
+            numeric=parts.head.returns == "values",
+            skipped=skipped if skip_bad else None,
+            registry=registry,
+        )
     )
     ref = replace(ref, outputs=_outputs(dataset, parts.head), head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
     torch.manual_seed(config.seed)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
-    skipped, digest = Skipped(), dataset.digest()
+    digest = dataset.digest()
     with joined() as world, ExitStack() as stack:
         if world.size > 1 and skip_bad and config.unfreeze != "none":
             raise RecipeError("skip_bad needs one process when the backbone learns", "remove the broken pictures first")
@@ -130,7 +137,7 @@ def fit(
             metric = METRICS[parts.head.returns]
             metrics: dict[str, Any] = {f"{name}_{metric}": value for name, value in scores.items()}
             if skipped.names:
-                metrics["skipped_pictures"] = len(skipped.names)
+                metrics["skipped"] = len(skipped.names)
             origin = provenance(entry)
             origin["data"] = {
                 "name": dataset.name,

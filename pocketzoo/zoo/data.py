@@ -27,6 +27,14 @@ R = TypeVar("R")
 Targets = npt.NDArray[Any]  # classes (N,) of int64, or numbers (N, outputs) of float32
 
 
+class LazyPictures(Sequence[Picture]):
+    """Pictures that are decoded when they are asked for, so that some can be taken without reading them."""
+
+    def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
+        """Some of them, in this order."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Split:
     """Samples and, where they are known, the class of each, or the numbers that belong to it."""
@@ -38,6 +46,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Split:
+        """Some of its samples, in this order."""
+        samples: Any = self.samples
+        if isinstance(samples, np.ndarray):
+            samples = samples[rows]
+        elif isinstance(samples, LazyPictures):
+            samples = samples.take(rows)
+        else:
+            samples = [samples[i] for i in rows]
+        return Split(samples, None if self.targets is None else self.targets[rows])
 
 
 @dataclass(frozen=True)
@@ -189,10 +208,29 @@ def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, np
     return {name: generator.permutation(np.concatenate(part)) for name, part in parts.items()}
 
 
+def divided(whole: Split, seed: int) -> dict[SplitName, Split]:
+    """One piece in three splits."""
+    return {name: whole.take(rows) for name, rows in divide(whole.targets, len(whole), seed).items()}
+
+
+def completed(given: Mapping[SplitName, Split], seed: int) -> dict[SplitName, Split]:
+    """All three splits; one that is missing is cut from train, so that no sample is in two."""
+    train = given["train"]
+    rest = divide(train.targets, len(train), seed)
+    splits: dict[SplitName, Split] = dict(given)
+    taken = [np.empty(0, np.int64)]
+    for name in SPLITS[1:]:
+        if name not in given:
+            splits[name] = train.take(rest[name])
+            taken.append(rest[name])
+    left = np.setdiff1d(np.arange(len(train)), np.concatenate(taken))
+    splits["train"] = train.take(np.random.default_rng(seed).permutation(left))
+    return splits
+
+
 def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0) -> Dataset:
     """A data set in memory, divided by ``seed``."""
-    indices = divide(y, len(x), seed)
-    return Dataset(name, labels, {k: Split(x[i], None if y is None else y[i]) for k, i in indices.items()}, seed)
+    return Dataset(name, labels, divided(Split(x, y), seed), seed)
 
 
 def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pocketzoo.errors import DataError
-from pocketzoo.zoo.data import SPLITS, Dataset, Split, SplitName, Targets, divide
+from pocketzoo.zoo.data import SPLITS, Dataset, Split, SplitName, Targets, completed, divided
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -23,15 +23,11 @@ def read_folder(path: Path, seed: int) -> Dataset:
         return _from_divided(path, seed)
     if folders:
         labels, pictures, targets = _classes(path)
-        indices = divide(targets, len(pictures), seed)
-        return Dataset(
-            path.name, labels, {k: Split([pictures[j] for j in i], targets[i]) for k, i in indices.items()}, seed
-        )
+        return Dataset(path.name, labels, divided(Split(pictures, targets), seed), seed)
     flat = _pictures(path)
     if not flat:
         raise DataError(f"{path} has no pictures", "PNG, JPEG and WebP files are read")
-    indices = divide(None, len(flat), seed)
-    return Dataset(path.name, (), {k: Split([flat[j] for j in i]) for k, i in indices.items()}, seed)
+    return Dataset(path.name, (), divided(Split(flat), seed), seed)
 
 
 def _from_divided(path: Path, seed: int) -> Dataset:
@@ -45,14 +41,7 @@ def _from_divided(path: Path, seed: int) -> Dataset:
                 raise DataError(f"{folder} has other classes than train: {sorted(set(its_labels) ^ set(labels))}",
                                 "give every split the same class folders")  # fmt: skip
             splits[name] = Split(its_pictures, its_targets)  # type: ignore[index]
-    rest = divide(targets, len(pictures), seed)
-    missing = [name for name in ("val", "test") if name not in splits]
-    taken = np.concatenate([rest[name] for name in missing]) if missing else np.empty(0, np.int64)  # type: ignore[index]
-    for name in missing:
-        splits[name] = Split([pictures[i] for i in rest[name]], targets[rest[name]])  # type: ignore[index]
-    kept = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(pictures)), taken))
-    splits["train"] = Split([pictures[i] for i in kept], targets[kept])
-    return Dataset(path.name, labels, splits, seed)
+    return Dataset(path.name, labels, completed(splits, seed), seed)
 
 
 def _classes(path: Path) -> tuple[tuple[str, ...], list[Path], Targets]:

@@ -166,7 +166,7 @@ def test_with_skip_bad_work_goes_on_and_pictures_are_counted(run, fitted, spoilt
     folder, _ = spoilt
     result = run("fit", "tinynet", "--data", folder, "-o", tmp_path / "b", "--skip-bad", "--epochs", 1)
     assert result.exit_code == 0, result.stderr
-    assert read_bundle(tmp_path / "b").manifest.metrics["skipped_pictures"] == 3
+    assert read_bundle(tmp_path / "b").manifest.metrics["skipped"] == 3
     assert "skipped pictures" in result.stdout
     evaluate = run("eval", fitted.path, "--data", folder, "--skip-bad")
     assert evaluate.exit_code == 0

@@ -83,7 +83,7 @@ def test_the_bundle_says_what_was_done_in_which_order(fitted, compressed):
 def test_the_calibration_is_on_record(compressed, digits):
     record = compressed.manifest.provenance["calibration"]
     assert record == {
-        "data": "digits", "seed": digits.seed, "sha256": digits.digest(), "samples": 48, "skipped_pictures": 0
+        "data": "digits", "seed": digits.seed, "sha256": digits.digest(), "samples": 48, "skipped": 0
     }  # fmt: skip
     assert compressed.manifest.steps[2].plan["samples"] == 48
 
@@ -460,7 +460,7 @@ def test_a_picture_left_out_is_counted_once_however_often_samples_are_read(step,
     load_data(folder).split("train").samples[3].write_bytes(b"no picture")
     bundle = compress(fitted.path, tmp_path / "out", data=folder, steps=[step], skip_bad=True)
     record = bundle.manifest.provenance["calibration"]
-    assert record["skipped_pictures"] == 1
+    assert record["skipped"] == 1
     assert record["samples"] == 29
 
 

@@ -168,7 +168,7 @@ def test_a_folder_of_pictures(photos, registry, tmp_path):
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=20, registry=registry)
     assert bundle.manifest.labels == ("cat", "dog")
     assert bundle.manifest.metrics["test_accuracy"] == 1.0, "dark pictures and bright ones"
-    assert "skipped_pictures" not in bundle.manifest.metrics
+    assert "skipped" not in bundle.manifest.metrics
 
 
 def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, refused):
@@ -179,7 +179,7 @@ def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, ref
         fit("tinynet", tmp_path / "model", data=path, epochs=1, registry=registry)
     assert not (tmp_path / "model").exists()
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=1, skip_bad=True, registry=registry)
-    assert bundle.manifest.metrics["skipped_pictures"] == 2
+    assert bundle.manifest.metrics["skipped"] == 2
 
 
 def test_arrays_that_are_ready(registry, tmp_path):
