@@ -160,6 +160,7 @@ HEAVY = {
     "pocketzoo.zoo.arrays": {"numpy"},
     "pocketzoo.zoo.cost": {"numpy", "onnx"},
     "pocketzoo.zoo.data": {"numpy"},
+    "pocketzoo.zoo.findings": {"numpy"},
     "pocketzoo.zoo.folders": {"numpy"},
     "pocketzoo.zoo.foreign": {"numpy", "onnx", "onnxruntime"},
     "pocketzoo.zoo.hooks": {"torch"},

@@ -11,6 +11,7 @@ from pocketzoo.deploy.classes import ClassCounts
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned
+from pocketzoo.zoo.findings import too_long
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
@@ -57,6 +58,8 @@ def evaluate(
         skipped=skipped if skip_bad else None,
         files=bundle.travelled(),
     )
+    if cut := too_long(batches.split, bundle.manifest.input, bundle.travelled()):
+        progress.say(f"{cut} texts are longer than the model takes and are cut")
     facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
     if numeric:
         if batches.split.targets is None or not known.numeric:

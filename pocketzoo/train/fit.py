@@ -21,6 +21,7 @@ from pocketzoo.train.transfer import transfer
 from pocketzoo.train.world import joined
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
 from pocketzoo.zoo.data import SPLITS, Dataset, Skipped
+from pocketzoo.zoo.findings import examine
 from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options
 from pocketzoo.zoo.model import Parts, build, load_pretrained, resolve
 from pocketzoo.zoo.pretrained import provenance
@@ -120,6 +121,9 @@ def fit(
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
+            findings = examine(dataset, parts.backbone.input, parts.backbone.files)
+            for sentence in findings.sentences():
+                progress.say(sentence)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
         history, scores = transfer(
             model,
@@ -144,6 +148,7 @@ def fit(
                 "seed": dataset.seed,
                 "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
+                "findings": to_plain(findings),
             }
             origin["training"] = {
                 **to_plain(config),

@@ -35,6 +35,15 @@ class TextEncoder:
         self.tokenizer.no_padding()
         self.pad = spec.pad
 
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts have more tokens than the model takes."""
+        rows = range(0, len(texts), 1000)
+        return sum(
+            bool(encoding.overflowing)
+            for i in rows
+            for encoding in self.tokenizer.encode_batch(list(texts[i : i + 1000]))
+        )
+
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Ids (B, longest), filled up with the padding's id."""
         rows = [encoding.ids or [self.pad] for encoding in self.tokenizer.encode_batch(list(texts))]
