@@ -121,9 +121,7 @@ def fit(
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
-            findings = examine(dataset, parts.backbone.input, parts.backbone.files)
-            for sentence in findings.sentences():
-                progress.say(sentence)
+            findings = examine(dataset, parts.backbone.input, parts.backbone.files, progress)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
         history, scores = transfer(
             model,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.data import SPLITS, Dataset, LazyPictures, Split
 from pocketzoo.zoo.files import sha256
 from pocketzoo.zoo.specs import Input, TextSpec
@@ -45,21 +46,24 @@ class Findings:
             yield f"{self.too_long} texts are longer than {self.max_length} tokens and are cut there"
 
 
-def examine(data: Dataset, spec: Input, files: Mapping[str, Path]) -> Findings:
-    """Look at a data set as a model that reads ``spec`` will; ``files`` are its backbone's.
+def examine(data: Dataset, spec: Input, files: Mapping[str, Path], progress: Progress = SILENT) -> Findings:
+    """Look at a data set as a model that reads ``spec`` will, and say what matters; ``files`` are its backbone's.
 
     Copies are samples with the same bytes in two splits. Files are read only where another has the same size.
     """
     train = data.split("train").targets
     counted = np.bincount(train, minlength=len(data.labels)) if train is not None and data.labels else ()
     copies, copied = _copies({name: data.split(name) for name in SPLITS})
-    return Findings(
+    found = Findings(
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
         copies=copies,
         copied=copied,
         too_long=sum(too_long(data.split(name), spec, files) for name in SPLITS),
         max_length=spec.max_length if isinstance(spec, TextSpec) else 0,
     )
+    for sentence in found.sentences():
+        progress.say(sentence)
+    return found
 
 
 def too_long(split: Split, spec: Input, files: Mapping[str, Path]) -> int:
