@@ -27,6 +27,8 @@ from pocketzoo.errors import RecipeError
 @click.option("--head", default="linear", show_default=True, shell_complete=names("head"), help="The head to fit.")
 @click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
               help="An option of the head (see info HEAD); may be given more than once.")  # fmt: skip
+@click.option("--backbone-option", "backbone_options", multiple=True, metavar="NAME=VALUE",
+              help="An option of the backbone, if it has any (see info BACKBONE).")  # fmt: skip
 @data_option(required=False)
 @out_option(required=True, text="Where to write the bundle.")
 @click.option("--cut", default="", help="End the backbone after this layer (see info).")
@@ -39,6 +41,7 @@ def fit(
     backbone: str,
     head: str,
     head_options: tuple[str, ...],
+    backbone_options: tuple[str, ...],
     data: str | None,
     out: Path,
     cut: str,
@@ -65,6 +68,7 @@ def fit(
         data=data,
         head=head,
         head_options=_named(head_options, "--head-option"),
+        backbone_options=_named(backbone_options, "--backbone-option"),
         cut=cut,
         input_size=_size(input_size),
         epochs=epochs,

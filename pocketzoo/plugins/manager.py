@@ -14,7 +14,7 @@ import pluggy
 from pocketzoo.errors import PluginError
 from pocketzoo.plugins import hookspecs
 
-BUILT_IN = ("tinynet", "heads", "compressors", "exporters", "targets", "datasets", "timm", "transformers")
+BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "datasets", "timm", "transformers")
 
 
 @dataclass(frozen=True, slots=True)

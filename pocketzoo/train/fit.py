@@ -42,6 +42,7 @@ def fit(
     data: str | Path | Dataset | None = None,
     head: str = "linear",
     head_options: Mapping[str, Any] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
     cut: str = "",
     input_size: int | tuple[int, int] | None = None,
     epochs: int | None = None,
@@ -64,7 +65,8 @@ def fit(
     with the same weights. Started by torchrun, all processes train one model.
 
     A head that returns "values" learns numbers, any other classes. ``head_options`` are the head's own, such as
-    ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them. ``input_size``, in pixels, is the
+    ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them; so are
+    ``backbone_options`` those of a backbone that comes in many shapes, such as "mlp". ``input_size``, in pixels, is the
     side of a square or (height, width); a backbone of convolutions reads any.
 
     A head with nothing to learn, such as "embedding", takes no ``data``: the backbone is written with it as it is.
@@ -74,7 +76,7 @@ def fit(
         HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or returns
             what no data set here has targets for.
         UnsupportedModelError: the backbone cannot read pictures of ``input_size``.
-        RecipeError: an option of the head, or a setting, cannot be what it is.
+        RecipeError: an option of head or backbone, or a setting, cannot be what it is.
         DataError: the data cannot be read, or has no classes (for "values": no numbers).
         TrainingError: another process ended, or there is not enough memory.
         BusyError: another run is writing ``out``.
@@ -90,7 +92,15 @@ def fit(
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
     if size and (len(size) != 2 or min(size) < 1):
         raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
-    ref = ModelRef(backbone=backbone, head=head, outputs=2, cut=cut, head_options=head_options or {}, input_size=size)
+    ref = ModelRef(
+        backbone=backbone,
+        head=head,
+        outputs=2,
+        cut=cut,
+        head_options=head_options or {},
+        backbone_options=plain_options(entry.spec, backbone_options or {}),
+        input_size=size,
+    )
     parts = resolve(ref, registry)
     if not parts.head.loss and parts.head.weights is None:
         return _attach(ref, parts, entry, Path(out), data, registry, progress)

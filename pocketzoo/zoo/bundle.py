@@ -33,6 +33,7 @@ class ModelRef:
     outputs: int
     cut: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)  # what is left out has the head's default
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)  # likewise, of a backbone that has options
     input_size: tuple[int, ...] = ()  # (height, width) in pixels; empty: the backbone's own
 
 

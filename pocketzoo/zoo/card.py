@@ -36,7 +36,7 @@ def model_card(manifest: Manifest) -> str:
     if manifest.steps:
         lines.append(f"- compressed by: {', '.join(step.kind for step in manifest.steps)}")
     lines += [f"- {name}: {value}" for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))]
-    if manifest.gives in ("logits", "values"):
+    if manifest.gives in ("logits", "values") and manifest.input.layout != "NC":
         lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_pictures(manifest) else 'TEXT'}", "```"]
     return "\n".join([*lines, ""])
 
@@ -47,6 +47,8 @@ def _reads_pictures(manifest: Manifest) -> bool:
 
 def _task(manifest: Manifest) -> str:
     """What the Hub calls it."""
+    if manifest.input.layout == "NC" and manifest.gives in ("logits", "values"):
+        return "tabular-classification" if manifest.gives == "logits" else "tabular-regression"
     if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_pictures(manifest)):
         return "image-classification" if _reads_pictures(manifest) else "text-classification"  # numbers of texts too
     return TASKS.get(manifest.gives, "feature-extraction")

@@ -1,4 +1,4 @@
-"""A head as it was asked for: its options read and checked, its module built, and which others would fit."""
+"""Heads and backbones as they were asked for: options read and checked, a head's module, and which heads would fit."""
 
 from __future__ import annotations
 
@@ -7,37 +7,48 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.errors import RecipeError
 from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import METRICS, FeatureSpec, HeadSpec
+from pocketzoo.zoo.specs import METRICS, BackboneSpec, FeatureSpec, HeadSpec
 from pocketzoo.zoo.typed import from_texts, to_plain
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def read_options(head: HeadSpec, given: Mapping[str, Any]) -> Any:
-    """The options of a head, None where it takes none; texts, as a command line gives them, are read by their type.
+def read_options(spec: HeadSpec | BackboneSpec, given: Mapping[str, Any]) -> Any:
+    """The options of a head or backbone, None where it takes none; texts are read by their type.
 
     A list may be one value or values with commas between: ``{"hidden": "512,128"}`` is ``(512, 128)``.
 
     Raises:
         RecipeError: it has no such option, or the value does not fit; the hint says what does.
     """
-    if head.options is None:
+    owner = f"{'head' if isinstance(spec, HeadSpec) else 'backbone'} {spec.name!r}"
+    if spec.options is None:
         if given:
-            raise RecipeError(f"head {head.name!r} takes no options, and {min(given)!r} was given", "leave it out")
+            raise RecipeError(f"{owner} takes no options, and {min(given)!r} was given", "leave it out")
         return None
-    return from_texts(head.options, given, f"head {head.name!r}")
+    return from_texts(spec.options, given, owner)
 
 
-def plain_options(head: HeadSpec, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a head as plain data, defaults included: what a bundle keeps, so that it outlives them.
+def plain_options(spec: HeadSpec | BackboneSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a head or backbone as plain data, defaults included: a bundle keeps them, and outlives them.
 
     Raises:
         RecipeError: as ``read_options``.
     """
-    options = read_options(head, given)
+    options = read_options(spec, given)
     plain: dict[str, Any] = {} if options is None else to_plain(options)
     return plain
+
+
+def configured(backbone: BackboneSpec, given: Mapping[str, Any]) -> BackboneSpec:
+    """The spec of a backbone with these options; itself where it has none.
+
+    Raises:
+        RecipeError: as ``read_options``.
+    """
+    options = read_options(backbone, given)
+    return backbone if backbone.configure is None else backbone.configure(options)
 
 
 def build_head(

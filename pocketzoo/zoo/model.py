@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from pocketzoo.errors import HeadMismatchError, UnknownNameError, UnsupportedLayerError, UnsupportedModelError, nearest
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, ModelRef
-from pocketzoo.zoo.heads import build_head, heads_that_fit, read_options
+from pocketzoo.zoo.heads import build_head, configured, heads_that_fit, read_options
 from pocketzoo.zoo.pull import adopt
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.resize import resized
@@ -44,13 +44,14 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
 
     Raises:
         UnknownNameError: no such backbone, head or cut.
-        RecipeError: the head has no such option.
+        RecipeError: backbone or head has no such option.
         UnsupportedModelError: the backbone cannot read pictures of ``ref.input_size``.
         HeadMismatchError: the head cannot read the features; the hint names heads that can.
     """
     backbone: BackboneSpec = registry.get("backbone", ref.backbone)
     head: HeadSpec = registry.get("head", ref.head)
     read_options(head, ref.head_options)
+    backbone = configured(backbone, ref.backbone_options)
     if ref.input_size:
         backbone = resized(backbone, ref.input_size)
     features = backbone.features

@@ -21,8 +21,9 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
     Raises:
         UnsupportedModelError: it reads no pictures, or none of this size.
     """
-    if not isinstance(spec.input, InputSpec):
-        raise UnsupportedModelError(f"{spec.name} reads texts, which have no size in pixels", "leave --input-size out")
+    if not isinstance(spec.input, InputSpec) or len(spec.input.size) != 3:
+        what = "vectors" if isinstance(spec.input, InputSpec) else "texts"
+        raise UnsupportedModelError(f"{spec.name} reads {what}, which have no size in pixels", "leave --input-size out")
     if tuple(size) == spec.input.size[1:]:
         return spec
     given = replace(

@@ -143,6 +143,9 @@ class BackboneSpec:
     head: str = ""  # the head it was pretrained with
     training: Mapping[str, object] = field(default_factory=dict)  # how it was pretrained, as far as that is recorded
     files: Mapping[str, Path] = field(default_factory=dict)  # what it is built from; copied into its bundles
+    # Of a backbone that comes in many shapes: a frozen dataclass as heads have one, and the spec with those options.
+    options: type[Any] | None = None
+    configure: Callable[[Any], BackboneSpec] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

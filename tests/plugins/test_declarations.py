@@ -59,7 +59,7 @@ each = pytest.mark.parametrize("entry", ENTRIES, ids=[f"{e.kind} {e.name}" for e
 def test_pocketzoo_ships_these():
     shipped = Registry(create_manager(found=[]))
     assert {kind: list(shipped.entries(kind)) for kind in KINDS} == {
-        "backbone": ["tinynet"],
+        "backbone": ["mlp", "tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
         "compressor": ["heal", "int8", "low-rank", "prune"],
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],

@@ -1,0 +1,86 @@
+"""The perceptron as a backbone: linear layers on a vector, or on a picture as one long vector. It has no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pocketzoo.errors import RecipeError
+from pocketzoo.plugins.head_options import Activation
+from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, InputSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerceptronOptions:
+    """What the perceptron reads, and its layers; as it comes it is 784-512-256 on pictures of 28 x 28."""
+
+    input: tuple[int, ...] = (1, 28, 28)  # of one sample: a number of values, or channels, height, width
+    hidden: tuple[int, ...] = (512, 256)  # units of each layer, the features last
+    activation: Activation = "relu"  # behind each of them
+    dropout: float = 0.0  # share of the units left out while training, 0 to below 1
+    mean: float = 0.0  # of pictures, whose pixels are 0-1: subtracted, and then divided by std
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.input) not in (1, 3) or min(self.input) < 1:
+            raise RecipeError(
+                f"an input of {self.input} cannot be", "give a number of values, or channels,height,width"
+            )
+        if not self.hidden or min(self.hidden) < 1:
+            raise RecipeError(f"hidden layers of {self.hidden} units cannot be", "give 1 or more units for each")
+        if not 0 <= self.dropout < 1:
+            raise RecipeError(f"dropout cannot be {self.dropout}", "give a share from 0 to below 1")
+        if not self.std > 0:
+            raise RecipeError(f"std cannot be {self.std}", "give a number above 0")
+
+
+@hookimpl
+def pocketzoo_backbones() -> list[BackboneSpec]:
+    return [_spec(PerceptronOptions())]
+
+
+def _spec(options: PerceptronOptions) -> BackboneSpec:
+    picture = len(options.input) == 3
+    channels = options.input[0] if picture else 1
+    return BackboneSpec(
+        name="mlp",
+        summary="perceptron, 784-512-256 unless other widths are asked for; it is not pretrained",
+        license="Apache-2.0",
+        input=InputSpec(
+            shape=("batch", *options.input),
+            mean=(options.mean,) * channels,
+            std=(options.std,) * channels,
+            resize=min(options.input[1:], default=0),
+            name="image" if picture else "vector",
+            layout="NCHW" if picture else "NC",
+        ),
+        features=FeatureSpec("vector", ("batch", options.hidden[-1])),
+        build=partial(_build, options),
+        source="https://doi.org/10.1038/323533a0",
+        options=PerceptronOptions,
+        configure=_spec,
+    )
+
+
+def _build(options: PerceptronOptions) -> nn.Module:
+    from torch import nn
+
+    from pocketzoo.plugins.head_modules import ACTIVATIONS
+
+    layers = nn.Sequential()
+    if len(options.input) == 3:
+        layers.append(nn.Flatten())
+    width = 1
+    for side in options.input:
+        width *= side
+    for number, units in enumerate(options.hidden, start=1):
+        layers.add_module(f"linear_{number}", nn.Linear(width, units))
+        layers.add_module(f"activation_{number}", ACTIVATIONS[options.activation]())
+        layers.add_module(f"dropout_{number}", nn.Dropout(options.dropout))
+        width = units
+    return layers

@@ -1,0 +1,101 @@
+"""The perceptron as a backbone: its widths are options, from the command line to the bundle and back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pocketzoo
+from pocketzoo.errors import DataError, RecipeError, UnsupportedModelError
+from pocketzoo.zoo.bundle import ModelRef, read_bundle
+from pocketzoo.zoo.heads import configured
+from pocketzoo.zoo.model import build, example, load_module, resolve
+from pocketzoo.zoo.runner import OnnxRunner
+
+
+def widths(module: nn.Module) -> list[tuple[int, int]]:
+    return [(m.in_features, m.out_features) for m in module.modules() if isinstance(m, nn.Linear)]
+
+
+def test_as_it_comes_it_is_784_512_256(registry):
+    ref = ModelRef(backbone="mlp", head="linear", outputs=10)
+    model = build(ref, registry)
+    assert widths(model) == [(784, 512), (512, 256), (256, 10)]
+    parts = resolve(ref, registry)
+    assert model(example(parts.backbone.input, 3)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ({"input": "4", "hidden": "64,64"}, [(4, 64), (64, 64), (64, 2)]),
+        ({"input": (3, 8, 6), "hidden": 5}, [(144, 5), (5, 2)]),
+    ],
+)
+def test_its_widths_are_options(registry, options, layers):
+    ref = ModelRef(backbone="mlp", head="linear", outputs=2, backbone_options=options)
+    model, parts = build(ref, registry), resolve(ref, registry)
+    assert widths(model) == layers
+    assert model.backbone(example(parts.backbone.input, 4)).shape == (4, parts.features.channels)
+
+
+def test_its_activation_and_dropout_are_options(registry):
+    spec = configured(registry.get("backbone", "mlp"), {"input": 3, "hidden": 4, "activation": "tanh", "dropout": 0.5})
+    net = spec.build()
+    x = torch.randn(7, 3)
+    assert torch.equal(net.eval()(x), torch.tanh(net.linear_1(x)))
+    dropped = net.train()(x.expand(1, 7, 3).reshape(-1, 3).repeat(50, 1)) == 0
+    assert 0.4 < dropped.float().mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"input": "4,4"}, r"an input of \(4, 4\)"),
+        ({"input": 0}, "an input of"),
+        ({"hidden": ""}, "hidden layers of"),
+        ({"dropout": 1}, "dropout cannot be"),
+        ({"std": 0}, "std cannot be"),
+        ({"width": 3}, "backbone 'mlp' has no option 'width'"),
+    ],
+)
+def test_options_that_cannot_be(registry, options, text):
+    with pytest.raises(RecipeError, match=text):
+        configured(registry.get("backbone", "mlp"), options)
+
+
+def test_other_backbones_take_no_options(registry):
+    with pytest.raises(RecipeError, match="backbone 'tinynet' takes no options, and 'hidden' was given"):
+        configured(registry.get("backbone", "tinynet"), {"hidden": 3})
+
+
+def test_vectors_have_no_size_in_pixels(registry):
+    ref = ModelRef(backbone="mlp", head="linear", outputs=2, backbone_options={"input": 4}, input_size=(8, 8))
+    with pytest.raises(UnsupportedModelError, match="mlp reads vectors"):
+        resolve(ref, registry)
+
+
+def test_a_table_of_numbers_is_fitted_and_read_back(run, registry, tmp_path):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 3)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=np.where(x[:, 0] * x[:, 1] > 0, "same", "other"))
+    out = tmp_path / "out"
+    command = ["fit", "mlp", "--backbone-option", "input=3", "--backbone-option", "hidden=32,16", "--unfreeze", "all"]
+    run(*command, "--data", tmp_path / "data.npz", "--epochs", "60", "--set", "backbone_rate=1", "-o", out)
+    bundle = read_bundle(out)
+    assert bundle.manifest.metrics["test_accuracy"] > 0.85  # no line divides the two
+    assert json.loads((out / "pocketzoo.json").read_text())["model"]["backbone_options"]["hidden"] == [32, 16]
+    module = load_module(bundle, registry)
+    with OnnxRunner(bundle.graph()) as runner, torch.no_grad():
+        np.testing.assert_allclose(runner.logits(x), module(torch.from_numpy(x)).numpy(), atol=1e-4)
+    assert "tabular-classification" in (out / "README.md").read_text()
+
+
+def test_pictures_are_refused_where_it_reads_vectors(tmp_path, photos):
+    photos(tmp_path / "p", {"a": 6, "b": 6})
+    with pytest.raises(DataError, match="reads no pictures"):
+        pocketzoo.fit("mlp", tmp_path / "out", backbone_options={"input": 4}, data=tmp_path / "p")
