@@ -37,6 +37,7 @@ _PUBLIC = {
     "predict": ("pocketzoo.deploy.predict", "predict"),
     "report": ("pocketzoo.deploy.report", "report"),
     "doctor": ("pocketzoo.deploy.doctor", "doctor"),
+    "run": ("pocketzoo.deploy.run", "run"),
     "demo": ("pocketzoo.deploy.demo", "demo"),
 }
 __all__ = ["__version__", "compress", "plugins", *_PUBLIC]  # noqa: PLE0604

@@ -74,6 +74,15 @@ LAYERS = {
     "pocketzoo.compress.plans": (),
     "pocketzoo.compress.base": ("pocketzoo.zoo.specs", "pocketzoo.zoo.typed"),
     "pocketzoo.compress.*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.compress.*"),
+    "pocketzoo.deploy.run_recipe": (*BASE, "pocketzoo", "pocketzoo.zoo.*"),
+    "pocketzoo.deploy.run": (
+        *BASE,
+        "pocketzoo.__version__",
+        "pocketzoo.zoo.*",
+        "pocketzoo.train.*",
+        "pocketzoo.compress.*",
+        "pocketzoo.deploy.*",
+    ),
     "pocketzoo.deploy.demo": (
         *BASE,
         "pocketzoo.zoo.*",
@@ -151,7 +160,7 @@ HEAVY = {
     "pocketzoo.testing.test_specs": {"packaging"},
     "pocketzoo.train.blocks": {"torch"},
     "pocketzoo.train.features": {"numpy", "torch"},
-    "pocketzoo.train.fit": {"torch"},
+    "pocketzoo.train.fit": {"numpy", "torch"},
     "pocketzoo.train.loop": {"numpy", "torch"},
     "pocketzoo.train.optimise": {"torch"},
     "pocketzoo.train.scores": {"torch"},
@@ -186,6 +195,7 @@ LIGHT = {
     "pocketzoo.plugins.hookspecs": {"pluggy"},
     "pocketzoo.plugins.manager": {"pluggy"},
     "pocketzoo.compress.recipe": {"tomli"},
+    "pocketzoo.deploy.run_recipe": {"tomli"},
     "pocketzoo.zoo.lockfile": {"tomli"},
 }
 ENTRANCES = [

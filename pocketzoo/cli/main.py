@@ -21,6 +21,7 @@ WHERE = {
     **dict.fromkeys(("fit", "eval", "compress"), "model"),
     **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
     "push": "hub",
+    "run": "run",
     "demo": "ship",
 }
 

@@ -67,8 +67,8 @@ def fit(
         out,
         data=data,
         head=head,
-        head_options=_named(head_options, "--head-option"),
-        backbone_options=_named(backbone_options, "--backbone-option"),
+        head_options=named(head_options, "--head-option"),
+        backbone_options=named(backbone_options, "--backbone-option"),
         cut=cut,
         input_size=_size(input_size),
         epochs=epochs,
@@ -76,7 +76,7 @@ def fit(
         learning_rate=learning_rate,
         unfreeze=unfreeze,
         seed=seed,
-        training=_named(training, "--set"),
+        training=named(training, "--set"),
         skip_bad=skip_bad,
         progress=Bars(),
     )
@@ -233,8 +233,8 @@ def compress(
         click.echo(f"wrote {out}")
 
 
-def _named(options: tuple[str, ...], flag: str) -> dict[str, str]:
-    """``NAME=VALUE`` of each."""
+def named(options: tuple[str, ...], flag: str) -> dict[str, str]:
+    """Options ``NAME=VALUE`` as a mapping."""
     if wrong := [option for option in options if "=" not in option]:
         raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
     pairs = [option.partition("=")[::2] for option in options]

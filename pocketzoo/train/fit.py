@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,7 +30,7 @@ from pocketzoo.zoo.pretrained import provenance
 from pocketzoo.zoo.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.save import save_model
 from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.specs import METRICS, HeadSpec
+from pocketzoo.zoo.specs import METRICS, BackboneSpec, HeadSpec
 from pocketzoo.zoo.typed import to_plain
 from pocketzoo.zoo.unfinished import unfinished
 
@@ -121,9 +123,14 @@ def fit(
     )
     ref = replace(ref, outputs=_outputs(dataset, parts.head), head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
+    if (rows := _rows(dataset)) is not None:
+        ref = _for_rows(ref, rows.shape[1], entry.spec)
+        parts = resolve(ref, registry)
+    config = _for_untrained(config, parts, progress)
     torch.manual_seed(config.seed)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
+    _standardise(model.backbone, rows)
     digest = dataset.digest()
     with joined() as world, ExitStack() as stack:
         if world.size > 1 and skip_bad and config.unfreeze != "none":
@@ -255,6 +262,40 @@ def _outputs(data: Dataset, head: HeadSpec) -> int:
     if len(data.labels) < 2:
         raise DataError(f"{data.name} has {len(data.labels)} classes", "fit needs two or more labelled classes")
     return len(data.labels)
+
+
+def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
+    """The train split, where it is rows of numbers."""
+    samples = data.split("train").samples
+    rows = isinstance(samples, np.ndarray) and samples.ndim == 2 and samples.dtype == np.float32
+    return cast("npt.NDArray[np.float32]", samples) if rows else None
+
+
+def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
+    """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
+    given = {"input": (width,), "standardise": True}
+    known = {f.name for f in fields(spec.options)} if spec.options else set()
+    own = plain_options(spec, {})
+    if not known >= set(given) or ref.backbone_options.get("input") != own["input"]:
+        return ref
+    return replace(ref, backbone_options={**ref.backbone_options, **given})
+
+
+def _standardise(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
+    """Tell layers with a method ``standardise(offset, scale)`` what the columns of the training rows are like."""
+    for layer in backbone.modules() if rows is not None else ():
+        if callable(standardise := getattr(layer, "standardise", None)):
+            assert rows is not None
+            scale = rows.std(0)
+            standardise(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
+
+
+def _for_untrained(config: TrainConfig, parts: Parts, progress: Progress) -> TrainConfig:
+    """The settings for a backbone that is not pretrained: frozen, it would stay chance."""
+    if parts.backbone.weights is not None or config.unfreeze != "none":
+        return config
+    progress.say(f"{parts.backbone.name} is not pretrained: all of it learns")
+    return replace(config, unfreeze="all", backbone_rate=1.0)
 
 
 def _check_splits(data: Dataset) -> None:
