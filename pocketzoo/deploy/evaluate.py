@@ -31,7 +31,7 @@ def evaluate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and the mean absolute error.
+    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and errors.
 
     Raises:
         UnknownNameError: no such model, data set or target.
@@ -99,4 +99,5 @@ def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, 
         "samples": len(given),
         "r2": r2(given, right),
         "mean absolute error": float(np.abs(given - right).mean()),
+        "root mean squared error": float(np.sqrt(np.square(given - right).mean(0)).mean()),
     }

@@ -22,9 +22,10 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import with_settings
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import Dataset
+from pocketzoo.zoo.data import Dataset, aligned
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import Measurement
+from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import to_plain
@@ -132,8 +133,15 @@ class _Runner:
             self._export(model)
         if recipe.bench is not None:
             made.rows = bench(models, data=self.data, save=True, **parameters(recipe.bench), **self.common)
-            made.places["report"] = report(models[-1:], self.out / "report.html", registry=self.common["registry"])
+            data = self.data if self._labelled(models[-1]) else None
+            made.places["report"] = report(models[-1:], self.out / "report.html", data=data, **self.common)
         return made
+
+    def _labelled(self, model: str | Path) -> bool:
+        """Whether the data has classes that the model knows."""
+        manifest = open_model(model, registry=self.common["registry"]).manifest
+        known = aligned(self.data, manifest.labels).split("test")
+        return manifest.gives == "logits" and bool(manifest.labels) and known.targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None
