@@ -259,8 +259,12 @@ def _outputs(data: Dataset, head: HeadSpec) -> int:
         if not data.numeric or targets is None:
             raise DataError(f"{data.name} has no numbers to learn", f"{head.name} needs an .npz with y, or a .csv")
         return int(targets.shape[1])
-    if len(data.labels) < 2:
-        raise DataError(f"{data.name} has {len(data.labels)} classes", "fit needs two or more labelled classes")
+    if not data.labels:
+        raise DataError(
+            f"{data.name} has no classes", "make one sub-folder a class, or name a table's column: --label-column"
+        )
+    if len(data.labels) == 1:
+        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labelled classes")
     return len(data.labels)
 
 

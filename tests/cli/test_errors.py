@@ -131,7 +131,7 @@ def test_an_empty_folder(run, place, tmp_path):
 
 def test_one_class_is_not_enough(run, place, photos, tmp_path):
     folder = photos(tmp_path / "data", {"cat": 9})
-    check(run("fit", "tinynet", "--data", folder, "-o", "out"), "has 1 classes", hint="two or more")
+    check(run("fit", "tinynet", "--data", folder, "-o", "out"), "has one class", hint="two or more")
 
 
 @pytest.fixture

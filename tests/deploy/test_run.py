@@ -70,7 +70,7 @@ def test_one_that_ships_is_whole(name):
     [
         (("fit.epoch", "3"), "no field of FitSection is called 'epoch'", "did you mean 'epochs'?"),
         (("fitt.epochs", "3"), "no field of RunRecipe is called 'fitt'", "did you mean 'fit'?"),
-        (("fit.epochs", "many"), "FitSection", "correct"),
+        (("fit.epochs", "many"), "fit.epochs must be int, not 'many'", "correct"),
         (("fit.training.optimizer", "sgd"), "training has no option 'optimizer'", "did you mean 'optimiser'?"),
         (("compress.step", '[{kind = "int9"}]'), "no step is of kind 'int9'", "int8"),
         (("compress.step", "[]"), "no steps", "int8"),
@@ -78,9 +78,8 @@ def test_one_that_ships_is_whole(name):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, refused):
-    with refused(RecipeError, hint=hint) as caught:
+    with refused(RecipeError, message, hint=hint):
         list(plan(read_run_recipe(find_recipe("horse-or-human"), [change])))
-    assert message in str(caught.value) or message in caught.value.message
 
 
 def test_files_that_are_none(tmp_path, refused):

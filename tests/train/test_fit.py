@@ -260,8 +260,8 @@ def pixels(count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (from_arrays("one", ("a",), pixels(10), np.zeros(10, np.int64)), "one has 1 classes"),
-        (from_arrays("bare", (), pixels(10), None), "bare has 0 classes"),
+        (from_arrays("one", ("a",), pixels(10), np.zeros(10, np.int64)), "one has one class, 'a'"),
+        (from_arrays("bare", (), pixels(10), None), "bare has no classes"),
         (from_arrays("two", ("a", "b"), pixels(2), np.array([0, 1])), "the val split of two is empty"),
         (from_arrays("four", ("a", "b"), pixels(4), np.array([0, 0, 1, 1])), "the test split of four is empty"),
     ],
