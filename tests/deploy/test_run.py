@@ -24,6 +24,7 @@ from pocketzoo.zoo.sources import load_data
 NAMES = ["bert-features", "bert-finetune", "cats-and-dogs", "digits-recommender", "horse-or-human", "resnet50-predict",
          "vgg16-features", "vgg16-finetune"]  # fmt: skip
 QUICK = (("bench.seconds", "0"), ("compress.samples", "8"), ("export.to", '["onnx"]'))
+SMALL = (*QUICK, ("fit.head_options.pool", "mean"))  # of what a head reads
 
 
 class Heard:
@@ -110,7 +111,7 @@ def test_another_backbone_leaves_out_what_is_for_the_recipes_own():
 
 
 def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
-    recipe = read_run_recipe(find_recipe("horse-or-human"), [*QUICK, ("fit.epochs", "3")], backbone="tinynet")
+    recipe = read_run_recipe(find_recipe("horse-or-human"), [*SMALL, ("fit.epochs", "20")], backbone="tinynet")
     made = run(recipe, tmp_path / "out", data=two)
     assert made.metrics["test_accuracy"] >= 0.75
     assert {row.precision for row in made.rows} == {"float32", "int8"}
@@ -124,7 +125,7 @@ def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
     run(recipe, tmp_path / "out", data=two, progress=heard)
     assert [line.split(":")[0] for line in heard.said if "finished before" in line] == ["fit", "compress"]
     assert (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns == small
-    changed = read_run_recipe(find_recipe("horse-or-human"), [*QUICK, ("fit.epochs", "1")], backbone="tinynet")
+    changed = read_run_recipe(find_recipe("horse-or-human"), [*SMALL, ("fit.epochs", "1")], backbone="tinynet")
     heard = Heard()
     run(changed, tmp_path / "out", data=two, progress=heard)
     assert not [line for line in heard.said if "finished before" in line], "another fit is another model to compress"
@@ -141,7 +142,7 @@ def test_a_place_that_is_something_else_is_left_alone(two, tmp_path, refused):
 
 @pytest.mark.parametrize("name", ["cats-and-dogs", "vgg16-features", "vgg16-finetune"])
 def test_a_vision_recipe_runs_on_another_backbone(name, two, tmp_path):
-    changes = [*QUICK, ("fit.epochs", "3")]
+    changes = [*SMALL, ("fit.epochs", "3")]
     if name == "vgg16-finetune":
         changes.append(("fit.training.head_epochs", "2"))
     made = run(read_run_recipe(find_recipe(name), changes, backbone="tinynet"), tmp_path / "out", data=two)
