@@ -22,7 +22,7 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import with_settings
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import Dataset, aligned
+from pocketzoo.zoo.data import Dataset, Skipped, aligned
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.pretrained import open_model
@@ -89,7 +89,8 @@ def run(
         raise RecipeError("the recipe is for your own data", "name it: --data FOLDER")
     if not isinstance(given, Dataset):
         numeric = recipe.fit is not None and registry.get("head", recipe.fit.head).returns == "values"
-        given = load_data(given, seed=recipe.seed, numeric=numeric, registry=registry)
+        skipped = Skipped() if recipe.skip_bad else None
+        given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
     out.mkdir(parents=True, exist_ok=True)
     return _Runner(recipe, out, given, registry, progress).run()
 
@@ -98,8 +99,10 @@ class _Runner:
     def __init__(self, recipe: RunRecipe, out: Path, data: Dataset, registry: Registry, progress: Progress) -> None:
         self.recipe, self.out, self.data = recipe, out, data
         self.common: dict[str, Any] = {"registry": registry, "progress": progress}
+        self.reading: dict[str, Any] = {"data": data, "seed": recipe.seed, "skip_bad": recipe.skip_bad}
         self.say = progress.say
-        self.key = hashlib.sha256(f"{__version__} {recipe.backbone} {recipe.seed} {data.digest()}".encode()).hexdigest()
+        facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {data.digest()}"
+        self.key = hashlib.sha256(facts.encode()).hexdigest()
         self.done: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
         self.made = Run()
 
@@ -112,7 +115,7 @@ class _Runner:
             models = [model]
             if self._new("fit", recipe.fit, model):
                 asked = parameters(recipe.fit)
-                fit(recipe.backbone, model, data=self.data, seed=recipe.seed, **asked, **self.common)
+                fit(recipe.backbone, model, **self.reading, **asked, **self.common)
                 self._finished("fit")
             made.metrics = dict(read_bundle(model).manifest.metrics)
             made.places["fitted model"] = model
@@ -122,7 +125,7 @@ class _Runner:
             if self._new("compress", recipe.compress, small):
                 asked = parameters(recipe.compress)
                 steps = read_steps(asked.pop("step"), "the recipe", self.common["registry"])
-                compress(model, small, data=self.data, steps=steps, seed=recipe.seed, **asked, **self.common)
+                compress(model, small, steps=steps, **self.reading, **asked, **self.common)
                 self._finished("compress")
             model = small
             models.append(small)
@@ -132,9 +135,10 @@ class _Runner:
         if recipe.export is not None:
             self._export(model)
         if recipe.bench is not None:
-            made.rows = bench(models, data=self.data, save=True, **parameters(recipe.bench), **self.common)
-            data = self.data if self._labelled(models[-1]) else None
-            made.places["report"] = report(models[-1:], self.out / "report.html", data=data, **self.common)
+            made.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
+            if isinstance(models[-1], Path):  # a registered model keeps no measurements
+                reading = self.reading if self._labelled(models[-1]) else {}
+                made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
         return made
 
     def _labelled(self, model: str | Path) -> bool:

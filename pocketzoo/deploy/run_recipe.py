@@ -33,7 +33,6 @@ class FitSection:
     learning_rate: float | None = None
     unfreeze: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
-    skip_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,6 @@ class CompressSection:
     max_drop: float | None = None
     min_sqnr: float | None = None
     keep_slower: bool = False
-    skip_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +79,7 @@ class RunRecipe:
     backbone: str
     data: str = ""  # what --data takes; empty: the user names it
     seed: int = 0
+    skip_bad: bool = False  # leave out samples that cannot be read
     fit: FitSection | None = None
     predict: PredictSection | None = None
     compress: CompressSection | None = None
