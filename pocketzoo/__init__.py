@@ -21,7 +21,7 @@ _PUBLIC = {
     "new_plugin": ("pocketzoo.plugins.scaffold", "new_plugin"),
     "open_model": ("pocketzoo.zoo.pretrained", "open_model"),
     "open_graph": ("pocketzoo.zoo.foreign", "open_graph"),
-    "load_data": ("pocketzoo.zoo.data", "load_data"),
+    "load_data": ("pocketzoo.zoo.sources", "load_data"),
     "verify": ("pocketzoo.zoo.bundle", "read_bundle"),
     "search": ("pocketzoo.zoo.search", "search"),
     "pull": ("pocketzoo.zoo.pull", "pull"),
@@ -40,6 +40,7 @@ _PUBLIC = {
     "generate": ("pocketzoo.deploy.generate", "generate"),
     "report": ("pocketzoo.deploy.report", "report"),
     "doctor": ("pocketzoo.deploy.doctor", "doctor"),
+    "run": ("pocketzoo.deploy.run", "run"),
     "demo": ("pocketzoo.deploy.demo", "demo"),
 }
 __all__ = ["__version__", "compress", "plugins", *_PUBLIC]  # noqa: PLE0604

@@ -22,6 +22,8 @@ EXTRAS = {
     "kornia": "augment",
     "tensorboard": "tensorboard",
     "gymnasium": "gym",
+    "datasets": "datasets",
+    "pyarrow": "datasets",
     "sklearn": "demo",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

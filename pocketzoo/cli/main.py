@@ -25,6 +25,7 @@ WHERE = {
     "generate": "write",
     **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
     "push": "hub",
+    "run": "run",
     "demo": "ship",
 }
 

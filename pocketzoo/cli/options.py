@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -57,13 +58,29 @@ def models_argument(f: F) -> F:
 
 
 def data_option(required: bool) -> Callable[[F], F]:
-    return click.option(
-        "--data",
-        metavar="D",
-        required=required,
-        shell_complete=names("dataset"),
-        help="A registered data set, a folder with one sub-folder a class, or an .npz with x and y.",
-    )
+    """``--data``, and options that name the columns of a table; the command gets one reference for all of them."""
+
+    def decorate(f: F) -> F:
+        @wraps(f)
+        def command(*args: Any, data: str | None, text_column: str | None, label_column: str | None, **kw: Any) -> Any:
+            if data is not None and (text_column is not None or label_column is not None):
+                from pocketzoo.zoo.sources import with_columns
+
+                data = with_columns(data, text_column, label_column)
+            return f(*args, data=data, **kw)
+
+        label = click.option("--label-column", metavar="C", help="Of a table: the classes [default: by name].")
+        text = click.option("--text-column", metavar="C", help="Of a table: the texts [default: by name].")
+        data = click.option(
+            "--data",
+            metavar="D",
+            required=required,
+            shell_complete=names("dataset"),
+            help="A registered data set, a folder with a sub-folder a class, an .npz, or a table.",
+        )
+        return data(text(label(cast("F", command))))
+
+    return decorate
 
 
 def out_option(required: bool, text: str) -> Callable[[F], F]:
@@ -75,7 +92,7 @@ def seed_option(f: F) -> F:
 
 
 def skip_bad_option(f: F) -> F:
-    return click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and count them.")(f)
+    return click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and count it.")(f)
 
 
 def json_option(f: F) -> F:

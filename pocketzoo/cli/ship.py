@@ -120,12 +120,18 @@ def predict(model: str, files: tuple[str, ...], top: int, target: str, as_json: 
 
 @click.command()
 @models_argument
+@data_option(required=False)
 @out_option(required=True, text="The HTML file to write.")
-def report(models: tuple[str, ...], out: Path) -> None:
-    """Draw what was measured of bundles as one HTML page."""
+@seed_option
+@skip_bad_option
+def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip_bad: bool) -> None:
+    """Draw what was measured of bundles as one HTML page.
+
+    With --data it also shows which classes are taken for which, and wrong answers.
+    """
     from pocketzoo.deploy.report import report
 
-    click.echo(f"wrote {report(models, out)}")
+    click.echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, progress=Bars())}")
 
 
 @click.command()

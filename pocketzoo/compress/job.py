@@ -19,10 +19,11 @@ from pocketzoo.compress.recipe import read_recipe
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, aligned
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.typed import to_plain
 
@@ -108,7 +109,7 @@ class Job:
             "seed": self.dataset.seed,
             "sha256": self.digest,
             "samples": self.samples.batches.samples - len(self.skipped.names),
-            "skipped_pictures": len(self.skipped.names),
+            "skipped": len(self.skipped.names),
         }
 
     @cached_property
@@ -167,7 +168,14 @@ def prepare(
     if min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
         raise RecipeError("min_sqnr is for int8, and no step is", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
-    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, numeric=numeric, registry=registry)
+    rows = Skipped() if skip_bad else None
+    dataset = (
+        data
+        if isinstance(data, Dataset)
+        else load_data(data, seed=seed, numeric=numeric, skipped=rows, registry=registry)
+    )
+    if rows is not None and rows.names:
+        progress.say(f"left out {len(rows.names)} rows that cannot be read, {min(rows.names)} first")
     dataset = aligned(dataset, source.manifest.labels)
     if max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples to hold max_drop on", "give more data")

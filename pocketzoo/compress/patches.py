@@ -15,6 +15,7 @@ from pocketzoo.zoo.preprocess import Array
 
 T = TypeVar("T", bound=np.generic)
 
+WIDEST = 4608  # values of a column up to which all second moments are kept: those of a 3 x 3 of 512 channels
 LEAST, MOST = 64, 384  # positions of one sample that are taken at the most; neighbouring ones differ little
 WAITING = 256  # columns that are gathered before they are multiplied: one large product is quicker than many small ones
 BLOCK = 256  # rows of second moments that are added to at a time
@@ -117,9 +118,13 @@ def from_matrix(matrix: npt.NDArray[T], like: Array, node: NodeProto) -> npt.NDA
 
 @dataclass
 class Moments:
-    """Means over columns x, streamed: E[x] and E[x xT], in single precision as running means."""
+    """Means over columns x, streamed: E[x] and E[x xT], in single precision as running means.
 
-    second: npt.NDArray[np.float32]  # (G, I, I)
+    Of columns longer than ``WIDEST`` the second moments are kept within P equal parts of them, as blocks on the
+    diagonal: all of those of a flattened map of 37,632 values would be 5.7 GB, and take an hour to invert.
+    """
+
+    second: npt.NDArray[np.float32]  # (G P, I / P, I / P)
     first: npt.NDArray[np.float64]  # (G, I)
     count: int = 0
     waiting: Array | None = None  # (G, I, WAITING), allocated once: churn would fragment memory
@@ -128,7 +133,9 @@ class Moments:
     @classmethod
     def empty(cls, groups: int, size: int) -> Moments:
         """No columns yet."""
-        return cls(np.zeros((groups, size, size), np.float32), np.zeros((groups, size)))
+        parts = next(n for n in range(-(-size // WIDEST), size + 1) if size % n == 0)
+        part = size // parts
+        return cls(np.zeros((groups * parts, part, part), np.float32), np.zeros((groups, size)))
 
     def add(self, columns: Array) -> None:
         """Take columns (G, I, N) in. Call ``flush`` after the last."""
@@ -150,8 +157,10 @@ class Moments:
             self.held = 0
 
     def _take(self, columns: Array) -> None:
-        count, size = columns.shape[2], columns.shape[1]
+        count, size = columns.shape[2], self.second.shape[1]
         self.count += count
+        self.first += (columns.mean(2, dtype=np.float64) - self.first) * (count / self.count)
+        columns = columns.reshape(-1, size, count)
         turned = columns.transpose(0, 2, 1)
         for start in range(0, size, BLOCK):
             part = slice(start, start + BLOCK)
@@ -159,10 +168,9 @@ class Moments:
             product *= np.float32(1 / self.count)
             self.second[:, part] *= np.float32(1 - count / self.count)
             self.second[:, part] += product
-        self.first += (columns.mean(2, dtype=np.float64) - self.first) * (count / self.count)
 
     @property
     def covariance(self) -> npt.NDArray[np.float32]:
         """E[x xT] - E[x] E[x]T: what is left where a bias takes the mean."""
-        mean = self.first.astype(np.float32)
+        mean = self.first.astype(np.float32).reshape(len(self.second), -1)
         return self.second - mean[:, :, None] * mean[:, None, :]

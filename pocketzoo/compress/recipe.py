@@ -35,11 +35,19 @@ def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
     for key in data:
         if key != "step":
             raise RecipeError(f"{path} has an unknown table {key!r}", nearest(key, ["step"]))
-    steps = data.get("step", [])
-    if not isinstance(steps, list) or not steps:
-        raise RecipeError(f"{path} has no steps", "add one: [[step]] kind = 'int8'")
+    return read_steps(data.get("step", []), str(path), registry)
+
+
+def read_steps(steps: Any, name: str, registry: Registry) -> tuple[Any, ...]:
+    """The configs of tables of steps; ``name`` is whose they are, for errors.
+
+    Raises:
+        RecipeError: there are none, or one has an unknown kind or field.
+    """
+    if not isinstance(steps, list | tuple) or not steps:
+        raise RecipeError(f"{name} has no steps", "add one: [[step]] kind = 'int8'")
     if not all(isinstance(step, dict) for step in steps):
-        raise RecipeError(f"{path} has a step that is no table", "write each as [[step]]")
+        raise RecipeError(f"{name} has a step that is no table", "write each as [[step]]")
     return tuple(_config(dict(step), registry) for step in steps)
 
 

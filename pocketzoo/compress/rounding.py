@@ -20,16 +20,31 @@ BLOCK = 64  # columns whose errors are handed on together
 def round_weight(weight: Floats, hessian: Floats, least: Floats | None = None) -> tuple[Levels, Floats]:
     """Integers and scales with weight ~ integers * scale, none worse on ``hessian`` than rounding to nearest is.
 
-    Deterministic. A channel of zeros gets scale 1. ``least`` (G, O): scales are not smaller.
+    Deterministic. A channel of zeros gets scale 1. ``least`` (G, O): scales are not smaller. Of a Hessian with
+    P blocks of the diagonal, (G P, I / P, I / P), errors are handed on within each of the P parts of the inputs.
     """
     scale = widest_scale(weight)
     if least is not None:
         scale = np.maximum(scale, least.astype(np.float32))
+    parts = len(hessian) // len(weight)
+    if parts == 1:
+        return _round(weight, hessian, scale), scale
+    groups, outputs, size = weight.shape
+    split = weight.reshape(groups, outputs, parts, -1).transpose(0, 2, 1, 3).reshape(groups * parts, outputs, -1)
+    each = np.repeat(scale, parts, axis=0)
+    one = [slice(i, i + 1) for i in range(len(split))]  # one by one: an inverse is large
+    levels = np.concatenate([_round(split[i], hessian[i], each[i]) for i in one])
+    joined = levels.reshape(groups, parts, outputs, -1).transpose(0, 2, 1, 3).reshape(groups, outputs, size)
+    return np.ascontiguousarray(joined), scale
+
+
+def _round(weight: Floats, hessian: Floats, scale: Floats) -> Levels:
     plain = nearest(weight, scale)
     better = feedback(weight, hessian, scale)
     steps = scale[..., None]
     wins = cost(weight - better * steps, hessian) < cost(weight - plain * steps, hessian)
-    return np.where(wins[..., None], better, plain), scale
+    levels: Levels = np.where(wins[..., None], better, plain)
+    return levels
 
 
 def widest_scale(weight: Floats) -> Floats:

@@ -11,10 +11,11 @@ import numpy as np
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, updating
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned
 from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import Input, TextSpec
 from pocketzoo.zoo.typed import to_plain
 
@@ -53,13 +54,13 @@ def bench(
     if data is None:
         batches = _random(first.input)
     else:
+        skipped = Skipped() if skip_bad else None
         dataset = (
             data
             if isinstance(data, Dataset)
-            else load_data(data, seed=seed, numeric=first.gives == "values", registry=registry)
+            else load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
         )
         split = aligned(dataset, first.labels).split("test")
-        skipped = Skipped() if skip_bad else None
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
     rows = measure(
         _distinct(bundles),

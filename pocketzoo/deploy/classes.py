@@ -13,6 +13,7 @@ from pocketzoo.zoo.data import Targets
 from pocketzoo.zoo.preprocess import Array
 
 TOP = 5
+RANKED = 10  # answers that a recommendation shows; counted with more than twice as many classes
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 
@@ -23,6 +24,8 @@ class ClassCounts:
     labels: Sequence[str]
     confusion: npt.NDArray[np.int64] = field(init=False)  # (C, C), row by true class
     near: int = 0  # right answers that are among the TOP first
+    shown: int = 0  # right answers that are among the RANKED first
+    gain: float = 0.0  # of those, 1 / log2(rank + 1)
     certain: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, BINS)))  # count, certainty, right
 
     def __post_init__(self) -> None:
@@ -33,7 +36,10 @@ class ClassCounts:
         answers = logits.argmax(-1)
         np.add.at(self.confusion, (targets, answers), 1)
         own = np.take_along_axis(logits, targets[:, None], 1)
-        self.near += int(((logits > own).sum(-1) < TOP).sum())
+        before = (logits > own).sum(-1)
+        self.near += int((before < TOP).sum())
+        self.shown += int((before < RANKED).sum())
+        self.gain += float((1 / np.log2(before[before < RANKED] + 2)).sum())
         shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
         certainty = (shifted / shifted.sum(-1, keepdims=True)).max(-1)
         place = np.minimum((certainty * BINS).astype(int), BINS - 1)
@@ -48,7 +54,9 @@ class ClassCounts:
     def scores(self) -> dict[str, Any]:
         """Accuracy, precision, recall and F1 (means over the classes that occur), and the expected calibration error.
 
-        With more than ``TOP`` classes also the share of samples whose class is among the first answers. "classes" has
+        With more than ``TOP`` classes also the share of samples whose class is among the first answers. With more than
+        twice ``RANKED`` also recall and normalised discounted cumulative gain of that many answers, of which one is
+        right (Jarvelin and Kekalainen 2002, doi:10.1145/582415.582418). "classes" has
         the recall of each, "confusion" the counts of answers for each. The calibration error is that of Guo et al.
         2017 (arXiv:1706.04599), of probabilities by softmax.
         """
@@ -62,6 +70,7 @@ class ClassCounts:
             "samples": self.samples,
             "accuracy": float(right.sum() / self.samples),
             **({f"top-{TOP}": self.near / self.samples} if len(self.labels) > TOP else {}),
+            **(self._ranked() if len(self.labels) > 2 * RANKED else {}),
             "precision": float(precision[used].mean()),
             "recall": float(recall[used].mean()),
             "f1": float(f1[used].mean()),
@@ -72,3 +81,6 @@ class ClassCounts:
                 for i in used
             },
         }
+
+    def _ranked(self) -> dict[str, float]:
+        return {f"recall@{RANKED}": self.shown / self.samples, f"ndcg@{RANKED}": self.gain / self.samples}

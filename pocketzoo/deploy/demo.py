@@ -13,9 +13,9 @@ from pocketzoo.deploy.report import report
 from pocketzoo.errors import MissingDependencyError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.fit import fit
-from pocketzoo.zoo.data import load_data
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.sources import load_data
 
 TARGETS = ("cpu", "tensorrt-rtx")
 

@@ -10,12 +10,14 @@ import numpy as np
 from pocketzoo.deploy.classes import ClassCounts
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned
+from pocketzoo.zoo.findings import too_long
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import METRICS
 
 
@@ -29,7 +31,7 @@ def evaluate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and the mean absolute error.
+    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and errors.
 
     Raises:
         UnknownNameError: no such model, data set or target.
@@ -43,15 +45,21 @@ def evaluate(
     if gives not in METRICS:
         raise DataError(f"{bundle.manifest.name} gives {gives}, which eval cannot score", "compare it: pocketzoo bench")
     numeric = gives == "values"
-    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, numeric=numeric, registry=registry)
-    known = aligned(dataset, labels)
     skipped = Skipped()
+    dataset = (
+        data
+        if isinstance(data, Dataset)
+        else load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
+    )
+    known = aligned(dataset, labels)
     batches = Batches(
         known.split("test"),
         bundle.manifest.input,
         skipped=skipped if skip_bad else None,
         files=bundle.travelled(),
     )
+    if cut := too_long(batches.split, bundle.manifest.input, bundle.travelled()):
+        progress.say(f"{cut} texts are longer than the model takes and are cut")
     facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
     if numeric:
         if batches.split.targets is None or not known.numeric:
@@ -91,4 +99,5 @@ def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, 
         "samples": len(given),
         "r2": r2(given, right),
         "mean absolute error": float(np.abs(given - right).mean()),
+        "root mean squared error": float(np.sqrt(np.square(given - right).mean(0)).mean()),
     }

@@ -58,7 +58,7 @@ def predict(
     if gives not in METRICS or (gives == "logits" and not labels):
         has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
         raise DataError(f"{bundle.manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
-    read = _reader(bundle)
+    read = _reader(bundle, progress)
     found = []
     with OnnxRunner(bundle.graph(target)) as runner:
         for file in progress.track(files, "predicting", len(files)):
@@ -74,13 +74,21 @@ def predict(
     return found
 
 
-def _reader(bundle: Bundle) -> Callable[[str | Path], npt.NDArray[Any]]:
+def _reader(bundle: Bundle, progress: Progress) -> Callable[[str | Path], npt.NDArray[Any]]:
     spec = bundle.manifest.input
     if isinstance(spec, InputSpec):
         pictures = spec
         return lambda file: _picture(Path(file), pictures)[None]
     encode = TextEncoder(spec, bundle.travelled())
-    return lambda text: encode([_text(text)])
+    most = spec.max_length
+
+    def read(file: str | Path) -> npt.NDArray[Any]:
+        text = _text(file)
+        if encode.cut([text]):
+            progress.say(f"{str(file)[:60]!r} has more than {most} tokens; the rest is not read")
+        return encode([text])
+
+    return read
 
 
 def _text(text: str | Path) -> str:

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from pocketzoo.deploy.answers import Answers, answers
+from pocketzoo.deploy.report_answers import answers_section
 from pocketzoo.deploy.report_bundle import bundle_section
+from pocketzoo.deploy.report_curves import curves_section
 from pocketzoo.deploy.report_layers import read_layers
 from pocketzoo.deploy.report_runs import headline, read_runs
 from pocketzoo.deploy.report_section import owner, run_section
 from pocketzoo.errors import DataError, ExportError
+from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle
+from pocketzoo.zoo.data import Dataset, Skipped
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.sources import load_data
+
+Answering = Callable[[Bundle], Answers]
 
 # Nothing on the page is fetched or run, whatever a label or a manifest holds.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def report(models: Sequence[str | Path], out: str | Path, *, registry: Registry | None = None) -> Path:
+def report(
+    models: Sequence[str | Path],
+    out: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Path:
     """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
+
+    With labelled ``data`` the best model answers its test split: the page shows which classes are taken for which, and
+    the surest wrong answers, texts or small pictures that become part of the page.
 
     Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
     value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, which of ``models`` it is of.
 
     Raises:
-        DataError: no models, or one that was not measured.
+        DataError: no models, or one that was not measured; data that cannot be read or has none of the classes.
         BundleError: a model is no bundle, is damaged, or holds measurements or layers of another version.
         UnknownNameError: a model is neither a path nor a registered name.
         ExportError: ``out`` is a folder, or inside a bundle.
@@ -42,13 +62,24 @@ def report(models: Sequence[str | Path], out: str | Path, *, registry: Registry 
     if (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
     bundles = [open_model(model, registry=registry) for model in models]
-    page = _page(bundles, models)
+    page = _page(bundles, models, _answering(data, seed, skip_bad, registry, progress))
     with replacing_file(place) as temporary:
         temporary.write_text(page, "utf8")
     return place
 
 
-def _page(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:
+def _answering(
+    data: str | Path | Dataset | None, seed: int, skip_bad: bool, registry: Registry | None, progress: Progress
+) -> Answering | None:
+    """What gives a bundle's answers to the data."""
+    if data is None:
+        return None
+    skipped = Skipped() if skip_bad else None
+    known = data if isinstance(data, Dataset) else load_data(data, seed=seed, skipped=skipped, registry=registry)
+    return lambda bundle: answers(bundle, known, skip_bad=skip_bad, progress=progress)
+
+
+def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: Answering | None) -> str:
     runs = read_runs(bundles, models)
     layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
     alone = len(runs) == 1
@@ -56,6 +87,12 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:
     lead = "" if alone else '<p class="lead">They do not compare with one another: no ratio here is across runs.</p>'
     sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
     subjects = {owner(run, run.rows[run.best], bundles) for run in runs}
+    shown = sorted(i for i in subjects if i is not None)
+    for i in shown:
+        name = _title(i, bundles, models)
+        sections.append(curves_section(bundles[i], i, name, f"training-{i}"))
+        if answering is not None:
+            sections.append(answers_section(answering(bundles[i]), name, f"answers-{i}"))
     details = [
         bundle_section(bundle, i, layers[i], title=_title(i, bundles, models), opened=i in subjects)
         for i, bundle in enumerate(bundles)

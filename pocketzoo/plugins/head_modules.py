@@ -147,6 +147,23 @@ class Mlp(nn.Module):
         return x
 
 
+class Standardise(nn.Module):
+    """Vectors (B, N), each number by an offset and a scale: (x - offset) / scale. It does not learn; it is told."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def standardise(self, offset: Tensor, scale: Tensor) -> None:
+        """Set mean and standard deviation of the numbers, each (N,)."""
+        self.get_buffer("offset").copy_(offset)
+        self.get_buffer("scale").copy_(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.get_buffer("offset")) / self.get_buffer("scale")
+
+
 class Regression(Mlp):
     """``Mlp`` to numbers of any size: offset + scale * its outputs, so that training starts where the targets are."""
 

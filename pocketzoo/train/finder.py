@@ -11,11 +11,11 @@ from typing import Any
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.train.fit import open_task, resolve_ref
 from pocketzoo.train.learning import Learning
 from pocketzoo.train.loop import STEPS, Phase, Trainer, batches
 from pocketzoo.train.optimise import build_optimiser
 from pocketzoo.train.settings import TrainConfig, with_settings
+from pocketzoo.train.task import asked_for, task_of
 from pocketzoo.train.transfer import Transfer
 from pocketzoo.train.world import joined
 from pocketzoo.zoo.data import Dataset
@@ -80,16 +80,16 @@ def find_rate(
     """
     config = with_settings(training, batch_size=batch_size, unfreeze=unfreeze, seed=seed)
     registry = registry or default_registry()
-    ref, parts, _ = resolve_ref(backbone, head, head_options, backbone_options, cut, input_size, registry)
-    ref, model, dataset = open_task(ref, parts, data, config, registry)
+    asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, registry)
+    task = task_of(asked, data, config, registry, None, progress)
     with joined() as world:
         run = Transfer(
-            model,
-            parts,
-            dataset,
-            ref.outputs,
-            config,
-            digest=dataset.digest(),
+            task.model,
+            task.parts,
+            task.dataset,
+            task.ref.outputs,
+            task.config,
+            digest=task.dataset.digest(),
             world=world,
             progress=world.heard(progress),
         )

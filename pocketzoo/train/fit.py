@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketzoo.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
+from pocketzoo.errors import HeadMismatchError, RecipeError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.features import weights_digest
 from pocketzoo.train.settings import TrainConfig, with_settings
+from pocketzoo.train.task import Asked, asked_for, task_of
 from pocketzoo.train.transfer import Transfer
 from pocketzoo.train.world import joined
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
-from pocketzoo.zoo.data import SPLITS, Dataset, Skipped, load_data
-from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options
-from pocketzoo.zoo.model import Model, Parts, build, load_pretrained, resolve
+from pocketzoo.zoo.data import SPLITS, Dataset, Skipped
+from pocketzoo.zoo.findings import examine
+from pocketzoo.zoo.heads import plain_options
+from pocketzoo.zoo.model import Parts, build, load_pretrained
 from pocketzoo.zoo.pretrained import provenance
-from pocketzoo.zoo.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.save import save_model
-from pocketzoo.zoo.specs import METRICS, HeadSpec
+from pocketzoo.zoo.specs import METRICS
 from pocketzoo.zoo.typed import to_plain
 from pocketzoo.zoo.unfinished import unfinished
 
@@ -87,11 +89,13 @@ def fit(
         training, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, unfreeze=unfreeze, seed=seed
     )
     registry = registry or default_registry()
-    ref, parts, entry = resolve_ref(backbone, head, head_options, backbone_options, cut, input_size, registry)
-    if not parts.head.loss and parts.head.weights is None:
-        return _attach(ref, parts, entry, Path(out), data, registry, progress)
-    ref, model, dataset = open_task(ref, parts, data, config, registry)
-    skipped, digest = Skipped(), dataset.digest()
+    asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, registry)
+    if not asked.parts.head.loss and asked.parts.head.weights is None:
+        return _attach(asked, Path(out), data, registry, progress)
+    skipped = Skipped()
+    task = task_of(asked, data, config, registry, skipped if skip_bad else None, progress)
+    ref, parts, model, dataset, config = task.ref, task.parts, task.model, task.dataset, task.config
+    digest = dataset.digest()
     with joined() as world, ExitStack() as stack:
         if world.size > 1 and config.batch_size < 4 * world.size:  # what is left over of an epoch is a quarter of one
             raise RecipeError(
@@ -106,6 +110,7 @@ def fit(
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
+            findings = examine(dataset, parts.backbone.input, parts.backbone.files, progress)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
         history, scores = Transfer(
             model,
@@ -125,13 +130,14 @@ def fit(
             metric = METRICS[parts.head.returns]
             metrics: dict[str, Any] = {f"{name}_{metric}": value for name, value in scores.items()}
             if skipped.names:
-                metrics["skipped_pictures"] = len(skipped.names)
-            origin = provenance(entry)
+                metrics["skipped"] = len(skipped.names)
+            origin = provenance(asked.entry)
             origin["data"] = {
                 "name": dataset.name,
                 "seed": dataset.seed,
                 "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
+                "findings": to_plain(findings),
             }
             origin["training"] = {
                 **to_plain(config),
@@ -142,55 +148,6 @@ def fit(
             _save(Path(out), model.cpu(), ref, parts, origin, metrics, dataset.labels, progress)
         world.wait()
     return read_bundle(Path(out))
-
-
-def resolve_ref(
-    backbone: str,
-    head: str,
-    head_options: Mapping[str, Any] | None,
-    backbone_options: Mapping[str, Any] | None,
-    cut: str,
-    input_size: int | tuple[int, int] | None,
-    registry: Registry,
-) -> tuple[ModelRef, Parts, Entry]:
-    """What ``fit`` is asked to make, with two outputs as yet; its parts, and where the backbone comes from."""
-    if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
-        raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
-    entry = registry.entry("backbone", backbone)
-    backbone = entry.name  # of the Hub: with its commit
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
-    if size and (len(size) != 2 or min(size) < 1):
-        raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
-    ref = ModelRef(
-        backbone=backbone,
-        head=head,
-        outputs=2,
-        cut=cut,
-        head_options=head_options or {},
-        backbone_options=plain_options(entry.spec, backbone_options or {}),
-        input_size=size,
-    )
-    return ref, resolve(ref, registry), entry
-
-
-def open_task(
-    ref: ModelRef, parts: Parts, data: str | Path | Dataset | None, config: TrainConfig, registry: Registry
-) -> tuple[ModelRef, Model, Dataset]:
-    """The data, the model for its classes with what is pretrained of it, and what that model is called."""
-    _check_head(parts, ref, config, registry)  # before data is read
-    if data is None:
-        raise DataError(f"head {ref.head!r} learns, and there is no data", "give some: --data")
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_data(data, seed=config.seed, numeric=parts.head.returns == "values", registry=registry)
-    )
-    ref = replace(ref, outputs=_outputs(dataset, parts.head), head_options=plain_options(parts.head, ref.head_options))
-    _check_splits(dataset)
-    torch.manual_seed(config.seed)
-    model = build(ref, registry)
-    load_pretrained(model, ref, registry)
-    return ref, model, dataset
 
 
 def _key(ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model: nn.Module, skip_bad: bool) -> str:
@@ -204,23 +161,16 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _attach(
-    ref: ModelRef,
-    parts: Parts,
-    entry: Entry,
-    out: Path,
-    data: object,
-    registry: Registry,
-    progress: Progress,
-) -> Bundle:
+def _attach(asked: Asked, out: Path, data: object, registry: Registry, progress: Progress) -> Bundle:
     """Write a backbone with a head that has nothing to learn."""
+    ref, parts = asked.ref, asked.parts
     if data is not None:
         raise HeadMismatchError(f"head {ref.head!r} has nothing to learn from data", "leave out --data")
     options = plain_options(parts.head, ref.head_options)
     ref = replace(ref, outputs=parts.features.channels, head_options=options)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
-    _save(out, model.eval(), ref, parts, provenance(entry), {}, (), progress)
+    _save(out, model.eval(), ref, parts, provenance(asked.entry), {}, (), progress)
     return read_bundle(out)
 
 
@@ -249,43 +199,3 @@ def _save(
             metrics=metrics,
             files=parts.backbone.files,
         )
-
-
-def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, registry: Registry) -> None:
-    """Refuse a head that cannot be fitted."""
-    head = parts.head
-    if head.returns not in METRICS:
-        fit = heads_that_fit(parts.features, parts.backbone.name, registry, trained=True)
-        raise HeadMismatchError(
-            f"head {ref.head!r} gives {head.returns}, which fit cannot train yet",
-            f"heads that fit can train here: {', '.join(fit) or 'none is registered'}",
-        )
-    if head.weights is not None:
-        raise HeadMismatchError(
-            f"head {ref.head!r} is fitted already, to its own classes", "fit a new one: --head linear"
-        )
-    if head.loss != "cross_entropy" and (config.balanced or config.label_smoothing):
-        raise RecipeError("balanced and label_smoothing are for classes", f"leave them out for head {ref.head!r}")
-    build_head(head, parts.features, ref.outputs, ref.head_options)  # whether these options go with these features
-
-
-def _outputs(data: Dataset, head: HeadSpec) -> int:
-    """How many outputs the head needs for the targets."""
-    if head.returns == "values":
-        targets = data.split("train").targets
-        if not data.numeric or targets is None:
-            raise DataError(f"{data.name} has no numbers to learn", f"{head.name} needs an .npz with y, or a .csv")
-        return int(targets.shape[1])
-    if len(data.labels) < 2:
-        raise DataError(f"{data.name} has {len(data.labels)} classes", "fit needs two or more labelled classes")
-    return len(data.labels)
-
-
-def _check_splits(data: Dataset) -> None:
-    """Refuse a split that has no samples or no targets."""
-    for name in SPLITS:
-        split = data.split(name)
-        if split.targets is None:
-            raise DataError(f"{data.name} has no classes", "make one sub-folder a class")
-        if not len(split):
-            raise DataError(f"the {name} split of {data.name} is empty", "give each class at least five samples")

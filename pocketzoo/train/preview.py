@@ -18,10 +18,11 @@ from pocketzoo.train.augment import augmenter
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.step import Wanted
 from pocketzoo.train.world import World
-from pocketzoo.zoo.data import Batches, Dataset, Split, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Split
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec
 
 SIDE, GAP, LINE = 128, 10, 17  # pixels: of a picture, between two, of a line of text

@@ -114,6 +114,7 @@ def with_settings(training: TrainConfig | Mapping[str, Any] | None, **single: An
     Raises:
         RecipeError: a setting that is unknown, or cannot be what it is.
     """
-    if not isinstance(training, TrainConfig):
-        training = from_texts(TrainConfig, training or {}, "training")
-    return replace(training, **{name: value for name, value in single.items() if value is not None})
+    given = {name: value for name, value in single.items() if value is not None}
+    if isinstance(training, TrainConfig):
+        return replace(training, **given)
+    return from_texts(TrainConfig, {**(training or {}), **given}, "training")  # one by one they might not go together

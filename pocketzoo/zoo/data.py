@@ -1,4 +1,4 @@
-"""Read data sets: registered names, folders of pictures, .npz files, tables of texts; lazily, batch by batch."""
+"""Data sets: samples with their targets in three splits, and the batches that are read of them, lazily."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.errors import DataError, nearest
-from pocketzoo.zoo.bundle import MANIFEST
 from pocketzoo.zoo.preprocess import Array, Picture, prepare
-from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.text import TextEncoder, read_texts
+from pocketzoo.zoo.text import TextEncoder
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 P = TypeVar("P")
 R = TypeVar("R")
 Targets = npt.NDArray[Any]  # classes (N,) of int64, or numbers (N, outputs) of float32
+
+
+class LazyPictures(Sequence[Picture]):
+    """Pictures that are decoded when they are asked for, so that some can be taken without reading them."""
+
+    def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
+        """Some of them, in this order."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Split:
+        """Some of its samples, in this order."""
+        samples: Any = self.samples
+        if isinstance(samples, np.ndarray):
+            samples = samples[rows]
+        elif isinstance(samples, LazyPictures):
+            samples = samples.take(rows)
+        else:
+            samples = [samples[i] for i in rows]
+        return Split(samples, None if self.targets is None else self.targets[rows])
 
 
 @dataclass(frozen=True)
@@ -178,42 +194,6 @@ def _by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def load_data(
-    reference: str | Path, *, seed: int = 0, numeric: bool = False, registry: Registry | None = None
-) -> Dataset:
-    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, or a registered name.
-
-    A folder has one sub-folder a class, with or without train / val / test above them; a folder of pictures alone is a
-    data set without classes, good enough to calibrate on. What is not divided yet is divided 60 / 20 / 20, by ``seed``.
-    With ``numeric`` targets are numbers: ``y`` of shape (N,) or (N, outputs), or the column of labels in a table.
-
-    Raises:
-        DataError: it is empty, unreadable, or a class has no pictures.
-        UnknownNameError: it is no path and no registered name.
-    """
-    path = Path(reference)
-    registry = registry or default_registry()
-    if seed < 0:
-        raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
-    bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
-    if path.is_dir() and not bundle:
-        return _from_folder(path, seed)
-    if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, seed, numeric)
-    if path.suffix in (".csv", ".tsv", ".jsonl", ".txt") and path.is_file():
-        texts, names = read_texts(path)
-        return _from_texts(path.stem, texts, names, seed, numeric)
-    if path.exists() and str(reference) not in registry.entries("dataset"):
-        raise DataError(
-            f"{path} is {'a bundle, ' if bundle else ''}no data set",
-            "give a folder of pictures, an .npz with x and y, or a registered name",
-        )
-    if not path.exists() and (path.suffix or len(path.parts) > 1):
-        raise DataError(f"there is no data set at {path}", "check the path")
-    dataset: Dataset = registry.get("dataset", str(reference)).load()
-    return dataset
-
-
 def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
     """Indices of the three splits, every class in the same shares."""
     generator = np.random.default_rng(seed)
@@ -228,129 +208,29 @@ def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, np
     return {name: generator.permutation(np.concatenate(part)) for name, part in parts.items()}
 
 
+def divided(whole: Split, seed: int) -> dict[SplitName, Split]:
+    """One piece in three splits."""
+    return {name: whole.take(rows) for name, rows in divide(whole.targets, len(whole), seed).items()}
+
+
+def completed(given: Mapping[SplitName, Split], seed: int) -> dict[SplitName, Split]:
+    """All three splits; one that is missing is cut from train, so that no sample is in two."""
+    train = given["train"]
+    rest = divide(train.targets, len(train), seed)
+    splits: dict[SplitName, Split] = dict(given)
+    taken = [np.empty(0, np.int64)]
+    for name in SPLITS[1:]:
+        if name not in given:
+            splits[name] = train.take(rest[name])
+            taken.append(rest[name])
+    left = np.setdiff1d(np.arange(len(train)), np.concatenate(taken))
+    splits["train"] = train.take(np.random.default_rng(seed).permutation(left))
+    return splits
+
+
 def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0) -> Dataset:
     """A data set in memory, divided by ``seed``."""
-    indices = divide(y, len(x), seed)
-    return Dataset(name, labels, {k: Split(x[i], None if y is None else y[i]) for k, i in indices.items()}, seed)
-
-
-def _from_npz(path: Path, seed: int, numeric: bool = False) -> Dataset:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
-        raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
-    if "x" not in arrays:
-        raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
-    x, y = arrays["x"], arrays.get("y")
-    if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
-        raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample a row")
-    if x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 1:
-        x = x[..., 0]
-    if x.dtype != np.uint8:
-        x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise DataError(f"{path}: x has values that are not finite", "remove NaN and infinite samples")
-    if y is None:
-        return from_arrays(path.stem, (), x, None, seed)
-    if numeric:
-        return from_arrays(path.stem, (), x, _numbers(path.name, y, len(x)), seed)
-    if y.ndim != 1 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
-        raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give one name or number for each sample")
-    if len(y) != len(x):
-        raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y for each x")
-    names, targets = np.unique(y, return_inverse=True)
-    return from_arrays(path.stem, tuple(str(n) for n in names), x, targets.astype(np.int64), seed)
-
-
-def _numbers(name: str, y: npt.NDArray[Any], count: int) -> Targets:
-    """Targets as numbers (N, outputs)."""
-    try:
-        numbers = y.astype(np.float32)
-    except ValueError as error:
-        raise DataError(f"the targets of {name} are no numbers: {error}", "fit a classifier: --head linear") from error
-    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
-    if numbers.ndim != 2 or len(numbers) != count or not np.isfinite(numbers).all():
-        raise DataError(
-            f"the targets of {name} have shape {y.shape} for {count} samples, or are not finite",
-            "give one number, or one row of them, for each sample",
-        )
-    return numbers
-
-
-def _from_texts(name: str, texts: list[str], classes: list[str] | None, seed: int, numeric: bool = False) -> Dataset:
-    targets: Targets | None
-    if classes is not None and numeric:
-        labels: tuple[str, ...] = ()
-        targets = _numbers(name, np.array(classes), len(texts))
-    elif classes is None:
-        labels = ()
-        targets = None
-    else:
-        labels = tuple(sorted(set(classes)))
-        number = {label: i for i, label in enumerate(labels)}
-        targets = np.array([number[c] for c in classes], np.int64)
-    indices = divide(targets, len(texts), seed)
-    splits: dict[SplitName, Split] = {
-        k: Split([texts[j] for j in i], None if targets is None else targets[i]) for k, i in indices.items()
-    }
-    return Dataset(name, labels, splits, seed)
-
-
-def _from_folder(path: Path, seed: int) -> Dataset:
-    folders = {p.name for p in path.iterdir() if p.is_dir()}
-    if "train" in folders and folders <= {*SPLITS, "valid", "validation"}:
-        return _from_divided(path, seed)
-    if folders:
-        labels, pictures, targets = _classes(path)
-        indices = divide(targets, len(pictures), seed)
-        return Dataset(
-            path.name, labels, {k: Split([pictures[j] for j in i], targets[i]) for k, i in indices.items()}, seed
-        )
-    flat = _pictures(path)
-    if not flat:
-        raise DataError(f"{path} has no pictures", "PNG, JPEG and WebP files are read")
-    indices = divide(None, len(flat), seed)
-    return Dataset(path.name, (), {k: Split([flat[j] for j in i]) for k, i in indices.items()}, seed)
-
-
-def _from_divided(path: Path, seed: int) -> Dataset:
-    """train / [val] / test folders. A missing one is cut from train, so that no sample is in two."""
-    labels, pictures, targets = _classes(path / "train")
-    splits: dict[SplitName, Split] = {"train": Split(pictures, targets)}
-    for name, spellings in {"val": ("val", "valid", "validation"), "test": ("test",)}.items():
-        for folder in (path / s for s in spellings if (path / s).is_dir()):
-            its_labels, its_pictures, its_targets = _classes(folder)
-            if its_labels != labels:
-                raise DataError(f"{folder} has other classes than train: {sorted(set(its_labels) ^ set(labels))}",
-                                "give every split the same class folders")  # fmt: skip
-            splits[name] = Split(its_pictures, its_targets)  # type: ignore[index]
-    rest = divide(targets, len(pictures), seed)
-    missing = [name for name in ("val", "test") if name not in splits]
-    taken = np.concatenate([rest[name] for name in missing]) if missing else np.empty(0, np.int64)  # type: ignore[index]
-    for name in missing:
-        splits[name] = Split([pictures[i] for i in rest[name]], targets[rest[name]])  # type: ignore[index]
-    kept = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(pictures)), taken))
-    splits["train"] = Split([pictures[i] for i in kept], targets[kept])
-    return Dataset(path.name, labels, splits, seed)
-
-
-def _classes(path: Path) -> tuple[tuple[str, ...], list[Path], Targets]:
-    folders = sorted(p for p in path.iterdir() if p.is_dir())
-    pictures, targets = [], []
-    for label, folder in enumerate(folders):
-        found = _pictures(folder)
-        if not found:
-            raise DataError(f"the class folder {folder} has no pictures", "add some (PNG, JPEG, WebP) or remove it")
-        pictures += found
-        targets += [label] * len(found)
-    if not folders:
-        raise DataError(f"{path} has no class folders", "make one sub-folder a class")
-    return tuple(p.name for p in folders), pictures, np.asarray(targets, np.int64)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return Dataset(name, labels, divided(Split(x, y), seed), seed)
 
 
 def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:

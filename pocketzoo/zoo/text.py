@@ -1,9 +1,7 @@
-"""Texts: read from tables, and turned into the token ids a model reads; the same when fitting and on the device."""
+"""Texts to the token ids a model reads; the same when fitting and on the device."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.errors import BundleError, DataError
+from pocketzoo.errors import BundleError
 from pocketzoo.optional import require
 from pocketzoo.zoo.specs import TextSpec
-
-TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
-LABEL = ("label", "class", "target", "category", "intent")
 
 
 class TextEncoder:
@@ -40,6 +35,15 @@ class TextEncoder:
         self.tokenizer.no_padding()
         self.pad = spec.pad
 
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts have more tokens than the model takes."""
+        rows = range(0, len(texts), 1000)
+        return sum(
+            bool(encoding.overflowing)
+            for i in rows
+            for encoding in self.tokenizer.encode_batch(list(texts[i : i + 1000]))
+        )
+
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Ids (B, longest), filled up with the padding's id."""
         rows = [encoding.ids or [self.pad] for encoding in self.tokenizer.encode_batch(list(texts))]
@@ -47,37 +51,3 @@ class TextEncoder:
         for i, row in enumerate(rows):
             ids[i, : len(row)] = row
         return ids
-
-
-def read_texts(path: Path) -> tuple[list[str], list[str] | None]:
-    """The texts of a table, and their classes where it has a column of them.
-
-    ``.csv`` and ``.tsv`` have a header; the columns are found by name (``text``, ``label``, ...). ``.jsonl`` has an
-    object a line with such fields, ``.txt`` a text a line and no classes.
-
-    Raises:
-        DataError: it is empty or damaged, or has no column of texts.
-    """
-    try:
-        with path.open(encoding="utf8", newline="") as file:
-            if path.suffix == ".txt":
-                rows: list[dict[str, Any]] = [{"text": line.strip()} for line in file if line.strip()]
-            elif path.suffix == ".jsonl":
-                rows = [json.loads(line) for line in file if line.strip()]
-            else:
-                rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except (ValueError, csv.Error) as error:
-        raise DataError(
-            f"cannot read {path}: {error}", "it must be UTF-8; see docs/recipes.md for the forms"
-        ) from error
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path} has no rows", "give a header and one text a row")
-    columns = [name for name in rows[0] if isinstance(name, str)]
-    text = next((c for want in TEXT for c in columns if c.lower() == want), None)
-    label = next((c for want in LABEL for c in columns if c.lower() == want), None)
-    if text is None:
-        raise DataError(f"{path} has no column of texts among: {', '.join(columns)}", f"call it {TEXT[0]!r}")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row.get(text), str) or (label is not None and row.get(label) in (None, "")):
-            raise DataError(f"row {number} of {path} lacks its {text} or {label}", "complete or remove it")
-    return [row[text] for row in rows], None if label is None else [str(row[label]) for row in rows]

@@ -15,7 +15,7 @@ import pytest
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight digits of each class as ``few.npz``."""
-    from pocketzoo.zoo.data import load_data
+    from pocketzoo.zoo.sources import load_data
 
     split = load_data("digits").split("train")
     rows = np.concatenate([np.flatnonzero(split.targets == c)[:8] for c in range(10)])
@@ -29,7 +29,7 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One digit as a PNG file."""
     from PIL import Image
 
-    from pocketzoo.zoo.data import load_data
+    from pocketzoo.zoo.sources import load_data
 
     path = tmp_path_factory.mktemp("digit") / "digit.png"
     Image.fromarray(load_data("digits").split("test").samples[0]).save(path)

@@ -131,13 +131,13 @@ def test_an_empty_folder(run, place, tmp_path):
 
 def test_one_class_is_not_enough(run, place, photos, tmp_path):
     folder = photos(tmp_path / "data", {"cat": 9})
-    check(run("fit", "tinynet", "--data", folder, "-o", "out"), "has 1 classes", hint="two or more")
+    check(run("fit", "tinynet", "--data", folder, "-o", "out"), "has one class", hint="two or more")
 
 
 @pytest.fixture
 def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
     """Ten class folders of five pictures; one picture of each split cannot be read."""
-    from pocketzoo.zoo.data import load_data
+    from pocketzoo.zoo.sources import load_data
 
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     data = load_data(folder)
@@ -166,7 +166,7 @@ def test_with_skip_bad_work_goes_on_and_pictures_are_counted(run, fitted, spoilt
     folder, _ = spoilt
     result = run("fit", "tinynet", "--data", folder, "-o", tmp_path / "b", "--skip-bad", "--epochs", 1)
     assert result.exit_code == 0, result.stderr
-    assert read_bundle(tmp_path / "b").manifest.metrics["skipped_pictures"] == 3
+    assert read_bundle(tmp_path / "b").manifest.metrics["skipped"] == 3
     assert "skipped pictures" in result.stdout
     evaluate = run("eval", fitted.path, "--data", folder, "--skip-bad")
     assert evaluate.exit_code == 0

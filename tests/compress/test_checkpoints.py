@@ -18,7 +18,7 @@ from pocketzoo.compress.pipeline import compress
 from pocketzoo.errors import BundleError, BusyError, DataError, StorageError
 from pocketzoo.progress import SILENT
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import load_data
+from pocketzoo.zoo.sources import load_data
 
 
 class Told:

@@ -24,8 +24,9 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.errors import DataError, ExportError, UnknownNameError
 from pocketzoo.plugins.targets import NVIDIA, ONNXRUNTIME, pocketzoo_targets
 from pocketzoo.zoo.cost import layer_costs
-from pocketzoo.zoo.data import Batches, load_data
+from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.graph import onnx_from_model
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec, Int8Encoding
 from pocketzoo.zoo.typed import from_plain, to_plain
 

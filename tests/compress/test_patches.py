@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from pocketzoo.compress import patches
 from pocketzoo.compress.patches import Moments, Reading, as_matrix, from_matrix, reading
 
 CASES = {
@@ -96,3 +97,20 @@ def test_moments_streamed_are_moments_at_once(count, groups):
     np.testing.assert_allclose(moments.first, wide.mean(2), atol=1e-6)
     centred = wide - wide.mean(2, keepdims=True)
     np.testing.assert_allclose(moments.covariance, centred @ centred.transpose(0, 2, 1) / 900, atol=5e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_wide_columns_keep_second_moments_within_parts(groups, monkeypatch):
+    columns = np.random.default_rng(0).normal(1, 1, (groups, 12, 50)).astype(np.float32)
+    whole = Moments.empty(groups, 12)
+    monkeypatch.setattr(patches, "WIDEST", 5)
+    parted = Moments.empty(groups, 12)
+    for moments in (whole, parted):
+        for start in range(0, 50, 10):
+            moments.add(columns[:, :, start : start + 10])
+        moments.flush()
+    assert parted.second.shape == (3 * groups, 4, 4)
+    np.testing.assert_allclose(parted.first, whole.first, rtol=1e-6)
+    for name in ("second", "covariance"):
+        blocks = [getattr(whole, name)[g, i : i + 4, i : i + 4] for g in range(groups) for i in (0, 4, 8)]
+        np.testing.assert_allclose(getattr(parted, name), blocks, atol=1e-5)

@@ -17,10 +17,11 @@ from pocketzoo.compress.pipeline import compress, dry_run, encode
 from pocketzoo.errors import BundleError, DataError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.zoo.bundle import MANIFEST, read_bundle
 from pocketzoo.zoo.cost import layer_costs
-from pocketzoo.zoo.data import Batches, Dataset, Split, from_arrays, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Split, from_arrays
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 PRUNE, LOW_RANK, INT8 = PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()
@@ -82,7 +83,7 @@ def test_the_bundle_says_what_was_done_in_which_order(fitted, compressed):
 def test_the_calibration_is_on_record(compressed, digits):
     record = compressed.manifest.provenance["calibration"]
     assert record == {
-        "data": "digits", "seed": digits.seed, "sha256": digits.digest(), "samples": 48, "skipped_pictures": 0
+        "data": "digits", "seed": digits.seed, "sha256": digits.digest(), "samples": 48, "skipped": 0
     }  # fmt: skip
     assert compressed.manifest.steps[2].plan["samples"] == 48
 
@@ -459,7 +460,7 @@ def test_a_picture_left_out_is_counted_once_however_often_samples_are_read(step,
     load_data(folder).split("train").samples[3].write_bytes(b"no picture")
     bundle = compress(fitted.path, tmp_path / "out", data=folder, steps=[step], skip_bad=True)
     record = bundle.manifest.provenance["calibration"]
-    assert record["skipped_pictures"] == 1
+    assert record["skipped"] == 1
     assert record["samples"] == 29
 
 

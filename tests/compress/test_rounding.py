@@ -119,3 +119,20 @@ def test_cost_is_the_mean_square_of_what_a_channel_gives():
     x, error = r.normal(size=(2, 50, 6)).astype(np.float32), r.normal(size=(2, 3, 6)).astype(np.float32)
     wanted = np.square(error @ x.transpose(0, 2, 1)).mean(2)
     np.testing.assert_allclose(cost(error, x.transpose(0, 2, 1) @ x / 50), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_blocks_of_the_diagonal_are_the_whole_of_a_hessian_that_has_no_more(parts, groups):
+    weight, _ = drawn((groups, 4, 20))
+    _, blocks = drawn((groups * parts, 1, 20 // parts), seed=1)
+    whole = np.zeros((groups, 20, 20), np.float32)
+    for i, block in enumerate(blocks):
+        place = slice(i % parts * len(block), (i % parts + 1) * len(block))
+        whole[i // parts, place, place] = block
+    levels, scale = round_weight(weight, blocks)
+    _, wanted = round_weight(weight, whole)
+    np.testing.assert_array_equal(scale, wanted)
+    plain = nearest(weight, scale)
+    assert (lost(weight, levels, scale, whole) <= lost(weight, plain, scale, whole) * (1 + 1e-4)).all()
+    assert lost(weight, levels, scale, whole).sum() < 0.95 * lost(weight, plain, scale, whole).sum()

@@ -16,9 +16,10 @@ from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.plugins.hookspecs import hookimpl
 from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import Batches, Dataset, Split, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Split
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import to_plain
 
 

@@ -12,7 +12,7 @@ def digit_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The first ten digits of the test split as PNG files of 8 x 8 pixels."""
     from PIL import Image
 
-    from pocketzoo.zoo.data import load_data
+    from pocketzoo.zoo.sources import load_data
 
     folder = tmp_path_factory.mktemp("digits")
     paths = []

@@ -13,7 +13,8 @@ from pocketzoo.deploy.bench import bench
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.train.fit import fit
 from pocketzoo.zoo.bundle import read_bundle, updating
-from pocketzoo.zoo.data import Dataset, Split, load_data
+from pocketzoo.zoo.data import Dataset, Split
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import to_plain
 
 QUICK = {"seconds": 0.0, "batch_sizes": (1,)}

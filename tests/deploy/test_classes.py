@@ -64,3 +64,13 @@ def test_certain_and_right_is_without_error():
     assert (found["accuracy"], found["f1"], found["calibration error"]) == (1.0, 1.0, pytest.approx(0.0))
     wrong = counted(np.eye(4, dtype=np.float32) * 100, np.roll(np.arange(4), 1))
     assert (wrong["accuracy"], wrong["f1"], wrong["calibration error"]) == (0.0, 0.0, pytest.approx(1.0))
+
+
+def test_a_ranking_is_scored_as_scikit_learn_does():
+    generator = np.random.default_rng(0)
+    targets, logits = generator.integers(0, 40, 200), generator.normal(size=(200, 40)).astype(np.float32)
+    logits[np.arange(200), targets] += 1
+    found, one = counted(logits, targets, 64), np.eye(40)[targets]
+    assert found["ndcg@10"] == pytest.approx(metrics.ndcg_score(one, logits, k=10))
+    assert found["recall@10"] == pytest.approx(metrics.top_k_accuracy_score(targets, logits, k=10, labels=range(40)))
+    assert not {"ndcg@10", "recall@10"} & set(counted(logits[:, :20], targets % 20))

@@ -8,8 +8,9 @@ import pytest
 import pocketzoo
 from pocketzoo.deploy.evaluate import evaluate
 from pocketzoo.errors import BundleError, DataError, UnknownNameError
-from pocketzoo.zoo.data import Batches, Dataset, Split, load_data
+from pocketzoo.zoo.data import Batches, Dataset, Split
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 
 
 @pytest.fixture(scope="module")

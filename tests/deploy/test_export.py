@@ -14,8 +14,9 @@ import pocketzoo
 from pocketzoo.deploy.export import export, graph_for
 from pocketzoo.errors import BundleError, ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.zoo.bundle import Bundle, read_bundle
-from pocketzoo.zoo.data import Batches, load_data
+from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from PIL import Image
 import pocketzoo
 from pocketzoo.deploy.predict import predict
 from pocketzoo.errors import DataError, UnknownNameError
-from pocketzoo.zoo.data import load_data
 from pocketzoo.zoo.preprocess import prepare
 from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.sources import load_data
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx", "tensorrt"])

@@ -17,9 +17,10 @@ from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, Recip
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays, load_data
+from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.model import load_module
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import FeatureSpec
 from pocketzoo.zoo.weights import read_weights
 
@@ -167,7 +168,7 @@ def test_a_folder_of_pictures(photos, registry, tmp_path):
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=20, registry=registry)
     assert bundle.manifest.labels == ("cat", "dog")
     assert bundle.manifest.metrics["test_accuracy"] == 1.0, "dark pictures and bright ones"
-    assert "skipped_pictures" not in bundle.manifest.metrics
+    assert "skipped" not in bundle.manifest.metrics
 
 
 def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, refused):
@@ -178,7 +179,7 @@ def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, ref
         fit("tinynet", tmp_path / "model", data=path, epochs=1, registry=registry)
     assert not (tmp_path / "model").exists()
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=1, skip_bad=True, registry=registry)
-    assert bundle.manifest.metrics["skipped_pictures"] == 2
+    assert bundle.manifest.metrics["skipped"] == 2
 
 
 def test_arrays_that_are_ready(registry, tmp_path):
@@ -259,8 +260,8 @@ def pixels(count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (from_arrays("one", ("a",), pixels(10), np.zeros(10, np.int64)), "one has 1 classes"),
-        (from_arrays("bare", (), pixels(10), None), "bare has 0 classes"),
+        (from_arrays("one", ("a",), pixels(10), np.zeros(10, np.int64)), "one has one class, 'a'"),
+        (from_arrays("bare", (), pixels(10), None), "bare has no classes"),
         (from_arrays("two", ("a", "b"), pixels(2), np.array([0, 1])), "the val split of two is empty"),
         (from_arrays("four", ("a", "b"), pixels(4), np.array([0, 0, 1, 1])), "the test split of four is empty"),
     ],

@@ -25,8 +25,9 @@ from pocketzoo.train.loop import Phase, Trainer, batches, class_weights
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.world import World
-from pocketzoo.zoo.data import Batches, Split, load_data
+from pocketzoo.zoo.data import Batches, Split
 from pocketzoo.zoo.measure import r2
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec
 from pocketzoo.zoo.weights import read_weights
 
@@ -336,7 +337,7 @@ def test_blocks_learn_though_the_first_picture_is_broken(photos, registry, tmp_p
     load_data(path).split("train").samples[0].write_bytes(b"broken")
     more = {"data": path, "epochs": 1, "skip_bad": True, "unfreeze": "last:1", "registry": registry}
     bundle = fit("tinynet", tmp_path / "model", **more)
-    assert bundle.manifest.metrics["skipped_pictures"] == 1
+    assert bundle.manifest.metrics["skipped"] == 1
     assert moved(bundle, registry)
 
 

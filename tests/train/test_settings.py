@@ -10,6 +10,11 @@ from pocketzoo.errors import RecipeError
 from pocketzoo.train.settings import SAYS, TrainConfig, with_settings
 
 
+def test_settings_that_go_together_may_come_in_two_ways():
+    config = with_settings({"head_epochs": "50"}, epochs=60, unfreeze="last:3", seed=None)
+    assert (config.head_epochs, config.epochs, config.unfreeze, config.seed) == (50, 60, "last:3", 0)
+
+
 def test_every_setting_says_what_it_is():
     assert list(SAYS) == [field.name for field in fields(TrainConfig)]
 

@@ -13,19 +13,9 @@ from hypothesis import strategies as st
 
 import pocketzoo
 from pocketzoo.errors import DataError, UnknownNameError
-from pocketzoo.zoo.data import (
-    SHARES,
-    SPLITS,
-    Batches,
-    Dataset,
-    Skipped,
-    Split,
-    aligned,
-    divide,
-    from_arrays,
-    load_data,
-)
+from pocketzoo.zoo.data import SHARES, SPLITS, Batches, Dataset, Skipped, Split, aligned, divide, from_arrays
 from pocketzoo.zoo.preprocess import prepare
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec
 
 SPEC = InputSpec(shape=("batch", 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3, resize=16)

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.errors import BundleError, DataError
-from pocketzoo.zoo.data import Batches, load_data
+from pocketzoo.zoo.data import Batches
+from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec, TextSpec
-from pocketzoo.zoo.text import TextEncoder, read_texts
+from pocketzoo.zoo.text import TextEncoder
 
 SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
 
@@ -42,40 +43,6 @@ def test_a_tokenizer_that_is_missing_or_none(files, tmp_path, refused):
     (tmp_path / "t.json").write_text("{}")
     with refused(BundleError, "is no tokenizer"):
         TextEncoder(SPEC, {"tokenizer.json": tmp_path / "t.json"})
-
-
-TABLES = {
-    "a.csv": 'text,label\nfast model,good\n"small, on edge",bad\n',
-    "a.tsv": "Label\tSentence\ngood\tfast model\nbad\tsmall, on edge\n",
-    "a.jsonl": '{"content": "fast model", "class": "good"}\n\n{"content": "small, on edge", "class": "bad"}\n',
-}
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_columns_are_found_by_name(name, tmp_path):
-    (tmp_path / name).write_text(TABLES[name])
-    assert read_texts(tmp_path / name) == (["fast model", "small, on edge"], ["good", "bad"])
-
-
-def test_lines_of_text_have_no_classes(tmp_path):
-    (tmp_path / "a.txt").write_text("one\n\n two \n")
-    assert read_texts(tmp_path / "a.txt") == (["one", "two"], None)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.csv", b"", "has no rows"), ("a.csv", b"text,label\n", "has no rows"), ("a.txt", b"\n\n", "has no rows"),
-        ("a.csv", b"x,label\na,b\n", "no column of texts among: x, label"),
-        ("a.csv", b"text,label\nfast,good\nslow\n", "row 2"), ("a.csv", b"text,label\nfast,\n", "row 1"),
-        ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "has no rows"),
-        ("a.jsonl", b'{"text": 3}\n', "row 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
-    ],
-)  # fmt: skip
-def test_a_table_that_cannot_be_read(name, content, message, tmp_path, refused):
-    (tmp_path / name).write_bytes(content)
-    with refused(DataError, message, str(tmp_path / name)):
-        load_data(tmp_path / name)
 
 
 def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):

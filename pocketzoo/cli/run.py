@@ -1,0 +1,64 @@
+"""The command that runs a recipe for the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketzoo.cli.options import data_option, named, names, out_option
+from pocketzoo.cli.render import Bars, print_columns, print_measurements
+
+
+@click.command()
+@click.argument("recipe")
+@data_option(required=False)
+@click.option("--backbone", metavar="B", shell_complete=names("backbone"), help="Another backbone than the recipe's.")
+@click.option("--set", "changes", multiple=True, metavar="SECTION.FIELD=VALUE",
+              help="Another value than the recipe's, such as fit.epochs=3; may be given more than once.")  # fmt: skip
+@out_option(required=False, text="Folder to write to [default: the recipe's name].")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+def run(
+    recipe: str, data: str | None, backbone: str | None, changes: tuple[str, ...], out: Path | None, dry_run: bool
+) -> None:
+    """Run a RECIPE for the whole job, by name or from a file.
+
+    A recipe fits, compresses, exports and measures, whichever of these it has a section for. A run that was stopped
+    goes on when the same command is given again.
+    """
+    from pocketzoo.deploy.run_recipe import find_recipe, read_run_recipe
+
+    path = find_recipe(recipe)
+    asked = read_run_recipe(path, named(changes, "--set").items(), backbone=backbone)
+    place = out or Path(path.stem)
+    if dry_run:
+        _print_plan(asked, data or asked.data)
+        return
+    from pocketzoo.deploy.run import run as run_recipe
+
+    made = run_recipe(asked, place, data=data, progress=Bars())
+    for prediction in made.predictions:
+        click.echo(prediction.file)
+        print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+    if made.rows:
+        print_measurements(made.rows)
+    print_columns([[name, str(where)] for name, where in made.places.items()])
+
+
+def _print_plan(asked: Any, data: str) -> None:
+    from pocketzoo.deploy.run import plan
+
+    click.echo(asked.summary)
+    print_columns([["backbone", asked.backbone], ["data", data or "yours: --data"], ["seed", str(asked.seed)]])
+    for name, fields in plan(asked):
+        click.echo(name)
+        print_columns([["", key, _shown(value)] for key, value in fields.items() if value not in ({}, "", [])])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
+    if isinstance(value, list):
+        return "; ".join(_shown(each) for each in value)
+    return str(value)

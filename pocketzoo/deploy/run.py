@@ -1,0 +1,177 @@
+"""Run a recipe for the whole job: fit, predict, compress, export, measure, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pocketzoo import __version__
+from pocketzoo.compress.pipeline import compress
+from pocketzoo.compress.recipe import read_steps
+from pocketzoo.deploy.bench import bench
+from pocketzoo.deploy.export import export
+from pocketzoo.deploy.predict import Prediction, predict
+from pocketzoo.deploy.report import report
+from pocketzoo.deploy.run_recipe import SECTIONS, RunRecipe, parameters
+from pocketzoo.errors import BundleError, DataError, MissingDependencyError, RecipeError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.train.fit import fit
+from pocketzoo.train.settings import with_settings
+from pocketzoo.zoo.bundle import read_bundle
+from pocketzoo.zoo.data import Dataset, Skipped, aligned
+from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.measure import Measurement
+from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.sources import load_data
+from pocketzoo.zoo.typed import to_plain
+
+STATE = "run.json"  # which sections are finished, and what they were asked for
+
+
+@dataclass
+class Run:
+    """What a recipe made."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the fitted model
+    predictions: list[Prediction] = field(default_factory=list)
+    rows: list[Measurement] = field(default_factory=list)
+    places: dict[str, Path] = field(default_factory=dict)  # what lies where
+
+
+def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The sections that would run with all that is asked for in them, checked as far as that needs no model.
+
+    Raises:
+        RecipeError: a setting or a step that cannot be.
+    """
+    for name in SECTIONS:
+        section = getattr(recipe, name)
+        if section is None:
+            continue
+        asked = parameters(section)
+        if name == "fit":
+            single = {key: asked.pop(key, None) for key in ("epochs", "batch_size", "learning_rate", "unfreeze")}
+            asked["training"] = to_plain(with_settings(asked["training"], **single, seed=recipe.seed))
+        if name == "compress":
+            read_steps(section.step, "the recipe", registry or default_registry())
+        yield name, to_plain(asked)
+
+
+def run(
+    recipe: RunRecipe,
+    out: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Run:
+    """Run the sections of a recipe one after the other; everything is written below ``out``.
+
+    ``data`` stands in for the recipe's. A run that was stopped goes on where it was when the same call is made again:
+    sections that are finished are not run again.
+
+    Raises:
+        RecipeError: a setting or a step that cannot be; the recipe has no data and none is given.
+        PocketzooError: whatever the functions raise that it names.
+    """
+    registry = registry or default_registry()
+    list(plan(recipe, registry))
+    out = Path(out)
+    if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out} exists and is no run of a recipe", "choose another place with -o")
+    given = data or recipe.data
+    if not given:
+        raise RecipeError("the recipe is for your own data", "name it: --data FOLDER")
+    if not isinstance(given, Dataset):
+        numeric = recipe.fit is not None and registry.get("head", recipe.fit.head).returns == "values"
+        skipped = Skipped() if recipe.skip_bad else None
+        given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
+    out.mkdir(parents=True, exist_ok=True)
+    return _Runner(recipe, out, given, registry, progress).run()
+
+
+class _Runner:
+    def __init__(self, recipe: RunRecipe, out: Path, data: Dataset, registry: Registry, progress: Progress) -> None:
+        self.recipe, self.out, self.data = recipe, out, data
+        self.common: dict[str, Any] = {"registry": registry, "progress": progress}
+        self.reading: dict[str, Any] = {"data": data, "seed": recipe.seed, "skip_bad": recipe.skip_bad}
+        self.say = progress.say
+        facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {data.digest()}"
+        self.key = hashlib.sha256(facts.encode()).hexdigest()
+        self.done: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
+        self.made = Run()
+
+    def run(self) -> Run:
+        recipe, made = self.recipe, self.made
+        model: str | Path = recipe.backbone
+        models: list[str | Path] = [model]
+        if recipe.fit is not None:
+            model = self.out / "fitted"
+            models = [model]
+            if self._new("fit", recipe.fit, model):
+                asked = parameters(recipe.fit)
+                fit(recipe.backbone, model, **self.reading, **asked, **self.common)
+                self._finished("fit")
+            made.metrics = dict(read_bundle(model).manifest.metrics)
+            made.places["fitted model"] = model
+            self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in made.metrics.items()))
+        if recipe.compress is not None:
+            small = self.out / "small"
+            if self._new("compress", recipe.compress, small):
+                asked = parameters(recipe.compress)
+                steps = read_steps(asked.pop("step"), "the recipe", self.common["registry"])
+                compress(model, small, steps=steps, **self.reading, **asked, **self.common)
+                self._finished("compress")
+            model = small
+            models.append(small)
+            made.places["compressed model"] = small
+        if recipe.predict is not None:
+            made.predictions = self._predict(model)
+        if recipe.export is not None:
+            self._export(model)
+        if recipe.bench is not None:
+            made.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
+            if isinstance(models[-1], Path):  # a registered model keeps no measurements
+                reading = self.reading if self._labelled(models[-1]) else {}
+                made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
+        return made
+
+    def _labelled(self, model: str | Path) -> bool:
+        """Whether the data has classes that the model knows."""
+        manifest = open_model(model, registry=self.common["registry"]).manifest
+        known = aligned(self.data, manifest.labels).split("test")
+        return manifest.gives == "logits" and bool(manifest.labels) and known.targets is not None
+
+    def _predict(self, model: str | Path) -> list[Prediction]:
+        assert self.recipe.predict is not None
+        samples = [s for s in self.data.split("test").samples if isinstance(s, str | Path)]
+        if not samples:
+            raise DataError(f"{self.data.name} has arrays, and predict takes pictures or texts", "give a folder")
+        return predict(model, samples[: self.recipe.predict.samples], top=self.recipe.predict.top, **self.common)
+
+    def _export(self, model: str | Path) -> None:
+        assert self.recipe.export is not None
+        for to in self.recipe.export.to:
+            suffix = self.common["registry"].get("exporter", to).suffix
+            try:
+                self.made.places[to] = export(model, to=to, out=self.out / f"{to}{suffix}", **self.common)
+            except MissingDependencyError as error:  # TensorRT has no build for some platforms; the rest still runs
+                self.say(f"no {to}: {error.message} ({error.hint})")
+
+    def _new(self, name: str, section: Any, place: Path) -> bool:
+        """Whether a section is to be run: not where it finished before, asked for the same on the same."""
+        self.key = hashlib.sha256(f"{self.key} {json.dumps(to_plain(section), sort_keys=True)}".encode()).hexdigest()
+        if self.done.get(name) != self.key or not place.exists():
+            return True
+        self.say(f"{name}: finished before, in {place}")
+        return False
+
+    def _finished(self, name: str) -> None:
+        self.done[name] = self.key
+        with replacing_file(self.out / STATE) as temporary:
+            temporary.write_text(json.dumps(self.done))
