@@ -71,12 +71,16 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_columns([list(row) for row in flat(_shown(facts)) if row[1]])
+        print_columns([list(row) for row in flat(_shown(facts)) if row[1] not in ("", "{}")])
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
     """What is worth a line: long tables are in --json and in the report."""
     shown = {k: v for k, v in facts.items() if k not in ("layers", "measurements")}
+    data = facts.get("provenance", {}).get("data", {})
+    if "findings" in data:
+        findings = {k: v for k, v in data["findings"].items() if k != "classes"}
+        shown["provenance"] = {**facts["provenance"], "data": {**data, "findings": findings}}
     if "steps" in shown:
         shown["steps"] = [step["kind"] for step in shown["steps"]]
     if "files" in shown:
