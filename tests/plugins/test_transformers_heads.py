@@ -213,7 +213,7 @@ def test_shards_are_pulled_pinned_and_read(online, tmp_path):
     assert len(shards) > 1
     online.state.add_folder("acme/tiny", tmp_path / "m")
     (found,) = pull(["hf://acme/tiny"], registry=fresh())
-    assert {f.path for f in found.files} == {"config.json", "tokenizer.json", INDEX, *shards}
+    assert {f.path for f in found.files} == {"config.json", "generation_config.json", "tokenizer.json", INDEX, *shards}
     registry = fresh()
     entry = registry.entry("backbone", "hf://acme/tiny")
     assert set(provenance(entry)["shards"]) == set(shards)
