@@ -83,6 +83,8 @@ def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT) 
             "fit a head that gives the next token: --head language-model",
         )
     progress.say("exporting and checking the graphs that write (once)")
+    if any(step.kind == "int8" for step in manifest.steps):
+        progress.say("they compute in float32: int8 is in the graph that reads a whole text at once")
     with updating(bundle) as draft:
         place = draft.mark(part_name("decoder"), precision="float32", part="decoder")
         if answers:
