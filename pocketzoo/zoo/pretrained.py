@@ -40,7 +40,8 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
         if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
             return read_bundle(path)
         if name not in backbones:
-            raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, backbones))
+            models = [known for known, entry in backbones.items() if entry.spec.head]
+            raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, models))
         return _materialise(backbones[name], registry, progress)
     opened = open_remote(name, registry, progress)
     return opened if isinstance(opened, Bundle) else _materialise(opened, registry, progress)
