@@ -14,19 +14,36 @@ from pocketzoo import __version__
 from pocketzoo.errors import PocketzooError
 from pocketzoo.optional import missing
 
-# In the order of the work; a function whose name is taken in Python has an underscore behind it.
+# In the order of the work: the module, and what the list of commands says, which would else import all of them. A
+# function whose name is taken in Python has an underscore behind it.
 WHERE = {
-    **dict.fromkeys(("list", "info", "plugins", "new-plugin", "doctor"), "look"),
-    **dict.fromkeys(("search", "pull", "lock", "update", "outdated", "store"), "hub"),
-    "data": "data",
-    "find-rate": "rate",
-    **dict.fromkeys(("fit", "eval", "compress"), "model"),
-    **dict.fromkeys(("fit-agent", "play"), "agent"),
-    "generate": "write",
-    **dict.fromkeys(("export", "bench", "predict", "report", "verify"), "ship"),
-    "push": "hub",
-    "run": "run",
-    "demo": "ship",
+    "list": ("look", "List what is registered, by name or glob."),
+    "info": ("look", "Show everything known of a registered name or a model."),
+    "plugins": ("look", "List plugins, and why one is not in use."),
+    "new-plugin": ("look", "Write a plugin to start from: a backbone, a head and a test."),
+    "doctor": ("look", "Check what is installed and what works."),
+    "search": ("hub", "Search the Hub for models that can be loaded here."),
+    "pull": ("hub", "Fetch models from the Hub, checked byte by byte."),
+    "lock": ("hub", "Pin models in zoo.lock: commit and sha256 of every file."),
+    "update": ("hub", "Move locked models to where their branch stands."),
+    "outdated": ("hub", "List locked models whose branch has moved."),
+    "store": ("hub", "Look after the files that were fetched."),
+    "data": ("data", "Look at data before it is learned from."),
+    "find-rate": ("rate", "Find a learning rate for fit with the same options."),
+    "fit": ("model", "Fit a new head to your data on a pretrained BACKBONE."),
+    "eval": ("model", "Score MODEL on the test split of labelled data."),
+    "compress": ("model", "Make MODEL smaller and faster, and measure it."),
+    "fit-agent": ("agent", "Train an agent in an ENVIRONMENT of Gymnasium."),
+    "play": ("agent", "Play episodes with the agent MODEL."),
+    "generate": ("write", "Let MODEL continue each TEXT, or answer it."),
+    "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
+    "bench": ("ship", "Measure models side by side; the first is the reference."),
+    "predict": ("ship", "Show the most likely classes of pictures."),
+    "report": ("ship", "Draw what was measured of bundles as one HTML page."),
+    "verify": ("ship", "Check every file of BUNDLE against its manifest."),
+    "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
+    "run": ("run", "Run a RECIPE for the whole job, by name or from a file."),
+    "demo": ("ship", "Run the whole job on real data, in a minute."),
 }
 
 
@@ -34,7 +51,7 @@ class Modules(Mapping[str, click.Command]):
     """Commands by name; the module of one is imported when it is asked for, so that each starts without the others."""
 
     def __getitem__(self, name: str) -> click.Command:
-        found = vars(import_module(f"pocketzoo.cli.{WHERE[name]}"))
+        found = vars(import_module(f"pocketzoo.cli.{WHERE[name][0]}"))
         word = name.replace("-", "_")
         command: click.Command = found[f"{word}_" if hasattr(builtins, word) else word]
         return command
@@ -51,6 +68,10 @@ class Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, says) for name, (_, says) in WHERE.items()])
 
     def invoke(self, context: click.Context) -> object:
         try:

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from pocketzoo import __version__
-from pocketzoo.cli.main import cli, show_error
+from pocketzoo.cli.main import WHERE, cli, show_error
 from pocketzoo.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
@@ -50,6 +50,12 @@ def test_every_command_and_option_has_a_help_text(command):
 def test_the_short_help_is_not_cut_off(command, run):
     line = next(x for x in run("--help").stdout.splitlines() if x.startswith(f"  {command} "))
     assert not line.endswith("...")
+
+
+@pytest.mark.parametrize("command", ORDER)
+def test_the_list_says_what_the_command_says_itself(command):
+    first, _, _ = cli.commands[command].help.partition("\n\n")
+    assert WHERE[command][1] == " ".join(first.split())
 
 
 def test_options_that_mean_the_same_are_spelt_the_same():
