@@ -101,10 +101,10 @@ def show_error(error: PocketzooError) -> None:
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
 @click.option("--offline", is_flag=True, help="Open no connection; use what is stored.")
 def cli(offline: bool) -> None:
-    """Take a pretrained model, fit it to your data, make it small, run it on an edge GPU.
+    """Take a pretrained model, fit it to your data, run it on an edge GPU.
 
-    Start with "pocketzoo demo", or look around with "pocketzoo list". A MODEL is a bundle (a folder
-    that fit or compress wrote), the name of a registered model, or hf://org/name for one of the Hub.
+    Start with "pocketzoo demo" or "pocketzoo list". A MODEL is a bundle (a folder fit
+    or compress wrote), a registered name, or hf://org/name.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later

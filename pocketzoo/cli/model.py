@@ -56,7 +56,7 @@ def fit(
     """Fit a new head to your data on a pretrained BACKBONE.
 
     The backbone is frozen unless --unfreeze says what of it learns too. A head with nothing to learn (embedding) needs
-    no data. A run that was stopped goes on when the same command is given again; torchrun starts one of many processes.
+    no data. A run that was stopped goes on when the command is given again. torchrun starts many processes.
     """
     from pocketzoo.train.fit import fit
 

@@ -15,13 +15,13 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def model_options(command: F) -> F:
     """A backbone, its head and the data."""
-    size = "Read pictures of this size in pixels [default: the backbone's]."
+    size = "Pixels of pictures [default: the backbone's]."
     command = click.option("--input-size", metavar="N|HxW", help=size)(command)
     command = click.option("--cut", default="", help="End the backbone after this layer (see info).")(command)
     command = data_option(required=False)(command)
-    option = "An option of the head (see info HEAD); may be given more than once."
+    option = "An option of the head (see info HEAD)."
     command = click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE", help=option)(command)
-    option = "An option of the backbone, if it has any (see info BACKBONE)."
+    option = "An option of a backbone that has any."
     command = click.option("--backbone-option", "backbone_options", multiple=True, metavar="NAME=VALUE", help=option)(
         command
     )
