@@ -17,7 +17,7 @@ from torch.func import functional_call
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.histogram import Histogram
 from pocketzoo.compress.layers import weighted_layers
-from pocketzoo.zoo.hooks import before, replaced
+from pocketzoo.zoo.hooks import before
 
 WEIGHT_LEVELS, INPUT_LEVELS = 127, 255
 
@@ -53,7 +53,7 @@ class FakeInt8(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weights = {f"{name}.weight": rounded_weight(self.layers[name].weight) for name in self.ranges}
-        with replaced(self.inner, self.ranges, lambda name, x: rounded(x, *self.ranges[name])):
+        with before(self.inner, self.ranges, lambda name, layer, inputs: rounded(inputs[0], *self.ranges[name])):
             out: Tensor = functional_call(self.inner, weights, (x,))
         return out
 

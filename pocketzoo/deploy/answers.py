@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.deploy.classes import ClassCounts
+from pocketzoo.deploy.classes import ClassCounts, softmax
 from pocketzoo.errors import DataError
 from pocketzoo.optional import require
 from pocketzoo.progress import SILENT, Progress
@@ -78,8 +78,7 @@ def answers(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: 
             counts.add(logits[None], np.array([target]))
             taken = int(logits.argmax())
             if taken != target:
-                shifted = np.exp(logits.astype(np.float64) - logits.max())
-                found = (float(1 / shifted.sum()), -row, int(target), taken)
+                found = (float(softmax(logits)[taken]), -row, int(target), taken)
                 (heapq.heappush if len(surest) < MOST else heapq.heappushpop)(surest, found)
     mistakes = tuple(
         Mistake(labels[target], labels[taken], certainty, *_shown(known.samples[-row]))

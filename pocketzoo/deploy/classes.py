@@ -40,8 +40,7 @@ class ClassCounts:
         self.near += int((before < TOP).sum())
         self.shown += int((before < RANKED).sum())
         self.gain += float((1 / np.log2(before[before < RANKED] + 2)).sum())
-        shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-        certainty = (shifted / shifted.sum(-1, keepdims=True)).max(-1)
+        certainty = softmax(logits).max(-1)
         place = np.minimum((certainty * BINS).astype(int), BINS - 1)
         for row, value in zip(self.certain, (np.ones(len(place)), certainty, answers == targets), strict=True):
             np.add.at(row, place, value)
@@ -84,3 +83,10 @@ class ClassCounts:
 
     def _ranked(self) -> dict[str, float]:
         return {f"recall@{RANKED}": self.shown / self.samples, f"ndcg@{RANKED}": self.gain / self.samples}
+
+
+def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Probabilities (..., C) of logits (..., C)."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    shares: npt.NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
+    return shares

@@ -58,7 +58,7 @@ def evaluate(
         skipped=skipped if skip_bad else None,
         files=bundle.travelled(),
     )
-    if cut := too_long(batches.split, bundle.manifest.input, bundle.travelled()):
+    if cut := too_long([batches.split], bundle.manifest.input, bundle.travelled()):
         progress.say(f"{cut} texts are longer than the model takes and are cut")
     facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
     if numeric:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.deploy.classes import softmax
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
@@ -66,9 +66,7 @@ def predict(
             if gives == "values":
                 found.append(Prediction(str(file), (), tuple(map(float, runner.logits(x)[0]))))
                 continue
-            logits = runner.logits(x)[0].astype(np.float64)
-            shares = np.exp(logits - logits.max())
-            shares /= shares.sum()
+            shares = softmax(runner.logits(x)[0])
             best = shares.argsort()[::-1][:top]
             found.append(Prediction(str(file), tuple((labels[i], float(shares[i])) for i in best)))
     return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from pocketzoo.errors import RecipeError
-from pocketzoo.zoo.typed import from_texts
+from pocketzoo.errors import check_field
+from pocketzoo.zoo.typed import with_changes
 
 SAYS = {  # the help of the command line's option too
     "steps": "Steps in the environment, at the most.",
@@ -55,16 +55,12 @@ class AgentConfig:
         counts = ("steps", "batch_size", "capacity", "warm_up", "learn_every", "target_every", "explore_steps",
                   "evaluate_every", "episodes")  # fmt: skip
         for name in counts:
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        self._check("seed", 0 <= self.seed < 2**31, "0 or more, below 2^31")
+            check_field(self, name, getattr(self, name) >= 1, "at least 1")
+        check_field(self, "seed", 0 <= self.seed < 2**31, "0 or more, below 2^31")
         for name in ("discount", "explore_from", "explore_to"):
-            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
+            check_field(self, name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
         for name in ("learning_rate", "clip"):
-            self._check(name, 0.0 < getattr(self, name) < math.inf, "above 0")
-
-    def _check(self, name: str, fine: bool, wanted: str) -> None:
-        if not fine:
-            raise RecipeError(f"{name} cannot be {getattr(self, name)}", f"give a number {wanted}")
+            check_field(self, name, 0.0 < getattr(self, name) < math.inf, "above 0")
 
     def exploration(self, step: int) -> float:
         """Share of random actions in a step."""
@@ -78,5 +74,4 @@ def agent_settings(training: AgentConfig | Mapping[str, Any] | None, **given: An
     Raises:
         RecipeError: there is no such setting, or it cannot be what it is.
     """
-    config = training if isinstance(training, AgentConfig) else from_texts(AgentConfig, training or {}, "fit-agent")
-    return replace(config, **{name: value for name, value in given.items() if value is not None})
+    return with_changes(AgentConfig, training, "fit-agent", **given)

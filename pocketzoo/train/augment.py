@@ -65,10 +65,8 @@ def augmented(x: Tensor, augment: AugmentSpec, spec: InputSpec, draws: Tensor) -
     """
     draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
     low, high = spec.value_range
-    mean, std = (
-        torch.tensor(v or (fill,), device=x.device).view(-1, 1, 1) for v, fill in ((spec.mean, 0.0), (spec.std, 1.0))
-    )
-    pixels = (x * std + mean - low) / (high - low)
+    mean, std = _statistics(x, spec)
+    pixels = to_pixels(x, spec)
     flipped = draw["flip"] < augment.flip
     pixels = torch.where(flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
     if augment.moves:
@@ -82,6 +80,20 @@ def augmented(x: Tensor, augment: AugmentSpec, spec: InputSpec, draws: Tensor) -
         )
     pixels = _coloured(pixels, augment, draw)
     return (pixels * (high - low) + low - mean) / std
+
+
+def to_pixels(x: Tensor, spec: InputSpec) -> Tensor:
+    """Pictures (B, C, H, W) as a model reads them as pixels from 0 to 1."""
+    low, high = spec.value_range
+    mean, std = _statistics(x, spec)
+    return (x * std + mean - low) / (high - low)
+
+
+def _statistics(x: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(v or (fill,), device=x.device).view(-1, 1, 1) for v, fill in ((spec.mean, 0.0), (spec.std, 1.0))
+    )
+    return mean, std
 
 
 def moved(x: Tensor, *, angle: Tensor, shift: Tensor, shear: Tensor, zoom: Tensor, fill: str) -> Tensor:

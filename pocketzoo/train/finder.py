@@ -119,9 +119,7 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
         for group in optimiser.param_groups:
             group["lr"] = group["highest"] / config.learning_rate * rate
         world.seed(config.seed * STEPS + step)
-        x, y = x.to(world.device), y.to(world.device)  # noqa: PLW2901
-        x, wanted = phase.augment(x, y, len(rows)) if phase.augment else (x, [(1.0, y)])  # noqa: PLW2901
-        total, weight = trainer.step(model, optimiser, x, wanted)
+        total, weight = trainer.step(model, optimiser, *phase.given(x, y, len(rows), world.device))
         mean = SMOOTH * mean + (1 - SMOOTH) * total / weight
         level = mean / (1 - SMOOTH ** (step + 1))  # as if it had not begun at 0 (arXiv:1412.6980, section 3)
         if not math.isfinite(level) or (smoothed and level > WORSE * min(smoothed)):

@@ -43,7 +43,8 @@ class Learning:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of its parameters and buffers; of a sharded model this process's part."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items() if name in self.names}
+        own = self.model.state_dict()
+        return {name: own[name].detach().clone() for name in self.names}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put back what ``state`` gave, or ``whole`` made of it."""

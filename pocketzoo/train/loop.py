@@ -44,6 +44,11 @@ class Phase:
     # Makes of a process's part of a batch, its targets and the samples of the whole batch what is learned from.
     augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
 
+    def given(self, x: Tensor, y: Tensor, count: int, device: torch.device) -> tuple[Tensor, Wanted]:
+        """What is learned from, of a process's part of a batch of ``count``."""
+        x, y = x.to(device), y.to(device)
+        return self.augment(x, y, count) if self.augment else (x, [(1.0, y)])
+
 
 @dataclass
 class History:
@@ -124,9 +129,7 @@ class Trainer:
                 done = (epoch - phase.first) * steps + history.step
                 set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
                 self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
-                x, y = x.to(self.world.device), y.to(self.world.device)  # noqa: PLW2901
-                x, wanted = phase.augment(x, y, len(rows)) if phase.augment else (x, [(1.0, y)])  # noqa: PLW2901
-                loss, weight = self.step(model, optimiser, x, wanted)
+                loss, weight = self.step(model, optimiser, *phase.given(x, y, len(rows), self.world.device))
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)
                     break

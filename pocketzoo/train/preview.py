@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pocketzoo.errors import DataError
 from pocketzoo.optional import require
-from pocketzoo.train.augment import augmenter
+from pocketzoo.train.augment import augmenter, to_pixels
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.step import Wanted
 from pocketzoo.train.world import World
@@ -94,17 +94,13 @@ Cell = tuple[Array, list[str]]  # pixels (H, W, C) from 0 to 1, and what they ar
 
 
 def _row(x: Tensor, wanted: Wanted, spec: InputSpec, names: Sequence[str]) -> list[Cell]:
-    shape = (1, 1, -1)
-    low, high = spec.value_range
-    mean, std = (np.reshape(v or (fill,), shape) for v, fill in ((spec.mean, 0.0), (spec.std, 1.0)))
     cells = []
-    for i, picture in enumerate(x.numpy().transpose(0, 2, 3, 1)):
+    for i, pixels in enumerate(to_pixels(x, spec).clamp(0, 1).permute(0, 2, 3, 1).numpy()):
         shares: dict[str, float] = defaultdict(float)
         for share, y in wanted if names else ():
             shares[names[int(y[i])]] += share
         alone = len(shares) == 1
         words = [name if alone else f"{100 * share:.0f}% {name}" for name, share in shares.items() if share >= 0.005]
-        pixels = np.clip((picture * std + mean - low) / (high - low), 0, 1).astype(np.float32)
         cells.append((pixels, words))
     return cells
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pocketzoo.errors import RecipeError, check_field, nearest
 from pocketzoo.train.augment_spec import read_augment, read_mix
-from pocketzoo.zoo.typed import from_texts
+from pocketzoo.zoo.typed import with_changes
 
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
@@ -114,7 +114,4 @@ def with_settings(training: TrainConfig | Mapping[str, Any] | None, **single: An
     Raises:
         RecipeError: a setting that is unknown, or cannot be what it is.
     """
-    given = {name: value for name, value in single.items() if value is not None}
-    if isinstance(training, TrainConfig):
-        return replace(training, **given)
-    return from_texts(TrainConfig, {**(training or {}), **given}, "training")  # one by one they might not go together
+    return with_changes(TrainConfig, training, "training", **single)

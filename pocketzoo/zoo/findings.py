@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def examine(data: Dataset, spec: Input, files: Mapping[str, Path], progress: Pro
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
         copies=copies,
         copied=copied,
-        too_long=sum(too_long(data.split(name), spec, files) for name in SPLITS),
+        too_long=too_long([data.split(name) for name in SPLITS], spec, files),
         max_length=spec.max_length if isinstance(spec, TextSpec) else 0,
     )
     for sentence in found.sentences():
@@ -66,12 +66,13 @@ def examine(data: Dataset, spec: Input, files: Mapping[str, Path], progress: Pro
     return found
 
 
-def too_long(split: Split, spec: Input, files: Mapping[str, Path]) -> int:
-    """How many texts of a split are longer than the model takes."""
-    if not isinstance(spec, TextSpec) or not len(split) or not isinstance(split.samples[0], str):
+def too_long(splits: Sequence[Split], spec: Input, files: Mapping[str, Path]) -> int:
+    """How many texts of the splits are longer than the model takes."""
+    texts: list[Any] = [split.samples for split in splits if len(split) and isinstance(split.samples[0], str)]
+    if not texts or not isinstance(spec, TextSpec):
         return 0
-    samples: Any = split.samples
-    return TextEncoder(spec, files).cut(samples)
+    encoder = TextEncoder(spec, files)
+    return sum(map(encoder.cut, texts))
 
 
 def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str] | None]:

@@ -12,22 +12,12 @@ from torch import Tensor, nn
 
 @contextmanager
 def before(
-    model: nn.Module, names: Iterable[str], hook: Callable[[str, nn.Module, tuple[Tensor, ...]], None]
+    model: nn.Module, names: Iterable[str], hook: Callable[[str, nn.Module, tuple[Tensor, ...]], Any]
 ) -> Iterator[None]:
-    """While in here, ``hook(name, layer, inputs)`` is called each time one of the named layers is about to run."""
-    with ExitStack() as handles:
-        for name in names:
-            handles.enter_context(model.get_submodule(name).register_forward_pre_hook(partial(hook, name)))
-        yield
+    """While in here, ``hook(name, layer, inputs)`` is called each time one of the named layers is about to run.
 
-
-@contextmanager
-def replaced(model: nn.Module, names: Iterable[str], change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-    """While in here, the named layers read ``change(name, input)`` in place of their first input."""
-
-    def hook(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return change(name, inputs[0]), *inputs[1:]
-
+    What the hook returns, a tuple or the one input, takes the place of the inputs, unless it is None.
+    """
     with ExitStack() as handles:
         for name in names:
             handles.enter_context(model.get_submodule(name).register_forward_pre_hook(partial(hook, name)))

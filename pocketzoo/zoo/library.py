@@ -137,11 +137,10 @@ def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> 
     if columns.label is None:
         named = next((c for c, feature in features.items() if isinstance(feature, library.ClassLabel)), None)
         columns = Columns(text=columns.text, label=named)
+    label = find_column(name, piece.column_names, "label", columns.label)
     if pictures is not None and columns.text is None:
-        label = find_column(name, piece.column_names, "label", columns.label)
         table = Table(_Column(piece, pictures), None if label is None else list(piece[label]))
     else:
-        label = find_column(name, piece.column_names, "label", columns.label)
         table = choose(name, piece.column_names, piece, columns, skipped)
     feature = None if label is None else features[label]
     if table.targets is not None and isinstance(feature, library.ClassLabel):

@@ -37,12 +37,13 @@ def load_data(
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is no path and no registered name.
     """
-    path, columns = _with_columns(reference)
+    place, columns = _with_columns(reference)
+    path = Path(place)
     registry = registry or default_registry()
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
-    if str(reference).startswith("hf://"):
-        return read_repository(str(path).replace("hf:/", "hf://", 1), columns, seed, numeric, skipped)
+    if place.startswith("hf://"):
+        return read_repository(place, columns, seed, numeric, skipped)
     if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is no table, and has no columns to name", "give a .csv, .tsv, .jsonl or .parquet")
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
@@ -69,12 +70,12 @@ def with_columns(reference: str, text: str | None, label: str | None) -> str:
     return f"{reference}?{urlencode(asked)}" if asked else reference
 
 
-def _with_columns(reference: str | Path) -> tuple[Path, Columns]:
-    """The path of a reference, and the columns it names behind a question mark."""
+def _with_columns(reference: str | Path) -> tuple[str, Columns]:
+    """A reference without the columns that it names behind a question mark, and those."""
     path, mark, query = str(reference).rpartition("?")
     if not mark or Path(reference).exists():
-        return Path(reference), Columns()
+        return str(reference), Columns()
     asked = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := [name for name in asked if name not in ("text", "label")]:
         raise DataError(f"{reference} names a column for {unknown[0]!r}", nearest(unknown[0], ("text", "label")))
-    return Path(path), Columns(**asked)
+    return path, Columns(**asked)

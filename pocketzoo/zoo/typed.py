@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocketzoo.errors import RecipeError, nearest
@@ -33,6 +33,18 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
         RecipeError: an unknown, missing or wrongly typed field, named with its class.
     """
     return _build(cls, data, cls.__name__)
+
+
+def with_changes(cls: type[T], given: Mapping[str, Any] | T | None, owner: str, **changes: Any) -> T:
+    """``given``, built from options if it is not built yet, with ``changes``; of those, None changes nothing.
+
+    Raises:
+        RecipeError: a setting that is unknown, or cannot be what it is.
+    """
+    known = {name: value for name, value in changes.items() if value is not None}
+    if given is not None and not isinstance(given, Mapping):
+        return replace(given, **known)  # type: ignore[type-var]
+    return from_texts(cls, {**(given or {}), **known}, owner)  # together: one by one they might not go
 
 
 def from_texts(cls: type[T], given: Mapping[str, Any], owner: str) -> T:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from told import Told
 
 from pocketzoo.compress.checkpoints import checkpoints
 from pocketzoo.compress.configs import Int8Config, PruneConfig
@@ -19,19 +20,6 @@ from pocketzoo.errors import BundleError, BusyError, DataError, StorageError
 from pocketzoo.progress import SILENT
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.sources import load_data
-
-
-class Told:
-    """A progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def track(self, items, label, total=None):
-        yield from items
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 class Killed(BaseException):

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from hubmodels import WORDS, write_headed
+from told import Told
 
 from pocketzoo.deploy.generate import GraphWriter, generate
 from pocketzoo.deploy.tensorrt import save_engine
 from pocketzoo.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.plugins import transformers as plugin
 from pocketzoo.plugins.manager import create_manager
-from pocketzoo.progress import Silent
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, updating, writing
 from pocketzoo.zoo.decoding import beam_search, greedy
 from pocketzoo.zoo.model import build
@@ -180,20 +180,12 @@ def test_what_writes_no_text_is_refused(fitted, registry):
         generate(fitted.path, ["a"], registry=registry)
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 def test_a_model_of_few_positions_stops_there(language, tmp_path):
     bundle, _, registry = language
     settings = replace(bundle.manifest.generation, end=(), positions=40, not_followed=("repetition_penalty",))
     with updating(bundle, tmp_path / "copy") as draft:
         draft.manifest = replace(bundle.manifest, generation=settings)
-    many, heard = " ".join(WORDS[4] for _ in range(30)), Heard()
+    many, heard = " ".join(WORDS[4] for _ in range(30)), Told()
     (written,) = generate(tmp_path / "copy", [many], max_new_tokens=50, registry=registry, progress=heard)
     assert len(written.ids) == 40 - 32
     assert any("it writes 8 at the most" in line for line in heard.said)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hubmodels import write_model
 from newuser import User
+from told import Told
 
 import pocketzoo
 from pocketzoo.deploy.run import plan, run
@@ -25,17 +26,6 @@ NAMES = ["bert-features", "bert-finetune", "cats-and-dogs", "digits-recommender"
          "vgg16-features", "vgg16-finetune"]  # fmt: skip
 QUICK = (("bench.seconds", "0"), ("compress.samples", "8"), ("export.to", '["onnx"]'))
 SMALL = (*QUICK, ("fit.head_options.pool", "mean"))  # of what a head reads
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def track(self, items, label, total=None):
-        yield from items
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +111,12 @@ def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
     assert fitted.model.head_options["hidden"] == [1024]
     assert fitted.provenance["training"]["optimiser"] == "rmsprop"
 
-    heard, small = Heard(), (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns
+    heard, small = Told(), (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns
     run(recipe, tmp_path / "out", data=two, progress=heard)
     assert [line.split(":")[0] for line in heard.said if "finished before" in line] == ["fit", "compress"]
     assert (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns == small
     changed = read_run_recipe(find_recipe("horse-or-human"), [*SMALL, ("fit.epochs", "1")], backbone="tinynet")
-    heard = Heard()
+    heard = Told()
     run(changed, tmp_path / "out", data=two, progress=heard)
     assert not [line for line in heard.said if "finished before" in line], "another fit is another model to compress"
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from told import Told
 
 from pocketzoo.deploy.tensorrt import layer_precisions, save_engine
 from pocketzoo.errors import ExportError, MissingDependencyError
@@ -18,17 +19,6 @@ RTX = TARGETS["tensorrt-rtx"]
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
 pytestmark = pytest.mark.engine
-
-
-class Recorder:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def track(self, items, label, total=None):
-        yield from items
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def small(op: str = "Conv") -> onnx.ModelProto:
@@ -126,7 +116,7 @@ def test_an_engine_that_is_there_survives_a_failure(compressed, graph, tmp_path,
 
 
 def test_progress_tells_what_the_builder_does(graph, tmp_path):
-    recorder = Recorder()
+    recorder = Told()
     save_engine(graph, tmp_path / "m.engine", RTX, progress=recorder)
     assert recorder.said
     assert all(text.startswith("building the engine: ") for text in recorder.said)

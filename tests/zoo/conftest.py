@@ -1,4 +1,4 @@
-"""What the tests of the store and the Hub share: a file system that fills up."""
+"""What the tests of the zoo share: a file system that fills up, and a tokenizer."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def disk(tmp_path) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """What a backbone of texts brings along: a tokenizer that knows WORDS."""
+    from hubmodels import write_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return {"tokenizer.json": folder / "tokenizer.json"}

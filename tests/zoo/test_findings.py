@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-import pytest
-from hubmodels import WORDS, write_tokenizer
+from hubmodels import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,13 +16,6 @@ from pocketzoo.zoo.specs import InputSpec, TextSpec
 
 PIXELS = InputSpec(shape=("batch", 1, 2, 2), mean=(0.0,), std=(1.0,), resize=2)
 TEXTS = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return {"tokenizer.json": folder / "tokenizer.json"}
 
 
 def dataset(train, val, test, labels=("a", "b")):

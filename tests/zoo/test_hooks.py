@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.zoo.hooks import after, before, replaced
+from pocketzoo.zoo.hooks import after, before
 
 
 class Twice(nn.Module):
@@ -43,7 +43,7 @@ def test_what_a_hook_returns_takes_the_place_of_the_output() -> None:
 
 def test_a_layer_reads_what_stands_in_for_its_input() -> None:
     model = Twice()
-    with replaced(model, ["inner.1"], lambda name, x: x * 2):
+    with before(model, ["inner.1"], lambda name, layer, x: x[0] * 2):
         assert model(torch.tensor(1.0)).item() == 6
     assert hooks_of(model) == 0
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pytest
-from hubmodels import WORDS, write_tokenizer
+from hubmodels import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,13 +16,6 @@ from pocketzoo.zoo.specs import InputSpec, TextSpec
 from pocketzoo.zoo.text import TextEncoder
 
 SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return {"tokenizer.json": folder / "tokenizer.json"}
 
 
 @given(st.lists(st.lists(st.sampled_from(WORDS[4:]), max_size=12).map(" ".join), min_size=1, max_size=6))
