@@ -177,8 +177,8 @@ def _standardise(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> N
 
 
 def _for_untrained(config: TrainConfig, parts: Parts, progress: Progress) -> TrainConfig:
-    """The settings for a backbone that is not pretrained: frozen, it would stay chance."""
-    if parts.backbone.weights is not None or config.unfreeze != "none":
+    """The settings for a backbone that is not pretrained: frozen, it would stay chance. Adapters were asked for."""
+    if parts.backbone.weights is not None or config.unfreeze != "none" or config.lora_rank:
         return config
     progress.say(f"{parts.backbone.name} is not pretrained: all of it learns")
     return replace(config, unfreeze="all", backbone_rate=1.0)

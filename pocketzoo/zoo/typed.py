@@ -75,13 +75,13 @@ def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
     known = {f.name: f for f in fields(cls) if not f.metadata.get("beside")}  # type: ignore[arg-type]
-    hints = get_type_hints(cls)
+    hints, here = get_type_hints(cls), "" if where == cls.__name__ else f" ({where})"
     for name in data:
         if name not in known:
-            raise RecipeError(f"no field of {cls.__name__} is called {name!r}", nearest(name, known))
+            raise RecipeError(f"no field of {cls.__name__} is called {name!r}{here}", nearest(name, known))
     for name, f in known.items():
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
-            raise RecipeError(f"{cls.__name__} needs a field {name!r}", f"its fields: {', '.join(known)}")
+            raise RecipeError(f"{cls.__name__} needs a field {name!r}{here}", f"its fields: {', '.join(known)}")
     return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
 
 
