@@ -67,7 +67,12 @@ LAYERS = {
     "pocketzoo.zoo.hub_http": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo.pretrained": (*BASE, "pocketzoo.__version__", "pocketzoo.zoo.*"),
     "pocketzoo.zoo*": (*BASE, "pocketzoo.zoo.*"),
-    "pocketzoo.train.settings": ("pocketzoo.errors", "pocketzoo.train.augment_spec", "pocketzoo.zoo.typed"),
+    "pocketzoo.train.settings": (
+        "pocketzoo.errors",
+        "pocketzoo.train.augment_spec",
+        "pocketzoo.zoo.specs",
+        "pocketzoo.zoo.typed",
+    ),
     "pocketzoo.train.agent_settings": ("pocketzoo.errors", "pocketzoo.zoo.typed"),
     "pocketzoo.train*": (*BASE, "pocketzoo.zoo.*", "pocketzoo.train.*"),
     "pocketzoo.compress": ("pocketzoo.callable_module",),
@@ -208,6 +213,7 @@ HEAVY = {
     "pocketzoo.zoo.tables": {"numpy"},
     "pocketzoo.zoo.text": {"numpy"},
     "pocketzoo.zoo.transfer": {"httpx2", "huggingface_hub"},
+    "pocketzoo.zoo.windows": {"numpy"},
     "pocketzoo.zoo.weights": {"safetensors", "torch"},
 }
 # Glob -> packages that cost nothing.

@@ -18,7 +18,7 @@ from pocketzoo.zoo.preprocess import UNREADABLE, Array, prepare
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
-from pocketzoo.zoo.specs import METRICS, InputSpec
+from pocketzoo.zoo.specs import InputSpec
 from pocketzoo.zoo.text import TextEncoder
 
 
@@ -55,7 +55,7 @@ def predict(
     bundle = open_model(model, registry=registry, progress=progress)
     labels = bundle.manifest.labels
     gives = bundle.manifest.gives
-    if gives not in METRICS or (gives == "logits" and not labels):
+    if gives not in ("logits", "values") or (gives == "logits" and not labels):
         has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
         raise DataError(f"{bundle.manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
     read = _reader(bundle, progress)
