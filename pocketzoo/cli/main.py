@@ -38,7 +38,7 @@ WHERE = {
     "generate": ("write", "Let MODEL continue each TEXT, or answer it."),
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
-    "predict": ("ship", "Show the most likely classes of pictures."),
+    "predict": ("ship", "Show the most likely classes of pictures or texts."),
     "report": ("ship", "Draw what was measured of bundles as one HTML page."),
     "verify": ("ship", "Check every file of BUNDLE against its manifest."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
