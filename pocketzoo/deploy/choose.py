@@ -19,7 +19,6 @@ import numpy.typing as npt
 from pocketzoo.errors import PocketzooError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.files import home, replacing_file
-from pocketzoo.zoo.measure import time_in_turn
 from pocketzoo.zoo.specs import Input, TextSpec
 
 AGREES = 20.0  # dB, 10 log10(|reference|^2 / |reference - out|^2): an error of a hundredth of the power, or less
@@ -68,6 +67,8 @@ def choose(
     Raises:
         PocketzooError: the first, which the others are held against, does not run.
     """
+    from pocketzoo.zoo.measure import time_in_turn  # only where there is a choice: it imports much
+
     reference = next(iter(ways))
     left_out: dict[str, str] = {}
     with ExitStack() as stack:

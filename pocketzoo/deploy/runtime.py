@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from threading import Condition
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -17,8 +17,10 @@ from pocketzoo.deploy.inputs import InputReader
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
-from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
+
+if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
+    from pocketzoo.zoo.registry import Registry
 
 OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
 
@@ -123,6 +125,8 @@ def load_runtime(
     graphs = bundle.graphs()
     if target is not None and target not in graphs:
         _check_target(target, registry)
+    if target is None and len(graphs) == 1:  # of a bundle that was packed for one target, its own
+        (target,) = graphs
     graph = bundle.graph(target or "cpu")
     if providers is None and target in OWN_PROVIDER:
         providers = target
