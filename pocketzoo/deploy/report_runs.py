@@ -85,8 +85,9 @@ class Run:
 
 
 def label(row: Measurement) -> str:
-    """What a row is, beside its bundle's name: "float32", or "int8 for cpu"."""
-    return f"{row.precision} for {row.target}" if row.target else row.precision
+    """What a row is, beside its bundle's name: "float32", "int8 for cpu", or "float32 on torch"."""
+    kind = f"{row.precision} for {row.target}" if row.target else row.precision
+    return kind if row.runtime == "onnxruntime" else f"{kind} on {row.runtime}"
 
 
 def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[Run]:

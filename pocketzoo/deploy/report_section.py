@@ -23,8 +23,7 @@ def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequenc
     heading = f'<h2 id="{name}"{" class=unseen" if alone else ""}>{escape(title)}</h2>'
     return (
         f'<section class="run" aria-labelledby="{name}">{heading}<p class="lead">{lead}</p>{_tiles(run)}\n'
-        f"{_scatter(run, name, level)}\n"
-        f'<figure class="rows"><h{level}>All rows</h{level}>{measurement_table(run, f"{name}-table")}</figure>\n'
+        f"{scatter_figure(run, name, level)}\n{rows_figure(run, name, level)}\n"
         f"{_bars(run, name, level, bundles, layers)}</section>\n"
     )
 
@@ -74,7 +73,13 @@ def _tile(run: Run, title: str, field: str, write: Callable[[float], str], bette
     return f'<div class="tile"><dt>{escape(title)}</dt><dd>{big}<span class="sub">{change}</span></dd></div>'
 
 
-def _scatter(run: Run, name: str, level: int) -> str:
+def rows_figure(run: Run, name: str, level: int) -> str:
+    """The table of all rows, with its heading."""
+    return f'<figure class="rows"><h{level}>All rows</h{level}>{measurement_table(run, f"{name}-table")}</figure>'
+
+
+def scatter_figure(run: Run, name: str, level: int) -> str:
+    """The plot with its legend, for wide screens and for narrow ones; nothing where no row was timed."""
     drawings = [scatter(run, f"{name}-scatter", wide=wide) for wide in (True, False)]
     if not all(drawings):
         return ""
