@@ -7,9 +7,10 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from pocketzoo.deploy.report_runs import Run
+from pocketzoo.deploy.report_runs import Run, headline
 from pocketzoo.deploy.report_scatter import scatter
 from pocketzoo.deploy.report_section import rows_figure, scatter_figure
+from pocketzoo.deploy.report_timings import timings_figure
 from pocketzoo.errors import ExportError
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import Measurement
@@ -56,6 +57,8 @@ def _picture(run: Run, style: str) -> str:
 
 def _page(run: Run, style: str) -> str:
     title = f"{run.quality} against latency".capitalize()
+    words = headline(run)
+    sentence = f"{words[:1].upper()}{words[1:]}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -68,10 +71,11 @@ def _page(run: Run, style: str) -> str:
 {style}</style>
 </head>
 <body>
-<header><p class="brand">pocketzoo bench</p></header>
+<header><p class="brand">pocketzoo bench</p><h1>{escape(sentence)}</h1></header>
 <main><section class="run">
-{scatter_figure(run, "bench", 1)}
+{scatter_figure(run, "bench", 2)}
 {rows_figure(run, "bench", 2)}
+{timings_figure(run, "bench", 2)}
 </section></main>
 </body>
 </html>

@@ -8,9 +8,10 @@ from html import escape
 from pocketzoo.deploy.report_bars import bars
 from pocketzoo.deploy.report_layers import Layer, Layers, match
 from pocketzoo.deploy.report_numbers import kilobytes, milliseconds, percent, points, short, times
-from pocketzoo.deploy.report_runs import Run, headline, label
+from pocketzoo.deploy.report_runs import Run, headline, label, setting
 from pocketzoo.deploy.report_scatter import front, points_of, scatter
 from pocketzoo.deploy.report_table import measurement_table
+from pocketzoo.deploy.report_timings import timings_figure
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.measure import Measurement
 
@@ -24,6 +25,7 @@ def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequenc
     return (
         f'<section class="run" aria-labelledby="{name}">{heading}<p class="lead">{lead}</p>{_tiles(run)}\n'
         f"{scatter_figure(run, name, level)}\n{rows_figure(run, name, level)}\n"
+        f"{timings_figure(run, name, level)}\n"
         f"{_bars(run, name, level, bundles, layers)}</section>\n"
     )
 
@@ -48,7 +50,7 @@ def _tiles(run: Run) -> str:
     samples = run.reference.samples
     tiles = [_tile(run, "file size", "bytes", kilobytes, "smaller", "larger")]
     for size in run.batches[:1]:
-        tiles.append(_tile(run, f"latency, batch {size}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
+        tiles.append(_tile(run, f"latency, {setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
     tiles.append(_tile(run, run.quality, run.quality, lambda share: percent(share, samples)))
     tiles.append(_tile(run, "multiply-accumulates", "macs", short, "fewer", "more"))
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
