@@ -108,7 +108,7 @@ def show_error(error: PocketzooError) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
-@click.option("--offline", is_flag=True, help="Open no connection; use what is stored.")
+@click.option("--offline", is_flag=True, help="Use the store alone.")
 def cli(offline: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU.
     Start with "pocketzoo demo" or "pocketzoo list". A MODEL is a bundle (a folder fit

@@ -9,15 +9,16 @@ multiples of 8 values in 16 bits and of 16 in int8).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
+from onnx import NodeProto, TensorProto
 
 from pocketzoo.deploy.export import graph_for
+from pocketzoo.deploy.reading import Reading, attribute, load_graph, node_name
 from pocketzoo.errors import ExportError, PocketzooError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.pretrained import open_model
@@ -25,8 +26,6 @@ from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import TargetSpec
 
 Level = Literal["refused", "slow", "note"]
-Dims = list[int | str]
-LAYERS = ("Conv", "Gemm", "MatMul")
 KINDS = {
     "fp16": (TensorProto.FLOAT16,),
     "bf16": (TensorProto.BFLOAT16,),
@@ -91,7 +90,7 @@ def check(
 
 def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckReport:
     """The same of one ONNX file."""
-    graph = Reading(_load(path))
+    graph = Reading(load_graph(path))
     rules = [*RULES, *(DLA_RULES if dla else ())]
     found = [finding for rule in rules for finding in rule(graph, target)]
     asked, refusals = _ask(path, target)
@@ -105,60 +104,6 @@ def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckRe
         asked=asked,
         findings=tuple(sorted(found, key=lambda f: order.index(f.level))),
     )
-
-
-class Reading:
-    """A graph with the shapes and types of its tensors, as far as they can be inferred."""
-
-    def __init__(self, model: ModelProto) -> None:
-        self.model = model
-        try:
-            inferred = shape_inference.infer_shapes(model, data_prop=True)
-        except shape_inference.InferenceError:  # of a graph that is refused for it later
-            inferred = model
-        graph = inferred.graph
-        self.nodes: Sequence[NodeProto] = graph.node
-        self.constants = {t.name: t for t in graph.initializer}
-        self.makers = {name: node for node in graph.node for name in node.output}
-        self.shapes: dict[str, Dims] = {t.name: list(t.dims) for t in graph.initializer}
-        self.types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
-        for value in (*graph.input, *graph.value_info, *graph.output):
-            tensor = value.type.tensor_type
-            self.types[value.name] = tensor.elem_type
-            if tensor.HasField("shape"):
-                self.shapes[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
-        self.inputs = [value.name for value in graph.input if value.name not in self.constants]
-
-    def opset(self) -> int:
-        return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-    def weight(self, name: str) -> TensorProto | None:
-        """The constant behind a layer's second input, through a DequantizeLinear if there is one."""
-        maker = self.makers.get(name)
-        if maker is not None and maker.op_type in ("DequantizeLinear", "Cast", "Transpose"):
-            name = maker.input[0]
-        return self.constants.get(name)
-
-    def layers(self) -> Iterator[tuple[NodeProto, int, int, int]]:
-        """Each layer with a constant weight: its channels in and out, and its groups."""
-        for node in self.nodes:
-            if node.op_type not in LAYERS or len(node.input) < 2:
-                continue
-            weight = self.weight(node.input[1])
-            if weight is None or len(weight.dims) < 2:
-                continue
-            groups = int(_attribute(node, "group", 1))
-            if node.op_type == "Conv":
-                yield node, weight.dims[1] * groups, weight.dims[0], groups
-            elif node.op_type == "Gemm" and _attribute(node, "transB", 0):
-                yield node, weight.dims[1], weight.dims[0], 1
-            else:
-                yield node, weight.dims[-2], weight.dims[-1], 1
-
-    def quantised(self, node: NodeProto) -> bool:
-        """Whether a layer's weight is in integers."""
-        weight = self.weight(node.input[1])
-        return weight is not None and weight.data_type in (TensorProto.INT8, TensorProto.UINT8)
 
 
 Rule = Callable[[Reading, TargetSpec], Iterator[Finding]]
@@ -343,7 +288,7 @@ def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
     if node.op_type in ("Gemm", "MatMul") and graph.weight(node.input[1]) is None:
         return "a product of two activations"
     if node.op_type in ("Conv", "ConvTranspose", "AveragePool", "MaxPool"):
-        kernel = list(_attribute(node, "kernel_shape", []))
+        kernel = list(attribute(node, "kernel_shape", []))
         weight = graph.weight(node.input[1]) if "Conv" in node.op_type else None
         kernel = kernel or (list(weight.dims[2:]) if weight is not None else [])
         if len(kernel) != 2:
@@ -352,38 +297,17 @@ def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
         longest, widest = (limits.window, limits.window_stride) if pools else (limits.kernel, limits.stride)
         if max(kernel) > longest:
             return f"its window is larger than {longest}"
-        if max(_attribute(node, "strides", [1])) > widest:
+        if max(attribute(node, "strides", [1])) > widest:
             return f"its stride is larger than {widest}"
         if weight is not None and max(weight.dims[:2]) > limits.channels:
             return f"more than {limits.channels} channels"
-        if node.op_type == "ConvTranspose" and _attribute(node, "group", 1) > 1:
+        if node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1:
             return "a grouped deconvolution"
     return ""
 
 
 RULES: tuple[Rule, ...] = (_opset, _operators, _types, _precisions, _encoding, _float_layers, _alignment, _free_axes)
 DLA_RULES: tuple[Rule, ...] = (_dla_shapes, _dla_types, _dla_layers)
-
-
-def node_name(node: NodeProto) -> str:
-    """A node's name, or what it makes."""
-    return str(node.name or node.output[0])
-
-
-def _attribute(node: NodeProto, name: str, default: object) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
-def _load(path: Path) -> ModelProto:
-    if not path.is_file():
-        raise ExportError(f"there is no file {path}", "check the path")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own types
-        raise ExportError(f"{path} is no ONNX graph", "give a file that an exporter wrote") from error
-    if not model.graph.node:
-        raise ExportError(f"{path} is no ONNX graph, or an empty one", "give a file that an exporter wrote")
-    return model
 
 
 def _ask(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
