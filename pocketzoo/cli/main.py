@@ -40,7 +40,7 @@ WHERE = {
     "check": ("target", "Say which nodes a target refuses or runs slowly, and what to do."),
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
-    "predict": ("ship", "Show the most likely classes of pictures."),
+    "predict": ("ship", "Show the most likely classes of pictures or texts."),
     "report": ("ship", "Draw what was measured of bundles as one HTML page."),
     "verify": ("ship", "Check every file of BUNDLE against its manifest."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
