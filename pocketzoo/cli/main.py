@@ -36,6 +36,8 @@ WHERE = {
     "fit-agent": ("agent", "Train an agent in an ENVIRONMENT of Gymnasium."),
     "play": ("agent", "Play episodes with the agent MODEL."),
     "generate": ("write", "Let MODEL continue each TEXT, or answer it."),
+    "targets": ("target", "List targets, and what this machine can do for them."),
+    "check": ("target", "Say which nodes a target refuses or runs slowly, and what to do."),
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "pack": ("trust", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
@@ -71,6 +73,13 @@ class Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """In one line: with a line each, the commands below would not fit on a screen."""
+        words = [record[0] + ("" if p.is_eager else f" ({record[1].rstrip('.').lower()})")
+                 for p in self.get_params(context) if (record := p.get_help_record(context))]  # fmt: skip
+        formatter.write(f"\nOptions: {'; '.join(words)}\n")
+        self.format_commands(context, formatter)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, says) for name, (_, says) in WHERE.items()])
@@ -101,12 +110,10 @@ def show_error(error: PocketzooError) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
-@click.option("--offline", is_flag=True, help="Open no connection; use what is stored.")
+@click.option("--offline", is_flag=True, help="Use the store alone.")
 def cli(offline: bool) -> None:
-    """Take a pretrained model, fit it to your data, run it on an edge GPU.
-
-    Start with "pocketzoo demo" or "pocketzoo list". A MODEL is a bundle (a folder fit
-    or compress wrote), a registered name, or hf://org/name.
+    """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
+    a bundle (fit and compress write one), a registered name, or hf://org/name.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later

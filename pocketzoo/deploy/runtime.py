@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pocketzoo.deploy.choose import Choice, Runner, choose, key_of, remember, remembered, warm_up_batch
+from pocketzoo.deploy.choose import Choice, DeviceRunner, choose, key_of, remember, remembered, warm_up_batch
 from pocketzoo.deploy.classes import softmax
 from pocketzoo.deploy.inputs import InputReader
 from pocketzoo.errors import DataError
@@ -31,7 +31,7 @@ class Runtime:
     Any number of threads may call ``predict`` at a time: give ``load_runtime`` the cores each of them should take.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
+    def __init__(self, bundle: Bundle, file: Path, runner: DeviceRunner, choice: Choice) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
         self._runner = runner
@@ -136,7 +136,7 @@ def load_runtime(
             raise DataError("no provider is given", f"name one of {', '.join(PROVIDERS)}, or leave providers out")
         runner = OnnxRunner(graph, threads=threads, providers=wanted)
         return Runtime(bundle, graph, runner, Choice(way=wanted[0]))
-    ways: dict[str, Callable[[], Runner]] = {
+    ways: dict[str, Callable[[], DeviceRunner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
     }
@@ -145,7 +145,7 @@ def load_runtime(
 
 
 def _fastest(
-    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
+    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], DeviceRunner]], threads: int, progress: Progress
 ) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
