@@ -24,6 +24,7 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/edge.py
 	$(BIN)/python benchmarks/compress.py
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/page.py

@@ -113,7 +113,7 @@ def show_error(error: PocketzooError) -> None:
 @click.option("--offline", is_flag=True, help="Use the store alone.")
 def cli(offline: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
-    a bundle (fit and compress write one), a registered name, or hf://org/name.
+    a bundle (of fit or compress), a registered name, or hf://org/name.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
