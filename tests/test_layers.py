@@ -150,6 +150,7 @@ HEAVY = {
     "pocketzoo.deploy.generate": {"numpy"},
     "pocketzoo.deploy.play": {"numpy"},
     "pocketzoo.deploy.predict": {"numpy"},
+    "pocketzoo.deploy.profile": {"numpy", "onnx", "onnxruntime"},
     "pocketzoo.deploy.report_answers": {"numpy"},
     "pocketzoo.plugins.head_modules": {"torch"},
     "pocketzoo.plugins.timm_modules": {"timm", "torch"},

@@ -38,6 +38,7 @@ WHERE = {
     "generate": ("write", "Let MODEL continue each TEXT, or answer it."),
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
+    "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
     "predict": ("ship", "Show the most likely classes of pictures."),
     "report": ("ship", "Draw what was measured of bundles as one HTML page."),
     "verify": ("ship", "Check every file of BUNDLE against its manifest."),
