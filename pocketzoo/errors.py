@@ -111,6 +111,10 @@ class TrainingError(PocketzooError):
     """Training that cannot go on here; what was learned so far is kept."""
 
 
+class MemoryShortError(PocketzooError, MemoryError):
+    """Memory, the host's or the device's, that a model or a batch would take and that is not there."""
+
+
 class ExportError(PocketzooError):
     """A graph or engine that could not be made."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import sys
@@ -50,15 +49,6 @@ def pocketzoo_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCKETZOO_HOME", str(home))
         yield home
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _operators_once() -> Iterator[None]:
-    """The exporter compiles its table of ONNX operators anew for every export (2 s); it is the same each time."""
-    apis = pytest.importorskip("torch.onnx._internal.exporter._registration").onnxscript_apis
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ WHERE = {
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
-    "predict": ("ship", "Show the most likely classes of pictures."),
+    "predict": ("ship", "Show the most likely classes of pictures or texts."),
     "report": ("ship", "Draw what was measured of bundles as one HTML page."),
     "verify": ("ship", "Check every file of BUNDLE against its manifest."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
@@ -69,6 +69,13 @@ class Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """In one line: with a line each, the commands below would not fit on a screen."""
+        words = [record[0] + ("" if p.is_eager else f" ({record[1].rstrip('.').lower()})")
+                 for p in self.get_params(context) if (record := p.get_help_record(context))]  # fmt: skip
+        formatter.write(f"\nOptions: {'; '.join(words)}\n")
+        self.format_commands(context, formatter)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -100,10 +107,9 @@ def show_error(error: PocketzooError) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
-@click.option("--offline", is_flag=True, help="Open no connection; use what is stored.")
+@click.option("--offline", is_flag=True, help="Use the store alone.")
 def cli(offline: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU.
-
     Start with "pocketzoo demo" or "pocketzoo list". A MODEL is a bundle (a folder fit
     or compress wrote), a registered name, or hf://org/name.
     """

@@ -113,19 +113,16 @@ def _numbers(text: str, option: str) -> list[int]:
 @model_argument
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
-@click.option(
-    "--target",
-    default="cpu",
-    show_default=True,
-    shell_complete=names("target"),
-    help="Run the graph encoded for this target.",
-)
+@click.option("--target", shell_complete=names("target"), help="Run the graph encoded for this target.")
+@click.option("--provider", help="cpu, cuda, tensorrt, openvino or engine [default: the fastest here].")
 @json_option
-def predict(model: str, files: tuple[str, ...], top: int, target: str, as_json: bool) -> None:
-    """Show the most likely classes of pictures."""
+def predict(
+    model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
+) -> None:
+    """Show the most likely classes of pictures or texts."""
     from pocketzoo.deploy.predict import predict
 
-    found = predict(model, files, top=top, target=target, progress=Bars())
+    found = predict(model, files, top=top, target=target, providers=provider, progress=Bars())
     if as_json:
         print_json(
             [

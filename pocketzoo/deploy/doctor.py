@@ -26,7 +26,7 @@ _PACKAGES = (
     ("onnx", ("onnx",), "compress", "compress"),
     ("onnxscript", ("onnxscript",), "compress", "export to ONNX"),
     ("safetensors", ("safetensors",), "compress", "weights"),
-    ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "compress", "run graphs"),
+    ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "edge", "run graphs"),
     ("PIL", ("pillow",), "data", "read pictures"),
     ("tokenizers", ("tokenizers",), "text", "read texts"),
     ("transformers", ("transformers",), "transformers", "models of transformers"),
@@ -61,7 +61,7 @@ def _package(module: str, distributions: tuple[str, ...], extra: str, purpose: s
 
 def _runtime() -> Check:
     if find_spec("onnxruntime") is None:
-        return Check("onnxruntime providers", False, "onnxruntime is missing", "pip install 'pocketzoo[compress]'")
+        return Check("onnxruntime providers", False, "onnxruntime is missing", "pip install 'pocketzoo[edge]'")
     import onnxruntime
 
     return Check("onnxruntime providers", True, ", ".join(onnxruntime.get_available_providers()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 from pocketzoo.deploy.classes import ClassCounts
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned
 from pocketzoo.zoo.findings import too_long
 from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.pull import adopt
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.specs import METRICS
+from pocketzoo.zoo.specs import METRICS, WINDOW, GenerationSpec, TextSpec
+from pocketzoo.zoo.windows import IGNORED, as_windows
 
 
 def evaluate(
@@ -32,6 +36,8 @@ def evaluate(
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and errors.
+
+    Of a language model perplexity, on windows as long as those it was fitted on, else of ``WINDOW`` tokens.
 
     Raises:
         UnknownNameError: no such model, data set or target.
@@ -51,6 +57,10 @@ def evaluate(
         if isinstance(data, Dataset)
         else load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
     )
+    if gives == "next-token-logits":
+        adopt(bundle, registry)
+        ends = registry.get("backbone", bundle.manifest.model.backbone).generation
+        return _of_next_tokens(bundle, dataset, ends, target, progress)
     known = aligned(dataset, labels)
     batches = Batches(
         known.split("test"),
@@ -100,4 +110,37 @@ def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, 
         "r2": r2(given, right),
         "mean absolute error": float(np.abs(given - right).mean()),
         "root mean squared error": float(np.sqrt(np.square(given - right).mean(0)).mean()),
+    }
+
+
+def _of_next_tokens(
+    bundle: Bundle, texts: Dataset, ends: GenerationSpec | None, target: str, progress: Progress
+) -> dict[str, Any]:
+    manifest, graph = bundle.manifest, bundle.graph(target)
+    if not isinstance(manifest.input, TextSpec):
+        raise DataError(f"{manifest.name} reads no texts", "compare it: pocketzoo bench")
+    training: Any = manifest.provenance.get("training", {})
+    size = training.get("window", WINDOW)
+    data = as_windows(texts, manifest.input, ends, bundle.travelled(), size)
+    batches = Batches(data.split("test"), manifest.input, size=8)
+    total, tokens = 0.0, 0
+    with OnnxRunner(graph) as runner:
+        for x, y in progress.track(batches, "scoring", len(batches)):
+            assert y is not None
+            known = y != IGNORED
+            logits = runner.logits(x)[known].astype(np.float64)
+            largest = logits.max(-1, keepdims=True)
+            sums = np.log(np.exp(logits - largest).sum(-1)) + largest[:, 0]
+            total += float((logits[np.arange(len(logits)), y[known]] - sums).sum())
+            tokens += len(logits)
+    return {
+        "bundle": manifest.name,
+        "graph": graph.name,
+        "data": texts.name,
+        "split": "test",
+        "samples": len(batches.split),
+        "skipped": 0,
+        "tokens": tokens,
+        "log likelihood": total / tokens,
+        "perplexity": math.exp(-total / tokens),
     }

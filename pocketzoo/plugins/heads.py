@@ -90,7 +90,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             takes=("sequence",),
             returns="next-token-logits",
             build=_built("LanguageModel"),
-            metric="",
+            metric="log_likelihood",
         ),
         HeadSpec(
             name="embedding",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -68,7 +69,8 @@ def fit(
 
     ``log`` is a folder for TensorBoard's events: loss, metric and rate by epoch.
 
-    A head that returns "values" learns numbers, any other classes. ``head_options`` are the head's own, such as
+    A head that returns "values" learns numbers, "language-model" learns to continue texts (from the head that the
+    backbone was trained with, where it has one), any other learns classes. ``head_options`` are the head's own, such as
     ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them; so are
     ``backbone_options`` those of a backbone that comes in many shapes, such as "mlp". ``input_size``, in pixels, is the
     side of a square or (height, width); a backbone of convolutions reads any.
@@ -95,7 +97,7 @@ def fit(
     skipped = Skipped()
     task = task_of(asked, data, config, registry, skipped if skip_bad else None, progress)
     ref, parts, model, dataset, config = task.ref, task.parts, task.model, task.dataset, task.config
-    digest = dataset.digest()
+    digest, windowed = dataset.digest(), dataset is not task.read
     with joined() as world, ExitStack() as stack:
         if world.size > 1 and config.batch_size < 4 * world.size:  # what is left over of an epoch is a quarter of one
             raise RecipeError(
@@ -110,7 +112,7 @@ def fit(
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
-            findings = examine(dataset, parts.backbone.input, parts.backbone.files, progress)
+            findings = examine(task.read, parts.backbone.input, parts.backbone.files, progress, whole=windowed)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
         history, scores = Transfer(
             model,
@@ -129,6 +131,8 @@ def fit(
         if world.first:
             metric = METRICS[parts.head.returns]
             metrics: dict[str, Any] = {f"{name}_{metric}": value for name, value in scores.items()}
+            if metric == "log_likelihood":
+                metrics |= {f"{name}_perplexity": math.exp(-value) for name, value in scores.items()}
             if skipped.names:
                 metrics["skipped"] = len(skipped.names)
             origin = provenance(asked.entry)

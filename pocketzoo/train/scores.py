@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from pocketzoo.zoo.windows import IGNORED
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,25 @@ def _r2(sums: Tensor) -> float:
     return float(1 - shares.mean())
 
 
+def _likelihoods(out: Tensor, y: Tensor) -> Tensor:
+    total = -next_token_loss(out, y).double()
+    return torch.stack([total, (y != IGNORED).sum().to(total)])
+
+
+def next_token_loss(out: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of logits (B, T, vocabulary) with the tokens that follow (B, T or more), summed over those known.
+
+    What stands behind all texts of a batch may be missing of ``out``.
+    """
+    wanted = y[:, : out.shape[1]].flatten()
+    return F.cross_entropy(
+        out.flatten(0, 1), wanted, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+    )
+
+
 SCORES = {
     "accuracy": Score(_right, lambda sums: float(sums[0] / sums[1])),
     "r2": Score(_squares, _r2),
+    # Of a token, in nats; perplexity is e to the power of what is missing to 0.
+    "log_likelihood": Score(_likelihoods, lambda sums: float(sums[0] / sums[1])),
 }

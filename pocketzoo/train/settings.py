@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from pocketzoo.errors import RecipeError, check_field, nearest
 from pocketzoo.train.augment_spec import read_augment, read_mix
+from pocketzoo.zoo.specs import WINDOW
 from pocketzoo.zoo.typed import with_changes
 
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
@@ -39,6 +40,7 @@ SAYS = {  # the help of the command line's options too
     "lora_dropout": "Share of what adapters read that is left out, 0-1.",
     "augment": "Random changes of pictures: flip,rotate:15,shift:0.1,shear:10,zoom:0.2,colour:0.2,hue:0.05.",
     "mix": "Samples mixed in pairs, with their labels: mixup:0.2 or cutmix:1.",
+    "window": "Tokens that a language model learns from at once, at the most.",
     "precision": "Of the arithmetic; weights stay float32.",
 }
 
@@ -69,6 +71,7 @@ class TrainConfig:
     lora_dropout: float = 0.0
     augment: str = ""
     mix: str = ""
+    window: int = WINDOW
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ class TrainConfig:
         check_field(
             self, "unfreeze", bool(self.unfreeze) and not wrong, '"none", "all", "last:2" or the name of a layer'
         )
+        check_field(self, "window", self.window >= 1, "at least 1")
         check_field(self, "lora_rank", self.lora_rank >= 0, "0 or more")
         if self.lora_rank and self.unfreeze != "none":
             raise RecipeError("lora_rank leaves the backbone's own weights frozen", "leave out unfreeze, or lora_rank")

@@ -16,12 +16,13 @@ from pocketzoo.errors import DataError, HeadMismatchError, RecipeError, UnknownN
 from pocketzoo.progress import Progress
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundle import ModelRef
-from pocketzoo.zoo.data import SPLITS, Dataset, Skipped
-from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options
+from pocketzoo.zoo.data import SPLITS, Dataset, Skipped, Split
+from pocketzoo.zoo.heads import build_head, continues, heads_that_fit, plain_options
 from pocketzoo.zoo.model import Model, Parts, build, load_pretrained, resolve
 from pocketzoo.zoo.registry import Entry, Registry
 from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.specs import METRICS, BackboneSpec, HeadSpec
+from pocketzoo.zoo.specs import METRICS, BackboneSpec, HeadSpec, TextSpec
+from pocketzoo.zoo.windows import as_windows
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Task:
     ref: ModelRef
     parts: Parts
     model: Model
-    dataset: Dataset
+    dataset: Dataset  # as it is learned from: of texts for a language model, windows of tokens
+    read: Dataset  # as it was given
     config: TrainConfig
 
 
@@ -64,6 +66,7 @@ def asked_for(
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
     entry = registry.entry("backbone", backbone)
     backbone = entry.name  # of the Hub: with its commit
+    head = _own_if_it_writes(registry.entry("head", head), entry.spec, registry)
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
     if size and (len(size) != 2 or min(size) < 1):
         raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
@@ -77,6 +80,14 @@ def asked_for(
         input_size=size,
     )
     return Asked(ref, resolve(ref, registry), entry)
+
+
+def _own_if_it_writes(head: Entry, backbone: BackboneSpec, registry: Registry) -> str:
+    """The head's name; for any language model the backbone's own, where it was trained with one."""
+    if head.spec.returns != "next-token-logits" or head.spec.backbone or not backbone.head:
+        return head.name
+    own: HeadSpec = registry.get("head", backbone.head)
+    return own.name if own.returns == head.spec.returns else head.name
 
 
 def task_of(
@@ -103,7 +114,16 @@ def task_of(
         if isinstance(data, Dataset)
         else load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=registry)
     )
-    ref = replace(ref, outputs=_outputs(dataset, parts.head), head_options=plain_options(parts.head, ref.head_options))
+    read = dataset
+    if parts.head.returns == "next-token-logits":
+        spec_of_text, files = parts.backbone.input, parts.backbone.files
+        assert isinstance(spec_of_text, TextSpec)
+        read = Dataset(dataset.name, (), {n: Split(dataset.split(n).samples) for n in SPLITS}, dataset.seed)
+        dataset = as_windows(read, spec_of_text, parts.backbone.generation, files, config.window)
+        outputs = spec_of_text.vocabulary
+    else:
+        outputs = _outputs(dataset, parts.head)
+    ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
     if (rows := _rows(dataset)) is not None:
         ref = _for_rows(ref, rows.shape[1], spec)
@@ -113,22 +133,31 @@ def task_of(
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
     _standardise(model.backbone, rows)
-    return Task(ref, parts, model, dataset, config)
+    return Task(ref, parts, model, dataset, read, config)
 
 
 def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, registry: Registry) -> None:
     """Refuse a head that cannot be fitted."""
     head = parts.head
     if head.returns not in METRICS:
-        fit = heads_that_fit(parts.features, parts.backbone.name, registry, trained=True)
+        fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
         raise HeadMismatchError(
             f"head {ref.head!r} gives {head.returns}, which fit cannot train yet",
             f"heads that fit can train here: {', '.join(fit) or 'none is registered'}",
         )
-    if head.weights is not None:
+    if head.returns == "next-token-logits":
+        if not continues(parts.backbone):
+            fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
+            raise HeadMismatchError(
+                f"{parts.backbone.name} reads a text from both sides, and would see the token it is to find",
+                f"take a language model, such as GPT-2 or Llama; heads that fit: {', '.join(fit)}",
+            )
+    elif head.weights is not None:
         raise HeadMismatchError(
             f"head {ref.head!r} is fitted already, to its own classes", "fit a new one: --head linear"
         )
+    if config.balanced and head.returns == "next-token-logits":
+        raise RecipeError("balanced is for classes", f"leave it out for head {ref.head!r}")
     if head.loss != "cross_entropy" and (config.balanced or config.label_smoothing):
         raise RecipeError("balanced and label_smoothing are for classes", f"leave them out for head {ref.head!r}")
     build_head(head, parts.features, ref.outputs, ref.head_options)  # whether these options go with these features

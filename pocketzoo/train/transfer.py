@@ -21,13 +21,14 @@ from pocketzoo.train.learning import Learning, whole
 from pocketzoo.train.log import EventLog
 from pocketzoo.train.loop import History, Phase, Trainer, class_weights
 from pocketzoo.train.lora import Adapters
-from pocketzoo.train.scores import SCORES
+from pocketzoo.train.scores import SCORES, next_token_loss
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.shard import sharded
 from pocketzoo.train.world import World
 from pocketzoo.zoo.data import SPLITS, Batches, Dataset, Skipped, SplitName, Targets
 from pocketzoo.zoo.model import Model, Parts, example
 from pocketzoo.zoo.specs import METRICS
+from pocketzoo.zoo.windows import IGNORED
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -73,6 +74,8 @@ class Transfer:
         model.to(device)
         self.sample = example(spec.input, 1).to(device)
         self.body = unfrozen(model.backbone, self.sample, config.unfreeze)
+        # Adapters stand for all of a model that was trained with this head.
+        self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
         self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
         self.augment = augmenter(config, spec.input, world)
         loss, weigh = _loss(parts.head.loss, model.head, self.sources["train"].targets, outputs, config, metric)
@@ -114,12 +117,10 @@ class Transfer:
         if self.shard:
             parts = blocks(model.cpu().backbone, self.sample.cpu())
             self.net, body = sharded(model, parts, body, self.world)
-        yield (
-            1,
-            Phase(self.net, self.net.head, body, raw["train"], raw["val"], head_epochs, config.epochs, self.augment),
-        )
+        head = nn.Identity() if self.head_frozen else self.net.head
+        yield 1, Phase(self.net, head, body, raw["train"], raw["val"], head_epochs, config.epochs, self.augment)
         if self.shard:
-            model.load_state_dict(whole(Learning(self.net, self.net.head, body).state()), strict=False)
+            model.load_state_dict(whole(Learning(self.net, head, body).state()), strict=False)
         if self.adapters:
             self.adapters.merge()
 
@@ -164,6 +165,9 @@ def _loss(
     name: str, head: nn.Module, targets: Targets, outputs: int, config: TrainConfig, metric: str
 ) -> tuple[Loss, Callable[[Tensor], Tensor]]:
     """A function of torch.nn.functional summed over a batch, and what it is divided by for the mean."""
+    if metric == "log_likelihood":
+        smoothed = partial(next_token_loss, label_smoothing=config.label_smoothing)
+        return smoothed, lambda y: (y != IGNORED).sum().float()
     function = partial(getattr(F, name), reduction="sum")
     if metric == "r2":
         return _standardised(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))

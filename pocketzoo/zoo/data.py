@@ -24,7 +24,8 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
 P = TypeVar("P")
 R = TypeVar("R")
-Targets = npt.NDArray[Any]  # classes (N,) of int64, or numbers (N, outputs) of float32
+# Classes (N,) of int64, numbers (N, outputs) of float32, or of each token the next one (N, T) of int64.
+Targets = npt.NDArray[Any]
 
 
 class LazyPictures(Sequence[Picture]):

@@ -46,8 +46,12 @@ class Findings:
             yield f"{self.too_long} texts are longer than {self.max_length} tokens and are cut there"
 
 
-def examine(data: Dataset, spec: Input, files: Mapping[str, Path], progress: Progress = SILENT) -> Findings:
+def examine(
+    data: Dataset, spec: Input, files: Mapping[str, Path], progress: Progress = SILENT, *, whole: bool = False
+) -> Findings:
     """Look at a data set as a model that reads ``spec`` will, and say what matters; ``files`` are its backbone's.
+
+    With ``whole`` texts are read in pieces, and so are none too long.
 
     Copies are samples with the same bytes in two splits. Files are read only where another has the same size.
     """
@@ -58,7 +62,7 @@ def examine(data: Dataset, spec: Input, files: Mapping[str, Path], progress: Pro
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
         copies=copies,
         copied=copied,
-        too_long=too_long([data.split(name) for name in SPLITS], spec, files),
+        too_long=0 if whole else too_long([data.split(name) for name in SPLITS], spec, files),
         max_length=spec.max_length if isinstance(spec, TextSpec) else 0,
     )
     for sentence in found.sentences():

@@ -24,6 +24,7 @@ from pocketzoo.zoo.specs import Input, TextSpec
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
 TIMES = 100  # times what torch itself is off, which for most models is a millionth
+_TRANSLATIONS: dict[int, Any] = {}  # opset -> torch's operators as ONNX functions
 PartExample = tuple[Any, ...]
 PartNames = tuple[list[str], list[str]]
 
@@ -100,7 +101,7 @@ def _exported(
 ) -> Any:
     """What torch exports, its weights named as in the module."""
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), _translations_kept(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 args,
@@ -124,6 +125,35 @@ def _exported(
     for node in program.model.graph:
         node.metadata_props.clear()  # where torch met it: a quarter of a small graph, with this machine's paths
     return program
+
+
+@contextlib.contextmanager
+def _translations_kept() -> Iterator[None]:
+    """Let torch gather its translations of operators once, and not for each export: it parses the source of hundreds.
+
+    There is no setting for that. A version of torch that keeps them elsewhere gathers them each time.
+    """
+    try:
+        from torch.onnx._internal.exporter import _registration
+
+        registry: Any = _registration.ONNXRegistry
+        own = vars(registry)["from_torchlib"]
+    except (ImportError, AttributeError, KeyError):
+        own = None
+    if not isinstance(own, classmethod):  # elsewhere, or lent to another thread's export already
+        yield
+        return
+
+    def gathered(opset_version: int) -> Any:
+        if opset_version not in _TRANSLATIONS:
+            _TRANSLATIONS[opset_version] = own.__func__(registry, opset_version)
+        return _TRANSLATIONS[opset_version]
+
+    registry.from_torchlib = staticmethod(gathered)
+    try:
+        yield
+    finally:
+        registry.from_torchlib = own
 
 
 def _name_transposed(graph: Any, module: nn.Module) -> None:

@@ -64,12 +64,25 @@ def build_head(
     return head.build(features, outputs) if options is None else head.build(features, outputs, options)
 
 
-def heads_that_fit(features: FeatureSpec, backbone: str, registry: Registry, *, trained: bool = False) -> list[str]:
+def heads_that_fit(
+    features: FeatureSpec, backbone: BackboneSpec, registry: Registry, *, trained: bool = False
+) -> list[str]:
     """Names of the registered heads that read ``features``; with ``trained`` those that ``fit`` can fit."""
+
+    def can_be_trained(head: HeadSpec) -> bool:
+        if head.returns == "next-token-logits":
+            return continues(backbone)
+        return head.returns in METRICS and head.weights is None
+
     return [
         entry.name
         for entry in registry.find(kind="head")
         if features.kind in entry.spec.takes
-        and entry.spec.backbone in ("", backbone)
-        and not (trained and (entry.spec.returns not in METRICS or entry.spec.weights is not None))
+        and entry.spec.backbone in ("", backbone.name)
+        and (not trained or can_be_trained(entry.spec))
     ]
+
+
+def continues(backbone: BackboneSpec) -> bool:
+    """Whether it reads a text from its beginning on, and so can learn what comes next: others see the answer."""
+    return backbone.generation is not None and not backbone.generation.start

@@ -61,7 +61,7 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
             raise UnknownNameError(f"{backbone.name} has no cut {ref.cut!r}", nearest(ref.cut, cuts))
         features = cuts[ref.cut]
     if features.kind not in head.takes or (head.backbone and head.backbone != backbone.name):
-        fit = heads_that_fit(features, backbone.name, registry)
+        fit = heads_that_fit(features, backbone, registry)
         takes = f"the backbone {head.backbone}" if head.backbone else f"a {' or '.join(head.takes)}"
         raise HeadMismatchError(
             f"head {head.name!r} takes {takes}; {backbone.name} gives a {features.kind} {features.shape}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pocketzoo.errors import UnknownNameError, nearest
 from pocketzoo.optional import require
-from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +18,6 @@ CPU = "onnxruntime"  # its own kernels; "onnxruntime-cuda", "onnxruntime-openvin
 TORCH = "torch"  # eagerly, on the CPU
 COMPILED = "torch-compile"
 TORCH_CUDA = "torch-cuda"
-_PROVIDER = "ExecutionProvider"
-_REMOTE = ("Azure",)  # providers that run nothing here
 
 
 class Runner(Protocol):
@@ -39,11 +35,12 @@ class Runner(Protocol):
 
 def runtimes() -> dict[str, str]:
     """Every runtime, with what keeps it from running here: "" for those that run."""
-    found = dict.fromkeys([CPU, *_providers()], "")
-    for name in ("cuda", "tensorrt", "openvino"):
-        found.setdefault(f"{CPU}-{name}", f"this onnxruntime has no {name} provider")
-    if find_spec(CPU) is None:
-        found = dict.fromkeys(found, "onnxruntime is not installed")
+    there = installed_providers() if find_spec(CPU) else []
+    found = {CPU: "" if there else "onnxruntime is not installed"}
+    for short in PROVIDERS:
+        if short != "cpu":
+            missing = "" if short in there else f"this onnxruntime has no {short} provider"
+            found[f"{CPU}-{short}"] = found[CPU] or missing
     torch = "" if find_spec("torch") else "torch is not installed"
     cuda = torch or ("" if require("torch", extra="compress").cuda.is_available() else "torch sees no CUDA device")
     return {**found, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda}
@@ -88,27 +85,11 @@ def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: 
         BundleError: it does not load the graph.
     """
     check_runtime(name)
-    if name == CPU:
-        return OnnxRunner(graph, threads=threads)
     if on_graphs(name):
-        runner = OnnxRunner(graph, threads=threads)
-        provider = _providers()[name]
-        runner.session.set_providers([provider, f"CPU{_PROVIDER}"])
-        if runner.session.get_providers()[0] != provider:  # it says so on stderr, and goes on with the CPU
-            raise UnknownNameError(f"the runtime {name!r} does not start", "see what onnxruntime says above")
-        return runner
+        return OnnxRunner(graph, threads=threads, providers=(name.removeprefix(f"{CPU}-") if name != CPU else "cpu",))
     from pocketzoo.zoo.torch_runner import TorchRunner
 
     assert source is not None
     return TorchRunner(
         source, threads=threads, compiled=name == COMPILED, device="cuda" if name == TORCH_CUDA else "cpu"
     )
-
-
-def _providers() -> dict[str, str]:
-    """The providers of onnxruntime beside the CPU's, by the name that the runtime has here."""
-    if find_spec(CPU) is None:
-        return {}
-    ask: Callable[[], list[str]] = partial(require(CPU, extra="compress").get_available_providers)
-    names = [provider.removesuffix(_PROVIDER) for provider in ask()]
-    return {f"{CPU}-{name.lower()}": f"{name}{_PROVIDER}" for name in names if name not in ("CPU", *_REMOTE)}

@@ -24,7 +24,9 @@ RETURNS = {  # what a head gives -> its shape
     "first-token-logits": "(B, vocabulary)",
 }
 PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
-METRICS = {"logits": "accuracy", "values": "r2"}  # what fit trains and scores -> by what
+# What fit trains and scores -> by what.
+METRICS = {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
+WINDOW = 128  # tokens that a language model learns from at once, and is scored on, where nothing else is asked for
 Dim = str | int  # a string names an axis of free length
 
 

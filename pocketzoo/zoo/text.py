@@ -33,7 +33,7 @@ class TextEncoder:
             raise BundleError(f"{files[spec.tokenizer]} is no tokenizer: {error}", "make the bundle again") from error
         self.tokenizer.enable_truncation(spec.max_length)
         self.tokenizer.no_padding()
-        self.pad = spec.pad
+        self.pad, self.longest = spec.pad, spec.max_length
 
     def cut(self, texts: Sequence[str]) -> int:
         """How many of the texts have more tokens than the model takes."""
@@ -43,6 +43,16 @@ class TextEncoder:
             for i in rows
             for encoding in self.tokenizer.encode_batch(list(texts[i : i + 1000]))
         )
+
+    def whole(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """Ids of each text, however long it is."""
+        self.tokenizer.no_truncation()
+        try:
+            starts = range(0, len(texts), 1000)
+            batches = (self.tokenizer.encode_batch(list(texts[i : i + 1000])) for i in starts)
+            return [np.array(encoding.ids, np.int64) for batch in batches for encoding in batch]
+        finally:
+            self.tokenizer.enable_truncation(self.longest)
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Ids (B, longest), filled up with the padding's id."""

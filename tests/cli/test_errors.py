@@ -506,10 +506,10 @@ def test_int8_of_a_bundle_needs_no_torch(shell, without, fitted, few, tmp_path):
         pytest.param(
             ("onnxscript",), "compress {fitted} --prune 0.3 --data {few} -o out", "compress", marks=pytest.mark.slow
         ),
-        (("onnxruntime",), "compress {fitted} --int8 --data {few} -o out", "compress"),
-        (("onnxruntime",), "eval {fitted} --data {few}", "compress"),
-        (("onnxruntime",), "bench {fitted}", "compress"),
-        (("onnxruntime",), "predict {fitted} {digit}", "compress"),
+        (("onnxruntime",), "compress {fitted} --int8 --data {few} -o out", "edge"),
+        (("onnxruntime",), "eval {fitted} --data {few}", "edge"),
+        (("onnxruntime",), "bench {fitted}", "edge"),
+        (("onnxruntime",), "predict {fitted} {digit}", "edge"),
         (("onnx",), "export {compressed} --to onnx --target tensorrt -o m.onnx", "compress"),
         (("torch",), "predict tinynet {digit}", "compress"),
         (("PIL",), "predict {fitted} {digit}", "data"),

@@ -102,7 +102,7 @@ for check in doctor():
     ("hidden", "extra"),
     [
         (["torch"], "compress"),
-        (["onnxruntime"], "compress"),
+        (["onnxruntime"], "edge"),
         (["PIL"], "data"),
         (["sklearn"], "demo"),
         (["tensorrt_rtx"], "tensorrt-rtx"),

@@ -232,3 +232,12 @@ def test_opset_20_holds_for_the_model_that_ships(fitted):
     onnx.checker.check_model(model, full_check=True)
     ops = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in ops
+
+
+def test_torch_gathers_its_translations_once(exported, tmp_path, monkeypatch):
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    own = vars(ONNXRegistry)["from_torchlib"]
+    monkeypatch.setattr(ONNXRegistry, "_register", None)  # to gather them anew would fail
+    onnx_from_model(Small().eval(), SPEC, tmp_path / "again.onnx")
+    assert vars(ONNXRegistry)["from_torchlib"] is own

@@ -12,7 +12,7 @@ from torch import nn
 from pocketzoo.errors import HeadMismatchError, RecipeError
 from pocketzoo.plugins.head_options import EmbeddingOptions, LinearOptions, MlpOptions, QValuesOptions
 from pocketzoo.zoo.heads import build_head, heads_that_fit, plain_options, read_options
-from pocketzoo.zoo.specs import FeatureSpec, HeadSpec
+from pocketzoo.zoo.specs import FeatureSpec, GenerationSpec, HeadSpec
 
 MAP = FeatureSpec("map", ("batch", 6, 4, 4))
 TEXT = FeatureSpec("sequence", ("batch", "sequence", 6))
@@ -105,8 +105,13 @@ def test_what_an_option_cannot_read_is_refused(registry, refused):
 
 
 def test_heads_that_fit_and_that_fit_can_train(registry):
-    assert heads_that_fit(MAP, "tinynet", registry) == [
+    tinynet = registry.get("backbone", "tinynet")
+    assert heads_that_fit(MAP, tinynet, registry) == [
         "embedding", "linear", "mlp", "q-values", "regression", "tinynet-fashion-mnist",
     ]  # fmt: skip
-    assert heads_that_fit(MAP, "tinynet", registry, trained=True) == ["linear", "mlp", "regression"]
-    assert heads_that_fit(TEXT, "x", registry, trained=True) == ["linear", "mlp", "pooled-classifier", "regression"]
+    assert heads_that_fit(MAP, tinynet, registry, trained=True) == ["linear", "mlp", "regression"]
+    both = ["linear", "mlp", "pooled-classifier", "regression"]
+    assert heads_that_fit(TEXT, tinynet, registry, trained=True) == both
+    for generation, more in (GenerationSpec(end=(1,)), ["language-model"]), (GenerationSpec(end=(1,), start=(0,)), []):
+        writes = dataclasses.replace(tinynet, generation=generation)
+        assert heads_that_fit(TEXT, writes, registry, trained=True) == sorted([*both, *more])

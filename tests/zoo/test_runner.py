@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.errors import BundleError, DataError, MissingDependencyError
+from pocketzoo.errors import BundleError, DataError, MemoryShortError, MissingDependencyError
 from pocketzoo.zoo.runner import OnnxRunner
 
 W = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
@@ -106,5 +106,42 @@ def test_an_error_inside_passes_through(graph):
 
 def test_without_onnxruntime_the_extra_is_named(graph, monkeypatch, refused):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with refused(MissingDependencyError, "'onnxruntime'", hint="pip install 'pocketzoo[compress]'"):
+    with refused(MissingDependencyError, "'onnxruntime'", hint="pip install 'pocketzoo[edge]'"):
         OnnxRunner(graph)
+
+
+def huge(path: Path) -> Path:
+    """A graph that copies each sample 2^40 times: 4 TB of floats."""
+    made = helper.make_graph(
+        [helper.make_node("Expand", ["x", "shape"], ["y"]), helper.make_node("Neg", ["y"], ["z"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", None])],
+        [numpy_helper.from_array(np.array([1, 2**40]), "shape")],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(("batch", "hint"), [(1, "smaller model"), (8, "batches of 4")])
+def test_a_lack_of_memory_says_how_much_and_offers_a_smaller_batch(batch, hint, tmp_path, refused):
+    with (
+        OnnxRunner(huge(tmp_path / "g.onnx"), threads=1) as runner,
+        refused(MemoryShortError, f"batch of {batch}", f"{batch * 2**42 / 1e6:,.0f} MB", hint=hint),
+    ):
+        runner.logits(np.zeros((batch, 1), np.float32))
+
+
+def test_values_that_a_graph_cannot_take_are_named(tmp_path, refused):
+    made = helper.make_graph(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(np.zeros((4, 2), np.float32), "table")],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "g.onnx")
+    with OnnxRunner(tmp_path / "g.onnx", threads=1) as runner:
+        assert runner.logits(np.array([3])).shape == (1, 2)
+        with refused(DataError, "x int64 (1,)", "4", hint="values"):
+            runner.logits(np.array([4]))

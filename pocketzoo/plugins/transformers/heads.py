@@ -125,7 +125,7 @@ def _language_model(repository: Repository, weights: PinWeights, config: Mapping
         takes=("sequence",),
         returns="next-token-logits",
         build=_build_language_model,
-        metric="",
+        metric="log_likelihood",
         backbone=repository.name,
         weights=weights(_take_language_model),
         outputs=int(config["vocab_size"]),
