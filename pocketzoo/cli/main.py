@@ -36,6 +36,8 @@ WHERE = {
     "fit-agent": ("agent", "Train an agent in an ENVIRONMENT of Gymnasium."),
     "play": ("agent", "Play episodes with the agent MODEL."),
     "generate": ("write", "Let MODEL continue each TEXT, or answer it."),
+    "targets": ("target", "List targets, and what this machine can do for them."),
+    "check": ("target", "Say which nodes a target refuses or runs slowly, and what to do."),
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),

@@ -70,7 +70,7 @@ def effects(
         write(model, int8.without(model, plan, [layer]), target, one)
         left = _noise(one, xs, wanted)
         gained = float(10 * np.log10(noise / left)) if noise > 0 and left > 0 else 0.0
-        if target.engine:  # its time here would say nothing of its time there
+        if not target.timed_here:  # its time here would say nothing of its time there
             found.append(Effect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
             continue
         before, after = milliseconds([full, one], xs[0], SECONDS)

@@ -84,7 +84,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
             every = list(options(layer, metric, multiple, ways))
             found[name] = _wanted(every, config, totals[name], layer, multiple, dense, name)
     choose = _chooser(config, {name: layer.weight.numel() for name, layer in open_.items()})
-    clock = _Clock(open_, shapes) if config.only_faster and not target.engine else None
+    clock = _Clock(open_, shapes) if config.only_faster and target.timed_here else None
     choice = _without_slow(choose, found, clock, dense)
     factors = {
         name: Factor(

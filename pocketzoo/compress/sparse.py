@@ -61,7 +61,7 @@ def unsuited(layer: Layer) -> str:
 
 def gain(target: TargetSpec) -> str:
     """What a target makes of 2:4 zeros."""
-    if target.engine:
+    if target.sparse:
         return (
             "sparse Tensor Cores (Ampere or later) run these layers in fp16 and int8 at up to twice the rate; whole"
             " models usually gain less than 15%, small layers nothing: build the engine with and without, and measure"

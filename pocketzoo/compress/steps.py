@@ -266,7 +266,7 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
 
 
 def _runs_here(target: TargetSpec) -> bool:
-    return not target.engine
+    return target.timed_here
 
 
 def _measured(

@@ -6,17 +6,23 @@ TensorRT-RTX needs no GPU; TensorRT builds on the GPU the engine will run on.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pocketzoo.errors import ExportError
-from pocketzoo.optional import require
+from pocketzoo.deploy.build_progress import watched
+from pocketzoo.deploy.engine_cache import EngineCache, engine_key
+from pocketzoo.deploy.gpu import Gpu, find_gpu
+from pocketzoo.deploy.targets import check_machine
+from pocketzoo.errors import ExportError, nearest
+from pocketzoo.optional import EXTRAS, require
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.specs import TargetSpec
 
-BATCHES = (1, 8, 32)  # smallest, best and largest size of a free axis
+DEFAULT = EngineOptions()
 
 
 def save_engine(
@@ -24,45 +30,44 @@ def save_engine(
     out: Path,
     target: TargetSpec,
     *,
-    batches: tuple[int, int, int] = BATCHES,
+    options: EngineOptions = DEFAULT,
+    cache: EngineCache | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Build an engine from an ONNX graph and write it to ``out``. Free axes get the profile ``batches``.
+    """Build an engine from an ONNX graph and write it to ``out``.
+
+    One that was built before of the same graph, for the same target, by the same version, on the same GPU and with the
+    same options is copied from ``cache`` (default: the store's). Ctrl-C ends a build cleanly.
 
     Raises:
         MissingDependencyError: the target's package is not installed.
-        ExportError: the target has no engines, or NVIDIA's parser or builder refuses the graph; no file is left.
+        ExportError: the target has no engines, this machine cannot build them, or NVIDIA's parser or builder refuses
+            the graph; no file is left.
     """
-    if not target.engine:
-        raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
-    trt = require(target.engine, extra=target.name)
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    if builder is None:
-        raise ExportError(f"{target.engine} cannot start a builder", "check the driver with nvidia-smi")
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph.read_bytes()):
-        reasons = [_reason(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise ExportError(
-            f"{target.engine}'s parser refuses {graph.name}: {'; '.join(reasons) or 'no reason given'}",
-            f"compress the model for it: --target {target.name}",
-        )
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        if -1 in tuple(tensor.shape):
-            profile.set_shape(tensor.name, *(tuple(b if d == -1 else d for d in tensor.shape) for b in batches))
-    config.add_optimization_profile(profile)
-    monitor = _monitor(trt, progress)
-    config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
+    gpu = find_gpu()
+    check_machine(target, gpu)
+    trt = _module(target.engine)
+    cache = cache or EngineCache()
+    key = engine_key(graph, target, str(trt.__version__), gpu, options)
+    if (known := cache.find(key)) is not None:
+        progress.say(f"this engine was built before: copied from {known.parent}")
+        with replacing_file(out) as temporary:
+            temporary.write_bytes(known.read_bytes())
+        return
+    parsed = _parsed(trt, graph, target, options)
+    config, profile = _configured(trt, parsed, target, options)
+    progress.say(f"building the engine with {target.engine} {trt.__version__}{profile}")
+    timings = cache.timings(target.engine, str(trt.__version__), gpu) if _times(trt) else None
+    if timings is not None:
+        known_times = timings.read_bytes() if timings.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known_times), False)
+    plan = watched(trt, parsed.builder, parsed.network, config, progress)
     if plan is None:
-        raise ExportError(
-            f"{target.engine} cannot build an engine of {graph.name}: {logger.last or 'no reason given'}",
-            "see which layer it names; leave it in float with skip",
-        )
+        raise _refused_by_builder(graph, target, parsed.logger, options, gpu)
+    if timings is not None:
+        with replacing_file(timings) as temporary:
+            temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
+    cache.keep(key, memoryview(plan))
     with replacing_file(out) as temporary:
         temporary.write_bytes(memoryview(plan))
 
@@ -73,18 +78,135 @@ def layer_precisions(graph: Path, target: TargetSpec) -> dict[str, str]:
     Raises:
         ExportError: the parser refuses the graph.
     """
-    trt = require(target.engine, extra=target.name)
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph.read_bytes()):
-        raise ExportError(
-            f"{target.engine}'s parser refuses {graph.name}: {_reason(parser.get_error(0))}",
-            f"compress the model for it: --target {target.name}",
-        )
+    network = _parsed(_module(target.engine), graph, target, DEFAULT).network
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     return {layer.name: str(layer.get_output(0).dtype).rpartition(".")[2] for layer in layers}
+
+
+def refusals(graph: Path, module: str) -> list[str]:
+    """What NVIDIA's parser says against a graph; nothing where it takes it. ``module``: whose parser.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    # The names are not used, and hold the builder and the network while the parser refers to them.
+    _logger, _builder, _network, parser = _begun(_module(module))
+    if parser.parse(graph.read_bytes()):
+        return []
+    return [_reason(parser.get_error(i)) for i in range(parser.num_errors)] or ["no reason given"]
+
+
+def refit_engine(engine: Path, graph: Path, out: Path, target: TargetSpec) -> None:
+    """Put the weights of ``graph`` into an engine that was built without (``stripped``), on the device.
+
+    Raises:
+        MissingDependencyError: the target's package is not installed.
+        ExportError: the engine does not load here, or is not of this graph.
+    """
+    trt = _module(target.engine)
+    logger, loaded = _loaded(trt, engine, target)
+    refitter = trt.Refitter(loaded, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    if not parser.refit_from_bytes(graph.read_bytes()) or not refitter.refit_cuda_engine():
+        raise ExportError(
+            f"the weights of {graph.name} do not fit {engine.name}: {logger.last or 'no reason given'}",
+            "give the graph that the engine was built from",
+        )
+    config = loaded.create_serialization_config()
+    config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)
+    with replacing_file(out) as temporary:
+        temporary.write_bytes(memoryview(loaded.serialize_with_config(config)))
+
+
+def check_engine(engine: Path, target: TargetSpec) -> None:
+    """Load an engine and let it go again.
+
+    Raises:
+        MissingDependencyError: the target's package is not installed.
+        ExportError: it was built by another version or for another GPU, is damaged, or memory does not suffice; the
+            hint says what to do.
+    """
+    _loaded(_module(target.engine), engine, target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    logger: Any
+    builder: Any
+    network: Any
+    parser: Any  # it owns the weights that the network refers to
+
+
+def _module(name: str) -> ModuleType:
+    return require(name, extra=EXTRAS.get(name, name))
+
+
+def _begun(trt: ModuleType) -> tuple[Any, Any, Any, Any]:
+    logger = _logger(trt)
+    if hasattr(trt, "init_libnvinfer_plugins"):  # some operators of ONNX are plugins of theirs
+        trt.init_libnvinfer_plugins(logger, "")
+    builder = trt.Builder(logger)
+    if builder is None:
+        raise ExportError(f"{trt.__name__} cannot start a builder", "check the driver with nvidia-smi")
+    network = builder.create_network(_strongly_typed(trt))
+    return logger, builder, network, trt.OnnxParser(network, logger)
+
+
+def _parsed(trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOptions) -> _Parsed:
+    logger, builder, network, parser = _begun(trt)
+    if options.dla is not None and hasattr(trt, "OnnxParserFlag") and hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA"):
+        parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
+    if not parser.parse(graph.read_bytes()):
+        reasons = [_reason(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise ExportError(
+            f"{target.engine}'s parser refuses {graph.name}: {'; '.join(reasons) or 'no reason given'}",
+            f"see all of it: pocketzoo check MODEL --target {target.name}; or compress for it: --target {target.name}",
+        )
+    return _Parsed(logger, builder, network, parser)
+
+
+def _configured(trt: ModuleType, parsed: _Parsed, target: TargetSpec, options: EngineOptions) -> tuple[Any, str]:
+    """The builder's config, and what lengths it is built for in words."""
+    config = parsed.builder.create_builder_config()
+    flags = [*target.engine_flags]
+    flags += ["VERSION_COMPATIBLE"] * options.version_compatible
+    flags += ["STRIP_PLAN"] * options.stripped
+    if options.hardware_compatible and trt.__name__ != "tensorrt_rtx":  # whose engines run on all GPUs since Ampere
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.workspace:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    if options.dla is not None:
+        cores = parsed.builder.num_DLA_cores
+        if options.dla >= cores:
+            has = f"{cores} DLA core{'s' * (cores != 1)}" if cores else "no DLA core"
+            raise ExportError(f"this machine has {has}, and core {options.dla} was asked for", "leave out --dla")
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla
+        flags.append("GPU_FALLBACK")
+    for flag in flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    profile = parsed.builder.create_optimization_profile()
+    axes: dict[str, Sizes] = {}
+    for i in range(parsed.network.num_inputs):
+        tensor = parsed.network.get_input(i)
+        free = {d: tensor.get_dimension_name(d) or "" for d, size in enumerate(tensor.shape) if size == -1}
+        sizes = {d: options.shapes.get(name, options.others) for d, name in free.items()}
+        axes |= {name: sizes[d] for d, name in free.items()}
+        if free:
+            profile.set_shape(tensor.name, *([sizes[d][k] if d in free else n for d, n in enumerate(tensor.shape)]
+                                             for k in range(3)))  # fmt: skip
+    _check_axes(axes, options)
+    if axes:
+        config.add_optimization_profile(profile)
+    words = ", ".join(f"{name or 'axis'} {a} to {c} (best {b})" for name, (a, b, c) in axes.items())
+    return config, f" for {words}" if words else ""
+
+
+def _check_axes(axes: dict[str, Sizes], options: EngineOptions) -> None:
+    if unknown := [name for name in options.shapes if name not in axes]:
+        raise ExportError(f"the graph has no free axis {unknown[0]!r}", nearest(unknown[0], [n for n in axes if n]))
+    if options.dla is not None and (free := [name for name, sizes in axes.items() if sizes[0] != sizes[2]]):
+        raise ExportError(f"DLA runs one shape, and {free[0]!r} is free", f"fix it, as in --shape {free[0]}=8")
 
 
 def _strongly_typed(trt: ModuleType) -> int:
@@ -93,41 +215,89 @@ def _strongly_typed(trt: ModuleType) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
+def _times(trt: ModuleType) -> bool:
+    """Whether building measures kernels: TensorRT-RTX chooses them on the device."""
+    return trt.__name__ != "tensorrt_rtx"
+
+
+def _refused_by_builder(
+    graph: Path, target: TargetSpec, logger: Any, options: EngineOptions, gpu: Gpu | None
+) -> ExportError:
+    said = " ".join(logger.errors)
+    what = f"{target.engine} cannot build an engine of {graph.name}"
+    low = said.lower()
+    if "out of memory" in low or "outofmemory" in low or "workspace limit" in low:
+        has = f"the GPU has {gpu.memory >> 20:,} MiB" if gpu is not None else "no GPU is here"
+        limit = f", a layer may take {options.workspace:,} MiB" if options.workspace else ""
+        largest = ":".join(map(str, options.others))
+        return ExportError(
+            f"{what}: memory does not suffice ({has}{limit}): {logger.last}",
+            f"build for smaller lengths than {largest}: --shape batch=1:4:8"
+            + ("; or a larger --workspace" if options.workspace else ""),
+        )
+    if "libnvinfer_lean" in said:
+        return ExportError(
+            f"{what} for later versions: its lean runtime is not installed",
+            "install tensorrt_lean, or leave out --version-compatible",
+        )
+    if options.stripped and gpu is None:
+        return ExportError(
+            f"{what} without weights: that needs a GPU, and none is here", "build it where one is, or leave out --strip"
+        )
+    return ExportError(f"{what}: {logger.last or 'no reason given'}", "see which layer it names; leave it in float")
+
+
+def _loaded(trt: ModuleType, engine: Path, target: TargetSpec) -> tuple[Any, Any]:
+    """A logger and the engine."""
+    logger, gpu = _logger(trt), find_gpu()
+    name = trt.__name__
+    if gpu is None:
+        raise ExportError(
+            f"{engine.name} runs on an NVIDIA GPU, and none is found here",
+            "check the driver with nvidia-smi; the graph runs anywhere: export ... --to onnx",
+        )
+    runtime = trt.Runtime(logger)
+    loaded = runtime.deserialize_cuda_engine(engine.read_bytes()) if runtime is not None else None
+    if loaded is not None:
+        return logger, loaded
+    raise _unloadable(engine, target, f"{name} {trt.__version__}", gpu, " ".join(logger.errors))
+
+
+def _unloadable(engine: Path, target: TargetSpec, runtime: str, gpu: Gpu, said: str) -> ExportError:
+    """What TensorRT's own words mean for a user."""
+    again = f"build it here: pocketzoo export MODEL --to {target.name}"
+    low = said.lower()
+    if "out of memory" in low or "outofmemory" in low:
+        return ExportError(
+            f"{engine.name} needs more memory than is free on {gpu} ({gpu.memory >> 20:,} MiB in all): {said}",
+            "build it for smaller lengths: --shape batch=1:4:8",
+        )
+    if "version" in low:
+        return ExportError(f"{engine.name} was built by another version than {runtime}: {said}", again)
+    if "compute capability" in low or "device" in low or "incompatible" in low:
+        return ExportError(f"{engine.name} was built for another GPU than {gpu}: {said}", again)
+    return ExportError(f"{engine.name} is no engine that {runtime} reads: {said or 'no reason given'}", again)
+
+
 def _reason(error: Any) -> str:
     node = error.node_name() if hasattr(error, "node_name") else ""
     return f"{error.desc()}{f' (node {node})' if node else ''}"
 
 
 def _logger(trt: ModuleType) -> Any:
-    """A logger that keeps the last error and prints nothing."""
+    """A logger that keeps errors and prints nothing."""
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.last = ""
+            self.errors: list[str] = []
+
+        @property
+        def last(self) -> str:
+            return self.errors[-1] if self.errors else ""
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.Severity.ERROR:
-                self.last = message
+                self.errors.append(message)
 
     return Logger()
-
-
-def _monitor(trt: ModuleType, progress: Progress) -> Any:
-    """Tells the user which phase the builder is in."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if not parent_phase:
-                progress.say(f"building the engine: {phase_name}")
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            return True
-
-        def phase_finish(self, phase_name: str) -> None:
-            pass
-
-    return Monitor()

@@ -1,33 +1,177 @@
-"""The runtimes pocketzoo encodes for."""
+"""The runtimes and devices pocketzoo encodes for, as their makers describe them.
+
+Sources: NVIDIA's support matrices, "DLA Supported Layers and Restrictions" and "Working with DLA" of TensorRT 10 and 11
+(docs.nvidia.com/deeplearning/tensorrt); "Supported ONNX Operators & Functions on Orin DLA" (NVIDIA's repository
+Deep-Learning-Accelerator-SW); onnxruntime's pages on its execution providers. What TensorRT-RTX refuses was asked of
+its parser, operator by operator, and a test asks again.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import Int8Encoding, TargetSpec
+from pocketzoo.zoo.specs import DlaSpec, Int8Encoding, TargetSpec
 
 # onnxruntime's x86 and Arm kernels run fastest on uint8 activations with int32 biases.
 ONNXRUNTIME = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
 # NVIDIA's parsers refuse an int32 DequantizeLinear, its kernels take symmetric activations only, and its fusion of
 # convolution and addition wants the other summand quantised, not what lies between the two.
 NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True)
+# OpenVINO takes zero points as they are, and wants biases in floats.
+OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, fuses_add=False)
+
+STATIC = "compress for this target: it quantises by ranges of a calibration"
+OUTSIDE = "do it before or behind the graph"
+SEQUENCES = "give the graph tensors, not sequences or optional values"
+FLOATS = "write it as floats, or do it outside the graph"
+
+REFUSED_BY_NVIDIA = {
+    **dict.fromkeys(("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"), STATIC),
+    **dict.fromkeys(
+        (
+            "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceAt",
+            "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap",
+            "SplitToSequence",
+        ),
+        SEQUENCES,
+    ),
+    **dict.fromkeys(("BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"), FLOATS),
+    **dict.fromkeys(
+        (
+            "AffineGrid", "Bernoulli", "CenterCropPad", "Col2Im", "Compress", "CumProd", "DFT", "DeformConv", "Det",
+            "ImageDecoder", "MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "Multinomial", "NegativeLogLikelihoodLoss",
+            "RegexFullMatch", "SoftmaxCrossEntropyLoss", "StringConcat", "StringNormalizer", "StringSplit", "SwiGLU",
+            "TfIdfVectorizer", "Unique",
+        ),
+        OUTSIDE,
+    ),
+}  # fmt: skip
+# Of opsets 23 and 24, which TensorRT 10 does not read.
+NOT_IN_TENSORRT_10 = dict.fromkeys(
+    ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish", "TensorScatter"), "export with opset 20"
+)
+SYNCHRONISES = "the size of its output waits for data, and the GPU with it; do it behind the graph"
+SLOW_ON_GPUS = {
+    **dict.fromkeys(("NonZero", "NonMaxSuppression", "RoiAlign"), SYNCHRONISES),
+    **dict.fromkeys(("If", "Loop", "Scan"), "control flow splits the engine; export the model without the branch"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "one step after the other, each too small for a GPU"),
+}
+SLOW_ON_CUDA = {
+    **SLOW_ON_GPUS,
+    **dict.fromkeys(
+        ("QuantizeLinear", "DequantizeLinear"),
+        "onnxruntime's CUDA kernels compute in floats between the pairs; use fp16, or a TensorRT target for int8",
+    ),
+}
+# Sums over many values overflow 65,504, and what is small vanishes below 6e-8.
+NEEDS_RANGE = (
+    "BatchNormalization", "CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization",
+    "Log", "LogSoftmax", "LpNormalization", "LpPool", "MeanVarianceNormalization", "Pow", "RMSNormalization",
+    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Softmax", "Softplus", "Sqrt",
+)  # fmt: skip
+ORIN_DLA = DlaSpec(
+    cores=2,
+    operators=(
+        "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv",
+        "ConvTranspose", "Equal", "Gemm", "LRN", "LeakyRelu", "MatMul", "Max", "MaxPool", "Mul", "PRelu", "Relu",
+        "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Sub", "Sum", "Tanh", "Transpose", "Upsample",
+    ),
+    kernel=32,
+    stride=8,
+    window=8,
+    window_stride=16,
+    channels=8192,
+    size=8192,
+    batch=4096,
+)  # fmt: skip
+
+
+# What NVIDIA's engines have in common. Sparse kernels and int8 tiles want multiples of 16.
+TENSORRT = TargetSpec(
+    name="tensorrt",
+    summary="NVIDIA TensorRT, 10 or 11 as installed",
+    int8=NVIDIA,
+    channel_multiple=16,
+    newest_opset=22,
+    refuses={**REFUSED_BY_NVIDIA, **NOT_IN_TENSORRT_10},
+    slow=SLOW_ON_GPUS,
+    precisions=("fp32", "bf16", "fp16", "fp8", "int8"),
+    keeps_fp32=NEEDS_RANGE,
+    sparse=True,
+    device="gpu",
+    engine="tensorrt",
+    versions=(10, 11),
+)
+TENSORRT_11 = replace(
+    TENSORRT,
+    name="tensorrt-11",
+    summary="NVIDIA TensorRT 11",
+    newest_opset=0,
+    refuses=REFUSED_BY_NVIDIA,
+    versions=(11,),
+)
 
 
 @hookimpl
 def pocketzoo_targets() -> list[TargetSpec]:
     return [
-        TargetSpec(name="cpu", summary="onnxruntime on x86 or Arm", int8=ONNXRUNTIME, channel_multiple=8),
         TargetSpec(
-            name="tensorrt",
-            summary="NVIDIA TensorRT 10 and 11",
-            int8=NVIDIA,
-            channel_multiple=16,
-            engine="tensorrt",
+            name="cpu",
+            summary="onnxruntime on x86 or Arm",
+            int8=ONNXRUNTIME,
+            domains=("", "ai.onnx.ml", "com.microsoft"),
+            precisions=("fp32", "int8"),
+            provider="CPUExecutionProvider",
         ),
         TargetSpec(
+            name="cuda",
+            summary="onnxruntime on an NVIDIA GPU",
+            int8=NVIDIA,
+            domains=("", "ai.onnx.ml", "com.microsoft"),
+            slow=SLOW_ON_CUDA,
+            precisions=("fp32", "bf16", "fp16"),
+            keeps_fp32=NEEDS_RANGE,
+            device="gpu",
+            provider="CUDAExecutionProvider",
+        ),
+        TargetSpec(
+            name="openvino",
+            summary="OpenVINO on Intel CPUs, through onnxruntime's provider or by itself",
+            int8=OPENVINO,
+            newest_opset=22,
+            precisions=("fp32", "fp16", "int8"),
+            keeps_fp32=NEEDS_RANGE,
+            provider="OpenVINOExecutionProvider",
+        ),
+        TENSORRT,
+        replace(TENSORRT, name="tensorrt-10", summary="NVIDIA TensorRT 10", versions=(10,)),
+        TENSORRT_11,
+        replace(
+            TENSORRT_11,
             name="tensorrt-rtx",
             summary="NVIDIA TensorRT for RTX; builds engines without a GPU",
-            int8=NVIDIA,
-            channel_multiple=16,
             engine="tensorrt_rtx",
+            versions=(),
+        ),
+        # JetPack 6 has TensorRT 10.3. DLA left after 10.7, and is back in 11.4 for JetPack 7.2 alone.
+        replace(
+            TENSORRT,
+            name="jetson-orin",
+            summary="Jetson Orin with JetPack 6: TensorRT 10, and two DLA cores",
+            versions=(10,),
+            newest_opset=20,
+            precisions=("fp32", "bf16", "fp16", "int8"),
+            machine="aarch64",
+            capability="8.7",
+            dla=ORIN_DLA,
+        ),
+        replace(
+            TENSORRT,
+            name="jetson-thor",
+            summary="Jetson Thor with JetPack 7: TensorRT 10 or 11, fp8, no DLA",
+            machine="aarch64",
+            capability="11.0",
         ),
     ]

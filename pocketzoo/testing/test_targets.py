@@ -1,15 +1,21 @@
-"""What every target promises: an encoding of int8 that can be, and facts that survive a manifest."""
+"""What every target promises: facts that go together, survive a manifest, and let graphs be held against them."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import onnx
+
+from pocketzoo.deploy.check import check_graph
 from pocketzoo.testing.checks import blaming, wrong
+from pocketzoo.testing.subjects import Backbone
 from pocketzoo.zoo.registry import Entry
 from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 OPSET = 13  # per-channel quantisation came with it
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "int8")
 
 
 def test_it_is_complete(target: Entry) -> None:
@@ -27,8 +33,40 @@ def _check(spec: TargetSpec) -> None:
         wrong(f"its channel_multiple is {spec.channel_multiple}", "state 1 or more")
     if spec.opset < OPSET:
         wrong(f"its opset is {spec.opset}", f"state {OPSET} or more")
+    if spec.half_multiple < 1:
+        wrong(f"its half_multiple is {spec.half_multiple}", "state 1 or more")
+    if spec.newest_opset and spec.newest_opset < spec.opset:
+        wrong(f"it reads up to opset {spec.newest_opset}, and is written in {spec.opset}", "lower its opset")
+    if unknown := [p for p in spec.precisions if p not in PRECISIONS]:
+        wrong(f"it computes in {unknown[0]!r}", f"state some of: {', '.join(PRECISIONS)}")
+    if "fp32" not in spec.precisions:
+        wrong(f"it computes in {', '.join(spec.precisions)} alone", "state fp32 too, which every graph has")
+    for advice in (spec.refuses, spec.slow):
+        if mute := [op for op, todo in advice.items() if not todo.strip()]:
+            wrong(f"it says of {mute[0]} not what to do", "say it in a few words")
+    if both := sorted(set(spec.refuses) & set(spec.slow)):
+        wrong(f"it refuses {both[0]}, and runs it slowly", "state one of the two")
     if spec.engine and not all(part.isidentifier() for part in spec.engine.split(".")):
         wrong(f"its engine is {spec.engine!r}", "name the Python module that builds engines, or leave it out")
+    if spec.versions and not spec.engine:
+        wrong("it has versions and no engine", "name the Python module that they are versions of")
+    if spec.dla is not None and not spec.engine:
+        wrong("it has a DLA and no engine", "name the Python module that builds engines for it")
+    if spec.engine and spec.device != "gpu":
+        wrong(f"it has engines and its device is {spec.device!r}", 'state device="gpu"')
+
+
+def test_a_graph_can_be_held_against_it(target: Entry, tinynet: Backbone, tmp_path: Path) -> None:
+    """What it refuses of a plain convolutional network would leave little."""
+    if isinstance(tinynet.exported, Exception):
+        raise tinynet.exported
+    graph = tmp_path / "model.onnx"
+    onnx.save(tinynet.exported, graph)
+    with blaming("a graph of tinynet cannot be held against it", "use the types that TargetSpec states"):
+        report = check_graph(graph, target.spec)
+    if report.refused:
+        first = report.findings[0]
+        wrong(f"it refuses tinynet: {first.what}", "state what it really refuses; convolutions and Relu are the least")
 
 
 def test_its_facts_are_plain(target: Entry) -> None:

@@ -36,11 +36,13 @@ class Runner(Protocol):
 def runtimes() -> dict[str, str]:
     """Every runtime, with what keeps it from running here: "" for those that run."""
     there = installed_providers() if find_spec(CPU) else []
-    found = {CPU: "" if there else "onnxruntime is not installed"}
-    for short in PROVIDERS:
-        if short != "cpu":
-            missing = "" if short in there else f"this onnxruntime has no {short} provider"
-            found[f"{CPU}-{short}"] = found[CPU] or missing
+    found = {CPU: ""} | {
+        f"{CPU}-{name}": "" if name in there else f"this onnxruntime has no {name} provider"
+        for name in PROVIDERS
+        if name != "cpu"
+    }
+    if not there:
+        found = dict.fromkeys(found, "onnxruntime is not installed")
     torch = "" if find_spec("torch") else "torch is not installed"
     cuda = torch or ("" if require("torch", extra="compress").cuda.is_available() else "torch sees no CUDA device")
     return {**found, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda}
@@ -50,11 +52,7 @@ def check_runtime(name: str) -> None:
     """Raises:
     UnknownNameError: there is no such runtime, or it does not run on this machine.
     """
-    if name in (
-        CPU,
-        TORCH,
-        COMPILED,
-    ):  # without asking: torch takes seconds to import, and says itself if it is missing
+    if name in (CPU, TORCH, COMPILED):  # without asking: to import torch takes seconds; it says itself if it is missing
         return
     known = runtimes()
     if name not in known:
@@ -86,7 +84,7 @@ def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: 
     """
     check_runtime(name)
     if on_graphs(name):
-        return OnnxRunner(graph, threads=threads, providers=(name.removeprefix(f"{CPU}-") if name != CPU else "cpu",))
+        return OnnxRunner(graph, threads=threads, providers=[name.removeprefix(f"{CPU}-") if name != CPU else "cpu"])
     from pocketzoo.zoo.torch_runner import TorchRunner
 
     assert source is not None

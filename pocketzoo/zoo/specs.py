@@ -207,15 +207,54 @@ class Int8Encoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DlaSpec:
+    """What a deep learning accelerator beside the GPU takes; what it does not falls back to the GPU.
+
+    Shapes are fixed when an engine is built. Sizes are those of a 2-D convolution or pooling.
+    """
+
+    cores: int
+    operators: tuple[str, ...]  # of ONNX
+    kernel: int  # largest side
+    stride: int  # largest
+    window: int  # largest side of a pooling window
+    window_stride: int  # largest of a pooling window
+    channels: int  # most, in and out
+    size: int  # longest axis besides the batch
+    batch: int  # largest
+    types: tuple[str, ...] = ("fp16",)  # it computes in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """What a runtime or device accepts and likes."""
+    """What a runtime or device accepts and likes. ``refuses`` and ``slow`` say of operators of ONNX what to do."""
 
     name: str
     summary: str
     int8: Int8Encoding
-    channel_multiple: int = 8  # pruned layers keep a multiple of this many channels
-    opset: int = 20
+    channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its int8 kernels are made for
+    half_multiple: int = 8  # the same in 16 bits
+    opset: int = 20  # graphs are written in
+    newest_opset: int = 0  # it reads; 0: any
+    domains: tuple[str, ...] = ("",)  # of operators it knows
+    refuses: Mapping[str, str] = field(default_factory=dict)  # operator -> what to do instead
+    slow: Mapping[str, str] = field(default_factory=dict)  # operator -> why, and what to do
+    precisions: tuple[str, ...] = ("fp32",)  # of fp32, fp16, bf16, int8, fp8: what it computes in, best last
+    keeps_fp32: tuple[str, ...] = ()  # operators that stay in 32 bits when a graph is turned into 16
+    sparse: bool = False  # kernels for 2:4 zeros
+    device: Literal["cpu", "gpu"] = "cpu"
+    machine: str = ""  # "aarch64" where it is one device, and engines are built on that
+    capability: str = ""  # that device's compute capability, such as "8.7"
+    provider: str = ""  # of onnxruntime, where that runs its graphs
     engine: str = ""  # the Python module that builds engines for it
+    versions: tuple[int, ...] = ()  # major versions of that module; empty: any
+    engine_flags: tuple[str, ...] = ()  # names of BuilderFlag, set for every engine
+    dla: DlaSpec | None = None
+
+    @property
+    def timed_here(self) -> bool:
+        """Whether times of onnxruntime's CPU kernels say something of its own."""
+        return not self.engine and self.device == "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

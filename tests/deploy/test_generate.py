@@ -22,6 +22,7 @@ from pocketzoo.plugins import transformers as plugin
 from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, updating, writing
 from pocketzoo.zoo.decoding import beam_search, greedy
+from pocketzoo.zoo.engine_options import EngineOptions
 from pocketzoo.zoo.model import build
 from pocketzoo.zoo.parts import with_parts
 from pocketzoo.zoo.registry import Entry, Registry
@@ -162,7 +163,9 @@ def test_its_graphs_become_engines(language, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
     bundle, _, registry = language
     for part, graph in bundle.parts().items():
-        save_engine(graph, tmp_path / part, registry.get("target", "tensorrt-rtx"), batches=(0, 2, 8))
+        save_engine(
+            graph, tmp_path / part, registry.get("target", "tensorrt-rtx"), options=EngineOptions(others=(0, 2, 8))
+        )
         assert (tmp_path / part).stat().st_size > 100_000
 
 

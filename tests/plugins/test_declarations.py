@@ -63,10 +63,13 @@ def test_pocketzoo_ships_these():
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
         "compressor": ["heal", "int8", "low-rank", "prune"],
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],
-        "target": ["cpu", "tensorrt", "tensorrt-rtx"],
+        "target": [
+            "cpu", "cuda", "jetson-orin", "jetson-thor", "openvino", "tensorrt", "tensorrt-10", "tensorrt-11",
+            "tensorrt-rtx",
+        ],
         "dataset": ["digits", "fashion-mnist"],
         "loader": ["timm", "transformers"],
-    }
+    }  # fmt: skip
 
 
 def test_every_installed_plugin_works():

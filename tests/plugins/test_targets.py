@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from onnx import defs
+
+NVIDIAS = ("tensorrt", "tensorrt-10", "tensorrt-11", "tensorrt-rtx", "jetson-orin", "jetson-thor")
 
 
-@pytest.mark.parametrize("name", ["cpu", "tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("name", ["cpu", *NVIDIAS])
 def test_the_encoding_of_a_target(registry, name):
     target = registry.get("target", name)
     nvidia = name != "cpu"
@@ -12,4 +15,32 @@ def test_the_encoding_of_a_target(registry, name):
     assert target.int8.int32_bias != nvidia, "NVIDIA's parsers refuse an int32 DequantizeLinear"
     assert target.int8.fuses_add == nvidia
     assert target.channel_multiple == (16 if nvidia else 8)
-    assert target.engine == {"cpu": "", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}[name]
+    assert target.engine == ("tensorrt_rtx" if name == "tensorrt-rtx" else "tensorrt" if nvidia else "")
+    assert target.timed_here != nvidia
+
+
+def test_devices_know_what_they_are(registry):
+    orin, thor = registry.get("target", "jetson-orin"), registry.get("target", "jetson-thor")
+    assert (orin.machine, orin.capability, "fp8" in orin.precisions) == ("aarch64", "8.7", False)
+    assert (thor.machine, thor.capability, "fp8" in thor.precisions) == ("aarch64", "11.0", True)
+    assert orin.dla is not None
+    assert thor.dla is None
+
+
+@pytest.mark.parametrize("name", NVIDIAS)
+def test_operators_are_those_of_onnx(registry, name):
+    target = registry.get("target", name)
+    known = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == ""}
+    assert {*target.refuses, *target.slow, *target.keeps_fp32} <= known
+    assert target.dla is None or set(target.dla.operators) <= known
+
+
+@pytest.mark.engine
+def test_what_rtx_refuses_is_what_its_parser_refuses(registry):
+    """Operator by operator: nothing is said to be refused that is not, and nothing refused is forgotten."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    names = {schema.name for schema in defs.get_all_schemas() if schema.domain == ""}
+    assert set(registry.get("target", "tensorrt-rtx").refuses) == {n for n in names if not parser.supports_operator(n)}

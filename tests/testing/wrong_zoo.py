@@ -232,7 +232,15 @@ def pocketzoo_targets():
         replace(TARGET, name="uneven", int8=replace(TARGET.int8, activations="uint8")),
         replace(TARGET, name="no-channels", channel_multiple=0),
         replace(TARGET, name="old", opset=9),
-        replace(TARGET, name="odd-engine", engine="no module"),
+        replace(TARGET, name="odd-engine", engine="no module", device="gpu"),
+        replace(TARGET, name="behind", newest_opset=17),
+        replace(TARGET, name="fp12", precisions=("fp32", "fp12")),
+        replace(TARGET, name="no-fp32", precisions=("int8",)),
+        replace(TARGET, name="mute", refuses={"Loop": ""}),
+        replace(TARGET, name="both", refuses={"Loop": "unroll it"}, slow={"Loop": "unroll it"}),
+        replace(TARGET, name="no-module", versions=(10,)),
+        replace(TARGET, name="engine-on-cpu", engine="module"),
+        replace(TARGET, name="refuses-all", refuses={"Conv": "use none"}),
         replace(TARGET, name="text-opset", opset="20", engine=""),
     ]
 
