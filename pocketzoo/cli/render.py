@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from pocketzoo.zoo.measure import Measurement
+    from rich.console import Console
+
+    from pocketzoo.zoo.measure import Latency, Measurement
 
 T = TypeVar("T")
+MOST_SETTINGS = 4  # batch sizes and lengths that are columns of one table
 
 
 def print_json(value: Any) -> None:
@@ -33,22 +36,20 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 
 def print_measurements(rows: Sequence[Measurement]) -> None:
     """The table of a bench. Ratios are against the first row."""
-    from rich.console import Console
     from rich.table import Table
 
-    sizes = list(rows[0].latency)
+    sizes = list(rows[0].latency) if len(rows[0].latency) <= MOST_SETTINGS else []
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("precision", no_wrap=True)
-    titles = ["accuracy", "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, batch {s}" for s in sizes]]
+    titles = ["accuracy", "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     first = rows[0]
     for row in rows:
-        best = f"int8 for {row.target}" if row.target else "float32"
         table.add_row(
             row.bundle,
-            best,
+            _kind(row),
             "-" if row.accuracy is None else f"{row.accuracy:.3f}",
             f"{row.agreement:.3f}",
             "-" if row.sqnr is None else f"{row.sqnr:.1f}",
@@ -57,11 +58,11 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
             f"{row.macs / 1e6:,.1f}",
             *[_milliseconds(row, first, s) for s in sizes],
         )
-    # A pipe has no width; cutting the table there would lose numbers.
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    _console().print(table)
     threads = f"{first.threads} thread{'s' * (first.threads != 1)}" if first.threads else "all cores"
+    runtimes = " and ".join(dict.fromkeys(row.runtime for row in rows))
     click.echo(
-        f"medians on {first.runtime}, {threads}, {first.samples} samples; "
+        f"medians on {runtimes}, {threads}, {first.samples} samples; "
         f"agreement and SQNR against {first.bundle}; (x) how many times smaller or faster"
     )
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
@@ -70,14 +71,76 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         )
 
 
+def print_timings(rows: Sequence[Measurement]) -> None:
+    """Every percentile, with how many times faster than the first row each is, and how surely."""
+    from rich.table import Table
+
+    click.echo()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("model", "precision", "batch"):
+        table.add_column(title, no_wrap=True)
+    for title in ("p50 ms", "p90", "p99", "samples/s", "faster", "99% sure", "peak MB", "of it the model"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for size in rows[0].latency:
+        for row in rows:
+            times, memory = row.latency[size], row.memory
+            table.add_row(
+                row.bundle,
+                _kind(row),
+                setting(size).removeprefix("batch "),
+                f"{times.p50:.2f}",
+                f"{times.p90:.2f}" if times.p90 else "-",
+                f"{times.p99:.2f}{'~' if times.wide else ''}",
+                f"{times.throughput:,.0f}" if times.throughput else "-",
+                f"{times.faster.middle:.2f}x" if times.faster and not _is_foreign(row) else "-",
+                "-" if row is rows[0] or _is_foreign(row) else _bounds(times),
+                f"{memory.peak / 1e6:,.0f}" if memory else "-",
+                f"{memory.model / 1e6:,.0f}" if memory else "-",
+            )
+    _console().print(table)
+    clocks = {times.clock for row in rows[1:] for times in row.latency.values()}
+    what = "CPU time of the thread" if clocks == {"cpu"} else "time"
+    if len(rows) > 1:
+        click.echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no difference was found")
+    if any(row.memory for row in rows):
+        click.echo("peak: of a process for each row that loads the model and runs the largest batch, imports included")
+    if any(times.wide for row in rows for times in row.latency.values()):
+        click.echo("~: the times vary much; on a quieter machine, or with more --seconds, they say more")
+
+
+def _bounds(times: Latency) -> str:
+    if times.faster is None:
+        return "too few runs"
+    return f"{times.faster.low:.2f} to {times.faster.high:.2f}{'' if times.faster.differs else ' ='}"
+
+
+def setting(size: str) -> str:
+    """What was timed: "1" is "batch 1", and "8x128" "batch 8 x 128 tokens"."""
+    batch, _, tokens = size.partition("x")
+    return f"batch {batch} x {tokens} tokens" if tokens else f"batch {batch}"
+
+
+def _kind(row: Measurement) -> str:
+    kind = f"int8 for {row.target}" if row.target else "float32"
+    return kind if row.runtime == "onnxruntime" else f"{kind}, {row.runtime}"
+
+
+def _console() -> Console:
+    """A pipe has no width; cutting a table there would lose numbers."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
 def _is_foreign(row: Measurement) -> bool:
     """Whether a graph is written for another runtime than the one it was measured on."""
     return row.target not in ("", "cpu")
 
 
 def _milliseconds(row: Measurement, first: Measurement, size: str) -> str:
-    p50 = row.latency[size].p50
-    return f"{p50:.2f}{'*' if _is_foreign(row) else _times(first.latency[size].p50 / p50)}"
+    p50, faster = row.latency[size].p50, row.latency[size].faster
+    ratio = faster.middle if faster else first.latency[size].p50 / p50
+    return f"{p50:.2f}{'*' if _is_foreign(row) else _times(ratio)}"
 
 
 def _times(ratio: float) -> str:

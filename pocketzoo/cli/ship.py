@@ -1,4 +1,4 @@
-"""Commands that take models to devices: export, bench, predict, report, verify, demo."""
+"""Commands that take models to devices: export, bench, predict, report, demo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings
 
 
 class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
@@ -96,11 +96,15 @@ def export(
 @click.command()
 @models_argument
 @data_option(required=False)
-@click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time, with commas between.")
+@click.option("--runtime", default="onnxruntime", show_default=True, help="Or torch, torch-compile, onnxruntime-cuda.")
+@click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
+@click.option("--length", help="Tokens to time texts at, as 32,128 [default: those of the data].")
 @click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each graph, at least."
+    "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each model, at least."
 )
+@click.option("--memory/--no-memory", default=True, help="Run each in a process of its own for its peak.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: an .svg or .html file.")
 @click.option("--save", is_flag=True, help="Keep the rows in the bundles, for report.")
 @seed_option
 @skip_bad_option
@@ -108,29 +112,36 @@ def export(
 def bench(
     models: tuple[str, ...],
     data: str | None,
+    runtime: str,
     batch: str,
+    length: str | None,
     threads: int,
     seconds: float,
+    memory: bool,
+    plot: Path | None,
     save: bool,
     seed: int,
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Measure models side by side; the first is the reference."""
-    from pocketzoo.deploy.bench import bench
+    """Measure models side by side; the first is the reference.
 
-    try:
-        sizes = [int(size) for size in batch.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise click.BadParameter(f"{batch!r} is no list of positive numbers, as 1,8,32 is", param_hint="--batch")
+    RUNTIME, and the lists of numbers, may have commas between: --batch 1,8,32.
+    """
+    from pocketzoo.deploy.bench import bench
+    from pocketzoo.deploy.plot import check_plot, save_plot
+
+    if plot:
+        check_plot(plot)
     rows = bench(
         models,
         data=data,
-        batch_sizes=sizes,
+        runtimes=[name.strip() for name in runtime.split(",")],
+        batch_sizes=_numbers(batch, "--batch"),
+        lengths=_numbers(length, "--length") if length else (),
         seconds=seconds,
         threads=threads,
+        memory=memory,
         save=save,
         seed=seed,
         skip_bad=skip_bad,
@@ -140,6 +151,19 @@ def bench(
         print_json(rows)
     else:
         print_measurements(rows)
+        print_timings(rows)
+    if plot:
+        click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = [int(each) for each in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{text!r} is no list of positive numbers, as 1,8,32 is", param_hint=option)
+    return numbers
 
 
 @click.command()
@@ -186,17 +210,6 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
     from pocketzoo.deploy.report import report
 
     click.echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, progress=Bars())}")
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-def verify(bundle: Path) -> None:
-    """Check every file of BUNDLE against its manifest."""
-    from pocketzoo.zoo.bundle import read_bundle
-
-    manifest = read_bundle(bundle).manifest
-    size = sum(entry.size for entry in manifest.files.values())
-    click.echo(f"{bundle} is whole: {len(manifest.files)} files, {size:,} bytes")
 
 
 @click.command()

@@ -12,7 +12,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from pocketzoo.zoo.measure import time_in_turn
+from pocketzoo.zoo.timing import time_in_turn
 
 SECONDS = 0.05  # for each of the two, at the least
 LEAST, MOST = 9, 200  # runs of each that count
@@ -27,7 +27,7 @@ def race(before: nn.Module, after: nn.Module, shape: Sequence[int]) -> tuple[flo
     sessions = [_session(module, x.shape) for module in (before, after)]
     runs = [partial(session.run, None, {"x": x}) for session in sessions]
     spent = time_in_turn(runs, SECONDS, least=LEAST, most=MOST)
-    return min(spent[0]), min(spent[1])
+    return min(spent[0].wall), min(spent[1].wall)
 
 
 def _session(module: nn.Module, shape: tuple[int, ...]) -> Any:

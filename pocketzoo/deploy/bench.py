@@ -6,27 +6,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, updating
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned
-from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
+from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure, random_samples
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.runtimes import CPU, check_runtime, on_graphs
 from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.specs import Input, TextSpec
+from pocketzoo.zoo.timing import LEAST
 from pocketzoo.zoo.typed import to_plain
+
+SAMPLES = 64  # random ones, where there are no data
+ROUNDS = 12  # at the least: fewer than 8 allow no interval
 
 
 def bench(
     models: Sequence[str | Path],
     *,
     data: str | Path | Dataset | None = None,
+    runtimes: Sequence[str] = (CPU,),
     batch_sizes: Sequence[int] = BATCHES,
+    lengths: Sequence[int] = (),
     seconds: float = 0.5,
     threads: int = 1,
+    memory: bool = True,
     save: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
@@ -35,14 +40,22 @@ def bench(
 ) -> list[Measurement]:
     """Measure every graph of the bundles; the first bundle's float graph is the reference for agreement and SQNR.
 
+    Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules. The first row is
+    what ratios are against: round by round, see ``zoo.timing``. Timing goes on until their intervals are narrow, for
+    ``PATIENCE`` times ``seconds`` a model at most. ``lengths`` are the tokens that texts are timed at. ``memory`` is
+    the peak of a process for each row that does nothing else.
+
     Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
     go into the manifest of every bundle that is no registered model.
 
     Raises:
+        UnknownNameError: no such model or data set, or a runtime that does not work here.
         DataError: bundles of different input shapes or classes, or data that does not fit them.
     """
     if not models:
         raise DataError("there is nothing to measure", "name one or more bundles")
+    for runtime in runtimes:
+        check_runtime(runtime)
     bundles = [open_model(m, registry=registry, progress=progress) for m in models]
     first = bundles[0].manifest
     for other in (b.manifest for b in bundles[1:]):
@@ -52,7 +65,7 @@ def bench(
                 f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
             )
     if data is None:
-        batches = _random(first.input)
+        batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
     else:
         skipped = Skipped() if skip_bad else None
         dataset = (
@@ -63,11 +76,15 @@ def bench(
         split = aligned(dataset, first.labels).split("test")
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
     rows = measure(
-        _distinct(bundles),
+        [candidate for runtime in runtimes for candidate in _distinct(bundles, runtime)],
         batches,
         batch_sizes=batch_sizes,
+        lengths=lengths,
         seconds=seconds,
         threads=threads,
+        least=ROUNDS if seconds else LEAST,
+        precise=seconds > 0,
+        memory=memory,
         progress=progress,
     )
     if save:
@@ -78,18 +95,16 @@ def bench(
     return rows
 
 
-def _distinct(bundles: Sequence[Bundle]) -> list[Candidate]:
-    """Every graph of the bundles once: a step that only quantises leaves the float graph as it was."""
+def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
+    """Every graph of the bundles once: a step that only quantises leaves the float graph as it was. Or every module."""
     found: dict[str, Candidate] = {}
     for bundle in bundles:
-        for candidate in candidates(bundle):
-            found.setdefault(bundle.manifest.files[candidate.graph.name].sha256, candidate)
+        for candidate in candidates(bundle, None if on_graphs(runtime) else [""]):
+            file = candidate.graph if on_graphs(runtime) else bundle.path / "model.safetensors"
+            if file.name not in bundle.manifest.files:
+                raise DataError(
+                    f"{bundle.manifest.name} came as an ONNX graph, which torch does not run", f"--runtime {CPU}"
+                )
+            measured = replace(candidate, graph=file, runtime=runtime, source=bundle.path)
+            found.setdefault(bundle.manifest.files[file.name].sha256, measured)
     return list(found.values())
-
-
-def _random(spec: Input) -> Batches:
-    generator = np.random.default_rng(0)
-    if isinstance(spec, TextSpec):
-        ids = generator.integers(0, spec.vocabulary, (64, min(64, spec.max_length)))
-        return Batches(Split(np.where(ids == spec.pad, (spec.pad + 1) % spec.vocabulary, ids)), spec)
-    return Batches(Split(generator.normal(size=(64, *spec.size)).astype(np.float32)), spec)

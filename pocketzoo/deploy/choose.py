@@ -19,15 +19,15 @@ import numpy.typing as npt
 from pocketzoo.errors import PocketzooError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.files import home, replacing_file
-from pocketzoo.zoo.measure import time_in_turn
 from pocketzoo.zoo.specs import Input, TextSpec
+from pocketzoo.zoo.timing import time_in_turn
 
 AGREES = 20.0  # dB, 10 log10(|reference|^2 / |reference - out|^2): an error of a hundredth of the power, or less
 SECONDS = 0.2  # each way is timed for
 MEMORY = "providers.json"
 
 
-class Runner(Protocol):
+class DeviceRunner(Protocol):
     """What runs one model: a graph on onnxruntime, or an engine."""
 
     def logits(self, x: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
@@ -57,7 +57,7 @@ class Choice:
 
 
 def choose(
-    ways: Mapping[str, Callable[[], Runner]],
+    ways: Mapping[str, Callable[[], DeviceRunner]],
     x: npt.NDArray[Any],
     *,
     seconds: float = SECONDS,
@@ -71,7 +71,7 @@ def choose(
     reference = next(iter(ways))
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
-        runners: dict[str, Runner] = {}
+        runners: dict[str, DeviceRunner] = {}
         wanted: npt.NDArray[Any] | None = None
         for way, start in ways.items():
             progress.say(f"trying {way}")
@@ -90,7 +90,7 @@ def choose(
                 continue
             runners[way] = runner
         times = time_in_turn([partial(runner.logits, x) for runner in runners.values()], seconds)
-    medians = {way: float(np.median(spent)) for way, spent in zip(runners, times, strict=True)}
+    medians = {way: float(np.median(spent.wall)) for way, spent in zip(runners, times, strict=True)}
     return Choice(way=min(medians, key=lambda way: medians[way]), milliseconds=medians, left_out=left_out)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pocketzoo.deploy.report_numbers import Number, kilobytes, milliseconds, percent, points, times
 from pocketzoo.errors import BundleError, DataError, RecipeError
@@ -58,7 +59,8 @@ class Run:
     @property
     def batches(self) -> list[str]:
         """The batch sizes that were timed, as the manifest writes them, smallest first."""
-        return sorted({size for row in self.rows for size in row.latency}, key=lambda size: (len(size), size))
+        sizes = {size for row in self.rows for size in row.latency}
+        return sorted(sizes, key=lambda size: [int(part) for part in size.split("x") if part.isdecimal()])
 
     @property
     def quality(self) -> str:
@@ -72,21 +74,31 @@ class Run:
 
     def number(self, row: int, field: str) -> Number | None:
         """A field of a row, "bytes" or "latency.32.p50"; None where it was not measured."""
-        name, *rest = field.split(".")
-        value = getattr(self.rows[row], name)
-        if rest:
-            value = getattr(value[rest[0]], rest[1]) if rest[0] in value else None
-        return None if value is None else Number(value, f"measurements.{row}.{field}", self.bundle)
+        value: Any = self.rows[row]
+        for part in field.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+            if value is None:
+                return None
+        return Number(value, f"measurements.{row}.{field}", self.bundle)
 
     def ratio(self, row: int, field: str) -> float | None:
-        """How many times smaller or faster a row is than the reference."""
+        """How many times smaller or faster a row is than the reference; medians of times as they were compared."""
+        if field.endswith(".p50") and (paired := self.number(row, f"{field.removesuffix('p50')}faster.middle")):
+            return paired.value
         ours, reference = self.number(row, field), self.number(0, field)
         return reference.value / ours.value if ours and reference and ours.value > 0 else None
 
 
+def setting(batch: str) -> str:
+    """What was timed: "1" is "batch 1", and "8x128" "batch 8, 128 tokens"."""
+    size, _, tokens = batch.partition("x")
+    return f"batch {size}, {tokens} tokens" if tokens else f"batch {size}"
+
+
 def label(row: Measurement) -> str:
-    """What a row is, beside its bundle's name: "float32", or "int8 for cpu"."""
-    return f"{row.precision} for {row.target}" if row.target else row.precision
+    """What a row is, beside its bundle's name: "float32", "int8 for cpu", or "float32 on torch"."""
+    kind = f"{row.precision} for {row.target}" if row.target else row.precision
+    return kind if row.runtime == "onnxruntime" else f"{kind} on {row.runtime}"
 
 
 def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[Run]:

@@ -8,9 +8,10 @@ from html import escape
 from pocketzoo.deploy.report_bars import bars
 from pocketzoo.deploy.report_layers import Layer, Layers, match
 from pocketzoo.deploy.report_numbers import kilobytes, milliseconds, percent, points, short, times
-from pocketzoo.deploy.report_runs import Run, headline, label
+from pocketzoo.deploy.report_runs import Run, headline, label, setting
 from pocketzoo.deploy.report_scatter import front, points_of, scatter
 from pocketzoo.deploy.report_table import measurement_table
+from pocketzoo.deploy.report_timings import timings_figure
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.measure import Measurement
 
@@ -23,8 +24,8 @@ def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequenc
     heading = f'<h2 id="{name}"{" class=unseen" if alone else ""}>{escape(title)}</h2>'
     return (
         f'<section class="run" aria-labelledby="{name}">{heading}<p class="lead">{lead}</p>{_tiles(run)}\n'
-        f"{_scatter(run, name, level)}\n"
-        f'<figure class="rows"><h{level}>All rows</h{level}>{measurement_table(run, f"{name}-table")}</figure>\n'
+        f"{scatter_figure(run, name, level)}\n{rows_figure(run, name, level)}\n"
+        f"{timings_figure(run, name, level)}\n"
         f"{_bars(run, name, level, bundles, layers)}</section>\n"
     )
 
@@ -49,7 +50,7 @@ def _tiles(run: Run) -> str:
     samples = run.reference.samples
     tiles = [_tile(run, "file size", "bytes", kilobytes, "smaller", "larger")]
     for size in run.batches[:1]:
-        tiles.append(_tile(run, f"latency, batch {size}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
+        tiles.append(_tile(run, f"latency, {setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
     tiles.append(_tile(run, run.quality, run.quality, lambda share: percent(share, samples)))
     tiles.append(_tile(run, "multiply-accumulates", "macs", short, "fewer", "more"))
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
@@ -74,7 +75,13 @@ def _tile(run: Run, title: str, field: str, write: Callable[[float], str], bette
     return f'<div class="tile"><dt>{escape(title)}</dt><dd>{big}<span class="sub">{change}</span></dd></div>'
 
 
-def _scatter(run: Run, name: str, level: int) -> str:
+def rows_figure(run: Run, name: str, level: int) -> str:
+    """The table of all rows, with its heading."""
+    return f'<figure class="rows"><h{level}>All rows</h{level}>{measurement_table(run, f"{name}-table")}</figure>'
+
+
+def scatter_figure(run: Run, name: str, level: int) -> str:
+    """The plot with its legend, for wide screens and for narrow ones; nothing where no row was timed."""
     drawings = [scatter(run, f"{name}-scatter", wide=wide) for wide in (True, False)]
     if not all(drawings):
         return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from pocketzoo.deploy.report_numbers import NOTHING, Number, decimals, points, share_decimals, times, unit
-from pocketzoo.deploy.report_runs import Run
+from pocketzoo.deploy.report_runs import Run, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ def columns_of(run: Run) -> list[Column]:
         prefixed("parameters", "params"),
         prefixed("macs", "MACs"),
     ]
+    found.append(column("memory.peak", "memory, MB", 1e6, "ratio"))
     for batch in run.batches:
-        group = f"batch {batch}, ms"
+        group = f"{setting(batch)}, ms"
         found += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
     return [column for column in found if column]
 
@@ -68,12 +69,15 @@ def measurement_table(run: Run, name: str) -> str:
 def _caption(run: Run) -> str:
     """What the numbers are, for those who were not there."""
     row = run.reference
+    runtimes = " and ".join(dict.fromkeys(r.runtime for r in run.rows))
     cores = "all cores" if row.threads == 0 else f"{row.threads} thread{'s' * (row.threads != 1)}"
     others = sorted({r.target for r in run.rows} - {"", "cpu"})
     note = f" Graphs encoded for {' and '.join(others)} ran here too, not on the device they are for." if others else ""
+    if row.memory:
+        note += " Memory is the peak of a process that runs nothing else, imports included."
     scored = "; for accuracy, the difference in points" if run.quality == "accuracy" else ""
     return (
-        f"{run.samples.shown(f'{row.samples:,}')} samples on {escape(row.runtime)}, {run.threads.shown(cores)}. Below "
+        f"{run.samples.shown(f'{row.samples:,}')} samples on {escape(runtimes)}, {run.threads.shown(cores)}. Below "
         f"each number: how many times smaller or faster it is than the reference, {escape(row.bundle)}{scored}. "
         f"Agreement and SQNR are against the reference.{escape(note)}"
     )
@@ -108,6 +112,7 @@ def _row(run: Run, index: int, columns: list[Column]) -> str:
     marks = ["reference"] * (index == 0) + ["best"] * (index == run.best != 0)
     kind = "int8" if row.precision == "int8" else "float"
     target = f" for {escape(row.target)}" if row.target else ""
+    target += f" on {escape(row.runtime)}" if row.runtime != run.reference.runtime else ""
     note = ' <span class="note">reference</span>' * (index == 0)
     head = (
         f'<th scope="row"><span class="model">{escape(row.bundle)}</span>{note}'

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,17 @@ from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, FileEntry, Manifest
 from pocketzoo.zoo.data import Batches
+from pocketzoo.zoo.memory import Memory, peak_memory
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
-from pocketzoo.zoo.specs import PER_TOKEN, TextSpec
+from pocketzoo.zoo.runtimes import CPU, Runner, alone, open_runner
+from pocketzoo.zoo.specs import PER_TOKEN, Input, TextSpec
+from pocketzoo.zoo.timing import LEAST, Interval, Times, speedup, time_in_turn
 
 BATCHES = (1, 32)
-WARM_UP = 5  # runs of each graph before the first that counts, while they take less than 0.2 s
 CLOSE = 0.05
-LEAST = 3  # runs of each graph that count, however long they take
+WIDE = 1.25  # times the median that one of ten runs may take before it is said
+PRECISE = 0.04  # an interval that reaches no further than this from its middle is narrow enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +40,27 @@ class Candidate:
     macs: int
     precision: str = "float32"
     returns: str = "logits"  # what it gives, one of specs.RETURNS: what agreement means
+    runtime: str = CPU  # one of runtimes.runtimes()
+    source: Path | None = None  # the bundle that it is of: torch builds the module from there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Milliseconds for one batch."""
+    """Milliseconds of the clock for one batch. Rows of older versions have p50 and p99 alone."""
 
     p50: float
     p99: float
+    p90: float | None = None
+    throughput: float | None = None  # samples a second, one batch after the other
+    runs: int = 0
+    faster: Interval | None = None  # than the first row: compared round by round, see timing.py
+    clock: Literal["wall", "cpu"] = "wall"  # which was compared: "cpu" where one thread does all the work
+
+    @property
+    def wide(self) -> bool:
+        """Whether the times vary so much that they say little: on a busy machine, or in too few runs."""
+        unsure = self.faster is not None and self.faster.high / self.faster.low > (1 + PRECISE) ** 4
+        return unsure or (self.p90 is not None and self.p90 > WIDE * self.p50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +80,10 @@ class Measurement:
     # for numbers, that are off by at most CLOSE of the standard deviation of the reference's.
     agreement: float
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2); None where the outputs are equal
-    latency: Mapping[str, Latency] = field(default_factory=dict)  # batch size -> milliseconds
+    # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
+    latency: Mapping[str, Latency] = field(default_factory=dict)
     threads: int = 1
+    memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
 
 
 def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
@@ -96,38 +113,55 @@ def measure(
     data: Batches,
     *,
     batch_sizes: Sequence[int] = BATCHES,
+    lengths: Sequence[int] = (),
     seconds: float = 0.5,
     threads: int = 1,
+    least: int = LEAST,
+    precise: bool = False,
+    memory: bool = False,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
     """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
 
+    ``lengths`` are tokens: texts are timed at each of them, with random ids; without, as long as those of the data are.
+    ``precise`` goes on timing until the intervals are narrow, within ``timing.PATIENCE``. ``memory`` runs each
+    candidate in a process of its own, after the others are through.
+
     Raises:
-        DataError: the data does not fit the graphs.
+        DataError: the data does not fit the graphs, or lengths are given for what reads no texts, or beyond its reach.
+        UnknownNameError: a runtime does not work here.
     """
+    inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
-        runners = [stack.enter_context(OnnxRunner(row.graph)) for row in rows]
+        runners = [stack.enter_context(_open(row)) for row in rows]
         scores = _scores(runners, data, progress, rows[0].returns if rows else "logits")
     for row, score in zip(rows, scores, strict=True):
         if not np.isfinite(score.noise + score.signal):
             raise BundleError(f"{row.graph} gives outputs that are not finite", "make the model again")
-    first = next(iter(data), (None, None))[0]
-    if first is None:
-        raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
     with ExitStack() as stack:
-        runners = [stack.enter_context(OnnxRunner(row.graph, threads=threads)) for row in rows]
+        runners = [stack.enter_context(_open(row, threads)) for row in rows]
         timings: list[dict[str, Latency]] = [{} for _ in rows]
-        for size in progress.track(batch_sizes, "timing", len(batch_sizes)):
-            x = np.concatenate([first] * -(-size // len(first)))[:size]
-            for timing, times in zip(timings, time_in_turn(_runs(runners, x), seconds), strict=True):
-                p50, p99 = np.percentile(times, [50, 99])
-                timing[str(size)] = Latency(p50=float(p50), p99=float(p99))
+        clocks = [threads == 1 and alone(row.runtime) for row in rows]
+        for name, x in progress.track(inputs.items(), "timing", len(inputs)):
+            spent = time_in_turn(
+                _runs(runners, x),
+                seconds,
+                least=least,
+                enough=partial(_narrow, clocks=clocks) if precise else None,
+            )
+            for timing, found in zip(timings, _latencies(spent, len(x), clocks), strict=True):
+                timing[name] = found
+    largest = max(inputs.values(), key=lambda x: x.size)
+    memories: list[Memory | None] = [None for _ in rows]
+    if memory:
+        for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
+            memories[i] = peak_memory(row.runtime, row.graph, row.source, largest, threads)
     return [
         Measurement(
             bundle=row.bundle,
             target=row.target,
             precision=row.precision,
-            runtime="onnxruntime",
+            runtime=row.runtime,
             bytes=row.graph.stat().st_size,
             parameters=row.parameters,
             macs=row.macs,
@@ -137,9 +171,71 @@ def measure(
             sqnr=score.sqnr,
             latency=timing,
             threads=threads,
+            memory=held,
         )
-        for row, score, timing in zip(rows, scores, timings, strict=True)
+        for row, score, timing, held in zip(rows, scores, timings, memories, strict=True)
     ]
+
+
+def _open(row: Candidate, threads: int = 0) -> Runner:
+    return open_runner(row.runtime, row.graph, row.source, threads=threads)
+
+
+def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Array]:
+    """What is timed: a batch for each size, and for texts, for each length."""
+    first = next(iter(data), (None, None))[0]
+    if first is None:
+        raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
+    if not lengths:
+        return {str(size): np.concatenate([first] * -(-size // len(first)))[:size] for size in batch_sizes}
+    spec = data.spec
+    if not isinstance(spec, TextSpec):
+        raise DataError("this model reads no texts, which lengths are of", "leave --length out")
+    if not 0 < min(lengths) <= max(lengths) <= spec.max_length:
+        raise DataError(f"this model reads texts of 1 to {spec.max_length} tokens", "give other lengths")
+    return {f"{size}x{length}": random_ids(spec, size, length) for size in batch_sizes for length in lengths}
+
+
+def random_samples(spec: Input, count: int) -> Array:
+    """Samples of the right shape that mean nothing: normal numbers, or texts of up to 64 tokens."""
+    if isinstance(spec, TextSpec):
+        return random_ids(spec, count, min(64, spec.max_length))
+    return np.random.default_rng(0).normal(size=(count, *spec.size)).astype(np.float32)
+
+
+def random_ids(spec: TextSpec, count: int, length: int) -> Array:
+    """Token ids (count, length) without padding."""
+    ids: npt.NDArray[Any] = np.random.default_rng(0).integers(0, spec.vocabulary, (count, length))
+    return np.where(ids == spec.pad, (spec.pad + 1) % spec.vocabulary, ids)
+
+
+def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> list[Latency]:
+    found = []
+    for i, times in enumerate(spent):
+        cpu = clocks[0] and clocks[i]
+        p50, p90, p99 = np.percentile(times.wall, [50, 90, 99])
+        found.append(
+            Latency(
+                p50=float(p50),
+                p90=float(p90),
+                p99=float(p99),
+                throughput=size * 1e3 / float(np.mean(times.wall)),
+                runs=len(times.wall),
+                faster=_against(spent, i, cpu) if i else None,
+                clock="cpu" if cpu else "wall",
+            )
+        )
+    return found
+
+
+def _against(spent: Sequence[Times], i: int, cpu: bool) -> Interval | None:
+    return speedup(spent[i].cpu, spent[0].cpu) if cpu else speedup(spent[i].wall, spent[0].wall)
+
+
+def _narrow(spent: Sequence[Times], clocks: Sequence[bool]) -> bool:
+    """Whether all intervals are."""
+    found = [_against(spent, i, clocks[0] and clocks[i]) for i in range(1, len(spent))]
+    return all(f is not None and f.high / f.low <= (1 + PRECISE) ** 2 for f in found)
 
 
 @dataclass
@@ -160,7 +256,7 @@ class _Score:
         return float(10 * np.log10(self.signal / self.noise)) if self.noise > 0 and self.signal > 0 else None
 
 
-def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, returns: str) -> list[_Score]:
+def _scores(runners: Sequence[Runner], data: Batches, progress: Progress, returns: str) -> list[_Score]:
     scores = [_Score() for _ in runners]
     for x, y in progress.track(data, "scoring", len(data)):
         reference = answers(runners[0], x, data, returns)
@@ -185,7 +281,7 @@ def _scores(runners: Sequence[OnnxRunner], data: Batches, progress: Progress, re
     return scores
 
 
-def answers(runner: OnnxRunner, x: Array, data: Batches, returns: str) -> Array:
+def answers(runner: Runner, x: Array, data: Batches, returns: str) -> Array:
     """One row an answer: those of the samples, or of the tokens that a text has."""
     out: Array = runner.logits(x)
     if returns not in PER_TOKEN:
@@ -225,33 +321,8 @@ def milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float
     """The median time of each graph on one thread for the batch ``x``, run in turn."""
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]
-        return [float(np.median(times)) for times in time_in_turn(_runs(runners, x), seconds)]
+        return [float(np.median(times.wall)) for times in time_in_turn(_runs(runners, x), seconds)]
 
 
-def _runs(runners: Sequence[OnnxRunner], x: Array) -> list[Callable[[], object]]:
+def _runs(runners: Sequence[Runner], x: Array) -> list[Callable[[], object]]:
     return [partial(runner.logits, x) for runner in runners]
-
-
-def time_in_turn(
-    runs: Sequence[Callable[[], object]], seconds: float, *, least: int = LEAST, most: int | None = None
-) -> list[list[float]]:
-    """Milliseconds of each run, one of each in turn, so that a slow moment of the machine hits all alike.
-
-    It goes on for ``seconds`` times the number of ``runs``, and makes ``least`` to ``most`` of each.
-    """
-    for run in runs:
-        start = time.perf_counter()
-        for _ in range(WARM_UP):
-            run()
-            if time.perf_counter() - start > 0.2:
-                break
-    spent: list[list[float]] = [[] for _ in runs]
-    start = time.perf_counter()
-    while (count := len(spent[0])) < least or (
-        time.perf_counter() - start < seconds * len(runs) and (most is None or count < most)
-    ):
-        for run, times in zip(runs, spent, strict=True):
-            begin = time.perf_counter()
-            run()
-            times.append((time.perf_counter() - begin) * 1e3)
-    return spent

@@ -521,7 +521,7 @@ def test_int8_of_a_bundle_needs_no_torch(shell, without, fitted, few, tmp_path):
         (HEAVY, "fit tinynet --data {few} -o out", ""),
         (HEAVY, "compress {fitted} --prune 0.3 --data {few} -o out", "compress"),
         (HEAVY, "eval {fitted} --data {few}", ""),
-        (HEAVY, "bench {fitted}", "compress"),
+        (HEAVY, "bench {fitted}", "edge"),
         (HEAVY, "predict {fitted} {digit}", ""),
         (HEAVY, "demo -o out", ""),
     ],

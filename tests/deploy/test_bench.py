@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,15 +10,15 @@ import pytest
 
 import pocketzoo
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.deploy.bench import bench
-from pocketzoo.errors import BundleError, DataError
+from pocketzoo.deploy.bench import ROUNDS, bench
+from pocketzoo.errors import BundleError, DataError, UnknownNameError
 from pocketzoo.train.fit import fit
 from pocketzoo.zoo.bundle import read_bundle, updating
 from pocketzoo.zoo.data import Dataset, Split
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import to_plain
 
-QUICK = {"seconds": 0.0, "batch_sizes": (1,)}
+QUICK: dict[str, Any] = {"seconds": 0.0, "batch_sizes": (1,), "memory": False}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_random_samples_are_the_same_for_all(fitted, twin):
 
 @pytest.mark.parametrize("sizes", [(1,), (2, 5), (1, 8, 100)])
 def test_batch_sizes_are_the_ones_asked_for(sizes, fitted):
-    row = bench([fitted.path], batch_sizes=sizes, seconds=0.0)[0]
+    row = bench([fitted.path], batch_sizes=sizes, seconds=0.0, memory=False)[0]
     assert list(row.latency) == [str(s) for s in sizes]
     assert all(0 < t.p50 <= t.p99 for t in row.latency.values())
     assert [t.p50 for t in row.latency.values()] == sorted(t.p50 for t in row.latency.values())
@@ -199,3 +200,40 @@ def test_pruned_single_weights_are_no_fewer_parameters(fitted, digits, tmp_path)
     assert rows[1].macs == rows[0].macs
     assert rows[1].bytes == pytest.approx(rows[0].bytes, rel=0.02)
     assert rows[1].sqnr is not None
+
+
+def test_every_runtime_measures_every_model(fitted, compressed):
+    rows = bench([fitted.path, compressed.path], runtimes=("torch", "onnxruntime"), **QUICK)
+    assert [(row.runtime, row.target) for row in rows] == [
+        ("torch", ""), ("torch", ""), *[("onnxruntime", t) for t in ("", "", "cpu", "tensorrt-rtx")]
+    ]  # fmt: skip
+    assert rows[2].agreement == 1.0  # the graph gives what the module gives
+    assert rows[2].sqnr is not None
+    assert rows[2].sqnr > 80
+    assert rows[0].bytes == (fitted.path / "model.safetensors").stat().st_size
+
+
+def test_a_runtime_that_is_not_here_is_refused_before_anything_is_read(tmp_path, refused):
+    with refused(UnknownNameError, "'onnxruntime-npu'"):
+        bench([tmp_path / "gone"], runtimes=("onnxruntime-npu",))
+
+
+def test_times_are_told_in_full(fitted, twin):
+    one, two = bench([fitted.path, twin.path], batch_sizes=(4,), seconds=0.01)
+    for row in (one, two):
+        times = row.latency["4"]
+        assert times.p90 is not None
+        assert 0 < times.p50 <= times.p90 <= times.p99
+        assert times.runs >= ROUNDS
+        assert times.throughput == pytest.approx(4e3 / times.p50, rel=0.9)
+        assert row.memory is not None
+        assert row.memory.peak > row.memory.imports > 10_000_000
+    assert one.latency["4"].faster is None
+    faster = two.latency["4"].faster
+    assert faster is not None
+    assert faster.low <= faster.middle <= faster.high
+
+
+def test_a_busy_thread_is_compared_by_its_own_time_and_several_by_the_clock(fitted, twin):
+    clocks = [bench([fitted.path, twin.path], threads=n, **QUICK)[1].latency["1"].clock for n in (1, 2)]
+    assert clocks == ["cpu", "wall"]

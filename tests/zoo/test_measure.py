@@ -16,8 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.zoo.data import Batches, Split
-from pocketzoo.zoo.measure import WARM_UP, Candidate, Latency, Measurement, candidates, measure, time_in_turn
-from pocketzoo.zoo.specs import InputSpec
+from pocketzoo.zoo.measure import Candidate, Latency, Measurement, candidates, measure, random_ids
+from pocketzoo.zoo.specs import InputSpec, TextSpec
+from pocketzoo.zoo.timing import Interval
 from pocketzoo.zoo.typed import from_plain, to_plain
 
 CLASSES = 4
@@ -216,9 +217,68 @@ def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, fold
     assert score(identity, turned, of=of)[1].agreement == 0.0
 
 
-@pytest.mark.parametrize(("seconds", "bounds", "count"), [(0.0, {"least": 4}, 4), (100.0, {"most": 6}, 6)])
-def test_runs_are_timed_in_turn(seconds, bounds, count):
-    said: list[str] = []
-    spent = time_in_turn([lambda: said.append("a"), lambda: said.append("b")], seconds, **bounds)
-    assert said[2 * WARM_UP :] == ["a", "b"] * count
-    assert [len(times) for times in spent] == [count, count]
+@pytest.fixture(scope="module")
+def texts(folder) -> tuple[Path, Batches]:
+    """A model of token ids (B, T) that gives the mean of their rows in a table, and data for it."""
+    table = np.random.default_rng(0).normal(size=(20, CLASSES)).astype(np.float32)
+    made = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+            helper.make_node("ReduceMean", ["rows", "axis"], ["y"], keepdims=0),
+        ],
+        "g",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1]), "axis")],
+    )
+    path = folder / "texts.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    spec = TextSpec(vocabulary=20, pad=0, max_length=64)
+    return path, Batches(Split(random_ids(spec, 6, 9)), spec)
+
+
+def test_texts_are_timed_at_every_length(texts):
+    path, of = texts
+    (row,) = measure([candidate(path)], of, batch_sizes=(1, 3), lengths=(4, 64), seconds=0)
+    assert list(row.latency) == ["1x4", "1x64", "3x4", "3x64"]
+    (row,) = measure([candidate(path)], of, batch_sizes=(2,), seconds=0)
+    assert list(row.latency) == ["2"]
+
+
+@pytest.mark.parametrize("length", [0, -1, 65])
+def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused):
+    path, of = texts
+    with refused(DataError, "1 to 64 tokens"):
+        measure([candidate(path)], of, batch_sizes=(1,), lengths=(8, length), seconds=0)
+
+
+def test_pictures_have_no_length(identity, refused):
+    with refused(DataError, "no texts", hint="--length"):
+        measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
+
+
+def test_random_texts_have_no_padding():
+    spec = TextSpec(vocabulary=4, pad=3, max_length=64)
+    ids = random_ids(spec, 50, 8)
+    assert ids.shape == (50, 8)
+    assert set(np.unique(ids)) == {0, 1, 2}
+
+
+def test_rows_that_older_versions_saved_are_read(identity):
+    """They have two percentiles, and nothing of memory or of intervals."""
+    (row,) = score(identity, of=data(ONE_HOT))
+    old = {
+        k: v for k, v in to_plain(row).items() if k != "memory"
+    } | {"latency": {"1": {"p50": 0.5, "p99": 0.7}}}  # fmt: skip
+    read = from_plain(Measurement, old)
+    assert read.latency["1"] == Latency(p50=0.5, p99=0.7)
+    assert (read.memory, read.latency["1"].wide) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("p90", "bounds", "wide"),
+    [(1.2, None, False), (1.3, None, True), (1.1, (0.98, 1.02), False), (1.1, (0.8, 1.2), True)],
+)
+def test_times_that_vary_much_are_said_to(p90, bounds, wide):
+    faster = Interval(middle=1.0, low=bounds[0], high=bounds[1]) if bounds else None
+    assert Latency(p50=1.0, p90=p90, p99=2.0, faster=faster).wide is wide

@@ -1,0 +1,93 @@
+"""What can run a model on this machine: onnxruntime and its providers, torch. Each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pocketzoo.errors import UnknownNameError, nearest
+from pocketzoo.optional import require
+from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CPU = "onnxruntime"  # its own kernels; "onnxruntime-cuda", "onnxruntime-openvino", ... are its other providers
+TORCH = "torch"  # eagerly, on the CPU
+COMPILED = "torch-compile"
+TORCH_CUDA = "torch-cuda"
+
+
+class Runner(Protocol):
+    """A model that is ready to run; a context manager that gives memory back."""
+
+    def logits(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """(B, *size) -> (B, outputs)."""
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def runtimes() -> dict[str, str]:
+    """Every runtime, with what keeps it from running here: "" for those that run."""
+    there = installed_providers() if find_spec(CPU) else []
+    found = {CPU: ""} | {
+        f"{CPU}-{name}": "" if name in there else f"this onnxruntime has no {name} provider"
+        for name in PROVIDERS
+        if name != "cpu"
+    }
+    if not there:
+        found = dict.fromkeys(found, "onnxruntime is not installed")
+    torch = "" if find_spec("torch") else "torch is not installed"
+    cuda = torch or ("" if require("torch", extra="compress").cuda.is_available() else "torch sees no CUDA device")
+    return {**found, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda}
+
+
+def check_runtime(name: str) -> None:
+    """Raises:
+    UnknownNameError: there is no such runtime, or it does not run on this machine.
+    """
+    if name in (CPU, TORCH, COMPILED):  # without asking: to import torch takes seconds; it says itself if it is missing
+        return
+    known = runtimes()
+    if name not in known:
+        raise UnknownNameError(f"there is no runtime {name!r}", nearest(name, known))
+    if known[name]:
+        here = ", ".join(each for each, why in known.items() if not why)
+        raise UnknownNameError(f"the runtime {name!r} does not work here: {known[name]}", f"what does: {here}")
+
+
+def on_graphs(name: str) -> bool:
+    """Whether a runtime runs graphs; else it runs modules."""
+    return name.startswith(CPU)
+
+
+def alone(name: str) -> bool:
+    """Whether a runtime that is given one thread does all its work in the thread that calls it."""
+    return name in (CPU, TORCH, COMPILED)
+
+
+def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: int = 0) -> Runner:
+    """A runtime with a model in it: the ``graph``, or for torch the module of the bundle ``source``.
+
+    ``threads`` = 0 takes all cores.
+
+    Raises:
+        UnknownNameError: the runtime does not work here.
+        MissingDependencyError: its package is not installed.
+        BundleError: it does not load the graph.
+    """
+    check_runtime(name)
+    if on_graphs(name):
+        return OnnxRunner(graph, threads=threads, providers=[name.removeprefix(f"{CPU}-") if name != CPU else "cpu"])
+    from pocketzoo.zoo.torch_runner import TorchRunner
+
+    assert source is not None
+    return TorchRunner(
+        source, threads=threads, compiled=name == COMPILED, device="cuda" if name == TORCH_CUDA else "cpu"
+    )
