@@ -37,15 +37,15 @@ def targets(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("model", metavar="MODEL|FILE.onnx", shell_complete=names("backbone"))
+@click.argument("model", metavar="MODEL|FILE.onnx|FILE.engine", shell_complete=names("backbone"))
 @click.option("--target", required=True, shell_complete=names("target"), help="Hold the graph against this target.")
 @click.option("--dla", is_flag=True, help="For its deep learning accelerator: what falls back to the GPU.")
 @json_option
 def check(model: str, target: str, dla: bool, as_json: bool) -> None:
     """Say which nodes a target refuses or runs slowly, and what to do.
 
-    Before anything is built. A target whose parser or runtime is installed is asked as well. Exits with 1 if the
-    target refuses the graph.
+    Before anything is built. A target whose parser or runtime is installed is asked as well. An engine is loaded, on
+    the GPU. Exits with 1 if the target refuses it.
     """
     from pocketzoo.deploy.check import check
 

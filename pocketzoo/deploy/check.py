@@ -18,7 +18,9 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from pocketzoo.deploy.export import graph_for
+from pocketzoo.deploy.gpu import find_gpu
 from pocketzoo.deploy.reading import Reading, attribute, load_graph, node_name
+from pocketzoo.deploy.tensorrt import check_engine, refusals
 from pocketzoo.errors import ExportError, PocketzooError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.pretrained import open_model
@@ -69,19 +71,24 @@ def check(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
-    """Hold a bundle's graph, a registered model's, or that of an ONNX file against a target.
+    """Hold a bundle's graph, a registered model's, or that of an ONNX file against a target; an engine is loaded.
 
     ``dla``: also say what the target's deep learning accelerator leaves to the GPU.
 
     Raises:
         UnknownNameError: an unknown model or target.
-        ExportError: the file is no ONNX graph; the target has no DLA.
+        MissingDependencyError: an engine's package is not installed.
+        ExportError: the file is no ONNX graph; the target has no DLA; an engine is of another version or GPU.
     """
     registry = registry or default_registry()
     spec: TargetSpec = registry.get("target", target)
     if dla and spec.dla is None:
         raise ExportError(f"target {target!r} has no DLA", "leave out --dla, or take --target jetson-orin")
     path = Path(model)
+    if path.suffix == ".engine":
+        check_engine(path, spec)
+        asked = f"loaded by {spec.engine} on {find_gpu()}"
+        return CheckReport(graph=path.name, target=target, nodes=0, asked=asked, findings=())
     if path.suffix == ".onnx":
         return check_graph(path, spec, dla=dla)
     bundle = open_model(model, registry=registry, progress=progress)
@@ -320,8 +327,6 @@ def _ask(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
 
 
 def _ask_parser(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
-    from pocketzoo.deploy.tensorrt import refusals
-
     for module in dict.fromkeys((target.engine, "tensorrt_rtx")):
         try:
             reasons = refusals(path, module)

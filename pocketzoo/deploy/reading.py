@@ -91,6 +91,8 @@ def load_graph(path: Path) -> ModelProto:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own types
         raise ExportError(f"{path} is no ONNX graph", "give a file that an exporter wrote") from error
+    if outside := [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]:
+        raise ExportError(f"{path} keeps weights in other files, {outside[0]} for one", "save it as one file")
     if not model.graph.node:
         raise ExportError(f"{path} is no ONNX graph, or an empty one", "give a file that an exporter wrote")
     return model

@@ -66,7 +66,7 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
     ExportError: this machine cannot build engines for the target; the hint says where they can be built.
     MissingDependencyError: the package that builds them is not installed.
     """
-    graph = "take the bundle there, and build it with: pocketzoo export BUNDLE --to tensorrt --target ..."
+    graph = f"take the bundle there: pocketzoo export BUNDLE --to tensorrt --target {target.name}; here --to onnx works"
     if not target.engine:
         raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
     if target.machine and platform.machine() != target.machine:

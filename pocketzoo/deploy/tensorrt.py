@@ -124,9 +124,11 @@ def check_engine(engine: Path, target: TargetSpec) -> None:
 
     Raises:
         MissingDependencyError: the target's package is not installed.
-        ExportError: it was built by another version or for another GPU, is damaged, or memory does not suffice; the
-            hint says what to do.
+        ExportError: the target has no engines; this one was built by another version or for another GPU, is damaged, or
+            memory does not suffice; the hint says what to do.
     """
+    if not target.engine:
+        raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
     _loaded(_module(target.engine), engine, target)
 
 
@@ -253,6 +255,8 @@ def _refused_by_builder(
 
 def _loaded(trt: ModuleType, engine: Path, target: TargetSpec) -> tuple[Any, Any]:
     """A logger and the engine."""
+    if not engine.is_file():
+        raise ExportError(f"there is no engine {engine}", "check the path, or build it: pocketzoo export")
     logger, gpu = _logger(trt), find_gpu()
     name = trt.__name__
     if gpu is None:

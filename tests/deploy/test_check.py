@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.deploy.check import check, check_graph
+from pocketzoo.deploy.gpu import find_gpu
 from pocketzoo.errors import ExportError, UnknownNameError
 from pocketzoo.plugins.targets import pocketzoo_targets
 
@@ -209,6 +210,26 @@ def test_mistakes_are_named(graph, tmp_path, refused):
         check(tmp_path / "none.onnx", "cpu")
     with refused(UnknownNameError, "no target is called 'tensorrt-9'", hint="tensorrt"):
         check(tmp_path / "text.onnx", "tensorrt-9")
+
+
+def test_weights_in_other_files_are_not_read(graph, tmp_path, refused):
+    node, w = conv()
+    model = onnx.load(graph(node, constants=w))
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    with refused(ExportError, "keeps weights in other files, w for one", hint="one file"):
+        check(tmp_path / "split.onnx", "cpu")
+
+
+def test_an_engine_is_loaded_where_it_could_run(tmp_path, refused):
+    with refused(ExportError, "'cpu' has no engines"):
+        check(tmp_path / "m.engine", "cpu")
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    with refused(ExportError, "there is no engine", hint="pocketzoo export"):
+        check(tmp_path / "m.engine", "tensorrt-rtx")
+    (tmp_path / "m.engine").write_bytes(b"no engine")
+    where = "runs on an NVIDIA GPU" if find_gpu() is None else "is no engine that tensorrt_rtx"
+    with refused(ExportError, where):
+        check(tmp_path / "m.engine", "tensorrt-rtx")
 
 
 def test_the_command_prints_and_exits_with_1_where_refused(run, graph, compressed):
