@@ -36,6 +36,7 @@ _PUBLIC = {
     "eval": ("pocketzoo.deploy.evaluate", "evaluate"),
     "export": ("pocketzoo.deploy.export", "export"),
     "bench": ("pocketzoo.deploy.bench", "bench"),
+    "profile": ("pocketzoo.deploy.profile", "profile"),
     "load_runtime": ("pocketzoo.deploy.runtime", "load_runtime"),
     "predict": ("pocketzoo.deploy.predict", "predict"),
     "generate": ("pocketzoo.deploy.generate", "generate"),
