@@ -23,6 +23,8 @@ RECIPE_BARS = {
     "tinynet": "at least 4x smaller and 2x faster within 0.5 points of accuracy",
     "EfficientNet-Lite0": "at least 4.5x smaller and 2.8x faster at an agreement of 0.95",
 }
+EDGE_BARS = {"int8, packed for a device": "6 MB", "int8": "0.5 s"}
+START = ("ready_s", "ready_least_s", "ready_cpu_s", "answered_s")
 REGISTRY_BARS = {"list": "0.3 s"}
 STARTUP_BARS = {"pocketzoo --help": "0.15 s", "pocketzoo list": "0.25 s"}
 
@@ -34,6 +36,7 @@ def page() -> str:
         "demo": _demo,
         "startup": _startup,
         "registry": _registry,
+        "edge": _edge,
         "compress": _compress,
         "lowrank": _lowrank,
         "heal": _heal,
@@ -93,6 +96,36 @@ Lookups in one process, the fastest of {result["runs"]}, each as if its pattern 
 1 ms. Asking the plugin for its specs comes first, once: {result["collect_s"]:.2f} s.
 
 {_table(["pattern", "what it is", "found", "time", "asking each name"], lookups)}
+"""
+
+
+def _edge(result: dict[str, Any]) -> str:
+    rows = [
+        [f"`pip install pocketzoo[{extra}]`, besides Python", f"{found['bytes'] / 1e6:.1f} MB", "230 MB"]
+        for extra, found in result["footprint"].items()
+    ]
+    rows += [
+        [f"{result['model']}, {name}", f"{size / 1e6:.2f} MB", EDGE_BARS.get(name, "-")]
+        for name, size in result["bundles"].items()
+    ]
+    starts = [
+        [f"{result['model']}, {name}", *(f"{found[key]:.2f} s" for key in START), EDGE_BARS.get(name, "-")]
+        for name, found in result["startup"].items()
+    ]
+    parts = result["footprint"]["edge"]["largest"]
+    return f"""## On the device
+
+`python benchmarks/edge.py`: an environment made by pip with nothing but the extra; a bundle as `compress` writes it,
+and as `pack` copies it.
+
+{_table(["what", "on the disk", "bar"], rows)}
+
+The largest parts of `[edge]`: {", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in parts.items())}.
+
+From the first line of a program to a runtime that is ready (imports, digests of all files, session), and to the answer
+for a photograph; {result["runs"]} processes, one thread, without Python's own start:
+
+{_table(["bundle", "ready, median", "fastest", "of which the processor worked", "answered", "bar"], starts)}
 """
 
 

@@ -91,6 +91,10 @@ class UnsafeFileError(PocketzooError):
     """A file that could run code when it is loaded, whatever it is called."""
 
 
+class SignatureError(PocketzooError):
+    """A bundle that is not signed, or not by whom it should be; or a key that cannot be used."""
+
+
 class UnsupportedModelError(PocketzooError):
     """A repository that no registered plugin can load."""
 

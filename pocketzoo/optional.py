@@ -17,6 +17,7 @@ EXTRAS = {
     "PIL": "data",
     "tokenizers": "text",
     "model_signing": "sign",
+    "OpenSSL": "sign",
     "transformers": "transformers",
     "timm": "timm",
     "peft": "lora",

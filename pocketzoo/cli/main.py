@@ -39,11 +39,13 @@ WHERE = {
     "targets": ("target", "List targets, and what this machine can do for them."),
     "check": ("target", "Say which nodes a target refuses or runs slowly, and what to do."),
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
+    "pack": ("trust", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
     "predict": ("ship", "Show the most likely classes of pictures or texts."),
     "report": ("ship", "Draw what was measured of bundles as one HTML page."),
-    "verify": ("ship", "Check every file of BUNDLE against its manifest."),
+    "sign": ("trust", "Sign BUNDLE with a private key."),
+    "verify": ("trust", "Check every file of BUNDLE, and who signed it."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
     "run": ("run", "Run a RECIPE for the whole job, by name or from a file."),
     "demo": ("ship", "Run the whole job on real data, in a minute."),
@@ -111,9 +113,8 @@ def show_error(error: PocketzooError) -> None:
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
 @click.option("--offline", is_flag=True, help="Use the store alone.")
 def cli(offline: bool) -> None:
-    """Take a pretrained model, fit it to your data, run it on an edge GPU.
-    Start with "pocketzoo demo" or "pocketzoo list". A MODEL is a bundle (a folder fit
-    or compress wrote), a registered name, or hf://org/name.
+    """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
+    a bundle (of fit or compress), a registered name, or hf://org/name.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later

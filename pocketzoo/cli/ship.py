@@ -1,4 +1,4 @@
-"""Commands that take models to devices: export, bench, predict, report, verify, demo."""
+"""Commands that take models to devices: export, bench, predict, report, demo."""
 
 from __future__ import annotations
 
@@ -153,17 +153,6 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
     from pocketzoo.deploy.report import report
 
     click.echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, progress=Bars())}")
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-def verify(bundle: Path) -> None:
-    """Check every file of BUNDLE against its manifest."""
-    from pocketzoo.zoo.bundle import read_bundle
-
-    manifest = read_bundle(bundle).manifest
-    size = sum(entry.size for entry in manifest.files.values())
-    click.echo(f"{bundle} is whole: {len(manifest.files)} files, {size:,} bytes")
 
 
 @click.command()

@@ -27,7 +27,7 @@ SECONDS = 0.2  # each way is timed for
 MEMORY = "providers.json"
 
 
-class Runner(Protocol):
+class DeviceRunner(Protocol):
     """What runs one model: a graph on onnxruntime, or an engine."""
 
     def logits(self, x: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
@@ -57,7 +57,7 @@ class Choice:
 
 
 def choose(
-    ways: Mapping[str, Callable[[], Runner]],
+    ways: Mapping[str, Callable[[], DeviceRunner]],
     x: npt.NDArray[Any],
     *,
     seconds: float = SECONDS,
@@ -71,7 +71,7 @@ def choose(
     reference = next(iter(ways))
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
-        runners: dict[str, Runner] = {}
+        runners: dict[str, DeviceRunner] = {}
         wanted: npt.NDArray[Any] | None = None
         for way, start in ways.items():
             progress.say(f"trying {way}")

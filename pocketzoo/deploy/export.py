@@ -67,7 +67,7 @@ def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Pa
     if target.name in graphs:
         return graphs[target.name]
     if len(graphs) == 1:  # nothing but the float graph: no step made it target-specific
-        return graphs[""]
+        return bundle.graph("")
     import onnx
 
     from pocketzoo.compress.pipeline import encode

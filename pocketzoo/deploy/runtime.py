@@ -7,18 +7,20 @@ from functools import partial
 from pathlib import Path
 from threading import Condition
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pocketzoo.deploy.choose import Choice, Runner, choose, key_of, remember, remembered, warm_up_batch
+from pocketzoo.deploy.choose import Choice, DeviceRunner, choose, key_of, remember, remembered, warm_up_batch
 from pocketzoo.deploy.classes import softmax
 from pocketzoo.deploy.inputs import InputReader
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
-from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
+
+if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
+    from pocketzoo.zoo.registry import Registry
 
 OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
 
@@ -29,7 +31,7 @@ class Runtime:
     Any number of threads may call ``predict`` at a time: give ``load_runtime`` the cores each of them should take.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
+    def __init__(self, bundle: Bundle, file: Path, runner: DeviceRunner, choice: Choice) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
         self._runner = runner
@@ -123,6 +125,8 @@ def load_runtime(
     graphs = bundle.graphs()
     if target is not None and target not in graphs:
         _check_target(target, registry)
+    if target is None and len(graphs) == 1:  # of a bundle that was packed for one target, its own
+        (target,) = graphs
     graph = bundle.graph(target or "cpu")
     if providers is None and target in OWN_PROVIDER:
         providers = target
@@ -132,7 +136,7 @@ def load_runtime(
             raise DataError("no provider is given", f"name one of {', '.join(PROVIDERS)}, or leave providers out")
         runner = OnnxRunner(graph, threads=threads, providers=wanted)
         return Runtime(bundle, graph, runner, Choice(way=wanted[0]))
-    ways: dict[str, Callable[[], Runner]] = {
+    ways: dict[str, Callable[[], DeviceRunner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
     }
@@ -141,7 +145,7 @@ def load_runtime(
 
 
 def _fastest(
-    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
+    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], DeviceRunner]], threads: int, progress: Progress
 ) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo import __version__
-from pocketzoo.errors import BundleError, RecipeError
+from pocketzoo.errors import BundleError, RecipeError, UnsafeFileError
 from pocketzoo.zoo.card import model_card
 from pocketzoo.zoo.files import disk_errors, replacing_folder, sha256
+from pocketzoo.zoo.graph_safety import check_graph
 from pocketzoo.zoo.specs import GenerationSpec, Input
 from pocketzoo.zoo.typed import from_plain, to_plain
 
@@ -154,6 +155,7 @@ def read_bundle(path: str | Path) -> Bundle:
 
     Raises:
         BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing or damaged.
+        UnsafeFileError: a file is a hard link, or a graph names files or operators from elsewhere.
     """
     path = Path(path)
     manifest_path = path / MANIFEST
@@ -179,6 +181,10 @@ def read_bundle(path: str | Path) -> Bundle:
             raise BundleError(f"{path} lacks its file {name}", "restore it from a copy, or make the bundle again")
         if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
             raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or make the bundle again")
+        if file.stat().st_nlink > 1:  # whoever has the other name can change the file after it was checked
+            raise UnsafeFileError(f"{file} is a hard link to a file elsewhere", f"copy the bundle: cp -r {path} COPY")
+        if name.endswith(".onnx"):
+            check_graph(file, files=manifest.files)
     return Bundle(path, manifest)
 
 

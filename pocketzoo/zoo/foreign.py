@@ -22,6 +22,7 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, Manifest, ModelRef, graph_name, read_bundle, travelling, writing
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.files import home, sha256
+from pocketzoo.zoo.graph_safety import check_graph
 from pocketzoo.zoo.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.text import TextEncoder
 from pocketzoo.zoo.typed import to_plain
@@ -58,8 +59,8 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
 
     Raises:
         BundleError: it is no ONNX graph, or onnxruntime does not run it.
-        UnsupportedModelError: weights in other files, operators of one runtime, several inputs, or a batch that is
-            fixed inside.
+        UnsafeFileError: weights in other files, or operators that foreign code brings.
+        UnsupportedModelError: operators of one runtime, several inputs, or a batch that is fixed inside.
     """
     reading = reading or Reading()
     try:
@@ -110,10 +111,7 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
 
 def _refuse(model: ModelProto, path: Path) -> None:
     """What cannot be read here, said before anything runs it."""
-    if any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer):
-        raise UnsupportedModelError(
-            f"{path} keeps its weights in other files", "save it as one: onnx.save(onnx.load(path), 'one.onnx')"
-        )
+    check_graph(path)
     local = {(f.domain, f.name) for f in model.functions}
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in local:

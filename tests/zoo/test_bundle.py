@@ -45,7 +45,18 @@ NEW = Manifest(
     metrics={"test_accuracy": 0.5},
     provenance={"plugin": "toy", "nested": {"a": [1, None, True, 2.5]}},
 )
-FILES = {"model.safetensors": b"weights" * 100, "model.onnx": b"graph" * 100, "model.int8.cpu.onnx": b"int8" * 100}
+
+
+def graph(name: bytes) -> bytes:
+    """A graph without a node: what opening a bundle reads of one is tested in test_graph_safety.py."""
+    return b"\x12" + bytes([len(name)]) + name
+
+
+FILES = {
+    "model.safetensors": b"weights" * 100,
+    "model.onnx": graph(b"graph" * 20),
+    "model.int8.cpu.onnx": graph(b"int8" * 20),
+}
 
 
 def write(path: Path, manifest: Manifest = NEW, files: dict[str, bytes] = FILES) -> Bundle:
@@ -371,7 +382,7 @@ def test_an_empty_folder_may_become_a_bundle(tmp_path):
 
 
 def test_a_bundle_is_replaced_whole(bundle):
-    again = write(bundle.path, replace(NEW, name="other"), {"model.onnx": b"other"})
+    again = write(bundle.path, replace(NEW, name="other"), {"model.onnx": graph(b"other")})
     assert again.manifest.name == "other"
     assert {p.name for p in bundle.path.iterdir()} == {"model.onnx", "README.md", MANIFEST}
 
@@ -405,7 +416,7 @@ def test_a_relative_path_is_written_where_it_was_meant(tmp_path, monkeypatch):
 
 
 @given(
-    st.dictionaries(st.from_regex(r"[a-z]{1,8}\.(onnx|bin|engine)", fullmatch=True), st.binary(max_size=99), max_size=5)
+    st.dictionaries(st.from_regex(r"[a-z]{1,8}\.(txt|bin|engine)", fullmatch=True), st.binary(max_size=99), max_size=5)
 )
 def test_any_files_survive(tmp_path_factory, files):
     bundle = write(tmp_path_factory.mktemp("any") / "toy", files=files)
@@ -430,10 +441,10 @@ def test_updating_keeps_files_and_what_they_run_on(bundle):
 
 def test_updating_may_change_a_file(bundle):
     with updating(bundle) as draft:
-        (draft.folder / "model.onnx").write_bytes(b"better")
+        (draft.folder / "model.onnx").write_bytes(graph(b"better"))
         draft.manifest = replace(draft.manifest, metrics={"test_accuracy": 0.75})
     again = read_bundle(bundle.path)
-    assert again.file("model.onnx").read_bytes() == b"better"
+    assert again.file("model.onnx").read_bytes() == graph(b"better")
     assert "test_accuracy: 0.75" in again.file("README.md").read_text()
 
 

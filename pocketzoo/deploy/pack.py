@@ -1,0 +1,64 @@
+"""What a device needs of a bundle, as a bundle of its own: one graph, labels, tokenizer; no weights to train on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from pocketzoo.errors import BundleError
+from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle, writing
+from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.specs import TextSpec
+
+
+def pack(
+    model: str | Path,
+    out: str | Path,
+    *,
+    target: str = "cpu",
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph; and its engine.
+
+    The facts of the manifest stay, without plans, costs of layers and measurements. The copy answers as the bundle does
+    and cannot be compressed, or encoded for another target; its provenance has the digest of the manifest it is from.
+
+    Raises:
+        UnknownNameError: no such model or target.
+        BundleError: ``out`` is the model itself, or something else than a bundle.
+    """
+    registry = registry or default_registry()
+    registry.get("target", target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    if Path(out).resolve() == bundle.path.resolve():
+        raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
+    manifest = bundle.manifest
+    with writing(Path(out)) as draft:
+        for name in _needed(bundle, target):
+            shutil.copyfile(bundle.path / name, draft.folder / name)
+            draft.kinds[name] = manifest.files[name]
+        draft.manifest = replace(
+            manifest,
+            steps=tuple(replace(step, plan={}) for step in manifest.steps),
+            measurements=(),
+            layers={},
+            turned_down=(),
+            provenance={**manifest.provenance, "packed_from": sha256(bundle.path / MANIFEST)},
+        )
+    return read_bundle(out)
+
+
+def _needed(bundle: Bundle, target: str) -> Iterable[str]:
+    files = bundle.manifest.files
+    yield bundle.graph(target).name
+    yield from (name for name, e in files.items() if name.endswith(".engine") and e.target == target)
+    yield from (path.name for path in bundle.parts().values())
+    spec = bundle.manifest.input
+    if isinstance(spec, TextSpec) and spec.tokenizer in (travelled := bundle.travelled()):
+        yield travelled[spec.tokenizer].name
