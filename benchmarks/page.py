@@ -111,8 +111,8 @@ def _edge(result: dict[str, Any]) -> str:
     parts = result["footprint"]["edge"]["largest"]
     return f"""## On the device
 
-`python benchmarks/edge.py`: an environment made by pip with nothing but the extra; a bundle as `compress` writes it, and
-as `pack` copies it.
+`python benchmarks/edge.py`: an environment made by pip with nothing but the extra; a bundle as `compress` writes
+it, and as `pack` copies it.
 
 {_table(["what", "on the disk", "bar"], rows)}
 
