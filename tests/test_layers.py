@@ -155,6 +155,8 @@ HEAVY = {
     "pocketzoo.deploy.check": {"onnx"},
     "pocketzoo.deploy.choose": {"numpy"},
     "pocketzoo.deploy.classes": {"numpy"},
+    "pocketzoo.deploy.cuda": {"numpy"},
+    "pocketzoo.deploy.engine_runner": {"numpy"},
     "pocketzoo.deploy.evaluate": {"numpy"},
     "pocketzoo.deploy.generate": {"numpy"},
     "pocketzoo.deploy.precision": {"ml_dtypes", "numpy", "onnx"},

@@ -16,9 +16,11 @@ from pocketzoo.compress.checkpoints import checkpoints
 from pocketzoo.compress.job import Job, prepare
 from pocketzoo.compress.steps import take
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, tensors_name, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, Draft, Step, graph_name, tensors_name, updating
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Dataset
+from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.materials import packages
 from pocketzoo.zoo.measure import candidate, candidates, measure
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import TargetSpec
@@ -192,7 +194,12 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(
         manifest,
-        provenance={**manifest.provenance, "compressed_from": source.name, "calibration": job.describe()},
+        provenance={
+            **manifest.provenance,
+            "compressed_from": {"name": source.name, "manifest": sha256(job.source.path / MANIFEST)},
+            "calibration": job.describe(),
+            "packages": packages(),
+        },
         metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
         measurements=tuple(to_plain(row) for row in rows),
         layers={c.target or "float": to_plain(layer_costs(c.graph)) for c in new},
