@@ -71,6 +71,7 @@ class BenchSection:
     batch_sizes: tuple[int, ...] = (1, 32)
     seconds: float = 0.5
     threads: int = 1
+    memory: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
