@@ -133,6 +133,7 @@ HEAVY = {
     "pocketzoo.compress.heal": {"torch"},
     "pocketzoo.compress.histogram": {"numpy"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
+    "pocketzoo.compress.writing": {"numpy", "onnx", "safetensors"},
     "pocketzoo.compress.judge": {"numpy"},
     "pocketzoo.compress.latency": {"torch"},
     "pocketzoo.compress.layers": {"torch"},
@@ -158,7 +159,6 @@ HEAVY = {
     "pocketzoo.deploy.cuda": {"numpy"},
     "pocketzoo.deploy.engine_runner": {"numpy"},
     "pocketzoo.deploy.evaluate": {"numpy"},
-    "pocketzoo.deploy.generate": {"numpy"},
     "pocketzoo.deploy.precision": {"ml_dtypes", "numpy", "onnx"},
     "pocketzoo.deploy.reading": {"onnx"},
     "pocketzoo.deploy.inputs": {"numpy"},
@@ -227,6 +227,7 @@ HEAVY = {
     "pocketzoo.zoo.torch_runner": {"numpy", "torch"},
     "pocketzoo.zoo.transfer": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.windows": {"numpy"},
+    "pocketzoo.zoo.writer": {"numpy"},
     "pocketzoo.zoo.weights": {"safetensors", "torch"},
 }
 # Glob -> packages that cost nothing.

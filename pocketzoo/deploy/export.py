@@ -6,9 +6,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pocketzoo.deploy.export_parts import export_parts
 from pocketzoo.errors import ExportError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
@@ -26,7 +27,8 @@ def export(
     """Export a bundle or registered model; returns the file that was written.
 
     An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. Without ``out`` the file
-    goes into the bundle, or for a registered model into the current folder.
+    goes into the bundle, or for a registered model into the current folder. Of a model that writes text the graphs that
+    write become files as well, ``NAME.decoder.onnx`` and so on beside ``NAME.onnx``.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.
@@ -45,9 +47,15 @@ def export(
     if out is not None and (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
     with tempfile.TemporaryDirectory() as folder:
+        parts = export_parts(bundle, exporter, spec, Path(folder), registry, progress, into_bundle=inside)
+        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its graphs that write just now
         graph = graph_for(bundle, spec, registry, Path(folder))
         if not inside:
             exporter.export(graph, place, spec, progress)
+            for made_part in parts:
+                beside = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
+                shutil.copyfile(made_part.file, beside)
+                progress.say(f"wrote {beside}, its {made_part.part}, which writes")
             return place
         made = Path(folder) / f"export{exporter.suffix}"
         exporter.export(graph, made, spec, progress)
@@ -58,6 +66,13 @@ def export(
         with updating(bundle) as draft:
             mark = spec.name if kind else ""
             shutil.copyfile(made, draft.mark(name, target=mark, precision=precision))
+            for made_part in parts:
+                # As an .onnx a float part is in the bundle for all targets.
+                own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
+                called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
+                marked = draft.mark(called, target=own, precision=made_part.precision, part=made_part.part)
+                shutil.copyfile(made_part.file, marked)
+                progress.say(f"wrote {called}, its {made_part.part}, which writes")
     return bundle.path / name
 
 
