@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketzoo.compress.writing import encode_parts, writes_text
-from pocketzoo.deploy.tensorrt import save_engine
 from pocketzoo.progress import Progress
 from pocketzoo.zoo.bundle import Bundle
-from pocketzoo.zoo.engine_options import EngineOptions
+from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
 
@@ -29,6 +28,7 @@ def export_parts(
     bundle: Bundle,
     exporter: ExporterSpec,
     target: TargetSpec,
+    options: EngineOptions,
     folder: Path,
     registry: Registry,
     progress: Progress,
@@ -37,13 +37,15 @@ def export_parts(
 ) -> list[ExportedPart]:
     """Write a file for each part of a model that writes text into ``folder``; none of any other model.
 
-    The float graphs are made first where it has none yet, with ``into_bundle`` into the bundle itself.
+    An exporter that writes a folder is given the whole model alone. Engines are built with ``options``, but for the
+    lengths of their axes: those are the parts' own. The float graphs are made first where it has none yet, with
+    ``into_bundle`` into the bundle itself.
 
     Raises:
         MissingDependencyError: the target's package is not installed.
         ExportError: the target refuses a graph.
     """
-    if not writes_text(bundle, registry):
+    if exporter.folder or not writes_text(bundle, registry):
         return []
     if not bundle.parts():
         from pocketzoo.zoo.parts import with_parts  # a bundle that has them needs no torch
@@ -56,20 +58,20 @@ def export_parts(
     made = []
     for part, graph in encode_parts(bundle, target, registry, folder).items():
         file = folder / f"{part}-made{exporter.suffix}"
-        if target.engine and exporter.suffix == ".engine":
-            save_engine(graph, file, target, options=_lengths(part, longest, "encoder" in plain), progress=progress)
-        else:
-            exporter.export(graph, file, target, progress)
+        lengths = _lengths(part, longest, answers="encoder" in plain)
+        own = replace(options, shapes={}, usual=lengths)
+        request = ExportRequest(name=bundle.manifest.name, input=bundle.manifest.input, options=own)
+        exporter.export(graph, file, target, progress, *[request] * exporter.asks)
         made.append(ExportedPart(part, file, "float32" if graph == plain[part] else encoded))
     return made
 
 
-def _lengths(part: str, longest: int, answers: bool) -> EngineOptions:
+def _lengths(part: str, longest: int, *, answers: bool) -> dict[str, Sizes]:
     """What an engine of a part is built for: a text as a whole, whose past is empty, and each token after it."""
     text = (1, max(longest // 8, 1), longest)
-    shapes = {"batch": (1, 1, 8)}
+    shapes: dict[str, Sizes] = {"batch": (1, 1, 8)}
     if part == "decoder":
         shapes |= {"sequence": (1, 1, longest), "past": (0, longest // 4, longest)}
     if answers:
         shapes["tokens"] = text
-    return EngineOptions(shapes=shapes)
+    return shapes

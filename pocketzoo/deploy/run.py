@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,9 +198,11 @@ class _Runner:
     def _export(self, model: str | Path) -> None:
         assert self.recipe.export is not None
         for to in self.recipe.export.to:
-            suffix = self.common["registry"].get("exporter", to).suffix
+            out = self.out / f"{to}{self.common['registry'].get('exporter', to).suffix}"
+            if out.is_dir():  # of the run before; export itself replaces no folder
+                shutil.rmtree(out)
             try:
-                self.made.places[to] = export(model, to=to, out=self.out / f"{to}{suffix}", **self.common)
+                self.made.places[to] = export(model, to=to, out=out, **self.common)
             except MissingDependencyError as error:  # TensorRT has no build for some platforms; the rest still runs
                 self.say(f"no {to}: {error.message} ({error.hint})")
 
