@@ -18,6 +18,7 @@ _PUBLIC = {
     "default_registry": ("pocketzoo.zoo.registry", "default_registry"),
     "list": ("pocketzoo.zoo.registry", "list_specs"),
     "info": ("pocketzoo.zoo.info", "info"),
+    "materials": ("pocketzoo.zoo.materials", "materials"),
     "new_plugin": ("pocketzoo.plugins.scaffold", "new_plugin"),
     "open_model": ("pocketzoo.zoo.pretrained", "open_model"),
     "open_graph": ("pocketzoo.zoo.foreign", "open_graph"),
