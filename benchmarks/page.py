@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gpu_roofline import render as render_gpu
 from page_peers import render as render_peers
 from page_peers import render_int8
 
@@ -42,6 +43,7 @@ def page() -> str:
         "int8": _int8,
         "pruning": _pruning,
         "peers": _peers,
+        "gpu": _gpu,
     }
     for name, render in sections.items():
         if not (RESULTS / f"{name}.json").exists():
@@ -111,8 +113,8 @@ def _edge(result: dict[str, Any]) -> str:
     parts = result["footprint"]["edge"]["largest"]
     return f"""## On the device
 
-`python benchmarks/edge.py`: an environment made by pip with nothing but the extra; a bundle as `compress` writes
-it, and as `pack` copies it.
+`python benchmarks/edge.py`: an environment made by pip with nothing but the extra; a bundle as `compress` writes it,
+and as `pack` copies it.
 
 {_table(["what", "on the disk", "bar"], rows)}
 
@@ -307,6 +309,19 @@ def _peers(result: dict[str, Any]) -> str:
 wrote is scored, timed and parsed in one place.
 
 {render_peers(result)}"""
+
+
+def _gpu(result: dict[str, Any]) -> str:
+    gpu = result["gpu"]
+    versions = ", ".join(f"{name} {version}" for name, version in gpu["versions"].items())
+    return f"""## On a GPU
+
+`python benchmarks/gpu.py` on {gpu["name"]} (compute capability {gpu["capability"]}, {gpu["memory"] >> 30} GiB;
+driver, clock and power: {gpu["driver, clock, power"]}); {versions}. Outputs were checked against torch in fp32 on the
+CPU first. "of the roofline": of what the peaks of the same run allow, for operations and for weights and samples once
+in, outputs once out; above 100%, weights stayed in the cache.
+
+{render_gpu(result)}"""
 
 
 def _measurements(rows: list[dict[str, Any]]) -> str:

@@ -163,6 +163,7 @@ HEAVY = {
     "pocketzoo.deploy.reading": {"onnx"},
     "pocketzoo.deploy.inputs": {"numpy"},
     "pocketzoo.deploy.play": {"numpy"},
+    "pocketzoo.deploy.profile": {"numpy", "onnx", "onnxruntime"},
     "pocketzoo.deploy.report_answers": {"numpy"},
     "pocketzoo.deploy.runtime": {"numpy"},
     "pocketzoo.plugins.head_modules": {"torch"},

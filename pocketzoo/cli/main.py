@@ -41,6 +41,7 @@ WHERE = {
     "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "pack": ("trust", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
     "bench": ("ship", "Measure models side by side; the first is the reference."),
+    "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
     "predict": ("ship", "Show the most likely classes of pictures or texts."),
     "report": ("ship", "Draw what was measured of bundles as one HTML page."),
     "sign": ("trust", "Sign BUNDLE with a private key."),

@@ -12,7 +12,7 @@ from pocketzoo.errors import PocketzooError
 # The order of the work: look around, make, ship.
 ORDER = ["list", "info", "plugins", "new-plugin", "doctor", "search", "pull", "lock", "update", "outdated", "store",
          "data", "find-rate", "fit", "eval", "compress", "fit-agent", "play", "generate", "targets", "check", "export",
-         "pack", "bench", "predict", "report", "sign", "verify", "push", "run", "demo"]  # fmt: skip
+         "pack", "bench", "profile", "predict", "report", "sign", "verify", "push", "run", "demo"]  # fmt: skip
 
 
 def test_commands_are_listed_in_the_order_of_the_work(run):

@@ -1,0 +1,85 @@
+"""The command that shows where a model spends its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketzoo.cli.options import json_option, model_argument, names
+from pocketzoo.cli.render import Bars, print_columns, print_json
+
+
+@click.command()
+@model_argument
+@click.option(
+    "--target", default="cpu", show_default=True, shell_complete=names("target"), help="Of the graph; float: unencoded."
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples at once.")
+@click.option("--length", type=click.IntRange(1), help="Tokens, of a model that reads texts.")
+@click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
+@click.option("--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="To run each for.")
+@click.option("--torch/--no-torch", default=None, help="Run the module too [default: if torch is installed].")
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="How many layers to print.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Draw it as an HTML page.")
+@json_option
+def profile(
+    model: str,
+    target: str,
+    batch: int,
+    length: int | None,
+    threads: int,
+    seconds: float,
+    torch: bool | None,
+    top: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where MODEL spends its time, layer by layer.
+
+    Every node that onnxruntime runs is timed, fused as it runs, and every layer of
+    the torch module. With -o the graph is drawn, coloured by share of time.
+    """
+    from pocketzoo.deploy.profile import profile, total
+    from pocketzoo.deploy.profile_page import headline, save_page, setting
+
+    found = profile(
+        model,
+        target="" if target == "float" else target,
+        batch=batch,
+        length=length,
+        threads=threads,
+        seconds=seconds,
+        torch=torch,
+        progress=Bars(),
+    )
+    if out:
+        save_page(found, out)
+    if as_json:
+        print_json(found)
+        return
+    whole, summed = total(found.nodes) or 1.0, 0.0
+    click.echo(f"{setting(found)}\n{headline(found)}\n")
+    rows = [["operator", "nodes", "on", "ms", "share"]]
+    for op, nodes in found.by_operator().items():
+        kinds = ", ".join(sorted({node.kind for node in nodes}))
+        rows.append([op, str(len(nodes)), kinds, f"{total(nodes):.3f}", f"{total(nodes) / whole:.1%}"])
+    print_columns(rows)
+    click.echo()
+    layers = found.by_layer()
+    rows = [["layer", "nodes", "ms", "share", "up to here", "torch ms"]]
+    for name, nodes in list(layers.items())[:top]:
+        summed += total(nodes)
+        ops = ", ".join(dict.fromkeys(node.op for node in nodes))
+        theirs = found.torch_layers.get(name)
+        shares = [f"{total(nodes) / whole:.1%}", f"{summed / whole:.1%}", "-" if theirs is None else f"{theirs:.3f}"]
+        rows.append([name, ops, f"{total(nodes):.3f}", *shares])
+    print_columns(rows)
+    if len(layers) > top:
+        click.echo(f"and {len(layers) - top} more: --top, or -o for a page")
+    if found.target:
+        left = found.left_in_float
+        click.echo(f"\nleft in float: {len(left) or 'no layer with weights'}")
+        print_columns([["", each.layer, f"{each.ms:.3f} ms", each.why] for each in left])
+    if out:
+        click.echo(f"\nwrote {out}")
