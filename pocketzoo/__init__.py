@@ -39,6 +39,7 @@ _PUBLIC = {
     "eval": ("pocketzoo.deploy.evaluate", "evaluate"),
     "export": ("pocketzoo.deploy.export", "export"),
     "bench": ("pocketzoo.deploy.bench", "bench"),
+    "profile": ("pocketzoo.deploy.profile", "profile"),
     "load_runtime": ("pocketzoo.deploy.runtime", "load_runtime"),
     "pack": ("pocketzoo.deploy.pack", "pack"),
     "predict": ("pocketzoo.deploy.predict", "predict"),

@@ -11,6 +11,7 @@ from pocketzoo.errors import MissingDependencyError
 EXTRAS = {
     "torch": "compress",
     "onnx": "compress",
+    "ml_dtypes": "compress",
     "onnxscript": "compress",
     "onnxruntime": "edge",
     "safetensors": "compress",

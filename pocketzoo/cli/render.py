@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pocketzoo.deploy.bench_writing import WritingMeasurement
     from pocketzoo.zoo.measure import Latency, Measurement
 
 T = TypeVar("T")
@@ -130,6 +131,29 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def print_writing(rows: Sequence[WritingMeasurement]) -> None:
+    """The table of graphs that write, below that of the graphs that read a whole text at once."""
+    if not rows:
+        return
+    first = rows[0]
+    click.echo(f"\nwriting, a token at a time, behind {first.texts} texts")
+    titles = ["model", "precision", "graphs", "tokens that stay", "texts that stay", "size KB", "ms a token"]
+    table = [
+        [
+            row.bundle,
+            f"int8 for {row.target}" if row.target else "float32",
+            " ".join(row.files),
+            f"{row.agreement:.3f} of {row.tokens}",
+            f"{row.same_texts:.3f}",
+            f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
+            f"{row.ms_a_token:.2f}"
+            + ("*" if row.target not in ("", "cpu") else _times(first.ms_a_token / row.ms_a_token)),
+        ]
+        for row in rows
+    ]
+    print_columns([titles, *table])
 
 
 def _is_foreign(row: Measurement) -> bool:

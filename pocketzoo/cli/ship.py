@@ -16,24 +16,81 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings, print_writing
+
+
+class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
+    """An axis and its lengths: batch=1:8:32, or batch=8."""
+
+    name = "lengths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, int, int]]:
+        from pocketzoo.zoo.engine_options import read_sizes
+
+        name, _, text = str(value).partition("=")
+        try:
+            return name, read_sizes(text)
+        except ValueError:
+            self.fail(f"{value!r} names no axis and lengths, as batch=1:8:32 and batch=8 do", param, ctx)
 
 
 @click.command()
 @model_argument
-@click.option("--to", default="onnx", show_default=True, shell_complete=names("exporter"), help="onnx, tensorrt, ...")
+@click.option(
+    "--to", default="onnx", show_default=True, shell_complete=names("exporter"), help="onnx, tensorrt, triton, ..."
+)
 @click.option("--target", shell_complete=names("target"), help="Encode for this target [default: what --to runs on].")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "fp8"]), default="fp32", help="Of floats.")
+@data_option(required=False)
+@click.option(
+    "--shape", "shapes", type=Lengths(), multiple=True, metavar="AXIS=MIN:OPT:MAX", help="Lengths to build for."
+)
+@click.option("--version-compatible", is_flag=True, help="Engine for later versions too.")
+@click.option("--hardware-compatible", is_flag=True, help="Engine for other GPUs too.")
+@click.option("--strip", is_flag=True, help="Engine without weights.")
+@click.option("--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core, the rest on the GPU.")
+@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Memory that a layer may work in.")
 @out_option(required=False, text="File to write [default: into the bundle].")
 @json_option
-def export(model: str, to: str, target: str | None, out: Path | None, as_json: bool) -> None:
+def export(
+    model: str,
+    to: str,
+    target: str | None,
+    precision: str,
+    data: str | None,
+    shapes: tuple[tuple[str, tuple[int, int, int]], ...],
+    version_compatible: bool,
+    hardware_compatible: bool,
+    strip: bool,
+    dla: int | None,
+    workspace: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Export MODEL to an ONNX graph or an NVIDIA engine."""
     from pocketzoo.deploy.export import export
+    from pocketzoo.zoo.engine_options import EngineOptions
 
-    path = export(model, to=to, target=target, out=out, progress=Bars())
+    asked = EngineOptions(
+        shapes=dict(shapes),
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        stripped=strip,
+        dla=dla,
+        workspace=workspace or 0,
+    )
+    engine = None if asked == EngineOptions() else asked
+    path = export(model, to=to, target=target, out=out, precision=precision, engine=engine, data=data, progress=Bars())
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
     if as_json:
-        print_json({"file": str(path), "bytes": path.stat().st_size})
-    else:
-        click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+        print_json({"file": str(path), "bytes": size})
+        return
+    if to == "trtexec":
+        click.echo((path / "build.sh").read_text("utf8").splitlines()[-1])
+    click.echo(f"wrote {path} ({f'{len(files)} files, ' * path.is_dir()}{size:,} bytes)")
 
 
 @click.command()
@@ -72,6 +129,7 @@ def bench(
     RUNTIME, and the lists of numbers, may have commas between: --batch 1,8,32.
     """
     from pocketzoo.deploy.bench import bench
+    from pocketzoo.deploy.bench_writing import bench_writing
     from pocketzoo.deploy.plot import check_plot, save_plot
 
     if plot:
@@ -90,11 +148,15 @@ def bench(
         skip_bad=skip_bad,
         progress=Bars(),
     )
+    writing = bench_writing(
+        models, data=data, seconds=seconds, threads=threads, seed=seed, skip_bad=skip_bad, progress=Bars()
+    )
     if as_json:
-        print_json(rows)
+        print_json([*rows, *writing])
     else:
         print_measurements(rows)
         print_timings(rows)
+        print_writing(writing)
     if plot:
         click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 

@@ -188,7 +188,9 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     source = job.source.manifest
     manifest = replace(draft.manifest, name=name)
     order = ["", *(target.name for target in job.targets)]
-    graphs = sorted((order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx"))
+    graphs = sorted(
+        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part
+    )
     new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
     rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=0.2, progress=job.progress)
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}

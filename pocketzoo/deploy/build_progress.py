@@ -6,8 +6,11 @@ and asks after each step whether it shall go on.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from types import ModuleType
 from typing import Any
@@ -35,23 +38,39 @@ def watched(trt: ModuleType, builder: Any, network: Any, config: Any, progress: 
             monitor.reached.put(None)
 
     worker = Thread(target=build, daemon=True)
-    worker.start()
-    try:
-        for _ in progress.track(_ticks(monitor.reached, worker), "building the engine", TICKS):
-            pass
-    except BaseException:  # Ctrl-C, or an error in what draws the bar
-        monitor.cancelled = True
-        raise
-    finally:
-        worker.join()
-        config.progress_monitor = None
+    with _chatter_on_stderr():
+        worker.start()
+        try:
+            for _ in progress.track(_ticks(monitor.reached, worker), "building the engine", TICKS):
+                pass
+        except BaseException:  # Ctrl-C, or an error in what draws the bar
+            monitor.cancelled = True
+            raise
+        finally:
+            worker.join()
+            config.progress_monitor = None
     return made[0] if made else None
+
+
+@contextlib.contextmanager
+def _chatter_on_stderr() -> Iterator[None]:
+    """The builder's own compiler prints warnings to stdout, where results go: JSON, for one."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of the two is closed
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _ticks(reached: SimpleQueue[float | None], worker: Thread) -> Iterator[int]:
     """As many ticks as are done, as soon as they are."""
-    from queue import Empty
-
     shown = 0
     while True:
         try:

@@ -31,6 +31,7 @@ KINDS = {
     "bf16": (TensorProto.BFLOAT16,),
     "fp8": (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2),
 }
+LACKS = "DLA has no "
 TEXT = (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
 
@@ -263,11 +264,12 @@ def _dla_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
     reasons: dict[str, list[str]] = {}
     for node in graph.nodes:
         if reason := off_dla(node, graph, target):
-            reasons.setdefault(reason, []).append(node_name(node))
+            lacks = reason.startswith(LACKS)
+            reasons.setdefault(LACKS if lacks else reason, []).append(f"{node_name(node)} ({node.op_type})")
     for reason, nodes in reasons.items():
         yield Finding(
             level="slow",
-            what=f"runs on the GPU, not on DLA: {reason}",
+            what=f"runs on the GPU, not on DLA: {reason.strip()}{' such operators' * (reason == LACKS)}",
             todo="each change between the two copies; keep what DLA takes in one piece, or build without --dla",
             nodes=tuple(nodes),
         )
@@ -281,7 +283,7 @@ def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         return "pairs of quantisation (DLA of TensorRT 10 takes int8 by scales beside the graph only)"
     if node.op_type not in limits.operators:
-        return f"DLA has no {node.op_type}"
+        return f"{LACKS}{node.op_type}"
     shape = graph.shapes.get(node.output[0], [])
     if any(isinstance(d, int) and d > limits.size for d in shape[1:]):
         return f"an axis is longer than {limits.size}"

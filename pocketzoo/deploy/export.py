@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from pocketzoo.deploy.export_parts import export_parts
 from pocketzoo.errors import ExportError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.data import Batches, Dataset
+from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
-from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
+from pocketzoo.zoo.sources import load_data
+from pocketzoo.zoo.specs import ExporterSpec, TargetSpec, TextSpec
 
 
 def export(
@@ -20,45 +25,118 @@ def export(
     to: str = "onnx",
     target: str | None = None,
     out: str | Path | None = None,
+    precision: str = "fp32",
+    engine: EngineOptions | None = None,
+    data: str | Path | Dataset | None = None,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Export a bundle or registered model; returns the file that was written.
+    """Export a bundle or registered model; returns the file or folder that was written.
 
-    An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. Without ``out`` the file
-    goes into the bundle, or for a registered model into the current folder.
+    An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. ``precision`` ("fp16",
+    "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold.
+    ``engine`` says how one is built. Without ``out`` a file goes into the bundle, or for a registered model, a folder
+    and a graph in 16 bits into the current folder. Of a model that writes text the graphs that write become files as
+    well, ``NAME.decoder.onnx`` and so on beside ``NAME.onnx``, in the precision they have.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.
         MissingDependencyError: the target's package is not installed.
-        ExportError: the target refuses the graph.
+        ExportError: the target refuses the graph or the precision, or this machine cannot build for it.
+        RecipeError: lengths of an axis that cannot be.
     """
     registry = registry or default_registry()
     exporter: ExporterSpec = registry.get("exporter", to)
     spec: TargetSpec = registry.get("target", target or exporter.default_target)
+    if engine is not None and not exporter.asks:
+        raise ExportError(f"--to {to} builds no engine, and options of one were given", "leave them out")
     bundle = open_model(model, registry=registry, progress=progress)
-    inside = out is None and Path(model).exists()
-    name = f"{bundle.manifest.name}{exporter.suffix}" if out is None else ""
+    beside = exporter.folder or (precision != "fp32" and not exporter.asks)
+    inside = out is None and Path(model).exists() and not beside
+    half = "" if precision == "fp32" else f".{precision}"
+    name = f"{bundle.manifest.name}{half if beside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
-    if place.is_dir():
-        raise ExportError(f"{place} is a folder", "give a file name with -o")
-    if out is not None and (place.parent / MANIFEST).is_file():
-        raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
+    _check_place(place, exporter, given=out is not None)
     with tempfile.TemporaryDirectory() as folder:
+        options = engine or EngineOptions()
+        parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
+        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its graphs that write just now
         graph = graph_for(bundle, spec, registry, Path(folder))
+        if precision != "fp32":
+            graph = _halved(graph, bundle, spec, precision, data, registry, Path(folder), progress)
+        request = [_request(bundle, options)] * exporter.asks
         if not inside:
-            exporter.export(graph, place, spec, progress)
+            exporter.export(graph, place, spec, progress, *request)
+            for made_part in parts:
+                sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
+                shutil.copyfile(made_part.file, sibling)
+                progress.say(f"wrote {sibling}, its {made_part.part}, which writes")
             return place
         made = Path(folder) / f"export{exporter.suffix}"
-        exporter.export(graph, made, spec, progress)
-        precision = next((e.precision for e in bundle.manifest.files.values() if e.target), "float32")
+        exporter.export(graph, made, spec, progress, *request)
         encoded = len(bundle.graphs()) > 1  # by a step on the graph
-        kind = f"{precision}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
+        graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
+        kept = next((e.precision for e in graphs), "float32")
+        kept = kept if precision == "fp32" else precision if kept == "float32" else f"{kept}-{precision}"
+        kind = f"{kept}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
         name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
         with updating(bundle) as draft:
             mark = spec.name if kind else ""
-            shutil.copyfile(made, draft.mark(name, target=mark, precision=precision))
+            shutil.copyfile(made, draft.mark(name, target=mark, precision=kept))
+            for made_part in parts:
+                # As an .onnx a float part is in the bundle for all targets.
+                own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
+                called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
+                marked = draft.mark(called, target=own, precision=made_part.precision, part=made_part.part)
+                shutil.copyfile(made_part.file, marked)
+                progress.say(f"wrote {called}, its {made_part.part}, which writes")
     return bundle.path / name
+
+
+def _check_place(place: Path, exporter: ExporterSpec, *, given: bool) -> None:
+    if exporter.folder and place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ExportError(f"{place} exists", "remove it, or choose another place with -o")
+    if place.is_dir() and not exporter.folder:
+        raise ExportError(f"{place} is a folder", "give a file name with -o")
+    if given and (place.parent / MANIFEST).is_file():
+        raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
+
+
+def _request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
+    """What an engine of this model is built for, where nobody says otherwise: its batches, and its longest text."""
+    manifest = bundle.manifest
+    usual: dict[str, Sizes] = {}
+    if isinstance(manifest.input, TextSpec):
+        longest = manifest.input.max_length
+        usual = {str(manifest.input.shape[1]): (1, min(128, longest), longest)}
+    return ExportRequest(
+        name=manifest.name,
+        input=manifest.input,
+        labels=manifest.labels,
+        returns=manifest.gives,
+        options=replace(options, usual={**usual, **options.usual}),
+    )
+
+
+def _halved(
+    graph: Path,
+    bundle: Bundle,
+    target: TargetSpec,
+    precision: str,
+    data: str | Path | Dataset | None,
+    registry: Registry,
+    folder: Path,
+    progress: Progress,
+) -> Path:
+    from pocketzoo.deploy.halve import halve
+
+    samples = None
+    if data is not None:
+        split = (data if isinstance(data, Dataset) else load_data(data, registry=registry)).split("val")
+        samples = Batches(split, bundle.manifest.input)
+    path = folder / f"{precision}.onnx"
+    halve(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
+    return path
 
 
 def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:

@@ -123,6 +123,10 @@ def _reason(
         return "it makes no floats"  # and computes in what it reads
     if not _fits(node, graph, precision):
         return f"ONNX has no {node.op_type} in {precision} in opset {graph.opset()}"
+    if node.op_type in PAIRS:
+        scale = _float_constant(graph, node.input[1])
+        if precision != "fp16" or scale is None or float(np.abs(scale).min(initial=1.0)) < SMALLEST["fp16"]:
+            return "its scale would lose bits"
     limit = LARGEST[precision]
     if too_wide := [n for n in node.input if n in wide]:
         if node.op_type in PASSES:
@@ -143,10 +147,6 @@ def _reason(
             return f"{name} reached {largest[name]:.3g}"
     if node.op_type in target.keeps_fp32:
         return f"{node.op_type} needs the range"
-    if node.op_type in PAIRS:
-        scale = _float_constant(graph, node.input[1])
-        if precision != "fp16" or scale is None or float(np.abs(scale).min(initial=1.0)) < SMALLEST["fp16"]:
-            return "its scale would lose bits"
     return ""
 
 

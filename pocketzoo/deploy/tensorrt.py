@@ -6,6 +6,7 @@ TensorRT-RTX needs no GPU; TensorRT builds on the GPU the engine will run on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -190,19 +191,22 @@ def _configured(trt: ModuleType, parsed: _Parsed, target: TargetSpec, options: E
     for i in range(parsed.network.num_inputs):
         tensor = parsed.network.get_input(i)
         free = {d: tensor.get_dimension_name(d) or "" for d, size in enumerate(tensor.shape) if size == -1}
-        sizes = {d: options.shapes.get(name, options.others) for d, name in free.items()}
+        sizes = {d: options.sizes(name) for d, name in free.items()}
         axes |= {name: sizes[d] for d, name in free.items()}
         if free:
             profile.set_shape(tensor.name, *([sizes[d][k] if d in free else n for d, n in enumerate(tensor.shape)]
                                              for k in range(3)))  # fmt: skip
-    _check_axes(axes, options)
+    check_axes(axes, options)
     if axes:
         config.add_optimization_profile(profile)
     words = ", ".join(f"{name or 'axis'} {a} to {c} (best {b})" for name, (a, b, c) in axes.items())
     return config, f" for {words}" if words else ""
 
 
-def _check_axes(axes: dict[str, Sizes], options: EngineOptions) -> None:
+def check_axes(axes: Mapping[str, Sizes], options: EngineOptions) -> None:
+    """Raises:
+    ExportError: lengths were given for an axis that the graph has not, or DLA would have to run several shapes.
+    """
     if unknown := [name for name in options.shapes if name not in axes]:
         raise ExportError(f"the graph has no free axis {unknown[0]!r}", nearest(unknown[0], [n for n in axes if n]))
     if options.dla is not None and (free := [name for name, sizes in axes.items() if sizes[0] != sizes[2]]):
@@ -260,10 +264,10 @@ def _loaded(trt: ModuleType, engine: Path, target: TargetSpec) -> tuple[Any, Any
     loaded = runtime.deserialize_cuda_engine(engine.read_bytes()) if runtime is not None else None
     if loaded is not None:
         return logger, loaded
-    raise _unloadable(engine, target, f"{name} {trt.__version__}", gpu, " ".join(logger.errors))
+    raise unloadable(engine, target, f"{name} {trt.__version__}", gpu, " ".join(logger.errors))
 
 
-def _unloadable(engine: Path, target: TargetSpec, runtime: str, gpu: Gpu, said: str) -> ExportError:
+def unloadable(engine: Path, target: TargetSpec, runtime: str, gpu: Gpu, said: str) -> ExportError:
     """What TensorRT's own words mean for a user."""
     again = f"build it here: pocketzoo export MODEL --to {target.name}"
     low = said.lower()

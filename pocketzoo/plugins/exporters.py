@@ -1,4 +1,4 @@
-"""The file formats a graph can be turned into."""
+"""The forms a graph can be turned into."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pocketzoo.plugins.hookspecs import hookimpl
 from pocketzoo.progress import Progress
+from pocketzoo.zoo.engine_options import ExportRequest
 from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
 
 
@@ -18,10 +19,22 @@ def _onnx(graph: Path, out: Path, target: TargetSpec, progress: Progress) -> Non
         shutil.copyfile(graph, temporary)
 
 
-def _engine(graph: Path, out: Path, target: TargetSpec, progress: Progress) -> None:
+def _engine(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
     from pocketzoo.deploy.tensorrt import save_engine
 
-    save_engine(graph, out, target, progress=progress)
+    save_engine(graph, out, target, options=request.options, progress=progress)
+
+
+def _triton(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
+    from pocketzoo.deploy.triton import save_repository
+
+    save_repository(graph, out, target, request, progress=progress)
+
+
+def _trtexec(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
+    from pocketzoo.deploy.trtexec import save_script
+
+    save_script(graph, out, target, request)
 
 
 @hookimpl
@@ -34,6 +47,7 @@ def pocketzoo_exporters() -> list[ExporterSpec]:
             suffix=".engine",
             default_target="tensorrt",
             export=_engine,
+            asks=True,
         ),
         ExporterSpec(
             name="tensorrt-rtx",
@@ -41,5 +55,24 @@ def pocketzoo_exporters() -> list[ExporterSpec]:
             suffix=".engine",
             default_target="tensorrt-rtx",
             export=_engine,
+            asks=True,
+        ),
+        ExporterSpec(
+            name="triton",
+            summary="model repository for NVIDIA's Triton server, with onnxruntime or TensorRT behind it",
+            suffix=".triton",
+            default_target="cpu",
+            export=_triton,
+            asks=True,
+            folder=True,
+        ),
+        ExporterSpec(
+            name="trtexec",
+            summary="the graph, and the command of NVIDIA's trtexec that builds its engine elsewhere",
+            suffix=".trtexec",
+            default_target="tensorrt",
+            export=_trtexec,
+            asks=True,
+            folder=True,
         ),
     ]

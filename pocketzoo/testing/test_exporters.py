@@ -11,6 +11,7 @@ import pytest
 from pocketzoo.progress import SILENT
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import Backbone
+from pocketzoo.zoo.engine_options import ExportRequest
 from pocketzoo.zoo.registry import Entry, Registry
 
 
@@ -36,9 +37,11 @@ def test_it_writes_its_file(exporter: Entry, registry: Registry, tinynet: Backbo
     graph, out = tmp_path / "model.onnx", tmp_path / f"out{exporter.spec.suffix}"
     onnx.save(tinynet.exported, graph)
     before = graph.read_bytes()
-    with blaming("export() fails on a graph of tinynet", "let export take (graph, out, target, progress)"):
-        exporter.spec.export(graph, out, target, SILENT)
-    if not out.is_file() or out.stat().st_size == 0:
-        wrong(f"export() wrote no {out.name}", "write the path that is given as out")
+    request = ExportRequest(name="model", input=tinynet.spec.input)
+    takes = "(graph, out, target, progress, request)" if exporter.spec.asks else "(graph, out, target, progress)"
+    with blaming("export() fails on a graph of tinynet", f"let export take {takes}"):
+        exporter.spec.export(graph, out, target, SILENT, *[request] * exporter.spec.asks)
+    if out.is_dir() != exporter.spec.folder or not any(p.stat().st_size for p in (out, *out.rglob("*")) if p.is_file()):
+        wrong(f"export() wrote no {out.name}", "write the path that is given as out, a folder if it states folder=True")
     if graph.read_bytes() != before:
         wrong("export() changed the graph it was given", "write to out alone")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from pocketzoo.progress import Progress
     from pocketzoo.zoo.data import Dataset
 
 FeatureKind = Literal["map", "vector", "sequence"]
@@ -259,13 +258,19 @@ class TargetSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExporterSpec:
-    """A file format a bundle can be exported to. ``export(graph, out, target, progress)`` writes ``out``."""
+    """A form a bundle can be exported to. ``export(graph, out, target, progress)`` writes ``out``.
+
+    One that ``asks`` takes an ``ExportRequest`` as its fifth argument: the model's name, input and labels, and what is
+    asked of an engine.
+    """
 
     name: str
     summary: str
-    suffix: str  # of the file it writes
+    suffix: str  # of the file it writes, or what its folder's name ends with
     default_target: str
-    export: Callable[[Path, Path, TargetSpec, Progress], None]
+    export: Callable[..., None]
+    asks: bool = False
+    folder: bool = False  # it writes a folder, which is never part of a bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@
     listings/org--name/COMMIT   JSON: what the Hub states of a commit
     tmp/                        files on their way; the process that writes one holds a lock on it
     locks/                      the same for what is being fetched, so that others wait for it
+    engines/                    what was built here, by what it was built of (see deploy/engine_cache.py)
     damaged/                    what no longer had its digest
     aside/                      what prune is about to remove
 
@@ -44,6 +45,7 @@ try:
 except ImportError:  # Windows: temporaries are collected by their age alone
     fcntl = None  # type: ignore[assignment]
 
+MONTH = 30 * 24 * 3600  # seconds for which prune leaves an engine that nobody takes
 FRESH = 3600  # seconds for which prune leaves a blob alone: its record may still be on the way
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ROOM = "free some space there, or set POCKETZOO_HOME to another disk"
@@ -230,6 +232,10 @@ class Store:
             for problem in self._dangling():
                 self._set_aside(problem.path)
             self._put_back()
+            for path in _below(self.root / "engines"):
+                if path.suffix != ".sha256" and _age(path) > MONTH:
+                    self._set_aside(path)
+                    self._set_aside(path.with_suffix(".sha256"))
             leftovers = [self.root / "aside", self.root / "damaged"]
             freed += sum(_size(path) for folder in leftovers for path in _below(folder))
             for folder in leftovers:

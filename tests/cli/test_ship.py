@@ -132,3 +132,44 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
         assert str(place) in result.stdout
     for name in ("fitted", "pruned", "factorised", "int8"):
         assert run("verify", out / name).exit_code == 0
+
+
+# -- what an engine is asked for
+
+
+@pytest.mark.parametrize("shape", ["batch", "batch=", "batch=a", "batch=1:2", "8"])
+def test_a_shape_that_is_none_is_a_usage_error(run, fitted, shape):
+    result = run("export", fitted.path, "--to", "trtexec", "--shape", shape, "-o", "out")
+    assert result.exit_code == 2
+    assert "as batch=1:8:32 and batch=8 do" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--to", "trtexec", "--shape", "batch=8:4:2"], "the lengths of batch cannot be 8:4:2"),
+        (["--to", "onnx", "--shape", "batch=8"], "--to onnx builds no engine"),
+        (["--to", "onnx", "--precision", "fp16"], "cpu does not compute in fp16"),
+        (["--to", "trtexec", "--dla", "0"], "DLA runs one shape, and 'batch' is free"),
+        (["--to", "triton", "--target", "tensorrt-rtx"], "Triton does not run engines of tensorrt_rtx"),
+        (["--to", "tensorrt", "--target", "cpu"], "'cpu' has no engines"),
+    ],
+)
+def test_what_cannot_be_asked_is_two_lines_and_leaves_nothing(run, fitted, tmp_path, options, says):
+    result = run("export", fitted.path, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    what, hint = result.stderr.splitlines()
+    assert says in what
+    assert hint.startswith("hint:")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_counted_and_a_graph_in_16_bits_lies_beside(run, fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("export", fitted.path, "--to", "triton", "--json")
+    place = tmp_path / json.loads(result.stdout)["file"]
+    assert place.name == f"{fitted.manifest.name}.triton"
+    assert json.loads(result.stdout)["bytes"] == sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
+    result = run("export", fitted.path, "--precision", "fp16", "--target", "cuda")
+    assert result.exit_code == 0
+    assert (tmp_path / f"{fitted.manifest.name}.fp16.onnx").is_file()

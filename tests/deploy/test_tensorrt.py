@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ from onnx import helper, numpy_helper
 from told import Told
 
 from pocketzoo.deploy.engine_cache import EngineCache
-from pocketzoo.deploy.tensorrt import layer_precisions, save_engine
+from pocketzoo.deploy.gpu import Gpu, find_gpu
+from pocketzoo.deploy.tensorrt import check_engine, layer_precisions, refit_engine, save_engine, unloadable
 from pocketzoo.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.engine_options import EngineOptions
@@ -147,3 +149,128 @@ def test_tensorrt_builds_as_well(graph, tmp_path):
     pytest.importorskip("tensorrt", reason="TensorRT is not installed; it builds on a GPU only")
     save_engine(graph, tmp_path / "m.engine", TARGETS["tensorrt"])
     assert (tmp_path / "m.engine").stat().st_size > 1000
+
+
+# -- lengths
+
+
+def axes(tmp_path, *names):
+    """A graph whose input has free axes of these names."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [*names, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [*names, 4])],
+    )
+    path = tmp_path / "axes.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "batch 1 to 32 (best 8), sequence 1 to 32 (best 8)"),
+        ({"shapes": {"sequence": (1, 128, 256)}}, "batch 1 to 32 (best 8), sequence 1 to 256 (best 128)"),
+        ({"shapes": {"batch": (4, 4, 4)}, "others": (2, 3, 5)}, "batch 4 to 4 (best 4), sequence 2 to 5 (best 3)"),
+        ({"usual": {"sequence": (1, 7, 9), "nowhere": (1, 1, 1)}}, "sequence 1 to 9 (best 7)"),
+    ],
+)
+def test_each_axis_has_lengths_of_its_own(tmp_path, options, says):
+    recorder, cache = Told(), EngineCache(tmp_path / "c")
+    path = axes(tmp_path, "batch", "sequence")
+    save_engine(path, tmp_path / "m.engine", RTX, options=EngineOptions(**options), cache=cache, progress=recorder)
+    assert recorder.said[0].endswith(says)
+
+
+def test_lengths_of_an_axis_that_is_not_there_are_refused(tmp_path, refused):
+    options = EngineOptions(shapes={"sequenze": (1, 1, 1)})
+    with refused(ExportError, "no free axis 'sequenze'", hint="'sequence'"):
+        save_engine(axes(tmp_path, "batch", "sequence"), tmp_path / "m.engine", RTX, options=options)
+    assert not (tmp_path / "m.engine").exists()
+
+
+# -- the cache
+
+
+def test_the_second_engine_of_a_graph_is_a_copy_and_that_is_said(graph, tmp_path):
+    cache, heard = EngineCache(tmp_path / "c"), Told()
+    for name in ("one", "two"):
+        save_engine(graph, tmp_path / name, RTX, cache=cache, progress=heard)
+    assert [said.split(" ")[0] for said in heard.said] == ["building", "this"]
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    options = EngineOptions(shapes={"batch": (1, 1, 2)})
+    save_engine(graph, tmp_path / "three", RTX, options=options, cache=cache, progress=heard)
+    assert heard.said[-1].endswith("for batch 1 to 2 (best 1)")
+
+
+def test_what_was_refused_is_not_kept(compressed, tmp_path, refused):
+    cache = EngineCache(tmp_path / "c")
+    with refused(ExportError, "parser refuses"):
+        save_engine(compressed.graph("cpu"), tmp_path / "m", RTX, cache=cache)
+    assert not cache.root.exists()
+
+
+# -- what an engine can be asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "hint"),
+    [
+        ({"workspace": 64}, "", ""),
+        ({"workspace": 1}, "memory does not suffice (no GPU is here, a layer may take 1 MiB)", "--shape batch=1:4:8"),
+        ({"hardware_compatible": True}, "", ""),
+        ({"dla": 0, "shapes": {"batch": (8, 8, 8)}}, "this machine has no DLA core", "--dla"),
+        ({"stripped": True}, "without weights: that needs a GPU", "--strip"),
+        ({"version_compatible": True}, "lean runtime is not installed", "--version-compatible"),
+    ],
+)
+def test_options_are_set_or_refused_with_the_reason(graph, tmp_path, options, what, hint, refused):
+    if find_gpu() is not None and what:
+        pytest.skip("this machine has a GPU")
+    out, cache = tmp_path / "m.engine", EngineCache(tmp_path / "c")
+    if not what:
+        save_engine(graph, out, RTX, options=EngineOptions(**options), cache=cache)
+        assert out.stat().st_size > 1000
+        return
+    with refused(ExportError, what, hint=hint):
+        save_engine(graph, out, RTX, options=EngineOptions(**options), cache=cache)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_engine_needs_a_gpu_to_run_and_says_what_runs_here(graph, tmp_path, refused):
+    if find_gpu() is not None:
+        pytest.skip("this machine has a GPU")
+    save_engine(graph, tmp_path / "m.engine", RTX)
+    with refused(ExportError, "m.engine runs on an NVIDIA GPU", hint="the graph runs anywhere"):
+        check_engine(tmp_path / "m.engine", RTX)
+
+
+def test_a_stripped_engine_gets_its_weights_back_on_the_device(graph, tmp_path):
+    if find_gpu() is None:
+        pytest.skip("stripping and refitting weights need a driver")
+    save_engine(graph, tmp_path / "m.engine", RTX, options=EngineOptions(stripped=True))
+    refit_engine(tmp_path / "m.engine", graph, tmp_path / "whole.engine", RTX)
+    check_engine(tmp_path / "whole.engine", RTX)
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (
+            "The engine plan file is not compatible with this version, expecting 10.3",
+            "another version",
+        ),
+        ("Using an engine plan file across different models of devices is not recommended", "another GPU"),
+        ("Target GPU SM 89 is not compatible: compute capability 12.0", "another GPU"),
+        ("OutOfMemory (Requested size was 4294967296 bytes.)", "more memory than is free"),
+        ("Magic tag does not match", "is no engine that"),
+    ],
+)
+def test_what_the_runtime_says_is_told_in_words(said, what):
+    gpu = Gpu(name="Orin", capability="8.7", memory=8 << 30, driver="12.6")
+    error = unloadable(Path("m.engine"), RTX, "tensorrt 10.3", gpu, said)
+    assert what in error.message
+    assert "m.engine" in error.message
+    assert said in error.message
+    assert error.hint

@@ -345,3 +345,25 @@ def test_an_engine_is_built(small: Bundle, registry: Registry, tmp_path: Path) -
     assert engine.stat().st_size > 1_000_000
     precisions = layer_precisions(small.graph("tensorrt-rtx"), registry.get("target", "tensorrt-rtx"))
     assert list(precisions.values()).count("INT8") > 60  # the input, 49 layers' outputs and 9 sums, some fused
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_an_engine_in_fp16_is_built_and_the_graph_answers_as_before(
+    small: Bundle, crops: Path, registry: Registry, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
+    from pocketzoo.deploy.tensorrt import layer_precisions, save_engine
+    from pocketzoo.zoo.runner import OnnxRunner
+
+    half, target = tmp_path / "half.onnx", registry.get("target", "tensorrt-rtx")
+    common = {"to": "onnx", "precision": "fp16", "target": "tensorrt-rtx", "registry": registry}
+    pocketzoo.export("efficientnet-lite0", out=half, data=crops, **common)
+    assert set(layer_precisions(half, target).values()) <= {"HALF", "FLOAT"}
+    save_engine(half, tmp_path / "half.engine", target)
+    x = as_batch(registry, "efficientnet-lite0", CHELSEA, COFFEE, ROCKET, CHINA).numpy()
+    float_graph = pocketzoo.export("efficientnet-lite0", out=tmp_path / "float.onnx", registry=registry)
+    with OnnxRunner(half) as a, OnnxRunner(float_graph) as b:
+        assert (a.logits(x).argmax(1) == b.logits(x).argmax(1)).all()
+    both = pocketzoo.export(small.path, out=tmp_path / "both.onnx", **common)
+    assert {"INT8", "HALF"} <= set(layer_precisions(both, target).values())

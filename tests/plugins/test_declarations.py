@@ -62,7 +62,7 @@ def test_pocketzoo_ships_these():
         "backbone": ["mlp", "tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
         "compressor": ["heal", "int8", "low-rank", "prune"],
-        "exporter": ["onnx", "tensorrt", "tensorrt-rtx"],
+        "exporter": ["onnx", "tensorrt", "tensorrt-rtx", "triton", "trtexec"],
         "target": [
             "cpu", "cuda", "jetson-orin", "jetson-thor", "openvino", "tensorrt", "tensorrt-10", "tensorrt-11",
             "tensorrt-rtx",

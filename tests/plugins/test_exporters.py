@@ -35,8 +35,16 @@ def test_the_onnx_exporter_says_which_place_refuses(registry, tmp_path, refused)
 
 @pytest.mark.parametrize(
     ("name", "suffix", "target"),
-    [("onnx", ".onnx", "cpu"), ("tensorrt", ".engine", "tensorrt"), ("tensorrt-rtx", ".engine", "tensorrt-rtx")],
+    [
+        ("onnx", ".onnx", "cpu"),
+        ("tensorrt", ".engine", "tensorrt"),
+        ("tensorrt-rtx", ".engine", "tensorrt-rtx"),
+        ("triton", ".triton", "cpu"),
+        ("trtexec", ".trtexec", "tensorrt"),
+    ],
 )
 def test_what_an_exporter_writes_and_for_whom(registry, name, suffix, target):
     exporter = registry.get("exporter", name)
     assert (exporter.suffix, exporter.default_target) == (suffix, target)
+    assert exporter.asks == (name != "onnx")
+    assert exporter.folder == (name in ("triton", "trtexec"))

@@ -1,0 +1,72 @@
+"""The command of NVIDIA's trtexec that builds the engine pocketzoo would, for a machine that has only that."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from onnx import ModelProto
+
+from pocketzoo.deploy.reading import load_graph
+from pocketzoo.errors import ExportError
+from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.files import replacing_folder
+from pocketzoo.zoo.specs import TargetSpec
+
+SCRIPT = "build.sh"
+TOOLS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}  # the module -> the tool that comes with it
+
+
+def command(model: ModelProto, target: TargetSpec, options: EngineOptions, *, graph: str = "model.onnx") -> list[str]:
+    """The words of the command; it reads ``graph`` and writes ``model.engine``.
+
+    Raises:
+        ExportError: the target has no engines, or the graph no such axis.
+    """
+    if target.engine not in TOOLS:
+        raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt")
+    words = [TOOLS[target.engine], f"--onnx={graph}", "--saveEngine=model.engine"]
+    if target.engine == "tensorrt" and 10 in target.versions:  # later ones know no other networks
+        words.append("--stronglyTyped")
+    words += _shapes(model, options)
+    words += ["--versionCompatible"] * options.version_compatible
+    if options.hardware_compatible and target.engine == "tensorrt":
+        words.append("--hardwareCompatibilityLevel=ampere+")
+    words += ["--stripWeights"] * options.stripped
+    if options.dla is not None:
+        words += [f"--useDLACore={options.dla}", "--allowGPUFallback"]
+    if options.workspace:
+        words.append(f"--memPoolSize=workspace:{options.workspace}")
+    return words
+
+
+def save_script(graph: Path, out: Path, target: TargetSpec, request: ExportRequest) -> None:
+    """Write the folder ``out``: the graph, and a script with the command."""
+    words = command(load_graph(graph), target, request.options)
+    with replacing_folder(out) as folder:
+        shutil.copyfile(graph, folder / "model.onnx")
+        script = folder / SCRIPT
+        script.write_text(f'#!/bin/sh\ncd "$(dirname "$0")" || exit\n{shlex.join(words)}\n', "utf8")
+        os.chmod(script, 0o755)
+
+
+def _shapes(model: ModelProto, options: EngineOptions) -> list[str]:
+    """The profile of every input with a free axis."""
+    from pocketzoo.deploy.tensorrt import check_axes
+
+    texts: list[list[str]] = [[], [], []]
+    axes: dict[str, Sizes] = {}
+    constants = {t.name for t in model.graph.initializer}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in constants or all(d.HasField("dim_value") for d in dims):
+            continue
+        free = {d.dim_param: options.sizes(d.dim_param) for d in dims if not d.HasField("dim_value")}
+        axes |= free
+        for k, text in enumerate(texts):
+            sizes = [d.dim_value if d.HasField("dim_value") else free[d.dim_param][k] for d in dims]
+            text.append(f"{value.name}:{'x'.join(map(str, sizes))}")
+    check_axes(axes, options)
+    return [f"--{name}Shapes={','.join(text)}" for name, text in zip(("min", "opt", "max"), texts, strict=True) if text]
