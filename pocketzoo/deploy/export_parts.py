@@ -54,7 +54,8 @@ def export_parts(
     plain, settings = bundle.parts(), bundle.manifest.generation
     assert settings is not None
     longest = min(settings.positions or LONGEST, LONGEST)
-    encoded = next((e.precision for e in bundle.manifest.files.values() if e.target), "float32")
+    files = bundle.manifest.files.items()
+    encoded = next((e.precision for name, e in files if e.target and name.endswith(".onnx")), "float32")
     made = []
     for part, graph in encode_parts(bundle, target, registry, folder).items():
         file = folder / f"{part}-made{exporter.suffix}"

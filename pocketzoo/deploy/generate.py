@@ -56,7 +56,7 @@ def generate(
     registry = registry or default_registry()
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
-    if not bundle.parts():
+    if not bundle.parts(target):
         from pocketzoo.zoo.parts import with_parts
 
         bundle = with_parts(bundle, registry, progress)

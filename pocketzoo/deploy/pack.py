@@ -45,7 +45,7 @@ def pack(
             draft.kinds[name] = manifest.files[name]
         draft.manifest = replace(
             manifest,
-            steps=tuple(replace(step, plan={}) for step in manifest.steps),
+            steps=tuple(replace(step, plan={}, parts={}) for step in manifest.steps),
             measurements=(),
             layers={},
             turned_down=(),
@@ -56,7 +56,7 @@ def pack(
 
 def _needed(bundle: Bundle, target: str) -> Iterable[str]:
     yield bundle.graph(target).name
-    yield from (path.name for path in bundle.parts().values())
+    yield from (path.name for path in bundle.parts(target).values())
     spec = bundle.manifest.input
     if isinstance(spec, TextSpec) and spec.tokenizer in (travelled := bundle.travelled()):
         yield travelled[spec.tokenizer].name

@@ -18,6 +18,7 @@ from pocketzoo.deploy.bench_writing import bench_writing
 from pocketzoo.deploy.evaluate import evaluate
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.generate import generate
+from pocketzoo.deploy.pack import pack
 from pocketzoo.deploy.run import run
 from pocketzoo.deploy.run_recipe import find_recipe, read_run_recipe
 from pocketzoo.zoo.bundle import read_bundle
@@ -140,6 +141,16 @@ def test_each_graph_is_exported(ran, tmp_path):
     again = read_bundle(out / "small")
     assert set(again.manifest.files) == set(bundle.manifest.files)
     assert again.parts("cpu").keys() == bundle.parts("cpu").keys()
+
+
+def test_packed_it_writes_the_same_with_nothing_else(ran, tmp_path):
+    family, small, out, made, _ = ran
+    packed = pack(out / "small", tmp_path / "packed", registry=small.registry)
+    assert set(packed.parts("cpu")) == set(read_bundle(out / "small").parts("cpu"))
+    assert not packed.parts()
+    (written,) = generate(packed.path, [SAYINGS[0]], max_new_tokens=8, beams=4 if family == "t5" else 1,
+                          registry=small.registry)  # fmt: skip
+    assert written == made.written[1][1][0]
 
 
 @pytest.mark.engine
