@@ -1,6 +1,6 @@
-"""Write docs/benchmarks.md from what the benchmarks recorded in benchmarks/results.
+"""Write docs/benchmarks.md and docs/scaling.md from what the benchmarks recorded in benchmarks/results.
 
-Usage: python benchmarks/page.py. A test holds the page and the results equal.
+Usage: python benchmarks/page.py. A test holds the pages and the results equal.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 from gpu_roofline import render as render_gpu
 from page_peers import render as render_peers
 from page_peers import render_int8
+from page_scaling import render as render_scaling
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+SCALING = ROOT / "docs" / "scaling.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
 RECIPE_BARS = {
     "tinynet": "at least 4x smaller and 2x faster within 0.5 points of accuracy",
@@ -362,9 +364,16 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
+def scaling() -> str:
+    """docs/scaling.md."""
+    result = json.loads((RESULTS / "scaling.json").read_text("utf8"))
+    return render_scaling(result) + _machine(result["machine"])
+
+
 def main() -> None:
-    PAGE.write_text(page(), "utf8")
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    for path, write in ((PAGE, page), (SCALING, scaling)):
+        path.write_text(write(), "utf8")
+        print(f"wrote {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ HEAVY = {
     "pocketzoo.compress.heal": {"torch"},
     "pocketzoo.compress.histogram": {"numpy"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
+    "pocketzoo.compress.writing": {"numpy", "onnx", "safetensors"},
     "pocketzoo.compress.judge": {"numpy"},
     "pocketzoo.compress.latency": {"torch"},
     "pocketzoo.compress.layers": {"torch"},
@@ -162,8 +163,9 @@ HEAVY = {
     "pocketzoo.deploy.trtexec": {"onnx"},
     "pocketzoo.deploy.choose": {"numpy"},
     "pocketzoo.deploy.classes": {"numpy"},
+    "pocketzoo.deploy.cuda": {"numpy"},
+    "pocketzoo.deploy.engine_runner": {"numpy"},
     "pocketzoo.deploy.evaluate": {"numpy"},
-    "pocketzoo.deploy.generate": {"numpy"},
     "pocketzoo.deploy.inputs": {"numpy"},
     "pocketzoo.deploy.play": {"numpy"},
     "pocketzoo.deploy.profile": {"numpy", "onnx", "onnxruntime"},
@@ -230,6 +232,7 @@ HEAVY = {
     "pocketzoo.zoo.torch_runner": {"numpy", "torch"},
     "pocketzoo.zoo.transfer": {"httpx2", "huggingface_hub"},
     "pocketzoo.zoo.windows": {"numpy"},
+    "pocketzoo.zoo.writer": {"numpy"},
     "pocketzoo.zoo.weights": {"safetensors", "torch"},
 }
 # Glob -> packages that cost nothing.

@@ -59,28 +59,50 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", metavar="NAME|MODEL", shell_complete=names(*KINDS))
+@click.option("--provenance", is_flag=True, help="Of a model: origin, data, steps, packages, digests.")
 @json_option
-def info(name: str, as_json: bool) -> None:
+def info(name: str, provenance: bool, as_json: bool) -> None:
     """Show everything known of a registered name or a model.
 
     A model of the Hub (hf://org/name) is pulled for it.
     """
-    from pocketzoo.zoo.info import info
+    if provenance:
+        from pocketzoo.zoo.materials import materials
 
-    facts = info(name, progress=Bars())
+        facts = materials(name, progress=Bars())
+    else:
+        from pocketzoo.zoo.info import info
+
+        facts = info(name, progress=Bars())
     if as_json:
         print_json(facts)
     else:
-        print_columns([list(row) for row in flat(_shown(facts)) if row[1] not in ("", "{}")])
+        shown = _shown_materials(facts) if provenance else _shown(facts)
+        print_columns([list(row) for row in flat(shown) if row[1] not in ("", "{}")])
+
+
+def _shown_materials(facts: dict[str, Any]) -> dict[str, Any]:
+    """Every step and digest in full, a line each."""
+    steps = {f"{i}. {step['kind']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
+    refused = {no["kind"]: no.get("why", "") for no in facts.get("turned_down", ())}
+    files = {name: f"sha256 {file['sha256']}, {file['bytes']:,} bytes" for name, file in facts["files"].items()}
+    data: dict[str, Any] = {
+        part: {"digest" if key == "sha256" else key: value for key, value in facts[part].items()}
+        for part in ("data", "calibration")
+        if part in facts
+    }
+    return {**facts, "steps": steps, "turned_down": refused, **data, "files": files}
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
     """What is worth a line: long tables are in --json and in the report."""
     shown = {k: v for k, v in facts.items() if k not in ("layers", "measurements")}
-    data = facts.get("provenance", {}).get("data", {})
-    if "findings" in data:
-        findings = {k: v for k, v in data["findings"].items() if k != "classes"}
-        shown["provenance"] = {**facts["provenance"], "data": {**data, "findings": findings}}
+    if "provenance" in facts:
+        shown["provenance"] = {k: v for k, v in facts["provenance"].items() if k != "packages"}  # --provenance has them
+        data = facts["provenance"].get("data", {})
+        if "findings" in data:
+            findings = {k: v for k, v in data["findings"].items() if k != "classes"}
+            shown["provenance"]["data"] = {**data, "findings": findings}
     if "steps" in shown:
         shown["steps"] = [step["kind"] for step in shown["steps"]]
     if "files" in shown:

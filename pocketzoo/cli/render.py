@@ -12,10 +12,11 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pocketzoo.deploy.bench_writing import WritingMeasurement
     from pocketzoo.zoo.measure import Latency, Measurement
 
 T = TypeVar("T")
-MOST_SETTINGS = 4  # batch sizes and lengths that are columns of one table
+MOST_SETTINGS = 4  # batch sizes that are columns of one table
 
 
 def print_json(value: Any) -> None:
@@ -38,7 +39,8 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     """The table of a bench. Ratios are against the first row."""
     from rich.table import Table
 
-    sizes = list(rows[0].latency) if len(rows[0].latency) <= MOST_SETTINGS else []
+    # Where there are many, print_timings has a row for each.
+    sizes = [size for size in rows[0].latency if "x" not in size and len(rows[0].latency) <= MOST_SETTINGS]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("precision", no_wrap=True)
@@ -98,7 +100,7 @@ def print_timings(rows: Sequence[Measurement]) -> None:
                 f"{memory.model / 1e6:,.0f}" if memory else "-",
             )
     _console().print(table)
-    clocks = {times.clock for row in rows[1:] for times in row.latency.values()}
+    clocks = {times.clock for row in rows[1:] for times in row.latency.values() if times.faster}
     what = "CPU time of the thread" if clocks == {"cpu"} else "time"
     if len(rows) > 1:
         click.echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no difference was found")
@@ -129,7 +131,30 @@ def _console() -> Console:
     """A pipe has no width; cutting a table there would lose numbers."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+
+
+def print_writing(rows: Sequence[WritingMeasurement]) -> None:
+    """The table of graphs that write, below that of the graphs that read a whole text at once."""
+    if not rows:
+        return
+    first = rows[0]
+    click.echo(f"\nwriting, a token at a time, behind {first.texts} texts")
+    titles = ["model", "precision", "graphs", "tokens that stay", "texts that stay", "size KB", "ms a token"]
+    table = [
+        [
+            row.bundle,
+            f"int8 for {row.target}" if row.target else "float32",
+            " ".join(row.files),
+            f"{row.agreement:.3f} of {row.tokens}",
+            f"{row.same_texts:.3f}",
+            f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
+            f"{row.ms_a_token:.2f}"
+            + ("*" if row.target not in ("", "cpu") else _times(first.ms_a_token / row.ms_a_token)),
+        ]
+        for row in rows
+    ]
+    print_columns([titles, *table])
 
 
 def _is_foreign(row: Measurement) -> bool:

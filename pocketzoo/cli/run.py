@@ -24,8 +24,8 @@ def run(
 ) -> None:
     """Run a RECIPE for the whole job, by name or from a file.
 
-    A recipe fits, compresses, exports and measures, whichever of these it has a section for. A run that was stopped
-    goes on when the same command is given again.
+    A recipe fits a model or an agent, compresses, uses, exports and measures it, whichever it has a section for. A run
+    that was stopped goes on when the same command is given again.
     """
     from pocketzoo.deploy.run_recipe import find_recipe, read_run_recipe
 
@@ -33,7 +33,7 @@ def run(
     asked = read_run_recipe(path, named(changes, "--set").items(), backbone=backbone)
     place = out or Path(path.stem)
     if dry_run:
-        _print_plan(asked, data or asked.data)
+        _print_plan(asked, data or asked.data or asked.own_data)
         return
     from pocketzoo.deploy.run import run as run_recipe
 
@@ -41,6 +41,11 @@ def run(
     for prediction in made.predictions:
         click.echo(prediction.file)
         print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+    if made.plays:
+        print_columns([[name, f"mean return {played.mean:.1f}"] for name, played in made.plays])
+    for name, texts in made.written:
+        click.echo(name)
+        print_columns([["", written.text] for written in texts])
     if made.rows:
         print_measurements(made.rows)
     print_columns([[name, str(where)] for name, where in made.places.items()])

@@ -16,7 +16,7 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings, print_writing
 
 
 class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
@@ -129,6 +129,7 @@ def bench(
     RUNTIME, and the lists of numbers, may have commas between: --batch 1,8,32.
     """
     from pocketzoo.deploy.bench import bench
+    from pocketzoo.deploy.bench_writing import bench_writing
     from pocketzoo.deploy.plot import check_plot, save_plot
 
     if plot:
@@ -147,11 +148,15 @@ def bench(
         skip_bad=skip_bad,
         progress=Bars(),
     )
+    writing = bench_writing(
+        models, data=data, seconds=seconds, threads=threads, seed=seed, skip_bad=skip_bad, progress=Bars()
+    )
     if as_json:
-        print_json(rows)
+        print_json([*rows, *writing])
     else:
         print_measurements(rows)
         print_timings(rows)
+        print_writing(writing)
     if plot:
         click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 

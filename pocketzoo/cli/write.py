@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pocketzoo.cli.options import json_option, model_argument
+from pocketzoo.cli.options import json_option, model_argument, names
 from pocketzoo.cli.render import Bars, print_json
 
 
@@ -16,6 +16,8 @@ from pocketzoo.cli.render import Bars, print_json
 @click.option("--length-penalty", type=float, default=1.0, show_default=True, help="Of beams: above 0 long texts gain.")
 @click.option("--early-stopping", type=click.Choice(["yes", "no", "never"]), default="no", show_default=True,
               help="Of beams: stop once enough are finished; never: while any could get better.")  # fmt: skip
+@click.option("--target", default="cpu", show_default=True, shell_complete=names("target"),
+              help="Write with the graphs encoded for this target.")  # fmt: skip
 @json_option
 def generate(
     model: str,
@@ -24,6 +26,7 @@ def generate(
     beams: int,
     length_penalty: float,
     early_stopping: str,
+    target: str,
     as_json: bool,
 ) -> None:
     """Let MODEL continue each TEXT, or answer it.
@@ -39,6 +42,7 @@ def generate(
         beams=beams,
         length_penalty=length_penalty,
         early_stopping="never" if early_stopping == "never" else early_stopping == "yes",
+        target=target,
         progress=Bars(),
     )
     if as_json:

@@ -76,6 +76,8 @@ class GraphCompressor(_Named[C, P]):
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in
+    # Whether a sample may be a mapping, input -> array (1, ...): then graphs that write text are compressed as well.
+    several_inputs: bool = False
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pocketzoo.compress.plans import Range
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
 
+Sample = Array | Mapping[str, Array]  # a batch for the one input of a graph, or arrays for all inputs by their names
 FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at the most;
 ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
 
@@ -37,7 +38,7 @@ class Observed:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array], readings: Collection[Reading] = ()
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], readings: Collection[Reading] = ()
 ) -> Observed:
     """Histograms of the named tensors and second moments of what layers read, in one pass.
 
@@ -78,25 +79,34 @@ def _wants(moments: Moments, samples: int) -> bool:
     return samples < FEW or (samples < MANY and moments.count + moments.held < ENOUGH * moments.second.shape[1])
 
 
-def activations(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Array]) -> Iterator[dict[str, Array]]:
+def activations(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]
+) -> Iterator[dict[str, Array]]:
     """The named tensors for each sample in turn, a batch of one.
 
     Raises:
         DataError: one of them is not finite.
     """
-    input_name = model.graph.input[0].name
-    names = [name for name in tensors if name != input_name]
+    inputs = {value.name for value in model.graph.input}
+    names = [name for name in tensors if name not in inputs]
     session = _session(model, names)
+    for x in one_by_one(samples):
+        feed = x if isinstance(x, Mapping) else {model.graph.input[0].name: x}
+        # Asked for no outputs, onnxruntime would give all.
+        values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
+        values |= {name: feed[name] for name in tensors if name in inputs}
+        for name, value in values.items():
+            _check_finite(name, value)
+        yield values
+
+
+def one_by_one(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Samples in batches of one; what a graph with several inputs reads is one already."""
     for batch in samples:
-        for row in range(len(batch)):
-            x = batch[row : row + 1]
-            # Asked for no outputs, onnxruntime would give all.
-            values = dict(zip(names, session.run(names, {input_name: x}) if names else (), strict=True))
-            if input_name in tensors:
-                values[input_name] = x
-            for name, value in values.items():
-                _check_finite(name, value)
-            yield values
+        if isinstance(batch, Mapping):
+            yield batch
+        else:
+            yield from (batch[row : row + 1] for row in range(len(batch)))
 
 
 def _check_finite(name: str, value: Array) -> None:

@@ -19,7 +19,7 @@ import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from pocketzoo.compress import dynamic, embeddings, smooth
-from pocketzoo.compress.calibrate import activations, observe
+from pocketzoo.compress.calibrate import Sample, activations, observe, one_by_one
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.encode import ACTIVATIONS, MOVES, Encoder, Integers
 from pocketzoo.compress.graph_index import GraphIndex, quantisable
@@ -38,7 +38,7 @@ TRIALS = 16  # samples they are compared on
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
 
-def plan(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
+def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample]) -> Int8Plan:
     """Choose the layers that become int8, the range of every activation they touch, and the integers of their weights.
 
     Raises:
@@ -96,7 +96,7 @@ def _copy(model: ModelProto) -> ModelProto:
 
 
 def _divisors(
-    model: ModelProto, weights: Sequence[str], samples: Iterable[Array]
+    model: ModelProto, weights: Sequence[str], samples: Iterable[Sample]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """The divisors of channels that pay, by the tensor that has the channels."""
     tensors = [group.tensor for group in smooth.groups(GraphIndex(model), weights)]
@@ -109,9 +109,9 @@ def _divisors(
     return smooth.plan(model, weights, seen.channels())
 
 
-def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Array]) -> Int8Plan:
+def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Sample]) -> Int8Plan:
     """The plan whose encoding for onnxruntime errs less, in the first output for the first samples."""
-    few = list(islice((batch[i : i + 1] for batch in samples for i in range(len(batch))), TRIALS))
+    few = list(islice(one_by_one(samples), TRIALS))
     output = smoothed.graph.output[0].name
     wanted = [values[output] for values in activations(smoothed, [output], few)]
 

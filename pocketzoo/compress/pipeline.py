@@ -16,9 +16,11 @@ from pocketzoo.compress.checkpoints import checkpoints
 from pocketzoo.compress.job import Job, prepare
 from pocketzoo.compress.steps import take
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import Bundle, Draft, Step, graph_name, tensors_name, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, Draft, Step, graph_name, tensors_name, updating
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Dataset
+from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.materials import packages
 from pocketzoo.zoo.measure import candidate, candidates, measure
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import TargetSpec
@@ -186,13 +188,20 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     source = job.source.manifest
     manifest = replace(draft.manifest, name=name)
     order = ["", *(target.name for target in job.targets)]
-    graphs = sorted((order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx"))
+    graphs = sorted(
+        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part
+    )
     new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
     rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=0.2, progress=job.progress)
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(
         manifest,
-        provenance={**manifest.provenance, "compressed_from": source.name, "calibration": job.describe()},
+        provenance={
+            **manifest.provenance,
+            "compressed_from": {"name": source.name, "manifest": sha256(job.source.path / MANIFEST)},
+            "calibration": job.describe(),
+            "packages": packages(),
+        },
         metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
         measurements=tuple(to_plain(row) for row in rows),
         layers={c.target or "float": to_plain(layer_costs(c.graph)) for c in new},

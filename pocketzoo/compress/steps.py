@@ -18,7 +18,9 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.float_layers import Effect, search
 from pocketzoo.compress.job import Job
 from pocketzoo.compress.judge import SLACK, Judge, race
+from pocketzoo.compress.writing import plan_parts, write_parts, writes_text
 from pocketzoo.errors import DataError
+from pocketzoo.progress import SILENT
 from pocketzoo.zoo.bundle import (
     Bundle,
     Draft,
@@ -179,6 +181,11 @@ def _graph_step(
     bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, job: Job, folder: Path, allowed: float | None
 ) -> None:
     start = time.perf_counter()
+    if compressor.several_inputs and writes_text(bundle, job.registry) and not bundle.parts():
+        from pocketzoo.zoo.parts import with_parts  # a bundle that has them needs no torch
+
+        # The source is not changed: they go into a copy.
+        bundle = with_parts(bundle, job.registry, job.progress, folder.with_name(f"{folder.name}-parts"))
     model = onnx.load(bundle.file(graph_name()))
     samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, config, samples)
@@ -216,12 +223,35 @@ def _graph_step(
                 del draft.kinds[place.name]
         if not reports:
             raise TurnedDown("; ".join(f"{no['target']}: {no['why']}" for no in turned_down), turned_down[0]["report"])
-        step = Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan))
+        plans: dict[str, Any] = {}
+        if compressor.several_inputs and bundle.parts():
+            job.progress.say(f"{compressor.name}: the graphs that write")
+            texts = replace(job.graph_samples, progress=SILENT)
+            plans = plan_parts(bundle, compressor, config, texts, {effect.layer for effect in kept})
+            budgets = [b for b in (allowed, getattr(config, "max_drop", None)) if b is not None]
+            writing_report = write_parts(
+                bundle,
+                draft,
+                compressor,
+                plans,
+                [target for target in job.targets if target.name in reports],
+                (x for x, _ in replace(job.validation, size=1)) if len(job.validation.split) else texts,
+                max_drop=min(budgets, default=None),
+                keep_slower=job.keep_slower,
+                progress=job.progress,
+            )
+        step = Step(
+            kind=compressor.name,
+            config=to_plain(config),
+            plan=to_plain(plan),
+            parts={part: to_plain(of_part) for part, of_part in plans.items()},
+        )
         draft.manifest = _with_report(
             replace(bundle.manifest, steps=(*bundle.manifest.steps, step)),
             {
                 "seconds": time.perf_counter() - start,
                 **next(iter(reports.values())),
+                **({"writing": writing_report} if plans else {}),
                 **({"left_in_float": {effect.layer: str(effect) for effect in kept}} if kept else {}),
                 **({"turned_down": turned_down} if turned_down else {}),
             },
@@ -263,6 +293,8 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
     if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))
+    for part, graph in bundle.parts().items():
+        shutil.copyfile(graph, draft.mark(graph.name, precision="float32", part=part))
 
 
 def _runs_here(target: TargetSpec) -> bool:

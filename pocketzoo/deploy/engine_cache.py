@@ -68,6 +68,10 @@ class EngineCache:
             with replacing_file(note) as temporary:
                 temporary.write_text(hashlib.sha256(engine).hexdigest(), "ascii")
 
+    def built(self, digest: str) -> bool:
+        """Whether an engine of this sha256 was built here: no other is loaded."""
+        return any(note.read_text("ascii", "replace") == digest for note in self.root.glob("*.sha256"))
+
     def timings(self, module: str, version: str, gpu: Gpu | None) -> Path:
         """Where kernels' times are kept, which hold for one version on one GPU."""
         name = hashlib.sha256(f"{module} {version} {gpu}".encode()).hexdigest()

@@ -58,8 +58,10 @@ def evaluate(
         else load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
     )
     if gives == "next-token-logits":
-        adopt(bundle, registry)
-        ends = registry.get("backbone", bundle.manifest.model.backbone).generation
+        ends = bundle.manifest.generation
+        if ends is None:  # it has not written yet, so only its backbone knows
+            adopt(bundle, registry)
+            ends = registry.get("backbone", bundle.manifest.model.backbone).generation
         return _of_next_tokens(bundle, dataset, ends, target, progress)
     known = aligned(dataset, labels)
     batches = Batches(

@@ -7,9 +7,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from pocketzoo.deploy.export_parts import export_parts
 from pocketzoo.errors import ExportError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.data import Batches, Dataset
 from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.pretrained import open_model
@@ -35,7 +36,8 @@ def export(
     An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. ``precision`` ("fp16",
     "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold.
     ``engine`` says how one is built. Without ``out`` a file goes into the bundle, or for a registered model, a folder
-    and a graph in 16 bits into the current folder.
+    and a graph in 16 bits into the current folder. Of a model that writes text the graphs that write become files as
+    well, ``NAME.decoder.onnx`` and so on beside ``NAME.onnx``, in the precision they have.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.
@@ -56,12 +58,19 @@ def export(
     place = Path(out) if out is not None else Path(name)
     _check_place(place, exporter, given=out is not None)
     with tempfile.TemporaryDirectory() as folder:
+        options = engine or EngineOptions()
+        parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
+        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its graphs that write just now
         graph = graph_for(bundle, spec, registry, Path(folder))
         if precision != "fp32":
             graph = _halved(graph, bundle, spec, precision, data, registry, Path(folder), progress)
-        request = [_request(bundle, engine or EngineOptions())] * exporter.asks
+        request = [_request(bundle, options)] * exporter.asks
         if not inside:
             exporter.export(graph, place, spec, progress, *request)
+            for made_part in parts:
+                sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
+                shutil.copyfile(made_part.file, sibling)
+                progress.say(f"wrote {sibling}, its {made_part.part}, which writes")
             return place
         made = Path(folder) / f"export{exporter.suffix}"
         exporter.export(graph, made, spec, progress, *request)
@@ -74,6 +83,13 @@ def export(
         with updating(bundle) as draft:
             mark = spec.name if kind else ""
             shutil.copyfile(made, draft.mark(name, target=mark, precision=kept))
+            for made_part in parts:
+                # As an .onnx a float part is in the bundle for all targets.
+                own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
+                called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
+                marked = draft.mark(called, target=own, precision=made_part.precision, part=made_part.part)
+                shutil.copyfile(made_part.file, marked)
+                progress.say(f"wrote {called}, its {made_part.part}, which writes")
     return bundle.path / name
 
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Gpu:
 def find_gpu() -> Gpu | None:
     """The GPU that engines are built for and run on; None where there is no driver, or it finds none."""
     try:
-        cuda = ctypes.CDLL(_DRIVER)
+        cuda = ctypes.CDLL(DRIVER)
     except OSError:
         return None
     device, version, major, minor = (ctypes.c_int() for _ in range(4))

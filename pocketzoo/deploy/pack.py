@@ -24,7 +24,7 @@ def pack(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph; and its engine.
+    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines do not travel.
 
     The facts of the manifest stay, without plans, costs of layers and measurements. The copy answers as the bundle does
     and cannot be compressed, or encoded for another target; its provenance has the digest of the manifest it is from.
@@ -45,7 +45,7 @@ def pack(
             draft.kinds[name] = manifest.files[name]
         draft.manifest = replace(
             manifest,
-            steps=tuple(replace(step, plan={}) for step in manifest.steps),
+            steps=tuple(replace(step, plan={}, parts={}) for step in manifest.steps),
             measurements=(),
             layers={},
             turned_down=(),
@@ -55,10 +55,8 @@ def pack(
 
 
 def _needed(bundle: Bundle, target: str) -> Iterable[str]:
-    files = bundle.manifest.files
     yield bundle.graph(target).name
-    yield from (name for name, e in files.items() if name.endswith(".engine") and e.target == target)
-    yield from (path.name for path in bundle.parts().values())
+    yield from (path.name for path in bundle.parts(target).values())
     spec = bundle.manifest.input
     if isinstance(spec, TextSpec) and spec.tokenizer in (travelled := bundle.travelled()):
         yield travelled[spec.tokenizer].name

@@ -71,7 +71,7 @@ class Profile:
     ms: float  # a whole run, what lies between the nodes included
     nodes: tuple[Node, ...]
     torch_ms: float | None = None
-    torch_layers: Mapping[str, float] = field(default_factory=dict)  # its layers that have no layers in them
+    torch_layers: Mapping[str, float] = field(default_factory=dict)
     left_in_float: tuple[Left, ...] = ()
 
     def by_layer(self) -> dict[str, list[Node]]:
@@ -274,14 +274,14 @@ class _Layers:
 def _module(
     bundle: Bundle, registry: Registry, x: np.ndarray[Any, Any], threads: int, seconds: float
 ) -> tuple[float, dict[str, float]]:
-    """Milliseconds of torch's whole forward pass, and of each layer that has no layers in it."""
+    """Milliseconds of torch's whole forward pass, and of each layer."""
     import torch
 
     from pocketzoo.zoo.hooks import after, before
     from pocketzoo.zoo.model import load_module
 
     module = load_module(bundle, registry)
-    names = [name for name, each in module.named_modules() if name and not any(True for _ in each.children())]
+    names = torch_layers(module)
     began: dict[str, float] = {}
     spent: dict[str, list[float]] = {}
 
@@ -311,6 +311,18 @@ def _module(
         torch.set_num_threads(kept)
     layers = {name: float(_middle(np.array(times[WARM_UP:])[:, None])[0]) for name, times in spent.items()}
     return float(_middle(np.array(wholes[WARM_UP:])[:, None])[0]), layers
+
+
+def torch_layers(module: Any) -> list[str]:
+    """Layers with nothing in them, and those that hold all weights below them: one that pads its input by a layer."""
+    taken: list[str] = []
+    for name, each in module.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in taken)
+        below = [child for child in each.children() if next(child.parameters(), None) is not None]
+        own = next(each.parameters(recurse=False), None) is not None
+        if name and not inside and (not any(True for _ in each.children()) or (own and not below)):
+            taken.append(name)
+    return taken
 
 
 def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:

@@ -8,7 +8,7 @@ from html import escape
 
 from pocketzoo.deploy.report_labels import Box, Mark, leader, place_labels
 from pocketzoo.deploy.report_numbers import Number, kilobytes, milliseconds, percent
-from pocketzoo.deploy.report_runs import Run, label, setting
+from pocketzoo.deploy.report_runs import Run, label
 from pocketzoo.deploy.report_svg import shorten, svg, text_width, tick_decimals, ticks
 
 FONT = 13.0
@@ -126,7 +126,9 @@ class _Axes:
         bottom = round(area.bottom) + 0.5
         parts.append(f'<line class="axis" x1="{area.left:g}" y1="{bottom:g}" x2="{area.right:g}" y2="{bottom:g}"/></g>')
         batch = run.batches[0]
-        what = "one sample" if batch == "1" else setting(batch).replace("batch", "a batch of", 1)
+        size, _, tokens = batch.partition("x")
+        what = "one sample" if size == "1" else f"a batch of {size}"
+        what += f" of {tokens} tokens" * bool(tokens)
         parts.append(f'<text class="name" x="0" y="16">{_QUALITY[run.quality]}</text>')
         parts.append(
             f'<text class="name end" x="{area.right:g}" y="{area.bottom + 40:g}">'

@@ -8,6 +8,8 @@ from html import escape
 from pocketzoo.deploy.report_numbers import NOTHING, Number, decimals, points, share_decimals, times, unit
 from pocketzoo.deploy.report_runs import Run, setting
 
+MOST_BATCHES = 3  # whose times are columns beside all others
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -49,7 +51,9 @@ def columns_of(run: Run) -> list[Column]:
         prefixed("macs", "MACs"),
     ]
     found.append(column("memory.peak", "memory, MB", 1e6, "ratio"))
-    for batch in run.batches:
+    # Where there are more, they are in the table of times alone, which has a line for each.
+    listed = len(run.batches) > MOST_BATCHES and all(each.p90 for each in run.reference.latency.values())
+    for batch in [] if listed else run.batches:
         group = f"{setting(batch)}, ms"
         found += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
     return [column for column in found if column]

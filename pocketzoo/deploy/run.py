@@ -1,4 +1,4 @@
-"""Run a recipe for the whole job: fit, predict, compress, export, measure, report."""
+"""Run a recipe for the whole job: fit, compress, use, export, measure, report."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from pocketzoo.compress.pipeline import compress
 from pocketzoo.compress.recipe import read_steps
 from pocketzoo.deploy.bench import bench
 from pocketzoo.deploy.export import export
+from pocketzoo.deploy.generate import Written, generate
+from pocketzoo.deploy.play import Played, play
 from pocketzoo.deploy.predict import Prediction, predict
 from pocketzoo.deploy.report import report
-from pocketzoo.deploy.run_recipe import SECTIONS, RunRecipe, parameters
+from pocketzoo.deploy.run_recipe import SECTIONS, AgentSection, RunRecipe, parameters
 from pocketzoo.errors import BundleError, DataError, MissingDependencyError, RecipeError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.train.agent_settings import agent_settings
 from pocketzoo.train.fit import fit
+from pocketzoo.train.qlearning import fit_agent
 from pocketzoo.train.settings import with_settings
 from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import Dataset, Skipped, aligned
+from pocketzoo.zoo.data import Dataset, Skipped, aligned, from_arrays
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.pretrained import open_model
@@ -39,6 +43,8 @@ class Run:
     """What a recipe made."""
 
     metrics: dict[str, Any] = field(default_factory=dict)  # of the fitted model
+    plays: list[tuple[str, Played]] = field(default_factory=list)  # of each model, by its bundle's name
+    written: list[tuple[str, list[Written]]] = field(default_factory=list)  # likewise
     predictions: list[Prediction] = field(default_factory=list)
     rows: list[Measurement] = field(default_factory=list)
     places: dict[str, Path] = field(default_factory=dict)  # what lies where
@@ -58,6 +64,8 @@ def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[
         if name == "fit":
             single = {key: asked.pop(key, None) for key in ("epochs", "batch_size", "learning_rate", "unfreeze")}
             asked["training"] = to_plain(with_settings(asked["training"], **single, seed=recipe.seed))
+        if name == "agent":
+            asked["training"] = to_plain(agent_settings(asked["training"], seed=recipe.seed))
         if name == "compress":
             read_steps(section.step, "the recipe", registry or default_registry())
         yield name, to_plain(asked)
@@ -73,7 +81,8 @@ def run(
 ) -> Run:
     """Run the sections of a recipe one after the other; everything is written below ``out``.
 
-    ``data`` stands in for the recipe's. A run that was stopped goes on where it was when the same call is made again:
+    ``data`` stands in for the recipe's. Without either an agent's are states that it was in, and those of a recipe that
+    writes and fits nothing its prompts. A run that was stopped goes on where it was when the same call is made again:
     sections that are finished are not run again.
 
     Raises:
@@ -86,35 +95,46 @@ def run(
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(f"{out} exists and is no run of a recipe", "choose another place with -o")
     given = data or recipe.data
-    if not given:
+    if not given and recipe.generate is not None and recipe.own_data:
+        given = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
+    if not given and not recipe.own_data:
         raise RecipeError("the recipe is for your own data", "name it: --data FOLDER")
-    if not isinstance(given, Dataset):
+    if given and not isinstance(given, Dataset):
         numeric = recipe.fit is not None and registry.get("head", recipe.fit.head).returns == "values"
         skipped = Skipped() if recipe.skip_bad else None
         given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
     out.mkdir(parents=True, exist_ok=True)
-    return _Runner(recipe, out, given, registry, progress).run()
+    return _Runner(recipe, out, given or None, registry, progress).run()
 
 
 class _Runner:
-    def __init__(self, recipe: RunRecipe, out: Path, data: Dataset, registry: Registry, progress: Progress) -> None:
+    def __init__(
+        self, recipe: RunRecipe, out: Path, data: Dataset | None, registry: Registry, progress: Progress
+    ) -> None:
         self.recipe, self.out, self.data = recipe, out, data
         self.common: dict[str, Any] = {"registry": registry, "progress": progress}
-        self.reading: dict[str, Any] = {"data": data, "seed": recipe.seed, "skip_bad": recipe.skip_bad}
         self.say = progress.say
-        facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {data.digest()}"
+        digest = "" if data is None else data.digest()
+        facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {digest}"
         self.key = hashlib.sha256(facts.encode()).hexdigest()
         self.done: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
         self.made = Run()
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        assert self.data is not None
+        return {"data": self.data, "seed": self.recipe.seed, "skip_bad": self.recipe.skip_bad}
 
     def run(self) -> Run:
         recipe, made = self.recipe, self.made
         model: str | Path = recipe.backbone
         models: list[str | Path] = [model]
-        if recipe.fit is not None:
+        if recipe.agent is not None or recipe.fit is not None:
             model = self.out / "fitted"
             models = [model]
-            if self._new("fit", recipe.fit, model):
+            if recipe.agent is not None:
+                self._agent(recipe.agent, model)
+            elif recipe.fit is not None and self._new("fit", recipe.fit, model):
                 asked = parameters(recipe.fit)
                 fit(recipe.backbone, model, **self.reading, **asked, **self.common)
                 self._finished("fit")
@@ -131,6 +151,13 @@ class _Runner:
             model = small
             models.append(small)
             made.places["compressed model"] = small
+        for each in models:
+            if recipe.play is not None:
+                made.plays.append(
+                    (self._name(each), play(each, seed=recipe.seed, **parameters(recipe.play), **self.common))
+                )
+            if recipe.generate is not None:
+                made.written.append((self._name(each), generate(each, **parameters(recipe.generate), **self.common)))
         if recipe.predict is not None:
             made.predictions = self._predict(model)
         if recipe.export is not None:
@@ -142,14 +169,27 @@ class _Runner:
                 made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
         return made
 
+    def _agent(self, section: AgentSection, model: Path) -> None:
+        states = self.out / "states.npz"
+        if self._new("agent", section, model):
+            fit_agent(out=model, states=states, seed=self.recipe.seed, **parameters(section), **self.common)
+            self._finished("agent")
+        if self.data is None:
+            self.data = load_data(states, seed=self.recipe.seed, registry=self.common["registry"])
+
+    def _name(self, model: str | Path) -> str:
+        return model.name if isinstance(model, Path) else model
+
     def _labelled(self, model: str | Path) -> bool:
         """Whether the data has classes that the model knows."""
         manifest = open_model(model, registry=self.common["registry"]).manifest
+        assert self.data is not None
         known = aligned(self.data, manifest.labels).split("test")
         return manifest.gives == "logits" and bool(manifest.labels) and known.targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None
+        assert self.data is not None
         samples = [s for s in self.data.split("test").samples if isinstance(s, str | Path)]
         if not samples:
             raise DataError(f"{self.data.name} has arrays, and predict takes pictures or texts", "give a folder")

@@ -36,6 +36,16 @@ class FitSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSection:
+    """Parameters of ``fit_agent``. States it was in are what the sections behind it calibrate and measure on."""
+
+    environment: str
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompressSection:
     """Parameters of ``compress``; a step is a table with its kind and the fields of its config."""
 
@@ -61,6 +71,24 @@ class BenchSection:
     batch_sizes: tuple[int, ...] = (1, 32)
     seconds: float = 0.5
     threads: int = 1
+    memory: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaySection:
+    """Parameters of ``play``, for the agent before and after it was compressed."""
+
+    episodes: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateSection:
+    """Parameters of ``generate``, for the model before and after it was compressed."""
+
+    prompts: tuple[str, ...]
+    max_new_tokens: int = 64
+    beams: int = 1
+    length_penalty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,25 +101,42 @@ class PredictSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecipe:
-    """The whole job. A section that is left out is not run; without ``fit`` the pretrained model is taken as it is."""
+    """The whole job. A section that is left out is not run.
+
+    Without ``fit`` and ``agent`` the pretrained model is taken as it is.
+    """
 
     summary: str
     backbone: str
-    data: str = ""  # what --data takes; empty: the user names it
+    data: str = ""  # what --data takes; empty: what the recipe makes itself, else the user names it
     seed: int = 0
     skip_bad: bool = False  # leave out samples that cannot be read
+    agent: AgentSection | None = None
     fit: FitSection | None = None
-    predict: PredictSection | None = None
     compress: CompressSection | None = None
+    play: PlaySection | None = None
+    generate: GenerateSection | None = None
+    predict: PredictSection | None = None
     export: ExportSection | None = None
     bench: BenchSection | None = None
 
     def __post_init__(self) -> None:
         if not any(getattr(self, name) for name in SECTIONS):
             raise RecipeError("the recipe has no section to run", f"add one of: {', '.join(SECTIONS)}")
+        if self.agent is not None and self.fit is not None:
+            raise RecipeError("the recipe has an agent and a fit, and there is one model", "leave one of them")
+        if self.agent is not None and self.backbone != "mlp":
+            raise RecipeError(f"an agent is a perceptron, not {self.backbone!r}", 'its backbone is "mlp"')
+
+    @property
+    def own_data(self) -> str:
+        """What is calibrated and measured on without other data; "" where the user has to name it."""
+        if self.agent is not None:
+            return "states that the agent was in"
+        return "its prompts" if self.generate is not None and self.fit is None else ""
 
 
-SECTIONS = ("fit", "compress", "predict", "export", "bench")  # in the order they run
+SECTIONS = ("agent", "fit", "compress", "play", "generate", "predict", "export", "bench")  # in the order they run
 OF_BACKBONE = ("cut", "input_size", "backbone_options")  # of fit: they mean nothing for another backbone
 
 

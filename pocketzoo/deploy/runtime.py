@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from pocketzoo.deploy.choose import Choice, DeviceRunner, choose, key_of, remember, remembered, warm_up_batch
 from pocketzoo.deploy.classes import softmax
+from pocketzoo.deploy.gpu import find_gpu
 from pocketzoo.deploy.inputs import InputReader
-from pocketzoo.errors import DataError
+from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
 from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
@@ -22,6 +23,7 @@ from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
     from pocketzoo.zoo.registry import Registry
 
+ENGINE = "engine"  # as a provider: the bundle's engine, on the GPU
 OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
 
 
@@ -113,8 +115,8 @@ def load_runtime(
 
     ``target`` picks the graph that was encoded for it; by default the one for the CPU, or the float graph.
     ``providers`` are those of onnxruntime ("cpu", "cuda", "tensorrt", "openvino"), one or several with the first
-    preferred; by default each that is installed is timed on one sample, its answers are checked, and the fastest is
-    taken and remembered. ``threads`` = 0 takes all cores.
+    preferred, or "engine", that of the bundle. By default each that is here is timed on one sample, its answers are
+    checked, and the fastest is taken and remembered. ``threads`` = 0 takes all cores.
 
     Raises:
         BundleError: it is no bundle, is damaged, or does not run here.
@@ -125,23 +127,65 @@ def load_runtime(
     graphs = bundle.graphs()
     if target is not None and target not in graphs:
         _check_target(target, registry)
-    if target is None and len(graphs) == 1:  # of a bundle that was packed for one target, its own
-        (target,) = graphs
-    graph = bundle.graph(target or "cpu")
+    only = next(iter(graphs)) if len(graphs) == 1 else "cpu"  # a bundle that was packed for one target has no other
+    graph = bundle.graph(only if target is None else target)
     if providers is None and target in OWN_PROVIDER:
         providers = target
     if providers is not None:
         wanted = (providers,) if isinstance(providers, str) else tuple(providers)
         if not wanted:
             raise DataError("no provider is given", f"name one of {', '.join(PROVIDERS)}, or leave providers out")
+        if wanted == (ENGINE,):
+            return _engine(bundle, target, registry)
         runner = OnnxRunner(graph, threads=threads, providers=wanted)
         return Runtime(bundle, graph, runner, Choice(way=wanted[0]))
     ways: dict[str, Callable[[], DeviceRunner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
     }
+    if engines := _engines(bundle, target):
+        ways |= {f"engine for {name}": partial(_start, path, name, registry) for name, path in engines.items()}
+        if find_gpu() is None:
+            progress.say(f"this machine has no NVIDIA GPU or driver: {graph.name} runs instead of an engine")
+            ways = {way: start for way, start in ways.items() if not way.startswith(ENGINE)}
     choice = _fastest(bundle, graph, ways, threads, progress)
-    return Runtime(bundle, graph, ways[choice.way](), choice)
+    file = engines.get(choice.way.removeprefix("engine for "), graph)
+    return Runtime(bundle, file, ways[choice.way](), choice)
+
+
+def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
+    """The engines of a bundle by target: all of them, or that for one; those alone that were built here."""
+    found = {e.target: name for name, e in bundle.manifest.files.items() if name.endswith(".engine")}
+    if not found:
+        return {}
+    from pocketzoo.deploy.engine_cache import EngineCache
+
+    cache, files = EngineCache(), bundle.manifest.files
+    return {
+        each: bundle.path / name
+        for each, name in found.items()
+        if target in (None, each) and cache.built(files[name].sha256)
+    }
+
+
+def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Runtime:
+    """The bundle's engine and nothing else."""
+    found = _engines(bundle, target)
+    if not found:
+        wanted = target or "tensorrt"
+        raise BundleError(
+            f"{bundle.path} has no engine{f' for {target}' if target else ''} that was built on this machine",
+            f"build one: pocketzoo export {bundle.path} --to {wanted}",
+        )
+    name, path = next(iter(found.items()))
+    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
+
+
+def _start(path: Path, target: str, registry: Registry | None) -> DeviceRunner:
+    from pocketzoo.deploy.engine_runner import EngineRunner
+    from pocketzoo.zoo.registry import default_registry
+
+    return EngineRunner(path, (registry or default_registry()).get("target", target).engine)
 
 
 def _fastest(
@@ -149,7 +193,8 @@ def _fastest(
 ) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
-    key = key_of(bundle.manifest.files[graph.name].sha256, ways, threads)
+    digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
+    key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
     if (choice := remembered(key, ways)) is None:
         choice = choose(ways, warm_up_batch(bundle.manifest.input), progress=progress)
         remember(key, choice)

@@ -121,6 +121,7 @@ def pocketzoo_compressors() -> list[Compressor]:
         GraphCompressor(
             name="int8",
             precision="int8",
+            several_inputs=True,
             summary="quantise weights and activations to 8 bits",
             config=Int8Config,
             plan_type=Int8Plan,

@@ -46,6 +46,7 @@ class Step:
     config: Mapping[str, Any]
     plan: Mapping[str, Any]
     report: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a step on graphs: part -> its plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +117,17 @@ class Bundle:
         files = self.manifest.files.items()
         return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
 
-    def parts(self, precision: str = "float32") -> dict[str, Path]:
-        """The graphs that write text with a cache of keys and values, by part; empty where it has none."""
-        files = self.manifest.files.items()
-        return {e.part: self.path / name for name, e in files if e.part and e.precision == precision}
+    def parts(self, target: str = "") -> dict[str, Path]:
+        """The graphs that write text with a cache of keys and values, by part; empty where it has none.
+
+        Each is the one encoded for ``target``, else the float one.
+        """
+        found: dict[str, Path] = {}
+        for wanted in ("", target):
+            for name, entry in self.manifest.files.items():
+                if entry.part and entry.target == wanted and name.endswith(".onnx"):
+                    found[entry.part] = self.path / name
+        return found
 
     def graph(self, target: str = "cpu") -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
@@ -132,14 +140,14 @@ def graph_name(target: str = "", precision: str = "int8") -> str:
     return f"model.{precision}.{target}.onnx" if target else "model.onnx"
 
 
-def part_name(part: str, precision: str = "float32") -> str:
-    """File name of the graph of one part."""
-    return f"{part}.onnx" if precision == "float32" else f"{part}.{precision}.onnx"
+def part_name(part: str, target: str = "", precision: str = "int8") -> str:
+    """File name of the graph of one part, as ``graph_name``."""
+    return f"{part}.{precision}.{target}.onnx" if target else f"{part}.onnx"
 
 
-def tensors_name(step: str) -> str:
+def tensors_name(step: str, part: str = "") -> str:
     """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
-    return f"{step}.safetensors"
+    return f"{step}.{part}.safetensors" if part else f"{step}.safetensors"
 
 
 TRAVELS = "backbone."

@@ -17,7 +17,7 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pocketzoo import __version__
-from pocketzoo.errors import BundleError, RecipeError, UnsupportedModelError
+from pocketzoo.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, Manifest, ModelRef, graph_name, read_bundle, travelling, writing
 from pocketzoo.zoo.cost import layer_costs
@@ -78,7 +78,7 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
     if place.exists():
         try:
             return read_bundle(place)
-        except BundleError:
+        except (BundleError, UnsafeFileError):
             shutil.rmtree(place)  # damaged: it is ours to make again
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)

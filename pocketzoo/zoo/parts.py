@@ -9,6 +9,7 @@ attend to in the text, ``memory...`` (B, heads, tokens of the text, channels); i
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,8 +61,8 @@ class Answering(nn.Module):
         return logits, *present
 
 
-def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT) -> Bundle:
-    """The bundle with the graphs that write text; made and put into it where it has none.
+def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT, place: Path | None = None) -> Bundle:
+    """The bundle with the graphs that write text; made and put into it, or a copy at ``place``, where it has none.
 
     Raises:
         UnsupportedModelError: its model cannot write.
@@ -84,16 +85,16 @@ def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT) 
         )
     progress.say("exporting and checking the graphs that write (once)")
     if any(step.kind == "int8" for step in manifest.steps):
-        progress.say("they compute in float32: int8 is in the graph that reads a whole text at once")
-    with updating(bundle) as draft:
-        place = draft.mark(part_name("decoder"), precision="float32", part="decoder")
+        progress.say("they compute in float32; compress the model again to have them in int8")
+    with updating(bundle, place) as draft:
+        decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
         if answers:
             memory = _write_encoder(module, manifest.input, draft)
-            _write_decoder(Answering(module), manifest.input.vocabulary, place, memory)
+            _write_decoder(Answering(module), manifest.input.vocabulary, decoder, memory)
         else:
-            _write_decoder(Continuer(module), manifest.input.vocabulary, place, None)
+            _write_decoder(Continuer(module), manifest.input.vocabulary, decoder, None)
         draft.manifest = replace(manifest, generation=spec.generation)
-    return read_bundle(bundle.path)
+    return read_bundle(place or bundle.path)
 
 
 def _write_encoder(module: Any, spec: TextSpec, draft: Any) -> list[Tensor]:

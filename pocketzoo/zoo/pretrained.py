@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pocketzoo import __version__
-from pocketzoo.errors import BundleError, UnknownNameError, nearest
+from pocketzoo.errors import BundleError, UnknownNameError, UnsafeFileError, nearest
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
 from pocketzoo.zoo.files import home
@@ -60,7 +60,7 @@ def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle
     if path.exists():
         try:
             return read_bundle(path)
-        except BundleError:
+        except (BundleError, UnsafeFileError):
             shutil.rmtree(path)  # damaged or half-written by something else: it is ours to make again
     progress.say(f"preparing {spec.name.split('@')[0]} (once)")
     from pocketzoo.zoo.model import build, load_pretrained

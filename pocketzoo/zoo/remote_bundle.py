@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from pocketzoo.errors import BundleError, RecipeError, UnsupportedModelError
+from pocketzoo.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, Manifest, read_bundle, writing
 from pocketzoo.zoo.files import home, replacing_folder
@@ -34,7 +34,7 @@ def unpack(repository: Repository, registry: Registry, progress: Progress = SILE
         HubError: the Hub does not give the backbone.
     """
     path = home() / "models" / f"{repository.repo_id.replace('/', '--')}-{repository.commit[:12]}"
-    with contextlib.suppress(BundleError):
+    with contextlib.suppress(BundleError, UnsafeFileError):
         return read_bundle(path)
     shutil.rmtree(path, ignore_errors=True)  # damaged: it is ours to make again
     if HEAD in repository.files:

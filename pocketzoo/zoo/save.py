@@ -13,6 +13,7 @@ from torch import nn
 from pocketzoo.zoo.bundle import Draft, Manifest, ModelRef, Step, graph_name, travelling
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.graph import onnx_from_model
+from pocketzoo.zoo.materials import packages
 from pocketzoo.zoo.specs import Input
 from pocketzoo.zoo.typed import to_plain
 
@@ -55,7 +56,7 @@ def save_model(
         license=license,
         parameters=sum(p.numel() for p in module.parameters()),
         macs=sum(layer.macs for layer in layers),
-        provenance={**provenance, "export_difference": difference},
+        provenance={**provenance, "export_difference": difference, "packages": packages()},
         steps=steps,
         metrics=dict(metrics or {}),
         layers={"float": to_plain(layers)},

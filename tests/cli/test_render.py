@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.cli.render import Bars, flat, print_columns, print_json, print_measurements
+from pocketzoo.cli.render import Bars, flat, print_columns, print_json, print_measurements, print_timings
 from pocketzoo.zoo.measure import Latency, Measurement
+from pocketzoo.zoo.memory import Memory
+from pocketzoo.zoo.timing import Interval
 
 CELL = st.text("abc äöü-", max_size=8)
 
@@ -126,3 +128,47 @@ def test_graphs_for_another_runtime_get_a_star_and_no_ratio(capsys):
 def test_numbers_and_digests_are_cut_short_for_reading():
     found = dict(flat({"rate": 0.97214484, "many": [0.123456, 2], "sha256": "ab" * 32, "size": 1464344}))
     assert found == {"rate": "0.9721", "many": "0.1235, 2", "sha256": "abababababab", "size": "1464344"}
+
+
+def timed(faster: Interval | None = None, p90: float = 2.1, **changes) -> Measurement:
+    latency = Latency(p50=2.0, p90=p90, p99=3.0, throughput=500.0, runs=40, faster=faster, clock="cpu")
+    return row(latency={"1": latency}, memory=Memory(peak=70_000_000, imports=50_000_000), **changes)
+
+
+def test_times_are_told_in_full_with_how_sure_they_are(capsys):
+    rows = [
+        timed(bundle="first"),
+        timed(Interval(middle=2.5, low=2.4, high=2.6), bundle="fast"),
+        timed(Interval(middle=1.0, low=0.99, high=1.02), bundle="same"),
+        row(bundle="old"),
+    ]
+    print_timings(rows)
+    lines = capsys.readouterr().out.splitlines()
+    first, fast, same, old = (next(line for line in lines if line.startswith(r.bundle)) for r in rows)
+    assert first.split()[2:] == ["1", "2.00", "2.10", "3.00", "500", "-", "-", "70", "20"]
+    assert fast.split()[7:11] == ["2.50x", "2.40", "to", "2.60"]
+    assert "=" not in fast
+    assert "0.99 to 1.02 =" in same
+    assert "too few runs" in old
+    assert any("CPU time of the thread" in line for line in lines)
+    assert not any(line.startswith("~") for line in lines)
+
+
+def test_times_that_vary_much_are_marked(capsys):
+    print_timings([timed(p90=4.0)])
+    out = capsys.readouterr().out
+    assert "3.00~" in out
+    assert "vary much" in out
+
+
+def test_lengths_are_rows_and_no_columns(capsys):
+    latency = {f"{batch}x{tokens}": Latency(p50=1.0, p99=1.0) for batch in (1, 8) for tokens in (32, 128)}
+    print_measurements([row(latency=latency)])
+    assert "ms" not in capsys.readouterr().out.splitlines()[0].split()
+    print_timings([row(latency=latency)])
+    assert "8 x 128 tokens" in capsys.readouterr().out
+
+
+def test_a_ratio_of_rounds_comes_before_one_of_medians(capsys):
+    print_measurements([timed(), timed(Interval(middle=1.7, low=1.6, high=1.8), bundle="fast")])
+    assert "2.00 (1.7x)" in capsys.readouterr().out

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from onnx import helper
+from onnx import TensorProto, helper
 
-from pocketzoo.compress.calibrate import observe
+from pocketzoo.compress.calibrate import activations, observe
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.histogram import BINS, VALUES, Histogram
 from pocketzoo.compress.patches import Reading
@@ -353,7 +353,7 @@ SCRIPT = """
 import resource, sys
 import numpy as np, onnx
 from onnx import helper, numpy_helper
-from pocketzoo.compress.calibrate import observe
+from pocketzoo.compress.calibrate import activations, observe
 from pocketzoo.compress.patches import Reading
 
 count = int(sys.argv[1])
@@ -409,3 +409,15 @@ def test_second_moments_stop_where_more_samples_say_little_and_ranges_do_not(mon
         assert seen.moments[read].count == wanted
         assert seen.moments[read].second[0, 0, 0] == pytest.approx((samples[:wanted, 0] ** 2).mean(), rel=1e-5)
         assert (seen.samples, seen.histograms["x"].high) == (40, 39.0)
+
+
+def test_a_sample_may_have_an_array_for_each_input():
+    """Both inputs are seen, and what is computed of them; a mapping is one sample."""
+    a, b = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "ab")
+    out = helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["batch", 2])
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["sum"])], "g", [a, b], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    samples = [{"a": np.full((1, 2), i, np.float32), "b": np.ones((1, 2), np.float32)} for i in range(3)]
+    found = list(activations(model, ["sum", "b"], samples))
+    assert [values["sum"].tolist() for values in found] == [[[i + 1.0] * 2] for i in range(3)]
+    assert all(values["b"].tolist() == [[1.0, 1.0]] for values in found)

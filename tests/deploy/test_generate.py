@@ -15,20 +15,15 @@ import torch
 from hubmodels import WORDS, write_headed
 from told import Told
 
-from pocketzoo.deploy.generate import GraphWriter, generate
+from pocketzoo.deploy.generate import generate
 from pocketzoo.deploy.tensorrt import save_engine
 from pocketzoo.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.plugins import transformers as plugin
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, updating, writing
+from pocketzoo.zoo.bundle import read_bundle, updating
 from pocketzoo.zoo.decoding import beam_search, greedy
 from pocketzoo.zoo.engine_options import EngineOptions
-from pocketzoo.zoo.model import build
-from pocketzoo.zoo.parts import with_parts
-from pocketzoo.zoo.registry import Entry, Registry
-from pocketzoo.zoo.save import save_model
 from pocketzoo.zoo.specs import Repository
-from pocketzoo.zoo.weights import read_safetensors
+from pocketzoo.zoo.writer import GraphWriter
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,30 +53,12 @@ def facts_of(folder: Path) -> Repository:
     )
 
 
-def opened(folder: Path, family: str, out: Path) -> tuple[Bundle, torch.nn.Module, Registry]:
-    """A repository as a bundle, as the Hub's are opened, and the library's own model."""
-    model = write_headed(folder, family, "answer" if family == "t5" else "language")
-    facts = facts_of(folder)
-    assert plugin.refuses(facts) == ""
-    spec, head = plugin.backbone(facts), plugin.head_of(facts)
-    registry = Registry(create_manager(found=[]))
-    registry.remote["backbone", spec.name] = Entry("backbone", spec.name, spec, "transformers")
-    registry.remote["head", head.name] = Entry("head", head.name, head, "transformers")
-    ref = ModelRef(backbone=spec.name, head=head.name, outputs=head.outputs)
-    module, state = build(ref, registry), read_safetensors(folder / "model.safetensors")
-    module.backbone.load_state_dict(spec.weights.convert(dict(state)))
-    module.head.load_state_dict(head.weights.convert(dict(state)))
-    with writing(out) as draft:
-        save_model(draft, module, ref, name="tiny", labels=(), returns=head.returns, license="MIT",
-                   input_spec=spec.input, provenance={"loader": "transformers"}, files=spec.files)  # fmt: skip
-    return read_bundle(out), model, registry
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
-def language(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    bundle, model, registry = opened(folder / "repository", request.param, folder / "bundle")
-    return with_parts(bundle, registry), model, registry
+def language(request, language_bundles, registry, tmp_path_factory):
+    """A bundle, the library's own model with the same weights, and a registry."""
+    family = request.param
+    model = write_headed(tmp_path_factory.mktemp(family), family, "answer" if family == "t5" else "language")
+    return read_bundle(language_bundles[family]), model, registry
 
 
 def wanted(model, ids: list[int], **settings: object) -> list[int]:
@@ -98,7 +75,7 @@ def wanted(model, ids: list[int], **settings: object) -> list[int]:
 @pytest.mark.parametrize("end", ENDS)
 def test_greedy_tokens_are_those_of_the_library(language, end):
     bundle, model, _ = language
-    with GraphWriter(bundle) as writer:
+    with GraphWriter(bundle.parts(), bundle.manifest.generation.start) as writer:
         for ids in PROMPTS:
             assert greedy(writer, np.array([ids]), longest=10, end=end) == wanted(model, ids, end=end)
 
@@ -108,7 +85,7 @@ def test_greedy_tokens_are_those_of_the_library(language, end):
 def test_tokens_of_beams_are_those_of_the_library(language, settings, end):
     bundle, model, _ = language
     rest = {name: value for name, value in settings.items() if name != "num_beams"}
-    with GraphWriter(bundle) as writer:
+    with GraphWriter(bundle.parts(), bundle.manifest.generation.start) as writer:
         for ids in PROMPTS:
             found = beam_search(writer, np.array([ids]), beams=settings["num_beams"], longest=10, end=end, **rest)
             right = wanted(model, ids, end=end, **settings)
@@ -122,7 +99,7 @@ def test_one_graph_reads_the_text_and_each_token_after_it(language):
     if bundle.manifest.generation.start:
         pytest.skip("an answer begins with one token")
     ids = np.array([PROMPTS[1]])
-    with GraphWriter(bundle) as writer:
+    with GraphWriter(bundle.parts(), bundle.manifest.generation.start) as writer:
         whole = writer.begin(ids)
         writer.begin(ids[:, :1])
         for i in range(1, ids.shape[1]):
@@ -193,7 +170,7 @@ def test_a_model_of_few_positions_stops_there(language, tmp_path):
     assert len(written.ids) == 40 - 32
     assert any("it writes 8 at the most" in line for line in heard.said)
     assert any("not followed, though its repository sets them: repetition_penalty" in line for line in heard.said)
-    with pytest.raises(DataError, match="the text has 40 tokens, and tiny reads 40"):
+    with pytest.raises(DataError, match=f"the text has 40 tokens, and {bundle.manifest.name} reads 40"):
         generate(tmp_path / "copy", [f"{many} {many}"], registry=registry)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pocketzoo.deploy.profile import Node, Profile, profile, total
+from pocketzoo.deploy.profile import Node, Profile, profile, torch_layers, total
 from pocketzoo.deploy.profile_page import headline, save_page
 from pocketzoo.deploy.report_graph import place, visible
 from pocketzoo.errors import DataError, UnknownNameError
@@ -44,6 +44,25 @@ def test_torch_has_every_layer_too(fitted, floats):
     assert set(layers_of(fitted)) <= set(floats.torch_layers)
     assert floats.torch_ms is not None
     assert 0 < sum(floats.torch_layers.values()) < 1.5 * floats.torch_ms
+
+
+def test_a_layer_that_pads_by_another_is_one_layer():
+    import torch
+    from torch import nn
+
+    class Padded(nn.Conv2d):
+        def __init__(self) -> None:
+            super().__init__(3, 4, 3)
+            self.pad = nn.ZeroPad2d(1)
+
+    class Token(nn.Sequential):
+        """It has a weight of its own, and layers with weights."""
+
+        def __init__(self) -> None:
+            super().__init__(nn.Sequential(Padded(), nn.ReLU()), nn.Linear(4, 2))
+            self.token = nn.Parameter(torch.zeros(4))
+
+    assert torch_layers(nn.Sequential(Token(), nn.Softmax(1))) == ["0.0.0", "0.0.1", "0.1", "1"]
 
 
 def test_an_int8_graph_runs_in_integers(compressed, integers):

@@ -81,3 +81,10 @@ def test_lengths_are_told_and_ordered_by_size():
     run = Run(0, (replace(OLD, latency={size: Latency(p50=1.0, p99=1.0) for size in sizes}),))
     assert run.batches == ["1x32", "1x128", "8x128", "16x32"]
     assert (setting("8x128"), setting("8")) == ("batch 8, 128 tokens", "batch 8")
+
+
+def test_many_settings_are_lines_and_no_columns():
+    few, many = (replace(timed(), latency={str(n): timed().latency["1"] for n in range(1, k)}) for k in (4, 6))
+    assert "latency.3.p50" in measurement_table(Run(0, (few,)), "r")
+    assert "latency.3.p50" not in measurement_table(Run(0, (many,)), "r")
+    assert "latency.5.p50" in drawn(many)

@@ -22,9 +22,10 @@ from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.data import Dataset, from_arrays
 from pocketzoo.zoo.sources import load_data
 
-NAMES = ["bert-features", "bert-finetune", "cats-and-dogs", "digits-recommender", "horse-or-human", "resnet50-predict",
-         "vgg16-features", "vgg16-finetune"]  # fmt: skip
-QUICK = (("bench.seconds", "0"), ("compress.samples", "8"), ("export.to", '["onnx"]'))
+NAMES = ["bert-features", "bert-finetune", "cartpole", "cats-and-dogs", "digits-recommender", "gpt2-generate",
+         "horse-or-human", "llama-lora", "resnet50-predict", "t5-translate", "vgg16-features",
+         "vgg16-finetune"]  # fmt: skip
+QUICK = (("bench.seconds", "0"), ("compress.samples", "8"), ("export.to", '["onnx"]'), ("bench.memory", "false"))
 SMALL = (*QUICK, ("fit.head_options.pool", "mean"))  # of what a head reads
 
 
@@ -71,6 +72,15 @@ def test_one_that_ships_is_whole(name):
 def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, refused):
     with refused(RecipeError, message, hint=hint):
         list(plan(read_run_recipe(find_recipe("horse-or-human"), [change])))
+
+
+def test_one_model_and_an_agent_is_a_perceptron(refused):
+    with refused(RecipeError, "an agent and a fit"):
+        read_run_recipe(find_recipe("cartpole"), [("fit.epochs", "1")])
+    with refused(RecipeError, "an agent is a perceptron, not 'tinynet'"):
+        read_run_recipe(find_recipe("cartpole"), backbone="tinynet")
+    with refused(RecipeError, "steps"):
+        list(plan(read_run_recipe(find_recipe("cartpole"), [("agent.training.steps", "0")])))
 
 
 def test_files_that_are_none(tmp_path, refused):
@@ -152,6 +162,24 @@ def test_photos_get_the_pretrained_models_labels(tmp_path, run, digit_files):
     assert "%" in done.stdout
     assert not (out / "fitted").exists()
     assert "mlp" not in run("run", "resnet50-predict", "--dry-run").stdout
+
+
+@pytest.mark.slow
+def test_an_agent_learns_plays_and_becomes_int8_on_states_it_was_in(tmp_path, run):
+    out = tmp_path / "out"
+    few = {"steps": "800", "warm_up": "100", "explore_steps": "300", "evaluate_every": "400", "episodes": "5"}
+    changes = [*QUICK[:2], ("play.episodes", "3"), *((f"agent.training.{name}", n) for name, n in few.items())]
+    changes.append(("export.to", '["onnx", "tensorrt-rtx"]' if find_spec("tensorrt_rtx") else '["onnx"]'))
+    line = ["run", "cartpole", "-o", out, *(word for name, value in changes for word in ("--set", f"{name}={value}"))]
+    said = run(*line).stdout
+    assert [line.split()[0] for line in said.splitlines() if "mean return" in line] == ["fitted", "small"]
+    small = read_bundle(out / "small").manifest
+    assert small.gives == "q-values"
+    assert small.provenance["calibration"]["data"] == "states"
+    assert {row["precision"] for row in small.measurements} == {"float32", "int8"}
+    assert (out / "onnx.onnx").stat().st_size > 0
+    assert not find_spec("tensorrt_rtx") or (out / "tensorrt-rtx.engine").stat().st_size > 0
+    assert "finished before" in run(*line).stderr
 
 
 @pytest.mark.slow
