@@ -12,6 +12,7 @@ import torch
 
 from pocketzoo.errors import UnsupportedModelError
 from pocketzoo.plugins import timm as plugin
+from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.model import cut_after
 from pocketzoo.zoo.resize import resized
 from pocketzoo.zoo.specs import Repository
@@ -195,6 +196,24 @@ def test_lite0_from_a_search_to_answers_on_another_machine(lite0, hub, tmp_path)
         quarters = torch.nn.functional.adaptive_avg_pool2d(model.forward_features(x), 2).flatten(1)
         with OnnxRunner(small.graph("")) as runner:
             close(runner.logits(x.numpy()), quarters @ state["head.linear.weight"].T + state["head.linear.bias"])
+
+
+def test_the_recipe_of_horses_and_humans_runs_on_its_own_backbone(saved, hub, photos, tmp_path):
+    """Random weights and a head of 16 units: what is learned means nothing, that all of it runs does."""
+    from newuser import User
+
+    hub.state.add_folder("timm/inception_v3.tv_in1k", saved("inception_v3")[1])
+    folder = photos(tmp_path / "two", {"horse": 8, "human": 8}, size=(64, 64))
+    changes = {"fit.epochs": 2, "fit.head_options.hidden": "[16]", "compress.samples": 4, "bench.seconds": 0,
+               "bench.batch_sizes": "[1]", "bench.memory": "false", "export.to": '["onnx"]'}  # fmt: skip
+    settings = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    user = User(hub, tmp_path / "user")
+    user("run", "horse-or-human", "--data", folder, "-o", "out", *settings)
+    fitted, small = (read_bundle(user.folder / "out" / name).manifest for name in ("fitted", "small"))
+    assert (fitted.model.cut, fitted.input.size) == ("Mixed_6e", (3, 150, 150))
+    assert [step.kind for step in small.steps] == ["int8"]
+    assert {entry.precision for entry in small.files.values() if entry.target} == {"int8"}
+    assert (user.folder / "out" / "onnx.onnx").stat().st_size > 0
 
 
 def close(given: np.ndarray, wanted: torch.Tensor) -> None:
