@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.deploy.collector import uncollected
 from pocketzoo.deploy.cuda import Cuda
 from pocketzoo.errors import BundleError, DataError, MemoryShortError
 from pocketzoo.optional import EXTRAS, require
@@ -53,8 +54,9 @@ class EngineRunner:
                     self.last = message
 
         self.name, self._trt, self._logger, self._lock = path.name, trt, Logger(), Lock()
-        self._runtime: Any = trt.Runtime(self._logger)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes()) if self._runtime else None
+        with uncollected():
+            self._runtime: Any = trt.Runtime(self._logger)
+            self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes()) if self._runtime else None
         if self._engine is None:
             raise BundleError(
                 f"{module} {trt.__version__} does not load {path.name} here: {self._logger.last or 'no reason given'}",

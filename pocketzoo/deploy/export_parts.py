@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pocketzoo.compress.writing import encode_parts, writes_text
 from pocketzoo.progress import Progress
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
 
+WRITES = ("next-token-logits", "first-token-logits")  # what the head of a model gives that may write
 LONGEST = 512  # tokens that an engine takes, where the model's positions do not end sooner
 
 
@@ -45,7 +45,11 @@ def export_parts(
         MissingDependencyError: the target's package is not installed.
         ExportError: the target refuses a graph.
     """
-    if exporter.folder or not writes_text(bundle, registry):
+    if exporter.folder or not (bundle.parts() or bundle.manifest.gives in WRITES):
+        return []
+    from pocketzoo.compress.writing import encode_parts, writes_text  # which need onnx, and no other model does
+
+    if not writes_text(bundle, registry):
         return []
     if not bundle.parts():
         from pocketzoo.zoo.parts import with_parts  # a bundle that has them needs no torch

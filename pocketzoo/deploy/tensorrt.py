@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pocketzoo.deploy.build_progress import watched
+from pocketzoo.deploy.collector import uncollected
 from pocketzoo.deploy.engine_cache import EngineCache, engine_key
 from pocketzoo.deploy.gpu import Gpu, find_gpu
 from pocketzoo.deploy.targets import check_machine
@@ -26,6 +27,7 @@ from pocketzoo.zoo.specs import TargetSpec
 DEFAULT = EngineOptions()
 
 
+@uncollected()
 def save_engine(
     graph: Path,
     out: Path,
@@ -73,6 +75,7 @@ def save_engine(
         temporary.write_bytes(memoryview(plan))
 
 
+@uncollected()
 def layer_precisions(graph: Path, target: TargetSpec) -> dict[str, str]:
     """Each layer of the network NVIDIA's parser makes of a graph, with the type of its output.
 
@@ -84,6 +87,7 @@ def layer_precisions(graph: Path, target: TargetSpec) -> dict[str, str]:
     return {layer.name: str(layer.get_output(0).dtype).rpartition(".")[2] for layer in layers}
 
 
+@uncollected()
 def refusals(graph: Path, module: str) -> list[str]:
     """What NVIDIA's parser says against a graph; nothing where it takes it. ``module``: whose parser.
 
@@ -97,6 +101,7 @@ def refusals(graph: Path, module: str) -> list[str]:
     return [_reason(parser.get_error(i)) for i in range(parser.num_errors)] or ["no reason given"]
 
 
+@uncollected()
 def refit_engine(engine: Path, graph: Path, out: Path, target: TargetSpec) -> None:
     """Put the weights of ``graph`` into an engine that was built without (``stripped``), on the device.
 
@@ -119,6 +124,7 @@ def refit_engine(engine: Path, graph: Path, out: Path, target: TargetSpec) -> No
         temporary.write_bytes(memoryview(loaded.serialize_with_config(config)))
 
 
+@uncollected()
 def check_engine(engine: Path, target: TargetSpec) -> None:
     """Load an engine and let it go again.
 

@@ -76,7 +76,7 @@ def test_the_bundle_says_what_was_done_in_which_order(fitted, compressed):
     assert manifest.name == compressed.path.name
     for name in ("model", "input", "labels", "license"):
         assert getattr(manifest, name) == getattr(fitted.manifest, name)
-    assert manifest.provenance["compressed_from"] == fitted.manifest.name
+    assert manifest.provenance["compressed_from"]["name"] == fitted.manifest.name
     assert manifest.provenance["data"] == fitted.manifest.provenance["data"]
 
 
@@ -374,7 +374,7 @@ def test_a_recipe_and_steps_are_run_one_after_the_other(fitted, few, tmp_path):
 @pytest.mark.slow
 def test_a_registered_model_can_be_compressed(few, tmp_path):
     bundle = compress("tinynet", tmp_path / "out", data=few, steps=[PruneConfig(granularity="weight")], samples=8)
-    assert bundle.manifest.provenance["compressed_from"] == "tinynet"
+    assert bundle.manifest.provenance["compressed_from"]["name"] == "tinynet"
     assert bundle.manifest.labels[0] == "t-shirt"
     # The digits are none of its classes: they calibrate and tell agreement, but there is no accuracy.
     assert all(r["accuracy"] is None for r in bundle.manifest.measurements)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -54,6 +56,36 @@ def test_a_float_graph_becomes_an_engine(graph, tmp_path):
     assert out.stat().st_size > 1000
     assert [p.name for p in out.parent.iterdir()] == ["model.engine"]
     assert set(layer_precisions(graph, RTX).values()) <= {"FLOAT", "INT64", "INT32"}
+
+
+def test_a_builder_that_only_a_cycle_keeps_is_not_destroyed_while_another_starts(graph):
+    """Its destructor would wait for a lock that the start of the other holds while it calls the logger."""
+    script = f"""
+import gc, tensorrt_rtx as trt
+from pathlib import Path
+from pocketzoo.deploy import tensorrt
+
+plain, kept = tensorrt._logger, []
+
+def eager(trt):
+    class Logger(type(plain(trt))):
+        def log(self, severity, message):
+            kept.clear()
+            gc.set_threshold(1)
+            [[] for _ in range(10)]  # which wakes the collector, if it is not off
+    return Logger()
+
+tensorrt._logger = eager
+gc.set_threshold(1_000_000)
+cycle = [trt.Builder(trt.Logger(trt.Logger.ERROR))]
+cycle.append(cycle)
+kept.append(cycle)
+del cycle
+assert tensorrt.refusals(Path({str(graph)!r}), "tensorrt_rtx") == []
+assert not kept
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_both_graphs_of_a_real_model_become_engines(fitted, compressed, tmp_path):

@@ -365,5 +365,5 @@ def test_an_engine_in_fp16_is_built_and_the_graph_answers_as_before(
     float_graph = pocketzoo.export("efficientnet-lite0", out=tmp_path / "float.onnx", registry=registry)
     with OnnxRunner(half) as a, OnnxRunner(float_graph) as b:
         assert (a.logits(x).argmax(1) == b.logits(x).argmax(1)).all()
-    both = pocketzoo.export(small.path, out=tmp_path / "both.onnx", **common)
+    both = pocketzoo.export(small.path, out=tmp_path / "both.onnx", data=crops, **common)
     assert {"INT8", "HALF"} <= set(layer_precisions(both, target).values())
