@@ -89,6 +89,8 @@ def _compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array]
     runtime = require("onnxruntime", extra="compress")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
+    # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on EfficientNet-Lite0.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     name = model.graph.input[0].name
     outs = []
     for each in (model, made):
