@@ -292,13 +292,13 @@ class Store:
         file.flush()
         os.fsync(file.fileno())
         os.chmod(file.name, mode)
-        for again in (True, True, False):
+        for left in reversed(range(10)):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(file.name, target)
                 break
-            except FileNotFoundError:  # prune took the folder away in that moment
-                if not again:
+            except (FileNotFoundError, FileExistsError):  # prune took the folder away: after mkdir, or within it
+                if not left:
                     raise
         for folder in target.parents:
             with contextlib.suppress(FileNotFoundError):

@@ -445,6 +445,22 @@ def test_prune_at_the_side_of_writers_loses_nothing_that_was_recorded(store, mon
     assert store.verify() == []
 
 
+def test_a_folder_that_a_prune_takes_away_while_it_is_made_is_made_again(store, monkeypatch):
+    """``mkdir`` finds it there; before it looks what it is, it is gone."""
+    recorded(store, b"x", "a.bin")
+    folder, took = store._commit(REPO, COMMIT), []
+    is_dir = Path.is_dir
+
+    def taken(path: Path) -> bool:
+        if path == folder and not took:
+            took.append(shutil.rmtree(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", taken)
+    recorded(store, b"y", "b.bin")
+    assert took and set(store.known(REPO, COMMIT)) == {"b.bin"}
+
+
 # -- disks
 
 
