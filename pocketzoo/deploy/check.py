@@ -18,11 +18,11 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from pocketzoo.deploy.export import graph_for
-from pocketzoo.deploy.gpu import find_gpu
 from pocketzoo.deploy.reading import Reading, attribute, load_graph, node_name
 from pocketzoo.deploy.tensorrt import check_engine, refusals
 from pocketzoo.errors import ExportError, PocketzooError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import TargetSpec

@@ -13,10 +13,10 @@ import os
 from pathlib import Path
 
 from pocketzoo import __version__
-from pocketzoo.deploy.gpu import Gpu
 from pocketzoo.errors import StorageError
 from pocketzoo.zoo.engine_options import EngineOptions
 from pocketzoo.zoo.files import replacing_file, sha256
+from pocketzoo.zoo.gpu import Gpu
 from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.store import Store
 from pocketzoo.zoo.typed import to_plain

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from pocketzoo.deploy.choose import Choice, DeviceRunner, choose, key_of, remember, remembered, warm_up_batch
 from pocketzoo.deploy.classes import softmax
-from pocketzoo.deploy.gpu import find_gpu
 from pocketzoo.deploy.inputs import InputReader
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
+from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
 
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
@@ -182,7 +182,7 @@ def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Ru
 
 
 def _start(path: Path, target: str, registry: Registry | None) -> DeviceRunner:
-    from pocketzoo.deploy.engine_runner import EngineRunner
+    from pocketzoo.zoo.engine_runner import EngineRunner
     from pocketzoo.zoo.registry import default_registry
 
     return EngineRunner(path, (registry or default_registry()).get("target", target).engine)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from pocketzoo.deploy.gpu import Gpu, find_gpu
 from pocketzoo.errors import ExportError, MissingDependencyError, PocketzooError
 from pocketzoo.optional import EXTRAS
+from pocketzoo.zoo.gpu import Gpu, find_gpu
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import TargetSpec
 

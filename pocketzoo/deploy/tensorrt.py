@@ -13,15 +13,15 @@ from types import ModuleType
 from typing import Any
 
 from pocketzoo.deploy.build_progress import watched
-from pocketzoo.deploy.collector import uncollected
 from pocketzoo.deploy.engine_cache import EngineCache, engine_key
-from pocketzoo.deploy.gpu import Gpu, find_gpu
 from pocketzoo.deploy.targets import check_machine
 from pocketzoo.errors import ExportError, nearest
-from pocketzoo.optional import EXTRAS, require
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.collector import uncollected
 from pocketzoo.zoo.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.engines import engine_module, load_engine, make_logger, short_of_memory
 from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.gpu import Gpu, find_gpu
 from pocketzoo.zoo.specs import TargetSpec
 
 DEFAULT = EngineOptions()
@@ -49,7 +49,7 @@ def save_engine(
     """
     gpu = find_gpu()
     check_machine(target, gpu)
-    trt = _module(target.engine)
+    trt = engine_module(target.engine)
     cache = cache or EngineCache()
     key = engine_key(graph, target, str(trt.__version__), gpu, options)
     if (known := cache.find(key)) is not None:
@@ -82,7 +82,7 @@ def layer_precisions(graph: Path, target: TargetSpec) -> dict[str, str]:
     Raises:
         ExportError: the parser refuses the graph.
     """
-    network = _parsed(_module(target.engine), graph, target, DEFAULT).network
+    network = _parsed(engine_module(target.engine), graph, target, DEFAULT).network
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     return {layer.name: str(layer.get_output(0).dtype).rpartition(".")[2] for layer in layers}
 
@@ -95,7 +95,7 @@ def refusals(graph: Path, module: str) -> list[str]:
         MissingDependencyError: it is not installed.
     """
     # The names are not used, and hold the builder and the network while the parser refers to them.
-    _logger, _builder, _network, parser = _begun(_module(module))
+    _logger, _builder, _network, parser = _begun(engine_module(module))
     if parser.parse(graph.read_bytes()):
         return []
     return [_reason(parser.get_error(i)) for i in range(parser.num_errors)] or ["no reason given"]
@@ -106,11 +106,11 @@ def refit_engine(engine: Path, graph: Path, out: Path, target: TargetSpec) -> No
     """Put the weights of ``graph`` into an engine that was built without (``stripped``), on the device.
 
     Raises:
-        MissingDependencyError: the target's package is not installed.
+        MissingDependencyError: the target's package is not installed, or there is no GPU.
         ExportError: the engine does not load here, or is not of this graph.
     """
-    trt = _module(target.engine)
-    logger, loaded = _loaded(trt, engine, target)
+    trt = engine_module(target.engine)
+    logger, _runtime, loaded = load_engine(engine, trt)
     refitter = trt.Refitter(loaded, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_bytes(graph.read_bytes()) or not refitter.refit_cuda_engine():
@@ -129,13 +129,12 @@ def check_engine(engine: Path, target: TargetSpec) -> None:
     """Load an engine and let it go again.
 
     Raises:
-        MissingDependencyError: the target's package is not installed.
-        ExportError: the target has no engines; this one was built by another version or for another GPU, is damaged, or
-            memory does not suffice; the hint says what to do.
+        MissingDependencyError: the target's package is not installed, or there is no GPU.
+        ExportError: the target has no engines, or as ``load_engine``.
     """
     if not target.engine:
         raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
-    _loaded(_module(target.engine), engine, target)
+    load_engine(engine, engine_module(target.engine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +145,8 @@ class _Parsed:
     parser: Any  # it owns the weights that the network refers to
 
 
-def _module(name: str) -> ModuleType:
-    return require(name, extra=EXTRAS.get(name, name))
-
-
 def _begun(trt: ModuleType) -> tuple[Any, Any, Any, Any]:
-    logger = _logger(trt)
+    logger = make_logger(trt)
     if hasattr(trt, "init_libnvinfer_plugins"):  # some operators of ONNX are plugins of theirs
         trt.init_libnvinfer_plugins(logger, "")
     builder = trt.Builder(logger)
@@ -237,8 +232,7 @@ def _refused_by_builder(
 ) -> ExportError:
     said = " ".join(logger.errors)
     what = f"{target.engine} cannot build an engine of {graph.name}"
-    low = said.lower()
-    if "out of memory" in low or "outofmemory" in low or "workspace limit" in low:
+    if short_of_memory(said):
         has = f"the GPU has {gpu.memory >> 20:,} MiB" if gpu is not None else "no GPU is here"
         limit = f", a layer may take {options.workspace:,} MiB" if options.workspace else ""
         largest = ":".join(map(str, options.others))
@@ -259,59 +253,6 @@ def _refused_by_builder(
     return ExportError(f"{what}: {logger.last or 'no reason given'}", "see which layer it names; leave it in float")
 
 
-def _loaded(trt: ModuleType, engine: Path, target: TargetSpec) -> tuple[Any, Any]:
-    """A logger and the engine."""
-    if not engine.is_file():
-        raise ExportError(f"there is no engine {engine}", "check the path, or build it: pocketzoo export")
-    logger, gpu = _logger(trt), find_gpu()
-    name = trt.__name__
-    if gpu is None:
-        raise ExportError(
-            f"{engine.name} runs on an NVIDIA GPU, and none is found here",
-            "check the driver with nvidia-smi; the graph runs anywhere: export ... --to onnx",
-        )
-    runtime = trt.Runtime(logger)
-    loaded = runtime.deserialize_cuda_engine(engine.read_bytes()) if runtime is not None else None
-    if loaded is not None:
-        return logger, loaded
-    raise unloadable(engine, target, f"{name} {trt.__version__}", gpu, " ".join(logger.errors))
-
-
-def unloadable(engine: Path, target: TargetSpec, runtime: str, gpu: Gpu, said: str) -> ExportError:
-    """What TensorRT's own words mean for a user."""
-    again = f"build it here: pocketzoo export MODEL --to {target.name}"
-    low = said.lower()
-    if "out of memory" in low or "outofmemory" in low:
-        return ExportError(
-            f"{engine.name} needs more memory than is free on {gpu} ({gpu.memory >> 20:,} MiB in all): {said}",
-            "build it for smaller lengths: --shape batch=1:4:8",
-        )
-    if "version" in low:
-        return ExportError(f"{engine.name} was built by another version than {runtime}: {said}", again)
-    if "compute capability" in low or "device" in low or "incompatible" in low:
-        return ExportError(f"{engine.name} was built for another GPU than {gpu}: {said}", again)
-    return ExportError(f"{engine.name} is no engine that {runtime} reads: {said or 'no reason given'}", again)
-
-
 def _reason(error: Any) -> str:
     node = error.node_name() if hasattr(error, "node_name") else ""
     return f"{error.desc()}{f' (node {node})' if node else ''}"
-
-
-def _logger(trt: ModuleType) -> Any:
-    """A logger that keeps errors and prints nothing."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        @property
-        def last(self) -> str:
-            return self.errors[-1] if self.errors else ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(message)
-
-    return Logger()

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from pocketzoo.deploy.engine_cache import EngineCache, engine_key
-from pocketzoo.deploy.gpu import Gpu
 from pocketzoo.errors import RecipeError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.engine_options import EngineOptions, read_sizes
+from pocketzoo.zoo.gpu import Gpu
 from pocketzoo.zoo.store import Store
 
 RTX = next(t for t in pocketzoo_targets() if t.name == "tensorrt-rtx")

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from pocketzoo.deploy.gpu import Gpu, find_gpu
 from pocketzoo.deploy.targets import check_machine, here, list_targets
 from pocketzoo.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.gpu import Gpu, find_gpu
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
 ORIN = Gpu(name="Orin", capability="8.7", memory=8 << 30, driver="12.6")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import pocketzoo
-from pocketzoo.deploy.cuda import Cuda
-from pocketzoo.deploy.gpu import find_gpu
 from pocketzoo.deploy.runtime import load_runtime
 from pocketzoo.errors import BundleError, DataError, MissingDependencyError
+from pocketzoo.zoo.cuda import Cuda
+from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.preprocess import prepare
 from pocketzoo.zoo.runner import OnnxRunner
 

@@ -11,8 +11,8 @@ from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_void_p
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.deploy.gpu import DRIVER, find_gpu
 from pocketzoo.errors import BundleError, MemoryShortError, MissingDependencyError
+from pocketzoo.zoo.gpu import DRIVER, find_gpu
 
 _OUT_OF_MEMORY = 2
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is no part of a graph

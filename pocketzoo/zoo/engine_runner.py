@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.deploy.collector import uncollected
-from pocketzoo.deploy.cuda import Cuda
 from pocketzoo.errors import BundleError, DataError, MemoryShortError
-from pocketzoo.optional import EXTRAS, require
+from pocketzoo.zoo.cuda import Cuda
+from pocketzoo.zoo.engines import engine_module, load_engine
 
 SHAPES = 4  # inputs of as many shapes are kept ready; the one that was not used longest makes room
 
@@ -39,29 +38,13 @@ class EngineRunner:
 
         Raises:
             MissingDependencyError: there is no GPU, no driver, or the module is not installed.
-            BundleError: the engine is of another version or GPU, or does not have one input.
+            ExportError: the engine is of another version or GPU, is damaged, or the GPU's memory does not suffice.
+            BundleError: it does not have one input.
         """
         self.cuda = Cuda()
-        trt = require(module, extra=EXTRAS[module])
-
-        class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-                self.last = ""
-
-            def log(self, severity: Any, message: str) -> None:
-                if severity <= trt.ILogger.Severity.ERROR:
-                    self.last = message
-
-        self.name, self._trt, self._logger, self._lock = path.name, trt, Logger(), Lock()
-        with uncollected():
-            self._runtime: Any = trt.Runtime(self._logger)
-            self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes()) if self._runtime else None
-        if self._engine is None:
-            raise BundleError(
-                f"{module} {trt.__version__} does not load {path.name} here: {self._logger.last or 'no reason given'}",
-                "engines belong to one version and GPU; build it here: pocketzoo export BUNDLE --to TARGET",
-            )
+        trt = engine_module(module)
+        self.name, self._trt, self._lock = path.name, trt, Lock()
+        self._logger, self._runtime, self._engine = load_engine(path, trt)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
