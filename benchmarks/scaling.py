@@ -73,9 +73,9 @@ def layers(count: int, folder: Path) -> dict[str, float]:
 
 def batch(count: int, folder: Path) -> dict[str, float]:
     """tinynet's graph on onnxruntime, ten batches of so many samples."""
-    from pocketzoo.zoo.measure import random_samples
     from pocketzoo.zoo.pretrained import open_model
     from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.samples import random_samples
 
     bundle = open_model("tinynet")
     x = random_samples(bundle.manifest.input, count)
@@ -93,7 +93,7 @@ def megabytes(count: int, folder: Path) -> dict[str, float]:
     _make_bundle(path, count)
     from pocketzoo.deploy.runtime import load_runtime
     from pocketzoo.zoo.bundle import read_bundle
-    from pocketzoo.zoo.measure import random_samples
+    from pocketzoo.zoo.samples import random_samples
 
     with Stopwatch() as opened:
         bundle = read_bundle(path)

@@ -10,9 +10,10 @@ import numpy as np
 
 from pocketzoo.errors import BundleError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.agreement import answers, same
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.files import sha256
-from pocketzoo.zoo.measure import answers, milliseconds, same
+from pocketzoo.zoo.measure import milliseconds
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
 

@@ -10,10 +10,11 @@ from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle, updating
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned
-from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure, random_samples
+from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.runtimes import CPU, check_runtime, on_graphs
+from pocketzoo.zoo.samples import random_samples
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.timing import LEAST
 from pocketzoo.zoo.typed import to_plain

@@ -11,9 +11,9 @@ from typing import Any
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split
-from pocketzoo.zoo.measure import random_samples
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.samples import random_samples
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.writer import TEXTS, GraphWriter, alike, milliseconds_a_token
 

@@ -11,32 +11,21 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.errors import PocketzooError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.agreement import sqnr
 from pocketzoo.zoo.files import home, replacing_file
-from pocketzoo.zoo.specs import Input, TextSpec
+from pocketzoo.zoo.runtimes import Runner
 from pocketzoo.zoo.timing import time_in_turn
 
 AGREES = 20.0  # dB, 10 log10(|reference|^2 / |reference - out|^2): an error of a hundredth of the power, or less
 SECONDS = 0.2  # each way is timed for
 MEMORY = "providers.json"
-
-
-class DeviceRunner(Protocol):
-    """What runs one model: a graph on onnxruntime, or an engine."""
-
-    def logits(self, x: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """The model's first output, (B, *size) -> (B, outputs), written to ``out`` where that is given."""
-        ...
-
-    def close(self) -> None:
-        """Give the memory back."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +46,7 @@ class Choice:
 
 
 def choose(
-    ways: Mapping[str, Callable[[], DeviceRunner]],
+    ways: Mapping[str, Callable[[], Runner]],
     x: npt.NDArray[Any],
     *,
     seconds: float = SECONDS,
@@ -71,7 +60,7 @@ def choose(
     reference = next(iter(ways))
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
-        runners: dict[str, DeviceRunner] = {}
+        runners: dict[str, Runner] = {}
         wanted: npt.NDArray[Any] | None = None
         for way, start in ways.items():
             progress.say(f"trying {way}")
@@ -116,26 +105,6 @@ def key_of(digest: str, ways: Mapping[str, object], threads: int) -> str:
 
     facts = [digest, *ways, onnxruntime.__version__, platform.node(), platform.machine(), str(threads)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
-
-
-def warm_up_batch(spec: Input) -> npt.NDArray[Any]:
-    """One sample of made-up values, always the same: (1, *size)."""
-    generator = np.random.default_rng(0)
-    if isinstance(spec, TextSpec):
-        ids = generator.integers(0, max(spec.vocabulary, 2), (1, min(32, spec.max_length)))
-        return np.where(ids == spec.pad, (spec.pad + 1) % max(spec.vocabulary, 2), ids)
-    return generator.normal(size=(1, *spec.size)).astype(np.float32)
-
-
-def sqnr(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    """The ratio of signal to error in dB; infinite where both are equal, and -infinite where ``out`` is not finite."""
-    if out.shape != wanted.shape or not np.isfinite(out).all():
-        return -np.inf
-    noise = float(np.square(out.astype(np.float64) - wanted).sum())
-    signal = float(np.square(wanted.astype(np.float64)).sum())
-    if noise == 0:
-        return np.inf
-    return float(10 * np.log10(signal / noise)) if signal > 0 else -np.inf
 
 
 def _read() -> dict[str, Any]:

@@ -11,10 +11,10 @@ import numpy as np
 from pocketzoo.deploy.classes import ClassCounts
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.agreement import r2
 from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.data import Batches, Dataset, Skipped, Targets, aligned
 from pocketzoo.zoo.findings import too_long
-from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.pull import adopt

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import onnx
 
 from pocketzoo.compress.calibrate import activations
-from pocketzoo.deploy.choose import sqnr, warm_up_batch
 from pocketzoo.deploy.precision import HalfPlan, modern, plan_half, to_half
 from pocketzoo.deploy.reading import Reading, load_graph
 from pocketzoo.errors import ExportError
 from pocketzoo.optional import require
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.agreement import sqnr
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.samples import random_samples
 from pocketzoo.zoo.specs import Input, TargetSpec
 
 SAMPLES = 64  # that show the range of values
@@ -46,7 +47,7 @@ def halve(
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
     """
     model = modern(load_graph(graph), precision, target)
-    shown = [warm_up_batch(spec)] if samples is None else _few(samples)
+    shown = [random_samples(spec, 1)] if samples is None else _few(samples)
     plan = plan_half(model, target, precision, largest=_largest(model, shown))
     made = to_half(model, plan)
     ratio = _compare(model, made, shown)

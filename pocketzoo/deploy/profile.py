@@ -20,9 +20,9 @@ from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, graph_name
 from pocketzoo.zoo.cost import layer_costs
-from pocketzoo.zoo.measure import random_ids, random_samples
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
+from pocketzoo.zoo.samples import random_ids, random_samples
 from pocketzoo.zoo.specs import Input, TextSpec
 from pocketzoo.zoo.timing import WARM_UP
 

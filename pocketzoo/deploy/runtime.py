@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pocketzoo.deploy.choose import Choice, DeviceRunner, choose, key_of, remember, remembered, warm_up_batch
+from pocketzoo.deploy.choose import Choice, choose, key_of, remember, remembered
 from pocketzoo.deploy.classes import softmax
 from pocketzoo.deploy.inputs import InputReader
 from pocketzoo.errors import BundleError, DataError
@@ -19,6 +19,8 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
 from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
+from pocketzoo.zoo.runtimes import Runner
+from pocketzoo.zoo.samples import random_samples
 
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
     from pocketzoo.zoo.registry import Registry
@@ -33,7 +35,7 @@ class Runtime:
     Any number of threads may call ``predict`` at a time: give ``load_runtime`` the cores each of them should take.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, runner: DeviceRunner, choice: Choice) -> None:
+    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
         self._runner = runner
@@ -139,7 +141,7 @@ def load_runtime(
             return _engine(bundle, target, registry)
         runner = OnnxRunner(graph, threads=threads, providers=wanted)
         return Runtime(bundle, graph, runner, Choice(way=wanted[0]))
-    ways: dict[str, Callable[[], DeviceRunner]] = {
+    ways: dict[str, Callable[[], Runner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
     }
@@ -181,7 +183,7 @@ def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Ru
     return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
 
 
-def _start(path: Path, target: str, registry: Registry | None) -> DeviceRunner:
+def _start(path: Path, target: str, registry: Registry | None) -> Runner:
     from pocketzoo.zoo.engine_runner import EngineRunner
     from pocketzoo.zoo.registry import default_registry
 
@@ -189,14 +191,14 @@ def _start(path: Path, target: str, registry: Registry | None) -> DeviceRunner:
 
 
 def _fastest(
-    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], DeviceRunner]], threads: int, progress: Progress
+    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
 ) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
     digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
     key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
     if (choice := remembered(key, ways)) is None:
-        choice = choose(ways, warm_up_batch(bundle.manifest.input), progress=progress)
+        choice = choose(ways, random_samples(bundle.manifest.input, 1), progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice

@@ -7,24 +7,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.agreement import answers, decibels, same
 from pocketzoo.zoo.bundle import Bundle, FileEntry, Manifest
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.memory import Memory, peak_memory
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.runtimes import CPU, Runner, alone, open_runner
-from pocketzoo.zoo.specs import PER_TOKEN, Input, TextSpec
+from pocketzoo.zoo.samples import random_ids
+from pocketzoo.zoo.specs import TextSpec
 from pocketzoo.zoo.timing import LEAST, Interval, Times, speedup, time_in_turn
 
 BATCHES = (1, 32)
-CLOSE = 0.05
 WIDE = 1.25  # times the median that one of ten runs may take before it is said
 PRECISE = 0.04  # an interval that reaches no further than this from its middle is narrow enough
 
@@ -77,7 +77,7 @@ class Measurement:
     samples: int
     accuracy: float | None  # share of right answers; None where the classes are not known
     # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbour is;
-    # for numbers, that are off by at most CLOSE of the standard deviation of the reference's.
+    # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's.
     agreement: float
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2); None where the outputs are equal
     # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
@@ -196,19 +196,6 @@ def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int])
     return {f"{size}x{length}": random_ids(spec, size, length) for size in batch_sizes for length in lengths}
 
 
-def random_samples(spec: Input, count: int) -> Array:
-    """Samples of the right shape that mean nothing: normal numbers, or texts of up to 64 tokens."""
-    if isinstance(spec, TextSpec):
-        return random_ids(spec, count, min(64, spec.max_length))
-    return np.random.default_rng(0).normal(size=(count, *spec.size)).astype(np.float32)
-
-
-def random_ids(spec: TextSpec, count: int, length: int) -> Array:
-    """Token ids (count, length) without padding."""
-    ids: npt.NDArray[Any] = np.random.default_rng(0).integers(0, spec.vocabulary, (count, length))
-    return np.where(ids == spec.pad, (spec.pad + 1) % spec.vocabulary, ids)
-
-
 def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> list[Latency]:
     found = []
     for i, times in enumerate(spent):
@@ -253,7 +240,7 @@ class _Score:
 
     @property
     def sqnr(self) -> float | None:
-        return float(10 * np.log10(self.signal / self.noise)) if self.noise > 0 and self.signal > 0 else None
+        return decibels(self.signal, self.noise) if self.noise > 0 and self.signal > 0 else None
 
 
 def _scores(runners: Sequence[Runner], data: Batches, progress: Progress, returns: str) -> list[_Score]:
@@ -279,42 +266,6 @@ def _scores(runners: Sequence[Runner], data: Batches, progress: Progress, return
         for score in scores:
             score.agreed = int(same(np.concatenate(score.outputs), wanted, returns).sum())
     return scores
-
-
-def answers(runner: Runner, x: Array, data: Batches, returns: str) -> Array:
-    """One row an answer: those of the samples, or of the tokens that a text has."""
-    out: Array = runner.logits(x)
-    if returns not in PER_TOKEN:
-        return out
-    return out[x != data.spec.pad] if isinstance(data.spec, TextSpec) else out.reshape(-1, out.shape[-1])
-
-
-def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
-    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their share."""
-    if returns == "embedding":
-        return np.asarray(nearest_neighbours(given) == nearest_neighbours(wanted))
-    if returns == "values":
-        return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
-    return np.asarray(given.argmax(-1) == wanted.argmax(-1))
-
-
-def nearest_neighbours(vectors: Array) -> npt.NDArray[np.intp]:
-    """For each vector (N, C) the other one of the largest cosine: (N,)."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    return np.asarray(cosines.argmax(-1))
-
-
-def r2(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    """The coefficient of determination of numbers (N, outputs), averaged over the outputs.
-
-    1 is exact, and 0 what the mean of the wanted numbers scores. An output that never changes counts 1 if it is met.
-    """
-    missed = np.square(out - wanted, dtype=np.float64).sum(0)
-    spread = np.square(wanted - wanted.mean(0), dtype=np.float64).sum(0)
-    shares = np.where(spread > 0, missed / np.where(spread > 0, spread, 1.0), missed > 0)
-    return float(1 - shares.mean())
 
 
 def milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float]:

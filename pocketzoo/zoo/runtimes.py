@@ -23,8 +23,11 @@ TORCH_CUDA = "torch-cuda"
 class Runner(Protocol):
     """A model that is ready to run; a context manager that gives memory back."""
 
-    def logits(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """(B, *size) -> (B, outputs)."""
+    def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
+        """The model's first output, (B, *size) -> (B, outputs), written to ``out`` where that is given."""
+
+    def close(self) -> None:
+        """Give the memory back."""
 
     def __enter__(self) -> Runner: ...
 

@@ -28,10 +28,13 @@ class TorchRunner:
         self.device, self.before = device, torch.get_num_threads()
         torch.set_num_threads(threads or self.before)
 
-    def logits(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """(B, *size) -> (B, outputs); back on the CPU, so that a GPU has finished."""
         with torch.inference_mode():
-            out: np.ndarray[Any, Any] = self.module(torch.from_numpy(x).to(self.device)).cpu().numpy()
+            made: np.ndarray[Any, Any] = self.module(torch.from_numpy(x).to(self.device)).cpu().numpy()
+        if out is None:
+            return made
+        np.copyto(out, made)
         return out
 
     def close(self) -> None:

@@ -8,10 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.deploy.choose import MEMORY, Choice, choose, key_of, remember, remembered, sqnr, warm_up_batch
+from pocketzoo.deploy.choose import MEMORY, Choice, choose, key_of, remember, remembered
 from pocketzoo.errors import BundleError
 from pocketzoo.zoo.runner import OnnxRunner
-from pocketzoo.zoo.specs import InputSpec, TextSpec
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(64, 64)).astype(np.float32) / 8
@@ -99,21 +98,3 @@ def test_a_home_that_cannot_be_written_costs_only_the_memory(tmp_path, monkeypat
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "file" / "home"))
     remember("key", Choice(way="cpu"))
     assert remembered("key", {"cpu": None}) is None
-
-
-@pytest.mark.parametrize(("error", "decibel"), [(1.0, 0.0), (0.1, 20.0), (0.01, 40.0)])
-def test_sqnr_is_a_ratio_of_powers(error, decibel):
-    x = RNG.normal(size=(8, 8))
-    assert sqnr(x * (1 + error), x) == pytest.approx(decibel)
-    assert sqnr(x, x) == np.inf
-    assert sqnr(x * np.nan, x) == sqnr(x[:1], x) == sqnr(x, 0 * x) == -np.inf
-
-
-def test_the_batch_to_warm_up_with_fits_the_model():
-    picture = InputSpec(shape=("batch", 3, 8, 9), mean=(0.5,) * 3, std=(0.5,) * 3, resize=8)
-    assert warm_up_batch(picture).shape == (1, 3, 8, 9)
-    assert warm_up_batch(picture).dtype == np.float32
-    ids = warm_up_batch(TextSpec(vocabulary=50, pad=7, max_length=20))
-    assert (ids.shape, ids.dtype) == ((1, 20), np.int64)
-    assert 0 <= ids.min() <= ids.max() < 50
-    assert 7 not in ids

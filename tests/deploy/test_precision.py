@@ -10,11 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from told import Told
 
-from pocketzoo.deploy.choose import sqnr
 from pocketzoo.deploy.halve import halve
 from pocketzoo.deploy.precision import LARGEST, check_precision, modern, plan_half, to_half
 from pocketzoo.errors import ExportError
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.agreement import sqnr
 from pocketzoo.zoo.data import Batches, Split
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.sources import load_data

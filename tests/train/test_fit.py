@@ -16,9 +16,9 @@ from pocketzoo.deploy.evaluate import evaluate
 from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.zoo.agreement import r2
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays
-from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.model import load_module
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import FeatureSpec

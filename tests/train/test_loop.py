@@ -25,8 +25,8 @@ from pocketzoo.train.loop import Phase, Trainer, batches, class_weights
 from pocketzoo.train.scores import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.world import World
+from pocketzoo.zoo.agreement import r2
 from pocketzoo.zoo.data import Batches, Split
-from pocketzoo.zoo.measure import r2
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec
 from pocketzoo.zoo.weights import read_weights

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.zoo.data import Batches, Split
-from pocketzoo.zoo.measure import Candidate, Latency, Measurement, candidates, measure, random_ids
+from pocketzoo.zoo.measure import Candidate, Latency, Measurement, candidates, measure
+from pocketzoo.zoo.samples import random_ids
 from pocketzoo.zoo.specs import InputSpec, TextSpec
 from pocketzoo.zoo.timing import Interval
 from pocketzoo.zoo.typed import from_plain, to_plain
@@ -255,13 +256,6 @@ def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused
 def test_pictures_have_no_length(identity, refused):
     with refused(DataError, "no texts", hint="--length"):
         measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
-
-
-def test_random_texts_have_no_padding():
-    spec = TextSpec(vocabulary=4, pad=3, max_length=64)
-    ids = random_ids(spec, 50, 8)
-    assert ids.shape == (50, 8)
-    assert set(np.unique(ids)) == {0, 1, 2}
 
 
 def test_rows_that_older_versions_saved_are_read(identity):

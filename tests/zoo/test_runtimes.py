@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pocketzoo.errors import UnknownNameError, UnsupportedModelError
-from pocketzoo.zoo.measure import random_samples
 from pocketzoo.zoo.runtimes import COMPILED, CPU, TORCH, TORCH_CUDA, check_runtime, on_graphs, open_runner, runtimes
+from pocketzoo.zoo.samples import random_samples
 
 
 def test_what_runs_here_runs_here():
@@ -38,6 +38,9 @@ def test_torch_and_onnxruntime_give_the_same(fitted):
     for name in (CPU, TORCH):
         with open_runner(name, fitted.graph(""), fitted.path, threads=1) as runner:
             out.append(runner.logits(x))
+            given = np.empty_like(out[-1])
+            assert runner.logits(x, given) is given
+            assert np.allclose(given, out[-1], atol=1e-5)
     assert out[0].shape == out[1].shape == (3, fitted.manifest.model.outputs)
     assert np.allclose(*out, rtol=1e-3, atol=1e-4)
 
