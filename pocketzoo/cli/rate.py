@@ -39,9 +39,12 @@ def find_rate(
     The rate rises step by step until the loss does; the one at which it falls most steeply is suggested. Nothing that
     was learned is kept.
     """
+    from pocketzoo.deploy.report_page import check_picture
     from pocketzoo.deploy.report_rates import draw_rates
     from pocketzoo.train.finder import find_rate
 
+    if out:
+        check_picture(out)
     curve = find_rate(
         backbone,
         data=data,

@@ -130,10 +130,11 @@ def bench(
     """
     from pocketzoo.deploy.bench import bench
     from pocketzoo.deploy.bench_writing import bench_writing
-    from pocketzoo.deploy.plot import check_plot, save_plot
+    from pocketzoo.deploy.plot import save_plot
+    from pocketzoo.deploy.report_page import check_picture
 
     if plot:
-        check_plot(plot)
+        check_picture(plot)
     rows = bench(
         models,
         data=data,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from pocketzoo.deploy.profile import Profile, total
 from pocketzoo.deploy.report_graph import draw_graph
 from pocketzoo.deploy.report_numbers import NOTHING, times
+from pocketzoo.deploy.report_page import page
 from pocketzoo.deploy.report_table import scroll
 from pocketzoo.zoo.files import replacing_file
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def save_page(profile: Profile, path: Path) -> Path:
@@ -21,34 +19,13 @@ def save_page(profile: Profile, path: Path) -> Path:
     Raises:
         StorageError: the disk refused.
     """
-    style = files("pocketzoo.deploy").joinpath("report.css").read_text("utf8")
-    title = escape(headline(profile))
-    text = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="pocketzoo">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<header><p class="brand">pocketzoo profile</p><h1>{title}</h1><p class="lead">{escape(setting(profile))}</p></header>
-<main><section class="run">
-{_operators(profile)}
-{_left(profile)}
-{_layers(profile)}
-{_graph(profile)}
-</section></main>
-<footer>Means over {profile.runs} runs without the fastest and slowest quarter. Looking at every node takes time
-itself: bench measures less.</footer>
-</body>
-</html>
-"""
+    sections = [_operators(profile), _left(profile), _layers(profile), _graph(profile)]
+    main = f'<section class="run">\n{"".join(sections)}\n</section>'
+    footer = (
+        f"Means over {profile.runs} runs without the fastest and slowest quarter. Looking at every node takes time "
+        "itself: bench measures less."
+    )
+    text = page("profile", headline(profile), main, lead=setting(profile), footer=footer)
     with replacing_file(path) as temporary:
         temporary.write_text(text, "utf8")
     return path

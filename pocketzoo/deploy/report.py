@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from pocketzoo.deploy.answers import Answers, answers
@@ -12,6 +10,7 @@ from pocketzoo.deploy.report_answers import answers_section
 from pocketzoo.deploy.report_bundle import bundle_section
 from pocketzoo.deploy.report_curves import curves_section
 from pocketzoo.deploy.report_layers import read_layers
+from pocketzoo.deploy.report_page import page, sentence
 from pocketzoo.deploy.report_runs import headline, read_runs
 from pocketzoo.deploy.report_section import owner, run_section
 from pocketzoo.errors import DataError, ExportError
@@ -26,7 +25,6 @@ from pocketzoo.zoo.sources import load_data
 Answering = Callable[[Bundle], Answers]
 
 # Nothing on the page is fetched or run, whatever a label or a manifest holds.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def report(
@@ -62,9 +60,9 @@ def report(
     if (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
     bundles = [open_model(model, registry=registry) for model in models]
-    page = _page(bundles, models, _answering(data, seed, skip_bad, registry, progress))
+    text = _page(bundles, models, _answering(data, seed, skip_bad, registry, progress))
     with replacing_file(place) as temporary:
-        temporary.write_text(page, "utf8")
+        temporary.write_text(text, "utf8")
     return place
 
 
@@ -84,7 +82,7 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: An
     layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
     alone = len(runs) == 1
     title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, each measured by itself"
-    lead = "" if alone else '<p class="lead">They do not compare with one another: no ratio here is across runs.</p>'
+    lead = "" if alone else "They do not compare with one another: no ratio here is across runs."
     sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
     subjects = {owner(run, run.rows[run.best], bundles) for run in runs}
     shown = sorted(i for i in subjects if i is not None)
@@ -97,38 +95,14 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: An
         bundle_section(bundle, i, layers[i], title=_title(i, bundles, models), opened=i in subjects)
         for i, bundle in enumerate(bundles)
     ]
-    style = files("pocketzoo.deploy").joinpath("report.css").read_text("utf8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="pocketzoo">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<header><p class="brand">pocketzoo report</p><h1>{escape(title)}</h1>{lead}</header>
-<main>
-{"".join(sections)}
-<section aria-labelledby="models"><h2 id="models">The models</h2>
+    models_section = f"""<section aria-labelledby="models"><h2 id="models">The models</h2>
 {"".join(details)}
-</section>
-</main>
-<footer>A KB is 1,000 bytes. MACs are multiply-accumulates for one sample. p50 and p99 are the median and the 99th
-percentile.</footer>
-</body>
-</html>
-"""
-
-
-def sentence(words: str) -> str:
-    """``words`` with a capital in front."""
-    return f"{words[:1].upper()}{words[1:]}"
+</section>"""
+    footer = (
+        "A KB is 1,000 bytes. MACs are multiply-accumulates for one sample. p50 and p99 are the median and the 99th "
+        "percentile."
+    )
+    return page("report", title, "\n".join([*sections, models_section]), lead=lead, footer=footer)
 
 
 def _title(index: int, bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:

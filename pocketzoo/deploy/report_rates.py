@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from pocketzoo.deploy.report_labels import Box
+from pocketzoo.deploy.report_page import check_picture, page, style
 from pocketzoo.deploy.report_svg import svg, text_width, tick_decimals, ticks
-from pocketzoo.errors import ExportError
 from pocketzoo.zoo.files import replacing_file
 
 WIDTH, HEIGHT = 760.0, 420.0
@@ -27,21 +25,16 @@ def draw_rates(
         ExportError: the file is called otherwise.
     """
     place = Path(out)
-    if place.suffix not in (".svg", ".html"):
-        raise ExportError(f"{place} is no .svg and no .html", "call it curve.svg")
+    check_picture(place)
     picture = rate_curve(rates, losses, smoothed, best, what)
-    style = f"<style>{files('pocketzoo.deploy').joinpath('report.css').read_text('utf8')}</style>"
     if place.suffix == ".svg":
         # The size keeps viewers from filling the window; of the page there is neither font nor background.
         head, _, rest = picture.partition(">")
         head = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:g}" height="{HEIGHT:g}" ')
-        sheet = f'{style}<style>svg {{ {FONT} }}</style><rect width="100%" height="100%" fill="var(--card)"/>'
+        sheet = f'<style>{style()}\nsvg {{ {FONT} }}</style><rect width="100%" height="100%" fill="var(--card)"/>'
         text = f"{head}>{sheet}{rest}\n"
     else:
-        text = (
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(what)}</title>'
-            f"{style}</head>\n<body><h1>{escape(what)}</h1><figure>{picture}</figure></body></html>\n"
-        )
+        text = page("find-rate", what, f"<figure>{picture}</figure>")
     with replacing_file(place) as temporary:
         temporary.write_text(text, "utf8")
     return place
