@@ -45,16 +45,13 @@ def missing(error: BaseException | None) -> MissingDependencyError | None:
     while error is not None:
         name = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if name in EXTRAS:
-            extra = f"[{EXTRAS[name]}]" if EXTRAS[name] else ""
-            return MissingDependencyError(
-                f"this needs the package {name!r}, which is not installed", f"pip install 'pocketzoo{extra}'"
-            )
+            return not_installed(name)
         error = error.__cause__ or error.__context__
     return None
 
 
-def require(module: str, *, extra: str) -> ModuleType:
-    """Import ``module``.
+def require(module: str, *, extra: str | None = None) -> ModuleType:
+    """Import ``module``, which ``extra`` brings; by default the one that ``EXTRAS`` says.
 
     Raises:
         MissingDependencyError: it is not installed; the hint is the line that installs it.
@@ -65,7 +62,15 @@ def require(module: str, *, extra: str) -> ModuleType:
         # A package that is there but broken says so itself; only a missing one is ours to explain.
         if error.name is None or error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
             raise
-        raise MissingDependencyError(
-            f"this needs the package {module!r}, which is not installed",
-            f"pip install 'pocketzoo[{extra}]'",
-        ) from error
+        raise not_installed(module, extra=extra) from error
+
+
+def not_installed(module: str, *, extra: str | None = None) -> MissingDependencyError:
+    """The error for a package that is not there, with the line that installs it; one of a plugin is its own line."""
+    name = module.split(".", maxsplit=1)[0]
+    if extra is None and name not in EXTRAS:
+        wanted = name
+    else:
+        extra = EXTRAS[name] if extra is None else extra
+        wanted = f"'pocketzoo[{extra}]'" if extra else "'pocketzoo'"
+    return MissingDependencyError(f"this needs the package {module!r}, which is not installed", f"pip install {wanted}")

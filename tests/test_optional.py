@@ -9,7 +9,7 @@ import pytest
 
 import pocketzoo
 from pocketzoo.errors import MissingDependencyError
-from pocketzoo.optional import require
+from pocketzoo.optional import not_installed, require
 
 
 @pytest.mark.parametrize("name", ["json", "importlib.metadata", "PIL.Image", "sklearn.datasets"])
@@ -22,6 +22,21 @@ def test_what_is_installed_is_imported(name):
 def test_what_is_missing_is_named_with_the_line_that_installs_it(refused, name, extra):
     with refused(MissingDependencyError, repr(name), "not installed", hint=f"pip install 'pocketzoo[{extra}]'"):
         require(name, extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("tensorrt_rtx", "'pocketzoo[tensorrt-rtx]'"),
+        ("PIL.Image", "'pocketzoo[data]'"),
+        ("numpy", "'pocketzoo'"),
+        ("acme_builder", "acme_builder"),  # of a plugin: no extra brings it
+    ],
+)
+def test_without_an_extra_the_table_says_which_brings_it(name, line):
+    error = not_installed(name)
+    assert repr(name) in error.message
+    assert error.hint == f"pip install {line}"
 
 
 def test_the_error_is_an_import_error_with_its_cause():

@@ -24,6 +24,7 @@ from pocketzoo.errors import ExportError, PocketzooError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.pretrained import open_model
+from pocketzoo.zoo.providers import available
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import TargetSpec
 
@@ -101,9 +102,9 @@ def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckRe
     graph = Reading(load_graph(path))
     rules = [*RULES, *(DLA_RULES if dla else ())]
     found = [finding for rule in rules for finding in rule(graph, target)]
-    asked, refusals = _ask(path, target)
-    if refusals and not any(f.level == "refused" for f in found):
-        found += refusals  # what a rule foresaw need not be said twice
+    asked, said = _ask(path, target)
+    if said and not any(f.level == "refused" for f in found):
+        found += said  # what a rule foresaw need not be said twice
     order = ("refused", "slow", "note")
     return CheckReport(
         graph=path.name,
@@ -343,7 +344,7 @@ def _ask_runtime(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
     from pocketzoo.optional import require
 
     runtime = require("onnxruntime", extra="compress")
-    if target.provider not in runtime.get_available_providers():
+    if target.provider not in available():
         return f"onnxruntime has no {target.provider} here, so it was not asked", []
     options = runtime.SessionOptions()
     options.log_severity_level = 4

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from pocketzoo.zoo.providers import available
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -62,9 +64,7 @@ def _package(module: str, distributions: tuple[str, ...], extra: str, purpose: s
 def _runtime() -> Check:
     if find_spec("onnxruntime") is None:
         return Check("onnxruntime providers", False, "onnxruntime is missing", "pip install 'pocketzoo[edge]'")
-    import onnxruntime
-
-    return Check("onnxruntime providers", True, ", ".join(onnxruntime.get_available_providers()))
+    return Check("onnxruntime providers", True, ", ".join(available()))
 
 
 def _builder(module: str, extra: str) -> Check:

@@ -18,7 +18,8 @@ from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
 from pocketzoo.zoo.gpu import find_gpu
-from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
+from pocketzoo.zoo.providers import PROVIDERS, installed_providers
+from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.runtimes import Runner
 from pocketzoo.zoo.samples import random_samples
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from pocketzoo.errors import ExportError, MissingDependencyError, PocketzooError
-from pocketzoo.optional import EXTRAS
+from pocketzoo.errors import ExportError, PocketzooError
+from pocketzoo.optional import not_installed
 from pocketzoo.zoo.gpu import Gpu, find_gpu
+from pocketzoo.zoo.providers import available, package_of
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.specs import TargetSpec
 
@@ -17,10 +19,6 @@ from pocketzoo.zoo.specs import TargetSpec
 _DISTRIBUTIONS = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
     "tensorrt_rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
-}
-_PROVIDERS = {  # of onnxruntime: who brings one that is not there
-    "CUDAExecutionProvider": "onnxruntime-gpu",
-    "OpenVINOExecutionProvider": "onnxruntime-openvino",
 }
 
 
@@ -38,11 +36,11 @@ class Here:
 def list_targets(registry: Registry | None = None) -> list[Here]:
     """All targets in the order of their names. Nothing heavy is imported but onnxruntime, for its providers."""
     entries = (registry or default_registry()).entries("target").values()
-    gpu, providers = find_gpu(), _providers()
+    gpu, providers = find_gpu(), available() if _found("onnxruntime") else []
     return [here(entry.spec, gpu, providers) for entry in entries]
 
 
-def here(target: TargetSpec, gpu: Gpu | None, providers: tuple[str, ...]) -> Here:
+def here(target: TargetSpec, gpu: Gpu | None, providers: Sequence[str]) -> Here:
     """What a machine with this GPU and these providers of onnxruntime can do for a target."""
     if target.engine:
         try:
@@ -56,7 +54,7 @@ def here(target: TargetSpec, gpu: Gpu | None, providers: tuple[str, ...]) -> Her
         return Here(target=target, builds=True, runs=True)
     if target.provider in providers:
         return Here(target=target, builds=True, runs=True)
-    package = _PROVIDERS.get(target.provider, "onnxruntime")
+    package = package_of(target.provider) or "onnxruntime"
     why = f"onnxruntime has no {target.provider}" if providers else "onnxruntime is not installed"
     return Here(target=target, builds=True, runs=False, why=why, fix=f"pip install {package}")
 
@@ -74,10 +72,7 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
             f"engines for it are built on the device ({target.machine}), this is {platform.machine()}", graph
         )
     if not _found(target.engine):
-        package = f"'pocketzoo[{EXTRAS[target.engine]}]'" if target.engine in EXTRAS else target.engine
-        raise MissingDependencyError(
-            f"this needs the package {target.engine!r}, which is not installed", f"pip install {package}"
-        )
+        raise not_installed(target.engine)
     installed = installed_version(target.engine)
     if target.versions and int(installed.partition(".")[0] or 0) not in target.versions:
         wanted = " or ".join(map(str, target.versions))
@@ -111,11 +106,3 @@ def _found(module: str) -> bool:
         return find_spec(module) is not None
     except ImportError:  # of the package it is in
         return False
-
-
-def _providers() -> tuple[str, ...]:
-    if not _found("onnxruntime"):
-        return ()
-    import onnxruntime
-
-    return tuple(onnxruntime.get_available_providers())

@@ -18,7 +18,7 @@ def engine_module(name: str) -> ModuleType:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    return require(name, extra=EXTRAS.get(name, name))
+    return require(name)
 
 
 def make_logger(trt: ModuleType) -> Any:

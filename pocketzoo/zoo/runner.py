@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pocketzoo.errors import BundleError, DataError, MemoryShortError, MissingDependencyError, PocketzooError, nearest
+from pocketzoo.errors import BundleError, DataError, MemoryShortError, PocketzooError
 from pocketzoo.optional import require
+from pocketzoo.zoo.providers import CPU, provider_name
 
 _TYPES = {
     "tensor(float)": np.dtype("float32"),
@@ -19,46 +20,10 @@ _TYPES = {
     "tensor(uint8)": np.dtype("uint8"),
     "tensor(int64)": np.dtype("int64"),
 }
-CPU = "CPUExecutionProvider"
-# What a user calls a provider -> onnxruntime's name for it, and the package that has it.
-PROVIDERS = {
-    "cpu": (CPU, "onnxruntime"),
-    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
-    "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
-    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
-}
 # What onnxruntime and the C++ library below it say when memory is short; the number, where there is one, is in bytes.
 _SHORT = re.compile(r"allocate memory|bad_alloc|bad allocation|out of memory|BFCArena|CUDA failure 2\b", re.I)
 _DOES_NOT_FIT = re.compile(r"INVALID_ARGUMENT|out of (data )?bounds|broadcast|dimension|shape", re.I)
 _BYTES = re.compile(r"(?:buffer of size|requested bytes|allocate) (\d+)|(\d+) bytes", re.I)
-
-
-def installed_providers() -> list[str]:
-    """The providers of this onnxruntime that pocketzoo knows, by their short names; "cpu" is always one of them.
-
-    Raises:
-        MissingDependencyError: onnxruntime is not installed.
-    """
-    there = require("onnxruntime", extra="edge").get_available_providers()
-    return [short for short, (name, _) in PROVIDERS.items() if name in there]
-
-
-def provider_name(provider: str) -> str:
-    """onnxruntime's name of a provider that is installed here, given by its short name or that one.
-
-    Raises:
-        DataError: no such provider.
-        MissingDependencyError: this onnxruntime does not have it; the hint says which does, and what runs here.
-    """
-    name, package = PROVIDERS.get(provider, (provider, ""))
-    there = require("onnxruntime", extra="edge").get_available_providers()
-    if name in there:
-        return name
-    package = package or next((brings for full, brings in PROVIDERS.values() if full == name), "")
-    if not package:
-        raise DataError(f"there is no provider {provider!r}", nearest(provider, PROVIDERS))
-    here = ", ".join(installed_providers())
-    raise MissingDependencyError(f"onnxruntime has no {name} here", f"pip install {package}; without it runs: {here}")
 
 
 class OnnxRunner:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pocketzoo.errors import UnknownNameError, nearest
 from pocketzoo.optional import require
-from pocketzoo.zoo.runner import PROVIDERS, OnnxRunner, installed_providers
+from pocketzoo.zoo.providers import PROVIDERS, installed_providers
+from pocketzoo.zoo.runner import OnnxRunner
 
 if TYPE_CHECKING:
     import numpy as np

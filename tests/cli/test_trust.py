@@ -26,7 +26,7 @@ def test_predict_refuses_a_bundle_whose_digest_is_off(name, run, fitted_copy, di
 
 @pytest.mark.parametrize("provider", ["cuda", "openvino", "tensorrt"])
 def test_predict_names_what_a_provider_takes(provider, run, fitted, digit):
-    from pocketzoo.zoo.runner import installed_providers
+    from pocketzoo.zoo.providers import installed_providers
 
     if provider in installed_providers():
         pytest.skip(f"{provider} is here")
