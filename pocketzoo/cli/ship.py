@@ -96,7 +96,7 @@ def export(
 @click.command()
 @models_argument
 @data_option(required=False)
-@click.option("--runtime", default="onnxruntime", show_default=True, help="Or torch, torch-compile, onnxruntime-cuda.")
+@click.option("--runtime", default="onnxruntime", show_default=True, help="Or torch, tensorrt-rtx and others.")
 @click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
 @click.option("--length", help="Tokens to time texts at, as 32,128 [default: those of the data].")
 @click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")

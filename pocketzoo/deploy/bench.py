@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
@@ -13,7 +14,7 @@ from pocketzoo.zoo.data import Batches, Dataset, Skipped, Split, aligned
 from pocketzoo.zoo.measure import BATCHES, Candidate, Measurement, candidates, measure
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.runtimes import CPU, check_runtime, on_graphs
+from pocketzoo.zoo.runtimes import CPU, ENGINES, check_runtime, on_modules
 from pocketzoo.zoo.samples import random_samples
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.timing import LEAST
@@ -41,10 +42,10 @@ def bench(
 ) -> list[Measurement]:
     """Measure every graph of the bundles; the first bundle's float graph is the reference for agreement and SQNR.
 
-    Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules. The first row is
-    what ratios are against: round by round, see ``zoo.timing``. Timing goes on until their intervals are narrow, for
-    ``PATIENCE`` times ``seconds`` a model at most. ``lengths`` are the tokens that texts are timed at. ``memory`` is
-    the peak of a process for each row that does nothing else.
+    Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules, and TensorRT engines
+    that are built for it, or were before. The first row is what ratios are against: round by round, see ``zoo.timing``.
+    Timing goes on until their intervals are narrow, for ``PATIENCE`` times ``seconds`` a model at most. ``lengths`` are
+    the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
 
     Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
     go into the manifest of every bundle that is no registered model.
@@ -52,6 +53,7 @@ def bench(
     Raises:
         UnknownNameError: no such model or data set, or a runtime that does not work here.
         DataError: bundles of different input shapes or classes, or data that does not fit them.
+        ExportError: TensorRT refuses a graph.
     """
     if not models:
         raise DataError("there is nothing to measure", "name one or more bundles")
@@ -76,18 +78,29 @@ def bench(
         )
         split = aligned(dataset, first.labels).split("test")
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
-    rows = measure(
-        [candidate for runtime in runtimes for candidate in _distinct(bundles, runtime)],
-        batches,
-        batch_sizes=batch_sizes,
-        lengths=lengths,
-        seconds=seconds,
-        threads=threads,
-        least=ROUNDS if seconds else LEAST,
-        precise=seconds > 0,
-        memory=memory,
-        progress=progress,
-    )
+    with TemporaryDirectory() as folder:
+        found: list[Candidate] = []
+        for runtime in runtimes:
+            if runtime in ENGINES:
+                from pocketzoo.deploy.bench_engines import engine_candidates
+
+                largest, place = max(batches.size, *batch_sizes), Path(folder) / runtime
+                place.mkdir()
+                found += engine_candidates(bundles, runtime, largest, place, registry=registry, progress=progress)
+            else:
+                found += _distinct(bundles, runtime)
+        rows = measure(
+            found,
+            batches,
+            batch_sizes=batch_sizes,
+            lengths=lengths,
+            seconds=seconds,
+            threads=threads,
+            least=ROUNDS if seconds else LEAST,
+            precise=seconds > 0,
+            memory=memory,
+            progress=progress,
+        )
     if save:
         for bundle, model in zip(bundles, models, strict=True):
             if Path(model).exists():
@@ -100,8 +113,8 @@ def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
     """Every graph of the bundles once: a step that only quantises leaves the float graph as it was. Or every module."""
     found: dict[str, Candidate] = {}
     for bundle in bundles:
-        for candidate in candidates(bundle, None if on_graphs(runtime) else [""]):
-            file = candidate.graph if on_graphs(runtime) else bundle.path / "model.safetensors"
+        for candidate in candidates(bundle, [""] if on_modules(runtime) else None):
+            file = bundle.path / "model.safetensors" if on_modules(runtime) else candidate.graph
             if file.name not in bundle.manifest.files:
                 raise DataError(
                     f"{bundle.manifest.name} came as an ONNX graph, which torch does not run", f"--runtime {CPU}"

@@ -64,7 +64,7 @@ def export(
         graph = graph_for(bundle, spec, registry, Path(folder))
         if precision != "fp32":
             graph = _halved(graph, bundle, spec, precision, data, registry, Path(folder), progress)
-        request = [_request(bundle, options)] * exporter.asks
+        request = [export_request(bundle, options)] * exporter.asks
         if not inside:
             exporter.export(graph, place, spec, progress, *request)
             for made_part in parts:
@@ -102,7 +102,7 @@ def _check_place(place: Path, exporter: ExporterSpec, *, given: bool) -> None:
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
 
 
-def _request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
+def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
     """What an engine of this model is built for, where nobody says otherwise: its batches, and its longest text."""
     manifest = bundle.manifest
     usual: dict[str, Sizes] = {}

@@ -35,7 +35,7 @@ class Candidate:
 
     bundle: str
     target: str  # "" for the float graph
-    graph: Path
+    graph: Path  # or the engine
     parameters: int
     macs: int
     precision: str = "float32"

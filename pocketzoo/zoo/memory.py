@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.errors import BundleError
-from pocketzoo.zoo.runtimes import on_graphs, open_runner
+from pocketzoo.zoo.runtimes import module_of, open_runner
 
 RUNS = 3  # a runtime's arena has its size after the first
 
@@ -68,7 +68,7 @@ def _resident(what: str) -> int:
 def main() -> None:
     """What the fresh process does."""
     asked = json.loads(sys.argv[1])
-    __import__("onnxruntime" if on_graphs(asked["runtime"]) else "pocketzoo.zoo.torch_runner")
+    __import__(module_of(asked["runtime"]))
     imports = _resident("VmRSS")
     x = np.load(asked["x"])
     with open_runner(asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"]) as runner:

@@ -1,4 +1,4 @@
-"""What can run a model on this machine: onnxruntime and its providers, torch. Each is imported when it is asked for."""
+"""What can run a model on this machine: onnxruntime and its providers, torch, TensorRT. Imported when asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pocketzoo.errors import UnknownNameError, nearest
 from pocketzoo.optional import require
+from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.runner import OnnxRunner
 
@@ -19,6 +20,7 @@ CPU = "onnxruntime"  # its own kernels; "onnxruntime-cuda", "onnxruntime-openvin
 TORCH = "torch"  # eagerly, on the CPU
 COMPILED = "torch-compile"
 TORCH_CUDA = "torch-cuda"
+ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # runtime, called as its target is -> its module
 
 
 class Runner(Protocol):
@@ -49,7 +51,9 @@ def runtimes() -> dict[str, str]:
         found = dict.fromkeys(found, "onnxruntime is not installed")
     torch = "" if find_spec("torch") else "torch is not installed"
     cuda = torch or ("" if require("torch", extra="compress").cuda.is_available() else "torch sees no CUDA device")
-    return {**found, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda}
+    gpu = "" if find_gpu() else "this machine has no NVIDIA GPU, or no driver for it"
+    engines = {name: gpu if find_spec(module) else f"{module} is not installed" for name, module in ENGINES.items()}
+    return {**found, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda, **engines}
 
 
 def check_runtime(name: str) -> None:
@@ -66,9 +70,14 @@ def check_runtime(name: str) -> None:
         raise UnknownNameError(f"the runtime {name!r} does not work here: {known[name]}", f"what does: {here}")
 
 
-def on_graphs(name: str) -> bool:
-    """Whether a runtime runs graphs; else it runs modules."""
-    return name.startswith(CPU)
+def on_modules(name: str) -> bool:
+    """Whether a runtime runs modules; else it runs graphs, or engines built of them."""
+    return name in (TORCH, COMPILED, TORCH_CUDA)
+
+
+def module_of(name: str) -> str:
+    """What is imported to run models with it."""
+    return ENGINES.get(name) or ("pocketzoo.zoo.torch_runner" if on_modules(name) else CPU)
 
 
 def alone(name: str) -> bool:
@@ -77,7 +86,7 @@ def alone(name: str) -> bool:
 
 
 def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: int = 0) -> Runner:
-    """A runtime with a model in it: the ``graph``, or for torch the module of the bundle ``source``.
+    """A runtime with a model in it: the ``graph`` or engine, or for torch the module of the bundle ``source``.
 
     ``threads`` = 0 takes all cores.
 
@@ -85,9 +94,14 @@ def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: 
         UnknownNameError: the runtime does not work here.
         MissingDependencyError: its package is not installed.
         BundleError: it does not load the graph.
+        ExportError: it does not load the engine.
     """
     check_runtime(name)
-    if on_graphs(name):
+    if name in ENGINES:
+        from pocketzoo.zoo.engine_runner import EngineRunner
+
+        return EngineRunner(graph, ENGINES[name])
+    if not on_modules(name):
         return OnnxRunner(graph, threads=threads, providers=[name.removeprefix(f"{CPU}-") if name != CPU else "cpu"])
     from pocketzoo.zoo.torch_runner import TorchRunner
 

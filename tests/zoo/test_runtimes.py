@@ -5,7 +5,18 @@ import pytest
 import torch
 
 from pocketzoo.errors import UnknownNameError, UnsupportedModelError
-from pocketzoo.zoo.runtimes import COMPILED, CPU, TORCH, TORCH_CUDA, check_runtime, on_graphs, open_runner, runtimes
+from pocketzoo.zoo.runtimes import (
+    COMPILED,
+    CPU,
+    ENGINES,
+    TORCH,
+    TORCH_CUDA,
+    check_runtime,
+    module_of,
+    on_modules,
+    open_runner,
+    runtimes,
+)
 from pocketzoo.zoo.samples import random_samples
 
 
@@ -60,6 +71,20 @@ def test_a_graph_from_elsewhere_has_no_module(fitted, tmp_path, refused):
         open_runner(TORCH, opened.graph(""), opened.path)
 
 
-@pytest.mark.parametrize(("name", "graphs"), [(CPU, True), ("onnxruntime-cuda", True), (TORCH, False)])
-def test_a_runtime_runs_graphs_or_modules(name, graphs):
-    assert on_graphs(name) is graphs
+@pytest.mark.parametrize(
+    ("name", "modules", "imported"),
+    [
+        (CPU, False, "onnxruntime"),
+        ("onnxruntime-cuda", False, "onnxruntime"),
+        ("tensorrt-rtx", False, "tensorrt_rtx"),
+        (TORCH, True, "pocketzoo.zoo.torch_runner"),
+    ],
+)
+def test_a_runtime_runs_modules_or_what_is_made_of_graphs(name, modules, imported):
+    assert on_modules(name) is modules
+    assert module_of(name) == imported
+
+
+def test_every_runtime_with_engines_is_called_as_its_target(registry):
+    for name, module in ENGINES.items():
+        assert registry.get("target", name).engine == module
