@@ -132,8 +132,8 @@ def _halved(
 
     samples = None
     if data is not None:
-        split = (data if isinstance(data, Dataset) else load_data(data, registry=registry)).split("val")
-        samples = Batches(split, bundle.manifest.input)
+        split = load_data(data, registry=registry).split("val")
+        samples = Batches(split, bundle.manifest.input, files=bundle.travelled())
     path = folder / f"{precision}.onnx"
     halve(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
     return path
