@@ -43,6 +43,7 @@ class Phase:
     last: int  # to before this one
     # Makes of a process's part of a batch, its targets and the samples of the whole batch what is learned from.
     augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
+    scorer: nn.Module | None = None  # reads a batch of ``val``, where that is not what the model reads
 
     def given(self, x: Tensor, y: Tensor, count: int, device: torch.device) -> tuple[Tensor, Wanted]:
         """What is learned from, of a process's part of a batch of ``count``."""
@@ -144,7 +145,7 @@ class Trainer:
             if history.stopped:
                 break
             self.world.agree(phase.model)
-            if self._close(epoch, self.value(phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
+            if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
                 best = learning.state()
             self._keep(learning, best, optimiser)
             kept = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,14 @@ class Transfer:
         """First the head alone, then the backbone with it; or one of the two. Each is to be run before the next."""
         model, config, raw = self.model, self.config, self.sources
         head_epochs = config.head_epochs if config.backbone_learns else config.epochs
-        if head_epochs and self.augment:
-            self.progress.say("augmentation is random, so features are computed anew in every epoch")
-        elif head_epochs:  # nothing random happens before the head, so the same features serve all epochs
-            self.sources, self.net = self._features(), model.head
-        if head_epochs:
+        if head_epochs:  # where nothing random happens before the head, the same features serve all epochs
+            random: tuple[SplitName, ...] = ("train",) if self.augment else ()
+            if random:
+                self.progress.say("augmentation is random, so features of train are computed anew in every epoch")
+            self.sources, self.net = {**raw, **self._features([n for n in SPLITS if n not in random])}, model.head
             train, val = self.sources["train"], self.sources["val"]
-            yield 0, Phase(self.net, model.head, (), train, val, 0, head_epochs, self.augment)
+            reader = model if random else model.head
+            yield 0, Phase(reader, model.head, (), train, val, 0, head_epochs, self.augment, model.head)
         if not config.backbone_learns or self.trainer.history.stopped:
             return
         self.net, self.sources = model, raw
@@ -124,11 +125,11 @@ class Transfer:
         if self.adapters:
             self.adapters.merge()
 
-    def _features(self) -> dict[SplitName, Source]:
+    def _features(self, names: Sequence[SplitName]) -> dict[SplitName, Source]:
         found: dict[SplitName, Source] = {}
         weights = weights_digest(self.model.backbone)
         for turn in (True, False):  # the first process computes what the others then find
-            for name in SPLITS if self.world.first == turn else ():
+            for name in names if self.world.first == turn else ():
                 found[name] = features(
                     self.model.backbone,
                     self.batches[name],
