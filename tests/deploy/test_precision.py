@@ -199,7 +199,7 @@ def test_the_graph_that_is_given_stays_as_it_is():
     [
         ("cpu", "fp16", "cpu does not compute in fp16", "fp32, int8"),
         ("jetson-orin", "fp8", "does not compute in fp8", "fp16"),
-        ("jetson-thor", "fp8", "cannot be turned into fp8", "--precision fp16"),
+        ("openvino", "fp8", "does not compute in fp8", "fp16"),
         ("tensorrt", "int8", "cannot be turned into int8", "--int8"),
     ],
 )
