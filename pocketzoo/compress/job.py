@@ -169,11 +169,7 @@ def prepare(
         raise RecipeError("min_sqnr is for int8, and no step is", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
     rows = Skipped() if skip_bad else None
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_data(data, seed=seed, numeric=numeric, skipped=rows, registry=registry)
-    )
+    dataset = load_data(data, seed=seed, numeric=numeric, skipped=rows, registry=registry)
     if rows is not None and rows.names:
         progress.say(f"left out {len(rows.names)} rows that cannot be read, {min(rows.names)} first")
     dataset = aligned(dataset, source.manifest.labels)

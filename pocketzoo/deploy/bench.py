@@ -71,11 +71,7 @@ def bench(
         batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
     else:
         skipped = Skipped() if skip_bad else None
-        dataset = (
-            data
-            if isinstance(data, Dataset)
-            else load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
-        )
+        dataset = load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
         split = aligned(dataset, first.labels).split("test")
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
     with TemporaryDirectory() as folder:

@@ -74,7 +74,7 @@ def bench_writing(
         split = Split(random_samples(spec, TEXTS))
     else:
         skipped = Skipped() if skip_bad else None
-        given = data if isinstance(data, Dataset) else load_data(data, seed=seed, skipped=skipped, registry=registry)
+        given = load_data(data, seed=seed, skipped=skipped, registry=registry)
         split = given.split("test")
     few: list[Any] = [x for x, _ in Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].travelled())]
     with ExitStack() as stack:

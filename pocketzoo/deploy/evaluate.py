@@ -52,11 +52,7 @@ def evaluate(
         raise DataError(f"{bundle.manifest.name} gives {gives}, which eval cannot score", "compare it: pocketzoo bench")
     numeric = gives == "values"
     skipped = Skipped()
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
-    )
+    dataset = load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
     if gives == "next-token-logits":
         ends = bundle.manifest.generation
         if ends is None:  # it has not written yet, so only its backbone knows

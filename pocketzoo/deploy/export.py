@@ -174,8 +174,8 @@ def _samples(
 ) -> Batches | None:
     if data is None:
         return None
-    dataset = data if isinstance(data, Dataset) else load_data(data, registry=registry)
-    return Batches(dataset.split(split), bundle.manifest.input, size=size, files=bundle.travelled())
+    rows = load_data(data, registry=registry).split(split)
+    return Batches(rows, bundle.manifest.input, size=size, files=bundle.travelled())
 
 
 def _named(kept: str, precision: str) -> str:

@@ -73,7 +73,7 @@ def _answering(
     if data is None:
         return None
     skipped = Skipped() if skip_bad else None
-    known = data if isinstance(data, Dataset) else load_data(data, seed=seed, skipped=skipped, registry=registry)
+    known = load_data(data, seed=seed, skipped=skipped, registry=registry)
     return lambda bundle: answers(bundle, known, skip_bad=skip_bad, progress=progress)
 
 

@@ -57,7 +57,7 @@ def preview(
     spec = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)
     if backbone:
         spec = registry.get("backbone", backbone).input
-    dataset = data if isinstance(data, Dataset) else load_data(data, seed=seed, registry=registry)
+    dataset = load_data(data, seed=seed, registry=registry)
     if not isinstance(spec, InputSpec) or len(spec.size) != 3:
         raise DataError("a sheet shows pictures, and this backbone reads none", "leave out the backbone")
     split = dataset.split("train")

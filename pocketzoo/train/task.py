@@ -109,11 +109,7 @@ def task_of(
     if data is None:
         raise DataError(f"head {ref.head!r} learns, and there is no data", "give some: --data")
     numeric = parts.head.returns == "values"
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=registry)
-    )
+    dataset = load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=registry)
     read = dataset
     if parts.head.returns == "next-token-logits":
         spec_of_text, files = parts.backbone.input, parts.backbone.files

@@ -16,14 +16,14 @@ from pocketzoo.zoo.tables import SUFFIXES, Columns, read_table
 
 
 def load_data(
-    reference: str | Path,
+    reference: str | Path | Dataset,
     *,
     seed: int = 0,
     numeric: bool = False,
     skipped: Skipped | None = None,
     registry: Registry | None = None,
 ) -> Dataset:
-    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name.
+    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; one is itself.
 
     A folder has one sub-folder a class, with or without train / val / test above them; a folder of pictures alone is a
     data set without classes, good enough to calibrate on. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``;
@@ -37,6 +37,8 @@ def load_data(
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is no path and no registered name.
     """
+    if isinstance(reference, Dataset):
+        return reference
     place, columns = _with_columns(reference)
     path = Path(place)
     registry = registry or default_registry()

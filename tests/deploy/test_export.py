@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from told import Told
 
 import pocketzoo
 from pocketzoo.deploy.export import export, graph_for
 from pocketzoo.errors import BundleError, ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.zoo.bundle import Bundle, read_bundle
-from pocketzoo.zoo.data import Batches
+from pocketzoo.zoo.data import Batches, Dataset, Split
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.sources import load_data
 
@@ -112,6 +113,15 @@ def test_a_graph_for_another_target_joins_the_bundle(copied, compressed):
             assert after.manifest.files[name] == before
     kept = replace(after.manifest, files=compressed.manifest.files, created=compressed.manifest.created)
     assert kept == compressed.manifest
+
+
+def test_texts_show_the_range_of_values_too(language_bundles, tmp_path):
+    """They need the tokenizer that travelled with the model."""
+    texts = Dataset("texts", (), {"val": Split(["the cat sat", "on the mat"])})
+    out, heard = tmp_path / "half.onnx", Told()
+    pocketzoo.export(language_bundles["gpt2"], target="cuda", precision="fp16", data=texts, out=out, progress=heard)
+    assert out.is_file()
+    assert any(said.startswith("fp16: ") for said in heard.said)
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx"])

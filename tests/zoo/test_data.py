@@ -615,3 +615,8 @@ def test_at_most_five_unknown_classes_are_named(refused):
     with refused(DataError, "c1, c2, c3, c4, c5") as caught:
         aligned(data_of(*many), ("c0", "x"))
     assert "c6" not in caught.value.message
+
+
+def test_a_data_set_that_is_open_is_itself():
+    opened = Dataset("texts", (), {"train": Split(["a"])})
+    assert load_data(opened) is opened
