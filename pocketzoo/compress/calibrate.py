@@ -82,7 +82,9 @@ def _wants(moments: Moments, samples: int) -> bool:
 def activations(
     model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], *, as_written: bool = False
 ) -> Iterator[dict[str, Array]]:
-    """The named tensors for each sample in turn, a batch of one. ``as_written``: without onnxruntime's rewriting.
+    """The named tensors for each sample in turn, a batch of one.
+
+    ``as_written``: of the graph as it is, without onnxruntime's rewriting; and values may be infinite, as in masks.
 
     Raises:
         DataError: one of them is not finite.
@@ -95,7 +97,7 @@ def activations(
         # Asked for no outputs, onnxruntime would give all.
         values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
         values |= {name: feed[name] for name in tensors if name in inputs}
-        for name, value in values.items():
+        for name, value in values.items() if not as_written else ():
             _check_finite(name, value)
         yield values
 

@@ -99,13 +99,14 @@ def few(samples: Batches) -> list[Array]:
 
 
 def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
-    """The largest magnitude each float tensor reaches."""
+    """The largest finite magnitude each float tensor reaches."""
     graph = Reading(model)
     floats = [n for node in graph.nodes for n in node.output if graph.types.get(n) == onnx.TensorProto.FLOAT]
     found: dict[str, float] = {}
     for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no pairs in float8
         for name, value in values.items():
-            found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0)))
+            finite = np.isfinite(value)
+            found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
     return found
 
 

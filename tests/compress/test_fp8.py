@@ -237,6 +237,51 @@ def test_answers_of_small_networks_are_near(name, graphs, plans, samples):
     assert better > plain + 1
 
 
+def attention(g, size=32, heads=4):
+    """One block of a transformer on (batch, 10, size), whose first channels reach far: they are smoothed."""
+    gain = np.ones(size, np.float32)
+    gain[:3] = 10
+
+    def linear(x, name, inner, out):
+        bias = g.constant(f"{name}.bias", g.rng.normal(size=out).astype(np.float32) / 10)
+        return g.node("Add", [g.matmul(x, name, inner, out), bias])
+
+    def split(x, *order):
+        shape = g.constant(f"{x}.shape", np.array([0, 0, heads, size // heads], np.int64))
+        return g.node("Transpose", [g.node("Reshape", [x, shape])], perm=list(order))
+
+    def norm(x, name):
+        zero = g.constant(f"{name}.bias", np.zeros(size, np.float32))
+        return g.node("LayerNormalization", [x, g.constant(f"{name}.weight", gain.copy()), zero])
+
+    y = norm("x", "before")
+    q, k, v = (linear(y, name, size, size) for name in "qkv")
+    scores = g.node("MatMul", [split(q, 0, 2, 1, 3), split(k, 0, 2, 3, 1)])
+    scores = g.node("Mul", [scores, g.constant("small", np.float32(0.02))])
+    mixed = g.node("MatMul", [g.node("Softmax", [scores]), split(v, 0, 2, 1, 3)])
+    back = g.node("Transpose", [mixed], perm=[0, 2, 1, 3])
+    y = g.node("Reshape", [back, g.constant("flat", np.array([0, 0, size], np.int64))])
+    y = g.node("Add", ["x", linear(y, "out", size, size)])
+    h = g.node("Gelu", [linear(norm(y, "behind"), "up", size, 4 * size)])
+    return g.model(g.node("Add", [y, linear(h, "down", 4 * size, size)]), 3)
+
+
+def test_a_transformer_block_keeps_its_answers(graph_builder, batches):
+    """Products of activations and all additions stay in floats. Measured: 22.7 dB, and 25.6 with samples."""
+    g = graph_builder((10, 32))
+    model = attention(g)
+    samples = batches((10, 32))
+    plan = int8.plan(model, Int8Config(), samples)
+    assert any(name.endswith(int8.DIVISOR) for name in plan.tensors), "some channels are smoothed"
+    made, found = fp8.apply(model, plan, NVIDIA_FP8)
+    fitted, _ = fp8.apply(model, plan, NVIDIA_FP8, samples)
+    assert (found.layers, found.left) == (("q", "k", "v", "out", "up", "down"), {})
+    x = np.concatenate(batches((10, 32), seed=1))
+    wanted = run(model, x)
+    assert sqnr(run(made, x), wanted) > 20
+    assert sqnr(run(fitted, x), wanted) > sqnr(run(made, x), wanted) + 1
+
+
 def test_samples_are_worth_a_lot_where_inputs_go_together(graph_builder):
     """A layer that reads eight numbers in 64 ways: the errors of the ways make up for each other."""
     r = np.random.default_rng(0)

@@ -254,6 +254,17 @@ def test_values_that_samples_show_to_be_large_stay(tmp_path, fitted):
     assert halve(source, out, RTX, "fp16", fitted.manifest.input, zeros).kept == {}
 
 
+def test_infinite_values_may_come_and_go(tmp_path, fitted):
+    """As the logarithm of a distance of none in T5: 16 bits hold infinity."""
+    source, out = tmp_path / "in.onnx", tmp_path / "m.onnx"
+    nodes = (
+        node("Mul", ["x", "none"], "zeros"), node("Abs", ["zeros"], "positive"), node("Log", ["positive"], "far"),
+        node("Max", ["far", "least"], "near"), node("Add", ["x", "near"], "y"),
+    )  # fmt: skip
+    onnx.save(on_pictures(fitted, *nodes, none=np.float32(0), least=np.float32(-2)), source)
+    assert halve(source, out, RTX, "fp16", fitted.manifest.input).kept == {"far": "Log needs the range"}
+
+
 def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
     """2049 is 2048 in 16 bits, and their difference nothing."""
     source, out = tmp_path / "in.onnx", tmp_path / "out" / "m.onnx"
