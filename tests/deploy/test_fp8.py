@@ -88,6 +88,7 @@ def test_samples_round_the_weights_anew(written, compressed, tmp_path):
     assert one != two
 
 
+@pytest.mark.engine
 def test_it_joins_the_bundle_as_an_engine(compressed, tmp_path, run):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
     shutil.copytree(compressed.path, tmp_path / "b")
