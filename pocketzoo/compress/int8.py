@@ -8,6 +8,7 @@ mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -147,6 +148,8 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
         layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
         tensors = prepare(index, layers, plan.ranges, {})
     _encode(quantised, plan, tensors, target.int8)
+    if target.int8.splits_norm:
+        _split_norms(quantised)
     onnx.checker.check_model(quantised)
     return quantised
 
@@ -160,6 +163,15 @@ def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
     if plan.sha256 and plan.sha256 != digest(plan.tensors):
         raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
     return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
+
+
+def _split_norms(model: ModelProto) -> None:
+    """Write an addition whose result only a layer norm reads as Sum, which onnxruntime fuses with nothing."""
+    read = Counter(name for node in model.graph.node for name in node.input)
+    normed = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
+    for node in model.graph.node:
+        if node.op_type == "Add" and node.output[0] in normed and read[node.output[0]] == 1:
+            node.op_type = "Sum"
 
 
 def _encode(

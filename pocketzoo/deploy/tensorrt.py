@@ -6,6 +6,7 @@ TensorRT-RTX needs no GPU; TensorRT builds on the GPU the engine will run on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def refusals(graph: Path, module: str) -> list[str]:
     _logger, _builder, _network, parser = _begun(engine_module(module))
     if parser.parse(graph.read_bytes()):
         return []
-    return [_reason(parser.get_error(i)) for i in range(parser.num_errors)] or ["no reason given"]
+    return _reasons(parser)
 
 
 @uncollected()
@@ -161,9 +162,8 @@ def _parsed(trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOpt
     if options.dla is not None and hasattr(trt, "OnnxParserFlag") and hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA"):
         parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
     if not parser.parse(graph.read_bytes()):
-        reasons = [_reason(parser.get_error(i)) for i in range(parser.num_errors)]
         raise ExportError(
-            f"{target.engine}'s parser refuses {graph.name}: {'; '.join(reasons) or 'no reason given'}",
+            f"{target.engine}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
             f"see all of it: pocketzoo check MODEL --target {target.name}; or compress for it: --target {target.name}",
         )
     return _Parsed(logger, builder, network, parser)
@@ -253,6 +253,16 @@ def _refused_by_builder(
     return ExportError(f"{what}: {logger.last or 'no reason given'}", "see which layer it names; leave it in float")
 
 
+def _reasons(parser: Any) -> list[str]:
+    """What the parser says, each thing once."""
+    said = Counter(_reason(parser.get_error(i)) for i in range(parser.num_errors))
+    return [f"{text} ({count} times)" if count > 1 else text for text, count in said.items()] or ["no reason given"]
+
+
 def _reason(error: Any) -> str:
     node = error.node_name() if hasattr(error, "node_name") else ""
-    return f"{error.desc()}{f' (node {node})' if node else ''}"
+    operator = error.node_operator() if hasattr(error, "node_operator") else ""
+    what = error.desc()
+    if what in ("", "false"):  # the name of a check that failed; of operators it does not have it is this one
+        what = f"it does not support {operator or 'a node'}"
+    return f"{what}{f' (node {node})' if node else ''}"

@@ -203,6 +203,7 @@ class Int8Encoding:
     int32_bias: bool  # biases are int32 with scale = scale(x) * scale(w)
     fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
     dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantised as they come
+    splits_norm: bool = False  # it fuses an addition with the layer norm behind it, and is slower for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

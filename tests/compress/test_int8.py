@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -660,6 +660,37 @@ def test_the_cpu_encoding_is_refused_by_nvidia(name, encoded, tmp_path, refused)
     with refused(ExportError, "parser refuses model.onnx", hint="--target tensorrt-rtx"):
         save_engine(graph, engine, TARGETS["tensorrt-rtx"])
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(("target", "kinds"), [("cpu", ["Sum", "Add"]), ("tensorrt-rtx", ["Add", "Add"])])
+def test_an_addition_that_only_a_layer_norm_reads_is_not_fused_with_it_for_onnxruntime(target, kinds, tmp_path):
+    """The second one is read by an output too, as in transformers that normalise first."""
+    rng = np.random.default_rng(0)
+    inits = {"w": (8, 8), "v": (8, 8), "one": (8,), "zero": (8,)}
+    inits = {name: rng.normal(size=shape).astype(np.float32) for name, shape in inits.items()}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Add", ["a", "x"], ["b"]),
+        helper.make_node("LayerNormalization", ["b", "one", "zero"], ["c"]),
+        helper.make_node("MatMul", ["c", "v"], ["d"]),
+        helper.make_node("Add", ["d", "c"], ["e"]),
+        helper.make_node("LayerNormalization", ["e", "one", "zero"], ["f"]),
+        helper.make_node("Mul", ["e", "f"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", "length", 8]) for n in "xy"]
+    graph = helper.make_graph(
+        nodes, "g", values[:1], values[1:], [numpy_helper.from_array(v, n) for n, v in inits.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    x = rng.normal(size=(4, 3, 8)).astype(np.float32)
+    plan = int8.plan(model, Int8Config(), [x])
+    made = int8.apply(model, plan, TARGETS[target])
+    makers = {out: node.op_type for node in made.graph.node for out in node.output}
+    norms = [node for node in made.graph.node if node.op_type == "LayerNormalization"]
+    assert [makers[node.input[0]] for node in norms] == kinds
+    assert sqnr(run(model, x), run(made, x, tmp_path / "o.onnx")) > 25
+    fused = count(onnx.load(tmp_path / "o.onnx"))["SkipLayerNormalization"]
+    assert fused < len(norms) if target == "cpu" else fused
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from told import Told
 
 from pocketzoo.deploy.engine_cache import EngineCache
-from pocketzoo.deploy.tensorrt import check_engine, layer_precisions, refit_engine, save_engine
+from pocketzoo.deploy.tensorrt import check_engine, layer_precisions, refit_engine, refusals, save_engine
 from pocketzoo.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.engine_options import EngineOptions
@@ -118,6 +118,22 @@ def test_the_cpus_encoding_is_refused_and_no_file_is_left(compressed, tmp_path, 
     assert list(tmp_path.iterdir()) == []
     with refused(ExportError, "parser refuses"):
         layer_precisions(compressed.graph("cpu"), RTX)
+
+
+def test_what_the_parser_says_of_many_nodes_is_said_once(tmp_path):
+    """Of an operator it knows by name alone it says that something is false."""
+    nodes = [helper.make_node("DynamicQuantizeLinear", [x], [f"{x}q", f"{x}s", f"{x}z"]) for x in ("x", "u")]
+    nodes += [
+        helper.make_node("DequantizeLinear", ["xq", "xs", "xz"], ["u"]),
+        helper.make_node("DequantizeLinear", ["uq", "us", "uz"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4]) for name in "xy"]
+    model = helper.make_graph([nodes[0], nodes[2], nodes[1], nodes[3]], "g", values[:1], values[1:])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(model, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    said = refusals(path, "tensorrt_rtx")
+    assert "it does not support DynamicQuantizeLinear (2 times)" in said
+    assert len(set(said)) == len(said)
 
 
 def test_an_operator_nvidia_does_not_know_is_named(graph, tmp_path, refused):
