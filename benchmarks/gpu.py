@@ -1,4 +1,4 @@
-"""Models on an NVIDIA GPU: torch, torch.compile, onnxruntime, TensorRT; fp32, fp16, int8, 2:4; beside the roofline.
+"""Models on an NVIDIA GPU: torch, torch.compile, onnxruntime, TensorRT; fp32, fp16, fp8, int8, 2:4; and the roofline.
 
 Usage: python benchmarks/gpu.py [--models tinynet,mlp] [--batch 1,32,256] [--seconds 0.3] [--out FILE]
 A model is tinynet, mlp (wide), a registered backbone with a pretrained head, or the folder of a bundle. Needs torch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 # SQNR in dB that an output has at the least; below, the row is wrong and is not timed.
-LEAST = {"fp32": 70.0, "tf32": 40.0, "bf16": 25.0, "fp16": 40.0, "int8": 12.0, "fp16 2:4": 40.0}
+LEAST = {"fp32": 70.0, "tf32": 40.0, "bf16": 25.0, "fp16": 40.0, "fp8": 12.0, "int8": 12.0, "fp16 2:4": 40.0}
 SIDE = 8192  # of the square matrices that the peak is measured with
 COPY = 1 << 30  # bytes
 ROUNDS = 20
@@ -158,7 +158,7 @@ def _roofline(seconds: float) -> dict[str, Any]:
         found[precision] = rate(lambda a=a, b=b: torch.mm(a, b), side)
     _allow_tf32(False)
     a, b = (torch.randint(-100, 100, (SIDE, SIDE), dtype=torch.int8, device="cuda") for _ in range(2))
-    products = {"int8": lambda: torch._int_mm(a, b.t()), "fp16 2:4": _sparse_product()}
+    products = {"fp8": _fp8_product(), "int8": lambda: torch._int_mm(a, b.t()), "fp16 2:4": _sparse_product()}
     for precision, product in products.items():
         try:
             found[precision] = rate(product, SIDE)
@@ -168,6 +168,22 @@ def _roofline(seconds: float) -> dict[str, Any]:
     target = torch.empty_like(source)
     copied = _timed(lambda: target.copy_(source), seconds)["ms"] / 1e3
     return {"operations_per_s": found, "bytes_per_s": 2 * COPY / copied}  # each byte is read and written
+
+
+def _fp8_product() -> Run:
+    """From compute capability 8.9 on; one scale a matrix."""
+    import torch
+
+    kept: list[Any] = []
+
+    def product() -> Any:
+        if not kept:
+            one = torch.ones((), device="cuda")
+            a, b = (torch.randn(SIDE, SIDE, device="cuda").to(torch.float8_e4m3fn) for _ in range(2))
+            kept[:] = a, b.t(), one, one
+        return torch._scaled_mm(*kept, out_dtype=torch.float16)
+
+    return product
 
 
 def _sparse_product() -> Run:
@@ -250,7 +266,7 @@ def _ways(subject: Any) -> list[tuple[str, str, Any, Any]]:
     for precision in ("fp32", "fp16"):
         found.append(("onnxruntime CUDA", precision, partial(_onnxruntime, subject, precision), whole))
     for package in TENSORRTS:
-        for precision in ("fp32", "fp16", "int8", "fp16 2:4"):
+        for precision in ("fp32", "fp16", "fp8", "int8", "fp16 2:4"):
             held = sparse if precision == "fp16 2:4" else whole
             found.append((package, precision, partial(_tensorrt, subject, precision, package), held))
     return found
@@ -273,7 +289,7 @@ def _torch(make: Any, kind: torch.dtype | None, way: str, x: torch.Tensor) -> tu
 
 
 def _graph(subject: Any, precision: str, folder: Path, x: torch.Tensor) -> Path:
-    """The module as an ONNX graph in a precision; int8 as quantise and dequantise, as NVIDIA's parsers take it."""
+    """The module as an ONNX graph in a precision; 8 bits as quantise and dequantise, as NVIDIA's parsers take them."""
     import torch
     from gpu_models import two_of_four
 
@@ -288,16 +304,22 @@ def _graph(subject: Any, precision: str, folder: Path, x: torch.Tensor) -> Path:
         warnings.simplefilter("ignore")
         how = {"dynamo": True, "opset_version": 20, "external_data": False, "verbose": False}
         torch.onnx.export(module, (sample,), path, **how, **names)
-    if precision == "int8":
+    if precision in ("fp8", "int8"):
         import onnx
 
-        from pocketzoo.compress import int8
+        from pocketzoo.compress import fp8, int8
         from pocketzoo.compress.configs import Int8Config
+        from pocketzoo.deploy.halve import half
         from pocketzoo.zoo.registry import default_registry
 
-        graph = onnx.load(path)
-        plan = int8.plan(graph, Int8Config(), [subject.batch(64).numpy()])
-        onnx.save(int8.apply(graph, plan, default_registry().get("target", "tensorrt-rtx")), path)
+        graph, target, samples = onnx.load(path), default_registry().get("target", "tensorrt-rtx"), subject.batch(64)
+        plan = int8.plan(graph, Int8Config(), [samples.numpy()])
+        if precision == "int8":
+            graph = int8.apply(graph, plan, target)
+        else:
+            graph, _ = fp8.apply(graph, plan, target.fp8, [samples.numpy()])
+            _, graph = half(graph, target, "fp16", [samples.numpy()])
+        onnx.save(graph, path)
     return path
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 NOTHING = "-"
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "fp16 2:4")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp16 2:4")
 
 
 def attainable(operations: float, traffic: float, rate: float, bandwidth: float) -> float:
@@ -34,7 +34,7 @@ def share(row: dict[str, Any], model: dict[str, Any], roofline: dict[str, Any]) 
 
 
 # Bytes of a number; of a 2:4 matrix half of the values, and two bits of where each of them stands.
-WIDTH = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "fp16 2:4": 2.0 * 0.5 + 0.125}
+WIDTH = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp16 2:4": 2.0 * 0.5 + 0.125}
 
 
 def render(result: dict[str, Any]) -> str:

@@ -42,7 +42,12 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
     "--to", default="onnx", show_default=True, shell_complete=names("exporter"), help="onnx, tensorrt, triton, ..."
 )
 @click.option("--target", shell_complete=names("target"), help="Encode for this target [default: what --to runs on].")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16", "fp8"]), default="fp32", help="Of floats.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16", "fp8"]),
+    default="fp32",
+    help="Of floats; fp8 in place of int8.",
+)
 @data_option(required=False)
 @click.option(
     "--shape", "shapes", type=Lengths(), multiple=True, metavar="AXIS=MIN:OPT:MAX", help="Lengths to build for."

@@ -80,22 +80,24 @@ def _wants(moments: Moments, samples: int) -> bool:
 
 
 def activations(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], *, as_written: bool = False
 ) -> Iterator[dict[str, Array]]:
     """The named tensors for each sample in turn, a batch of one.
+
+    ``as_written``: of the graph as it is, without onnxruntime's rewriting; and values may be infinite, as in masks.
 
     Raises:
         DataError: one of them is not finite.
     """
     inputs = {value.name for value in model.graph.input}
     names = [name for name in tensors if name not in inputs]
-    session = _session(model, names)
+    session = _session(model, names, as_written=as_written)
     for x in one_by_one(samples):
         feed = x if isinstance(x, Mapping) else {model.graph.input[0].name: x}
         # Asked for no outputs, onnxruntime would give all.
         values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
         values |= {name: feed[name] for name in tensors if name in inputs}
-        for name, value in values.items():
+        for name, value in values.items() if not as_written else ():
             _check_finite(name, value)
         yield values
 
@@ -114,7 +116,7 @@ def _check_finite(name: str, value: Array) -> None:
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
 
 
-def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
+def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> onnxruntime.InferenceSession:
     """A session that also gives the named tensors."""
     outputs = model.graph.output
     present = {o.name for o in outputs}
@@ -122,6 +124,8 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.Infe
     outputs.extend(extra)  # a copy would double what a large model takes
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_cpu_mem_arena = False  # the arena would keep the largest sample's memory
     with tempfile.TemporaryDirectory() as folder:  # from a file: its bytes are gone when the session unpacks them
         path = Path(folder) / "watched.onnx"

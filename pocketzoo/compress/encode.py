@@ -5,7 +5,8 @@ Every runtime reads the pairs; where they stand and which integers they use is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,43 +72,26 @@ class Integers:
         return maker is not None and self(maker)
 
 
-class Encoder:
-    """Rewrites one graph in place. ``tensors`` are those of ``Int8Plan``."""
+class Pairs:
+    """Writes the pairs of one graph in place. ``tensors`` are those of ``Int8Plan``, or of another 8-bit type;
+    ``parameters`` gives the scale and zero point of a range."""
 
     def __init__(
         self,
         model: ModelProto,
         ranges: Mapping[str, Range],
-        layers: set[str],
         tensors: Mapping[str, npt.NDArray[Any]],
-        encoding: Int8Encoding,
+        parameters: Callable[[Range], tuple[float, np.generic]],
+        *,
+        int32_bias: bool = False,
     ) -> None:
-        self.index = GraphIndex(model)
-        self.graph, self.ranges, self.tensors, self.encoding = model.graph, ranges, tensors, encoding
-        self.is_integer = Integers(self.index, layers)
+        self.graph, self.ranges, self.tensors = model.graph, ranges, tensors
+        self.parameters, self.int32_bias = parameters, int32_bias
         self.nodes: list[NodeProto] = []  # the new list, in order
         self.scales: dict[str, float] = {}  # of quantised activations
 
-    def run(self) -> None:
-        nodes = list(self.graph.node)
-        renamed = {}  # activation -> its dequantised twin
-        if (entry := self.graph.input[0].name) in self.ranges:
-            renamed[entry] = self._pair(entry)
-        for node in nodes:
-            integer = self.is_integer(node)
-            self.nodes.append(node)
-            if integer and node.op_type in LAYERS:
-                self.nodes.pop()
-                self._layer(node)
-                self.nodes.append(node)
-            for i, name in enumerate(node.input):
-                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
-                # weights after all, with one scale for the whole tensor.
-                if name in renamed and (integer or node.op_type not in LAYERS):
-                    node.input[i] = renamed[name]
-            for name in node.output:
-                if name in self.ranges and not self._stays_float(name):
-                    renamed[name] = self._pair(name)
+    def finish(self) -> None:
+        """Put the new list in place of the old, and let go of the constants that nobody reads any more."""
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         used = {name for node in self.nodes for name in node.input}
@@ -115,21 +99,8 @@ class Encoder:
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
 
-    def _stays_float(self, name: str) -> bool:
-        """NVIDIA fuses convolution and addition when the tensor between them is not quantised; one summand at most."""
-        readers = self.index.readers.get(name, [])
-        maker = self.index.makers.get(name)
-        if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":
-            return False
-        if len(readers) != 1 or readers[0].op_type != "Add":
-            return False
-        others = [n for n in readers[0].input if n != name]
-        rival = self.index.makers.get(others[0]) if others else None
-        both = rival is not None and rival.op_type == "Conv" and len(self.index.readers[others[0]]) == 1
-        return not both or readers[0].input[0] == name
-
-    def _layer(self, node: NodeProto) -> None:
-        """Put a layer's integers in, and its bias, as int32 where the encoding wants that."""
+    def layer(self, node: NodeProto) -> None:
+        """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that."""
         name, out = node.input[1], node.output[0]
         scale = self.tensors[f"{name}.scale"]
         node.input[1] = self._constant_dequantise(name, self.tensors[f"{name}.levels"], scale, out_axis(node))
@@ -140,7 +111,7 @@ class Encoder:
             node.input.append("")
         # The bias depends on what the layer reads, so one that two layers share gets a name of its own.
         own = f"{node.input[2] or name}/{out}"
-        if not (self.encoding.int32_bias and node.input[0] in self.scales):
+        if not (self.int32_bias and node.input[0] in self.scales):
             self._initializer(own, bias)
             node.input[2] = own
             return
@@ -160,9 +131,9 @@ class Encoder:
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [out], axis=axis))
         return out
 
-    def _pair(self, name: str) -> str:
+    def pair(self, name: str) -> str:
         """Quantise and dequantise an activation; returns the name to read instead."""
-        scale, zero = activation_parameters(self.ranges[name], self.encoding)
+        scale, zero = self.parameters(self.ranges[name])
         self._initializer(f"{name}_scale", np.float32(scale))
         self._initializer(f"{name}_zero", zero)
         parameters = [f"{name}_scale", f"{name}_zero"]
@@ -174,6 +145,58 @@ class Encoder:
 
     def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+
+
+class Encoder(Pairs):
+    """Rewrites one graph in place. ``tensors`` are those of ``Int8Plan``."""
+
+    def __init__(
+        self,
+        model: ModelProto,
+        ranges: Mapping[str, Range],
+        layers: set[str],
+        tensors: Mapping[str, npt.NDArray[Any]],
+        encoding: Int8Encoding,
+    ) -> None:
+        parameters = partial(activation_parameters, encoding=encoding)
+        super().__init__(model, ranges, tensors, parameters, int32_bias=encoding.int32_bias)
+        self.index, self.encoding = GraphIndex(model), encoding
+        self.is_integer = Integers(self.index, layers)
+
+    def run(self) -> None:
+        nodes = list(self.graph.node)
+        renamed = {}  # activation -> its dequantised twin
+        if (entry := self.graph.input[0].name) in self.ranges:
+            renamed[entry] = self.pair(entry)
+        for node in nodes:
+            integer = self.is_integer(node)
+            self.nodes.append(node)
+            if integer and node.op_type in LAYERS:
+                self.nodes.pop()
+                self.layer(node)
+                self.nodes.append(node)
+            for i, name in enumerate(node.input):
+                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
+                # weights after all, with one scale for the whole tensor.
+                if name in renamed and (integer or node.op_type not in LAYERS):
+                    node.input[i] = renamed[name]
+            for name in node.output:
+                if name in self.ranges and not self._stays_float(name):
+                    renamed[name] = self.pair(name)
+        self.finish()
+
+    def _stays_float(self, name: str) -> bool:
+        """NVIDIA fuses convolution and addition when the tensor between them is not quantised; one summand at most."""
+        readers = self.index.readers.get(name, [])
+        maker = self.index.makers.get(name)
+        if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":
+            return False
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return False
+        others = [n for n in readers[0].input if n != name]
+        rival = self.index.makers.get(others[0]) if others else None
+        both = rival is not None and rival.op_type == "Conv" and len(self.index.readers[others[0]]) == 1
+        return not both or readers[0].input[0] == name
 
 
 def activation_parameters(range_: Range, encoding: Int8Encoding) -> tuple[float, np.generic]:

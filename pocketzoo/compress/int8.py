@@ -24,10 +24,10 @@ from pocketzoo.compress.calibrate import Sample, activations, observe, one_by_on
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.encode import ACTIVATIONS, MOVES, Encoder, Integers
 from pocketzoo.compress.graph_index import GraphIndex, quantisable
-from pocketzoo.compress.patches import Moments, as_matrix, from_matrix, reading
+from pocketzoo.compress.patches import Moments, Reading, as_matrix, from_matrix, reading
 from pocketzoo.compress.patterns import matches
 from pocketzoo.compress.plans import Int8Plan, Range
-from pocketzoo.compress.rounding import nearest, round_weight, widest_scale
+from pocketzoo.compress.rounding import INT8, Grid, round_weight
 from pocketzoo.errors import BundleError
 from pocketzoo.zoo.cost import layer_name
 from pocketzoo.zoo.preprocess import Array
@@ -54,16 +54,14 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample]) -> In
         model = _copy(model)
         embeddings.quantise(model, tables)
         index = GraphIndex(model)
-    divisors = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
-    if divisors:
-        model = smooth.apply(model, divisors)
+    scales = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
+    if scales:
+        model = smooth.apply(model, scales)
         index = GraphIndex(model)
     outputs = {node.output[0] for node in layers}
     layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
-    readings = {
-        node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)
-    }
+    readings = readings_of(index, layers)
     seen = observe(model, _tensors(index, set(names)), samples, set(readings.values()))
     ranges = seen.ranges(config)
     for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
@@ -72,7 +70,7 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample]) -> In
     count, moments = seen.samples, {out: seen.moments[r] for out, r in readings.items()}
     tensors = prepare(index, layers, ranges, moments)
     del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
-    tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in divisors.items()}
+    tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in scales.items()}
     static = Int8Plan(
         ranges=ranges,
         layers=names,
@@ -143,11 +141,8 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-    if plan.sha256 and plan.sha256 != digest(plan.tensors):
-        raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
+    quantised = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
-    divisors = {name.removesuffix(DIVISOR): tensors[name] for name in tensors if name.endswith(DIVISOR)}
-    quantised = smooth.apply(model, divisors)
     if not tensors:  # a plan of an earlier version
         index = GraphIndex(model)
         layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
@@ -157,6 +152,17 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
         _split_norms(quantised)
     onnx.checker.check_model(quantised)
     return quantised
+
+
+def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
+    """The divisors of channels that a plan smooths with, by the tensor that has the channels.
+
+    Raises:
+        BundleError: the plan's tensors are missing, or those of another plan.
+    """
+    if plan.sha256 and plan.sha256 != digest(plan.tensors):
+        raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
+    return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
 
 
 def _split_norms(model: ModelProto) -> None:
@@ -182,12 +188,22 @@ def _encode(
     Encoder(smoothed, ranges, layers, tensors, encoding).run()
 
 
+def readings_of(index: GraphIndex, layers: Iterable[NodeProto]) -> dict[str, Reading]:
+    """How each layer that multiplies by one matrix, or one a group, reads its input, by what it makes."""
+    return {node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)}
+
+
 def prepare(
-    index: GraphIndex, layers: Iterable[NodeProto], ranges: Mapping[str, Range], moments: Mapping[str, Moments]
+    index: GraphIndex,
+    layers: Iterable[NodeProto],
+    ranges: Mapping[str, Range],
+    moments: Mapping[str, Moments],
+    grid: Grid = INT8,
 ) -> dict[str, npt.NDArray[Any]]:
     """What the graph stores of each layer: ``WEIGHT.levels``, ``WEIGHT.scale`` and, of its node, ``OUTPUT.bias``.
 
-    ``moments`` are those of what a node reads, by its output; without them weights are rounded to nearest.
+    ``ranges`` of what layers read, where biases in int32 must not saturate. ``moments`` are those of what a node reads,
+    by its output; without them weights are rounded to nearest.
     """
     found: dict[str, npt.NDArray[Any]] = {}
     sharing: dict[str, list[NodeProto]] = {}
@@ -201,10 +217,10 @@ def prepare(
         known = [moments[node.output[0]] for node in nodes if node.output[0] in moments]
         if known:
             centred = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
-            levels, scale = round_weight(matrix, np.sum(centred, axis=0), least)
+            levels, scale = round_weight(matrix, np.sum(centred, axis=0), least, grid)
         else:
-            scale = np.maximum(widest_scale(matrix), least)
-            levels = nearest(matrix, scale)
+            scale = np.maximum(grid.scales(matrix), least)
+            levels = grid.nearest(matrix, scale)
         found[f"{name}.levels"] = from_matrix(levels, weight, nodes[0])
         found[f"{name}.scale"] = scale.reshape(-1)
         error = matrix - levels * scale[..., None]

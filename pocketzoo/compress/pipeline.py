@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,14 +172,19 @@ def _before_and_after(before: Cost, after: Cost) -> dict[str, int]:
 def encode(bundle: Bundle, target: TargetSpec, registry: Registry) -> onnx.ModelProto | None:
     """The graph of a bundle encoded for a target it has none for yet, from its plan; None for a float bundle."""
     graph: onnx.ModelProto | None = None
+    for compressor, plan in graph_plans(bundle, registry):
+        graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
+    return graph
+
+
+def graph_plans(bundle: Bundle, registry: Registry) -> Iterator[tuple[GraphCompressor[Any, Any], Any]]:
+    """The steps on the graph that a bundle went through, in order: what took them, and the plan it saved."""
     for step in bundle.manifest.steps:
         compressor = registry.get("compressor", step.kind)
         if isinstance(compressor, GraphCompressor):
             beside = tensors_name(compressor.name)
             tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
-            plan = compressor.read_plan(step.plan, tensors)
-            graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
-    return graph
+            yield compressor, compressor.read_plan(step.plan, tensors)
 
 
 def _measure(draft: Draft, name: str, job: Job) -> None:

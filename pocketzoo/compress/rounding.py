@@ -7,44 +7,61 @@ arXiv:2208.11580). All arrays have a leading axis of groups: W (G, O, I), H (G, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int8]
+Numbers = npt.NDArray[Any]  # of a type of 8 bits
 
 DAMPING = 1e-3  # of the mean diagonal that H gets added: rank-deficient moments become invertible
 BLOCK = 64  # columns whose errors are handed on together
 
 
-def round_weight(weight: Floats, hessian: Floats, least: Floats | None = None) -> tuple[Levels, Floats]:
-    """Integers and scales with weight ~ integers * scale, none worse on ``hessian`` than rounding to nearest is.
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A type of 8 bits: the scales (G, O) that bring weights (G, O, I) into it, and weights over scales to the nearest
+    of its numbers."""
 
-    Deterministic. A channel of zeros gets scale 1. ``least`` (G, O): scales are not smaller. Of a Hessian with
-    P blocks of the diagonal, (G P, I / P, I / P), errors are handed on within each of the P parts of the inputs.
+    scales: Callable[[Floats], Floats]
+    nearest: Callable[[Floats, Floats], Numbers]
+
+
+def round_weight(
+    weight: Floats, hessian: Floats, least: Floats | None = None, grid: Grid | None = None
+) -> tuple[Numbers, Floats]:
+    """Numbers and scales with weight ~ numbers * scale, none worse on ``hessian`` than rounding to nearest is.
+
+    Deterministic. Numbers are integers, unless ``grid`` says otherwise; a channel of zeros then gets scale 1. ``least``
+    (G, O): scales are not smaller. Of a Hessian with P blocks of the diagonal, (G P, I / P, I / P), errors are handed
+    on within each of the P parts of the inputs.
     """
-    scale = widest_scale(weight)
+    grid = grid or INT8
+    scale = grid.scales(weight)
     if least is not None:
         scale = np.maximum(scale, least.astype(np.float32))
     parts = len(hessian) // len(weight)
     if parts == 1:
-        return _round(weight, hessian, scale), scale
+        return _round(weight, hessian, scale, grid), scale
     groups, outputs, size = weight.shape
     split = weight.reshape(groups, outputs, parts, -1).transpose(0, 2, 1, 3).reshape(groups * parts, outputs, -1)
     each = np.repeat(scale, parts, axis=0)
     one = [slice(i, i + 1) for i in range(len(split))]  # one by one: an inverse is large
-    levels = np.concatenate([_round(split[i], hessian[i], each[i]) for i in one])
+    levels = np.concatenate([_round(split[i], hessian[i], each[i], grid) for i in one])
     joined = levels.reshape(groups, parts, outputs, -1).transpose(0, 2, 1, 3).reshape(groups, outputs, size)
     return np.ascontiguousarray(joined), scale
 
 
-def _round(weight: Floats, hessian: Floats, scale: Floats) -> Levels:
-    plain = nearest(weight, scale)
-    better = feedback(weight, hessian, scale)
-    steps = scale[..., None]
-    wins = cost(weight - better * steps, hessian) < cost(weight - plain * steps, hessian)
-    levels: Levels = np.where(wins[..., None], better, plain)
-    return levels
+def _round(weight: Floats, hessian: Floats, scale: Floats, grid: Grid) -> Numbers:
+    plain = grid.nearest(weight, scale)
+    better = feedback(weight, hessian, scale, grid)
+    lost: list[Any] = [weight - levels * scale[..., None] for levels in (better, plain)]
+    wins = cost(lost[0], hessian) < cost(lost[1], hessian)
+    return np.where(wins[..., None], better, plain)
 
 
 def widest_scale(weight: Floats) -> Floats:
@@ -57,6 +74,9 @@ def nearest(weight: Floats, scale: Floats) -> Levels:
     """Each weight to the nearest of its channel's steps, -127 to 127."""
     levels: Levels = np.clip(np.rint(weight / scale[..., None]), -127, 127).astype(np.int8)
     return levels
+
+
+INT8 = Grid(widest_scale, nearest)
 
 
 def cost(error: Floats, hessian: Floats) -> Floats:
@@ -84,19 +104,19 @@ def root(ordered: Floats) -> Floats:
             damping *= 10
 
 
-def feedback(weight: Floats, hessian: Floats, scale: Floats) -> Levels:
+def feedback(weight: Floats, hessian: Floats, scale: Floats, grid: Grid = INT8) -> Numbers:
     """Round column after column, the inputs that matter most first; the rest make up for each one's error."""
     groups, _, size = weight.shape
     order = np.argsort(-np.einsum("gii->gi", hessian), axis=1, kind="stable")  # (G, I)
     each = np.arange(groups)[:, None]
     upper = root(hessian[each[:, :, None], order[:, :, None], order[:, None, :]])
     left = np.take_along_axis(weight, order[:, None, :], 2).copy()
-    levels = np.empty(weight.shape, np.int8)
+    levels = np.empty_like(grid.nearest(weight[..., :1], scale), shape=weight.shape)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = np.empty((*weight.shape[:2], end - start), np.float32)
         for i in range(start, end):
-            column = np.clip(np.rint(left[:, :, i] / scale), -127, 127)
+            column = grid.nearest(left[:, :, i : i + 1], scale)[:, :, 0]
             levels[:, :, i] = column
             error = (left[:, :, i] - column * scale) / upper[:, None, i, i]
             errors[:, :, i - start] = error

@@ -6,13 +6,16 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from pocketzoo.deploy.export_parts import export_parts
+from pocketzoo.deploy.targets import lacks_fp8
 from pocketzoo.errors import ExportError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import MANIFEST, Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.data import Batches, Dataset
 from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.sources import load_data
@@ -34,7 +37,8 @@ def export(
     """Export a bundle or registered model; returns the file or folder that was written.
 
     An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. ``precision`` ("fp16",
-    "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold.
+    "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold. In
+    "fp8" the plan's layers are in that instead of int8, with weights rounded to suit ``data``, and the rest in fp16.
     ``engine`` says how one is built. Without ``out`` a file goes into the bundle, or for a registered model, a folder
     and a graph in 16 bits into the current folder. Of a model that writes text the graphs that write become files as
     well, ``NAME.decoder.onnx`` and so on beside ``NAME.onnx``, in the precision they have.
@@ -61,8 +65,14 @@ def export(
         options = engine or EngineOptions()
         parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
         bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its graphs that write just now
-        graph = graph_for(bundle, spec, registry, Path(folder))
-        if precision != "fp32":
+        if precision == "fp8":
+            builds = exporter.asks and not exporter.folder
+            if builds and (why := lacks_fp8(spec, find_gpu())):
+                raise ExportError(why, "take --precision fp16; --to onnx writes the graph for another GPU")
+            graph = _in_fp8(bundle, spec, data, registry, Path(folder), progress)
+        else:
+            graph = graph_for(bundle, spec, registry, Path(folder))
+        if precision in ("fp16", "bf16"):
             graph = _halved(graph, bundle, spec, precision, data, registry, Path(folder), progress)
         request = [export_request(bundle, options)] * exporter.asks
         if not inside:
@@ -77,7 +87,7 @@ def export(
         encoded = len(bundle.graphs()) > 1  # by a step on the graph
         graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
         kept = next((e.precision for e in graphs), "float32")
-        kept = kept if precision == "fp32" else precision if kept == "float32" else f"{kept}-{precision}"
+        kept = _named(kept, precision)
         kind = f"{kept}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
         name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
         with updating(bundle) as draft:
@@ -130,13 +140,49 @@ def _halved(
 ) -> Path:
     from pocketzoo.deploy.halve import halve
 
-    samples = None
-    if data is not None:
-        split = load_data(data, registry=registry).split("val")
-        samples = Batches(split, bundle.manifest.input, files=bundle.travelled())
     path = folder / f"{precision}.onnx"
+    samples = _samples(bundle, data, "val", registry)
     halve(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
     return path
+
+
+def _in_fp8(
+    bundle: Bundle,
+    target: TargetSpec,
+    data: str | Path | Dataset | None,
+    registry: Registry,
+    folder: Path,
+    progress: Progress,
+) -> Path:
+    from pocketzoo.deploy.fp8 import write_fp8
+
+    path = folder / "fp8.onnx"
+    alone = 1 if isinstance(bundle.manifest.input, TextSpec) else 32  # padding says nothing about weights
+    fitting = _samples(bundle, data, "train", registry, size=alone)
+    testing = _samples(bundle, data, "val", registry)
+    write_fp8(bundle, path, target, registry, fitting=fitting, testing=testing, progress=progress)
+    return path
+
+
+def _samples(
+    bundle: Bundle,
+    data: str | Path | Dataset | None,
+    split: Literal["train", "val"],
+    registry: Registry,
+    *,
+    size: int = 32,
+) -> Batches | None:
+    if data is None:
+        return None
+    rows = load_data(data, registry=registry).split(split)
+    return Batches(rows, bundle.manifest.input, size=size, files=bundle.travelled())
+
+
+def _named(kept: str, precision: str) -> str:
+    """What a graph's entry says of its precision, where the bundle's own graphs for a target say ``kept``."""
+    if precision == "fp32":
+        return kept
+    return precision if kept == "float32" or precision == "fp8" else f"{kept}-{precision}"
 
 
 def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:

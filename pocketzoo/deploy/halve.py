@@ -25,6 +25,7 @@ from pocketzoo.zoo.specs import Input, TargetSpec
 
 SAMPLES = 64  # that show the range of values
 LEAST = 20.0  # dB; what is further from the answers in 32 bits is refused
+WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 Array = npt.NDArray[Any]
 
 
@@ -47,25 +48,48 @@ def halve(
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
     """
     model = modern(load_graph(graph), precision, target)
-    shown = [random_samples(spec, 1)] if samples is None else _few(samples)
-    plan = plan_half(model, target, precision, largest=_largest(model, shown))
-    made = to_half(model, plan)
-    ratio = _compare(model, made, shown)
+    shown = [random_samples(spec, 1)] if samples is None else few(samples)
+    plan, made = half(model, target, precision, shown)
     reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.kept.values()).most_common(3))
     kept = f", {len(plan.kept)} stay in fp32: {reasons}" if plan.kept else ""
-    told = "onnxruntime's CPU kernels do not run it" if ratio is None else f"{ratio:.0f} dB from fp32"
-    progress.say(f"{precision}: {len(plan.nodes)} of {len(model.graph.node)} nodes ({told}){kept}")
-    if ratio is not None and ratio < LEAST:
-        raise ExportError(
-            f"in {precision} the answers differ from those in 32 bits ({ratio:.0f} dB, wanted {LEAST:.0f})",
-            "give samples that show the ranges: --data D; or take --precision bf16 or fp32",
-        )
+    ratio = compare(model, made, shown)
+    progress.say(f"{precision}: {len(plan.nodes)} of {len(model.graph.node)} nodes ({told(ratio)}){kept}")
+    check_ratio(ratio, LEAST, precision)
     with replacing_file(out) as temporary:
         onnx.save(made, temporary)
     return plan
 
 
-def _few(samples: Batches) -> list[Array]:
+def half(
+    model: onnx.ModelProto, target: TargetSpec, precision: str, shown: list[Array]
+) -> tuple[HalfPlan, onnx.ModelProto]:
+    """Turn the floats of a graph into 16 bits, as far as they hold what samples show.
+
+    Raises:
+        ExportError: the target does not compute in ``precision``.
+    """
+    plan = plan_half(model, target, precision, largest=_largest(model, shown))
+    return plan, to_half(model, plan)
+
+
+def told(ratio: float | None) -> str:
+    """A ratio of ``compare`` in words."""
+    return "onnxruntime's CPU kernels do not run it" if ratio is None else f"{ratio:.0f} dB from fp32"
+
+
+def check_ratio(ratio: float | None, least: float, precision: str) -> None:
+    """Raises:
+    ExportError: the answers in ``precision`` are less than ``least`` dB from those in 32 bits.
+    """
+    if ratio is not None and ratio < least:
+        raise ExportError(
+            f"in {precision} the answers differ from those in 32 bits ({ratio:.0f} dB, wanted {least:.0f})",
+            f"give samples that show the ranges: --data D; or take --precision {WIDER[precision]}",
+        )
+
+
+def few(samples: Batches) -> list[Array]:
+    """The first inputs of some batches."""
     batches: list[Array] = []
     for x, _ in samples:
         batches.append(x[: SAMPLES - sum(map(len, batches))])
@@ -75,17 +99,18 @@ def _few(samples: Batches) -> list[Array]:
 
 
 def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
-    """The largest magnitude each float tensor reaches."""
+    """The largest finite magnitude each float tensor reaches."""
     graph = Reading(model)
     floats = [n for node in graph.nodes for n in node.output if graph.types.get(n) == onnx.TensorProto.FLOAT]
     found: dict[str, float] = {}
-    for values in activations(model, floats, samples):
+    for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no pairs in float8
         for name, value in values.items():
-            found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0)))
+            finite = np.isfinite(value)
+            found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
     return found
 
 
-def _compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array]) -> float | None:
+def compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array]) -> float | None:
     """The ratio of signal to error between the two in dB; None where onnxruntime lacks kernels for the second."""
     runtime = require("onnxruntime", extra="compress")
     options = runtime.SessionOptions()

@@ -48,13 +48,12 @@ def check_precision(precision: str, target: TargetSpec) -> None:
     """Raises:
     ExportError: the target does not compute in it, or no graph can be written in it.
     """
-    if precision not in target.precisions:
+    if precision not in target.precisions or (precision == "fp8" and target.fp8 is None):
         raise ExportError(
             f"{target.name} does not compute in {precision}", f"it does in: {', '.join(target.precisions)}"
         )
-    if precision not in ("fp32", *WORDS):
-        how = "compress with --int8" if precision == "int8" else "take --precision fp16, or compress with --int8"
-        raise ExportError(f"a graph cannot be turned into {precision}", how)
+    if precision == "int8":
+        raise ExportError("a graph cannot be turned into int8", "compress with --int8")
 
 
 def plan_half(

@@ -13,6 +13,12 @@ from pocketzoo.errors import ExportError
 
 Dims = list[int | str]
 LAYERS = ("Conv", "Gemm", "MatMul")
+EIGHT_BITS: dict[int, str] = {
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "int8",
+    TensorProto.FLOAT8E4M3FN: "fp8",
+    TensorProto.FLOAT8E5M2: "fp8",
+}
 
 
 class Reading:
@@ -63,10 +69,10 @@ class Reading:
             else:
                 yield node, weight.dims[-2], weight.dims[-1], 1
 
-    def quantised(self, node: NodeProto) -> bool:
-        """Whether a layer's weight is in integers."""
+    def quantised(self, node: NodeProto) -> str:
+        """What a layer's weight is in, "int8" or "fp8"; "" where it is in floats."""
         weight = self.weight(node.input[1])
-        return weight is not None and weight.data_type in (TensorProto.INT8, TensorProto.UINT8)
+        return "" if weight is None else EIGHT_BITS.get(weight.data_type, "")
 
 
 def node_name(node: NodeProto) -> str:

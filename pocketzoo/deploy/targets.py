@@ -91,6 +91,14 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
         )
 
 
+def lacks_fp8(target: TargetSpec, gpu: Gpu | None) -> str:
+    """Why an engine of a graph in fp8 cannot be built on this GPU; "" where it can, or is built for others too."""
+    if target.fp8 is None or gpu is None or target.engine != "tensorrt" or target.machine:
+        return ""
+    least, has = (tuple(map(int, each.split("."))) for each in (target.fp8.capability, gpu.capability))
+    return "" if has >= least else f"fp8 wants compute capability {target.fp8.capability}, here is {gpu}"
+
+
 def installed_version(module: str) -> str:
     """Of a module that builds engines, without importing it where its distribution says so."""
     for name in _DISTRIBUTIONS.get(module, (module,)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import DlaSpec, Int8Encoding, TargetSpec
+from pocketzoo.zoo.specs import DlaSpec, Fp8Encoding, Int8Encoding, TargetSpec
 
 # onnxruntime's x86 and Arm kernels run fastest on uint8 activations with int32 biases. Its SkipLayerNormalization takes
 # longer than the addition and the layer norm apart: benchmarks/int8.py.
@@ -23,6 +23,12 @@ ONNXRUNTIME = Int8Encoding(
 NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True)
 # OpenVINO takes zero points as they are, and wants biases in floats.
 OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, fuses_add=False)
+# TensorRT's release notes: fp8 convolutions came with 10.2, none are optimised for groups, and on Ada and Blackwell's
+# desktop GPUs none take more than 32 values of a filter; "Working with Quantized Types" of TensorRT-RTX: products of
+# matrices from Ada (8.9) on. Model Optimizer, NVIDIA's own quantiser, leaves out what loses time: convolutions of up to
+# 16 channels and products of less than 16. Scales for each channel came with 10.6 (Hopper) and 10.7 (Ada), for products
+# alone; one a tensor is what every kernel has.
+NVIDIA_FP8 = Fp8Encoding(conv_channels=17, matmul_channels=16, kernel=32, capability="8.9")
 
 STATIC = "compress for this target: it quantises by ranges of a calibration"
 OUTSIDE = "do it before or behind the graph"
@@ -96,6 +102,7 @@ TENSORRT = TargetSpec(
     name="tensorrt",
     summary="NVIDIA TensorRT, 10 or 11 as installed",
     int8=NVIDIA,
+    fp8=NVIDIA_FP8,
     channel_multiple=16,
     newest_opset=22,
     refuses={**REFUSED_BY_NVIDIA, **NOT_IN_TENSORRT_10},
@@ -166,6 +173,7 @@ def pocketzoo_targets() -> list[TargetSpec]:
             versions=(10,),
             newest_opset=20,
             precisions=("fp32", "bf16", "fp16", "int8"),
+            fp8=None,
             machine="aarch64",
             capability="8.7",
             dla=ORIN_DLA,

@@ -41,6 +41,11 @@ def _check(spec: TargetSpec) -> None:
         wrong(f"it computes in {unknown[0]!r}", f"state some of: {', '.join(PRECISIONS)}")
     if "fp32" not in spec.precisions:
         wrong(f"it computes in {', '.join(spec.precisions)} alone", "state fp32 too, which every graph has")
+    if ("fp8" in spec.precisions) != (spec.fp8 is not None):
+        wrong(
+            "its precisions and its fp8 do not go together",
+            "state fp8=Fp8Encoding(...) with it, or neither",
+        )
     for advice in (spec.refuses, spec.slow):
         if mute := [op for op, todo in advice.items() if not todo.strip()]:
             wrong(f"it says of {mute[0]} not what to do", "say it in a few words")

@@ -207,6 +207,16 @@ class Int8Encoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fp8Encoding:
+    """Which layers a runtime has kernels in float8 (e4m3) for; both sides have one scale a tensor."""
+
+    conv_channels: int  # a convolution's least, in and out
+    matmul_channels: int  # a matrix product's least, in and out
+    kernel: int  # most values that a filter has for each channel in
+    capability: str  # least compute capability, such as "8.9"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DlaSpec:
     """What a deep learning accelerator beside the GPU takes; what it does not falls back to the GPU.
 
@@ -232,6 +242,7 @@ class TargetSpec:
     name: str
     summary: str
     int8: Int8Encoding
+    fp8: Fp8Encoding | None = None  # where it computes in that
     channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its int8 kernels are made for
     half_multiple: int = 8  # the same in 16 bits
     opset: int = 20  # graphs are written in

@@ -135,7 +135,7 @@ def test_sqnr_is_that_of_known_noise(bench):
     assert bench.models.sqnr(reference, reference) == float("inf")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "fp8", "int8"])
 def test_graphs_in_every_precision_give_what_torch_gives(bench, subject, precision, tmp_path):
     import onnxruntime
 
@@ -143,7 +143,10 @@ def test_graphs_in_every_precision_give_what_torch_gives(bench, subject, precisi
     with torch.no_grad():
         path = bench.gpu._graph(subject, precision, tmp_path, x)
     given = x.numpy().astype(np.float16 if precision == "fp16" else np.float32)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    how = onnxruntime.SessionOptions()
+    if precision == "fp8":  # which its rewriting takes for integers
+        how.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), how, providers=["CPUExecutionProvider"])
     out = torch.from_numpy(session.run(["y"], {"x": given})[0])
     assert bench.models.sqnr(out, subject.module(x)) >= bench.gpu.LEAST[precision]
 

@@ -199,7 +199,7 @@ def test_the_graph_that_is_given_stays_as_it_is():
     [
         ("cpu", "fp16", "cpu does not compute in fp16", "fp32, int8"),
         ("jetson-orin", "fp8", "does not compute in fp8", "fp16"),
-        ("jetson-thor", "fp8", "cannot be turned into fp8", "--precision fp16"),
+        ("openvino", "fp8", "does not compute in fp8", "fp16"),
         ("tensorrt", "int8", "cannot be turned into int8", "--int8"),
     ],
 )
@@ -252,6 +252,17 @@ def test_values_that_samples_show_to_be_large_stay(tmp_path, fitted):
     assert "a" in halve(source, out, RTX, "fp16", fitted.manifest.input).kept
     zeros = Batches(Split(samples=np.zeros((4, 28, 28), np.uint8)), fitted.manifest.input)
     assert halve(source, out, RTX, "fp16", fitted.manifest.input, zeros).kept == {}
+
+
+def test_infinite_values_may_come_and_go(tmp_path, fitted):
+    """As the logarithm of a distance of none in T5: 16 bits hold infinity."""
+    source, out = tmp_path / "in.onnx", tmp_path / "m.onnx"
+    nodes = (
+        node("Mul", ["x", "none"], "zeros"), node("Abs", ["zeros"], "positive"), node("Log", ["positive"], "far"),
+        node("Max", ["far", "least"], "near"), node("Add", ["x", "near"], "y"),
+    )  # fmt: skip
+    onnx.save(on_pictures(fitted, *nodes, none=np.float32(0), least=np.float32(-2)), source)
+    assert halve(source, out, RTX, "fp16", fitted.manifest.input).kept == {"far": "Log needs the range"}
 
 
 def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from pocketzoo.deploy.targets import check_machine, here, list_targets
+from pocketzoo.deploy.targets import check_machine, here, lacks_fp8, list_targets
 from pocketzoo.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.gpu import Gpu, find_gpu
@@ -47,6 +47,15 @@ def test_another_gpu_than_the_devices_is_refused(refused):
     check_machine(replace(target, capability="8.7"), ORIN)
     with refused(ExportError, "compute capability 11.0, here is Orin (compute capability 8.7)", hint="there"):
         check_machine(target, ORIN)
+
+
+def test_fp8_wants_a_gpu_that_has_it():
+    """Of TensorRT, whose engines are for the GPU they are built on."""
+    tensorrt, ada = TARGETS["tensorrt"], replace(ORIN, capability="8.9")
+    assert lacks_fp8(tensorrt, ORIN) == "fp8 wants compute capability 8.9, here is Orin (compute capability 8.7)"
+    assert lacks_fp8(tensorrt, ada) == lacks_fp8(tensorrt, replace(ORIN, capability="12.0")) == ""
+    assert lacks_fp8(tensorrt, None) == ""
+    assert lacks_fp8(TARGETS["tensorrt-rtx"], ORIN) == lacks_fp8(TARGETS["cpu"], ORIN) == ""
 
 
 @pytest.mark.engine

@@ -23,6 +23,7 @@ def test_devices_know_what_they_are(registry):
     orin, thor = registry.get("target", "jetson-orin"), registry.get("target", "jetson-thor")
     assert (orin.machine, orin.capability, "fp8" in orin.precisions) == ("aarch64", "8.7", False)
     assert (thor.machine, thor.capability, "fp8" in thor.precisions) == ("aarch64", "11.0", True)
+    assert (orin.fp8, thor.fp8) == (None, registry.get("target", "tensorrt").fp8)
     assert orin.dla is not None
     assert thor.dla is None
 

@@ -121,6 +121,7 @@ WRONG = {
         "text-opset": "TypeError",
         "behind": "up to opset 17",
         "fp12": "'fp12'",
+        "fp8-alone": "its fp8 do not go together",
         "no-fp32": "computes in int8 alone",
         "mute": "says of Loop not what to do",
         "both": "refuses Loop, and runs it slowly",

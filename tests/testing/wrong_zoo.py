@@ -235,6 +235,7 @@ def pocketzoo_targets():
         replace(TARGET, name="odd-engine", engine="no module", device="gpu"),
         replace(TARGET, name="behind", newest_opset=17),
         replace(TARGET, name="fp12", precisions=("fp32", "fp12")),
+        replace(TARGET, name="fp8-alone", precisions=("fp32", "fp8")),
         replace(TARGET, name="no-fp32", precisions=("int8",)),
         replace(TARGET, name="mute", refuses={"Loop": ""}),
         replace(TARGET, name="both", refuses={"Loop": "unroll it"}, slow={"Loop": "unroll it"}),
