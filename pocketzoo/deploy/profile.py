@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from pocketzoo.deploy.profile_layers import WEIGHTED, Layers
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, graph_name
@@ -31,7 +31,6 @@ MOST_RUNS = 200  # the profiler keeps a million events
 LEAST_RUNS = 10
 INTEGERS = ("int8", "uint8")
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +182,7 @@ def _graph(
     times = np.array([e["dur"] for e in ran], float).reshape(runs, count)[WARM_UP:] / 1e3
     wholes = np.array(spent[WARM_UP:])
     middle = _middle(times)
-    layers = _Layers(onnx.load(float_graph).graph)
+    layers = Layers(onnx.load(float_graph).graph)
     # Both lists are in the order of execution, unless a node has a graph of its own inside.
     known = list(optimised.node)
     if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:
@@ -223,52 +222,6 @@ def _kind(op: str, facts: Mapping[str, Any]) -> Kind:
         return "conversion"
     types = [name for entry in facts.get("input_type_shape", ()) for name in entry]
     return "int8" if op.startswith("QLinear") or any(name in INTEGERS for name in types) else "float"
-
-
-class _Layers:
-    """Which layer of the module a node of the optimised graph does the work of."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.made = {out: node for node in graph.node for out in node.output}
-        self.named = {node.name: node for node in graph.node if node.name}
-        self.constants = {tensor.name for tensor in graph.initializer}
-        # "conv.weight", "conv.bias": the layers that have parameters
-        self.known = {name.rpartition(".")[0] for name in self.constants if "." in name}
-
-    def of(self, node: onnx.NodeProto, name: str, before: Sequence[str]) -> str:
-        """By its parameters; else by what the graph computed under its name or its output's before it was optimised.
-
-        ``before`` are the layers of the nodes that it reads: of those that unpack its parameters among them.
-        """
-        for each in node.input:
-            if layer := self._owner(each):
-                return layer
-        if not any(op in node.op_type for op in WEIGHTED):
-            return ""
-        plain = re.sub(r"(_nchwc|_token_\d+|_fused.*)+$", "", name)
-        for source in (self.named.get(plain), *(self.made.get(out) for out in (plain, *node.output))):
-            if source is not None and (layer := self._back(source)):
-                return layer
-        return next(iter(filter(None, before[1:])), "")
-
-    def _owner(self, tensor: str) -> str:
-        """The layer whose parameter this is, whatever was added to its name: "conv.weight_quantized", "conv.bias"."""
-        parts = tensor.split(".")
-        for end in range(len(parts) - 1, 0, -1):
-            if (layer := ".".join(parts[:end])) in self.known:
-                return layer
-        return ""
-
-    def _back(self, node: onnx.NodeProto | None) -> str:
-        """The layer that ends in this node: back through what was fused behind it."""
-        for _ in range(4):
-            if node is None:
-                return ""
-            for each in node.input:
-                if layer := self._owner(each):
-                    return layer
-            node = self.made.get(node.input[0]) if node.input else None
-        return ""
 
 
 def _module(
