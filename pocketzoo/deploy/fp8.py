@@ -61,7 +61,7 @@ def write_fp8(
     if found is None:
         raise ExportError(
             f"{name} was not calibrated: fp8 takes the ranges that compressing to int8 finds",
-            f"compress first: pocketzoo compress {name} --int8 --data D -o {name}-int8",
+            "compress first: pocketzoo compress MODEL --int8 --data D -o SMALL",
         )
     if not found.layers:
         raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(found)}", "take --precision fp16")
