@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 NOTHING = "-"
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp16 2:4")
 
 
 def attainable(operations: float, traffic: float, rate: float, bandwidth: float) -> float:
