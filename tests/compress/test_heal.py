@@ -162,7 +162,6 @@ def test_samples_that_teach_nothing_are_refused(bad, pruned, teacher, samples, t
         taught(pruned, teacher, given, tmp_path)
 
 
-@pytest.mark.slow
 def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, tmp_path):
     """As a step of a run: the structure is the pruned one, the weights are not, and the bundle opens again."""
     steps = [PruneConfig(ratio=0.5), HealConfig(epochs=2)]
