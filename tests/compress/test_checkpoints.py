@@ -117,6 +117,7 @@ def test_what_is_no_bundle_is_refused_before_anything_is_done(tmp_path, refused)
     assert names(tmp_path) == ["out"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(small, small_registry, tmp_path):
     """Real processes, SIGKILL at moments drawn by chance: the model, then the bundle it makes, are never half-there."""
     split = load_data("digits").split("train")
