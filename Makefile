@@ -1,15 +1,19 @@
-# Two commands: make demo, make test. Both make .venv, with what constraints.txt pins.
+# Commands: make demo, make test, make test-slow. All make .venv, with what constraints.txt pins.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-timm lint bench bench-peers clean
+.PHONY: demo test test-slow test-timm lint bench bench-peers clean
 
 demo: .venv/.demo
 	$(BIN)/pocketzoo demo
 
 test: .venv/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# Whole walks, processes that are killed, every command of the README.
+test-slow: .venv/.test
+	$(BIN)/python -m pytest -m slow
 
 # timm imports torchvision, which has no CPU build: an environment of its own, with torch's default build (5.5 GB).
 test-timm: .venv-timm/.test

@@ -99,6 +99,50 @@ def compressed(fitted: Bundle, tmp_path_factory: pytest.TempPathFactory, worker_
     return read_bundle(path)
 
 
+@pytest.fixture(scope="session")
+def small_registry() -> Registry:
+    """What ships, and the backbone of smallnet.py."""
+    import smallnet
+
+    from pocketzoo.plugins.manager import create_manager
+    from pocketzoo.zoo.registry import Registry
+
+    return Registry(create_manager(found=[], extra=[smallnet]))
+
+
+@pytest.fixture(scope="session")
+def small(small_registry: Registry, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+    """smallnet on digits, made once for all workers; it needs ``small_registry``. Read only.
+
+    For tests of what is done with a model, whichever it is: all of it takes a fifth of what it takes for tinynet.
+    """
+    import pocketzoo
+    from pocketzoo.zoo.bundle import read_bundle
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "small-model"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            pocketzoo.fit("smallnet", path, data="digits", epochs=12, registry=small_registry)
+    return read_bundle(path)
+
+
+@pytest.fixture
+def small_copy(small: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of ``small`` that a test may damage."""
+    path = tmp_path / "copy"
+    shutil.copytree(small.path, path)
+    return replace(small, path=path)
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressing times graphs as briefly as can be: for tests that look at no times, nor at what they decide."""
+    monkeypatch.setattr("pocketzoo.compress.judge.SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.compress.pipeline.SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.zoo.timing.WARM_UP_SECONDS", 0.0)
+
+
 @pytest.fixture
 def fitted_copy(fitted: Bundle, tmp_path: Path) -> Bundle:
     """A copy of ``fitted`` that a test may damage."""

@@ -21,7 +21,7 @@ COMMANDS = [line.split("    #")[0].strip() for block in SHELL for line in block.
 
 
 def test_readme_shows_what_it_should() -> None:
-    assert {"make demo", "make test"} <= set(COMMANDS)
+    assert {"make demo", "make test", "make test-slow"} <= set(COMMANDS)
     assert len([c for c in COMMANDS if c.startswith("pocketzoo ")]) >= 15
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), f"README links to {link}, which is not there"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.errors import UnsupportedLayerError
-from pocketzoo.zoo.graph import quiet
+from pocketzoo.zoo.graph import quiet, translations_kept
 from pocketzoo.zoo.measure import milliseconds
 
 TRIES = 4
@@ -58,7 +58,7 @@ def fitting(
 
 def _export(model: nn.Module, x: Tensor, path: Path) -> Path:
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), translations_kept(), torch.no_grad():
             program = torch.onnx.export(model, (x[:1],), dynamo=True, external_data=False, verbose=False)
     except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
         raise UnsupportedLayerError(

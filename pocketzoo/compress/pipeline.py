@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from pocketzoo.compress.forecast import Cost
 
+SECONDS = 0.2  # that each row is timed for
+
 
 def compress(
     model: str | Path,
@@ -197,7 +199,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
         (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part
     )
     new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
-    rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=0.2, progress=job.progress)
+    rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=SECONDS, progress=job.progress)
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(
         manifest,

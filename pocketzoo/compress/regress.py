@@ -6,7 +6,7 @@ fit may be worse than none, and then there is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isinf
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, inf)  # added to the diagonal, as a share of it; inf: no fit
 STEPS = 40  # of conjugate gradients, where weights are masked
+BLOCK = 2**18  # weights that are solved for at once there, for all ridges
 
 
 @dataclass
@@ -50,6 +51,10 @@ class Sums:
             self.count + other.count,
         )
 
+    def of(self, rows: slice) -> Sums:
+        """The same of some outputs."""
+        return Sums(self.gram, self.cross[rows], self.given, self.wanted[rows], self.count)
+
     def centred(self) -> Sums:
         """The same around the means, for a layer whose bias takes them."""
         n = max(self.count, 1)
@@ -78,60 +83,99 @@ def regress(
     errors = dict.fromkeys(RIDGES, 0.0)
     nothing = sum(test.error(now, torch.zeros_like(test.wanted)) for test in parts)
     for train, test in (parts, parts[::-1]):
-        for ridge in RIDGES:
-            weight, shift = _fitted(now, train, ridge, shifts, mask)
-            errors[ridge] += test.error(weight, shift)
+        for rows in _blocks(now, mask):
+            fits = _fitted(now, train, RIDGES, shifts, mask, rows)
+            for ridge, (weight, shift) in zip(RIDGES, fits, strict=True):
+                errors[ridge] += test.of(rows).error(weight, shift)
     best = min((error if isfinite(error) else inf, ridge) for ridge, error in errors.items())
     if not best[0] < nothing:
         return None
-    weight, shift = _fitted(now, whole, best[1], shifts, mask)
+    found = [next(_fitted(now, whole, best[1:], shifts, mask, rows)) for rows in _blocks(now, mask)]
+    weight, shift = (torch.cat(pieces) for pieces in zip(*found, strict=True))
     return (weight, shift) if bool(torch.isfinite(weight).all()) else None
 
 
-def _fitted(now: Tensor, sums: Sums, ridge: float, shifts: bool, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    weight = _solved(now, sums.centred() if shifts else sums, ridge, mask)
-    if not shifts:
-        return weight, torch.zeros_like(sums.wanted)
-    return weight, (sums.wanted - weight @ sums.given) / sums.count
+def _blocks(now: Tensor, mask: Tensor | None) -> list[slice]:
+    """Rows that are fitted at once: all, or of masked ones as many as memory is to hold the solutions of all ridges."""
+    size = len(now) if mask is None else max(BLOCK // max(now.shape[1], 1), 16)
+    return [slice(start, start + size) for start in range(0, len(now), size)]
 
 
-def _solved(now: Tensor, sums: Sums, ridge: float, mask: Tensor | None) -> Tensor:
-    """The weights (O, I) of least squares; what ``now`` misses is regressed, so that damping pulls towards ``now``."""
-    if isinf(ridge):
-        return now
-    missed = sums.cross - now @ sums.gram
+def _fitted(
+    now: Tensor, sums: Sums, ridges: Sequence[float], shifts: bool, mask: Tensor | None, rows: slice
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Weight and shift of some rows, for each ridge."""
+    now, sums, mask = now[rows], sums.of(rows), None if mask is None else mask[rows]
+    about = sums.centred() if shifts else sums
+    for weight in _solved(now, about, ridges) if mask is None else masked_weights(now, about, ridges, mask):
+        if shifts:
+            yield weight, (sums.wanted - weight @ sums.given) / sums.count
+        else:
+            yield weight, torch.zeros_like(sums.wanted)
+
+
+def _missed(now: Tensor, sums: Sums) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``now`` misses (O, I), the moments (I, I) and their diagonal.
+
+    What is missed is regressed, not y itself, so that damping pulls towards ``now``.
+    """
     diagonal = sums.gram.diagonal()
     # An input that is always zero has nothing to say, and must not make the others' solution uncertain.
-    damped = sums.gram + (ridge * diagonal + 1e-12 * diagonal.max().clamp_min(1e-12)).diag()
-    if mask is not None:
-        return now + _masked(missed, damped, mask)
-    factor, info = torch.linalg.cholesky_ex(damped)
-    if int(info) == 0:
-        solved: Tensor = torch.cholesky_solve(missed.T, factor).T
-        return now + solved
-    inverse: Tensor = torch.linalg.pinv(damped, hermitian=True)
-    return now + missed @ inverse
+    least = 1e-12 * diagonal.max().clamp_min(1e-12)
+    return sums.cross - now @ sums.gram, sums.gram + torch.eye(len(diagonal), dtype=diagonal.dtype) * least, diagonal
 
 
-def _masked(missed: Tensor, damped: Tensor, mask: Tensor) -> Tensor:
-    """The change D (O, I), zero outside ``mask``, that solves (missed - D damped) * mask = 0.
+def _solved(now: Tensor, sums: Sums, ridges: Sequence[float]) -> Iterator[Tensor]:
+    """The weights (O, I) of least squares, for each ridge."""
+    missed, gram, diagonal = _missed(now, sums)
+    for ridge in ridges:
+        if isinf(ridge):
+            yield now
+            continue
+        damped = gram + (ridge * diagonal).diag()
+        factor, info = torch.linalg.cholesky_ex(damped)
+        if int(info) == 0:
+            yield now + torch.cholesky_solve(missed.T, factor).T
+        else:
+            yield now + missed @ torch.linalg.pinv(damped, hermitian=True)
 
-    By conjugate gradients with the diagonal as preconditioner: each step only lowers the squared error.
+
+def masked_weights(now: Tensor, sums: Sums, ridges: Sequence[float], mask: Tensor) -> Iterator[Tensor]:
+    """The weights ``now + D`` (O, I) for each ridge: D zero outside ``mask``, (missed - D damped) * mask = 0.
+
+    By conjugate gradients with the diagonal as preconditioner: each step only lowers the squared error. In its scale
+    ridges are shifts of one matrix, which have the directions in common (Jegerlehner 1996, hep-lat/9612014): all are
+    solved at the cost of the one that takes the most steps, the smallest.
     """
-    diagonal = damped.diagonal().clamp_min(1e-300)
-    change = torch.zeros_like(missed)
-    residual = missed * mask
-    scaled = residual / diagonal
-    direction, power = scaled, (residual * scaled).sum(1, keepdim=True)
+    finite = [ridge for ridge in ridges if not isinf(ridge)]
+    missed, gram, _ = _missed(now, sums)
+    scale = gram.diagonal().clamp_min(1e-300).rsqrt()
+    scaled = gram * scale * scale[:, None]
+    scaled.diagonal().add_(min(finite, default=0.0))
+    more = torch.tensor(finite, dtype=now.dtype).sub(min(finite, default=0.0)).view(-1, 1, 1)
+
+    residual = missed * scale * mask
+    direction, power = residual, residual.square().sum(1, keepdim=True)
     first = power.clone()
+    changes = residual.new_zeros(len(finite), *residual.shape)
+    theirs = residual.expand_as(changes).clone()  # directions, as they are for each ridge
+    shrink = share = torch.ones_like(more * power)  # their residuals, as a share of the last ones, and of ours
+    step_before, turn = torch.ones_like(power), torch.zeros_like(power)
     for _ in range(STEPS):
         if bool((power <= 1e-10 * first).all()):
             break
-        curved = (direction @ damped) * mask
+        curved = (direction @ scaled) * mask
         step = power / (direction * curved).sum(1, keepdim=True).clamp_min(1e-300)
-        change += step * direction
+        shrink = 1 / (1 + step * more + step * turn / step_before.clamp_min(1e-300) * (1 - shrink))
+        share = share * shrink
+        changes.addcmul_(step * shrink, theirs)
         residual = residual - step * curved
-        scaled = residual / diagonal
-        fresh = (residual * scaled).sum(1, keepdim=True)
-        direction, power = scaled + fresh / power.clamp_min(1e-300) * direction, fresh
-    return change
+        fresh = residual.square().sum(1, keepdim=True)
+        turn = fresh / power.clamp_min(1e-300)
+        direction = residual + turn * direction
+        theirs.mul_(turn * shrink.square()).addcmul_(share, residual)
+        power, step_before = fresh, step
+    changes *= scale
+    solved = dict(zip(finite, changes, strict=True))
+    for ridge in ridges:
+        yield now if isinf(ridge) else now + solved[ridge]

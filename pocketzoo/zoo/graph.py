@@ -101,7 +101,7 @@ def _exported(
 ) -> Any:
     """What torch exports, its weights named as in the module."""
     try:
-        with quiet(), _translations_kept(), torch.no_grad():
+        with quiet(), translations_kept(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 args,
@@ -128,7 +128,7 @@ def _exported(
 
 
 @contextlib.contextmanager
-def _translations_kept() -> Iterator[None]:
+def translations_kept() -> Iterator[None]:
     """Let torch gather its translations of operators once, and not for each export: it parses the source of hundreds.
 
     There is no setting for that. A version of torch that keeps them elsewhere gathers them each time.

@@ -81,6 +81,7 @@ def subject(bench) -> Any:
     return bench.models.Subject("tinynet")
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_zoo(bench, subject, registry):
     from pocketzoo.zoo.pretrained import open_model
 
@@ -135,6 +136,7 @@ def test_sqnr_is_that_of_known_noise(bench):
     assert bench.models.sqnr(reference, reference) == float("inf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "fp8", "int8"])
 def test_graphs_in_every_precision_give_what_torch_gives(bench, subject, precision, tmp_path):
     import onnxruntime

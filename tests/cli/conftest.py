@@ -7,9 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.bundle import Bundle
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,21 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digit") / "digit.png"
     Image.fromarray(load_data("digits").split("test").samples[0]).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def perceptron(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+    """mlp on digits, made once for all workers: the command line knows it, and compresses it in a second. Read only."""
+    import pocketzoo
+    from pocketzoo.zoo.bundle import read_bundle
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "perceptron"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            options = {"input": (1, 16, 16), "hidden": (48, 32)}
+            pocketzoo.fit("mlp", path, data="digits", epochs=8, backbone_options=options)
+    return read_bundle(path)
 
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]

@@ -161,7 +161,6 @@ def test_an_unreadable_picture_is_named(run, place, fitted, spoilt):
     check(predict, test, "cannot read the picture")
 
 
-@pytest.mark.slow
 def test_with_skip_bad_work_goes_on_and_pictures_are_counted(run, fitted, spoilt, tmp_path):
     folder, _ = spoilt
     result = run("fit", "tinynet", "--data", folder, "-o", tmp_path / "b", "--skip-bad", "--epochs", 1)

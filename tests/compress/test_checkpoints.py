@@ -118,21 +118,30 @@ def test_what_is_no_bundle_is_refused_before_anything_is_done(tmp_path, refused)
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(fitted, tmp_path):
+def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(small, small_registry, tmp_path):
     """Real processes, SIGKILL at moments drawn by chance: the model, then the bundle it makes, are never half-there."""
     split = load_data("digits").split("train")
     np.savez(tmp_path / "few.npz", x=split.samples[:60], y=split.targets[:60])
     steps = [PruneConfig(ratio=0.5, granularity="weight"), Int8Config()]
-    given = {"data": tmp_path / "few.npz", "steps": steps, "samples": 8, "keep_slower": True}
+    given = {
+        "data": tmp_path / "few.npz",
+        "steps": steps,
+        "samples": 8,
+        "keep_slower": True,
+        "registry": small_registry,
+    }
     start = time.perf_counter()
-    whole = compress(fitted.path, tmp_path / "whole" / "out", **given)
+    whole = compress(small.path, tmp_path / "whole" / "out", **given)
     took = time.perf_counter() - start
     code = (
-        "import sys\nfrom pocketzoo.compress.configs import Int8Config, PruneConfig\n"
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\nimport smallnet\n"
+        "from pocketzoo.compress.configs import Int8Config, PruneConfig\n"
         "from pocketzoo.compress.pipeline import compress\n"
+        "from pocketzoo.plugins.manager import create_manager\nfrom pocketzoo.zoo.registry import Registry\n"
+        "registry = Registry(create_manager(found=[], extra=[smallnet]))\n"
         f"steps = [PruneConfig(ratio=0.5, granularity='weight'), Int8Config()]\nprint('ready', flush=True)\n"
-        f"compress({str(fitted.path)!r}, sys.argv[1], data={str(tmp_path / 'few.npz')!r}, steps=steps, samples=8,"
-        " keep_slower=True)\n"
+        f"compress({str(small.path)!r}, sys.argv[1], data={str(tmp_path / 'few.npz')!r}, steps=steps, samples=8,"
+        " keep_slower=True, registry=registry)\n"
     )
     chance = random.Random(int.from_bytes(os.urandom(4), "big"))
     place = tmp_path / "killed" / "out"
@@ -149,7 +158,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(fitted, tmp_path)
         if place.exists():
             read_bundle(place)
     told = Told()
-    bundle = compress(fitted.path, place, **given, progress=told)
+    bundle = compress(small.path, place, **given, progress=told)
     assert ("going on after step 1 of an earlier run" in told.said) == (process.returncode != 0)
     assert names(place.parent) == ["out"]
     for name in ("model.safetensors", "model.onnx", "model.int8.cpu.onnx"):

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import smallnet
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -141,7 +142,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def everyone() -> Registry:
-    return Registry(create_manager(found=[], extra=[third_party()]))
+    return Registry(create_manager(found=[], extra=[third_party(), smallnet]))
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,6 @@ def test_it_makes_the_module_smaller_and_keeps_its_outputs_shape(name, everyone,
         assert torch.isfinite(out).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULE)
 def test_the_result_exports(name, everyone, model, samples, cpu, tmp_path):
     spec = everyone.get("compressor", name)
@@ -300,13 +300,12 @@ def test_a_compressed_graph_runs_at_any_batch_and_is_near(name, everyone, graph,
 # -- through the pipeline
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULE)
-def test_the_report_equals_a_recount(name, everyone, fitted):
-    """On tinynet: numbers of the report against parameters counted on modules made here."""
-    steps = dry_run(fitted.path, data="digits", steps=[CONFIGS[name]], samples=8, registry=everyone)
+def test_the_report_equals_a_recount(name, everyone, small):
+    """Numbers of the report against parameters counted on modules made here."""
+    steps = dry_run(small.path, data="digits", steps=[CONFIGS[name]], samples=8, registry=everyone)
     assert [s.kind for s in steps] == [name]
-    before = load_module(fitted, everyone)
+    before = load_module(small, everyone)
     spec = everyone.get("compressor", name)
     after = spec.apply(before, spec.read_plan(steps[0].plan), None)
     for when, module in (("before", before), ("after", after)):
@@ -314,13 +313,12 @@ def test_the_report_equals_a_recount(name, everyone, fitted):
     assert steps[0].config == to_plain(CONFIGS[name])
 
 
-@pytest.mark.slow
-def test_a_plugins_steps_go_into_a_bundle_and_come_back(everyone, fitted, tmp_path):
+def test_a_plugins_steps_go_into_a_bundle_and_come_back(everyone, small, tmp_path):
     """Two steps nobody here knows, by recipe; the bundle opens again with the plugin's code."""
     recipe = tmp_path / "r.toml"
     recipe.write_text('[[step]]\nkind = "no-bias"\nbelow = 100.0\n[[step]]\nkind = "round"\nbits = 5\n')
     bundle = compress(
-        fitted.path, tmp_path / "out", data="digits", recipe=recipe, targets=("tensorrt",), samples=8, registry=everyone
+        small.path, tmp_path / "out", data="digits", recipe=recipe, targets=("tensorrt",), samples=8, registry=everyone
     )
     assert [s.kind for s in bundle.manifest.steps] == ["no-bias", "round"]
     assert bundle.manifest.steps[1].config == {"bits": 5}

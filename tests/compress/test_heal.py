@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo import default_registry
 from pocketzoo.compress import heal, prune
 from pocketzoo.compress.base import Lesson
 from pocketzoo.compress.configs import HealConfig, PruneConfig
@@ -163,15 +162,15 @@ def test_samples_that_teach_nothing_are_refused(bad, pruned, teacher, samples, t
         taught(pruned, teacher, given, tmp_path)
 
 
-@pytest.mark.slow
-def test_a_recipe_heals_towards_the_model_it_began_with(fitted, tmp_path):
+def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, tmp_path):
     """As a step of a run: the structure is the pruned one, the weights are not, and the bundle opens again."""
     steps = [PruneConfig(ratio=0.5), HealConfig(epochs=2)]
-    made = compress(fitted.path, tmp_path / "x", steps=steps, data="digits", samples=64, keep_slower=True)
+    made = compress(
+        small.path, tmp_path / "x", steps=steps, data="digits", samples=64, keep_slower=True, registry=small_registry
+    )
     assert [s.kind for s in made.manifest.steps] == ["prune", "heal"]
-    registry = default_registry()
-    plan = registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
-    cut, healed = prune.apply(load_module(fitted, registry), plan), load_module(made, registry)
+    plan = small_registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
+    cut, healed = prune.apply(load_module(small, small_registry), plan), load_module(made, small_registry)
     assert {k: v.shape for k, v in cut.state_dict().items()} == {k: v.shape for k, v in healed.state_dict().items()}
     assert made.manifest.parameters == sum(p.numel() for p in cut.parameters())
     assert any(not torch.equal(v, healed.state_dict()[k]) for k, v in cut.state_dict().items())

@@ -480,7 +480,6 @@ def transformer(tmp_path_factory) -> tuple[onnx.ModelProto, list[np.ndarray]]:
     return onnx.load(path), [np.random.default_rng(0).normal(size=(16, 3, 12, 12)).astype(np.float32)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_attention_as_torch_exports_it_is_quantised(target, transformer):
     """Its graph computes the shapes of q and k: tensors of integers between Shape, Concat and Reshape."""
@@ -492,7 +491,6 @@ def test_attention_as_torch_exports_it_is_quantised(target, transformer):
         assert sqnr(run(model, x), run(made, x)) > 25
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["patch", "qkv", "proj", "fc"])
 def test_layers_on_sequences_are_skipped_by_their_own_names(name, transformer):
     """torch stores the weight of such a layer transposed, under a name of its own making."""
@@ -609,10 +607,16 @@ def test_costs_of_the_int8_graph_are_those_of_the_float_one_in_a_quarter(name, g
 # -- a real model
 
 
+@pytest.fixture(scope="module")
+def digits_plan(digits):
+    """It is common to all targets."""
+    return int8.plan(digits[0], Int8Config(), digits[1])
+
+
 @pytest.mark.parametrize("target", TARGETS)
-def test_tinynet_on_digits_keeps_its_answers(target, digits, tmp_path):
-    model, train, x, y = digits
-    plan = int8.plan(model, Int8Config(), train)
+def test_tinynet_on_digits_keeps_its_answers(target, digits, digits_plan, tmp_path):
+    model, _, x, y = digits
+    plan = digits_plan
     assert len(plan.layers) == len(weights(model))
     made = int8.apply(model, plan, TARGETS[target])
     wanted, given_ = run(model, x), run(made, x, tmp_path / "optimised.onnx")
@@ -627,9 +631,9 @@ def test_tinynet_on_digits_keeps_its_answers(target, digits, tmp_path):
 
 
 @pytest.mark.parametrize("count_", [1, 2, 5])
-def test_tinynet_runs_at_any_batch(count_, digits):
-    model, train, x, _ = digits
-    made = int8.apply(model, int8.plan(model, Int8Config(), train[:1]), TARGETS["cpu"])
+def test_tinynet_runs_at_any_batch(count_, digits, digits_plan):
+    model, _, x, _ = digits
+    made = int8.apply(model, digits_plan, TARGETS["cpu"])
     assert run(made, x[:count_]).shape == (count_, 10)
 
 
@@ -693,7 +697,6 @@ def test_an_addition_that_only_a_layer_norm_reads_is_not_fused_with_it_for_onnxr
     assert fused < len(norms) if target == "cpu" else fused
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_stands_around_attention_stays_float(target, transformer):
     """Scores under a mask, a sum before a layer norm, a product before its bias: no integer kernel reads them."""

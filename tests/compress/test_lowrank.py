@@ -252,7 +252,6 @@ def test_what_is_not_faster_stays_dense(net, samples, cpu):
         assert all("ms instead of" in why for why in dense.values())
 
 
-@pytest.mark.slow
 def test_layers_are_timed_by_default(net, samples, cpu, nvidia):
     """Which of them win is the machine's; each is factored or says what was measured. Engines are not timed here."""
     plan = lowrank.plan(net, LowRankConfig(rank_share=0.2), samples, cpu)
@@ -439,7 +438,6 @@ def test_double_precision_stays_double(randomised):
     assert {p.dtype for p in pair.parameters()} == {torch.float64}
 
 
-@pytest.mark.slow
 def test_the_result_exports(net, samples, cpu, tmp_path):
     smaller = lowrank.apply(net, lowrank.plan(net, config_of(energy=0.8), samples, cpu), samples)
     spec = InputSpec(shape=("batch", *SHAPE), mean=(0.5,) * 6, std=(0.25,) * 6, resize=12)

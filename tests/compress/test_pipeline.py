@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import from_plain, to_plain
 
+pytestmark = pytest.mark.usefixtures("untimed")
+
 PRUNE, LOW_RANK, INT8 = PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()
 
 
@@ -37,6 +40,17 @@ def few(digits) -> Dataset:
     """So few digits that a run is short."""
     cut = {name: Split(s.samples[:24], s.targets[:24]) for name, s in digits.splits.items()}
     return replace(digits, name="few", splits=cut)
+
+
+@pytest.fixture
+def squeeze(small_registry):
+    """``compress`` that knows smallnet, of which nothing is large enough to become faster."""
+    return partial(compress, registry=small_registry, keep_slower=True)
+
+
+@pytest.fixture
+def rehearse(small_registry):
+    return partial(dry_run, registry=small_registry)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -274,23 +288,22 @@ BAD = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("step", [PRUNE, INT8], ids=["prune", "int8"])
-def test_data_that_does_not_fit_leaves_an_existing_bundle_as_it_was(name, step, fitted_copy, digits, tmp_path):
+def test_data_that_does_not_fit_leaves_an_existing_bundle_as_it_was(name, step, small_copy, digits, tmp_path, squeeze):
     out = tmp_path / "out"
-    shutil.copytree(fitted_copy.path, out)
+    shutil.copytree(small_copy.path, out)
     before = contents(tmp_path)
     data = BAD[name](digits.split("train").samples[:16])
     with pytest.raises(DataError) as caught:
-        compress(fitted_copy.path, out, data=data, steps=[step], samples=16)
+        squeeze(small_copy.path, out, data=data, steps=[step], samples=16)
     assert caught.value.hint
     assert contents(tmp_path) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "out"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_is_no_bundle_is_not_overwritten(kind, fitted, few, tmp_path, refused):
+def test_what_is_no_bundle_is_not_overwritten(kind, small, few, tmp_path, refused, squeeze):
     out = tmp_path / "precious"
     if kind == "file":
         out.write_text("mine")
@@ -299,91 +312,84 @@ def test_what_is_no_bundle_is_not_overwritten(kind, fitted, few, tmp_path, refus
         (out / "thesis.txt").write_text("mine")
     before = contents(tmp_path)
     with refused(BundleError, "exists and is no bundle", hint="-o"):
-        compress(fitted.path, out, data=few, steps=[PruneConfig(ratio=0.1, granularity="weight")], samples=8)
+        squeeze(small.path, out, data=few, steps=[PruneConfig(ratio=0.1, granularity="weight")], samples=8)
     assert contents(tmp_path) == before
 
 
 # -- runs of their own
 
 
-@pytest.mark.slow
-def test_compressing_in_place(fitted_copy, few, registry):
+def test_compressing_in_place(small_copy, few, small_registry, squeeze):
     """out == model: read first, replaced at the end, whole."""
-    path = fitted_copy.path
-    bundle = compress(path, path, data=few, steps=[PruneConfig(ratio=0.5, granularity="weight"), INT8], samples=8)
+    path = small_copy.path
+    bundle = squeeze(path, path, data=few, steps=[PruneConfig(ratio=0.5, granularity="weight"), INT8], samples=8)
     assert read_bundle(path).manifest == bundle.manifest
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "int8"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     rows = bundle.manifest.measurements
-    assert [(r["bundle"], r["target"]) for r in rows] == [("digits-model", ""), ("copy", ""), ("copy", "cpu")]
-    module = load_module(bundle, registry)
+    assert [(r["bundle"], r["target"]) for r in rows] == [("small-model", ""), ("copy", ""), ("copy", "cpu")]
+    module = load_module(bundle, small_registry)
     zeros = sum(int((m.weight == 0).sum()) for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
     assert zeros > 0.49 * bundle.manifest.parameters
 
 
-@pytest.mark.slow
-def test_two_runs_write_the_same_model(fitted, few, tmp_path):
+def test_two_runs_write_the_same_model(small, few, tmp_path, squeeze):
     steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.9, only_faster=False), Int8Config(ranges="percentile")]
-    given = {"data": few, "steps": steps, "samples": 16, "keep_slower": True}
-    one, two = (compress(fitted.path, tmp_path / n / "same", **given) for n in "ab")
+    given = {"data": few, "steps": steps, "samples": 16}
+    one, two = (squeeze(small.path, tmp_path / n / "same", **given) for n in "ab")
     for name in ("model.safetensors", "model.onnx", "model.int8.cpu.onnx"):
         assert one.manifest.files[name].sha256 == two.manifest.files[name].sha256, name
     assert [(s.config, s.plan) for s in one.manifest.steps] == [(s.config, s.plan) for s in two.manifest.steps]
     assert one.manifest.layers == two.manifest.layers
 
 
-@pytest.mark.slow
-def test_compressing_step_by_step_keeps_the_record_of_all_steps(fitted, few, registry, tmp_path):
-    compress(fitted.path, tmp_path / "a", data=few, steps=[PruneConfig(ratio=0.5)], samples=16)
-    compress(
+def test_compressing_step_by_step_keeps_the_record_of_all_steps(small, few, tmp_path, small_registry, squeeze):
+    squeeze(small.path, tmp_path / "a", data=few, steps=[PruneConfig(ratio=0.5)], samples=16)
+    squeeze(
         tmp_path / "a", tmp_path / "b", data=few, steps=[LowRankConfig(parameters=0.5, only_faster=False)], samples=16
     )
-    bundle = compress(tmp_path / "b", tmp_path / "c", data=few, steps=[INT8], targets=("tensorrt",), samples=16)
+    bundle = squeeze(tmp_path / "b", tmp_path / "c", data=few, steps=[INT8], targets=("tensorrt",), samples=16)
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert set(bundle.graphs()) == {"", "tensorrt"}
     sizes = [read_bundle(tmp_path / n).manifest.parameters for n in "abc"]
-    assert fitted.manifest.parameters > sizes[0] > sizes[1] == sizes[2]
-    module = load_module(bundle, registry)
+    assert small.manifest.parameters > sizes[0] > sizes[1] == sizes[2]
+    module = load_module(bundle, small_registry)
     x = next(iter(Batches(few.split("test"), bundle.manifest.input)))[0]
     with torch.no_grad(), OnnxRunner(bundle.graph("")) as runner:
         wanted = module(torch.from_numpy(x)).numpy()
         np.testing.assert_allclose(runner.logits(x), wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-@pytest.mark.slow
-def test_the_first_target_decides_the_multiples(fitted, few, tmp_path):
+def test_the_first_target_decides_the_multiples(small, few, tmp_path, squeeze, rehearse):
     multiples = {"cpu": 8, "tensorrt": 16}
     for targets in (("cpu", "tensorrt"), ("tensorrt", "cpu")):
-        steps = dry_run(fitted.path, data=few, steps=[PruneConfig(ratio=0.3)], targets=targets, samples=8)
+        steps = rehearse(small.path, data=few, steps=[PruneConfig(ratio=0.6)], targets=targets, samples=8)
         kept = [len(a["kept"]) for axes in steps[0].plan["axes"].values() for a in axes if a["dim"] == 0]
         assert kept
         assert all(k % multiples[targets[0]] == 0 for k in kept)
-    bundle = compress(fitted.path, tmp_path / "out", data=few, steps=[INT8], targets=("tensorrt", "cpu"), samples=8)
+    bundle = squeeze(small.path, tmp_path / "out", data=few, steps=[INT8], targets=("tensorrt", "cpu"), samples=8)
     assert [r["target"] for r in bundle.manifest.measurements] == ["", "", "tensorrt", "cpu"]
 
 
-@pytest.mark.slow
-def test_a_recipe_and_steps_are_run_one_after_the_other(fitted, few, tmp_path):
+def test_a_recipe_and_steps_are_run_one_after_the_other(small, few, tmp_path, rehearse):
     recipe = tmp_path / "r.toml"
     recipe.write_text('[[step]]\nkind = "prune"\ngranularity = "weight"\nratio = 0.5\n')
-    steps = dry_run(fitted.path, data=few, recipe=recipe, steps=[INT8], samples=8)
+    steps = rehearse(small.path, data=few, recipe=recipe, steps=[INT8], samples=8)
     assert [s.kind for s in steps] == ["prune", "int8"]
     assert steps[0].config["granularity"] == "weight"
 
 
-@pytest.mark.slow
 def test_a_registered_model_can_be_compressed(few, tmp_path):
-    bundle = compress("tinynet", tmp_path / "out", data=few, steps=[PruneConfig(granularity="weight")], samples=8)
+    bundle = compress("tinynet", tmp_path / "out", data=few, steps=[INT8], samples=8, keep_slower=True)
     assert bundle.manifest.provenance["compressed_from"]["name"] == "tinynet"
     assert bundle.manifest.labels[0] == "t-shirt"
     # The digits are none of its classes: they calibrate and tell agreement, but there is no accuracy.
     assert all(r["accuracy"] is None for r in bundle.manifest.measurements)
 
 
-@pytest.mark.slow
-def test_progress_tells_every_part(fitted, few, tmp_path):
+def test_progress_tells_every_part(small, few, tmp_path, squeeze):
     recorder = Recorder()
-    compress(fitted.path, tmp_path / "out", data=few, steps=[PRUNE, INT8], samples=16, progress=recorder)
+    squeeze(small.path, tmp_path / "out", data=few, steps=[PRUNE, INT8], samples=16, progress=recorder)
     assert [t for t in recorder.said if t.startswith("prune")] == ["prune: planning", "prune: applying"]
     assert any("export" in t for t in recorder.said)
     assert recorder.tracked["int8: calibrating"] == (1, 1)
@@ -391,12 +397,11 @@ def test_progress_tells_every_part(fitted, few, tmp_path):
     assert all(total is None or count == total for count, total in recorder.tracked.values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", [[LOW_RANK], [PRUNE, LOW_RANK]])
-def test_a_dry_run_writes_nothing_and_plans_every_step(steps, fitted_copy, few, tmp_path, monkeypatch):
+def test_a_dry_run_writes_nothing_and_plans_every_step(steps, small_copy, few, tmp_path, monkeypatch, rehearse):
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
-    found = dry_run(fitted_copy.path, data=few, steps=steps, samples=16)
+    found = rehearse(small_copy.path, data=few, steps=steps, samples=16)
     assert contents(tmp_path) == before
     assert [s.kind for s in found] == [{PRUNE: "prune", LOW_RANK: "low-rank"}[c] for c in steps]
     for step in found:
@@ -404,11 +409,10 @@ def test_a_dry_run_writes_nothing_and_plans_every_step(steps, fitted_copy, few, 
         assert step.report["parameters_after"] < step.report["parameters_before"]
 
 
-@pytest.mark.slow
-def test_a_dry_run_with_int8_plans_what_a_run_does(fitted, few, tmp_path):
+def test_a_dry_run_with_int8_plans_what_a_run_does(small, few, tmp_path, squeeze, rehearse):
     steps = [PruneConfig(ratio=0.5), INT8]
-    planned = dry_run(fitted.path, data=few, steps=steps, samples=16)
-    done = compress(fitted.path, tmp_path / "out", data=few, steps=steps, samples=16)
+    planned = rehearse(small.path, data=few, steps=steps, samples=16)
+    done = squeeze(small.path, tmp_path / "out", data=few, steps=steps, samples=16)
     for one, other in zip(planned, done.manifest.steps, strict=True):
         assert json.loads(json.dumps(to_plain(one.plan))) == to_plain(other.plan)
         assert (one.kind, to_plain(one.config)) == (other.kind, to_plain(other.config))
@@ -425,20 +429,18 @@ def test_the_bytes_of_int8_are_those_of_the_files(compressed):
     assert report["bytes_after"] == compressed.graph("cpu").stat().st_size < report["bytes_before"] / 2
 
 
-@pytest.mark.slow
-def test_a_step_that_only_quantises_leaves_the_float_model_as_it_was(fitted, few, registry, tmp_path):
-    bundle = compress(fitted.path, tmp_path / "out", data=few, steps=[INT8], samples=8)
+def test_a_step_that_only_quantises_leaves_the_float_model_as_it_was(small, few, tmp_path, small_registry, squeeze):
+    bundle = squeeze(small.path, tmp_path / "out", data=few, steps=[INT8], samples=8)
     for name in ("model.safetensors", "model.onnx"):
-        assert bundle.manifest.files[name].sha256 == fitted.manifest.files[name].sha256
+        assert bundle.manifest.files[name].sha256 == small.manifest.files[name].sha256
     assert bundle.manifest.files["model.onnx"].precision == "float32"
-    one, two = (load_module(b, registry).state_dict() for b in (fitted, bundle))
+    one, two = (load_module(b, small_registry).state_dict() for b in (small, bundle))
     assert all(torch.equal(one[k], two[k]) for k in one)
     assert set(bundle.manifest.layers) == {"float", "cpu"}
-    assert (bundle.manifest.parameters, bundle.manifest.macs) == (fitted.manifest.parameters, fitted.manifest.macs)
+    assert (bundle.manifest.parameters, bundle.manifest.macs) == (small.manifest.parameters, small.manifest.macs)
 
 
-@pytest.mark.slow
-def test_unreadable_pictures_are_an_error_or_counted(fitted, photos, tmp_path, refused):
+def test_unreadable_pictures_are_an_error_or_counted(small, photos, tmp_path, refused, squeeze):
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     data = load_data(folder)
     broken = [data.split("train").samples[3], data.split("test").samples[1]]
@@ -446,45 +448,44 @@ def test_unreadable_pictures_are_an_error_or_counted(fitted, photos, tmp_path, r
         path.write_bytes(b"\x89PNG no picture")
     out = tmp_path / "out"
     with refused(DataError, str(broken[0]), hint="--skip-bad"):
-        compress(fitted.path, out, data=folder, steps=[INT8])
+        squeeze(small.path, out, data=folder, steps=[INT8])
     assert not out.exists()
-    bundle = compress(fitted.path, out, data=folder, steps=[INT8], skip_bad=True)
+    bundle = squeeze(small.path, out, data=folder, steps=[INT8], skip_bad=True)
     assert bundle.manifest.steps[0].plan["samples"] == 29  # of 30 to calibrate on
     assert [r["samples"] for r in bundle.manifest.measurements] == [9, 9, 9]  # of 10 to measure
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", [PRUNE, LOW_RANK, INT8], ids=["prune", "low-rank", "int8"])
-def test_a_picture_left_out_is_counted_once_however_often_samples_are_read(step, fitted, photos, tmp_path):
+def test_a_picture_left_out_is_counted_once_however_often_samples_are_read(step, small, photos, tmp_path, squeeze):
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     load_data(folder).split("train").samples[3].write_bytes(b"no picture")
-    bundle = compress(fitted.path, tmp_path / "out", data=folder, steps=[step], skip_bad=True)
+    bundle = squeeze(small.path, tmp_path / "out", data=folder, steps=[step], skip_bad=True)
     record = bundle.manifest.provenance["calibration"]
     assert record["skipped"] == 1
     assert record["samples"] == 29
 
 
-def test_samples_limit_what_is_calibrated_on(fitted, digits):
-    assert dry_run(fitted.path, data=digits, steps=[INT8], samples=7)[0].plan["samples"] == 7
+def test_samples_limit_what_is_calibrated_on(small, digits, rehearse):
+    assert rehearse(small.path, data=digits, steps=[INT8], samples=7)[0].plan["samples"] == 7
 
 
-def test_a_class_the_model_does_not_know_is_refused(fitted, few, refused):
+def test_a_class_the_model_does_not_know_is_refused(small, few, refused, rehearse):
     other = replace(few, labels=(*[str(i) for i in range(9)], "nine"))
     with refused(DataError, "classes the model does not know: nine"):
-        dry_run(fitted.path, data=other, steps=[PRUNE])
+        rehearse(small.path, data=other, steps=[PRUNE])
 
 
-def test_calling_the_package_is_the_verb(fitted, few, tmp_path, refused):
+def test_calling_the_package_is_the_verb(small, few, tmp_path, refused):
     import pocketzoo
 
     with refused(RecipeError, "nothing to do"):
-        pocketzoo.compress(fitted.path, tmp_path / "out", data=few)
+        pocketzoo.compress(small.path, tmp_path / "out", data=few)
 
 
-def test_inputs_can_be_read_as_often_as_one_likes(fitted, few):
+def test_inputs_can_be_read_as_often_as_one_likes(small, few):
     from pocketzoo.compress.job import Inputs
 
-    inputs = Inputs(Batches(few.split("train"), fitted.manifest.input, size=10, limit=24))
+    inputs = Inputs(Batches(few.split("train"), small.manifest.input, size=10, limit=24))
     one, two = (list(copy.copy(inputs)) for _ in range(2))
     assert [len(b) for b in one] == [10, 10, 4]
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))

@@ -67,6 +67,12 @@ def net(randomised):
 
 
 @pytest.fixture(scope="module")
+def everything(net, samples, free):
+    """A plan that halves ``net``, with no layer skipped."""
+    return prune.plan(net, PruneConfig(ratio=0.5, multiple=1), samples, free)
+
+
+@pytest.fixture(scope="module")
 def samples(batches):
     return batches(SHAPE)
 
@@ -217,7 +223,7 @@ def _kept(plan: PrunePlan, name: str, dim: int = 0) -> int | None:
 
 @pytest.mark.parametrize("scope", ["uniform", "global"])
 @pytest.mark.parametrize("multiple", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("ratio", [0.1, 0.4, 0.7, 0.99])
 def test_kept_channels_are_a_multiple_and_never_none(ratio, multiple, scope, net, samples, free):
     found = prune.plan(net, PruneConfig(ratio=ratio, scope=scope, multiple=multiple), samples, free)
     for name, axes in found.axes.items():
@@ -268,7 +274,7 @@ def test_global_takes_dead_channels_first(ratio, dead, randomised, samples, free
                    if a.dim == 0) - wanted) <= 1  # fmt: skip
 
 
-@pytest.mark.parametrize("total", [3, 5, 8, 10, 12, 16, 20, 24, 28, 36])
+@pytest.mark.parametrize("total", [3, 8, 12, 36])
 @pytest.mark.parametrize("multiple", [1, 4, 8, 16])
 @pytest.mark.parametrize("scope", ["uniform", "global"])
 def test_ratio_zero_removes_nothing(scope, multiple, total, randomised, samples, free):
@@ -278,7 +284,7 @@ def test_ratio_zero_removes_nothing(scope, multiple, total, randomised, samples,
     assert same_state(prune.apply(model, found, samples), model)
 
 
-@pytest.mark.parametrize("total", [3, 5, 8, 10, 12, 16, 20, 24])
+@pytest.mark.parametrize("total", [3, 8, 12, 24])
 @pytest.mark.parametrize("multiple", [1, 4, 8, 16, 64])
 @pytest.mark.parametrize("ratio", [0.3, 0.9])
 def test_a_layer_narrower_than_the_multiple_stays_whole(ratio, multiple, total, randomised, samples, free):
@@ -353,11 +359,10 @@ def test_saliency_is_the_energy_a_channel_carries(randomised, batches, free):
         (("blocks.1.short", "fc1"), ["blocks.1.short", "blocks.1.conv2", "fc1"]),
     ],
 )
-def test_skipped_layers_keep_their_channels(skip, untouched, net, samples, free):
+def test_skipped_layers_keep_their_channels(skip, untouched, net, everything, samples, free):
     found = prune.plan(net, PruneConfig(ratio=0.5, multiple=1, skip=skip), samples, free)
     for name in untouched:
         assert _kept(found, f"{name}.weight") is None, name
-    everything = prune.plan(net, PruneConfig(ratio=0.5, multiple=1), samples, free)
     assert set(found.axes) <= set(everything.axes)
     assert len(found.axes) < len(everything.axes)
 
@@ -633,7 +638,7 @@ ANY_CONFIG = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(net=NETS, config=ANY_CONFIG, seed=st.integers(0, 100))
 def test_any_small_network_runs_after_pruning(net, config, seed, randomised, batches, cpu):
     model = randomised(net, seed)
@@ -649,7 +654,7 @@ def test_any_small_network_runs_after_pruning(net, config, seed, randomised, bat
 
 
 @pytest.mark.slow
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(net=NETS, config=ANY_CONFIG)
 def test_any_small_network_exports_after_pruning(net, config, randomised, batches, cpu, tmp_path_factory):
     """onnx_from_model compares the graph with the module at batches 1, 2 and 5 itself."""

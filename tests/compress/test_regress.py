@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.compress.regress import Sums, regress
+from pocketzoo.compress.regress import RIDGES, Sums, masked_weights, regress
 
 
 def halves(x: torch.Tensor, y: torch.Tensor) -> tuple[Sums, Sums]:
@@ -82,3 +84,35 @@ def test_masked_weights_stay_zero_and_the_others_are_least_squares(seed):
     assert found is not None
     assert not found[0][~mask].any()
     torch.testing.assert_close(found[0], wanted * mask, rtol=0, atol=2e-3)
+
+
+@given(outputs=st.integers(1, 4), inputs=st.integers(1, 9), seed=st.integers(0, 10**6))
+def test_masked_weights_of_every_ridge_solve_their_equations(outputs, inputs, seed):
+    """Row by row, over the weights that may change alone."""
+    x, y, now, drawn_mask = drawn(seed, (30, inputs), (30, outputs), (outputs, inputs), (outputs, inputs))
+    x[:, seed % inputs] *= 100  # scales that differ, as the diagonal's do
+    mask = drawn_mask > 0
+    sums = Sums.empty(outputs, inputs)
+    sums.add(x, y)
+    diagonal = sums.gram.diagonal()
+    for ridge, found in zip(RIDGES, masked_weights(now, sums, RIDGES, mask), strict=True):
+        wanted = now.clone()
+        for i, free in enumerate(mask):
+            if isfinite(ridge) and free.any():
+                damped = (sums.gram + ridge * diagonal.diag())[free][:, free]
+                wanted[i, free] += torch.linalg.solve(damped, (sums.cross[i] - now[i] @ sums.gram)[free])
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shifts", [False, True])
+def test_rows_fitted_apart_are_those_fitted_at_once(shifts, monkeypatch):
+    x, wanted, noise = drawn(0, (200, 6), (50, 6), (200, 50))
+    mask = drawn(1, (50, 6))[0] > 0
+    given = {"shifts": shifts, "mask": mask}
+    whole = regress(torch.zeros_like(wanted), halves(x, x @ wanted.T + noise), **given)
+    monkeypatch.setattr("pocketzoo.compress.regress.BLOCK", 1)
+    apart = regress(torch.zeros_like(wanted), halves(x, x @ wanted.T + noise), **given)
+    assert whole is not None
+    assert apart is not None
+    for one, other in zip(whole, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)  # as near as the steps go

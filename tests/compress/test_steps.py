@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import onnx
 import pytest
+import smallnet
 from onnx import helper, numpy_helper
 
 from pocketzoo.compress.base import GraphCompressor
@@ -73,7 +74,7 @@ def bloating() -> Registry:
         ]
 
     plugin.pocketzoo_compressors = pocketzoo_compressors
-    return Registry(create_manager(found=[], extra=[plugin]))
+    return Registry(create_manager(found=[], extra=[plugin, smallnet]))
 
 
 @pytest.fixture(scope="module")
@@ -117,36 +118,37 @@ def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
     assert report["accuracy_after"] == accuracy(compressed.graph("cpu"), cut, fitted.manifest.input)
 
 
-def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, fitted, few, tmp_path):
+def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few, tmp_path):
     bundle = compress(
-        fitted.path, tmp_path / "out", data=few, steps=[BloatConfig(width=256)], samples=8, registry=bloating
+        small.path, tmp_path / "out", data=few, steps=[BloatConfig(width=256)], samples=8, registry=bloating
     )
     assert set(bundle.graphs()) == {""}
-    assert bundle.manifest.steps == fitted.manifest.steps
+    assert bundle.manifest.steps == small.manifest.steps
     (no,) = bundle.manifest.turned_down
     assert no["kind"] == "bloat"
     assert no["why"].startswith("larger: ")
     assert no["config"] == {"width": 256}
-    assert bundle.file("model.onnx").read_bytes() == fitted.file("model.onnx").read_bytes()
+    assert bundle.file("model.onnx").read_bytes() == small.file("model.onnx").read_bytes()
     assert read_bundle(tmp_path / "out").manifest.name == "out"
 
 
-def test_what_is_slower_or_larger_is_kept_on_request(bloating, fitted, few, tmp_path):
+@pytest.mark.usefixtures("untimed")
+def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_path):
     steps = [BloatConfig(width=256)]
     bundle = compress(
-        fitted.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
+        small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
     )
     assert set(bundle.graphs()) == {"", "cpu"}
     assert bundle.manifest.turned_down == ()
     assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
 
 
-def test_one_target_may_be_turned_down_alone(bloating, fitted, few, tmp_path, monkeypatch):
+def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, monkeypatch):
     """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
     monkeypatch.setattr("pocketzoo.compress.steps.LARGER", 1e9)
-    steps = [BloatConfig(width=2048)]
+    steps = [BloatConfig(width=1024)]
     bundle = compress(
-        fitted.path,
+        small.path,
         tmp_path / "out",
         data=few,
         steps=steps,
@@ -159,12 +161,21 @@ def test_one_target_may_be_turned_down_alone(bloating, fitted, few, tmp_path, mo
     assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
 
 
-@pytest.mark.slow
-def test_a_budget_reduces_what_is_removed_until_it_is_kept(fitted, digits, tmp_path):
+@pytest.mark.usefixtures("untimed")
+def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_path, small_registry):
     asked = PruneConfig(ratio=0.97, granularity="weight")
-    bundle = compress(fitted.path, tmp_path / "out", data=digits, steps=[asked], samples=16, max_drop=0.02)
-    spec = fitted.manifest.input
-    assert accuracy(bundle.graph(""), digits, spec) >= accuracy(fitted.graph(""), digits, spec) - 0.02
+    bundle = compress(
+        small.path,
+        tmp_path / "out",
+        data=digits,
+        steps=[asked],
+        samples=16,
+        max_drop=0.02,
+        keep_slower=True,
+        registry=small_registry,
+    )
+    spec = small.manifest.input
+    assert accuracy(bundle.graph(""), digits, spec) >= accuracy(small.graph(""), digits, spec) - 0.02
     (step,) = bundle.manifest.steps
     assert 0 < step.config["ratio"] < 0.97
     tried = [no["config"]["ratio"] for no in step.report["turned_down"]]
@@ -174,16 +185,16 @@ def test_a_budget_reduces_what_is_removed_until_it_is_kept(fitted, digits, tmp_p
     assert all("accuracy falls by" in no["why"] for no in step.report["turned_down"])
 
 
-@pytest.mark.slow
-def test_a_budget_is_held_after_the_step_that_heals(fitted, few, tmp_path):
+@pytest.mark.usefixtures("untimed")
+def test_a_budget_is_held_after_the_step_that_heals(small, few, tmp_path, small_registry):
     """What pruning alone may not lose, it may before it is healed."""
     steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
-    given = {"data": few, "samples": 40}
-    alone = compress(fitted.path, tmp_path / "alone", steps=steps[:1], **given)
+    given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
+    alone = compress(small.path, tmp_path / "alone", steps=steps[:1], **given)
     lost = alone.manifest.steps[0].report
     drop = lost["accuracy_before"] - lost["accuracy_after"]
     assert drop > 0.1
-    bundle = compress(fitted.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
+    bundle = compress(small.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
     prune, heal = bundle.manifest.steps
     assert prune.config["ratio"] == 0.95
     assert "turned_down" not in prune.report
@@ -191,12 +202,18 @@ def test_a_budget_is_held_after_the_step_that_heals(fitted, few, tmp_path):
     assert heal.report["accuracy_before"] == lost["accuracy_after"]
 
 
-@pytest.mark.slow
-def test_int8_within_a_budget_leaves_layers_in_float(fitted, digits, tmp_path):
-    given = {"data": digits, "steps": [Int8Config(ranges="minmax")], "samples": 32, "keep_slower": True}
-    whole = compress(fitted.path, tmp_path / "whole", **given)
+@pytest.mark.usefixtures("untimed")
+def test_int8_within_a_budget_leaves_layers_in_float(small, digits, tmp_path, small_registry):
+    given = {
+        "registry": small_registry,
+        "data": digits,
+        "steps": [Int8Config(ranges="minmax")],
+        "samples": 32,
+        "keep_slower": True,
+    }
+    whole = compress(small.path, tmp_path / "whole", **given)
     goal = whole.manifest.steps[-1].report["sqnr_db"] + 2
-    bundle = compress(fitted.path, tmp_path / "out", **given, min_sqnr=goal)
+    bundle = compress(small.path, tmp_path / "out", **given, min_sqnr=goal)
     step = bundle.manifest.steps[-1]
     assert step.config["min_sqnr"] == goal
     assert step.report["sqnr_db"] >= goal
@@ -216,23 +233,31 @@ def test_int8_within_a_budget_leaves_layers_in_float(fitted, digits, tmp_path):
         ({"min_sqnr": -1.0, "steps": [Int8Config()]}, RecipeError, "min_sqnr cannot be -1.0"),
     ],
 )
-def test_budgets_that_cannot_be_are_refused(changes, kind, message, fitted, few, tmp_path, refused):
-    given = {"data": few, "steps": [PruneConfig()], "samples": 8, **changes}
+def test_budgets_that_cannot_be_are_refused(changes, kind, message, small, few, tmp_path, refused, small_registry):
+    given = {"registry": small_registry, "data": few, "steps": [PruneConfig()], "samples": 8, **changes}
     with refused(kind, message):
-        compress(fitted.path, tmp_path / "out", **given)
+        compress(small.path, tmp_path / "out", **given)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_budget_needs_validation_samples(fitted, few, tmp_path, refused):
+def test_a_budget_needs_validation_samples(small, few, tmp_path, refused, small_registry):
     bare = replace(few, splits={**few.splits, "val": Split(few.split("val").samples[:0])})
     with refused(DataError, "no validation samples", hint="more data"):
-        compress(fitted.path, tmp_path / "out", data=bare, steps=[PruneConfig()], samples=8, max_drop=0.01)
+        compress(
+            small.path,
+            tmp_path / "out",
+            data=bare,
+            steps=[PruneConfig()],
+            samples=8,
+            max_drop=0.01,
+            registry=small_registry,
+        )
 
 
-def test_the_key_tells_every_run_apart(fitted, few):
+def test_the_key_tells_every_run_apart(small, few, small_registry):
     from pocketzoo.compress.job import prepare
 
-    given = {"data": few, "steps": [Int8Config()], "samples": 8}
+    given = {"registry": small_registry, "data": few, "steps": [Int8Config()], "samples": 8}
     changes = [
         {},
         {"samples": 9},
@@ -244,7 +269,7 @@ def test_the_key_tells_every_run_apart(fitted, few):
         {"data": replace(few, splits={**few.splits, "val": few.split("train")})},
         {"skip_bad": True},
     ]
-    keys = [prepare(fitted.path, **{**given, **change}).key for change in changes]
+    keys = [prepare(small.path, **{**given, **change}).key for change in changes]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == prepare(fitted.path, **given).key
+    assert keys[0] == prepare(small.path, **given).key
     assert to_plain(given["steps"][0])

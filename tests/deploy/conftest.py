@@ -22,25 +22,35 @@ def digit_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+class LanguageBundles:
+    """Tiny language models by family as bundles, with graphs that write; each is made when it is first asked for."""
+
+    def __init__(self, place: Path, folder: Path) -> None:
+        self.place, self.folder = place, folder
+
+    def __getitem__(self, family: str) -> Path:
+        import shutil
+
+        from filelock import FileLock
+        from languages import languages
+
+        from pocketzoo.zoo.parts import with_parts
+        from pocketzoo.zoo.pretrained import open_model
+
+        path = self.place / family
+        self.place.mkdir(exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                with languages(self.folder / family, (family,)) as small:
+                    bundle = with_parts(open_model(f"hf://acme/{family}", registry=small.registry), small.registry)
+                    shutil.copytree(bundle.path, self.folder / "made" / family)
+                (self.folder / "made" / family).rename(path)
+        return path
+
+
 @pytest.fixture(scope="session")
-def language_bundles(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Path]:
-    """Tiny language models by family as bundles, with graphs that write, made once for all workers. Read only."""
-    import shutil
-
-    from filelock import FileLock
-    from languages import FAMILIES, languages
-
-    from pocketzoo.zoo.parts import with_parts
-    from pocketzoo.zoo.pretrained import open_model
-
+def language_bundles(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> LanguageBundles:
+    """By family; made once for all workers. Read only."""
     base = tmp_path_factory.getbasetemp()
     place = (base if worker_id == "master" else base.parent) / "languages"
-    with FileLock(f"{place}.lock"):
-        if not place.exists():
-            folder = tmp_path_factory.mktemp("hub")
-            with languages(folder) as small:
-                for family in FAMILIES:
-                    bundle = with_parts(open_model(f"hf://acme/{family}", registry=small.registry), small.registry)
-                    shutil.copytree(bundle.path, folder / "made" / family)
-            (folder / "made").rename(place)
-    return {family: place / family for family in FAMILIES}
+    return LanguageBundles(place, tmp_path_factory.mktemp("hub"))

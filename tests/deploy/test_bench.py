@@ -140,7 +140,6 @@ def test_a_bundle_that_is_missing_is_refused(fitted, tmp_path, refused):
         bench([fitted.path, tmp_path / "gone"], **QUICK)
 
 
-@pytest.mark.slow
 def test_models_of_other_outputs_are_not_compared(fitted, digits, tmp_path, refused):
     some = {k: Split(s.samples[s.targets < 3], s.targets[s.targets < 3]) for k, s in digits.splits.items()}
     three = fit("tinynet", tmp_path / "three", data=Dataset("three", ("0", "1", "2"), some), epochs=1)
@@ -148,7 +147,6 @@ def test_models_of_other_outputs_are_not_compared(fitted, digits, tmp_path, refu
         bench([fitted.path, three.path], **QUICK)
 
 
-@pytest.mark.slow
 def test_saving_puts_the_rows_into_every_bundle(fitted, compressed, digits, tmp_path):
     for bundle in (fitted, compressed):
         shutil.copytree(bundle.path, tmp_path / bundle.path.name)
@@ -176,7 +174,6 @@ def test_without_saving_nothing_is_written(fitted_copy, digits):
     assert {p.name: p.stat().st_mtime_ns for p in fitted_copy.path.iterdir()} == before
 
 
-@pytest.mark.slow
 def test_a_registered_model_is_measured_but_not_written_to(fitted):
     from pocketzoo.zoo.pretrained import open_model
 

@@ -109,7 +109,6 @@ def test_a_target_that_does_not_exist_is_refused(typo, near, compressed, digits,
         evaluate(compressed.path, data=digits, target=typo)
 
 
-@pytest.mark.slow
 def test_a_registered_model_is_scored_by_name(digits, refused):
     """tinynet's own classes are clothing, not digits."""
     with refused(DataError, "t-shirt"):

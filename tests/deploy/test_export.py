@@ -177,7 +177,6 @@ def test_an_engine_for_the_cpu_is_refused_and_nothing_is_left(copied, refused):
 # -- a registered model
 
 
-@pytest.mark.slow
 def test_a_registered_model_is_exported_into_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = export("tinynet")

@@ -25,11 +25,8 @@ from pocketzoo.zoo.engine_options import EngineOptions
 from pocketzoo.zoo.specs import Repository
 from pocketzoo.zoo.writer import GraphWriter
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # transformers' own, while it builds a model
-]
-FAMILIES = ("gpt2", "llama", "t5")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
+FAMILIES = ("gpt2", pytest.param("llama", marks=pytest.mark.slow), pytest.param("t5", marks=pytest.mark.slow))
 PROMPTS = ([4, 5, 6], [9, 10, 11, 12, 13, 14, 15], [7])
 ENDS = ((), (3,), (5, 8, 14, 17), tuple(range(4, 20, 2)))  # of random models, few or many texts end
 BEAMS = [

@@ -110,6 +110,7 @@ def test_another_backbone_leaves_out_what_is_for_the_recipes_own():
 # -- running
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
     recipe = read_run_recipe(find_recipe("horse-or-human"), [*SMALL, ("fit.epochs", "20")], backbone="tinynet")
     made = run(recipe, tmp_path / "out", data=two)
@@ -140,6 +141,7 @@ def test_a_place_that_is_something_else_is_left_alone(two, tmp_path, refused):
         run(read_run_recipe(find_recipe("vgg16-features")), tmp_path / "other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cats-and-dogs", "vgg16-features", "vgg16-finetune"])
 def test_a_vision_recipe_runs_on_another_backbone(name, two, tmp_path):
     changes = [*SMALL, ("fit.epochs", "3")]
@@ -150,6 +152,7 @@ def test_a_vision_recipe_runs_on_another_backbone(name, two, tmp_path):
     assert len(made.rows) >= 2
 
 
+@pytest.mark.slow
 def test_photos_get_the_pretrained_models_labels(tmp_path, run, digit_files):
     folder = digit_files[0].parent
     out = tmp_path / "out"
@@ -210,6 +213,7 @@ def histories(users: int = 1500, items: int = 60, groups: int = 6) -> tuple[np.n
     return taken.astype(np.float32), held.astype(np.int64)
 
 
+@pytest.mark.slow
 def test_the_perceptron_recommends_better_than_what_is_popular(tmp_path):
     x, held = histories()
     data = from_arrays("ratings", tuple(f"item {i}" for i in range(x.shape[1])), x, held)

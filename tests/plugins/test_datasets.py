@@ -42,8 +42,14 @@ def test_digits_are_the_same_every_time(registry, digits):
     assert registry.get("dataset", "digits").load().digest() == digits.digest()
 
 
+def test_digits_of_a_scikit_learn_that_keeps_them_elsewhere_are_the_same(registry, digits, monkeypatch):
+    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    assert registry.get("dataset", "digits").load().digest() == digits.digest()
+
+
 def test_digits_without_scikit_learn_name_the_extra(registry, refused, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
     with refused(MissingDependencyError, "sklearn", hint="pip install 'pocketzoo[demo]'"):
         registry.get("dataset", "digits").load()
 

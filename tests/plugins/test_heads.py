@@ -66,14 +66,14 @@ def samples(backbone: str) -> Dataset:
     return Dataset("d", (), {name: Split(x) for name in ("train", "val", "test")})
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 @pytest.mark.parametrize(
     ("backbone", "head", "options"),
     [
         ("words", "linear", {"pool": "max"}), ("pixels", "mlp", {"pool": "flatten", "hidden": "24,8"}),
         ("words", "pooled-classifier", {}), ("words", "token-classifier", {}), ("words", "language-model", {}),
-        ("words", "embedding", {"pool": "last"}), ("tinynet", "regression", {}),
-        ("tinynet", "q-values", {"dueling": "yes", "hidden": "24"}),
+        ("words", "embedding", {"pool": "last"}), ("pixels", "regression", {}),
+        ("pixels", "q-values", {"dueling": "yes", "hidden": "24"}),
     ],
 )  # fmt: skip
 def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):

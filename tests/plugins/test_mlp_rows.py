@@ -41,6 +41,7 @@ def test_pictures_are_not_standardised(registry, refused):
         configured(registry.get("backbone", "mlp"), {"standardise": True})
 
 
+@pytest.mark.slow
 def test_a_table_of_numbers_to_int8_and_an_engine(table, tmp_path):
     bundle = pocketzoo.fit("mlp", tmp_path / "m", data=table, epochs=30)
     assert bundle.manifest.input.size == (2,)

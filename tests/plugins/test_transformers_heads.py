@@ -160,6 +160,7 @@ def token_ids(count: int) -> Dataset:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 @pytest.mark.parametrize(("family", "task"), [("bert", "token"), ("gpt2", "language")])
 def test_a_model_of_tokens_goes_through_the_zoo(family, task, online, tmp_path, refused):
     """Opened, exported, read back, compressed and measured; what cannot be done with it is said."""

@@ -297,7 +297,6 @@ def test_without_a_name_everything_is_checked(suite):
         assert spec in done.output, spec
 
 
-@pytest.mark.slow
 def test_an_unknown_name_is_refused_with_the_nearest(suite):
     done = suite("--plugin", "tinynett")
     assert done.code == pytest.ExitCode.USAGE_ERROR

@@ -316,7 +316,6 @@ def test_all_pictures_unreadable_is_refused(photos, registry, tmp_path, refused)
 # -- options of heads, other sizes, numbers
 
 
-@pytest.mark.slow
 def test_options_travel_in_the_bundle(few, registry, tmp_path):
     options = {"hidden": "12,8", "activation": "tanh", "pool": "flatten", "dropout": 0.1}
     bundle = fit("tinynet", tmp_path / "x", data=few, head="mlp", head_options=options, epochs=2, registry=registry)
@@ -359,7 +358,6 @@ def brightness() -> Dataset:
     return from_arrays("shades", (), x, y)
 
 
-@pytest.mark.slow
 def test_numbers_of_any_size_are_learned(registry, tmp_path):
     data = brightness()
     bundle = fit("tinynet", tmp_path / "x", data=data, head="regression", epochs=60, registry=registry)

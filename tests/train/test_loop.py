@@ -287,6 +287,7 @@ def test_a_run_goes_on_within_an_epoch(tmp_path, monkeypatch):
     assert again.history == reference.history
 
 
+@pytest.mark.slow
 def test_fit_goes_on_in_either_phase(few, registry, tmp_path):
     settings = {"data": few, "epochs": 4, "training": {"head_epochs": 2, "unfreeze": "last:1"}, "registry": registry}
     whole = fit("tinynet", tmp_path / "whole", **settings)

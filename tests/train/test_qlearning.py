@@ -91,6 +91,7 @@ class Killed(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_goes_on_to_the_same_bits(trained, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit_agent("Corridor-v0", tmp_path / "out", backbone_options=SMALL, training=QUICK, progress=Killed())
@@ -175,6 +176,7 @@ def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
         pocketzoo.play(trained[0].path, "Acrobot-v1")
 
 
+@pytest.mark.slow
 def test_the_commands(run, tmp_path):
     out, states = tmp_path / "out", tmp_path / "states.npz"
     settings = [part for name, value in QUICK.items() for part in ("--set", f"{name}={value}")]

@@ -647,7 +647,6 @@ def test_an_endpoint_that_is_no_address_is_one_typed_error(store, monkeypatch, e
         pull(store)
 
 
-@pytest.mark.slow
 def test_an_interrupt_ends_a_pull_and_leaves_nothing(hub, client, commit):
     hub.state.faults.append(Fault("GET /cdn/", "stall", times=-1, at=1000, seconds=40))
     pulling = client.start(PULL, commit, POCKETZOO_PATIENCE="6")

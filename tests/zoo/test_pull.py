@@ -232,7 +232,6 @@ def test_a_head_that_is_none(ref, online):
 # -- push
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("head_only", [False, True])
 def test_a_bundle_goes_up_and_comes_back_on_another_machine(head_only, online, fitted_copy, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_test")

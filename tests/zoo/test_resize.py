@@ -90,6 +90,7 @@ def test_positions_that_are_learned_for_one_size_are_refused_at_another(family, 
         resized(transformers_spec(family, tmp_path), (48, 48))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_positions_that_the_library_interpolates_are(tmp_path):
     """DINOv2's: its graph is checked against it like any other."""
