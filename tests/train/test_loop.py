@@ -374,29 +374,27 @@ def test_pictures_come_in_the_order_asked_for(photos, tmp_path):
 
 # -- many processes
 
+TRAINING = {"epochs": 4, "head_epochs": 2, "unfreeze": "last:1", "batch_size": 32, "optimiser": "sgd"}
+LONGER = {**TRAINING, "epochs": 40, "head_epochs": 20}
 SCRIPT = """
 import sys
 from pocketzoo.train.fit import fit
-training = dict(epochs=4, head_epochs=2, unfreeze="last:1", batch_size=32, optimiser="sgd")
-fit("tinynet", sys.argv[1], data=sys.argv[2], training=training)
+fit("tinynet", sys.argv[1], data=sys.argv[2], training={})
 """
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(few, tmp_path):
     np.savez(tmp_path / "few.npz", x=few.split("train").samples, y=few.split("train").targets)
-    (tmp_path / "run.py").write_text(SCRIPT)
+    (tmp_path / "run.py").write_text(SCRIPT.format(TRAINING))
 
-    def run(*launcher: str, out: str) -> dict[str, torch.Tensor]:
-        command = [*launcher, str(tmp_path / "run.py"), str(tmp_path / out), str(tmp_path / "few.npz")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
-        assert done.returncode == 0, done.stderr
-        return load_file(tmp_path / out / "model.safetensors")
-
-    one = run(sys.executable, out="one")
+    fit("tinynet", tmp_path / "one", data=tmp_path / "few.npz", training=TRAINING)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    two = run(*torchrun, out="two")
+    command = [*torchrun, tmp_path / "run.py", tmp_path / "two", tmp_path / "few.npz"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     worst = max(float((v.float() - two[k].float()).abs().max()) for k, v in one.items() if "running" not in k)
     # Batch norm of what learns sees half of a batch in each process.
     assert worst < 2e-2
@@ -407,14 +405,14 @@ def test_two_processes_train_what_one_does(few, tmp_path):
 @pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bits(few, tmp_path):
     np.savez(tmp_path / "few.npz", x=few.split("train").samples, y=few.split("train").targets)
-    (tmp_path / "run.py").write_text(SCRIPT.replace("epochs=4", "epochs=40").replace("head_epochs=2", "head_epochs=20"))
+    (tmp_path / "run.py").write_text(SCRIPT.format(LONGER))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(out: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, tmp_path / "run.py", tmp_path / out, tmp_path / "few.npz"]
         return subprocess.Popen(command, env=environment)
 
-    assert start("whole").wait(600) == 0
+    fit("tinynet", tmp_path / "whole", data=tmp_path / "few.npz", training=LONGER)
     process, work = start("cut"), tmp_path / ".cut.run" / "training.safetensors"
     deadline = time.monotonic() + 300
     while not work.exists():

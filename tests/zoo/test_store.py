@@ -418,7 +418,7 @@ def test_prune_at_the_side_of_writers_loses_nothing_that_was_recorded(store, mon
 
     def write(number: int) -> None:
         writer = Store(store.root)
-        for i in range(60):
+        for i in range(25):
             data = f"{number} {i % 7}".encode()
             while writer.known("acme/kept", COMMIT).get(f"{number} {i}") is None:  # as fetch_files does
                 recorded(writer, data, f"{number} {i}", "acme/kept")
@@ -441,7 +441,7 @@ def test_prune_at_the_side_of_writers_loses_nothing_that_was_recorded(store, mon
     stop.set()
     pruner.join()
     assert lost == []
-    assert len(store.known("acme/kept", COMMIT)) == 240
+    assert len(store.known("acme/kept", COMMIT)) == 100
     assert store.verify() == []
 
 
