@@ -28,7 +28,7 @@ from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.specs import BackboneSpec, TargetSpec
 from pocketzoo.zoo.typed import to_plain
-from pocketzoo.zoo.writer import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token
+from pocketzoo.zoo.writer import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
 
 Feed = Mapping[str, Any]  # arrays by the names of a graph's inputs
 
@@ -135,7 +135,7 @@ def write_parts(
         if tensors := getattr(plan, "tensors", None):
             name = tensors_name(compressor.name, part)
             draft.mark(name, precision=compressor.precision).write_bytes(save(dict(tensors)))
-    few, found = list(islice(texts, TEXTS)), {}
+    few, found = list(islice(with_room(texts, settings.positions), TEXTS)), {}
     with GraphWriter(before, settings.start, threads=1) as reference:
         for target in targets:
             after: dict[str, Path] = {}

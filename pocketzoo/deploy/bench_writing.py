@@ -15,7 +15,7 @@ from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.samples import random_samples
 from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.writer import TEXTS, GraphWriter, alike, milliseconds_a_token
+from pocketzoo.zoo.writer import TEXTS, GraphWriter, alike, milliseconds_a_token, with_room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,9 @@ def bench_writing(
         skipped = Skipped() if skip_bad else None
         given = load_data(data, seed=seed, skipped=skipped, registry=registry)
         split = given.split("test")
-    few: list[Any] = [x for x, _ in Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].travelled())]
+    batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].travelled())
+    texts: Any = (x for x, _ in batches)
+    few = list(with_room(texts, settings.positions))
     with ExitStack() as stack:
         writers = [stack.enter_context(GraphWriter(p, settings.start, threads=threads)) for _, _, p in rows]
         found = [alike(writers[0], w, few, settings.end) for w in progress.track(writers, "writing", len(writers))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,12 @@ class Likeness:
     tokens: int  # that the reference wrote behind them
     agreement: float  # share of these tokens that the other would have written there too
     same_texts: float  # share of the texts it writes as the reference does to the end
+
+
+def with_room(texts: Iterable[Ids], positions: int) -> Iterator[Ids]:
+    """The ends of texts (1, T) behind which a model of so many positions can write ``TOKENS``; 0 is any number."""
+    for ids in texts:
+        yield ids[:, -max(positions - TOKENS, 1) :] if positions else ids
 
 
 def alike(reference: GraphWriter, other: GraphWriter, texts: Iterable[Ids], end: Collection[int]) -> Likeness:

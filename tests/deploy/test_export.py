@@ -122,6 +122,7 @@ def test_texts_show_the_range_of_values_too(language_bundles, tmp_path):
     pocketzoo.export(language_bundles["gpt2"], target="cuda", precision="fp16", data=texts, out=out, progress=heard)
     assert out.is_file()
     assert any(said.startswith("fp16: ") for said in heard.said)
+    assert (tmp_path / "half.decoder.onnx").is_file()  # the graph that writes goes along, as it is
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx"])

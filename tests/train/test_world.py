@@ -10,6 +10,12 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from told import Told
+from torch import nn
+
+from pocketzoo.progress import SILENT
+from pocketzoo.train.world import World, joined
 
 
 def free_port() -> int:
@@ -17,6 +23,33 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 4, 13])
+def test_every_sample_of_a_batch_is_in_one_part(count, size):
+    parts = [list(World(rank, size).share(range(count))) for rank in range(size)]
+    assert sorted(row for part in parts for row in part) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_is_a_world_of_its_own(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined() as world:
+        assert (world.first, world.size) == (True, 1)
+        told, module = Told(), nn.Linear(2, 2)
+        assert world.heard(told) is told
+        assert world.spread(module) is module
+        assert world.tell("x") == "x"
+        assert torch.equal(world.sum(torch.arange(3)), torch.arange(3))
+        world.agree(module)
+        world.wait()
+        draws = []
+        for _ in range(2):
+            world.seed(7)
+            draws.append(torch.rand(4))
+        assert torch.equal(*draws)
+    assert World(rank=1, size=2).heard(told) is SILENT
 
 
 @pytest.mark.slow
