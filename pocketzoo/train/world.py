@@ -7,17 +7,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.rendezvous import rendezvous
 
 from pocketzoo.errors import TrainingError
 from pocketzoo.progress import SILENT, Progress
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)  # for what the others do alone: features, writing
+_RUNS = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,13 @@ class World:
             distributed.barrier()
 
 
+@cache
+def _meeting() -> tuple[Store, int, int]:
+    """Where the processes find each other, as long as this one lives; its rank, and how many they are."""
+    found: tuple[Store, int, int] = next(rendezvous("env://", timeout=PATIENCE))
+    return found
+
+
 @contextmanager
 def joined() -> Iterator[World]:
     """The world of this process. Of torchrun's, all are connected: by nccl on GPUs, by gloo elsewhere.
@@ -94,7 +106,11 @@ def joined() -> Iterator[World]:
         return
     if cuda:
         torch.cuda.set_device(local)
-    distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    store, rank, size = _meeting()
+    # What the processes told each other the last time is still in the store, and would be taken for new.
+    fresh = PrefixStore(f"run {next(_RUNS)}", store)
+    backend = "nccl" if cuda else "gloo"
+    distributed.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield World(distributed.get_rank(), size, local)
     except (RuntimeError, distributed.DistBackendError) as error:

@@ -53,6 +53,25 @@ def test_one_process_is_a_world_of_its_own(monkeypatch):
 
 
 @pytest.mark.slow
+def test_processes_can_meet_again_and_again(tmp_path):
+    """As in a script that fits one model after the other."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import torch\n"
+        "from pocketzoo.train.world import joined\n"
+        "for i in range(3):\n"
+        "    with joined() as world:\n"
+        "        assert world.sum(torch.ones(1)).item() == world.size == 2\n"
+        "        world.wait()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "--master-port", str(free_port()), script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_a_process_that_is_lost_ends_the_run_with_an_error(few, tmp_path):
     """As torchrun starts them; torchrun itself would end the other one before it has said why."""
     np.savez(tmp_path / "few.npz", x=few.split("train").samples, y=few.split("train").targets)
