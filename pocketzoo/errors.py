@@ -115,6 +115,10 @@ class TrainingError(PocketzooError):
     """Training that cannot go on here; what was learned so far is kept."""
 
 
+class ProcessLostError(TrainingError):
+    """Another of the processes that train together ended."""
+
+
 class MemoryShortError(PocketzooError, MemoryError):
     """Memory, the host's or the device's, that a model or a batch would take and that is not there."""
 

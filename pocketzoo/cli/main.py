@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from pocketzoo import __version__
-from pocketzoo.errors import PocketzooError
+from pocketzoo.errors import PocketzooError, ProcessLostError
 from pocketzoo.optional import missing
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
@@ -90,12 +90,21 @@ class Commands(click.Group):
             return super().invoke(context)
         except PocketzooError as error:  # anything else is a bug and keeps its traceback
             show_error(missing(error) or error)
+            if isinstance(error, ProcessLostError):
+                leave(1)
             context.exit(1)
         except ImportError as error:
             if (explained := missing(error)) is None:
                 raise
             show_error(explained)
             context.exit(1)
+
+
+def leave(code: int) -> None:
+    """End at once. Threads of torch may wait for a process that was lost, and Python would wait for them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def show_error(error: PocketzooError) -> None:

@@ -17,7 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 
-from pocketzoo.errors import TrainingError
+from pocketzoo.errors import ProcessLostError
 from pocketzoo.progress import SILENT, Progress
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def joined() -> Iterator[World]:
     """The world of this process. Of torchrun's, all are connected: by nccl on GPUs, by gloo elsewhere.
 
     Raises:
-        TrainingError: another process ended early.
+        ProcessLostError: another process ended early.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
@@ -116,7 +116,7 @@ def joined() -> Iterator[World]:
     except (RuntimeError, distributed.DistBackendError) as error:
         if not any(sign in str(error) for sign in ("Connection", "peer", "gloo", "NCCL", "Timed out")):
             raise
-        raise TrainingError(
+        raise ProcessLostError(
             f"another of the {size} processes ended: {str(error).splitlines()[0]}",
             "see its own error above; the same command goes on from the last checkpoint",
         ) from error

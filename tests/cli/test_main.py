@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import click
 import pytest
@@ -112,3 +114,12 @@ def test_an_error_is_one_line_and_its_hint_another(message, hint, lines, capsys)
 def test_a_module_is_a_command_as_well(shell):
     done = shell("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"pocketzoo {__version__}\n", "")
+
+
+def test_leaving_waits_for_no_thread_and_loses_no_output():
+    script = (
+        "import threading; from pocketzoo.cli.main import leave; "
+        "threading.Thread(target=threading.Event().wait).start(); print('said'); leave(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "said\n")
