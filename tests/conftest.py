@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.registry import Registry
 
     Refused = Callable[..., AbstractContextManager[pytest.ExceptionInfo[PocketzooError]]]
+    Once = Callable[[str, Callable[[Path], object]], Path]
     Photos = Callable[..., Path]
     Run = Callable[..., Result]
 
@@ -61,42 +62,43 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="session")
-def fitted(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """``once(name, make)``: the path that ``make(path)`` wrote, by the first worker that asks for all of them."""
+    base = tmp_path_factory.getbasetemp()
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        path = (base if worker_id == "master" else base.parent) / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def fitted(once: Once) -> Bundle:
     """tinynet with a linear head on digits, made once for all workers. Read only: ``fitted_copy`` is for changes."""
     import pocketzoo
     from pocketzoo.zoo.bundle import read_bundle
 
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "digits-model"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            pocketzoo.fit("tinynet", path, data="digits", epochs=12)
-    return read_bundle(path)
+    return read_bundle(once("digits-model", lambda path: pocketzoo.fit("tinynet", path, data="digits", epochs=12)))
 
 
 @pytest.fixture(scope="session")
-def compressed(fitted: Bundle, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+def compressed(fitted: Bundle, once: Once) -> Bundle:
     """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
     from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
     from pocketzoo.compress.pipeline import compress
     from pocketzoo.zoo.bundle import read_bundle
 
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "digits-int8"
-    steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()]
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            # A busy machine must not decide what the tests find.
-            compress(
-                fitted.path,
-                path,
-                data="digits",
-                steps=steps,
-                targets=("cpu", "tensorrt-rtx"),
-                samples=48,
-                keep_slower=True,
-            )
-    return read_bundle(path)
+    def make(path: Path) -> None:
+        # A busy machine must not decide what the tests find.
+        steps = [PruneConfig(ratio=0.3), LowRankConfig(energy=0.99, only_faster=False), Int8Config()]
+        both = ("cpu", "tensorrt-rtx")
+        compress(fitted.path, path, data="digits", steps=steps, targets=both, samples=48, keep_slower=True)
+
+    return read_bundle(once("digits-int8", make))
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +113,7 @@ def small_registry() -> Registry:
 
 
 @pytest.fixture(scope="session")
-def small(small_registry: Registry, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+def small(small_registry: Registry, once: Once) -> Bundle:
     """smallnet on digits, made once for all workers; it needs ``small_registry``. Read only.
 
     For tests of what is done with a model, whichever it is: all of it takes a fifth of what it takes for tinynet.
@@ -119,12 +121,10 @@ def small(small_registry: Registry, tmp_path_factory: pytest.TempPathFactory, wo
     import pocketzoo
     from pocketzoo.zoo.bundle import read_bundle
 
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "small-model"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            pocketzoo.fit("smallnet", path, data="digits", epochs=12, registry=small_registry)
-    return read_bundle(path)
+    def make(path: Path) -> None:
+        pocketzoo.fit("smallnet", path, data="digits", epochs=12, registry=small_registry)
+
+    return read_bundle(once("small-model", make))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.bundle import Bundle
@@ -42,18 +41,16 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def perceptron(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bundle:
+def perceptron(once: Callable[..., Path]) -> Bundle:
     """mlp on digits, made once for all workers: the command line knows it, and compresses it in a second. Read only."""
     import pocketzoo
     from pocketzoo.zoo.bundle import read_bundle
 
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "perceptron"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            options = {"input": (1, 16, 16), "hidden": (48, 32)}
-            pocketzoo.fit("mlp", path, data="digits", epochs=8, backbone_options=options)
-    return read_bundle(path)
+    def make(path: Path) -> None:
+        options = {"input": (1, 16, 16), "hidden": (48, 32)}
+        pocketzoo.fit("mlp", path, data="digits", epochs=8, backbone_options=options)
+
+    return read_bundle(once("perceptron", make))
 
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]

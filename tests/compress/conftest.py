@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from pocketzoo.compress.groups import Channels
-from pocketzoo.compress.plans import Axis, PrunePlan
+from pocketzoo.compress.plans import Axis, Int8Plan, PrunePlan
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.specs import TargetSpec
 
@@ -285,3 +285,18 @@ GRAPHS: dict[str, Callable[[GraphBuilder], onnx.ModelProto]] = {
 def graphs() -> dict[str, onnx.ModelProto]:
     """Small graphs by hand, one for each thing that can stand next to a layer."""
     return {name: build(GraphBuilder()) for name, build in GRAPHS.items()}
+
+
+@pytest.fixture(scope="module")
+def samples(batches: Callable[..., list[np.ndarray]]) -> list[np.ndarray]:
+    """What ``graphs`` are calibrated on."""
+    return batches((3, 10, 10))
+
+
+@pytest.fixture(scope="module")
+def plans(graphs: dict[str, onnx.ModelProto], samples: list[np.ndarray]) -> dict[str, Int8Plan]:
+    """A plan for int8 of each of ``graphs``."""
+    from pocketzoo.compress import int8
+    from pocketzoo.compress.configs import Int8Config
+
+    return {name: int8.plan(model, Int8Config(), samples) for name, model in graphs.items()}

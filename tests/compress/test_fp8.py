@@ -40,16 +40,6 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return session.run(None, {"x": x})[0]
 
 
-@pytest.fixture(scope="module")
-def samples(batches):
-    return batches((3, 10, 10))
-
-
-@pytest.fixture(scope="module")
-def plans(graphs, samples):
-    return {name: int8.plan(model, Int8Config(), samples) for name, model in graphs.items()}
-
-
 # -- numbers
 
 

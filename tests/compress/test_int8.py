@@ -40,16 +40,6 @@ SQNR = 35.0  # dB; measured: 39.4 and more over all graphs and targets
 
 
 @pytest.fixture(scope="module")
-def samples(batches):
-    return batches((3, 10, 10))
-
-
-@pytest.fixture(scope="module")
-def plans(graphs, samples):
-    return {name: int8.plan(model, Int8Config(), samples) for name, model in graphs.items()}
-
-
-@pytest.fixture(scope="module")
 def encoded(graphs, plans):
     return {(n, t): int8.apply(graphs[n], plans[n], TARGETS[t]) for n in graphs for t in TARGETS}
 
