@@ -1,6 +1,7 @@
 """Everything pocketzoo raises on purpose: one family, each with a message (what) and a hint (what next).
 
-The command line prints the two as two lines and exits with 1. Any other exception is a bug and keeps its traceback.
+The command line prints the two as two lines and exits with ``exit_code``. Any other exception is a bug and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable
 
 class PocketzooError(Exception):
     """Base of the family. ``message`` says what was wrong with the value in it, ``hint`` what to do next."""
+
+    exit_code = 1  # of the command line: it cannot be done
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -105,6 +108,12 @@ class LicenseError(PocketzooError):
 
 class LockError(PocketzooError):
     """zoo.lock is missing, damaged, or differs from what it is held against."""
+
+
+class RejectedError(PocketzooError):
+    """What was asked for was made, and is worse than it may be: nothing of it is shipped."""
+
+    exit_code = 3
 
 
 class UnsupportedLayerError(PocketzooError):

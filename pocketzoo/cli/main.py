@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from pocketzoo import __version__
+from pocketzoo.cli.render import print_hint
 from pocketzoo.errors import PocketzooError, ProcessLostError
 from pocketzoo.optional import missing
 
@@ -69,7 +70,7 @@ class Modules(Mapping[str, click.Command]):
 
 
 class Commands(click.Group):
-    """Lists commands in the order of the work, and turns errors a user can mend into two lines and exit 1."""
+    """Lists commands in the order of the work, and turns errors a user can mend into two lines and their exit code."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
@@ -92,7 +93,7 @@ class Commands(click.Group):
             show_error(missing(error) or error)
             if isinstance(error, ProcessLostError):
                 leave(1)
-            context.exit(1)
+            context.exit(error.exit_code)
         except ImportError as error:
             if (explained := missing(error)) is None:
                 raise
@@ -111,7 +112,7 @@ def show_error(error: PocketzooError) -> None:
     """Two lines on stderr: what, and what next."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {' '.join(error.message.split())}", err=True)
     if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan', bold=True)}  {' '.join(error.hint.split())}", err=True)
+        print_hint(error.hint)
 
 
 @click.group(

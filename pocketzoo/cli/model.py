@@ -19,8 +19,9 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_hint, print_json, print_measurements
 from pocketzoo.cli.training import model_options, training_options
+from pocketzoo.errors import RejectedError
 
 
 @click.command()
@@ -140,8 +141,8 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option("--low-rank", type=float, metavar="E", help="Factorise; keep this share of the energy, 0-1.")
 @click.option("--int8", is_flag=True, help="Quantise weights and activations to 8 bits.")
 @data_option(required=True)
-@click.option("--mean", metavar="M,..", help="For a .onnx file: subtracted from pixels (0-1), by channel.")
-@click.option("--std", metavar="S,..", help="For a .onnx file: pixels are divided by it then, by channel.")
+@click.option("--mean", metavar="M,..", help="For a .onnx file: mean of pixels (0-1) by channel.")
+@click.option("--std", metavar="S,..", help="For a .onnx file: their standard deviation.")
 @click.option("--size", type=click.IntRange(1), help="For a .onnx file that reads any size: pixels a side.")
 @click.option(
     "--labels",
@@ -153,8 +154,9 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
               help="Runtime to encode for; may be given more than once.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="To calibrate on, at the most.")
 @click.option("--max-drop", type=Share(), metavar="P", help="Accuracy that all steps may cost, such as 1%.")
-@click.option("--min-sqnr", type=float, metavar="DB", help="Leave layers in float until int8 is as close to float.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Leave layers in float until each output has it.")
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
+@click.option("--accept", is_flag=True, help="Keep a step that loses much or changes nothing.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @seed_option
 @skip_bad_option
@@ -176,6 +178,7 @@ def compress(
     max_drop: float | None,
     min_sqnr: float | None,
     keep_slower: bool,
+    accept: bool,
     dry_run: bool,
     seed: int,
     skip_bad: bool,
@@ -184,10 +187,11 @@ def compress(
     """Make MODEL smaller and faster, and measure it.
 
     The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. A run that was stopped
-    goes on when the same command is given again. MODEL may be a .onnx file from elsewhere; its pictures are read as
-    --mean and --std say, and it takes steps on the graph: --int8.
+    goes on when the same command is given again. Exit code 3: a step lost too much, or changed nothing: rejected.
+    MODEL may be a .onnx file from elsewhere, read as --mean and --std say; it takes steps on the graph: --int8.
     """
     from pocketzoo.compress import pipeline
+    from pocketzoo.compress.acceptance import WAYS_OUT, worse
     from pocketzoo.zoo.typed import from_plain
 
     if any(option is not None for option in (mean, std, size, labels)):
@@ -201,6 +205,7 @@ def compress(
         "max_drop": max_drop,
         "min_sqnr": min_sqnr,
         "keep_slower": keep_slower,
+        "accept": accept,
         "seed": seed,
         "skip_bad": skip_bad,
         "progress": Bars(),
@@ -230,7 +235,12 @@ def compress(
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
-        click.echo(f"wrote {out}")
+        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.turned_down))
+        click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
+    if rejected := worse(bundle.manifest):
+        if not as_json:
+            print_hint(WAYS_OUT[rejected[-1]["cause"]])
+        click.get_current_context().exit(RejectedError.exit_code)
 
 
 def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:
@@ -270,12 +280,12 @@ def _print_decisions(manifest: Any) -> None:
     for step in manifest.steps:
         for no in step.report.get("turned_down", ()):
             what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
-            click.echo(f"turned down: {step.kind}{what}: {no['why']}")
+            click.echo(f"rejected: {step.kind}{what}: {no['why']}")
         if taken := step.report.get("left_in_float"):
             click.echo(f"left in float: {len(taken)} of {len(taken) + len(step.plan.get('layers', ()))} layers")
             print_columns([["", name, why] for name, why in taken.items()])
     for no in manifest.turned_down:
-        click.echo(f"turned down: {no['kind']}: {no['why']}")
+        click.echo(f"rejected: {no['kind']}: {no['why']}")
 
 
 def _asked(config: dict[str, Any]) -> str:

@@ -25,6 +25,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
 
 
+def print_hint(text: str) -> None:
+    """What next, on stderr."""
+    click.echo(f"{click.style('hint:', fg='cyan', bold=True)}  {' '.join(text.split())}", err=True)
+
+
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned columns; the last is as long as it likes."""
     if not rows:
@@ -53,7 +58,7 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
             row.bundle,
             _kind(row),
             "-" if row.accuracy is None else f"{row.accuracy:.3f}",
-            f"{row.agreement:.3f}",
+            "-" if row.agreement is None else f"{row.agreement:.3f}",
             "-" if row.sqnr is None else f"{row.sqnr:.1f}",
             f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
             f"{row.parameters / 1e3:,.0f} k",
@@ -67,10 +72,18 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         f"medians on {runtimes}, {threads}, {first.samples} samples; "
         f"agreement and SQNR against {first.bundle}; (x) how many times smaller or faster"
     )
+    if len(first.outputs) > 1:
+        click.echo("\nSQNR of each output, dB (-: equal); in the table above stands the worst")
+        named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
+        print_columns([["", *first.outputs], *named])
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
         click.echo(
             f"*: {first.runtime} runs the graph for {' and '.join(foreign)} rightly but slowly; time it on the device"
         )
+
+
+def _decibels(sqnr: float | None) -> str:
+    return "-" if sqnr is None else f"{sqnr:.1f}"
 
 
 def print_timings(rows: Sequence[Measurement]) -> None:

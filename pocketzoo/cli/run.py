@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from pocketzoo.cli.options import data_option, named, names, out_option
-from pocketzoo.cli.render import Bars, print_columns, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_hint, print_measurements
+from pocketzoo.errors import RejectedError
 
 
 @click.command()
@@ -49,6 +50,11 @@ def run(
     if made.rows:
         print_measurements(made.rows)
     print_columns([[name, str(where)] for name, where in made.places.items()])
+    for why in made.rejected:
+        click.echo(f"rejected: {why}")
+    if made.rejected:
+        print_hint("ask for less, or ship it all the same with --set compress.accept=true")
+        click.get_current_context().exit(RejectedError.exit_code)
 
 
 def _print_plan(asked: Any, data: str) -> None:

@@ -80,6 +80,9 @@ class GraphCompressor(_Named[C, P]):
     several_inputs: bool = False
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]
+    # A plan in a fraction of the time, whose graph is as fast and need not be as accurate: what steps before it are
+    # timed by. None: ``plan`` itself.
+    sketch: Callable[[onnx.ModelProto, C, Samples], P] | None = None
 
 
 Compressor = ModuleCompressor[Any, Any] | GraphCompressor[Any, Any]

@@ -7,7 +7,7 @@ costs the same and does not see how errors meet), and time. Layers are taken in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import onnx
 from pocketzoo.compress import int8
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.progress import SILENT, Progress
+from pocketzoo.zoo.agreement import noise_to_signal
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import milliseconds
@@ -69,7 +70,8 @@ def effects(
     for layer in progress.track(plan.layers, "int8: effect of each layer", len(plan.layers)):
         write(model, int8.without(model, plan, [layer]), target, one)
         left = _noise(one, xs, wanted)
-        gained = float(10 * np.log10(noise / left)) if noise > 0 and left > 0 else 0.0
+        comparable = 0 < left < np.inf and 0 < noise < np.inf
+        gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if not target.timed_here:  # its time here would say nothing of its time there
             found.append(Effect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
             continue
@@ -134,10 +136,13 @@ def _first(samples: Iterable[Array], count: int) -> list[Array]:
     return found
 
 
-def _answers(graph: Path, xs: Sequence[Array]) -> Array:
+def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
     with OnnxRunner(graph) as runner:
-        return np.concatenate([runner.logits(x) for x in xs])
+        return [runner.run(x) for x in xs]
 
 
-def _noise(graph: Path, xs: Sequence[Array], wanted: Array) -> float:
-    return float(np.square(_answers(graph, xs) - wanted, dtype=np.float64).sum())
+def _noise(graph: Path, xs: Sequence[Array], wanted: Sequence[Mapping[str, Array]]) -> float:
+    """The error of all outputs, each as a share of its own power: the worst has the most say."""
+    given = _answers(graph, xs)
+    names = list(wanted[0]) if wanted else []
+    return sum(noise_to_signal([g[name] for g in given], [w[name] for w in wanted]) for name in names)

@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pocketzoo.compress.base import Compressor
+from pocketzoo.compress.base import Compressor, GraphCompressor
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.judge import Judge
-from pocketzoo.compress.recipe import read_recipe
+from pocketzoo.compress.recipe import read_recipe, recipe_accepts
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import Bundle
@@ -57,6 +57,7 @@ class Job:
     skipped: Skipped  # of the samples, once they were read
     max_drop: float | None  # of accuracy, 0-1, that all steps together may cost on the validation split
     keep_slower: bool
+    accept: bool  # what a step loses without having been asked to
     registry: Registry
     progress: Progress
 
@@ -65,15 +66,27 @@ class Job:
         """The one that decides: channel multiples, latency, which layers stay in float."""
         return self.targets[0]
 
+    @property
+    def graph_step(self) -> tuple[GraphCompressor[Any, Any], Any] | None:
+        """The step that works on the graph, which those before it are timed after."""
+        compressor, config = self.configs[-1]
+        return (compressor, config) if isinstance(compressor, GraphCompressor) else None
+
+    @property
+    def module_target(self) -> TargetSpec:
+        """The target as steps on the module are to see it: which channels it likes hangs on what becomes of them."""
+        becomes_int8 = self.graph_step is not None and self.graph_step[0].precision == "int8"
+        if not (becomes_int8 and self.target.int8_multiple):
+            return self.target
+        return replace(self.target, channel_multiple=self.target.int8_multiple)
+
     @cached_property
-    def judge(self) -> Judge | None:
-        """Of everything that is made, against the source; None where there are no validation samples."""
-        if not len(self.validation.split):
-            return None
+    def judge(self) -> Judge:
+        """Of everything that is made, against the source: on validation samples, else on those of calibration."""
         manifest = self.source.manifest
         return Judge(
             self.source.graph(""),
-            self.validation,
+            self.validation if len(self.validation.split) else self.samples.batches,
             returns=manifest.gives,
             progress=self.progress,
         )
@@ -130,6 +143,7 @@ class Job:
             "targets": [to_plain(target) for target in self.targets],
             "max_drop": self.max_drop,
             "keep_slower": self.keep_slower,
+            "accept": self.accept,
             "versions": [platform.python_version(), *map(_version, VERSIONS)],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
@@ -146,6 +160,7 @@ def prepare(
     max_drop: float | None = None,
     min_sqnr: float | None = None,
     keep_slower: bool = False,
+    accept: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
     registry: Registry | None = None,
@@ -196,6 +211,7 @@ def prepare(
         skipped=skipped,
         max_drop=max_drop,
         keep_slower=keep_slower,
+        accept=accept or (recipe is not None and recipe_accepts(Path(recipe))),
         registry=registry,
         progress=progress,
     )

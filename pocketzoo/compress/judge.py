@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from pocketzoo.errors import BundleError
+from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.agreement import answers, same
+from pocketzoo.zoo.agreement import NEIGHBOURS, Comparison, Outputs, not_finite, worst
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.files import sha256
 from pocketzoo.zoo.measure import milliseconds
@@ -20,20 +19,27 @@ from pocketzoo.zoo.runner import OnnxRunner
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,
 ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once
 SECONDS = 0.2  # that each graph is timed for in a round
+KEPT = 128 * 2**20  # bytes of the reference's outputs that are kept; beyond, it runs again beside each graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How a graph answers validation samples."""
+    """How a graph answers samples, beside the reference."""
 
-    samples: int  # answers: of tokens where the model gives one for each
+    samples: int
     accuracy: float | None  # share of right answers; None where the classes are not known
-    agreement: float  # share of samples answered as the reference does; for embeddings, of nearest neighbours kept
-    sqnr: float | None  # dB against the reference; None where nothing differs
+    agreement: float | None  # share of samples answered as the reference does, see Comparison; None where unknown
+    outputs: Mapping[str, float | None]  # dB against the reference, by output; None where it differs nowhere
+    chance: float = 0.0  # accuracy of who always names the most frequent class
+
+    @property
+    def sqnr(self) -> float | None:
+        """Of the worst output, in dB; None where nothing differs."""
+        return worst(self.outputs)
 
 
 class Judge:
-    """Scores graphs that give ``returns`` (see ``HeadSpec``) against a reference on the same samples. It runs once."""
+    """Scores graphs against a reference on the same samples; ``returns`` is as ``Manifest.gives``."""
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class Judge:
         self.reference, self.samples, self.returns = reference, samples, returns
         self.label, self.progress = label, progress
         self._known: dict[str, Score] = {}  # by digest: what one step made is what the next one starts from
+        self._kept: list[Outputs] | None = None  # of the reference, a batch each, where they take little memory
 
     def score(self, graph: Path) -> Score:
         """Scores of a graph.
@@ -60,47 +67,63 @@ class Judge:
         return self._known[digest]
 
     def _score(self, graph: Path) -> Score:
-        wanted, targets = self._answers
-        given = wanted if graph == self.reference else self._run(graph)[0]
-        if not np.isfinite(given).all():
-            raise BundleError(f"{graph} gives outputs that are not finite", "make the model again")
-        noise = float(np.square(wanted - given, dtype=np.float64).sum())
-        signal = float(np.square(wanted, dtype=np.float64).sum())
+        found = Comparison(self.returns, self.samples.spec)
+        with ExitStack() as stack:
+            runner = stack.enter_context(OnnxRunner(graph))
+            reference = runner if graph == self.reference else stack.enter_context(OnnxRunner(self.reference))
+            kept, size = list[Outputs](), 0
+            batches = self.progress.track(self.samples, self.label, len(self.samples))
+            for i, (x, y) in enumerate(batches):
+                wanted = self._kept[i] if self._kept is not None else reference.run(x)
+                given = wanted if graph == self.reference else runner.run(x)
+                if lacking := not_finite(given, wanted):
+                    raise BundleError(f"the output {lacking!r} of {graph} is not finite", "make the model again")
+                found.add(given, wanted, x, y)
+                size += sum(out.nbytes for out in wanted.values())
+                if size <= KEPT:
+                    kept.append(wanted)
+        if size <= KEPT:
+            self._kept = kept
         return Score(
-            samples=len(wanted),
-            accuracy=None if targets is None else float(np.mean(given.argmax(-1) == targets)),
-            agreement=float(np.mean(same(given, wanted, self.returns))),
-            sqnr=float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None,
+            samples=found.samples,
+            accuracy=found.accuracy,
+            agreement=found.agreement,
+            outputs=found.sqnr,
+            chance=found.chance,
         )
 
     def drop(self, graph: Path) -> float:
         """What a graph loses against the reference: accuracy, 0-1.
 
         Where the classes are not known it is the share of answers that changed: accuracy cannot fall by more than that.
+
+        Raises:
+            DataError: no metric is known for what the model gives.
+        """
+        return self.value(self.reference) - self.value(graph)
+
+    def value(self, graph: Path) -> float:
+        """The metric of a graph, 0-1.
+
+        Raises:
+            DataError: as ``drop``.
         """
         score = self.score(graph)
-        if score.accuracy is None:
-            return 1.0 - score.agreement
-        before = self.score(self.reference).accuracy
-        return (before or 0.0) - score.accuracy
+        value = score.accuracy if score.accuracy is not None else score.agreement
+        if value is None:
+            few = self.returns == "embedding" and score.samples < NEIGHBOURS
+            raise DataError(
+                f"{score.samples} embeddings are too few for neighbours to mean something"
+                if few
+                else "no metric is known for what this model gives, and so nothing that could drop",
+                f"give {NEIGHBOURS} samples or more to validate on" if few else "hold it to --min-sqnr instead",
+            )
+        return value
 
     @property
     def metric(self) -> str:
         """What ``drop`` speaks of."""
-        return "agreement" if self._answers[1] is None else "accuracy"
-
-    @cached_property
-    def _answers(self) -> tuple[Array, Array | None]:
-        return self._run(self.reference)
-
-    def _run(self, graph: Path) -> tuple[Array, Array | None]:
-        given, targets = [], []
-        with OnnxRunner(graph) as runner:
-            for x, y in self.progress.track(self.samples, self.label, len(self.samples)):
-                given.append(answers(runner, x, self.samples, self.returns))
-                targets.append(y)
-        known = [y for y in targets if y is not None and y.ndim == 1 and self.returns == "logits"]
-        return np.concatenate(given), np.concatenate(known) if known else None
+        return "agreement" if self.score(self.reference).accuracy is None else "accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

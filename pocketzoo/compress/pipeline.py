@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from safetensors.numpy import load_file
 
+from pocketzoo.compress.acceptance import nothing_left
 from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 from pocketzoo.compress.checkpoints import checkpoints
 from pocketzoo.compress.job import Job, prepare
@@ -46,6 +47,7 @@ def compress(
     max_drop: float | None = None,
     min_sqnr: float | None = None,
     keep_slower: bool = False,
+    accept: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
     registry: Registry | None = None,
@@ -58,11 +60,12 @@ def compress(
     multiples and is what latency is measured for; an int8 step writes a graph for each of them. The source is not
     changed.
 
-    Every step is measured before and after. One that makes the graph larger, or slower on the target, is left out,
-    unless ``keep_slower``; the manifest says so (``turned_down``). ``max_drop`` holds all steps together to a loss of
-    accuracy, 0-1 (where the classes are not known, of answers that stay the same): what a step removes is reduced until
-    it fits. ``min_sqnr``, in dB, is for an int8 step: it leaves layers in float until its graph is as close to the
-    float one.
+    Every step is measured before and after. One that makes the graph larger, or slower on the target, is rejected,
+    unless ``keep_slower``; the manifest says so (``turned_down``). So is, unless ``accept``, one that changes nothing,
+    or after which more than a fifth of the accuracy above chance is gone, or, where classes are not known, an output
+    keeps less than 10 dB. ``max_drop`` holds all steps together to a loss of accuracy, 0-1 (where the classes are not
+    known, of answers that stay the same): what a step removes is reduced until it fits. ``min_sqnr``, in dB, is for an
+    int8 step: it leaves layers in float until each output of its graph is as close to the float one's.
 
     Finished steps are kept next to ``out`` while the run lasts: after a kill the same call goes on from there.
 
@@ -70,6 +73,7 @@ def compress(
         RecipeError: no steps, an int8 step that is not the last, or a model whose graph is int8 already.
         UnknownNameError: an unknown model, data set, target or layer.
         DataError: data that cannot be read or does not fit.
+        RejectedError: every step is; nothing is written.
         BusyError: another process is writing ``out``.
     """
     job = prepare(
@@ -82,16 +86,22 @@ def compress(
         max_drop=max_drop,
         min_sqnr=min_sqnr,
         keep_slower=keep_slower,
+        accept=accept,
         seed=seed,
         skip_bad=skip_bad,
         registry=registry,
         progress=progress,
     )
     job.check_tests()
+    if job.max_drop is not None:
+        job.judge.value(job.judge.reference)  # or there is nothing that may drop
     with checkpoints(Path(out), job.key, progress) as desk:
-        bundle = desk.bundle or job.source
+        # What another run rejected is said in the source.
+        bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
         while desk.finished < len(job.configs):
             bundle = take(bundle, desk.finished, job, desk)
+        if len(bundle.manifest.steps) == len(job.source.manifest.steps):
+            raise nothing_left(bundle.manifest)
         finished = desk.folder / "finished"
         with updating(bundle, finished) as draft:
             _measure(draft, Path(out).name, job)
@@ -109,6 +119,7 @@ def dry_run(
     max_drop: float | None = None,
     min_sqnr: float | None = None,
     keep_slower: bool = False,
+    accept: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
     registry: Registry | None = None,
@@ -134,6 +145,7 @@ def dry_run(
         max_drop=max_drop,
         min_sqnr=min_sqnr,
         keep_slower=keep_slower,
+        accept=accept,
         seed=seed,
         skip_bad=skip_bad,
         registry=registry,
@@ -150,7 +162,7 @@ def dry_run(
                 module = load_module(job.source, job.registry)
                 before = module_cost(module, spec)
             progress.say(f"{compressor.name}: planning")
-            plan = compressor.plan(module, config, job.samples, job.target)
+            plan = compressor.plan(module, config, job.samples, job.module_target)
             module = compressor.apply(module, plan, job.samples)
             cost = module_cost(module, spec)
         else:

@@ -24,6 +24,19 @@ def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
     Raises:
         RecipeError: the file is missing, no TOML, or has an unknown table, kind or field.
     """
+    return read_steps(_read(path).get("step", []), str(path), registry)
+
+
+def recipe_accepts(path: Path) -> bool:
+    """Whether a recipe says ``accept = true``: its steps may lose what they would else be rejected for.
+
+    Raises:
+        RecipeError: as ``read_recipe``.
+    """
+    return bool(_read(path).get("accept", False))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text("utf8"))
     except FileNotFoundError as error:
@@ -33,9 +46,11 @@ def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is no TOML: {error}", "see docs/recipes.md for the form") from error
     for key in data:
-        if key != "step":
-            raise RecipeError(f"{path} has an unknown table {key!r}", nearest(key, ["step"]))
-    return read_steps(data.get("step", []), str(path), registry)
+        if key not in ("step", "accept"):
+            raise RecipeError(f"{path} has an unknown table {key!r}", nearest(key, ["step", "accept"]))
+    if not isinstance(data.get("accept", False), bool):
+        raise RecipeError(f"accept of {path} cannot be {data['accept']!r}", "write accept = true, or leave it out")
+    return data
 
 
 def read_steps(steps: Any, name: str, registry: Registry) -> tuple[Any, ...]:

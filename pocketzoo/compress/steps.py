@@ -1,8 +1,9 @@
-"""Take one step of a recipe: bundle in, bundle out, measured before and after, turned down where it does not pay."""
+"""Take one step of a recipe: bundle in, bundle out, measured before and after, rejected where it does not pay."""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,12 +13,13 @@ from typing import Any
 import onnx
 from safetensors.numpy import save
 
+from pocketzoo.compress.acceptance import FLOOR_SHARE, Rejected, check_cost, check_report, same_graph, same_module
 from pocketzoo.compress.base import Compressor, GraphCompressor, Lesson, ModuleCompressor
 from pocketzoo.compress.checkpoints import LESSON, Checkpoints
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.float_layers import Effect, search
 from pocketzoo.compress.job import Job
-from pocketzoo.compress.judge import SLACK, Judge, race
+from pocketzoo.compress.judge import Judge, race
 from pocketzoo.compress.writing import plan_parts, write_parts, writes_text
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT
@@ -36,26 +38,18 @@ from pocketzoo.zoo.bundle import (
 from pocketzoo.zoo.specs import TargetSpec
 from pocketzoo.zoo.typed import to_plain
 
-LARGER = 1.001  # a file is larger only if it is so many times as large: names of nodes change
+FEW = 8  # samples that a graph is quantised on to be timed alone
 CLOSE = 1 / 8  # of what a step was asked to remove: how close the search for what a budget allows comes
 
 
-class TurnedDown(Exception):  # noqa: N818 - no error: the run goes on without the step
-    """What a step made is not as good, as small or as fast as what it was to replace."""
-
-    def __init__(self, why: str, report: Mapping[str, Any], *, by_metric: bool = False) -> None:
-        super().__init__(why)
-        self.why, self.report, self.by_metric = why, report, by_metric  # by_metric: less of it may pass
-
-
 def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
-    """Take step ``number`` (from 0) and under a budget those that repair it, note them as finished; what they made.
+    """Take step ``number`` (from 0), and those that repair it where it needs that; note them as finished, and give it.
 
-    Under ``job.max_drop`` less and less of the step is tried, by bisection. A step that is turned down for good leaves
-    the model as it was; the manifest says so, and why.
+    Under ``job.max_drop`` less and less of the step is tried, by bisection. A step that is rejected for good leaves the
+    model as it was; the manifest says so, and why.
     """
     compressor, asked = job.configs[number]
-    end = _end(job, number)
+    end = _end(job, number) if job.max_drop is not None else number + 1
     weaker = compressor.weaker if isinstance(compressor, ModuleCompressor) else None
     tried: list[dict[str, Any]] = []
     best: Path | None = None
@@ -66,11 +60,18 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         try:
             _attempt(bundle, range(number, end), config, job, folder)
             best, low = folder, share
-        except TurnedDown as no:
-            job.progress.say(f"{compressor.name}: turned down: {no.why}")
-            tried.append({"kind": compressor.name, "config": to_plain(config), "why": no.why, "report": no.report})
-            high = share
-            if weaker is None or not no.by_metric:
+        except Rejected as no:
+            if no.cause == "floor" and end < _end(job, number):  # what repairs it may bring it back above
+                job.progress.say(f"{compressor.name}: {no.why}; going on to the step that repairs it")
+                end = _end(job, number)
+                continue
+            job.progress.say(f"{compressor.name}: rejected: {no.why}")
+            tried.append({"kind": compressor.name, "config": to_plain(config), **no.record})
+            if no.cause == "unchanged" and share < 1.0:
+                low = share  # less of it would change nothing either
+            else:
+                high = share
+            if weaker is None or job.max_drop is None or (share == 1.0 and no.cause not in ("budget", "floor")):
                 break
         if low == 1.0 or high - low <= CLOSE:
             break
@@ -78,10 +79,10 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         job.progress.say(f"{compressor.name}: trying {share:.0%} of what was asked")
     made = desk.folder / "made"
     if best is None:
-        last = {**tried[-1], "config": to_plain(asked), **({"tried": tried} if len(tried) > 1 else {})}
+        whole = {**tried[0], **({"tried": tried} if len(tried) > 1 else {})}
         with writing(made) as draft:
             copy_float(bundle, draft)
-            draft.manifest = replace(bundle.manifest, turned_down=(*bundle.manifest.turned_down, last))
+            draft.manifest = replace(bundle.manifest, turned_down=(*bundle.manifest.turned_down, whole))
     elif tried:
         with updating(read_bundle(best), made) as draft:
             draft.manifest = _with_report(draft.manifest, {"turned_down": tried}, back=end - number)
@@ -91,9 +92,9 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
 
 
 def _end(job: Job, number: int) -> int:
-    """Behind the step and, under a budget, those that win back what it loses."""
+    """After the step and those that win back what it loses."""
     end = number + 1
-    while job.max_drop is not None and end < len(job.configs) and _learns(job.configs[end][0]):
+    while end < len(job.configs) and _learns(job.configs[end][0]):
         end += 1
     return end
 
@@ -106,16 +107,19 @@ def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path
     """Write the bundle that steps make to ``folder``; ``config`` is the first one's, and the budget is held after all.
 
     Raises:
-        TurnedDown: it does not pay; nothing is written.
+        Rejected: it does not pay; nothing is written.
     """
+    began_with = bundle.file(graph_name())
     for number in numbers:
         compressor, asked = job.configs[number]
-        last = number == numbers[-1]
+        first, last = number == numbers[0], number == numbers[-1]
         place = folder if last else folder.with_name(f"{folder.name}-{number}")
         allowed = _allowed(job, number) if last else None
-        given = config if number == numbers[0] else asked
+        given = config if first else asked
         if isinstance(compressor, ModuleCompressor):
-            _module_step(bundle, compressor, given, job, place, allowed)
+            _module_step(
+                bundle, compressor, given, job, place, allowed, first=first, began_with=began_with if last else None
+            )
         else:
             _graph_step(bundle, compressor, given, job, place, allowed)
         bundle = read_bundle(place)
@@ -130,8 +134,17 @@ def _allowed(job: Job, number: int) -> float | None:
 
 
 def _module_step(
-    bundle: Bundle, compressor: ModuleCompressor[Any, Any], config: Any, job: Job, folder: Path, allowed: float | None
+    bundle: Bundle,
+    compressor: ModuleCompressor[Any, Any],
+    config: Any,
+    job: Job,
+    folder: Path,
+    allowed: float | None,
+    *,
+    first: bool,
+    began_with: Path | None,
 ) -> None:
+    """``first`` of the steps that are held together; ``began_with``: their first graph, where this is the last."""
     # Here, because a step on the graph needs no torch, which takes longer to import than a small graph to quantise.
     from pocketzoo.zoo.model import load_module
     from pocketzoo.zoo.save import save_model
@@ -139,7 +152,7 @@ def _module_step(
     start, manifest = time.perf_counter(), bundle.manifest
     module = load_module(bundle, job.registry)
     job.progress.say(f"{compressor.name}: planning")
-    plan = compressor.plan(module, config, job.samples, job.target)
+    plan = compressor.plan(module, config, job.samples, job.module_target)
     job.progress.say(f"{compressor.name}: applying")
     if compressor.teach is None:
         smaller = compressor.apply(module, plan, job.samples)
@@ -168,10 +181,23 @@ def _module_step(
             "seconds": seconds,
             **_pair("parameters", manifest.parameters, draft.manifest.parameters),
             **_pair("macs", manifest.macs, draft.manifest.macs),
-            **_measured(bundle, draft.folder / graph_name(), job, _runs_here(job.target), draft.manifest),
         }
-        _object(report, job, allowed)
+        made = draft.folder / graph_name()
+        report |= _measured(bundle, made, job, job.target, draft.manifest)
+        if first and not job.accept and _unchanged(bundle, draft):
+            raise Rejected("it changed nothing", report, "unchanged")
+        if began_with is not None:
+            check_report(report, job, began_with, made, allowed=allowed)
+        else:
+            check_cost(report, job)
         draft.manifest = _with_report(replace(draft.manifest, turned_down=manifest.turned_down), report)
+
+
+def _unchanged(bundle: Bundle, draft: Draft) -> bool:
+    assert draft.manifest is not None
+    name = "model.safetensors"
+    tensors = (bundle.file(name), draft.folder / name) if name in bundle.manifest.files else None
+    return tensors is not None and same_module(bundle.manifest, draft.manifest, tensors)
 
 
 # -- steps on the graph
@@ -197,38 +223,21 @@ def _graph_step(
             enough = _enough(own, config, job, allowed)
             found = search(model, plan, job.graph_samples, job.target, enough, draft.folder, job.progress)
             if found is None:
-                raise TurnedDown("every layer would have to stay in float", {"seconds": time.perf_counter() - start})
+                seconds = {"seconds": time.perf_counter() - start}
+                raise Rejected("every layer would have to stay in float", seconds, "budget")
             plan, kept = found
         if tensors := getattr(plan, "tensors", None):
             draft.mark(tensors_name(compressor.name), precision=compressor.precision).write_bytes(save(dict(tensors)))
-        reports: dict[str, dict[str, Any]] = {}
-        turned_down: list[dict[str, Any]] = []
-        for target in job.targets:
-            place = draft.mark(
-                graph_name(target.name, compressor.precision), target=target.name, precision=compressor.precision
-            )
-            onnx.save(compressor.apply(model, plan, target), place)
-            report = _measured(bundle, place, job, _runs_here(target))
-            if own is not None and (sqnr := own.score(place).sqnr) is not None:
-                report["sqnr_against_float_db"] = sqnr
-            try:
-                _object(report, job, allowed)
-                reports[target.name] = report
-            except TurnedDown as no:
-                if len(job.targets) == 1:
-                    raise
-                job.progress.say(f"{compressor.name} for {target.name}: turned down: {no.why}")
-                turned_down.append({"target": target.name, "why": no.why, "report": report})
-                place.unlink()
-                del draft.kinds[place.name]
-        if not reports:
-            raise TurnedDown("; ".join(f"{no['target']}: {no['why']}" for no in turned_down), turned_down[0]["report"])
+        reports, turned_down = _encoded(
+            bundle, compressor, model, plan, job, draft, own, allowed, getattr(config, "min_sqnr", None)
+        )
         plans: dict[str, Any] = {}
         if compressor.several_inputs and bundle.parts():
             job.progress.say(f"{compressor.name}: the graphs that write")
             texts = replace(job.graph_samples, progress=SILENT)
             plans = plan_parts(bundle, compressor, config, texts, {effect.layer for effect in kept})
-            budgets = [b for b in (allowed, getattr(config, "max_drop", None)) if b is not None]
+            floor = None if job.accept else FLOOR_SHARE
+            budgets = [b for b in (allowed, getattr(config, "max_drop", None), floor) if b is not None]
             writing_report = write_parts(
                 bundle,
                 draft,
@@ -258,11 +267,58 @@ def _graph_step(
         )
 
 
+def _encoded(
+    bundle: Bundle,
+    compressor: GraphCompressor[Any, Any],
+    model: onnx.ModelProto,
+    plan: Any,
+    job: Job,
+    draft: Draft,
+    own: Judge | None,
+    allowed: float | None,
+    least: float | None,
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Write the graph for each target; the reports by target, and what was rejected for some.
+
+    Raises:
+        Rejected: it was for all.
+    """
+    reports: dict[str, dict[str, Any]] = {}
+    rejected: list[dict[str, Any]] = []
+    for target in job.targets:
+        place = draft.mark(
+            graph_name(target.name, compressor.precision), target=target.name, precision=compressor.precision
+        )
+        encoded = compressor.apply(model, plan, target)
+        onnx.save(encoded, place)
+        report = _measured(bundle, place, job, target)
+        if own is not None and (sqnr := own.score(place).sqnr) is not None:
+            report["sqnr_against_float_db"] = sqnr
+        try:
+            if not job.accept and same_graph(model, encoded):
+                if own is not None:  # it would, were it not for the budget
+                    raise Rejected("every layer would have to stay in float", report, "budget")
+                raise Rejected("it changed nothing", report, "unchanged")
+            check_report(report, job, bundle.file(graph_name()), place, allowed=allowed, least=least)
+            reports[target.name] = report
+        except Rejected as no:
+            if len(job.targets) == 1:
+                raise
+            job.progress.say(f"{compressor.name} for {target.name}: rejected: {no.why}")
+            rejected.append({"target": target.name, **no.record})
+            place.unlink()
+            del draft.kinds[place.name]
+    if not reports:
+        why = "; ".join(f"{no['target']}: {no['why']}" for no in rejected)
+        raise Rejected(why, rejected[0]["report"], rejected[0]["cause"])
+    return reports, rejected
+
+
 def _own_judge(bundle: Bundle, config: Any, job: Job, allowed: float | None) -> Judge | None:
     """Of int8 graphs against the float graph they are made from; None where nothing holds them to a budget."""
     if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, allowed) == (None, None, None):
         return None
-    if job.judge is None:
+    if not len(job.validation.split):
         raise DataError(f"{job.dataset.name} has no validation samples to hold int8 to a budget on", "give more data")
     if bundle.path == job.source.path:
         return job.judge
@@ -277,7 +333,7 @@ def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> 
         return (
             (config.min_sqnr is None or sqnr is None or sqnr >= config.min_sqnr)
             and (config.max_drop is None or own.drop(graph) <= config.max_drop)
-            and (allowed is None or job.judge is None or job.judge.drop(graph) <= allowed)
+            and (allowed is None or job.judge.drop(graph) <= allowed)
         )
 
     return enough
@@ -297,14 +353,13 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
         shutil.copyfile(graph, draft.mark(graph.name, precision="float32", part=part))
 
 
-def _runs_here(target: TargetSpec) -> bool:
-    return target.timed_here
-
-
 def _measured(
-    bundle: Bundle, graph: Path, job: Job, runs_here: bool, manifest: Manifest | None = None
+    bundle: Bundle, graph: Path, job: Job, target: TargetSpec, manifest: Manifest | None = None
 ) -> dict[str, Any]:
-    """A new graph beside the float graph it was made from. ``manifest``: of the new one, where it is a module's."""
+    """A new graph beside the float graph it was made from. ``manifest``: of the new one, where it is a module's.
+
+    A module that a step on the graph follows is timed as that step will make it: what is smaller may be slower in int8.
+    """
     before = bundle.file(graph_name())
     report = _pair("bytes", before.stat().st_size, graph.stat().st_size)
     # Refitted or sparse weights in the same layers take the same time.
@@ -312,42 +367,34 @@ def _measured(
         bundle.manifest.macs,
         bundle.manifest.parameters,
     )
-    if runs_here and not same:
-        timed = race(before, graph, job.sample)
+    if target.timed_here and not same:
+        with tempfile.TemporaryDirectory() as folder:
+            pair, what = [before, graph], ""
+            if manifest is not None and job.graph_step is not None:
+                pair = [_as_shipped(path, job, Path(folder) / f"{i}.onnx") for i, path in enumerate(pair)]
+                what = f"{job.graph_step[0].name} for {target.name}"
+            timed = race(pair[0], pair[1], job.sample)
         report |= _pair("latency_ms", timed.before, timed.after)
-    if job.judge is not None:
-        old, new = job.judge.score(before), job.judge.score(graph)
-        if old.accuracy is not None and new.accuracy is not None:
-            report |= _pair("accuracy", old.accuracy, new.accuracy)
+        report |= {"latency_of": what} if what else {}
+    old, new = job.judge.score(before), job.judge.score(graph)
+    if old.accuracy is not None and new.accuracy is not None:
+        report |= _pair("accuracy", old.accuracy, new.accuracy)
+    if old.agreement is not None and new.agreement is not None:
         report |= _pair("agreement", old.agreement, new.agreement)
-        report |= {} if new.sqnr is None else {"sqnr_db": new.sqnr}
-        report |= {"validation_samples": new.samples}
-    return report
+    report |= {} if new.sqnr is None else {"sqnr_db": new.sqnr}
+    report |= {"outputs_db": dict(new.outputs)} if len(new.outputs) > 1 else {}
+    return report | {"validation_samples": new.samples}
 
 
-def _object(report: Mapping[str, Any], job: Job, allowed: float | None) -> None:
-    """Raises:
-    TurnedDown: what was measured speaks against shipping it.
-    """
-    if allowed is not None and job.judge is not None:
-        metric = job.judge.metric
-        first = job.judge.score(job.judge.reference)
-        start = first.agreement if first.accuracy is None else first.accuracy
-        drop = start - report[f"{metric}_after"]
-        if drop > allowed:
-            raise TurnedDown(
-                f"{metric} falls by {100 * drop:.2f} points, {100 * allowed:.2f} are allowed so far",
-                report,
-                by_metric=True,
-            )
-    if job.keep_slower:
-        return
-    if report["bytes_after"] > report["bytes_before"] * LARGER:
-        raise TurnedDown(f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes", report)
-    if report.get("latency_ms_after", 0.0) > report.get("latency_ms_before", 0.0) * SLACK:
-        raise TurnedDown(
-            f"slower: {report['latency_ms_before']:.3f} -> {report['latency_ms_after']:.3f} ms a sample", report
-        )
+def _as_shipped(graph: Path, job: Job, place: Path) -> Path:
+    """A float graph as the step on the graph will make it for the first target, its numbers only roughly."""
+    assert job.graph_step is not None
+    compressor, config = job.graph_step
+    model, samples = onnx.load(graph), job.graph_samples
+    few = replace(samples, batches=replace(samples.batches, limit=FEW))
+    plan = (compressor.sketch or compressor.plan)(model, config, few)
+    onnx.save(compressor.apply(model, plan, job.target), place)
+    return place
 
 
 def _pair(name: str, before: Any, after: Any) -> dict[str, Any]:

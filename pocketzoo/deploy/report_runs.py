@@ -15,6 +15,7 @@ from pocketzoo.zoo.bundle import Bundle
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.typed import from_plain
 
+ENOUGH_DB = 10.0  # SQNR that loses nothing that is known of, where it is all that is known
 MOST_LOST = 0.01  # accuracy, or agreement, that a row may lose and still be called the best for being fast
 
 
@@ -54,6 +55,8 @@ class Run:
 
     def _lost(self, row: int) -> float:
         ours, reference = self.number(row, self.quality), self.number(0, self.quality)
+        if self.quality == "sqnr":  # the reference, and what equals it, have none
+            return max(0.0, 1 - ours.value / ENOUGH_DB) if ours else 0.0
         return reference.value - ours.value if ours and reference else 0.0
 
     @property
@@ -64,8 +67,15 @@ class Run:
 
     @property
     def quality(self) -> str:
-        """What tells good rows from bad ones: accuracy, or where the data has no classes, agreement."""
-        return "accuracy" if all(row.accuracy is not None for row in self.rows) else "agreement"
+        """What tells good rows from bad ones: accuracy, without classes agreement, without answers SQNR."""
+        if all(row.accuracy is not None for row in self.rows):
+            return "accuracy"
+        return "agreement" if all(row.agreement is not None for row in self.rows) else "sqnr"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the reference's outputs; () for rows of versions that scored the first alone."""
+        return tuple(self.reference.outputs)
 
     def latency(self, row: int) -> float | None:
         """Milliseconds at the smallest batch size, the median."""
@@ -75,7 +85,7 @@ class Run:
     def number(self, row: int, field: str) -> Number | None:
         """A field of a row, "bytes" or "latency.32.p50"; None where it was not measured."""
         value: Any = self.rows[row]
-        for part in field.split("."):
+        for part in field.split(".", 1) if field.startswith("outputs.") else field.split("."):
             value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
             if value is None:
                 return None
@@ -144,6 +154,8 @@ def headline(run: Run) -> str:
     link = " but " if min(signs, default=0) < 0 < max(signs, default=0) else " and "
     sentence = link.join(_change(ratio, *words) for ratio, *words in won if ratio)
     if row.accuracy is None or reference.accuracy is None:
+        if row.agreement is None:
+            return f"{sentence}, with " + ("equal outputs" if row.sqnr is None else f"{row.sqnr:.1f} dB SQNR")
         return f"{sentence}, with the same answer for {percent(row.agreement, row.samples)} of the samples"
     gained = points(row.accuracy - reference.accuracy)
     if gained.startswith("+"):

@@ -35,7 +35,8 @@ def columns_of(run: Run) -> list[Column]:
 
     def column(field: str, title: str, scale: float, against: str, group: str = "") -> Column | None:
         values = [number.value / scale for row in range(len(run.rows)) if (number := run.number(row, field))]
-        digits = {"accuracy": shares, "agreement": shares, "sqnr": 1}.get(field, decimals(values))
+        decibels = 1 if field.startswith("outputs.") else decimals(values)
+        digits = {"accuracy": shares, "agreement": shares, "sqnr": 1}.get(field, decibels)
         return Column(field, title, scale, digits, against, group) if values else None
 
     def prefixed(field: str, title: str) -> Column | None:
@@ -46,6 +47,7 @@ def columns_of(run: Run) -> list[Column]:
         column("accuracy", "accuracy, %", 0.01, "points"),
         column("agreement", "agreement, %", 0.01, ""),
         column("sqnr", "SQNR, dB", 1, ""),
+        *(column(f"outputs.{name}", f"{name}, dB", 1, "") for name in (run.outputs if len(run.outputs) > 1 else ())),
         column("bytes", "file, KB", 1e3, "ratio"),
         prefixed("parameters", "params"),
         prefixed("macs", "MACs"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo import __version__
+from pocketzoo.compress.acceptance import worse
 from pocketzoo.compress.pipeline import compress
 from pocketzoo.compress.recipe import read_steps
 from pocketzoo.deploy.bench import bench
@@ -20,7 +21,7 @@ from pocketzoo.deploy.play import Played, play
 from pocketzoo.deploy.predict import Prediction, predict
 from pocketzoo.deploy.report import report
 from pocketzoo.deploy.run_recipe import SECTIONS, AgentSection, RunRecipe, parameters
-from pocketzoo.errors import BundleError, DataError, MissingDependencyError, RecipeError
+from pocketzoo.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.agent_settings import agent_settings
 from pocketzoo.train.fit import fit
@@ -47,6 +48,7 @@ class Run:
     written: list[tuple[str, list[Written]]] = field(default_factory=list)  # likewise
     predictions: list[Prediction] = field(default_factory=list)
     rows: list[Measurement] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)  # steps of compression that lose too much, and why
     places: dict[str, Path] = field(default_factory=dict)  # what lies where
 
 
@@ -146,11 +148,17 @@ class _Runner:
             if self._new("compress", recipe.compress, small):
                 asked = parameters(recipe.compress)
                 steps = read_steps(asked.pop("step"), "the recipe", self.common["registry"])
-                compress(model, small, steps=steps, **self.reading, **asked, **self.common)
-                self._finished("compress")
-            model = small
-            models.append(small)
-            made.places["compressed model"] = small
+                try:
+                    compress(model, small, steps=steps, **self.reading, **asked, **self.common)
+                    self._finished("compress")
+                except RejectedError as error:  # what is fitted is still of use, and the user is told
+                    self.say(f"{error.message}; going on without ({error.hint})")
+                    made.rejected.append(error.message)
+            if small.exists() and not made.rejected:
+                made.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
+                model = small
+                models.append(small)
+                made.places["compressed model"] = small
         for each in models:
             if recipe.play is not None:
                 made.plays.append(

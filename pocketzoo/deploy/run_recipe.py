@@ -55,6 +55,7 @@ class CompressSection:
     max_drop: float | None = None
     min_sqnr: float | None = None
     keep_slower: bool = False
+    accept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,12 @@ def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) 
     return int8.plan(model, config, samples)
 
 
+def _sketch_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
+    from pocketzoo.compress import int8
+
+    return int8.plan(model, config, samples, refine=False)
+
+
 def _apply_int8(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     from pocketzoo.compress import int8
 
@@ -126,6 +132,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             config=Int8Config,
             plan_type=Int8Plan,
             plan=_plan_int8,
+            sketch=_sketch_int8,
             apply=_apply_int8,
         ),
     ]

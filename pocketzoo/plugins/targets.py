@@ -131,6 +131,7 @@ def pocketzoo_targets() -> list[TargetSpec]:
             name="cpu",
             summary="onnxruntime on x86 or Arm",
             int8=ONNXRUNTIME,
+            int8_multiple=16,  # off it, depthwise kernels in int8 take two to three times as long
             domains=("", "ai.onnx.ml", "com.microsoft"),
             precisions=("fp32", "int8"),
             provider="CPUExecutionProvider",

@@ -22,6 +22,7 @@ from pocketzoo.zoo.typed import from_plain, to_plain
 
 FORMAT = 1
 MANIFEST = "pocketzoo.json"
+TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
 
 
@@ -86,8 +87,10 @@ class Manifest:
 
     @property
     def gives(self) -> str:
-        """What the head gives, one of ``specs.RETURNS``."""
-        return self.returns or ("logits" if self.labels else "embedding")
+        """What the head gives, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
+        if self.returns or self.labels:
+            return self.returns or "logits"
+        return TENSORS if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class _Ready:
 
     context: Any
     given: npt.NDArray[Any]  # pinned
-    found: npt.NDArray[Any]  # pinned
+    found: Mapping[str, npt.NDArray[Any]]  # pinned, by output
     addresses: Mapping[str, int]  # on the GPU, by tensor
     graph: int | None = None  # what a run is, written down
 
@@ -61,25 +61,26 @@ class EngineRunner:
             DataError: the input's type or shape is not one that the engine was built for.
             MemoryShortError: the GPU has no memory for as large a batch.
         """
-        self._check(x)
         with self._lock:
-            self.cuda.enter()
-            ready = self._ready(x.shape)
-            np.copyto(ready.given, x)
-            if ready.graph is not None:
-                self.cuda.launch(ready.graph, self._stream)
-            else:
-                self._run(ready)
-            self.cuda.wait(self._stream)
+            found = self._infer(x)[self.outputs[0]]
             if out is None:
-                return ready.found.copy()
-            if out.shape != ready.found.shape or out.dtype != ready.found.dtype:
+                return found.copy()
+            if out.shape != found.shape or out.dtype != found.dtype:
                 raise DataError(
-                    f"out is {out.dtype} of {out.shape}, the engine gives {ready.found.dtype} of {ready.found.shape}",
+                    f"out is {out.dtype} of {out.shape}, the engine gives {found.dtype} of {found.shape}",
                     "make it with numpy.empty",
                 )
-            np.copyto(out, ready.found)
+            np.copyto(out, found)
             return out
+
+    def run(self, x: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """All outputs by name.
+
+        Raises:
+            DataError, MemoryShortError: as ``logits``.
+        """
+        with self._lock:
+            return {name: found.copy() for name, found in self._infer(x).items()}
 
     def close(self) -> None:
         """Give the memory back, the GPU's and the host's."""
@@ -95,6 +96,19 @@ class EngineRunner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _infer(self, x: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
+        """The outputs, in memory that the next run writes to; the lock is held."""
+        self._check(x)
+        self.cuda.enter()
+        ready = self._ready(x.shape)
+        np.copyto(ready.given, x)
+        if ready.graph is not None:
+            self.cuda.launch(ready.graph, self._stream)
+        else:
+            self._run(ready)
+        self.cuda.wait(self._stream)
+        return ready.found
 
     def _check(self, x: npt.NDArray[Any]) -> None:
         if x.dtype != self.dtype:
@@ -133,11 +147,10 @@ class EngineRunner:
                 f"{self.name} takes {size / 1e6:,.0f} MB beside its weights, {free / 1e6:,.0f} MB are free on the GPU",
                 f"build an engine for batches of {max(1, shape[0] // 2)} at the most",
             )
-        first = self.outputs[0]
         kinds = {n: np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(n))) for n in (self.input, *self.outputs)}
         shapes = {n: tuple(context.get_tensor_shape(n)) for n in kinds}
         given = self.cuda.pinned(shapes[self.input], kinds[self.input])
-        found = self.cuda.pinned(shapes[first], kinds[first])
+        found = {name: self.cuda.pinned(shapes[name], kinds[name]) for name in self.outputs}
         addresses: dict[str, int] = {}
         ready = _Ready(context, given, found, addresses)
         try:
@@ -154,7 +167,8 @@ class EngineRunner:
         self.cuda.upload(ready.addresses[self.input], ready.given, self._stream)
         if not ready.context.execute_async_v3(self._stream):
             raise BundleError(f"{self.name} does not run: {self._logger.last}", "build it again on this machine")
-        self.cuda.download(ready.found, ready.addresses[self.outputs[0]], self._stream)
+        for name, found in ready.found.items():
+            self.cuda.download(found, ready.addresses[name], self._stream)
 
     def _drop(self, ready: _Ready) -> None:
         if ready.graph is not None:
@@ -162,4 +176,5 @@ class EngineRunner:
         for address in ready.addresses.values():
             self.cuda.free(address)
         self.cuda.free_pinned(ready.given)
-        self.cuda.free_pinned(ready.found)
+        for found in ready.found.values():
+            self.cuda.free_pinned(found)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.agreement import answers, decibels, same
+from pocketzoo.zoo.agreement import Comparison, not_finite, worst
 from pocketzoo.zoo.bundle import Bundle, FileEntry, Manifest
 from pocketzoo.zoo.data import Batches
 from pocketzoo.zoo.memory import Memory, peak_memory
@@ -39,7 +39,7 @@ class Candidate:
     parameters: int
     macs: int
     precision: str = "float32"
-    returns: str = "logits"  # what it gives, one of specs.RETURNS: what agreement means
+    returns: str = "logits"  # what it gives, as Manifest.gives: what agreement means
     runtime: str = CPU  # one of runtimes.runtimes()
     source: Path | None = None  # the bundle that it is of: torch builds the module from there
 
@@ -77,9 +77,11 @@ class Measurement:
     samples: int
     accuracy: float | None  # share of right answers; None where the classes are not known
     # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbour is;
-    # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's.
-    agreement: float
-    sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2); None where the outputs are equal
+    # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's. None where
+    # outputs are no such answers, or the embeddings too few to have neighbours.
+    agreement: float | None
+    sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
+    outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
     # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
     latency: Mapping[str, Latency] = field(default_factory=dict)
     threads: int = 1
@@ -134,10 +136,7 @@ def measure(
     inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
         runners = [stack.enter_context(_open(row)) for row in rows]
-        scores = _scores(runners, data, progress, rows[0].returns if rows else "logits")
-    for row, score in zip(rows, scores, strict=True):
-        if not np.isfinite(score.noise + score.signal):
-            raise BundleError(f"{row.graph} gives outputs that are not finite", "make the model again")
+        scores = _scores(runners, rows, data, progress)
     with ExitStack() as stack:
         runners = [stack.enter_context(_open(row, threads)) for row in rows]
         timings: list[dict[str, Latency]] = [{} for _ in rows]
@@ -166,9 +165,10 @@ def measure(
             parameters=row.parameters,
             macs=row.macs,
             samples=score.samples,
-            accuracy=score.right / score.samples if score.labelled else None,
-            agreement=score.agreed / score.answers,
-            sqnr=score.sqnr,
+            accuracy=score.accuracy,
+            agreement=score.agreement,
+            sqnr=worst(score.sqnr),
+            outputs=score.sqnr,
             latency=timing,
             threads=threads,
             memory=held,
@@ -225,46 +225,17 @@ def _narrow(spent: Sequence[Times], clocks: Sequence[bool]) -> bool:
     return all(f is not None and f.high / f.low <= (1 + PRECISE) ** 2 for f in found)
 
 
-@dataclass
-class _Score:
-    """Sums over the samples; nothing else is kept of them."""
-
-    samples: int = 0
-    answers: int = 0  # as many, or where each token gets one, the tokens
-    right: int = 0
-    agreed: int = 0
-    signal: float = 0.0
-    noise: float = 0.0
-    labelled: bool = False
-    outputs: list[Array] = field(default_factory=list)  # kept only where all of them are looked at together
-
-    @property
-    def sqnr(self) -> float | None:
-        return decibels(self.signal, self.noise) if self.noise > 0 and self.signal > 0 else None
-
-
-def _scores(runners: Sequence[Runner], data: Batches, progress: Progress, returns: str) -> list[_Score]:
-    scores = [_Score() for _ in runners]
+def _scores(
+    runners: Sequence[Runner], rows: Sequence[Candidate], data: Batches, progress: Progress
+) -> list[Comparison]:
+    scores = [Comparison(rows[0].returns, data.spec) for _ in rows]
     for x, y in progress.track(data, "scoring", len(data)):
-        reference = answers(runners[0], x, data, returns)
-        for runner, score in zip(runners, scores, strict=True):
-            out = reference if runner is runners[0] else answers(runner, x, data, returns)
-            score.samples += len(x)
-            score.answers += len(out)
-            if returns in ("embedding", "values"):
-                score.outputs.append(out)
-            else:
-                score.agreed += int(same(out, reference, returns).sum())
-            score.signal += float(np.square(reference, dtype=np.float64).sum())
-            with np.errstate(invalid="ignore"):  # infinite outputs are reported below
-                score.noise += float(np.square(reference - out, dtype=np.float64).sum())
-            if y is not None and returns == "logits" and y.ndim == 1:
-                score.labelled = True
-                score.right += int((out.argmax(-1) == y).sum())
-    if scores and scores[0].outputs:
-        wanted = np.concatenate(scores[0].outputs)
-        for score in scores:
-            score.agreed = int(same(np.concatenate(score.outputs), wanted, returns).sum())
+        reference = runners[0].run(x)
+        for runner, row, score in zip(runners, rows, scores, strict=True):
+            out = reference if runner is runners[0] else runner.run(x)
+            if lacking := not_finite(out, reference):
+                raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "make the model again")
+            score.add(out, reference, x, y)
     return scores
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketzoo.errors import BundleError, DataError, MemoryShortError, PocketzooError
+from pocketzoo.errors import BundleError, DataError, MemoryShortError, PocketzooError, UnsupportedModelError
 from pocketzoo.optional import require
 from pocketzoo.zoo.providers import CPU, provider_name
 
@@ -74,6 +74,21 @@ class OnnxRunner:
             if (explained := _explained(error, inputs)) is None:
                 raise
             raise explained from error
+
+    def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """All outputs by name, for a graph with one input.
+
+        Raises:
+            DataError, MemoryShortError: as ``infer``.
+            UnsupportedModelError: an output is a sequence or an optional value.
+        """
+        found = self.infer({next(iter(self.inputs)): x})
+        for name, value in found.items():
+            if not isinstance(value, np.ndarray):
+                raise UnsupportedModelError(
+                    f"the output {name!r} is no tensor but a {type(value).__name__}", "export the model with tensors"
+                )
+        return found
 
     def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """The first output for a graph with one input: (B, *size) -> (B, outputs).

@@ -26,6 +26,9 @@ ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # runtime, c
 class Runner(Protocol):
     """A model that is ready to run; a context manager that gives memory back."""
 
+    def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """All outputs by name, each with the batch axis first where it has one."""
+
     def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """The model's first output, (B, *size) -> (B, outputs), written to ``out`` where that is given."""
 

@@ -243,7 +243,8 @@ class TargetSpec:
     summary: str
     int8: Int8Encoding
     fp8: Fp8Encoding | None = None  # where it computes in that
-    channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its int8 kernels are made for
+    channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its kernels are made for
+    int8_multiple: int = 0  # the same where they become int8; 0: no other
     half_multiple: int = 8  # the same in 16 bits
     opset: int = 20  # graphs are written in
     newest_opset: int = 0  # it reads; 0: any

@@ -28,6 +28,10 @@ class TorchRunner:
         self.device, self.before = device, torch.get_num_threads()
         torch.set_num_threads(threads or self.before)
 
+    def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """The one output, called as that of the graph."""
+        return {"logits": self.logits(x)}
+
     def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """(B, *size) -> (B, outputs); back on the CPU, so that a GPU has finished."""
         with torch.inference_mode():

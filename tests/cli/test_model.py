@@ -187,16 +187,40 @@ def test_what_was_turned_down_and_left_in_float_is_printed(run, perceptron, few,
     out = tmp_path / "b"
     options = ["--int8", "--min-sqnr", 45, "--keep-slower", "--samples", 8]
     result = run("compress", perceptron.path, "-o", out, *options, "--data", few)
+    if result.exit_code == 3:  # not even with one layer in int8 are there 45 dB
+        assert "int8: every layer would have to stay in float" in result.stderr
+        assert not out.exists()
+        return
     assert result.exit_code == 0, result.stderr
     manifest = read_bundle(out).manifest
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    if manifest.turned_down:  # not even with one layer in int8 are there 45 dB
-        assert f"turned down: int8: {manifest.turned_down[0]['why']}" in lines
+    kept = manifest.steps[-1].report["left_in_float"]
+    count = len(manifest.layers["float"])
+    assert f"left in float: {len(kept)} of {count} layers" in lines
+    assert {f"{layer} {why}" for layer, why in kept.items()} <= set(lines)
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("both", [False, True])
+def test_what_loses_too_much_ends_in_3_and_says_the_way_out(both, run, perceptron, few, tmp_path):
+    recipe, out = tmp_path / "r.toml", tmp_path / "b"
+    recipe.write_text('[[step]]\nkind = "prune"\ngranularity = "weight"\nratio = 0.99\nrefit = false\n')
+    options = ["-r", recipe, *["--int8"] * both, "--data", few, "--samples", 8, "--keep-slower"]
+    result = run("compress", perceptron.path, "-o", out, *options)
+    assert result.exit_code == 3
+    assert "--accept" in result.stderr.splitlines()[-1]
+    lines = result.stdout.splitlines()
+    if both:
+        assert lines[-1] == f"wrote {out} without prune"
+        assert [line.partition(": accuracy")[0] for line in lines if line.startswith("rejected")] == ["rejected: prune"]
     else:
-        kept = manifest.steps[-1].report["left_in_float"]
-        count = len(manifest.layers["float"])
-        assert f"left in float: {len(kept)} of {count} layers" in lines
-        assert {f"{layer} {why}" for layer, why in kept.items()} <= set(lines)
+        assert lines == []
+        assert result.stderr.splitlines()[-2].startswith("error: rejected, nothing was written: prune: accuracy falls")
+        assert not out.exists()
+    accepted = run("compress", perceptron.path, "-o", tmp_path / "c", *options, "--accept")
+    assert accepted.exit_code == 0, accepted.stderr
+    recipe.write_text("accept = true\n" + recipe.read_text())
+    assert run("compress", perceptron.path, "-o", tmp_path / "d", *options).exit_code == 0
 
 
 def test_compress_needs_a_place_or_a_dry_run(run, fitted, few):

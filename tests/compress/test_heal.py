@@ -165,9 +165,8 @@ def test_samples_that_teach_nothing_are_refused(bad, pruned, teacher, samples, t
 def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, tmp_path):
     """As a step of a run: the structure is the pruned one, the weights are not, and the bundle opens again."""
     steps = [PruneConfig(ratio=0.5), HealConfig(epochs=2)]
-    made = compress(
-        small.path, tmp_path / "x", steps=steps, data="digits", samples=64, keep_slower=True, registry=small_registry
-    )
+    given = {"data": "digits", "samples": 64, "registry": small_registry}
+    made = compress(small.path, tmp_path / "x", steps=steps, keep_slower=True, accept=True, **given)
     assert [s.kind for s in made.manifest.steps] == ["prune", "heal"]
     plan = small_registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
     cut, healed = prune.apply(load_module(small, small_registry), plan), load_module(made, small_registry)

@@ -8,7 +8,8 @@ import pytest
 from onnx import numpy_helper
 
 from pocketzoo.compress.judge import Judge, race
-from pocketzoo.errors import BundleError
+from pocketzoo.errors import BundleError, DataError
+from pocketzoo.zoo.agreement import NEIGHBOURS
 from pocketzoo.zoo.data import Batches, Split
 from pocketzoo.zoo.measure import milliseconds
 from pocketzoo.zoo.specs import InputSpec
@@ -70,11 +71,26 @@ def test_without_classes_the_drop_is_the_share_of_answers_that_changed(graphs, s
     assert judge.score(worse).accuracy is None
 
 
-def test_embeddings_agree_by_their_nearest_neighbours(graphs, samples, tmp_path):
-    """A larger embedding has the same neighbours; its largest number means nothing."""
+def test_embeddings_agree_by_their_nearest_neighbours(graphs, samples, tmp_path, refused):
+    """A larger embedding has the same neighbours; its largest number means nothing. Among few none is near."""
     reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
-    judge = Judge(reference, Batches(Split(samples), SPEC), returns="embedding")
-    assert judge.score(scaled(graphs["residual"], -4.0, tmp_path / "b.onnx")).agreement == 1.0
+    other = scaled(graphs["residual"], -4.0, tmp_path / "b.onnx")
+    many = np.random.default_rng(1).normal(size=(NEIGHBOURS, *samples.shape[1:])).astype(np.float32)
+    assert Judge(reference, Batches(Split(many), SPEC), returns="embedding").score(other).agreement == 1.0
+    few = Judge(reference, Batches(Split(many[:-1]), SPEC), returns="embedding")
+    assert few.score(other).agreement is None
+    with refused(DataError, f"{NEIGHBOURS - 1} embeddings are too few", hint=f"{NEIGHBOURS} samples"):
+        few.drop(other)
+
+
+def test_what_is_kept_of_the_reference_makes_no_difference(graphs, samples, tmp_path, monkeypatch):
+    reference, other = (scaled(graphs["residual"], f, tmp_path / f"{f}.onnx") for f in (1.0, 1.1))
+    scores = []
+    for kept in (0, 2**20):
+        monkeypatch.setattr("pocketzoo.compress.judge.KEPT", kept)
+        judge = Judge(reference, Batches(Split(samples), SPEC, size=8), returns="logits")
+        scores.append([judge.score(reference), judge.score(other)])
+    assert scores[0] == scores[1]
 
 
 def test_a_graph_that_gives_no_numbers_is_refused(judged, graphs, tmp_path, refused):

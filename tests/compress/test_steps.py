@@ -10,10 +10,12 @@ import pytest
 import smallnet
 from onnx import helper, numpy_helper
 
+from pocketzoo.compress.acceptance import worse
 from pocketzoo.compress.base import GraphCompressor
 from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
+from pocketzoo.compress.judge import Race
 from pocketzoo.compress.pipeline import compress
-from pocketzoo.errors import DataError, RecipeError
+from pocketzoo.errors import DataError, RecipeError, RejectedError
 from pocketzoo.plugins.hookspecs import hookimpl
 from pocketzoo.plugins.manager import create_manager
 from pocketzoo.zoo.bundle import read_bundle
@@ -119,17 +121,23 @@ def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
 
 
 def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few, tmp_path):
-    bundle = compress(
-        small.path, tmp_path / "out", data=few, steps=[BloatConfig(width=256)], samples=8, registry=bloating
-    )
+    steps = [PruneConfig(ratio=0.3, granularity="weight"), BloatConfig(width=256)]
+    bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
     assert set(bundle.graphs()) == {""}
-    assert bundle.manifest.steps == small.manifest.steps
+    assert [step.kind for step in bundle.manifest.steps] == ["prune"]
     (no,) = bundle.manifest.turned_down
-    assert no["kind"] == "bloat"
+    assert (no["kind"], no["cause"]) == ("bloat", "larger")
     assert no["why"].startswith("larger: ")
     assert no["config"] == {"width": 256}
-    assert bundle.file("model.onnx").read_bytes() == small.file("model.onnx").read_bytes()
     assert read_bundle(tmp_path / "out").manifest.name == "out"
+
+
+def test_where_no_step_is_left_nothing_is_written(bloating, small, few, tmp_path, refused):
+    steps = [BloatConfig(width=256)]
+    with refused(RejectedError, "nothing was written: bloat: larger: ", hint="--keep-slower") as caught:
+        compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
+    assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("untimed")
@@ -145,7 +153,8 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
 
 def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, monkeypatch):
     """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
-    monkeypatch.setattr("pocketzoo.compress.steps.LARGER", 1e9)
+    monkeypatch.setattr("pocketzoo.compress.acceptance.LARGER", 1e9)
+    monkeypatch.setattr("pocketzoo.compress.steps.race", lambda before, after, x: Race(before=1.0, after=2.0))
     steps = [BloatConfig(width=1024)]
     bundle = compress(
         small.path,
@@ -190,7 +199,7 @@ def test_a_budget_is_held_after_the_step_that_heals(small, few, tmp_path, small_
     """What pruning alone may not lose, it may before it is healed."""
     steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
     given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
-    alone = compress(small.path, tmp_path / "alone", steps=steps[:1], **given)
+    alone = compress(small.path, tmp_path / "alone", steps=steps[:1], accept=True, **given)
     lost = alone.manifest.steps[0].report
     drop = lost["accuracy_before"] - lost["accuracy_after"]
     assert drop > 0.1
@@ -266,6 +275,7 @@ def test_the_key_tells_every_run_apart(small, few, small_registry):
         {"max_drop": 0.01},
         {"min_sqnr": 20.0},
         {"keep_slower": True},
+        {"accept": True},
         {"data": replace(few, splits={**few.splits, "val": few.split("train")})},
         {"skip_bad": True},
     ]
@@ -273,3 +283,88 @@ def test_the_key_tells_every_run_apart(small, few, small_registry):
     assert len(set(keys)) == len(keys)
     assert keys[0] == prepare(small.path, **given).key
     assert to_plain(given["steps"][0])
+
+
+# -- what is rejected though nobody set a budget
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_loses_a_fifth_of_what_is_above_chance_is_not_shipped(small, few, tmp_path, small_registry, refused):
+    given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False)]
+    with refused(RejectedError, "prune: accuracy falls from", hint="--accept"):
+        compress(small.path, tmp_path / "out", steps=steps, **given)
+    assert list(tmp_path.iterdir()) == []
+    report = compress(small.path, tmp_path / "out", steps=steps, accept=True, **given).manifest.steps[0].report
+    val = few.split("val").targets
+    chance = np.bincount(val).max() / len(val)
+    assert report["accuracy_before"] - report["accuracy_after"] > 0.2 * (report["accuracy_before"] - chance)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_rest_of_a_recipe_goes_on_without_what_is_rejected(small, few, tmp_path, small_registry):
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), Int8Config()]
+    given = {"registry": small_registry, "data": few, "samples": 16, "keep_slower": True}
+    manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
+    assert [step.kind for step in manifest.steps] == ["int8"]
+    assert [no["cause"] for no in worse(manifest)] == ["floor"]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_repairs_a_step_may_bring_it_back_above_the_floor(small, digits, tmp_path, small_registry):
+    steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), HealConfig(epochs=20)]
+    given = {"registry": small_registry, "data": digits, "samples": 256, "keep_slower": True}
+    manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
+    prune, heal = (step.report for step in manifest.steps)
+    chance = np.bincount(digits.split("val").targets[: prune["validation_samples"]]).max()
+    had = prune["accuracy_before"] - chance / prune["validation_samples"]
+    lost = [prune["accuracy_before"] - report["accuracy_after"] for report in (prune, heal)]
+    assert lost[0] > 0.2 * had >= lost[1]
+    assert list(worse(manifest)) == []
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize(
+    "step",
+    [PruneConfig(ratio=0.001), PruneConfig(ratio=0.0, granularity="weight"), Int8Config(skip=("*",))],
+    ids=["channels", "weights", "int8"],
+)
+def test_a_step_that_changes_nothing_is_rejected(step, small, few, tmp_path, small_registry, refused):
+    given = {"registry": small_registry, "data": few, "samples": 8, "keep_slower": True, "steps": [step]}
+    with refused(RejectedError, "it changed nothing", hint="--accept"):
+        compress(small.path, tmp_path / "out", **given)
+    kept = compress(small.path, tmp_path / "out", **given, accept=True)
+    assert len(kept.manifest.steps) == 1
+    assert kept.manifest.turned_down == ()
+
+
+# -- what becomes int8 is timed as such
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_race_is_run_on_what_ships(int8, small, few, tmp_path, small_registry, monkeypatch):
+    raced = []
+
+    def race(before, after, x):
+        kinds = [{n.op_type for n in onnx.load(path).graph.node} for path in (before, after)]
+        raced.append(["QuantizeLinear" in found for found in kinds])
+        return Race(before=1.0, after=1.0)
+
+    monkeypatch.setattr("pocketzoo.compress.steps.race", race)
+    steps = [PruneConfig(ratio=0.5), *([Int8Config()] if int8 else [])]
+    given = {"registry": small_registry, "data": few, "samples": 16, "accept": True}
+    bundle = compress(small.path, tmp_path / "out", steps=steps, **given)
+    assert raced == ([[True, True], [False, True]] if int8 else [[False, False]])
+    assert bundle.manifest.steps[0].report.get("latency_of") == ("int8 for cpu" if int8 else None)
+
+
+@pytest.mark.parametrize(("target", "multiple"), [("cpu", 16), ("openvino", 8)])
+def test_what_becomes_int8_keeps_the_channels_that_its_kernels_are_fast_for(
+    target, multiple, small, few, small_registry
+):
+    from pocketzoo.compress.job import prepare
+
+    given = {"registry": small_registry, "data": few, "samples": 8, "targets": (target,)}
+    assert prepare(small.path, steps=[PruneConfig(), Int8Config()], **given).module_target.channel_multiple == multiple
+    assert prepare(small.path, steps=[PruneConfig()], **given).module_target.channel_multiple == 8

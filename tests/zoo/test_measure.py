@@ -208,12 +208,15 @@ def test_a_fitted_model_is_as_accurate_as_its_manifest_says(fitted, registry):
         assert row.samples == len(digits.split(name))
 
 
-def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, folder):
+def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, folder, monkeypatch):
     """Their largest number says nothing: turning all vectors alike keeps every neighbour, mixing them does not."""
     turned = affine(folder / "turned.onnx", np.roll(np.eye(CLASSES), 1, axis=1), np.zeros(CLASSES))
     mixed = affine(folder / "mixed.onnx", np.diag([0.0, 0.0, 1.0, 1.0]), np.zeros(CLASSES))
     rows = [replace(candidate(graph), returns="embedding") for graph in (identity, turned, mixed)]
-    of = data(np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]]))
+    four = np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]])
+    assert [row.agreement for row in measure(rows, data(four), batch_sizes=(1,), seconds=0)] == [None] * 3
+    monkeypatch.setattr("pocketzoo.zoo.agreement.NEIGHBOURS", 4)
+    of = data(four)
     assert [row.agreement for row in measure(rows, of, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
     assert score(identity, turned, of=of)[1].agreement == 0.0
 
