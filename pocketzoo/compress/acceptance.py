@@ -24,7 +24,7 @@ Cause = Literal["floor", "unchanged", "budget", "larger", "slower"]
 WAYS_OUT: dict[Cause, str] = {
     "floor": "ask for less, or ship it all the same with --accept (accept = true in a recipe)",
     "unchanged": "ask for more, leave the step out, or let it pass with --accept (accept = true in a recipe)",
-    "budget": "allow more, or ask for less",
+    "budget": "ask for less, or allow more with --max-drop or --min-sqnr",
     "larger": "leave the step out, or keep it all the same with --keep-slower",
     "slower": "leave the step out, or keep it all the same with --keep-slower",
 }

@@ -19,12 +19,12 @@ from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.agreement import noise_to_signal
 from pocketzoo.zoo.cost import layer_costs
-from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import milliseconds
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.specs import TargetSpec
 
+GIVEN_BACK = 16  # layers at the most that are tried in int8 again in the end
 SAMPLES = 16  # that noise is measured on
 SECONDS = 0.06  # that a layer's graph and the int8 graph are timed for, each
 LEAST = 0.002  # share of the latency below which no difference can be told from chance
@@ -61,10 +61,9 @@ def effects(
     xs = _first(samples, SAMPLES)
     full, one = folder / "int8.onnx", folder / "one.onnx"
     write(model, plan, target, full)
-    with replacing_file(folder / "float.onnx") as place:
-        onnx.save(model, place)
-        wanted = _answers(place, xs)
-        macs = {cost.layer: cost.macs for cost in layer_costs(place)}
+    onnx.save(model, one)
+    wanted = _answers(one, xs)
+    macs = {cost.layer: cost.macs for cost in layer_costs(one)}
     noise = _noise(full, xs, wanted)
     found = []
     for layer in progress.track(plan.layers, "int8: effect of each layer", len(plan.layers)):
@@ -93,29 +92,34 @@ def search(
 ) -> tuple[Int8Plan, list[Effect]] | None:
     """The plan with as few layers in float as make its graph good ``enough``, and those layers; None if none does.
 
-    ``enough`` takes the graph encoded for ``target``. How many layers it takes is found by doubling, then halving.
+    ``enough`` takes the graph encoded for ``target``. How many layers it takes is found by doubling, then halving; then
+    those that gain least are given back where it is enough without.
     """
     graph = folder / "candidate.onnx"
 
-    def passes(count: int) -> bool:
-        write(model, int8.without(model, plan, [e.layer for e in order[:count]]), target, graph)
+    def passes(effects: Sequence[Effect]) -> bool:
+        write(model, int8.without(model, plan, [e.layer for e in effects]), target, graph)
         return enough(graph)
 
-    order: list[Effect] = []
     try:
-        if passes(0):
+        if passes([]):
             return plan, []
-        order = [e for e in effects(model, plan, samples, target, folder, progress) if e.gained > 0]
+        # Alone a layer may gain nothing where another spoils the same output; so all are there, those that gain first.
+        order = sorted(effects(model, plan, samples, target, folder, progress), key=lambda e: e.gained <= 0)
         count = 1
-        while count <= len(order) and not passes(count):
+        while count <= len(order) and not passes(order[:count]):
             count *= 2
         low, high = count // 2, min(count, len(order))
-        if count > len(order) and (not order or not passes(high)):
+        if count > len(order) and (not order or not passes(order)):
             return None
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if passes(middle) else (middle, high)
+            low, high = (low, middle) if passes(order[:middle]) else (middle, high)
         kept = order[:high]
+        # What gains nothing by itself may stand before what does; the last one is what it was not enough without.
+        for effect in sorted(kept[:-1], key=lambda e: e.gained)[:GIVEN_BACK]:
+            if passes(rest := [e for e in kept if e is not effect]):
+                kept = rest
         return int8.without(model, plan, [e.layer for e in kept]), kept
     finally:
         graph.unlink(missing_ok=True)

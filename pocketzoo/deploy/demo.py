@@ -39,7 +39,9 @@ def demo(out: str | Path, *, registry: Registry | None = None, progress: Progres
     progress.say("1/5 fit: head linear on tinynet, 1,797 handwritten digits")
     fitted = fit("tinynet", out / "fitted", data=data, registry=registry, progress=progress)
     progress.say(f"    test accuracy {fitted.manifest.metrics['test_accuracy']:.4f}")
-    common = {"data": data, "targets": TARGETS, "registry": registry, "progress": progress}
+    # It shows what each step does, also where one is too small or this machine too busy for it to pay.
+    common = {"data": data, "targets": TARGETS, "keep_slower": True, "accept": True}
+    common |= {"registry": registry, "progress": progress}
     progress.say("2/5 prune channels")
     compress(out / "fitted", out / "pruned", steps=[PruneConfig(ratio=0.3)], **common)  # type: ignore[arg-type]
     progress.say("3/5 factorise layers")

@@ -31,6 +31,8 @@ def _check(spec: TargetSpec) -> None:
         wrong("its activations are symmetric and uint8", 'state "int8": only there zero is in the middle')
     if spec.channel_multiple < 1:
         wrong(f"its channel_multiple is {spec.channel_multiple}", "state 1 or more")
+    if spec.int8_multiple < 0:
+        wrong(f"its int8_multiple is {spec.int8_multiple}", "state 1 or more, or 0 where it is the same")
     if spec.opset < OPSET:
         wrong(f"its opset is {spec.opset}", f"state {OPSET} or more")
     if spec.half_multiple < 1:

@@ -92,8 +92,23 @@ def test_the_fewest_layers_in_order_that_are_enough(plain, samples, cpu, tmp_pat
         else:
             assert [e.layer for e in found[1]] == list(plan.layers[:needed])
             assert found[0].layers == plan.layers[needed:]
-        assert len(tried) <= 2 * len(order)
+        assert len(tried) <= 3 * len(order)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_that_are_not_needed_after_all_are_given_back(plain, samples, cpu, tmp_path, monkeypatch):
+    """The last in the order is needed, and those before it are not: only one stays in float."""
+    plan = int8.plan(plain, Int8Config(), samples)
+    order = [Effect(layer=name, gained=g, lost=0.0) for g, name in enumerate(reversed(plan.layers), -1)]
+    monkeypatch.setattr("pocketzoo.compress.float_layers.effects", lambda *_: order)
+    last = sorted(order, key=lambda e: e.gained <= 0)[-1].layer
+
+    def enough(graph):
+        return f"{last}.weight" in {t.name for t in onnx.load(graph).graph.initializer}
+
+    found = search(plain, plan, samples, cpu, enough, tmp_path)
+    assert [e.layer for e in found[1]] == [last]
+    assert set(found[0].layers) == set(plan.layers) - {last}
 
 
 def test_leaving_the_worst_layer_in_float_reaches_the_sqnr(plain, samples, cpu, tmp_path):
