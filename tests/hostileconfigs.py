@@ -57,6 +57,53 @@ HOSTILE: dict[str, list[Any]] = {
 }
 NESTS = ("vision_config", "text_config", "encoder", "decoder", "audio_config", "backbone_config", "per_layer_config")
 
+# Architectures for timm that are no names of its own.
+TIMM_PLACES = (
+    "hf-hub:other/evil", "hf_hub:other/evil", "HF-HUB:other/evil", "hf-hub:other/evil@main", "local-dir:/tmp",
+    "local-dir:.", "timm:resnet10t", "https://example.com/x", "file:///etc/passwd", "other/evil", "../evil",
+    "resnet10t.evil", "resnet10t.", ".resnet10t", "resnet10t\n", " resnet10t", "", "evil:resnet10t",
+)  # fmt: skip
+# Everything that timm's own functions take beside what they hand to a model, and what of a model is no shape.
+TIMM_HARM: dict[str, list[Any]] = {
+    "checkpoint_path": ["/tmp/evil", "evil.pth", True, 1],
+    "pretrained": [True, 1, "in1k"],
+    "pretrained_cfg": ["evil", {"file": "/tmp/evil"}, {"url": "https://example.com/x"}, {"hf_hub_id": "other/evil"}],
+    "pretrained_cfg_overlay": [{"file": "/tmp/evil"}, {"custom_load": True}, {"hf_hub_id": "other/evil"}],
+    "pretrained_strict": [False],
+    "pretrained_filter_fn": ["os.system"],
+    "pretrained_custom_load": [True],
+    "pretrained_model_args": [{"checkpoint_path": "/tmp/evil"}],
+    "cache_dir": ["/tmp/evil"],
+    "model_name": ["hf-hub:other/evil"],
+    "model_cls": ["os.system"],
+    "model_cfg": [{"x": 1}],
+    "variant": ["hf-hub:other/evil"],
+    "feature_cfg": [{"feature_cls": "fx"}],
+    "feature_cls": ["fx"],
+    "features_only": [True],
+    "out_indices": [[0]],
+    "kwargs_filter": [["num_classes"]],
+    "pruned": [True],
+    "scriptable": [True],
+    "exportable": [True],
+    "no_jit": [True],
+    "use_naflex": [True],
+    "cfg": [{"x": 1}],
+    "device": ["cuda", "meta", 0],
+    "dtype": ["bfloat16"],
+    "block": ["os.system"],
+    "hybrid_backbone": ["hf-hub:other/evil"],
+    "stem_backbone": ["hf-hub:other/evil"],
+    "act_layer": ["os.system", "../evil", "a/b", "relu\n", {"x": 1}, ["relu"], 1, "x" * 40],
+    "norm_layer": ["torch.nn.LayerNorm", {"x": 1}],
+    "global_pool": ["hf-hub:other/evil", ["avg"]],
+    "img_size": ["224", {"x": 1}, [[[[224]]]], float("nan"), [float("inf")]],
+    "depths": [["/tmp/evil"], [[{"x": 1}]]],
+    "num_classes": ["10", {"x": 1}],
+    "unheard_of": [1],
+    "": [1],
+}
+
 KERNELS = '''"""Notes who asks for a kernel."""
 import pathlib
 NOTED = pathlib.Path(__file__).with_name("asked")

@@ -38,6 +38,7 @@ UNDECLARED = {
     "t5": {"tie_word_embeddings", "scale_decoder_outputs", "is_gated_act", "dense_act_fn"},
     "llama": {"rope_theta", "rope_scaling", "partial_rotary_factor"},
     "qwen2": {"rope_theta", "rope_scaling", "head_dim"},
+    **{family: {"num_hidden_layers"} for family in ("convnext", "convnextv2")},
     **{family: {"head_dim"} for family in ("vit", "deit", "dinov2")},
     **{family: {"type_vocab_size", "is_decoder", "add_cross_attention", "use_cache"} for family in ("albert", "mpnet")},
 }
