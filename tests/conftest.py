@@ -182,6 +182,20 @@ def photos() -> Photos:
 
 
 @pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once Pillow has started Ghostscript, which is one of our own."""
+    from PIL import EpsImagePlugin
+
+    started, folder = tmp_path / "gs-was-run", tmp_path / "bin"
+    folder.mkdir()
+    (folder / "gs").write_text(f'#!/bin/sh\necho "$@" >> "{started}"\n')
+    (folder / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow looks for it once
+    return started
+
+
+@pytest.fixture
 def run() -> Run:
     """Run the command line in this process; stdout and stderr of the result are apart. A bug raises."""
     from pocketzoo.cli.main import cli

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.bundle import Bundle
-from pocketzoo.zoo.preprocess import Array, prepare
+from pocketzoo.zoo.preprocess import FORMATS, NAMED, Array, prepare
 from pocketzoo.zoo.specs import InputSpec, TextSpec
 from pocketzoo.zoo.text import TextEncoder
 
@@ -68,6 +68,8 @@ def _picture(sample: Any, spec: InputSpec) -> Array:
     if isinstance(sample, (str, Path)):
         return prepare(Path(sample), spec)
     if hasattr(sample, "getbands"):  # a Pillow image, told without importing Pillow
+        if getattr(sample, "format", None) not in (None, "MPO", *FORMATS):  # which decode only now; MPO is a JPEG
+            raise DataError(f"a picture cannot be {sample.format}", f"give a {NAMED}, or its pixels as an array")
         return prepare(np.asarray(sample.convert("L" if spec.size[:1] == (1,) else "RGB")), spec)
     if isinstance(sample, np.ndarray) and sample.dtype == np.uint8:
         return prepare(sample, spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pocketzoo.deploy.runtime import Runtime, load_runtime
 from pocketzoo.errors import DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.preprocess import UNREADABLE
+from pocketzoo.zoo.preprocess import NAMED, UNREADABLE
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.specs import TextSpec
 
@@ -65,7 +65,7 @@ def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -
     except DataError as error:
         if error.hint != UNREADABLE:
             raise
-        raise DataError(error.message, "give PNG, JPEG or WebP files") from error  # nothing to skip it in
+        raise DataError(error.message, f"give {NAMED} files") from error  # nothing to skip it in
 
 
 def _text(text: str | Path) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.errors import PocketzooError, UnsupportedModelError
 from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.plugins.timm_settings import refusal, structure_of
 from pocketzoo.zoo.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, LoaderSpec, Repository
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def refuses(repository: Repository) -> str:
         return "its config.json is none of timm's"
     if WEIGHTS not in repository.sizes:
         return f"it has no {WEIGHTS}, and other files could run code"
-    return ""
+    return refusal(repository.config)
 
 
 def wants(repository: Repository) -> tuple[str, ...]:
@@ -41,19 +42,23 @@ def backbone(repository: Repository) -> BackboneSpec:
 
     Raises:
         MissingDependencyError: timm is not installed.
-        UnsupportedModelError: the installed timm does not know the architecture.
+        UnsupportedModelError: the installed timm does not know the architecture, or must not be given a setting.
     """
+    config = repository.config
+    structure_of(config)  # a bundle's own copy of a config comes here and was not asked ``refuses``
     from pocketzoo.plugins.timm_modules import trace
 
-    config = repository.config
     settings: Any = config["pretrained_cfg"]
-    head = head_of(repository)
     try:
+        head = head_of(repository)
         input_spec = _input(settings)
         features, cuts = trace(config, input_spec.size)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except PocketzooError:
+        raise
+    except Exception as error:  # arguments that do not go together raise whatever torch and timm raise
+        reason = " ".join(str(error).split())[:200]
         raise UnsupportedModelError(
-            f"timm cannot build {repository.repo_id}: {error}", "upgrade timm, or choose another repository"
+            f"timm cannot build {repository.repo_id}: {reason}", "upgrade timm, or choose another repository"
         ) from error
     return BackboneSpec(
         name=repository.name,
@@ -73,7 +78,8 @@ def backbone(repository: Repository) -> BackboneSpec:
 def head_of(repository: Repository) -> HeadSpec | None:
     """The classifier, with the pooling and norms before it."""
     config = dict(repository.config)
-    count = int(config.get("num_classes", 1000))  # type: ignore[call-overload]
+    _, arguments = structure_of(config)
+    count = int(arguments["num_classes"])
     if not count:
         return None
     return HeadSpec(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.plugins.timm_settings import structure_of
 from pocketzoo.zoo.specs import FeatureSpec
 from pocketzoo.zoo.weights import read_safetensors
 
@@ -68,8 +69,16 @@ def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _whole(config: Mapping[str, Any]) -> Any:
-    arguments = {**(config.get("model_args") or {}), "num_classes": int(config.get("num_classes", 1000))}
-    return timm.create_model(config["architecture"], pretrained=False, **arguments).eval()
+    """timm's own model for a config, not trained: the one place where timm is given any of it.
+
+    Raises:
+        UnsupportedModelError: a setting must not be passed on.
+        ValueError: timm knows no such architecture.
+    """
+    architecture, arguments = structure_of(config)
+    if not timm.is_model(architecture):
+        raise ValueError(f"it knows no {architecture}")
+    return timm.create_model(architecture, pretrained=False, **arguments).eval()
 
 
 def _used(config: Mapping[str, Any]) -> tuple[set[str], set[str]]:

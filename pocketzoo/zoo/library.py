@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pocketzoo.errors import BadReferenceError, DataError
 from pocketzoo.optional import require
 from pocketzoo.zoo.data import Dataset, LazyPictures, Skipped, Split, SplitName, completed, divided
 from pocketzoo.zoo.files import home
-from pocketzoo.zoo.preprocess import Picture
+from pocketzoo.zoo.preprocess import NAMED, Picture, decode_picture
 from pocketzoo.zoo.reference import HubRef, parse
 from pocketzoo.zoo.tables import Columns, Table, choose, classes, find_column
 
@@ -81,26 +82,35 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
 class _Column(LazyPictures):
     """A column of pictures, decoded one at a time: (H, W, 3)."""
 
-    table: Any  # datasets.Dataset
+    table: Any  # datasets.Dataset of this column alone, not decoded by the library
     name: str
+    where: str
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: Any) -> Any:
-        return np.asarray(self.table[int(index)][self.name].convert("RGB"))
+        found = self.table[int(index)][self.name] or {}
+        data, path, name = found.get("bytes"), found.get("path"), f"{index} of {self.where}"
+        if data is None and (not path or "://" in path):  # the library would fetch it, with the user's token
+            raise DataError(f"picture {name} is not in the data set: {path}", "save the data set with its pictures")
+        try:
+            return np.asarray(decode_picture(Path(path or "") if data is None else io.BytesIO(data), name, 3))
+        except DataError as error:
+            raise DataError(error.message, f"save the data set without it, or as {NAMED}") from error
 
     def __iter__(self) -> Iterator[Picture]:
         return (self[i] for i in range(len(self)))
 
     def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
-        return _Column(self.table.select(rows), self.name)
+        return _Column(self.table.select(rows), self.name, self.where)
 
 
 def _dataset(
     name: str, where: str, found: Any, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None
 ) -> Dataset:
     pieces: dict[str, Any] = dict(found) if isinstance(found, dict) else {"train": found}
+    pieces = {split: _undecoded(piece) for split, piece in pieces.items()}
     if not pieces:
         raise DataError(f"{where} has no splits", "choose another data set")
     known = {split: next((pieces[n] for n in names if n in pieces), None) for split, names in NAMES.items()}
@@ -139,7 +149,9 @@ def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> 
         columns = Columns(text=columns.text, label=named)
     label = find_column(name, piece.column_names, "label", columns.label)
     if pictures is not None and columns.text is None:
-        table = Table(_Column(piece, pictures), None if label is None else list(piece[label]))
+        table = Table(
+            _Column(piece.select_columns([pictures]), pictures, name), None if label is None else list(piece[label])
+        )
     else:
         table = choose(name, piece.column_names, piece, columns, skipped)
     feature = None if label is None else features[label]
@@ -148,6 +160,25 @@ def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> 
             return Table(table.samples)
         return Table(table.samples, [feature.names[target] for target in table.targets])
     return table
+
+
+def _undecoded(piece: Any) -> Any:
+    """The table as it is stored: the library would open pictures of any format, and sound and video with ffmpeg."""
+    image = require("datasets", extra=EXTRA).Image
+    for column, feature in list(piece.features.items()):
+        if isinstance(feature, image):
+            piece = piece.cast_column(column, image(decode=False))
+        elif _decodes(feature):
+            piece = piece.remove_columns(column)  # which nothing here reads
+    return piece
+
+
+def _decodes(feature: Any) -> bool:
+    if isinstance(feature, Mapping):
+        return any(map(_decodes, feature.values()))
+    if isinstance(feature, list | tuple):
+        return any(map(_decodes, feature))
+    return hasattr(feature, "decode_example") or _decodes(getattr(feature, "feature", ()))
 
 
 def _line(error: Exception) -> str:

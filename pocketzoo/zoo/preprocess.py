@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from pocketzoo.optional import require
 from pocketzoo.zoo.specs import InputSpec
 
 Array = npt.NDArray[np.float32]
+FORMATS = ("PNG", "JPEG", "WEBP")  # by content. Of the others, Pillow gives an EPS to Ghostscript, which is a program
+NAMED = "PNG, JPEG or WebP"
 UNREADABLE = "remove it, or go on with --skip-bad"
 LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 Picture = Path | npt.NDArray[np.uint8]  # a file, or pixels (H, W) or (H, W, 3)
@@ -22,16 +24,25 @@ def read_picture(picture: Picture, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3).
 
     Raises:
-        DataError: the file is missing or is no picture.
+        DataError: the file is missing or is no picture, of a format of ``FORMATS``.
     """
-    pil = require("PIL.Image", extra="data")
-    mode = "L" if channels == 1 else "RGB"
     if isinstance(picture, np.ndarray):
         if picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or 0 in picture.shape:
             raise DataError(f"pixels of shape {picture.shape} are no picture", "give (height, width) or (.., .., 3)")
-        return pil.fromarray(picture).convert(mode)
+        return require("PIL.Image", extra="data").fromarray(picture).convert("L" if channels == 1 else "RGB")
+    return decode_picture(picture, str(picture), channels)
+
+
+def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
+    """A PIL image in mode L (1 channel) or RGB (3) from an encoded file: the one place where Pillow is given bytes.
+
+    Raises:
+        DataError: ``name``, as the message calls it, is missing or is no picture of a format of ``FORMATS``.
+    """
+    pil = require("PIL.Image", extra="data")
+    mode = "L" if channels == 1 else "RGB"
     try:
-        with pil.open(picture) as image:
+        with pil.open(file, formats=FORMATS) as image:
             shown = require("PIL.ImageOps", extra="data").exif_transpose(image)
             if shown.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8: all but the darkest would be white
                 return pil.fromarray(((np.asarray(shown, np.uint32) + 128) // 257).astype(np.uint8)).convert(mode)
@@ -39,11 +50,13 @@ def read_picture(picture: Picture, channels: int) -> Any:
                 shown = shown.convert("RGBA")
             return shown.convert(mode)
     except FileNotFoundError as error:
-        raise DataError(f"there is no picture {picture}", "check the path") from error
+        raise DataError(f"there is no picture {name}", "check the path") from error
     except IsADirectoryError as error:
-        raise DataError(f"{picture} is a folder, not a picture", "name the pictures in it") from error
+        raise DataError(f"{name} is a folder, not a picture", "name the pictures in it") from error
+    except require("PIL", extra="data").UnidentifiedImageError as error:
+        raise DataError(f"cannot read the picture {name}: it is not a {NAMED} file", UNREADABLE) from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... for damaged files
-        raise DataError(f"cannot read the picture {picture}: {error}", UNREADABLE) from error
+        raise DataError(f"cannot read the picture {name}: {error}", UNREADABLE) from error
 
 
 def prepare(picture: Picture, spec: InputSpec) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from pocketzoo.errors import (
 from pocketzoo.zoo.files import sha256
 from pocketzoo.zoo.shards import read_index
 from pocketzoo.zoo.specs import HubFile, PackageFile, Weights
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def locate(file: PackageFile | HubFile) -> Path:
@@ -50,7 +53,11 @@ def locate(file: PackageFile | HubFile) -> Path:
 
 
 def read_weights(weights: Weights) -> dict[str, Tensor]:
-    """The state dict, keys without ``weights.prefix``."""
+    """The state dict in float32, whatever type it is stored in, keys without ``weights.prefix``.
+
+    Raises:
+        UnsupportedModelError: it is stored in a type that is no number without a scale, as float8.
+    """
     path = locate(weights.file)  # in the store it is called by its digest
     name = weights.file.filename if isinstance(weights.file, HubFile) else weights.file.path
     if weights.shards:
@@ -61,10 +68,22 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
         state = read_safetensors(path, name)
     else:
         raise PluginError(f"{name} is no safetensors file", "give Weights a read function, or convert the file")
+    state = {key: _single(key, value) for key, value in state.items()}
     if weights.convert is not None:
-        state = weights.convert(dict(state))
+        state = weights.convert(state)
     start = len(weights.prefix)
     return {key[start:]: value for key, value in state.items() if key.startswith(weights.prefix)}
+
+
+def _single(key: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    if value.dtype not in FLOATS:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UnsupportedModelError(
+            f"the weight {key} is stored as {kind}, without its scale", "choose a repository in float32 or 16 bits"
+        )
+    return value.float()
 
 
 def read_shards(index: Path, shards: Mapping[str, Path]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from foreignpictures import FOREIGN
 from PIL import Image
 
 import pocketzoo
@@ -95,6 +96,18 @@ def test_a_file_that_is_no_picture_is_refused_by_name(content, fitted, tmp_path,
     file.write_bytes(content)
     with refused(DataError, f"cannot read the picture {file}"):
         predict(fitted.path, [file])
+
+
+@pytest.mark.parametrize("kind", list(FOREIGN))
+def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, fitted, tmp_path, run, ghostscript):
+    file = tmp_path / "x.png"
+    file.write_bytes(FOREIGN[kind]())
+    found = run("predict", fitted.path, file)
+    assert (found.exit_code, found.stdout) == (1, "")
+    what, next_step = found.stderr.splitlines()
+    assert what == f"error: cannot read the picture {file}: it is not a PNG, JPEG or WebP file"
+    assert next_step == "hint:  give PNG, JPEG or WebP files"
+    assert not ghostscript.exists()
 
 
 def test_a_folder_is_no_picture(fitted, tmp_path, refused):

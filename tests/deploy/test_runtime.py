@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from foreignpictures import FOREIGN
 from PIL import Image
 
 import pocketzoo
@@ -70,6 +71,15 @@ def test_every_form_of_a_batch_gives_what_the_graph_gives(given, runtime, digit_
 )
 def test_one_picture_alone_is_a_batch_of_one(given, runtime, digit_files, wanted):
     np.testing.assert_allclose(runtime.predict(given(digit_files[0])), wanted[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(FOREIGN))
+def test_a_picture_that_pillow_opened_in_another_format_is_not_decoded(kind, runtime, tmp_path, refused, ghostscript):
+    file = tmp_path / "x.png"
+    file.write_bytes(FOREIGN[kind]())
+    with Image.open(file) as opened, refused(DataError, f"cannot be {opened.format}", hint="PNG, JPEG or WebP"):
+        runtime.predict(opened)
+    assert not ghostscript.exists()
 
 
 def test_the_answers_are_torchs(runtime, fitted, digit_files, ready, registry):

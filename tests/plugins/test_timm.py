@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import json
+import os
+import pickle
+import pkgutil
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hostileconfigs import EVIL, TIMM_HARM, TIMM_PLACES
+from huggingface_hub import close_session
+from localhub import point_at
+from safetensors.torch import load_file, save_file
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.errors import PocketzooError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.plugins import timm as plugin
-from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.model import cut_after
+from pocketzoo.plugins.manager import create_manager
+from pocketzoo.plugins.timm_settings import NUMBERS, WORDS
+from pocketzoo.zoo.bundle import ModelRef, read_bundle
+from pocketzoo.zoo.files import sha256
+from pocketzoo.zoo.model import build, cut_after, load_pretrained
+from pocketzoo.zoo.pull import pull
+from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.resize import resized
 from pocketzoo.zoo.specs import Repository
 
@@ -137,6 +152,173 @@ def test_reasons_to_refuse_need_no_timm(config, paths, reason):
     given = plugin.refuses(facts)
     assert reason in given
     assert bool(given) == bool(reason)
+
+
+# -- repositories that mean harm
+
+
+SMALL = {"architecture": "resnet10t", "num_classes": 10,
+         "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}  # fmt: skip
+
+
+class Touches:
+    """Makes the canary where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.path}'",)
+
+
+def checkpoint(canary: Path) -> bytes:
+    """As ``torch.save`` writes one, with a canary."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Touches(canary), 2))
+        archive.writestr("archive/version", "3")
+        archive.writestr("archive/byteorder", "little")
+    return out.getvalue()
+
+
+@pytest.fixture
+def place(hub, timm, tmp_path, monkeypatch):
+    """A user with a token, and a repository ``other/evil`` that nobody asks for."""
+    point_at(hub, monkeypatch, tmp_path / "cache")
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "config.json").write_text(json.dumps(SMALL))
+    save_file({"x": torch.zeros(1)}, tmp_path / "evil" / "model.safetensors")
+    hub.state.add_folder(EVIL, tmp_path / "evil")
+    yield tmp_path
+    close_session()
+
+
+def ends(place: Path, hub, config, weights: bytes) -> PocketzooError:
+    (place / "repo").mkdir(exist_ok=True)
+    (place / "repo" / "config.json").write_text(json.dumps(config))
+    (place / "repo" / "model.safetensors").write_bytes(weights)
+    hub.state.add_folder("acme/model", place / "repo")
+    hub.state.log.clear()
+    with pytest.raises(PocketzooError) as caught:
+        pull(["hf://acme/model"], registry=Registry(create_manager(found=[])))
+    assert caught.value.hint
+    assert not list(place.rglob("canary"))
+    assert not [r for r in hub.state.log if EVIL in r["path"] or r["auth"]]
+    return caught.value
+
+
+@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained_cfg_overlay", "pretrained_cfg"])
+def test_a_pickle_called_weights_is_not_run_whatever_the_config_says_of_it(argument, place, hub):
+    body = checkpoint(place / "canary")
+    (place / "known").write_bytes(body)
+    digest = sha256(place / "known")
+    stored = str(place / "home" / "store" / "blobs" / digest[:2] / digest)
+    value = stored if argument == "checkpoint_path" else {"file": stored, "custom_load": True}
+    error = ends(place, hub, {**SMALL, "model_args": {argument: value, "pretrained": True}}, body)
+    assert f"'{argument}'" in error.message
+
+
+@pytest.mark.parametrize("name", [p for p in TIMM_PLACES if p])
+def test_an_architecture_that_lies_elsewhere_is_not_fetched(name, place, hub):
+    assert repr(name) in ends(place, hub, {**SMALL, "architecture": name}, b"\x02\0\0\0\0\0\0\0{}").message
+
+
+@pytest.mark.parametrize("name", TIMM_HARM, ids=repr)
+def test_an_argument_that_means_harm_is_refused_before_the_weights_come(name, place, hub):
+    for value in TIMM_HARM[name]:
+        if json.dumps(value) in ("NaN", "[Infinity]"):
+            continue
+        error = ends(place, hub, {**SMALL, "model_args": {name: value}}, checkpoint(place / "canary"))
+        assert repr(name) in error.message
+        assert not [r for r in hub.state.log if "safetensors" in r["path"]]
+
+
+def test_what_a_config_says_of_where_weights_are_is_not_read(place, hub):
+    source = {"url": "https://example.com/x", "file": str(place / "evil"), "hf_hub_id": EVIL, "custom_load": True,
+              "source": "hf-hub", "hf_hub_filename": "x.bin"}  # fmt: skip
+    config = {**SMALL, "pretrained_cfg": {**SMALL["pretrained_cfg"], **source}}
+    (place / "repo").mkdir()
+    (place / "repo" / "config.json").write_text(json.dumps(config))
+    save_file({"x": torch.zeros(1)}, place / "repo" / "model.safetensors")
+    hub.state.add_folder("acme/model", place / "repo")
+    pull(["hf://acme/model"], registry=Registry(create_manager(found=[])))
+    assert not [r for r in hub.state.log if EVIL in r["path"] or r["auth"]]
+
+
+def test_a_pickle_called_weights_is_refused_when_it_is_read(place, hub):
+    (place / "repo").mkdir()
+    (place / "repo" / "config.json").write_text(json.dumps(SMALL))
+    (place / "repo" / "model.safetensors").write_bytes(checkpoint(place / "canary"))
+    hub.state.add_folder("acme/model", place / "repo")
+    registry = Registry(create_manager(found=[]))
+    spec = registry.get("backbone", "hf://acme/model")
+    ref = ModelRef(backbone=spec.name, head=spec.head, outputs=10)
+    with pytest.raises(UnsafeFileError):
+        load_pretrained(build(ref, registry), ref, registry)
+    assert not (place / "canary").exists()
+
+
+def test_the_arguments_that_are_passed_on_are_those_of_models_and_of_nothing_that_loads(timm):
+    import importlib
+
+    from timm.models import _builder, _factory
+
+    for function in (_factory.create_model, _builder.build_model_with_cfg, _builder.resolve_pretrained_cfg):
+        assert not (NUMBERS | WORDS) & inspect.signature(function).parameters.keys()
+    known = set()
+    for module in pkgutil.iter_modules(timm.models.__path__):
+        for kind in vars(importlib.import_module(f"timm.models.{module.name}")).values():
+            if isinstance(kind, type) and kind.__module__.startswith("timm.models"):
+                known |= set(getattr(kind, "__annotations__", ())) | set(inspect.signature(kind.__init__).parameters)
+    assert known | {"bn_eps", "bn_momentum", "attn_type"} >= NUMBERS | WORDS  # which its functions take out themselves
+
+
+@pytest.mark.parametrize(("architecture", "arguments"), [
+    ("resnet10t", {"in_chans": 3, "drop_rate": 0.1, "act_layer": "silu", "output_stride": 16}),
+    ("test_vit", {"img_size": 96, "init_values": 1e-5, "reg_tokens": 4, "global_pool": "avg", "drop_path_rate": None}),
+    ("convnext_atto", {"depths": [1, 1, 2, 1], "dims": [16, 32, 48, 64]}),
+])  # fmt: skip
+def test_arguments_of_a_models_shape_reach_it(architecture, arguments, timm, tmp_path):
+    given = {name: value for name, value in arguments.items() if value is not None}
+    model = timm.create_model(architecture, num_classes=10, **given).eval()
+    size = [3, 96, 96]
+    config = {**SMALL, "architecture": architecture, "model_args": arguments}
+    config["pretrained_cfg"] = {**SMALL["pretrained_cfg"], "input_size": size}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    facts = repository(tmp_path)
+    assert plugin.refuses(facts) == ""
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    module, classifier = spec.build().eval(), head.build(spec.features, 10).eval()
+    module.load_state_dict(spec.weights.read(tmp_path / "model.safetensors"))
+    classifier.load_state_dict(head.weights.read(tmp_path / "model.safetensors"))
+    x = torch.randn(2, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(module(x)), model(x))
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_in_other_types_become_float32(stored, saved, place, hub):
+    model, folder = saved("resnet18")
+    (place / "repo").mkdir()
+    (place / "repo" / "config.json").write_bytes((folder / "config.json").read_bytes())
+    state = {
+        k: v.to(stored) if v.is_floating_point() else v for k, v in load_file(folder / "model.safetensors").items()
+    }
+    save_file(state, place / "repo" / "model.safetensors")
+    hub.state.add_folder("acme/model", place / "repo")
+    registry = Registry(create_manager(found=[]))
+    spec = registry.get("backbone", "hf://acme/model")
+    ref = ModelRef(backbone=spec.name, head=spec.head, outputs=1000)
+    module = build(ref, registry)
+    load_pretrained(module, ref, registry)
+    assert {v.dtype for v in module.state_dict().values() if v.is_floating_point()} == {torch.float32}
+    x = torch.randn(1, *spec.input.size)
+    with torch.no_grad():
+        given, right = module(x), model(x)
+    assert abs(given - right).max() < (1e-4 if stored == torch.float64 else 0.1) * abs(right).max()
 
 
 @pytest.fixture(scope="session")

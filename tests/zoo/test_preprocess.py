@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from foreignpictures import FOREIGN
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -358,6 +360,32 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, refused, data):
     path.write_bytes(data)
     with refused(DataError, f"cannot read the picture {path}", hint="remove it"):
         prepare(path, spec())
+
+
+@pytest.mark.parametrize("kind", list(FOREIGN))
+def test_a_picture_of_another_format_is_named_whatever_it_is_called(kind, tmp_path, refused, ghostscript):
+    path = tmp_path / "x.png"
+    path.write_bytes(FOREIGN[kind]())
+    with refused(DataError, f"cannot read the picture {path}: it is not a PNG, JPEG or WebP file", hint="remove it"):
+        read_picture(path, 3)
+    assert not ghostscript.exists()
+
+
+@pytest.mark.parametrize("kind", [k for k in FOREIGN if k.startswith("EPS")])
+def test_pillow_alone_would_start_ghostscript(kind, tmp_path, ghostscript):
+    """So the test above would notice."""
+    path = tmp_path / "x.png"
+    path.write_bytes(FOREIGN[kind]())
+    with contextlib.suppress(OSError), Image.open(path) as image:  # the one here draws nothing
+        image.load()
+    assert ghostscript.exists()
+
+
+def test_a_photo_with_a_second_picture_in_it_is_a_jpeg(tmp_path):
+    """As telephones write them: MPO."""
+    path = tmp_path / "x.jpg"
+    Image.new("RGB", (8, 8), "red").save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert read_picture(path, 3).getpixel((4, 4))[0] > 200
 
 
 @given(st.sampled_from([".png", ".jpg", ".webp"]), st.data())

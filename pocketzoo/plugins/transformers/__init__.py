@@ -1,7 +1,7 @@
 """Repositories of the transformers library as backbones. Declarations; what needs torch is in the files beside this.
 
 A model's class is chosen by the ``model_type`` of its config.json from a list that is kept here, its code is the
-installed library's, and its weights are safetensors. A repository that asks for code of its own is refused.
+installed library's, which is given the settings of ``settings.py`` and no others, and its weights are safetensors.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pocketzoo.errors import UnsupportedModelError
 from pocketzoo.plugins.hookspecs import hookimpl
 from pocketzoo.plugins.transformers import heads
 from pocketzoo.plugins.transformers.heads import read_json
+from pocketzoo.plugins.transformers.settings import refusal, structure_of
 from pocketzoo.zoo.shards import INDEX, read_index, shard_names
 from pocketzoo.zoo.specs import (
     BackboneSpec,
@@ -62,6 +63,8 @@ def refuses(repository: Repository) -> str:
         if any(path.endswith((".bin", ".pt", ".ckpt", ".h5")) for path in repository.sizes):
             return "its weights are no safetensors, and other files could run code"
         return f"it has no {WEIGHTS}, and no shards with an index"
+    if reason := refusal(repository.config):
+        return reason
     wanted = "tokenizer.json" if kind in TEXTS else "preprocessor_config.json"
     return "" if wanted in repository.sizes else f"it has no {wanted}"
 
@@ -76,12 +79,14 @@ def backbone(repository: Repository) -> BackboneSpec:
     """The spec of a repository's model without its head.
 
     Raises:
-        UnsupportedModelError: its config lacks a size.
+        UnsupportedModelError: its config lacks a size, or has a setting that the library must not be given.
     """
     config = dict(repository.config)
+    structure_of(config)  # a bundle's own copy of a config comes here and was not asked ``refuses``
     kind = str(config["model_type"])
     input_spec: Input
     try:
+        head = head_of(repository)
         if kind in TEXTS:
             input_spec, features, build = _text(repository, config)
         else:
@@ -90,7 +95,6 @@ def backbone(repository: Repository) -> BackboneSpec:
         raise UnsupportedModelError(
             f"the config of {repository.repo_id} is not one of a {kind}: {error}", "choose another repository"
         ) from error
-    head = head_of(repository)
     return BackboneSpec(
         name=repository.name,
         summary=f"{kind}, {repository.task or 'features'}",

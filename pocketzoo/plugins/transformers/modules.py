@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 # Read when transformers is imported: without it, a thread would ask a web service to convert weights.
@@ -18,12 +19,34 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.plugins.transformers.settings import HINT, structure_of
 
 _quiet: Any = logging  # its functions have no types
 
 
+def _settings(config: Mapping[str, Any]) -> Any:
+    """The library's config, from the settings that it may be given: the one place where it is given any.
+
+    Raises:
+        UnsupportedModelError: there are others, or the library does not take these.
+    """
+    structure = structure_of(config)
+    with _refusing():
+        return CONFIG_MAPPING[config["model_type"]].from_dict(structure)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the library raises over a config as an error for users: sizes that do not go together raise all sorts."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UnsupportedModelError(f"transformers does not take its config.json: {reason[:200]}", HINT) from error
+
+
 def _class_and_config(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    settings: Any = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+    settings = _settings(config)
     if config["model_type"] == "t5":  # its encoder alone; the decoder is a head
         return T5EncoderModel, settings
     kind = MODEL_MAPPING[type(settings)]
@@ -33,12 +56,14 @@ def _class_and_config(config: Mapping[str, Any]) -> tuple[Any, Any]:
 def _empty(config: Mapping[str, Any]) -> nn.Module:
     """The installed library's own class for a config, not trained. Attention is plain operators, which compress."""
     kind, settings = _class_and_config(config)
-    model: nn.Module = kind._from_config(settings, attn_implementation="eager")
+    with _refusing():
+        model: nn.Module = kind._from_config(settings, **PLAIN)
     if config["model_type"] in OPTIONAL_POOLER:  # weights that nothing here reads
         setattr(model, "pooler", None)  # noqa: B010 - the type checker knows no attribute of this name
     return model.eval()
 
 
+PLAIN: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}  # whatever a repository was stored as
 OPTIONAL_POOLER = {"albert", "bert", "camembert", "deit", "mpnet", "roberta", "vit", "xlm-roberta"}
 
 
@@ -82,9 +107,10 @@ class Answerer(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        settings: Any = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        settings = _settings(config)
         kind: Any = T5ForConditionalGeneration
-        whole = kind._from_config(settings, attn_implementation="eager")
+        with _refusing():
+            whole = kind._from_config(settings, **PLAIN)
         self.decoder, self.lm_head = whole.decoder, whole.lm_head
         self.scale = settings.d_model**-0.5 if settings.scale_decoder_outputs else 1.0
         self.start = int(config.get("decoder_start_token_id", config.get("pad_token_id", 0)))
@@ -179,7 +205,7 @@ def convert_answerer(config: Mapping[str, Any], state: dict[str, Tensor]) -> dic
     Raises:
         UnsupportedModelError: a weight of the model is missing.
     """
-    settings: Any = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+    settings = _settings(config)
     own = Answerer(config).state_dict()
     whole = _renamed(T5ForConditionalGeneration, settings, state).state_dict()
     return {key: value for key, value in whole.items() if key in own}
@@ -196,20 +222,24 @@ def _renamed(kind: Any, settings: Any, state: dict[str, Tensor]) -> nn.Module:
     verbosity = _quiet.get_verbosity()
     _quiet.set_verbosity_error()
     try:
-        model, report = kind.from_pretrained(
-            None,
-            config=settings,
-            state_dict=state,
-            output_loading_info=True,
-            dtype="float32",
-        )
+        with _refusing():
+            model, report = kind.from_pretrained(
+                None,
+                config=settings,
+                state_dict=state,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **PLAIN,
+            )
     finally:
         _quiet.set_verbosity(verbosity)
         if shown:
             _quiet.enable_progress_bar()
     missing = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
-    if missing or report["mismatched_keys"]:
-        first = missing[0] if missing else report["mismatched_keys"][0]
-        raise UnsupportedModelError(f"the weights lack {first}", "the repository's config and weights do not fit")
+    hint = "the repository's config and weights do not fit"
+    if missing:
+        raise UnsupportedModelError(f"the weights lack {missing[0]}", hint)
+    if wrong := sorted(report["mismatched_keys"]):
+        raise UnsupportedModelError(f"the weights have {wrong[0][0]} of another shape than the config", hint)
     found: nn.Module = model
     return found
