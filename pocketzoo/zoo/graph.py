@@ -163,13 +163,16 @@ def _name_transposed(graph: Any, module: nn.Module) -> None:
     nobody could say which layer to skip.
     """
     weights = {name: value for name, value in module.named_parameters() if value.ndim == 2}
+    taken = {value.name for node in graph for value in (*node.inputs, *node.outputs) if value is not None}
+    taken.update(graph.initializers, (value.name for value in (*graph.inputs, *graph.outputs)))
     for node in graph:
         constant = graph.initializers.get(node.inputs[1].name) if node.op_type == "MatMul" else None
         if constant is None or constant.name in weights:
             continue
         array = constant.const_value.numpy()
         same = (n for n, w in weights.items() if w.shape[::-1] == array.shape and np.array_equal(w.detach().T, array))
-        constant.name = next((name for name in same if name not in graph.initializers), constant.name)
+        constant.name = next((name for name in same if name not in taken), constant.name)
+        taken.add(constant.name)
 
 
 def _compare(module: nn.Module, spec: Input, path: Path) -> float:
