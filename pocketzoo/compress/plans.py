@@ -101,8 +101,9 @@ class Range:
 class Int8Plan:
     """Activation tensor -> its range, and the layers (by the name of their weight) that become int8.
 
-    ``tensors`` are what calibration made of the weights: divisors of channels, integers, scales, corrected biases. They
-    lie in a file beside the manifest, and ``sha256`` says which they are.
+    ``left``: layers that stay in float because no 8-bit form is known for them, with the reason. ``tensors`` are what
+    calibration made of the weights: divisors of channels, integers, scales, corrected biases. They lie in a file beside
+    the manifest, and ``sha256`` says which they are.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -110,5 +111,6 @@ class Int8Plan:
     samples: int = 0  # that the ranges were calibrated on
     dynamic: tuple[str, ...] = ()  # layers whose activations are quantised as they come, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
+    left: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""  # of ``tensors``
     tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"beside": True})
