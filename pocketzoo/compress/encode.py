@@ -31,6 +31,7 @@ MOVES = {
     "Squeeze",
     "Unsqueeze",
 }  # values pass unchanged, and so do ranges
+RECURRENT = {"GRU", "LSTM", "RNN"}  # NVIDIA's builder fails on those that read a pair, through moves as well
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
 
 
@@ -58,13 +59,21 @@ class Integers:
         if node.op_type in LAYERS:
             return is_layer(node, index.constants) and layer_name(node.input[1]) in self.layers
         if node.op_type in MOVES:
-            return self._made(node.input[0])
+            return self._made(node.input[0]) and not self.recurs(node.output[0])
         if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
             return False
         read = index.readers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
         useful = any(r.op_type in LAYERS | ARITHMETIC | MOVES for r in read)
         joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
         return useful and (not joins or all(self._made(name) for name in node.input))
+
+    def recurs(self, name: str) -> bool:
+        """Whether only recurrent layers read a tensor, moved or as it is."""
+        readers = self.index.readers.get(name, [])
+        return bool(readers) and all(self.reads_recurrently(node) for node in readers)
+
+    def reads_recurrently(self, node: NodeProto) -> bool:
+        return node.op_type in RECURRENT or (node.op_type in MOVES and self.recurs(node.output[0]))
 
     def _made(self, name: str) -> bool:
         """Whether what makes a tensor runs on integers, seen through one activation."""
@@ -174,6 +183,7 @@ class Encoder(Pairs):
             renamed[entry] = self.pair(entry)
         for node in nodes:
             integer = self.is_integer(node)
+            floats = node.op_type in LAYERS or self.is_integer.reads_recurrently(node)
             self.nodes.append(node)
             if integer and node.op_type in LAYERS:
                 self.nodes.pop()
@@ -182,7 +192,7 @@ class Encoder(Pairs):
             for i, name in enumerate(node.input):
                 # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
                 # weights after all, with one scale for the whole tensor.
-                if name in renamed and (integer or node.op_type not in LAYERS):
+                if name in renamed and (integer or not floats):
                     node.input[i] = renamed[name]
             for name in node.output:
                 if name in self.ranges and not self._stays_float(name):

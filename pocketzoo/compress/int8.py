@@ -269,7 +269,8 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
             if name and name not in index.constants and index.is_float(name):
                 wanted.setdefault(name)
         out = index.after_activation(node.output[0], ACTIVATIONS)
-        if out not in index.outputs and node.op_type not in ("Gemm", "MatMul"):
+        floats = out in index.outputs or integers.recurs(out)
+        if not floats and node.op_type not in ("Gemm", "MatMul"):
             wanted.setdefault(out)
     return list(wanted)
 

@@ -409,6 +409,39 @@ def _(kind):
     )
 
 
+@case("recurrent layers", "GRU", "LSTM", "RNN", "GRU beside a layer")
+def _(kind):
+    gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[kind.split(" ")[0]]
+    read = "r" if kind != "GRU beside a layer" else "r2"
+    return Case(
+        [
+            node("Conv", "x w b", "a", pads=[1] * 4),
+            node("Relu", "a", "r"),
+            node("Conv", "r v b", "r2"),
+            node("GlobalAveragePool", "r2", "g"),
+            node("Flatten", "g", "f"),
+            node("Transpose", read, "t", perm=[3, 0, 1, 2]),
+            node("Reshape", "t sh", "s"),
+            helper.make_node(kind.split(" ")[0], ["s", "wi", "wr"], ["", "last"], hidden_size=16),
+            node("Squeeze", "last ax", "q"),
+            node("Concat", "q f", "qf", axis=1),
+            node("Gemm", "qf wf bf", "y", transB=1),
+        ],
+        constants={
+            "w": weight(8, 1, 3, 3),
+            "b": weight(8),
+            "v": weight(8, 8, 1, 1),
+            "sh": np.array([8, -1, 64]),
+            "wi": weight(1, gates * 16, 64),
+            "wr": weight(1, gates * 16, 16),
+            "ax": np.array([0]),
+            "wf": weight(10, 24),
+            "bf": weight(10),
+        },
+        size=(1, 8, 8),
+    )
+
+
 # -- graphs inside nodes
 
 
