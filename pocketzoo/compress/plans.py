@@ -40,7 +40,8 @@ class PrunePlan:
     """``axes``: parameter -> what stays of it. ``thresholds``: weight -> magnitude up to which it becomes 0.
 
     ``patterns``: weight -> how many of how many neighbours stay ("2:4"). ``sizes``: what a module's own attribute
-    ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is.
+    ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is. ``left``: layer -> what of it is
+    not understood, or of a layer whose channels are its own.
     """
 
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class PrunePlan:
     patterns: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     dense: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
     gain: str = ""  # what the target makes of the pattern
     savings: Mapping[str, Saving] = field(default_factory=dict)  # "macs" for one sample, "parameters", "channels"
     refit: bool = True  # what stays makes up for what went
@@ -69,10 +71,14 @@ class Factor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowRankPlan:
-    """Layer -> its factors. ``dense``: layer -> why it stays as it is."""
+    """Layer -> its factors.
+
+    ``dense``: layer -> why it stays as it is. ``left``: layer -> what of it is not understood.
+    """
 
     factors: Mapping[str, Factor] = field(default_factory=dict)
     dense: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
