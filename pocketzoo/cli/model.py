@@ -276,7 +276,7 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
 
 
 def _print_decisions(manifest: Any) -> None:
-    """What was turned down, and which layers stayed in float, and why."""
+    """What was turned down, which layers stayed in float, and which were left alone, and why."""
     for step in manifest.steps:
         for no in step.report.get("turned_down", ()):
             what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
@@ -284,6 +284,11 @@ def _print_decisions(manifest: Any) -> None:
         if taken := step.report.get("left_in_float"):
             click.echo(f"left in float: {len(taken)} of {len(taken) + len(step.plan.get('layers', ()))} layers")
             print_columns([["", name, why] for name, why in taken.items()])
+        if left := {
+            name: why for plan in (step.plan, *step.parts.values()) for name, why in plan.get("left", {}).items()
+        }:
+            click.echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
+            print_columns([["", name, why] for name, why in left.items()])
     for no in manifest.turned_down:
         click.echo(f"rejected: {no['kind']}: {no['why']}")
 
@@ -318,6 +323,7 @@ def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
         for name, f in plan.get("factors", {}).items()
     ]
     rows += [[name, f"stays dense: {why}"] for name, why in plan.get("dense", {}).items()]
+    rows += [[name, f"left alone: {why}"] for name, why in plan.get("left", {}).items()]
     if "ranges" in plan:
         rows += [[name, "int8"] for name in plan["layers"]]
         rows += [[name, f"{r['low']:.4g} to {r['high']:.4g}"] for name, r in plan["ranges"].items()]

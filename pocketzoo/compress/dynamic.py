@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from pocketzoo.compress.graph_index import GraphIndex
+from pocketzoo.compress.graph_index import GraphIndex, is_layer
 from pocketzoo.zoo.cost import layer_name
+from pocketzoo.zoo.graph_names import FreshNames
 
 
 def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
@@ -24,6 +25,7 @@ def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
         name
         for name in weights
         if len(index.constants[name].dims) == 2
+        and name not in index.outputs
         and all(node.op_type == "MatMul" and node.input[1] == name for node in index.readers[name])
     ]
 
@@ -35,29 +37,29 @@ def quantise(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
     """
     wanted = set(layers)
     constants = {t.name: t for t in model.graph.initializer}
+    fresh = FreshNames.of(model)
     nodes: list[NodeProto] = []
-    ready: set[str] = set()  # tensors that are quantised already: layers that read the same share it
-    stored: set[str] = set()
+    ready: dict[str, list[str]] = {}  # tensors that are quantised already: layers that read the same share it
+    stored: dict[str, list[str]] = {}  # weight -> its integers, scales and zero points
     for node in model.graph.node:
-        if node.op_type != "MatMul" or layer_name(node.input[1]) not in wanted:
+        if not is_layer(node, constants) or layer_name(node.input[1]) not in wanted:
             nodes.append(node)
             continue
         x, name, out = node.input[0], node.input[1], node.output[0]
-        parts = [f"{x}_dynamic", f"{x}_dynamic_scale", f"{x}_dynamic_zero"]  # x may have a static pair as well
         if x not in ready:
-            ready.add(x)
-            nodes.append(helper.make_node("DynamicQuantizeLinear", [x], parts))
+            ready[x] = [fresh(f"{x}_{part}") for part in ("dynamic", "dynamic_scale", "dynamic_zero")]
+            nodes.append(helper.make_node("DynamicQuantizeLinear", [x], ready[x]))
         if name not in stored:
-            stored.add(name)
             levels, scale = tensors[f"{name}.levels"], tensors[f"{name}.scale"]
-            constants[name].CopyFrom(numpy_helper.from_array(levels, f"{name}_quantized"))
-            model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-            model.graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{name}_zero"))
-        sums, floats, step = f"{out}_sums", f"{out}_floats", f"{out}_step"
+            stored[name] = [fresh(f"{name}_{part}") for part in ("quantized", "scale", "zero")]
+            constants[name].CopyFrom(numpy_helper.from_array(levels, stored[name][0]))
+            model.graph.initializer.append(numpy_helper.from_array(scale, stored[name][1]))
+            model.graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, np.int8), stored[name][2]))
+        sums, floats, step = (fresh(f"{out}_{part}") for part in ("sums", "floats", "step"))
         nodes += [
-            helper.make_node("MatMulInteger", [parts[0], f"{name}_quantized", parts[2], f"{name}_zero"], [sums]),
+            helper.make_node("MatMulInteger", [ready[x][0], stored[name][0], ready[x][2], stored[name][2]], [sums]),
             helper.make_node("Cast", [sums], [floats], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [parts[1], f"{name}_scale"], [step]),
+            helper.make_node("Mul", [ready[x][1], stored[name][1]], [step]),
             helper.make_node("Mul", [floats, step], [out]),
         ]
     kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]

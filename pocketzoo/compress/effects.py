@@ -8,7 +8,6 @@ one sample. Positions without a gradient, such as the padding of texts, do not c
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.compress.eligible import copied
 from pocketzoo.compress.factors import Metric
 from pocketzoo.compress.layers import parts
 from pocketzoo.compress.moments import POSITIONS, Moments, rows, shrunk
@@ -78,7 +78,7 @@ def measure_effects(
 
     ``inputs`` = False leaves out the second moments of the inputs, which are most of the memory.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = copied(model).requires_grad_(False)
     found: dict[str, Effect] = {}
     calls: list[tuple[str, Tensor, Tensor]] = []  # name, its input, a handle on its output
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.graph_index import GraphIndex
+from pocketzoo.zoo.graph_names import FreshNames
 
 LEAST = 1 << 13  # values of a table that are worth three more nodes a look-up
 
@@ -22,6 +23,7 @@ def tables(index: GraphIndex) -> list[str]:
         and len(tensor.dims) == 2
         and tensor.dims[0] * tensor.dims[1] >= LEAST
         and name in index.readers
+        and name not in index.outputs
         and all(_looks_up(node, name) for node in index.readers[name])
     ]
 
@@ -32,24 +34,25 @@ def quantise(model: ModelProto, names: Iterable[str]) -> None:
     The rows that a text needs are gathered as integers and become floats then; the table never does. It costs
     Gather, Gather, Cast and Mul on (B, T, C) instead of one Gather.
     """
-    wanted = set(names)
-    steps: dict[str, str] = {}  # table -> its scales
+    wanted, fresh = set(names), FreshNames.of(model)
+    stored: dict[str, tuple[str, str]] = {}  # table -> its integers and its scales
     for tensor in list(model.graph.initializer):
         if tensor.name in wanted:
             levels, scale = rows_to_int8(numpy_helper.to_array(tensor))
-            steps[tensor.name] = f"{tensor.name}_scale"
-            model.graph.initializer.append(numpy_helper.from_array(scale[:, None], steps[tensor.name]))
-            tensor.CopyFrom(numpy_helper.from_array(levels, f"{tensor.name}_quantized"))
+            integers, step = fresh(f"{tensor.name}_quantized"), fresh(f"{tensor.name}_scale")
+            stored[tensor.name] = integers, step
+            model.graph.initializer.append(numpy_helper.from_array(scale[:, None], step))
+            tensor.CopyFrom(numpy_helper.from_array(levels, integers))
     nodes: list[NodeProto] = []
     for node in model.graph.node:
-        if node.op_type != "Gather" or node.input[0] not in steps:
+        if node.op_type != "Gather" or node.input[0] not in stored:
             nodes.append(node)
             continue
-        table, ids, out = node.input[0], node.input[1], node.output[0]
-        rows, step, floats = f"{out}_rows", f"{out}_scale", f"{out}_levels"
+        (integers, scales), ids, out = stored[node.input[0]], node.input[1], node.output[0]
+        rows, step, floats = (fresh(f"{out}_{part}") for part in ("rows", "scale", "levels"))
         nodes += [
-            helper.make_node("Gather", [f"{table}_quantized", ids], [rows]),
-            helper.make_node("Gather", [steps[table], ids], [step]),
+            helper.make_node("Gather", [integers, ids], [rows]),
+            helper.make_node("Gather", [scales, ids], [step]),
             helper.make_node("Cast", [rows], [floats], to=TensorProto.FLOAT),
             helper.make_node("Mul", [floats, step], [out]),
         ]

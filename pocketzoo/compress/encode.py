@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from pocketzoo.compress.graph_index import GraphIndex, out_axis
+from pocketzoo.compress.graph_index import LAYERS as WEIGHTED
+from pocketzoo.compress.graph_index import GraphIndex, is_layer, out_axis, stored_names
 from pocketzoo.compress.plans import Range
 from pocketzoo.zoo.cost import layer_name
+from pocketzoo.zoo.graph_names import FreshNames, read_names
 from pocketzoo.zoo.specs import Int8Encoding
 
-LAYERS = {"Conv", "Gemm", "MatMul"}
+LAYERS = set(WEIGHTED)
 # Operators that integer kernels exist for besides the layers with weights.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
 MOVES = {
@@ -29,6 +31,7 @@ MOVES = {
     "Squeeze",
     "Unsqueeze",
 }  # values pass unchanged, and so do ranges
+RECURRENT = {"GRU", "LSTM", "RNN"}  # NVIDIA's builder fails on those that read a pair, through moves as well
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
 
 
@@ -54,15 +57,23 @@ class Integers:
         if not self.layers or not index.is_float(node.output[0]):
             return False
         if node.op_type in LAYERS:
-            return node.input[1] in index.constants and layer_name(node.input[1]) in self.layers
+            return is_layer(node, index.constants) and layer_name(node.input[1]) in self.layers
         if node.op_type in MOVES:
-            return self._made(node.input[0])
+            return self._made(node.input[0]) and not self.recurs(node.output[0])
         if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
             return False
         read = index.readers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
         useful = any(r.op_type in LAYERS | ARITHMETIC | MOVES for r in read)
         joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
         return useful and (not joins or all(self._made(name) for name in node.input))
+
+    def recurs(self, name: str) -> bool:
+        """Whether only recurrent layers read a tensor, moved or as it is."""
+        readers = self.index.readers.get(name, [])
+        return bool(readers) and all(self.reads_recurrently(node) for node in readers)
+
+    def reads_recurrently(self, node: NodeProto) -> bool:
+        return node.op_type in RECURRENT or (node.op_type in MOVES and self.recurs(node.output[0]))
 
     def _made(self, name: str) -> bool:
         """Whether what makes a tensor runs on integers, seen through one activation."""
@@ -87,21 +98,24 @@ class Pairs:
     ) -> None:
         self.graph, self.ranges, self.tensors = model.graph, ranges, tensors
         self.parameters, self.int32_bias = parameters, int32_bias
+        self.fresh, self.stored = FreshNames.of(model), stored_names(model)
         self.nodes: list[NodeProto] = []  # the new list, in order
+        self.dequantised: dict[str, str] = {}  # constants that are written already: what to read of them
         self.scales: dict[str, float] = {}  # of quantised activations
 
     def finish(self) -> None:
         """Put the new list in place of the old, and let go of the constants that nobody reads any more."""
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
+        used = read_names(self.graph)
         kept = [t for t in self.graph.initializer if t.name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
 
     def layer(self, node: NodeProto) -> None:
         """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that."""
-        name, out = node.input[1], node.output[0]
+        out = node.output[0]
+        name = self.stored[out]
         scale = self.tensors[f"{name}.scale"]
         node.input[1] = self._constant_dequantise(name, self.tensors[f"{name}.levels"], scale, out_axis(node))
         if f"{out}.bias" not in self.tensors:
@@ -112,8 +126,7 @@ class Pairs:
         # The bias depends on what the layer reads, so one that two layers share gets a name of its own.
         own = f"{node.input[2] or name}/{out}"
         if not (self.int32_bias and node.input[0] in self.scales):
-            self._initializer(own, bias)
-            node.input[2] = own
+            node.input[2] = self._initializer(own, bias)
             return
         step = scale.astype(np.float64) * self.scales[node.input[0]]
         limit = 2.0**31 - 1
@@ -121,30 +134,30 @@ class Pairs:
         node.input[2] = self._constant_dequantise(own, wide, step.astype(np.float32), 0)
 
     def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
-        out = f"{name}_dequantized"
-        if any(out in n.output for n in self.nodes):
-            return out  # a weight that two layers share
-        self._initializer(f"{name}_quantized", levels)
-        self._initializer(f"{name}_scale", scale)
-        self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype))
-        inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero"]
-        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [out], axis=axis))
-        return out
+        if name not in self.dequantised:  # or it is a weight that two layers share
+            inputs = [
+                self._initializer(f"{name}_quantized", levels),
+                self._initializer(f"{name}_scale", scale),
+                self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype)),
+            ]
+            self.dequantised[name] = self.fresh(f"{name}_dequantized")
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantised[name]], axis=axis))
+        return self.dequantised[name]
 
     def pair(self, name: str) -> str:
         """Quantise and dequantise an activation; returns the name to read instead."""
         scale, zero = self.parameters(self.ranges[name])
-        self._initializer(f"{name}_scale", np.float32(scale))
-        self._initializer(f"{name}_zero", zero)
-        parameters = [f"{name}_scale", f"{name}_zero"]
-        out = f"{name}_dequantized"
-        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_quantized"]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_quantized", *parameters], [out]))
+        parameters = [self._initializer(f"{name}_scale", np.float32(scale)), self._initializer(f"{name}_zero", zero)]
+        levels, out = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
+        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [levels]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [levels, *parameters], [out]))
         self.scales[name] = self.scales[out] = scale
         return out
 
-    def _initializer(self, name: str, value: np.ndarray | np.generic) -> None:
+    def _initializer(self, name: str, value: np.ndarray | np.generic) -> str:
+        name = self.fresh(name)
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
 
 
 class Encoder(Pairs):
@@ -170,6 +183,7 @@ class Encoder(Pairs):
             renamed[entry] = self.pair(entry)
         for node in nodes:
             integer = self.is_integer(node)
+            floats = node.op_type in LAYERS or self.is_integer.reads_recurrently(node)
             self.nodes.append(node)
             if integer and node.op_type in LAYERS:
                 self.nodes.pop()
@@ -178,7 +192,7 @@ class Encoder(Pairs):
             for i, name in enumerate(node.input):
                 # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
                 # weights after all, with one scale for the whole tensor.
-                if name in renamed and (integer or node.op_type not in LAYERS):
+                if name in renamed and (integer or not floats):
                     node.input[i] = renamed[name]
             for name in node.output:
                 if name in self.ranges and not self._stays_float(name):

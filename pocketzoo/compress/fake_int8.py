@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.eligible import weighted_layers
 from pocketzoo.compress.histogram import Histogram
-from pocketzoo.compress.layers import weighted_layers
 from pocketzoo.zoo.hooks import before
 
 WEIGHT_LEVELS, INPUT_LEVELS = 127, 255

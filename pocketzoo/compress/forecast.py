@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.layers import weighted_layers
+from pocketzoo.compress.eligible import KINDS
 from pocketzoo.zoo.model import example
 from pocketzoo.zoo.specs import Input
 
@@ -32,7 +32,7 @@ def module_cost(module: nn.Module, spec: Input) -> Cost:
         # Every output channel of every position takes all of its row of the weight; (O, I / groups, kh, kw) or (O, I).
         macs[0] += out[0].numel() // weight.shape[0] * weight.numel()
 
-    handles = [layer.register_forward_hook(count) for layer in weighted_layers(module).values()]
+    handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, KINDS)]
     try:
         with torch.no_grad():
             module.eval()(example(spec, 1))

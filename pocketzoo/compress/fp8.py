@@ -19,9 +19,10 @@ from onnx import ModelProto, NodeProto
 
 from pocketzoo.compress import smooth
 from pocketzoo.compress.calibrate import Sample, observe
-from pocketzoo.compress.encode import LAYERS, Pairs
-from pocketzoo.compress.graph_index import GraphIndex
+from pocketzoo.compress.encode import Pairs
+from pocketzoo.compress.graph_index import GraphIndex, is_layer
 from pocketzoo.compress.int8 import divisors, prepare, readings_of
+from pocketzoo.compress.operands import plain_operands
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.rounding import Floats, Grid, Numbers
 from pocketzoo.zoo.cost import layer_name
@@ -54,7 +55,7 @@ def apply(
         BundleError: the plan's tensors are missing, or those of another plan.
         DataError: an activation is not finite.
     """
-    made = smooth.apply(model, divisors(plan))
+    made = smooth.apply(plain_operands(model, plan.layers), divisors(plan))
     index = GraphIndex(made)
     chosen = choose(index, plan, encoding)
     layers = [node for node in index.model.graph.node if _is_layer(node, index, chosen.layers)]
@@ -107,7 +108,7 @@ E4M3 = Grid(_widest_scale, nearest)
 
 
 def _is_layer(node: NodeProto, index: GraphIndex, names: Iterable[str]) -> bool:
-    return node.op_type in LAYERS and node.input[1] in index.constants and layer_name(node.input[1]) in names
+    return is_layer(node, index.constants) and layer_name(node.input[1]) in names
 
 
 def _reason(node: NodeProto, index: GraphIndex, plan: Int8Plan, encoding: Fp8Encoding) -> str:

@@ -7,6 +7,7 @@ The idea of a dependency graph for any architecture is DepGraph's (Fang et al. 2
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -58,7 +59,9 @@ def find_channels(model: nn.Module, x: Tensor) -> Channels:
         UnsupportedLayerError: torch.export cannot trace the model.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Hooks such as old weight norms write an attribute at each run; nothing here reads it.
+            warnings.filterwarnings("ignore", message=".* assigned during export")
             program = torch.export.export(model.eval(), (x,))
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -68,14 +71,25 @@ def find_channels(model: nn.Module, x: Tensor) -> Channels:
     tracer = _Tracer()
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    first = _first_names(model)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in names:
-            tracer.parameters[node] = names[node.name]
+            tracer.parameters[node] = first.get(names[node.name], names[node.name])
         elif node.op == "call_function":
             tracer.visit(node)
         elif node.op == "output":
             tracer.freeze_inputs(node)
     return tracer.result()
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """All names of parameters and buffers that have several -> the one that ``named_modules`` gives."""
+    found: dict[int, str] = {}
+    everything = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    return {name: found.setdefault(id(tensor), name) for name, tensor in everything}
 
 
 @dataclass
@@ -91,6 +105,7 @@ class _Tracer:
     shifts: dict[str, str] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     shortcuts: dict[str, Shortcut] = field(default_factory=dict)
+    opaque: set[str] = field(default_factory=set)  # parameters that something not followed here is computed from
 
     # -- union-find
     def new(self, count: int) -> Ids:
@@ -131,6 +146,8 @@ class _Tracer:
         for arg in node.all_input_nodes:
             if arg in self.values:
                 self.frozen.append(self.values[arg].ids)
+            elif arg in self.parameters:
+                self.opaque.add(self.parameters[arg])
 
     def tie(self, node: Any, dim: int, ids: Ids) -> None:
         """Say that an axis of a parameter carries ``ids``; used twice, both uses are joined."""
@@ -142,7 +159,8 @@ class _Tracer:
 
     def result(self) -> Channels:
         axes = {key: self.roots(ids) for key, ids in self.axes.items()}
-        frozen = {int(i) for ids in self.frozen for i in self.roots(ids)}
+        held = [ids for (name, _), ids in self.axes.items() if name in self.opaque]
+        frozen = {int(i) for ids in (*self.frozen, *held) for i in self.roots(ids)}
         # A second union-find over roots: channels that some layer produces side by side are alternatives.
         group_of: dict[int, int] = {}
 

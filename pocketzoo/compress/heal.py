@@ -8,7 +8,6 @@ held out: the epoch that is nearest to the original there is the one that counts
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 
 from pocketzoo.compress.base import Lesson
 from pocketzoo.compress.configs import HealConfig
+from pocketzoo.compress.eligible import copied
 from pocketzoo.compress.fake_int8 import FakeInt8
 from pocketzoo.compress.plans import HealPlan
 from pocketzoo.errors import DataError
@@ -50,7 +50,7 @@ def plan(model: nn.Module, config: HealConfig, samples: Iterable[Array], target:
 
 def apply(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
     """A copy: healing changes no structure, and without an original there is nothing to learn."""
-    return copy.deepcopy(model).eval()
+    return copied(model)
 
 
 def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
@@ -65,8 +65,8 @@ def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Le
     Raises:
         DataError: fewer than two samples, or a teacher whose outputs are not finite.
     """
-    student = copy.deepcopy(model).eval().requires_grad_(True)
-    teacher = copy.deepcopy(lesson.teacher).eval().requires_grad_(False)
+    student = copied(model).requires_grad_(True)
+    teacher = copied(lesson.teacher).requires_grad_(False)
     train, held = _split(samples, plan.batch_size)
     with torch.no_grad():
         wanted = [teacher(x) for x in held]

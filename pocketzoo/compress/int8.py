@@ -23,7 +23,8 @@ from pocketzoo.compress import dynamic, embeddings, smooth
 from pocketzoo.compress.calibrate import Sample, activations, observe, one_by_one
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.encode import ACTIVATIONS, MOVES, Encoder, Integers
-from pocketzoo.compress.graph_index import GraphIndex, quantisable
+from pocketzoo.compress.graph_index import GraphIndex, left_alone, quantisable, stored_names
+from pocketzoo.compress.operands import plain_operands
 from pocketzoo.compress.patches import Moments, Reading, as_matrix, from_matrix, reading
 from pocketzoo.compress.patterns import matches
 from pocketzoo.compress.plans import Int8Plan, Range
@@ -50,8 +51,12 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, re
         DataError: there are no samples, or an activation is not finite.
     """
     index = GraphIndex(model)
+    left = {name: why for name, why in left_alone(index).items() if not matches(name, config.skip)}
     found = embeddings.tables(index) if config.embeddings else []
     layers = quantisable(index, config.skip, found)
+    if (plain := plain_operands(model, {layer_name(node.input[1]) for node in layers})) is not model:
+        model, index = plain, GraphIndex(plain)
+        layers = quantisable(index, config.skip, found)
     tables = tuple(name for name in found if not matches(layer_name(name), config.skip))
     if tables:  # first: half of a language model's memory, and of that of every copy and session below
         model = _copy(model)
@@ -79,6 +84,7 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, re
         layers=names,
         samples=count,
         tables=tables,
+        left=left,
         sha256=digest(tensors),
         tensors=tensors,
     )
@@ -129,7 +135,7 @@ def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Ite
 def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
     """``plan`` with these layers left in float: what they alone needed of ranges goes as well."""
     rest = tuple(layer for layer in plan.layers if layer not in layers)
-    wanted = set(_tensors(GraphIndex(model), set(rest)))
+    wanted = set(_tensors(GraphIndex(plain_operands(model, rest)), set(rest)))
     return replace(
         plan,
         layers=rest,
@@ -144,12 +150,14 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
+    model = plain_operands(model, plan.layers)
     quantised = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
     if not tensors:  # a plan of an earlier version
         index = GraphIndex(model)
         layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
         tensors = prepare(index, layers, plan.ranges, {})
+        plan = replace(plan, layers=tuple(layer_name(node.input[1]) for node in layers))
     _encode(quantised, plan, tensors, target.int8)
     if target.int8.splits_norm:
         _split_norms(quantised)
@@ -205,15 +213,15 @@ def prepare(
 ) -> dict[str, npt.NDArray[Any]]:
     """What the graph stores of each layer: ``WEIGHT.levels``, ``WEIGHT.scale`` and, of its node, ``OUTPUT.bias``.
 
-    ``ranges`` of what layers read, where biases in int32 must not saturate. ``moments`` are those of what a node reads,
-    by its output; without them weights are rounded to nearest.
+    WEIGHT is what ``stored_names`` says. ``ranges`` of what layers read, where biases in int32 must not saturate.
+    ``moments`` are those of what a node reads, by its output; without them weights are rounded to nearest.
     """
     found: dict[str, npt.NDArray[Any]] = {}
-    sharing: dict[str, list[NodeProto]] = {}
+    stored, sharing = stored_names(index.model), dict[str, list[NodeProto]]()
     for node in layers:
-        sharing.setdefault(node.input[1], []).append(node)
+        sharing.setdefault(stored[node.output[0]], []).append(node)
     for name, nodes in sharing.items():
-        weight = _constant(index, name)
+        weight = _constant(index, nodes[0].input[1])
         read = reading(nodes[0], weight)
         matrix = as_matrix(weight, nodes[0], read.groups)
         least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
@@ -259,11 +267,13 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
     for node in index.model.graph.node:
         if not integers(node):
             continue
-        for name in node.input:
+        # A move reads what it moves; the shape or the axes beside it are no activations.
+        for name in node.input[:1] if node.op_type in MOVES else node.input:
             if name and name not in index.constants and index.is_float(name):
                 wanted.setdefault(name)
         out = index.after_activation(node.output[0], ACTIVATIONS)
-        if out not in index.outputs and node.op_type not in ("Gemm", "MatMul"):
+        floats = out in index.outputs or integers.recurs(out)
+        if not floats and node.op_type not in ("Gemm", "MatMul"):
             wanted.setdefault(out)
     return list(wanted)
 

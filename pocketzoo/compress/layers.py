@@ -1,19 +1,14 @@
-"""Small things every compressor of modules needs: layers with weights, and samples as tensors."""
+"""Samples as tensors, in the sizes that compressors of modules want."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
-
-
-def weighted_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Convolutions and linear layers by name."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
 
 
 def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:

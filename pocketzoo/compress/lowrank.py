@@ -7,7 +7,6 @@ already factorised, gives it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from pocketzoo.compress.allocate import Choice, allocate
 from pocketzoo.compress.configs import LowRankConfig
 from pocketzoo.compress.effects import AT_ONCE, Effect, measure_effects, passes
+from pocketzoo.compress.eligible import Layer, copied, left_alone, weighted_layers
 from pocketzoo.compress.factors import (
     Metric,
     Option,
@@ -28,7 +28,7 @@ from pocketzoo.compress.factors import (
     plain_metric,
     product,
 )
-from pocketzoo.compress.layers import weighted_layers
+from pocketzoo.compress.layers import first_batch
 from pocketzoo.compress.lockstep import walk
 from pocketzoo.compress.moments import POSITIONS, shrunk, solve
 from pocketzoo.compress.patterns import check_skip, matches
@@ -37,7 +37,6 @@ from pocketzoo.compress.stopwatch import fits, race
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import TargetSpec
 
-Layer = nn.Conv2d | nn.Linear
 PICTURES, TEXTS = (
     64,
     256,
@@ -57,9 +56,10 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
     """
-    model = copy.deepcopy(model).eval()  # the caller's may be in training
-    layers = weighted_layers(model)
-    check_skip(config.skip, layers)
+    model = copied(model)  # the caller's may be in training
+    left = left_alone(model, next((first_batch([batch]) for batch in samples if len(batch)), None), replaced=True)
+    layers = {name: layer for name, layer in weighted_layers(model).items() if name not in left}
+    check_skip(config.skip, [*layers, *left])
     dense = {name: "skipped by the recipe" for name in layers if matches(name, config.skip)}
     dense |= {
         name: "grouped convolution"
@@ -100,7 +100,11 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     for name in open_:
         if name not in factors:
             dense.setdefault(name, "its parameters are better spent here than elsewhere")
-    return LowRankPlan(factors=factors, dense={name: dense[name] for name in layers if name in dense})
+    return LowRankPlan(
+        factors=factors,
+        dense={name: dense[name] for name in layers if name in dense},
+        left={name: why for name, why in left.items() if not matches(name, config.skip)},
+    )
 
 
 def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
@@ -109,8 +113,8 @@ def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None =
     With ``samples`` the factors are the best for the outputs, given what the layers before them now give, and a bias
     takes up the mean that is lost; without, they are the best for the weights.
     """
-    model = copy.deepcopy(model).eval()
-    factored = copy.deepcopy(model)
+    model = copied(model)
+    factored = copied(model)
     layers = {name: m for name, m in weighted_layers(factored).items() if name in plan.factors}
     for name, layer in layers.items():
         made = factorise(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))

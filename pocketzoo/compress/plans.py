@@ -40,7 +40,8 @@ class PrunePlan:
     """``axes``: parameter -> what stays of it. ``thresholds``: weight -> magnitude up to which it becomes 0.
 
     ``patterns``: weight -> how many of how many neighbours stay ("2:4"). ``sizes``: what a module's own attribute
-    ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is.
+    ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is. ``left``: layer -> what of it is
+    not understood, or of a layer whose channels are its own.
     """
 
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class PrunePlan:
     patterns: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     dense: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
     gain: str = ""  # what the target makes of the pattern
     savings: Mapping[str, Saving] = field(default_factory=dict)  # "macs" for one sample, "parameters", "channels"
     refit: bool = True  # what stays makes up for what went
@@ -69,10 +71,14 @@ class Factor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowRankPlan:
-    """Layer -> its factors. ``dense``: layer -> why it stays as it is."""
+    """Layer -> its factors.
+
+    ``dense``: layer -> why it stays as it is. ``left``: layer -> what of it is not understood.
+    """
 
     factors: Mapping[str, Factor] = field(default_factory=dict)
     dense: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +107,9 @@ class Range:
 class Int8Plan:
     """Activation tensor -> its range, and the layers (by the name of their weight) that become int8.
 
-    ``tensors`` are what calibration made of the weights: divisors of channels, integers, scales, corrected biases. They
-    lie in a file beside the manifest, and ``sha256`` says which they are.
+    ``left``: layers that stay in float because no 8-bit form is known for them, with the reason. ``tensors`` are what
+    calibration made of the weights: divisors of channels, integers, scales, corrected biases. They lie in a file beside
+    the manifest, and ``sha256`` says which they are.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -110,5 +117,6 @@ class Int8Plan:
     samples: int = 0  # that the ranges were calibrated on
     dynamic: tuple[str, ...] = ()  # layers whose activations are quantised as they come, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
+    left: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""  # of ``tensors``
     tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"beside": True})

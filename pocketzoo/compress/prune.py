@@ -6,9 +6,10 @@ Channels go in the order of second-order saliency (see saliency.py), from each l
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 from pocketzoo.compress import sparse
 from pocketzoo.compress.budget import Counts, Curves, Weight, costs, removed, uniform
 from pocketzoo.compress.configs import PruneConfig
+from pocketzoo.compress.eligible import KINDS, OTHERS, Layer, copied, left_alone, shared_parameters, weighted_layers
 from pocketzoo.compress.groups import Channels, Group, find_channels
 from pocketzoo.compress.latency import fitting
-from pocketzoo.compress.layers import first_batch, weighted_layers
+from pocketzoo.compress.layers import first_batch
 from pocketzoo.compress.memory import return_memory
 from pocketzoo.compress.moments import Moments, shrunk, split_moments
 from pocketzoo.compress.patterns import check_skip, matches
@@ -39,25 +41,31 @@ HEADS_TIMES_SIZE = ("all_head_size",)
 def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
     """Choose what to remove. The model's outputs and whatever an unknown operator touches keep all their channels.
 
+    So do layers that are not understood, and all that have channels in common with them: ``left`` of the plan says why.
+
     Raises:
         UnsupportedLayerError: the model cannot be traced, or timed for a latency budget.
         UnknownNameError: ``config.skip`` or ``config.only`` names no layer.
     """
-    model = copy.deepcopy(model).eval()  # the caller's may be in training
-    layers = weighted_layers(model)
-    check_skip(config.skip, layers)
-    check_skip(config.only, layers, "only")
+    model = copied(model)  # the caller's may be in training
+    known = [name for name, m in model.named_modules() if isinstance(m, (*KINDS, *OTHERS))]
+    check_skip(config.skip, known)
+    check_skip(config.only, known, "only")
     if config.granularity == "weight":
-        return sparse.plan(model, config, target)
+        x = next((first_batch([batch]) for batch in samples if len(batch)), None)
+        return sparse.plan(model, config, target, x)
     x = first_batch(samples)
     channels = find_channels(model, x)
-    groups = _removable(channels, config)
+    left = left_alone(model, x)
+    groups = _removable(model, channels, config, left)
+    left = {name: why for name, why in left.items() if not matches(name, config.skip)}
     uses = _uses(model, x)
     multiple = config.multiple or target.channel_multiple
     orders = _orders(model, channels, groups, samples)
 
     def planned(counts: Counts) -> PrunePlan:
-        return _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
+        made = _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
+        return replace(made, left=left)
 
     return planned(_counts(model, groups, orders, config, multiple, planned, x))
 
@@ -68,12 +76,12 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
     Raises:
         UnsupportedLayerError: the model's code relies on a size that pruning changed.
     """
-    model = copy.deepcopy(model).eval()
-    pruned = copy.deepcopy(model)
+    model = copied(model)
+    pruned = copied(model)
     for name, axes in plan.axes.items():
         _cut(pruned, name, axes)
-    for module in pruned.modules():
-        _resize(module)
+    for name in dict.fromkeys(name.rpartition(".")[0] for name in plan.axes):
+        _resize(pruned.get_submodule(name))
     for name, size in plan.sizes.items():
         path, _, attribute = name.rpartition(".")
         setattr(pruned.get_submodule(path), attribute, size)
@@ -96,19 +104,35 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
 # -- planning
 
 
-def _removable(channels: Channels, config: PruneConfig) -> list[Group]:
+def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: dict[str, str]) -> list[Group]:
+    """The groups that may lose channels. Layers that may not because of another go into ``left`` as well."""
+    plain, tied = weighted_layers(model), shared_parameters(model)
+    blocked: dict[int, str] = {}  # channel -> the module that cannot lose it
+    for (name, _), ids in channels.axes.items():
+        layer = name.rpartition(".")[0]
+        weights = name in dict(model.named_parameters()) and model.get_parameter(name).ndim > 1
+        if layer in left or name in tied or (weights and layer not in plain):
+            blocked |= dict.fromkeys(ids.tolist(), layer)
     untouchable = {
         channel
         for (name, _), ids in channels.axes.items()
         if matches(name.rpartition(".")[0], config.skip)
         for channel in ids.tolist()
     }
-    return [
-        group
-        for group in channels.groups
-        if untouchable.isdisjoint(group.channels.tolist())
-        and (not config.only or all(matches(name.rpartition(".")[0], config.only) for name in group.layers))
-    ]
+    found = []
+    for group in channels.groups:
+        members = group.channels.tolist()
+        makers = [name.rpartition(".")[0] for name in group.layers]
+        if not untouchable.isdisjoint(members):
+            continue
+        if config.only and not all(matches(name, config.only) for name in makers):
+            continue
+        if (by := next((blocked[c] for c in members if c in blocked), None)) is None:
+            found.append(group)
+        else:
+            reason = f"its channels are those of {by or 'the model itself'} as well"
+            left |= {name: reason for name in makers if name not in (by, *left)}
+    return found
 
 
 def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
@@ -116,10 +140,13 @@ def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
     positions: Counter[str] = Counter()
 
     def count(name: str, layer: nn.Module, inputs: object, out: Tensor) -> None:
-        positions[f"{name}.weight"] += out.numel() // len(x) // layer.get_parameter("weight").shape[0]
+        weight: Any = layer.weight
+        # Of a weight that is computed, the parameter that is as large: its direction, or what it was before.
+        like = next((n for n, p in layer.named_parameters() if p is weight or p.numel() == weight.numel()), "weight")
+        positions[f"{name}.{like}"] += out.numel() // len(x) // weight.shape[0]
 
-    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-    layers = [name for name, layer in model.named_modules() if isinstance(layer, kinds)]
+    counted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, counted)]
     with after(model, layers, count), torch.no_grad():
         model(x)
     return {name: Weight(tuple(p.shape), positions[name]) for name, p in model.named_parameters()}
@@ -161,7 +188,7 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
     return orders
 
 
-def _weighed(layer: nn.Conv2d | nn.Linear, matter: Tensor | None) -> Tensor:
+def _weighed(layer: Layer, matter: Tensor | None) -> Tensor:
     """The weight (O, I) with its outputs in the directions and units in which they change the model's output."""
     weight = layer.weight.detach().flatten(1).double()
     if matter is None or not torch.isfinite(matter).all():

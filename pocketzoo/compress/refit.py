@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.layers import parts, weighted_layers
+from pocketzoo.compress.eligible import weighted_layers
+from pocketzoo.compress.layers import parts
 from pocketzoo.compress.lockstep import walk
 from pocketzoo.compress.moments import sample_positions
 from pocketzoo.compress.plans import Shortcut

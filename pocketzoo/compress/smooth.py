@@ -17,6 +17,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pocketzoo.compress.graph_index import GraphIndex
 from pocketzoo.errors import DataError
+from pocketzoo.zoo.graph_names import FreshNames
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -51,7 +52,7 @@ def groups(index: GraphIndex, layers: Iterable[str]) -> list[Group]:
     """
     wanted, found = set(layers), dict[str, list[str]]()
     for node in index.model.graph.node:
-        if node.op_type != "MatMul" or node.input[1] not in wanted or len(index.readers[node.input[1]]) != 1:
+        if node.op_type != "MatMul" or node.input[1] not in wanted or not index.read_once(node.input[1]):
             continue
         if len(index.constants[node.input[1]].dims) == 2 and node.input[0] not in index.constants:
             found.setdefault(node.input[0], []).append(node.input[1])
@@ -112,6 +113,7 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
     index = GraphIndex(model)
     constants = {t.name: t for t in smoothed.graph.initializer}
     weights = [name for name, tensor in index.constants.items() if len(tensor.dims) == 2]
+    fresh = FreshNames.of(model)
     before: dict[str, NodeProto] = {}  # output of a reader -> the multiplication in front of it
     renamed: dict[str, str] = {}
     for group in groups(index, weights):
@@ -124,10 +126,10 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
             for name in source:
                 _multiply(constants, name, 1 / s)
             continue
-        out, factor = f"{group.tensor}_smooth", f"{group.tensor}_unscale"
+        out, factor = fresh(f"{group.tensor}_smooth"), fresh(f"{group.tensor}_unscale")
         smoothed.graph.initializer.append(numpy_helper.from_array((1 / s).astype(np.float32), factor))
         first = next(n for n in index.readers[group.tensor] if n.op_type == "MatMul" and n.input[1] in group.weights)
-        before[first.output[0]] = helper.make_node("Mul", [group.tensor, factor], [out], name=out)
+        before[first.output[0]] = helper.make_node("Mul", [group.tensor, factor], [out])
         renamed |= dict.fromkeys(group.weights, out)
     nodes = []
     for node in smoothed.graph.node:
@@ -206,7 +208,7 @@ def _values(index: GraphIndex, node: NodeProto, channels: int) -> tuple[str, ...
             return ()
         name = node.input[follow]
         made = index.makers.get(name)
-        if made is None or name in index.outputs or len(index.readers[name]) != 1:
+        if made is None or not index.read_once(name):
             return ()
         if step == 2 and index.makers.get(node.input[0], node).op_type != "Softmax":
             return ()
@@ -216,7 +218,7 @@ def _values(index: GraphIndex, node: NodeProto, channels: int) -> tuple[str, ...
         biases = [i for i in node.input if i in index.constants and list(index.constants[i].dims) == [channels]]
         rest = [i for i in node.input if i not in biases]
         made = index.makers.get(rest[0]) if len(biases) == len(rest) == 1 else None
-        if made is None or len(index.readers[rest[0]]) != 1:
+        if made is None or not index.read_once(rest[0]):
             return ()
         node, constants = made, biases
     if node.op_type != "MatMul" or list(index.constants[node.input[1]].dims if _fixed(index, node) else [])[1:] != [
@@ -232,5 +234,5 @@ def _fixed(index: GraphIndex, node: NodeProto) -> bool:
 
 def _own(index: GraphIndex, names: Sequence[str]) -> tuple[str, ...]:
     """``names`` where each is a constant that one node reads."""
-    own = all(name in index.constants and len(index.readers[name]) == 1 for name in names)
+    own = all(name in index.constants and index.read_once(name) for name in names)
     return tuple(names) if own else ()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.compress.layers import weighted_layers
+from pocketzoo.compress.eligible import Layer, left_alone, weighted_layers
 from pocketzoo.compress.moments import input_moments, shrunk
 from pocketzoo.compress.patterns import matches
 from pocketzoo.compress.plans import PrunePlan, Saving
@@ -23,30 +23,32 @@ from pocketzoo.errors import DataError
 from pocketzoo.zoo.preprocess import Array
 from pocketzoo.zoo.specs import TargetSpec
 
-Layer = nn.Conv2d | nn.Linear
 
+def plan(model: nn.Module, config: PruneConfig, target: TargetSpec, x: Tensor | None = None) -> PrunePlan:
+    """Which weights may become zero. With a pattern also which layers stay dense, and what the target gains.
 
-def plan(model: nn.Module, config: PruneConfig, target: TargetSpec) -> PrunePlan:
-    """Which weights may become zero. With a pattern also which layers stay dense, and what the target gains."""
+    ``x``: what the model is run on, to see who reads whose weights.
+    """
+    left = left_alone(model, x)
     chosen = {
         name: layer
         for name, layer in weighted_layers(model).items()
-        if not matches(name, config.skip) and (not config.only or matches(name, config.only))
+        if name not in left and not matches(name, config.skip) and (not config.only or matches(name, config.only))
     }
     if config.pattern:
         dense = {name: why for name, layer in chosen.items() if (why := unsuited(layer))}
         patterns = {f"{name}.weight": config.pattern for name in chosen if name not in dense}
-        return PrunePlan(patterns=patterns, dense=dense, gain=gain(target), refit=config.refit)
+        return PrunePlan(patterns=patterns, dense=dense, gain=gain(target), refit=config.refit, left=left)
     names = [f"{name}.weight" for name in chosen]
     if not names:
-        return PrunePlan()
+        return PrunePlan(left=left)
     magnitudes = np.concatenate([model.get_parameter(n).detach().abs().numpy().ravel() for n in names])
     count = int(config.ratio * magnitudes.size)
     if count == 0:
-        return PrunePlan()
+        return PrunePlan(left=left)
     threshold = float(np.partition(magnitudes, count - 1)[count - 1])
     saving = {"nonzero": Saving(before=magnitudes.size, after=int((magnitudes > threshold).sum()))}
-    return PrunePlan(thresholds=dict.fromkeys(names, threshold), savings=saving, refit=config.refit)
+    return PrunePlan(thresholds=dict.fromkeys(names, threshold), savings=saving, refit=config.refit, left=left)
 
 
 def unsuited(layer: Layer) -> str:

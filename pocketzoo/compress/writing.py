@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from pocketzoo.compress.base import GraphCompressor
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.embeddings import tables
-from pocketzoo.compress.graph_index import GraphIndex, quantisable
+from pocketzoo.compress.graph_index import GraphIndex, left_alone, quantisable
 from pocketzoo.compress.judge import SLACK
 from pocketzoo.compress.patterns import matches
 from pocketzoo.progress import Progress
@@ -108,6 +108,7 @@ def _without(config: Any, model: onnx.ModelProto, float_layers: set[str]) -> Any
         return config
     index = GraphIndex(model)
     known = [layer_name(name) for name in [*(node.input[1] for node in quantisable(index, ())), *tables(index)]]
+    known += left_alone(index)
     patterns = [*config.skip, *sorted(float_layers)]
     return replace(config, skip=tuple(p for p in patterns if any(matches(name, [p]) for name in known)))
 

@@ -19,6 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper,
 
 from pocketzoo.deploy.reading import Reading, node_name
 from pocketzoo.errors import ExportError
+from pocketzoo.zoo.graph_names import FreshNames, captured, read_names
 from pocketzoo.zoo.specs import TargetSpec
 
 WORDS = {"fp16": "float16", "bf16": "bfloat16"}  # as a user writes them, and as ONNX does
@@ -176,14 +177,15 @@ class _Writer:
         self.model.CopyFrom(model)
         self.plan, self.changed = plan, set(plan.nodes)
         self.kind, self.suffix = KINDS[plan.precision], f"_{plan.precision}"
+        self.fresh = FreshNames.of(model)
         self.nodes: list[NodeProto] = []
-        self.low: set[str] = set()  # tensors, by their old names, that are made in 16 bits
-        self.there: set[str] = set()  # names that a Cast or a constant has made
-        self.inner = _outer_names(model)
+        self.low: dict[str, str] = {}  # tensors that are made in 16 bits: old name -> new name
+        self.there: dict[str, str] = {}  # those that a Cast or a constant makes in 16 bits: old name -> new name
+        self.back: set[str] = set()  # those that a Cast makes in 32 bits again
 
     def write(self) -> ModelProto:
         graph = self.model.graph
-        outside = {o.name for o in graph.output} | self.inner
+        outside = {o.name for o in graph.output}.union(*map(captured, graph.node))
         for original in graph.node:
             node = NodeProto()
             node.CopyFrom(original)
@@ -202,7 +204,7 @@ class _Writer:
                     self._high(name)
         del graph.node[:]
         graph.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in node.input} | outside
+        read = read_names(graph)
         kept = [t for t in graph.initializer if t.name in read]
         del graph.initializer[:]
         graph.initializer.extend(kept)
@@ -212,8 +214,7 @@ class _Writer:
         """Let a node compute in 16 bits: the names of what it makes, and types in its attributes."""
         for i, name in enumerate(node.output):
             if name and self.reading.types.get(name) == TensorProto.FLOAT:
-                self.low.add(name)
-                node.output[i] = name + self.suffix
+                node.output[i] = self.low[name] = self.fresh(name + self.suffix)
         for attribute in node.attribute:
             if attribute.name in ("to", "dtype", "output_dtype") and attribute.i == TensorProto.FLOAT:
                 attribute.i = self.kind
@@ -222,23 +223,24 @@ class _Writer:
 
     def _low(self, name: str) -> str:
         """A tensor in 16 bits."""
-        made = name + self.suffix
-        if name in self.low or made in self.there:
+        if made := self.low.get(name) or self.there.get(name):
             return made
-        self.there.add(made)
+        made = self.there[name] = self.fresh(name + self.suffix)
         if name in self.reading.constants:
             array = numpy_helper.to_array(self.reading.constants[name])
             self.model.graph.initializer.append(self._array(array, made))
         else:
-            self.nodes.append(helper.make_node("Cast", [name], [made], name=f"{made}_cast", to=self.kind))
+            cast = self.fresh(f"{made}_cast")
+            self.nodes.append(helper.make_node("Cast", [name], [made], name=cast, to=self.kind))
         return made
 
     def _high(self, name: str) -> str:
         """A tensor that is made in 16 bits, in 32."""
-        if name not in self.there:
-            self.there.add(name)
-            low = name + self.suffix
-            self.nodes.append(helper.make_node("Cast", [low], [name], name=f"{low}_back", to=TensorProto.FLOAT))
+        if name not in self.back:
+            self.back.add(name)
+            low = self.low[name]
+            cast = self.fresh(f"{low}_back")
+            self.nodes.append(helper.make_node("Cast", [low], [name], name=cast, to=TensorProto.FLOAT))
         return name
 
     def _array(self, array: Array, name: str) -> TensorProto:
@@ -304,15 +306,3 @@ def _convertible(node: NodeProto, graph: Reading, precision: str) -> set[int]:
     takes = _takes(schema, precision)
     floats = {i for i, name in enumerate(node.input) if graph.types.get(name) == TensorProto.FLOAT}
     return {i for i, p in _parameters(node.input, list(schema.inputs)) if i in floats and takes(p)}
-
-
-def _outer_names(model: ModelProto) -> set[str]:
-    """What graphs inside nodes read from outside."""
-    found: set[str] = set()
-    queue = [g for node in model.graph.node for a in node.attribute for g in (a.g, *a.graphs) if g.node]
-    while queue:
-        inner = queue.pop()
-        found |= {name for node in inner.node for name in node.input}
-        found |= {o.name for o in inner.output}
-        queue += [g for node in inner.node for a in node.attribute for g in (a.g, *a.graphs) if g.node]
-    return found

@@ -75,6 +75,7 @@ def reasons(manifest: Manifest) -> dict[str, str]:
     found: dict[str, str] = {}
     for step in manifest.steps:
         found |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
+        found |= {layer: f"{step.kind}: left alone: {why}" for layer, why in step.plan.get("left", {}).items()}
         found |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
         if "ranges" in step.plan:
             layers = {row["layer"] for row in manifest.layers.get("float", ())}

@@ -23,6 +23,7 @@ from pocketzoo.errors import ExportError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest
 from pocketzoo.zoo.files import replacing_folder
+from pocketzoo.zoo.graph_names import FreshNames
 from pocketzoo.zoo.specs import InputSpec, TargetSpec
 
 TYPES: dict[int, str] = {
@@ -184,10 +185,12 @@ def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress
     first, whole = f"{request.name}-pictures", f"{request.name}-from-pictures"
     (folder / first / "1").mkdir(parents=True)
     (folder / whole / "1").mkdir(parents=True)
-    save_preparation(spec, folder / first / "1" / "model.onnx")
+    made = save_preparation(spec, folder / first / "1" / "model.onnx")
     pixels = {"name": PIXELS, "data_type": Word("TYPE_UINT8"), "dims": [-1, -1, spec.size[0]]}
-    prepared = {"name": spec.name, "data_type": Word("TYPE_FP32"), "dims": list(spec.size)}
+    prepared = {"name": made, "data_type": Word("TYPE_FP32"), "dims": list(spec.size)}
     (answer,) = config["output"][:1]
+    fresh = FreshNames([PIXELS])  # the tensors of an ensemble share their names
+    given, between = fresh(answer["name"]), fresh("prepared")
     preparation = {
         "name": first,
         "backend": "onnxruntime",
@@ -201,20 +204,20 @@ def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress
         "platform": "ensemble",
         "max_batch_size": config["max_batch_size"],
         "input": [pixels],
-        "output": [answer],
+        "output": [{**answer, "name": given}],
         "ensemble_scheduling": {
             "step": [
                 {
                     "model_name": first,
                     "model_version": -1,
                     "input_map": {PIXELS: PIXELS},
-                    "output_map": {spec.name: "prepared"},
+                    "output_map": {made: between},
                 },
                 {
                     "model_name": request.name,
                     "model_version": -1,
-                    "input_map": {spec.name: "prepared"},
-                    "output_map": {answer["name"]: answer["name"]},
+                    "input_map": {spec.name: between},
+                    "output_map": {answer["name"]: given},
                 },
             ]
         },

@@ -19,6 +19,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.zoo.files import replacing_file
+from pocketzoo.zoo.graph_names import FreshNames
 from pocketzoo.zoo.specs import InputSpec
 
 PIXELS = "pixels"  # uint8 (batch, height, width, channels)
@@ -27,10 +28,13 @@ UNIT = 2.0**22  # of Pillow's weights, which are whole numbers
 FILTERS = ("bilinear", "bicubic")
 
 
-def save_preparation(spec: InputSpec, path: Path) -> None:
-    """Write the graph: pixels (batch, height, width, channels) in uint8 to what the model reads."""
+def save_preparation(spec: InputSpec, path: Path) -> str:
+    """Write the graph: pixels (batch, height, width, channels) in uint8 to what the model reads. Returns what the graph
+    calls its output: as the model calls its input, if that is not ``PIXELS``."""
+    graph = preparation(spec)
     with replacing_file(path) as temporary:
-        onnx.save(preparation(spec), temporary)
+        onnx.save(graph, temporary)
+    return str(graph.graph.output[0].name)
 
 
 def preparation(spec: InputSpec) -> onnx.ModelProto:
@@ -39,12 +43,15 @@ def preparation(spec: InputSpec) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes as they are added; each is called by what it makes."""
+    """Nodes as they are added; each is called by what it makes. Names give way to that of the model's input."""
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
+        self.fresh = FreshNames([PIXELS])
+        self.out = self.fresh(spec.name)
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Any] = {}
+        self.called: dict[str, str] = {}  # what is said here of a constant -> its name in the graph
 
     def build(self) -> onnx.ModelProto:
         spec = self.spec
@@ -69,12 +76,12 @@ class _Graph:
         scale = self.constant("scale", ((high - low) / 255 / std).astype(np.float32))
         shift = self.constant("shift", ((low - mean) / std).astype(np.float32))
         floats = self.add("Cast", centre, to=TensorProto.FLOAT)
-        self.add("Add", self.add("Mul", floats, scale), shift, out=spec.name)
+        self.add("Add", self.add("Mul", floats, scale), shift, out=self.out)
         graph = helper.make_graph(
             self.nodes,
             "preparation",
             [helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, ["batch", "height", "width", channels])],
-            [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, ["batch", *spec.size])],
+            [helper.make_tensor_value_info(self.out, TensorProto.FLOAT, ["batch", *spec.size])],
             [numpy_helper.from_array(np.asarray(array), name) for name, array in self.constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
@@ -82,12 +89,15 @@ class _Graph:
         return model
 
     def add(self, op: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        name = out or f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        name = out or self.fresh(f"{op.lower()}_{len(self.nodes)}")
+        read = [self.called.get(each, each) for each in inputs]
+        self.nodes.append(helper.make_node(op, read, [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, value: Any) -> str:
-        self.constants[name] = value
+        if name not in self.called:
+            self.called[name] = self.fresh(name)
+        self.constants[self.called[name]] = value
         return name
 
     def whole(self, sums: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, shape_inference
+
+from pocketzoo.zoo.graph_names import STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,13 @@ def layer_costs(path: Path) -> list[LayerCost]:
     }
     found = []
     for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul", "MatMulInteger"):
+        if node.op_type not in ("Conv", "Gemm", "MatMul", "MatMulInteger") or node.domain not in STANDARD:
             continue
         weight = _constant(node.input[1], constants, made)
         if weight is None:
             continue
         bias = _constant(node.input[2], constants, made) if len(node.input) > 2 else None
-        out = shapes[node.output[0]]
+        out = shapes.get(node.output[0], [])  # unknown behind control flow: then one row, or one place, counts
         parts = [t for t in (weight, bias) if t is not None]
         arrays = [onnx.numpy_helper.to_array(t) for t in parts]
         found.append(
@@ -63,12 +66,12 @@ def layer_costs(path: Path) -> list[LayerCost]:
 
 def layer_name(weight: str) -> str:
     """The module's name of the layer a weight tensor belongs to."""
-    return weight.removesuffix("_quantized").removesuffix(".weight")
+    return re.sub(r"_quantized(_\d+)?$", "", weight).removesuffix(".weight")
 
 
 def _macs(node: NodeProto, weight: list[int], out: list[int]) -> int:
     if node.op_type == "Conv":  # weight (O, I / groups, kh, kw): one output element takes all but O
-        return int(np.prod(out[1:]) * np.prod(weight[1:]))
+        return int(np.prod(out[1:] or weight[:1]) * np.prod(weight[1:]))
     # Gemm and MatMul: every weight is used once for every row of the output, the batch axis left out
     rows = int(np.prod(out[1:-1])) if len(out) > 2 else 1
     return rows * int(np.prod(weight))

@@ -22,6 +22,7 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, Manifest, ModelRef, graph_name, read_bundle, travelling, writing
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.files import home, sha256
+from pocketzoo.zoo.graph_names import STANDARD, captured, nodes
 from pocketzoo.zoo.graph_safety import check_graph
 from pocketzoo.zoo.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.text import TextEncoder
@@ -29,6 +30,10 @@ from pocketzoo.zoo.typed import to_plain
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
+QUANTISED = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+    "MatMulInteger",
+)  # fmt: skip
 TOLERANCE = 1e-4  # of outputs against the file's own, relative to the largest
 LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
@@ -113,13 +118,14 @@ def _refuse(model: ModelProto, path: Path) -> None:
     """What cannot be read here, said before anything runs it."""
     check_graph(path)
     local = {(f.domain, f.name) for f in model.functions}
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in local:
+    inside = (node for function in model.functions for node in function.node)
+    for node in nodes(model.graph.node, inside):
+        if node.domain not in STANDARD and (node.domain, node.op_type) not in local:
             raise UnsupportedModelError(
                 f"{path} needs the operator {node.domain}.{node.op_type}, which is no standard one",
                 "export it again without optimisations of one runtime",
             )
-        if node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"):
+        if node.op_type in QUANTISED:
             raise UnsupportedModelError(f"{path} is quantised already", "give the float graph it was made from")
 
 
@@ -166,7 +172,7 @@ def _folded(model: ModelProto, path: Path) -> ModelProto:
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
         folded = onnx.load(options.optimized_model_filepath)
-    if any(node.domain not in ("", "ai.onnx") for node in folded.graph.node):
+    if any(node.domain not in STANDARD for node in nodes(folded.graph.node)):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
     standard = [o for o in folded.opset_import if o.domain in ("", "ai.onnx")]
     del folded.opset_import[:]
@@ -182,6 +188,9 @@ def _free_batch(model: ModelProto, fixed: int) -> None:
             dims[0].dim_param = "batch"
     del model.graph.value_info[:]
     shapes = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
+    # Who reads such a constant for something else, also inside a branch, is to go on reading what it reads.
+    others = {name for node in model.graph.node if node.op_type != "Reshape" for name in (*node.input, *captured(node))}
+    shapes -= others | {value.name for value in model.graph.output}
     for tensor in model.graph.initializer:
         if tensor.name in shapes:
             shape = numpy_helper.to_array(tensor).copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
 import io
@@ -24,6 +25,9 @@ from pocketzoo.zoo.specs import Input, TextSpec
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
 TIMES = 100  # times what torch itself is off, which for most models is a millionth
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+TURNS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Constant")
+ANY_SIZE = 2**62
 _TRANSLATIONS: dict[int, Any] = {}  # opset -> torch's operators as ONNX functions
 PartExample = tuple[Any, ...]
 PartNames = tuple[list[str], list[str]]
@@ -121,7 +125,8 @@ def _exported(
         raise ExportError(f"torch cannot export this model: {reason}", "see which operator it names") from error
     if program is None:
         raise ExportError("torch exported nothing", "report this with the model's name")
-    _name_transposed(program.model.graph, module)
+    _fold_weights(program.model)
+    _name_weights(program.model.graph, module)
     for node in program.model.graph:
         node.metadata_props.clear()  # where torch met it: a quarter of a small graph, with this machine's paths
     return program
@@ -156,20 +161,70 @@ def translations_kept() -> Iterator[None]:
         registry.from_torchlib = own
 
 
-def _name_transposed(graph: Any, module: nn.Module) -> None:
-    """Name the weights of linear layers on sequences as the module does.
+def _fold_weights(model: Any) -> None:
+    """Compute the weights of layers that follow from constants, as those of weight norm do, whatever their size.
 
-    The exporter turns such a layer into a MatMul with a transposed constant of its own naming ("val_7"), and then
-    nobody could say which layer to skip.
+    The exporter folds small ones only, and what is left is computed in each run and can be no layer's weight. Turned
+    ones stay: a weight that two layers read would be stored twice.
     """
-    weights = {name: value for name, value in module.named_parameters() if value.ndim == 2}
+    from onnxscript import optimizer
+
+    folded: set[Any] = set()
+    for node in model.graph:
+        if node.op_type in WEIGHTED and len(node.inputs) > 1:
+            chain = _constant_nodes(node.inputs[1], model.graph)
+            folded |= chain if chain and any(n.op_type not in TURNS for n in chain) else set()
+    if folded:
+        limits = {"input_size_limit": ANY_SIZE, "output_size_limit": ANY_SIZE}
+        optimizer.fold_constants(model, **limits, should_fold=lambda node: node in folded)
+        optimizer.remove_unused_nodes(model)
+
+
+def _constant_nodes(value: Any, graph: Any) -> set[Any] | None:
+    """The nodes that make a value, none where it is a constant; None where it depends on an input or on chance."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        return set() if value is None or value.name in graph.initializers else None
+    if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")) or node.op_type in ("If", "Loop", "Scan"):
+        return None
+    found = {node}
+    for each in node.inputs:
+        if (before := _constant_nodes(each, graph)) is None:
+            return None
+        found |= before
+    return found
+
+
+def _name_weights(graph: Any, module: nn.Module) -> None:
+    """Name the weights of layers as the module does.
+
+    The exporter turns a linear layer on sequences into a MatMul with a transposed constant of its own naming ("val_7"),
+    and calls a weight that was computed by what computed it ("mul_3"); then nobody could say which layer to skip.
+    """
+    parameters = dict(module.named_parameters())
+    weights = {name: value for name, value in parameters.items() if value.ndim == 2}
+    modules = dict(module.named_modules())
+    taken = {value.name for node in graph for value in (*node.inputs, *node.outputs) if value is not None}
+    taken.update(graph.initializers, (value.name for value in (*graph.inputs, *graph.outputs)))
     for node in graph:
-        constant = graph.initializers.get(node.inputs[1].name) if node.op_type == "MatMul" else None
-        if constant is None or constant.name in weights:
+        constant = graph.initializers.get(node.inputs[1].name) if node.op_type in WEIGHTED else None
+        if constant is None or constant.name in parameters:
             continue
         array = constant.const_value.numpy()
         same = (n for n, w in weights.items() if w.shape[::-1] == array.shape and np.array_equal(w.detach().T, array))
-        constant.name = next((name for name in same if name not in graph.initializers), constant.name)
+        names = [*(same if node.op_type == "MatMul" else ()), *_layer_of(node, array.size, modules)]
+        constant.name = next((name for name in names if name not in taken), constant.name)
+        taken.add(constant.name)
+
+
+def _layer_of(node: Any, size: int, modules: dict[str, nn.Module]) -> list[str]:
+    """What the module in whose code a node was met calls its weight, if that is as large; from the inside out."""
+    try:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    except (ValueError, SyntaxError):
+        return []
+    sizes = {path: getattr(modules.get(path), "weight", None) for path in reversed(scopes) if path in modules}
+    return [f"{path}.weight" for path, w in sizes.items() if isinstance(w, torch.Tensor) and w.numel() == size]
 
 
 def _compare(module: nn.Module, spec: Input, path: Path) -> float:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -366,6 +369,40 @@ def test_compress_takes_an_onnx_file(run, theirs, few, tmp_path):
         read_bundle(tmp_path / "out").manifest.input.mean
         == (0.5,) * read_bundle(tmp_path / "out").manifest.input.size[0]
     )
+
+
+@pytest.fixture
+def stacked(tmp_path) -> Path:
+    """A layer that has no form in int8, behind one that has."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "known"], ["a"]),
+        helper.make_node("Reshape", ["a", "rows"], ["b"]),
+        helper.make_node("MatMul", ["b", "stack"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["y"]),
+    ]
+    values = {"known": rng.normal(size=(16, 24)), "stack": rng.normal(size=(3, 8, 2))}
+    constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in values.items()]
+    constants.append(numpy_helper.from_array(np.array([-1, 3, 1, 8]), "rows"))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=rng.normal(size=(64, 16)).astype(np.float32))
+    return tmp_path / "m.onnx"
+
+
+@pytest.mark.parametrize("flag", [["--dry-run"], []])
+def test_a_layer_that_is_left_alone_is_named_with_the_reason(flag, run, stacked):
+    options = ["--int8", "--data", stacked.with_name("d.npz"), "--keep-slower"]
+    result = run("compress", stacked, *options, *(flag or ["-o", stacked.with_name("out")]))
+    assert result.exit_code == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    if flag:
+        assert "stack left alone: its weight is a stack of matrices" in lines
+    else:
+        assert lines[lines.index("left alone: 1 layer") + 1] == "stack its weight is a stack of matrices"
+        assert read_bundle(stacked.with_name("out")).manifest.steps[-1].plan["layers"] == ["known"]
 
 
 def test_compress_says_what_an_onnx_file_lacks(run, theirs, few, fitted, tmp_path):

@@ -163,6 +163,44 @@ def test_what_graphs_inside_read_keeps_its_name():
     np.testing.assert_array_equal(run(made, x), run(model, x))
 
 
+TAKEN = [f"{tensor}_fp16{end}" for tensor in ("x", "w", "a", "b", "s", "y") for end in ("", "_cast", "_back", "_1")]
+
+
+@pytest.mark.parametrize("role", ["constants", "outputs of nodes", "nodes", "branches"])
+def test_names_that_are_taken_are_left_to_who_has_them(role):
+    nodes, last = [], "b"
+    constants = {"w": np.eye(4, dtype=np.float32) * 2, "zero": np.float32(0)}
+    for i, name in enumerate(TAKEN if role != "branches" else ()):
+        if role == "constants":
+            constants[name] = np.float32(1 - i / 64)
+            nodes.append(node("Mul", [last, name], f"chain{i}"))
+            last = f"chain{i}"
+        else:
+            out = name if role == "outputs of nodes" else f"chain{i}"
+            nodes.append(helper.make_node("Neg", [last], [out], name=name))
+            last = out
+    if role == "branches":
+        inside = [node("Neg", [TAKEN[i - 1] if i else "b"], name) for i, name in enumerate(TAKEN)]
+        value = helper.make_tensor_value_info
+        one = helper.make_graph(inside, "one", [], [value(TAKEN[-1], FLOAT, None)])
+        two = helper.make_graph([node("Identity", ["b"], "c2")], "two", [], [value("c2", FLOAT, None)])
+        nodes = [node("ReduceMax", ["x"], "m", keepdims=0), node("Greater", ["m", "zero"], "c"),
+                 node("If", ["c"], "z", then_branch=one, else_branch=two)]  # fmt: skip
+        last = "z"
+    model = graph(
+        node("MatMul", ["x", "w"], "a"),
+        node("Relu", ["a"], "b"),
+        *nodes,
+        node("Softmax", [last], "s"),
+        node("Add", ["s", "b"], "y"),
+        **constants,
+    )
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    plan, made = halved(model)
+    assert {"a", "b"} <= set(plan.nodes)
+    assert sqnr(run(made, x), run(model, x)) > 50
+
+
 def test_a_pair_whose_scale_would_lose_bits_takes_its_layer_along():
     def pair(scale):
         return graph(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -16,6 +18,7 @@ from pocketzoo.deploy.triton_pictures import preparation
 from pocketzoo.errors import ExportError, MissingDependencyError
 from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest
 from pocketzoo.zoo.preprocess import prepare
+from pocketzoo.zoo.registry import default_registry
 from pocketzoo.zoo.runner import OnnxRunner
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.specs import InputSpec
@@ -107,6 +110,34 @@ def test_pictures_are_prepared_as_pillow_does(name, size):
     step = (spec.value_range[1] - spec.value_range[0]) / 255 / min(spec.std)
     columns_first = size == (120, 64) and name in ("stretch", "larger")
     np.testing.assert_allclose(made, wanted, atol=1.01 * step if columns_first else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["image", "pixels", "pixels_1", "cut", "zero", "unit", "scale", "add_8", "cast_0"])
+def test_names_of_the_preparation_give_way_to_that_of_the_models_input(name):
+    spec = replace(SPECS["bicubic"], name=name)
+    graph = preparation(spec)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 50, 60, 3), np.uint8)
+    given, wanted = (
+        onnxruntime.InferenceSession(each.SerializeToString()).run(None, {"pixels": pixels})[0]
+        for each in (graph, preparation(SPECS["bicubic"]))
+    )
+    assert np.array_equal(given, wanted)
+    assert name == "pixels" or graph.graph.output[0].name == name
+
+
+def test_the_tensors_of_an_ensemble_have_names_of_their_own(parse, tmp_path, fitted):
+    bundle = onnx.load(fitted.graph(""))
+    for node in bundle.graph.node:
+        node.output[:] = ["pixels" if o == "logits" else o for o in node.output]
+    bundle.graph.output[0].name = "pixels"
+    onnx.save(bundle, tmp_path / "m.onnx")
+    request = ExportRequest(name="m", input=fitted.manifest.input)
+    save_repository(tmp_path / "m.onnx", tmp_path / "out", default_registry().get("target", "cpu"), request)
+    whole = parse(tmp_path / "out" / "m-from-pictures" / "config.pbtxt")
+    first, second = whole.ensemble_scheduling.step
+    assert list(first.input_map.values()) == [whole.input[0].name] == ["pixels"]
+    assert dict(second.output_map) == {"pixels": whole.output[0].name}
+    assert whole.output[0].name != "pixels"
 
 
 def test_text_is_escaped():

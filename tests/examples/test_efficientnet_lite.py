@@ -202,7 +202,7 @@ def test_both_parts_share_one_file_and_leave_nothing_of_it_out(registry: Registr
 
 
 def test_the_recipe_names_layers_that_exist(registry: Registry) -> None:
-    from pocketzoo.compress.layers import weighted_layers
+    from pocketzoo.compress.eligible import weighted_layers
     from pocketzoo.compress.patterns import check_skip
     from pocketzoo.compress.recipe import read_recipe
     from pocketzoo.zoo.model import build

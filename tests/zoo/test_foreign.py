@@ -172,6 +172,24 @@ def quantised() -> onnx.ModelProto:
     return model
 
 
+def quantised_in_a_function() -> onnx.ModelProto:
+    model = network(shape=("n", 3, 16, 16), domain="mine")
+    body = [helper.make_node("DynamicQuantizeLinear", ["a"], ["q", "s", "z"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["b"])]  # fmt: skip
+    model.functions.append(helper.make_function("mine", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    return model
+
+
+def quantised_in_a_branch() -> onnx.ModelProto:
+    model = network()
+    body = [helper.make_node("DynamicQuantizeLinear", ["y"], ["q", "s", "z"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["o"])]  # fmt: skip
+    branch = helper.make_graph(body, "b", [], [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)])
+    model.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["out"], then_branch=branch, else_branch=branch))
+    return model
+
+
 def counting() -> onnx.ModelProto:
     """The batch of 2 is summed over: it means something inside."""
     model = network(shape=(2, 3, 16, 16))
@@ -189,10 +207,12 @@ def counting() -> onnx.ModelProto:
         (network(domain="com.acme"), "needs the operator com.acme.Relu"),
         (masked(), "has 2 inputs: x, mask"),
         (quantised(), "is quantised already"),
+        (quantised_in_a_function(), "is quantised already"),
+        (quantised_in_a_branch(), "is quantised already"),
         (counting(), "is made for batches of 2"),
         (network(shape=("n", 16, 16, 3)), "onnxruntime does not run"),
     ],
-    ids=["custom", "two inputs", "quantised", "batch inside", "broken"],
+    ids=["custom", "two inputs", "quantised", "in a function", "in a branch", "batch inside", "broken"],
 )
 def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
     with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:

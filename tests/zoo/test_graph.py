@@ -9,7 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
+from torch.nn import functional as F
 
 from pocketzoo.errors import ExportError, ExportMismatchError
 from pocketzoo.plugins.tinynet.module import TinyNet
@@ -241,3 +243,63 @@ def test_torch_gathers_its_translations_once(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(ONNXRegistry, "_register", None)  # to gather them anew would fail
     onnx_from_model(Small().eval(), SPEC, tmp_path / "again.onnx")
     assert vars(ONNXRegistry)["from_torchlib"] is own
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        w = self.weight
+        return F.conv2d(x, w - w.mean((1, 2, 3), keepdim=True), self.bias, self.stride, self.padding)
+
+
+class Flat(nn.Module):
+    """What is computed of sequences is a MatMul: the weight is turned as well."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x.flatten(2)).mean(1)
+
+
+norm = nn.utils.parametrizations.weight_norm
+COMPUTED = {
+    "weight norm": (lambda: nn.Sequential(norm(nn.Conv2d(8, 128, 3)), nn.Flatten(), nn.Linear(128 * 36, 3)), "0"),
+    "standardised": (lambda: nn.Sequential(Standardised(8, 128, 3), nn.Flatten(), nn.Linear(128 * 36, 3)), "0"),
+    "transposed": (lambda: nn.Sequential(norm(nn.ConvTranspose2d(8, 128, 3)), nn.Flatten()), "0"),
+    "vectors": (lambda: nn.Sequential(nn.Flatten(), norm(nn.Linear(512, 64))), "1"),
+    "sequences": (lambda: Flat(norm(nn.Linear(64, 400))), "layer"),
+    "a sum of two": (lambda: Flat(nn.utils.parametrizations.spectral_norm(nn.Linear(64, 400))), "layer"),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_weight_that_follows_from_constants_is_one_and_called_as_the_layer_does(name, tmp_path):
+    make, layer = COMPUTED[name]
+    torch.manual_seed(0)
+    spec = InputSpec(shape=("batch", 8, 8, 8), mean=(0.0,) * 8, std=(1.0,) * 8, resize=8)
+    module = make().eval()
+    assert onnx_from_model(module, spec, tmp_path / "m.onnx") <= TOLERANCE
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    stored = {t.name: t for t in graph.initializer}
+    assert f"{layer}.weight" in {n.input[1] for n in graph.node if len(n.input) > 1}
+    found = np.sort(numpy_helper.to_array(stored[f"{layer}.weight"]).ravel())
+    with torch.no_grad():
+        own = module.get_submodule(layer).weight
+        own = own - own.mean((1, 2, 3), keepdim=True) if name == "standardised" else own
+    np.testing.assert_allclose(found, np.sort(own.detach().numpy().ravel()), atol=1e-6)
+    assert not [name for name in stored if "parametrizations" in name]
+
+
+def test_a_weight_that_is_read_turned_too_is_stored_once(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into = nn.Linear(512, 512)
+
+        def forward(self, x):
+            return F.linear(self.into(x.flatten(1)).relu(), self.into.weight.t())
+
+    spec = InputSpec(shape=("batch", 8, 8, 8), mean=(0.0,) * 8, std=(1.0,) * 8, resize=8)
+    onnx_from_model(Tied().eval(), spec, tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").stat().st_size < 1.5 * 4 * 512 * 512

@@ -1,0 +1,88 @@
+"""Names in an ONNX graph: those that are taken, those that are read, and new ones. Graphs inside nodes count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from onnx import GraphProto, ModelProto, NodeProto
+
+STANDARD = ("", "ai.onnx")  # the domain of the standard's operators
+
+
+class FreshNames:
+    """Gives names that nothing else has: no tensor or node at any depth, and none that it gave before."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = set(taken)
+
+    @classmethod
+    def of(cls, model: ModelProto) -> FreshNames:
+        """Beside all names of a graph."""
+        return cls(names(model.graph))
+
+    def __call__(self, wanted: str) -> str:
+        """``wanted`` where it is free, else with a number behind it. The same calls give the same names."""
+        name, count = wanted, 0
+        while name in self.taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph, and the graphs inside its nodes at any depth."""
+    yield graph
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            yield from graphs(inner)
+
+
+def nodes(*outermost: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Nodes, and those of the graphs inside them at any depth."""
+    for node in chain(*outermost):
+        yield node
+        for inner in inner_graphs(node):
+            yield from nodes(inner.node)
+
+
+def inner_graphs(node: NodeProto) -> list[GraphProto]:
+    """The graphs in a node's attributes: branches of If, bodies of Loop and Scan."""
+    return [
+        inner
+        for attribute in node.attribute
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+
+
+def names(graph: GraphProto) -> set[str]:
+    """Every name of a tensor or a node, at any depth."""
+    found: set[str] = set()
+    for each in graphs(graph):
+        found.update(value.name for value in (*each.input, *each.output, *each.value_info, *each.initializer))
+        found.update(sparse.values.name for sparse in each.sparse_initializer)
+        for node in each.node:
+            found.update((node.name, *node.input, *node.output))
+    return found - {""}
+
+
+def captured(node: NodeProto) -> set[str]:
+    """What the graphs inside a node read from around it."""
+    return {name for inner in inner_graphs(node) for name in _free(inner)}
+
+
+def _free(graph: GraphProto) -> set[str]:
+    own = {value.name for value in (*graph.input, *graph.initializer)}
+    own.update(sparse.values.name for sparse in graph.sparse_initializer)
+    own.update(name for node in graph.node for name in node.output)
+    read = {name for node in graph.node for name in (*node.input, *captured(node))}
+    return (read | {value.name for value in graph.output}) - own - {""}
+
+
+def read_names(graph: GraphProto) -> set[str]:
+    """What somebody reads: nodes, the graphs inside them, and whoever takes the outputs."""
+    found = {value.name for value in graph.output}
+    for node in graph.node:
+        found.update(node.input, captured(node))
+    return found
