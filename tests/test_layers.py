@@ -150,7 +150,7 @@ HEAVY = {
     "pocketzoo.compress.histogram": {"numpy"},
     "pocketzoo.compress.int8": {"numpy", "onnx"},
     "pocketzoo.compress.writing": {"numpy", "onnx", "safetensors"},
-    "pocketzoo.compress.judge": {"numpy"},
+    "pocketzoo.compress.acceptance": {"numpy", "onnx"},
     "pocketzoo.compress.latency": {"torch"},
     "pocketzoo.compress.layers": {"torch"},
     "pocketzoo.compress.lockstep": {"torch"},

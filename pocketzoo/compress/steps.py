@@ -185,7 +185,7 @@ def _module_step(
         made = draft.folder / graph_name()
         report |= _measured(bundle, made, job, job.target, draft.manifest)
         if first and not job.accept and _unchanged(bundle, draft):
-            raise Rejected("it changed nothing", report, "unchanged")
+            raise Rejected(f"it changed nothing{_left(plan)}", report, "unchanged")
         if began_with is not None:
             check_report(report, job, began_with, made, allowed=allowed)
         else:
@@ -298,7 +298,7 @@ def _encoded(
             if not job.accept and same_graph(model, encoded):
                 if own is not None:  # it would, were it not for the budget
                     raise Rejected("every layer would have to stay in float", report, "budget")
-                raise Rejected("it changed nothing", report, "unchanged")
+                raise Rejected(f"it changed nothing{_left(plan)}", report, "unchanged")
             check_report(report, job, bundle.file(graph_name()), place, allowed=allowed, least=least)
             reports[target.name] = report
         except Rejected as no:
@@ -340,6 +340,13 @@ def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> 
 
 
 # -- what both share
+
+
+def _left(plan: Any) -> str:
+    """The first of the layers that a plan leaves alone, and why."""
+    left: Mapping[str, str] = getattr(plan, "left", {})
+    more = f", and {len(left) - 1} more" if len(left) > 1 else ""
+    return next((f": {name} is left alone, as {why}{more}" for name, why in left.items()), "")
 
 
 def copy_float(bundle: Bundle, draft: Draft) -> None:

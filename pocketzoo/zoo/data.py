@@ -143,7 +143,7 @@ class Batches:
             nonlocal encode
             samples: list[Any] = [self.split.samples[i] for i in rows]
             if isinstance(samples[0], np.ndarray):  # token ids already
-                ids: Any = np.stack(samples)
+                ids: Any = _token_ids(np.stack(samples))
             elif isinstance(samples[0], str):
                 assert isinstance(self.spec, TextSpec)
                 encode = encode or TextEncoder(self.spec, self.files)
@@ -173,6 +173,17 @@ class Batches:
                 raise
             self.skipped.names.add(str(sample))
             return None
+
+
+def _token_ids(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Whole numbers (B, T), however a file stored them: as float32 they are exact below 2**24."""
+    whole = rows.ndim == 2 and bool((rows == np.floor(rows)).all() and (rows >= 0).all() and (rows < 2**24).all())
+    if not whole:
+        raise DataError(
+            f"this model reads token ids, and the data are {rows.dtype} of shape {_by(rows.shape[1:])}",
+            "give texts, or rows of whole numbers from 0",
+        )
+    return rows.astype(np.int64)
 
 
 def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_count() or 1) -> Iterator[R]:

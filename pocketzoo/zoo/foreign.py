@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from pocketzoo import __version__
 from pocketzoo.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
@@ -22,7 +22,7 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.bundle import GRAPH_ONLY, Bundle, Manifest, ModelRef, graph_name, read_bundle, travelling, writing
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.files import home, sha256
-from pocketzoo.zoo.graph_names import STANDARD, captured, nodes
+from pocketzoo.zoo.graph_names import STANDARD, FreshNames, captured, nodes
 from pocketzoo.zoo.graph_safety import check_graph
 from pocketzoo.zoo.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.text import TextEncoder
@@ -90,10 +90,8 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
     spec = _input_spec(tidy, reading, path, tokenizer if tokenizer.is_file() else None)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
-    if reading.labels and len(reading.labels) != count:
-        raise UnsupportedModelError(
-            f"{path} gives {count} outputs, and there are {len(reading.labels)} labels", "give one label an output"
-        )
+    if reading.labels:
+        _check_labels(tidy.graph.output[0], reading.labels, path)
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
@@ -112,6 +110,23 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
             layers={"float": to_plain(layers)},
         )
     return read_bundle(place)
+
+
+def _check_labels(output: ValueInfoProto, labels: Sequence[str], path: Path) -> None:
+    """Raises:
+    UnsupportedModelError: an output has no place for each label: it is a row of scores, or one label, for a sample.
+    """
+    kind, dims = output.type.tensor_type.elem_type, output.type.tensor_type.shape.dim
+    is_label = len(dims) == 1 and kind in (TensorProto.INT64, TensorProto.INT32)
+    if len(dims) != 2 and not is_label:
+        shape = " x ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
+        raise UnsupportedModelError(
+            f"the first output of {path}, {output.name!r}, is {shape}, and no row of classes", "leave the labels out"
+        )
+    if not is_label and dims[1].dim_value != len(labels):
+        raise UnsupportedModelError(
+            f"{path} gives {dims[1].dim_value} outputs, and there are {len(labels)} labels", "give one label an output"
+        )
 
 
 def _refuse(model: ModelProto, path: Path) -> None:
@@ -177,7 +192,23 @@ def _folded(model: ModelProto, path: Path) -> ModelProto:
     standard = [o for o in folded.opset_import if o.domain in ("", "ai.onnx")]
     del folded.opset_import[:]
     folded.opset_import.extend(standard)
+    _make_constant_outputs(folded)
     return folded
+
+
+def _make_constant_outputs(model: ModelProto) -> None:
+    """Let a node make each output that is a constant, as the standard asks, in place."""
+    fresh = FreshNames.of(model)
+    constants = {t.name: t for t in model.graph.initializer}
+    for output in model.graph.output:
+        if output.name in constants:
+            stored = TensorProto()
+            stored.CopyFrom(constants[output.name])
+            stored.name = fresh(f"{output.name}_constant")
+            model.graph.initializer.append(stored)
+            model.graph.initializer.remove(constants[output.name])
+            # First, as others may read the output.
+            model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
 
 
 def _free_batch(model: ModelProto, fixed: int) -> None:
@@ -208,20 +239,26 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
     rng = np.random.default_rng(0)
     shape = [fixed or 2, *(d if isinstance(d, int) else (224 if len(entry.shape) == 4 else 8) for d in entry.shape[1:])]
     x = rng.normal(size=shape).astype(np.float32) if entry.type == "tensor(float)" else rng.integers(1, 8, shape)
-    outputs = [o.name for o in own.get_outputs()][:1]
+    outputs = [o.name for o in own.get_outputs()]
     try:
-        wanted = own.run(outputs, {entry.name: x})[0]
+        wanted = own.run(outputs, {entry.name: x})
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not run {path}: {error}", "check it with onnx.checker") from error
     try:
-        whole = new.run(outputs, {entry.name: x})[0]
-        double = new.run(outputs, {entry.name: np.concatenate([x, x])})[0]
+        whole = new.run(outputs, {entry.name: x})
+        double = new.run(outputs, {entry.name: np.concatenate([x, x])})
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise _frozen(path, fixed or len(x)) from error
-    if not _close(whole, wanted):
-        raise UnsupportedModelError(f"{path} changes its outputs when constants are folded", "report this graph")
-    if not _close(double, np.concatenate([wanted, wanted])):
-        raise _frozen(path, fixed or len(x))
+    for name, once, twice, out in zip(outputs, whole, double, wanted, strict=True):
+        if not isinstance(out, np.ndarray):
+            raise UnsupportedModelError(f"the output {name!r} of {path} is no tensor", "export it with tensors alone")
+        if not _close(once, out):
+            raise UnsupportedModelError(
+                f"{path} changes its output {name!r} when constants are folded", "report this graph"
+            )
+        # An output that no sample is in, such as anchors, stays as it is.
+        if not _close(twice, out) and not (out.ndim and _close(twice, np.concatenate([out, out]))):
+            raise _frozen(path, fixed or len(x))
 
 
 def _frozen(path: Path, batch: int) -> UnsupportedModelError:
@@ -231,6 +268,8 @@ def _frozen(path: Path, batch: int) -> UnsupportedModelError:
 
 
 def _close(given: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic]) -> bool:
+    if np.asarray(wanted).dtype.kind not in "fiub":  # texts
+        return bool(np.array_equal(given, wanted))
     a, b = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
     return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(np.abs(b).max(initial=0), 1e-6))
 

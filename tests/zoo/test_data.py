@@ -620,3 +620,19 @@ def test_at_most_five_unknown_classes_are_named(refused):
 def test_a_data_set_that_is_open_is_itself():
     opened = Dataset("texts", (), {"train": Split(["a"])})
     assert load_data(opened) is opened
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16, np.float32])
+def test_token_ids_of_an_npz_are_whole_numbers(kind, tmp_path, refused):
+    from pocketzoo.zoo.specs import TextSpec
+
+    spec = TextSpec(vocabulary=0, pad=0, max_length=16)
+    ids = np.arange(40).reshape(10, 4).astype(kind)
+    np.savez(tmp_path / "ids.npz", x=ids)
+    found = np.concatenate([x for x, _ in Batches(load_data(tmp_path / "ids.npz").split("train"), spec)])
+    assert found.dtype == np.int64
+    assert {tuple(row) for row in found.tolist()} <= {tuple(row) for row in ids.tolist()}
+    for wrong in (ids + 0.5, -1.0 - ids, ids * 1e9):
+        np.savez(tmp_path / "ids.npz", x=wrong.astype(np.float32))
+        with refused(DataError, "this model reads token ids", hint="whole numbers"):
+            list(Batches(load_data(tmp_path / "ids.npz").split("train"), spec))

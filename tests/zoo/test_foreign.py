@@ -244,3 +244,74 @@ def test_token_ids_are_read_as_such(tmp_path):
     fixed = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     with pytest.raises(UnsupportedModelError, match="takes texts of 8 tokens"):
         open_graph(write(tmp_path, fixed, "fixed.onnx"))
+
+
+# -- what its outputs are
+
+
+def with_outputs(outputs, nodes=(), constants=()) -> onnx.ModelProto:
+    """``network`` with other outputs: (name, type, shape)."""
+    model = network()
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(constants)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(*output) for output in outputs)
+    return model
+
+
+def test_an_output_that_is_a_constant_stays_one(tmp_path):
+    anchors = numpy_helper.from_array(np.arange(4, dtype=np.float32), "k")
+    node = helper.make_node("Identity", ["k"], ["anchors"])
+    outputs = [("y", TensorProto.FLOAT, ["n", 5]), ("anchors", TensorProto.FLOAT, [4])]
+    path = write(tmp_path, with_outputs(outputs, [node], [anchors]))
+    x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    bundle = compress(
+        path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
+    )
+    for graph in bundle.graphs().values():
+        onnx.checker.check_model(onnx.load(graph), full_check=True)
+        session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(["anchors"], {"x": x[:3]})[0], np.arange(4))
+    assert bundle.manifest.measurements[-1]["outputs"]["anchors"] is None
+
+
+@pytest.mark.parametrize(
+    ("output", "count", "message"),
+    [
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is n x 4 x 16 x 16, and no row of classes"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is n x 4 x 16 x 16, and no row of classes"),
+        (("y", TensorProto.FLOAT, ["n", 5]), 4, "gives 5 outputs, and there are 4 labels"),
+    ],
+)
+def test_labels_are_for_rows_of_as_many_classes(output, count, message, tmp_path, refused):
+    path = write(tmp_path, with_outputs([output]))
+    with refused(UnsupportedModelError, message):
+        open_graph(path, Reading(labels=tuple(map(str, range(count)))))
+
+
+def test_a_label_that_comes_first_is_an_answer(tmp_path):
+    node = helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0)
+    outputs = [("label", TensorProto.INT64, ["n"]), ("y", TensorProto.FLOAT, ["n", 5])]
+    path = write(tmp_path, with_outputs(outputs, [node]))
+    bundle = open_graph(path, Reading(labels=tuple("abcde"), mean=(0.0,), std=(1.0,)))
+    x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
+    y = run(bundle.graph(""), x)
+    np.savez(tmp_path / "x.npz", x=x, y=np.array(list("abcde"))[y])
+    small = compress(
+        bundle.path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
+    )
+    first, _, last = small.manifest.measurements
+    assert (first["accuracy"], first["agreement"]) == (1.0, 1.0)
+    assert last["accuracy"] == last["agreement"] >= 0.8
+    assert set(last["outputs"]) == {"label", "y"}
+
+
+def test_every_output_is_held_against_the_file(tmp_path, refused):
+    """The second output is made for a batch of two."""
+    model = with_outputs([("y", TensorProto.FLOAT, [2, 5]), ("z", TensorProto.FLOAT, [1, 10])])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 10], np.int64), "flat"))
+    model.graph.node.append(helper.make_node("Reshape", ["y", "flat"], ["z"]))
+    with refused(UnsupportedModelError, "made for batches of 2", hint="free batch axis"):
+        open_graph(write(tmp_path, model))
