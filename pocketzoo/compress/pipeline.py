@@ -16,7 +16,7 @@ from pocketzoo.compress.checkpoints import checkpoints
 from pocketzoo.compress.job import Job, prepare
 from pocketzoo.compress.steps import take
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, Draft, Step, graph_name, tensors_name, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, Draft, Step, check_place, graph_name, tensors_name, updating
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Dataset
 from pocketzoo.zoo.files import sha256
@@ -48,6 +48,7 @@ def compress(
     keep_slower: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
+    force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -65,13 +66,16 @@ def compress(
     float one.
 
     Finished steps are kept next to ``out`` while the run lasts: after a kill the same call goes on from there.
+    ``force`` replaces a finished bundle at ``out``.
 
     Raises:
+        BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
         RecipeError: no steps, an int8 step that is not the last, or a model whose graph is int8 already.
         UnknownNameError: an unknown model, data set, target or layer.
         DataError: data that cannot be read or does not fit.
         BusyError: another process is writing ``out``.
     """
+    check_place(Path(out), force=force)
     job = prepare(
         model,
         data=data,
@@ -88,7 +92,7 @@ def compress(
         progress=progress,
     )
     job.check_tests()
-    with checkpoints(Path(out), job.key, progress) as desk:
+    with checkpoints(Path(out), job.key, progress, force=force) as desk:
         bundle = desk.bundle or job.source
         while desk.finished < len(job.configs):
             bundle = take(bundle, desk.finished, job, desk)
