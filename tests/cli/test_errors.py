@@ -504,7 +504,8 @@ HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "PIL", "sk
 
 @pytest.mark.slow
 def test_int8_of_a_bundle_needs_no_torch(shell, without, fitted, few, tmp_path):
-    done = shell("compress", fitted.path, "--int8", "--data", few, "-o", tmp_path / "out", path=without("torch"))
+    options = ["--int8", "--keep-slower", "--data", few, "-o", tmp_path / "out"]
+    done = shell("compress", fitted.path, *options, path=without("torch"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "model.int8.cpu.onnx").is_file()
 

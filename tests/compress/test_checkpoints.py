@@ -119,9 +119,9 @@ def test_what_is_no_bundle_is_refused_before_anything_is_done(tmp_path, refused)
 
 def test_a_finished_bundle_is_refused_before_anything_is_done_unless_told_so(fitted, small, tmp_path, refused):
     shutil.copytree(small.path, tmp_path / "out")
-    with refused(BundleError, "is a finished bundle already", hint="--force"):
-        with checkpoints(tmp_path / "out", "a", SILENT):
-            pass
+    finished = refused(BundleError, "is a finished bundle already", hint="--force")
+    with finished, checkpoints(tmp_path / "out", "a", SILENT):
+        pass
     assert names(tmp_path) == ["out"]
     with checkpoints(tmp_path / "out", "a", SILENT, force=True) as desk:
         shutil.copytree(fitted.path, desk.folder / "made")

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from pocketzoo.compress.base import GraphCompressor
 from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
+from pocketzoo.compress.judge import Race
 from pocketzoo.compress.pipeline import compress
 from pocketzoo.errors import DataError, RecipeError
 from pocketzoo.plugins.hookspecs import hookimpl
@@ -146,6 +147,7 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
 def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, monkeypatch):
     """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
     monkeypatch.setattr("pocketzoo.compress.steps.LARGER", 1e9)
+    monkeypatch.setattr("pocketzoo.compress.steps.race", lambda *graphs, **more: Race(before=1.0, after=2.0))
     steps = [BloatConfig(width=1024)]
     bundle = compress(
         small.path,
