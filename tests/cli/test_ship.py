@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
+from told import Told
 
+import pocketzoo
 from pocketzoo.deploy.predict import predict
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.typed import to_plain
@@ -148,6 +150,24 @@ def test_the_demo_replaces_no_bundle_of_others(run, small_copy, tmp_path):
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["int8"]
     assert {p.name: p.read_bytes() for p in (tmp_path / "int8").iterdir()} == before
+
+
+class Begun(BaseException):
+    """Nothing was refused."""
+
+
+class Beginning(Told):
+    def say(self, text: str) -> None:
+        raise Begun
+
+
+@pytest.mark.parametrize("why", ["its own folder", "told so"])
+def test_the_demo_replaces_its_own_bundles_and_those_it_is_told_to(why, small_copy, tmp_path):
+    small_copy.path.rename(tmp_path / "int8")
+    if why == "its own folder":
+        (tmp_path / "demo.json").write_text("{}")
+    with pytest.raises(Begun):
+        pocketzoo.demo(tmp_path, force=why == "told so", progress=Beginning())
 
 
 # -- what an engine is asked for
