@@ -113,7 +113,7 @@ def put_folder(folder: Path, path: Path, *, replace: bool = True) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            if not replace:
+            if not replace and any(path.iterdir()):  # some systems rename onto no folder at all, empty or not
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
             _exchange(folder, path)
         _fsync(path.parent)
