@@ -28,6 +28,7 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/timing.py
 	$(BIN)/python benchmarks/edge.py
 	$(BIN)/python benchmarks/compress.py
 	$(BIN)/python benchmarks/recipes.py

@@ -36,6 +36,7 @@ def page() -> str:
         "demo": _demo,
         "startup": _startup,
         "registry": _registry,
+        "timing": _timing,
         "edge": _edge,
         "compress": _compress,
         "lowrank": _lowrank,
@@ -74,6 +75,21 @@ def _startup(result: dict[str, Any]) -> str:
     table = _table(["command", "median", "fastest", "bar"], rows)
     return (
         f"## Start-up\n\n`python benchmarks/startup.py`: whole processes, {result['runs']} runs in turn.\n\n{table}\n"
+    )
+
+
+def _timing(result: dict[str, Any]) -> str:
+    count = result["races"]
+    rows = [
+        [name, f"{row['tenth_seen']} of {count}", f"{row['equal_differs']} of {count}", f"{row['width']:.1%}"]
+        for name, row in result["rows"].items()
+    ]
+    table = _table(["compared by", "a tenth seen", "equal called different", "width of the interval"], rows)
+    return (
+        "## What timing tells apart\n\n"
+        "`python benchmarks/timing.py`: a run against an equal one and one of a tenth more work,\n"
+        f"{result['rounds']} rounds each, beside whatever else ran. Of a hundred equal ones one may be called "
+        f"different.\n\n{table}\n"
     )
 
 

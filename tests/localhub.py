@@ -273,7 +273,7 @@ class Handler(BaseHTTPRequestHandler):
             head, self._headers_buffer = b"".join(self._headers_buffer), []
             for i in range(len(head)):
                 self.wfile.write(head[i : i + 1])
-                time.sleep(f.seconds)
+                self.server.closed.wait(f.seconds)
         super().flush_headers()
 
     def error(self, status, code=None, msg="", **headers):
@@ -329,7 +329,7 @@ class Handler(BaseHTTPRequestHandler):
             self.body()
             return self.reply(f.status, {"error": "injected"}, f.headers, body=f.body or None)
         if f and f.action == "hang":
-            time.sleep(f.seconds)
+            self.server.closed.wait(f.seconds)
         if f and f.action == "reset" and f.at == 0:
             return self.reset()
         for verbs, rx, fn in ROUTES:
@@ -443,7 +443,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         for _ in range(10_000) if f and f.action == "dripframe" else ():  # a chunk's size in very many digits
             self.wfile.write(b"0")
-            time.sleep(f.seconds)
+            self.server.closed.wait(f.seconds)
         sent = 0
         with path.open("rb") as fh:
             fh.seek(start)
@@ -466,9 +466,9 @@ class Handler(BaseHTTPRequestHandler):
                         self.wfile.write(chunk)
                     sent += len(chunk)
                 if f and f.action in ("slow", "drip"):
-                    time.sleep(f.seconds)
+                    self.server.closed.wait(f.seconds)
                 if f and f.action == "stall" and sent >= f.at:
-                    time.sleep(f.seconds)
+                    self.server.closed.wait(f.seconds)
                     f = None
                 if f and f.action in ("truncate", "reset") and sent >= f.at:
                     self.wfile.flush()
@@ -793,7 +793,7 @@ class LocalHub:
     def __init__(self, root, port=0, host="127.0.0.1", **kw):
         self.state = HubState(Path(root), **kw)
         self.srv = ThreadingHTTPServer((host, port), Handler)
-        self.srv.daemon_threads, self.srv.state = True, self.state
+        self.srv.daemon_threads, self.srv.state, self.srv.closed = True, self.state, threading.Event()
         loud = self.srv.handle_error  # a client that hangs up is no error of the Hub
         self.srv.handle_error = lambda *a: None if isinstance(sys.exc_info()[1], ConnectionError) else loud(*a)
         self.port = self.srv.server_address[1]
@@ -807,6 +807,7 @@ class LocalHub:
         return self
 
     def __exit__(self, *a):
+        self.srv.closed.set()  # faults that would last for minutes yet
         self.srv.shutdown()
         self.srv.server_close()
 

@@ -54,7 +54,8 @@ def walk(hub: LocalHub, folder: Path, repo: str, words: str, data: Path) -> Walk
     assert f"{ref}  " in maker("pull", ref)
     assert "wrote zoo.lock" in maker("lock", ref)
     maker("fit", ref, "--data", data, "-o", "fitted", "--head", "linear", "--epochs", 100, "--learning-rate", 0.01)
-    assert "int8 for cpu" in maker("compress", "fitted", "--int8", "--data", data, "--samples", 16, "-o", "small")
+    options = ["--int8", "--keep-slower", "--samples", 16]
+    assert "int8 for cpu" in maker("compress", "fitted", *options, "--data", data, "-o", "small")
     assert "wrote small.onnx" in maker("export", "small", "--to", "onnx", "-o", "small.onnx")
     if find_spec("tensorrt_rtx"):
         maker("export", "small", "--to", "tensorrt-rtx", "-o", "small.engine")

@@ -105,6 +105,7 @@ LAYERS = {
     ),
     "pocketzoo.deploy.demo": (
         *BASE,
+        "pocketzoo.__version__",
         "pocketzoo.zoo.*",
         "pocketzoo.train.*",
         "pocketzoo.compress.*",

@@ -54,7 +54,7 @@ def test_a_package_stays_callable_after_its_modules_are_imported(name):
         f"assert pocketzoo.{name} is before and callable(pocketzoo.{name})\n"
         f"from pocketzoo import {name}; assert {name} is before"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
 
 

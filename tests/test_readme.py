@@ -62,7 +62,8 @@ def test_commands_run(tmp_path: Path, hub: LocalHub) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, command
-    assert (tmp_path / "small" / "model.int8.tensorrt-rtx.engine").stat().st_size > 10_000
+    (engine,) = (tmp_path / "small").glob("model*.tensorrt-rtx.engine")  # of float, where int8 is slower here
+    assert engine.stat().st_size > 10_000
     assert "<svg" in (tmp_path / "report.html").read_text("utf8")
     for block in PYTHON:
         script = tmp_path / "readme.py"

@@ -47,7 +47,7 @@ print("\\n" + json.dumps([name for name in json.loads(sys.argv[1]) if name in sy
 def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=600, check=False, env={**os.environ, **environment},
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_importing_pocketzoo_changes_nothing_outside_itself():
 
 def test_the_module_runs_like_the_script():
     done = subprocess.run(
-        [sys.executable, "-m", "pocketzoo", "--version"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "pocketzoo", "--version"], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("pocketzoo ")

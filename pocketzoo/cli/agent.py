@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import json_option, model_argument, named, names, out_option, seed_option
+from pocketzoo.cli.options import force_option, json_option, model_argument, named, names, out_option, seed_option
 from pocketzoo.cli.render import Bars, print_columns, print_json
 from pocketzoo.train.agent_settings import SAYS
 
@@ -23,6 +23,7 @@ from pocketzoo.train.agent_settings import SAYS
 @click.option("--states", type=click.Path(path_type=Path), metavar="FILE",
               help="Where to write states that it was in, as an .npz to calibrate on.")  # fmt: skip
 @seed_option
+@force_option
 @json_option
 def fit_agent(
     environment: str,
@@ -32,6 +33,7 @@ def fit_agent(
     training: tuple[str, ...],
     states: Path | None,
     seed: int,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Train an agent in an ENVIRONMENT of Gymnasium.
@@ -50,6 +52,7 @@ def fit_agent(
         training=named(training, "--set"),
         states=states,
         seed=seed,
+        force=force,
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics

@@ -10,6 +10,7 @@ import click
 from pocketzoo.cli.options import (
     Share,
     data_option,
+    force_option,
     json_option,
     model_argument,
     named,
@@ -33,6 +34,7 @@ from pocketzoo.errors import RejectedError
 @click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write events of each epoch for TensorBoard.")  # fmt: skip
 @click.option("--shard", is_flag=True, help="Spread what learns over torchrun's processes.")
+@force_option
 @json_option
 def fit(
     backbone: str,
@@ -52,6 +54,7 @@ def fit(
     skip_bad: bool,
     log: Path | None,
     shard: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Fit a new head to your data on a pretrained BACKBONE.
@@ -79,6 +82,7 @@ def fit(
         skip_bad=skip_bad,
         log=log,
         shard=shard,
+        force=force,
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics
@@ -160,6 +164,7 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @seed_option
 @skip_bad_option
+@force_option
 @json_option
 def compress(
     model: str,
@@ -182,6 +187,7 @@ def compress(
     dry_run: bool,
     seed: int,
     skip_bad: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Make MODEL smaller and faster, and measure it.
@@ -192,8 +198,11 @@ def compress(
     """
     from pocketzoo.compress import pipeline
     from pocketzoo.compress.acceptance import WAYS_OUT, worse
+    from pocketzoo.zoo.bundle import check_place
     from pocketzoo.zoo.typed import from_plain
 
+    if out is not None and not dry_run:
+        check_place(out, force=force)  # before a .onnx file is read
     if any(option is not None for option in (mean, std, size, labels)):
         model = _opened_graph(model, mean, std, size, labels)
     common: dict[str, Any] = {
@@ -219,7 +228,7 @@ def compress(
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
-    bundle = pipeline.compress(model, out, **common)
+    bundle = pipeline.compress(model, out, force=force, **common)
     if as_json:
         manifest = bundle.manifest
         print_json(

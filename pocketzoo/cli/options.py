@@ -87,8 +87,12 @@ def out_option(required: bool, text: str) -> Callable[[F], F]:
     return click.option("-o", "--out", type=click.Path(path_type=Path), required=required, metavar="PATH", help=text)
 
 
+def force_option(f: F) -> F:
+    return click.option("--force", is_flag=True, help="Replace what is there already.")(f)
+
+
 def seed_option(f: F) -> F:
-    return click.option("--seed", type=int, default=0, show_default=True, help="Of all chance, the splits included.")(f)
+    return click.option("--seed", type=int, default=0, show_default=True, help="Of all chance, splits too.")(f)
 
 
 def skip_bad_option(f: F) -> F:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.options import data_option, named, names, out_option
+from pocketzoo.cli.options import data_option, force_option, named, names, out_option
 from pocketzoo.cli.render import Bars, print_columns, print_hint, print_measurements
 from pocketzoo.errors import RejectedError
 
@@ -20,13 +20,21 @@ from pocketzoo.errors import RejectedError
               help="Another value than the recipe's, such as fit.epochs=3; may be given more than once.")  # fmt: skip
 @out_option(required=False, text="Folder to write to [default: the recipe's name].")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@force_option
 def run(
-    recipe: str, data: str | None, backbone: str | None, changes: tuple[str, ...], out: Path | None, dry_run: bool
+    recipe: str,
+    data: str | None,
+    backbone: str | None,
+    changes: tuple[str, ...],
+    out: Path | None,
+    dry_run: bool,
+    force: bool,
 ) -> None:
     """Run a RECIPE for the whole job, by name or from a file.
 
     A recipe fits a model or an agent, compresses, uses, exports and measures it, whichever it has a section for. A run
-    that was stopped goes on when the same command is given again.
+    that was stopped goes on when the same command is given again; one that is finished keeps its models, and measures
+    them again. To put other models in their place takes --force.
     """
     from pocketzoo.deploy.run_recipe import find_recipe, read_run_recipe
 
@@ -38,7 +46,7 @@ def run(
         return
     from pocketzoo.deploy.run import run as run_recipe
 
-    made = run_recipe(asked, place, data=data, progress=Bars())
+    made = run_recipe(asked, place, data=data, force=force, progress=Bars())
     for prediction in made.predictions:
         click.echo(prediction.file)
         print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])

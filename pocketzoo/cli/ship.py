@@ -8,6 +8,7 @@ import click
 
 from pocketzoo.cli.options import (
     data_option,
+    force_option,
     json_option,
     model_argument,
     models_argument,
@@ -225,14 +226,16 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
 
 @click.command()
 @out_option(required=False, text="Folder to write to [default: pocketzoo-demo].")
-def demo(out: Path | None) -> None:
+@force_option
+def demo(out: Path | None, force: bool) -> None:
     """Run the whole job on real data, in a minute.
 
-    Fits a head to handwritten digits, prunes, factorises, quantises, exports, builds an engine and measures.
+    Fits a head to handwritten digits, prunes, factorises, quantises, exports, builds an engine and measures. Run again,
+    it replaces what it wrote.
     """
     from pocketzoo.deploy.demo import demo
 
-    result = demo(out or Path("pocketzoo-demo"), progress=Bars())
+    result = demo(out or Path("pocketzoo-demo"), force=force, progress=Bars())
     print_measurements(result.rows)
     click.echo()
     print_columns([[name, str(path)] for name, path in result.places.items()])

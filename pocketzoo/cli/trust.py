@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import json_option, model_argument, names, out_option
+from pocketzoo.cli.options import force_option, json_option, model_argument, names, out_option
 from pocketzoo.cli.render import Bars, print_json
 
 
@@ -16,15 +16,16 @@ from pocketzoo.cli.render import Bars, print_json
     "--target", default="cpu", show_default=True, shell_complete=names("target"), help="What the device runs."
 )
 @out_option(required=True, text="Folder to write.")
+@force_option
 @json_option
-def pack(model: str, target: str, out: Path, as_json: bool) -> None:
+def pack(model: str, target: str, out: Path, force: bool, as_json: bool) -> None:
     """Copy what a device needs of MODEL: one graph, labels, tokenizer.
 
     The copy is a bundle for predict, bench and verify; it cannot be compressed.
     """
     from pocketzoo.deploy.pack import pack
 
-    bundle = pack(model, out, target=target, progress=Bars())
+    bundle = pack(model, out, target=target, force=force, progress=Bars())
     size = sum(file.stat().st_size for file in bundle.path.iterdir())
     if as_json:
         print_json({"bundle": str(out), "bytes": size})

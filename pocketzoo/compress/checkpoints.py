@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pocketzoo.errors import BundleError
 from pocketzoo.progress import Progress
-from pocketzoo.zoo.bundle import Bundle, read_bundle
+from pocketzoo.zoo.bundle import Bundle, put_bundle, read_bundle
 from pocketzoo.zoo.files import put_folder
 from pocketzoo.zoo.unfinished import KEY, LOCK, clear, unfinished
 
@@ -20,9 +20,9 @@ LESSON = "lesson"  # what the step at hand has learned so far
 class Checkpoints:
     """A work folder with the bundle that the last finished step made."""
 
-    def __init__(self, folder: Path, out: Path) -> None:
+    def __init__(self, folder: Path, out: Path, *, force: bool = False) -> None:
         """Takes up what an earlier run left in ``folder``."""
-        self.folder, self.out = folder, out
+        self.folder, self.out, self.force = folder, out, force
         self.finished = 0  # steps
         self.bundle: Bundle | None = None  # what they made of the source
         for number in sorted((int(p.name.removeprefix(STEP)) for p in folder.glob(f"{STEP}*")), reverse=True):
@@ -45,24 +45,29 @@ class Checkpoints:
         return self.bundle
 
     def deliver(self, folder: Path) -> Bundle:
-        """Move a finished bundle to where it was asked for, and forget the steps."""
-        put_folder(folder, self.out)
+        """Move a finished bundle to where it was asked for, and forget the steps.
+
+        Raises:
+            BundleError: something is there since the run began, and is not to be replaced.
+        """
+        put_bundle(folder, self.out, force=self.force)
         return read_bundle(self.out)
 
 
 @contextmanager
-def checkpoints(out: Path, key: str, progress: Progress) -> Iterator[Checkpoints]:
+def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False) -> Iterator[Checkpoints]:
     """The finished steps of a run that writes ``out``: taken up if ``key`` is the same, begun anew if not.
 
     They are forgotten when the body succeeds, and when what failed is a mistake.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle.
+        BundleError: ``out`` exists and is no bundle, or without ``force`` is one.
         BusyError: another process works on the same output.
         StorageError: the disk refused.
     """
-    with unfinished(out, key, progress, _left) as folder:
-        found = Checkpoints(folder, Path(os.path.realpath(out)))  # of a link, the folder it leads to is replaced
+    with unfinished(out, key, progress, _left, force=force) as folder:
+        place = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
+        found = Checkpoints(folder, place, force=force)
         if found.finished:
             progress.say(f"going on after step {found.finished} of an earlier run")
         yield found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +138,15 @@ class Race:
         return self.after > self.before * SLACK
 
 
-def race(before: Path, after: Path, x: Array) -> Race:
+def race(
+    before: Path,
+    after: Path,
+    x: Array,
+    timed: Callable[[Sequence[Path], Array, float], list[float]] = milliseconds,
+) -> Race:
     """Time a graph beside the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []
     while len(rounds) < ROUNDS and (not rounds or rounds[-1].slower):
-        old, new = milliseconds([before, after], x, SECONDS)
+        old, new = timed([before, after], x, SECONDS)
         rounds.append(Race(before=old, after=new))
     return min(rounds, key=lambda r: r.after / r.before)

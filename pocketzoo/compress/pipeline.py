@@ -17,7 +17,7 @@ from pocketzoo.compress.checkpoints import checkpoints
 from pocketzoo.compress.job import Job, prepare
 from pocketzoo.compress.steps import take
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, Draft, Step, graph_name, tensors_name, updating
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, Draft, Step, check_place, graph_name, tensors_name, updating
 from pocketzoo.zoo.cost import layer_costs
 from pocketzoo.zoo.data import Dataset
 from pocketzoo.zoo.files import sha256
@@ -50,6 +50,7 @@ def compress(
     accept: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
+    force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -68,14 +69,17 @@ def compress(
     int8 step: it leaves layers in float until each output of its graph is as close to the float one's.
 
     Finished steps are kept next to ``out`` while the run lasts: after a kill the same call goes on from there.
+    ``force`` replaces a finished bundle at ``out``.
 
     Raises:
+        BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
         RecipeError: no steps, an int8 step that is not the last, or a model whose graph is int8 already.
         UnknownNameError: an unknown model, data set, target or layer.
         DataError: data that cannot be read or does not fit.
         RejectedError: every step is; nothing is written.
         BusyError: another process is writing ``out``.
     """
+    check_place(Path(out), force=force)
     job = prepare(
         model,
         data=data,
@@ -95,7 +99,7 @@ def compress(
     job.check_tests()
     if job.max_drop is not None:
         job.judge.value(job.judge.reference)  # or there is nothing that may drop
-    with checkpoints(Path(out), job.key, progress) as desk:
+    with checkpoints(Path(out), job.key, progress, force=force) as desk:
         # What another run rejected is said in the source.
         bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
         while desk.finished < len(job.configs):

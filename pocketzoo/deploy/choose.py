@@ -21,7 +21,7 @@ from pocketzoo.progress import SILENT, Progress
 from pocketzoo.zoo.agreement import sqnr
 from pocketzoo.zoo.files import home, replacing_file
 from pocketzoo.zoo.runtimes import Runner
-from pocketzoo.zoo.timing import time_in_turn
+from pocketzoo.zoo.timing import CLOCK, Clock, time_in_turn
 
 AGREES = 20.0  # dB, 10 log10(|reference|^2 / |reference - out|^2): an error of a hundredth of the power, or less
 SECONDS = 0.2  # each way is timed for
@@ -50,6 +50,7 @@ def choose(
     x: npt.NDArray[Any],
     *,
     seconds: float = SECONDS,
+    clock: Clock = CLOCK,
     progress: Progress = SILENT,
 ) -> Choice:
     """Time every way on the batch ``x``, in turn, and take the fastest of those that agree with the first of them.
@@ -78,7 +79,7 @@ def choose(
                 left_out[way] = f"its answers differ ({ratio:.0f} dB)"
                 continue
             runners[way] = runner
-        times = time_in_turn([partial(runner.logits, x) for runner in runners.values()], seconds)
+        times = time_in_turn([partial(runner.logits, x) for runner in runners.values()], seconds, clock=clock)
     medians = {way: float(np.median(spent.wall)) for way, spent in zip(runners, times, strict=True)}
     return Choice(way=min(medians, key=lambda way: medians[way]), milliseconds=medians, left_out=left_out)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pocketzoo import __version__
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline import compress
 from pocketzoo.deploy.bench import bench
@@ -13,11 +15,15 @@ from pocketzoo.deploy.report import report
 from pocketzoo.errors import MissingDependencyError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.fit import fit
+from pocketzoo.zoo.bundle import check_place
+from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import Measurement
 from pocketzoo.zoo.registry import Registry
 from pocketzoo.zoo.sources import load_data
 
 TARGETS = ("cpu", "tensorrt-rtx")
+STEPS = ("fitted", "pruned", "factorised", "int8")  # a bundle each
+MARK = "demo.json"  # says that a folder's bundles are the demo's own, to be replaced
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,29 @@ class Demo:
     places: dict[str, Path] = field(default_factory=dict)
 
 
-def demo(out: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Demo:
+def demo(
+    out: str | Path, *, force: bool = False, registry: Registry | None = None, progress: Progress = SILENT
+) -> Demo:
     """Fit a head to the digits, prune, factorise, quantise, export, build an engine, measure; all below ``out``.
 
+    Run again it replaces its own bundles, and those of others only with ``force``.
+
     Raises:
+        BundleError: where the demo was not run before there is a finished bundle of a name it uses.
         MissingDependencyError: the extra "demo" is not installed.
     """
     out = Path(out)
+    force = force or (out / MARK).is_file()
+    for name in STEPS:
+        check_place(out / name, force=force)
     data = load_data("digits", registry=registry)
     progress.say("1/5 fit: head linear on tinynet, 1,797 handwritten digits")
-    fitted = fit("tinynet", out / "fitted", data=data, registry=registry, progress=progress)
+    with replacing_file(out / MARK) as temporary:
+        temporary.write_text(json.dumps({"pocketzoo": __version__}) + "\n")
+    fitted = fit("tinynet", out / "fitted", data=data, force=force, registry=registry, progress=progress)
     progress.say(f"    test accuracy {fitted.manifest.metrics['test_accuracy']:.4f}")
     # It shows what each step does, also where one is too small or this machine too busy for it to pay.
-    common = {"data": data, "targets": TARGETS, "keep_slower": True, "accept": True}
+    common = {"data": data, "targets": TARGETS, "keep_slower": True, "accept": True, "force": force}
     common |= {"registry": registry, "progress": progress}
     progress.say("2/5 prune channels")
     compress(out / "fitted", out / "pruned", steps=[PruneConfig(ratio=0.3)], **common)  # type: ignore[arg-type]
@@ -55,7 +71,7 @@ def demo(out: str | Path, *, registry: Registry | None = None, progress: Progres
         places["NVIDIA engine"] = export(out / "int8", to="tensorrt-rtx", registry=registry, progress=progress)
     except MissingDependencyError as error:  # TensorRT-RTX has no build for some platforms; the rest still runs
         progress.say(f"no engine: {error.message} ({error.hint})")
-    steps = [out / name for name in ("fitted", "pruned", "factorised", "int8")]
+    steps = [out / name for name in STEPS]
     rows = bench(steps, data=data, save=True, registry=registry, progress=progress)
     places["report"] = report(steps, out / "report.html", registry=registry)
     return Demo(rows, places)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pocketzoo.errors import BundleError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle, writing
+from pocketzoo.zoo.bundle import MANIFEST, Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.files import sha256
 from pocketzoo.zoo.pretrained import open_model
 from pocketzoo.zoo.registry import Registry, default_registry
@@ -21,6 +21,7 @@ def pack(
     out: str | Path,
     *,
     target: str = "cpu",
+    force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -28,18 +29,23 @@ def pack(
 
     The facts of the manifest stay, without plans, costs of layers and measurements. The copy answers as the bundle does
     and cannot be compressed, or encoded for another target; its provenance has the digest of the manifest it is from.
+    ``force`` replaces a finished bundle at ``out``.
 
     Raises:
         UnknownNameError: no such model or target.
-        BundleError: ``out`` is the model itself, or something else than a bundle.
+        BundleError: ``out`` is the model itself, a finished bundle, or something else.
     """
+    source = Path(str(model).removeprefix("file:"))
+    if source.exists() and source.resolve() == Path(out).resolve():
+        raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
+    check_place(Path(out), force=force)
     registry = registry or default_registry()
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
-    if Path(out).resolve() == bundle.path.resolve():
+    if Path(out).resolve() == bundle.path.resolve():  # a registered model has a place of its own
         raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
     manifest = bundle.manifest
-    with writing(Path(out)) as draft:
+    with writing(Path(out), force=force) as draft:
         for name in _needed(bundle, target):
             shutil.copyfile(bundle.path / name, draft.folder / name)
             draft.kinds[name] = manifest.files[name]

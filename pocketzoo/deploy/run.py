@@ -27,7 +27,7 @@ from pocketzoo.train.agent_settings import agent_settings
 from pocketzoo.train.fit import fit
 from pocketzoo.train.qlearning import fit_agent
 from pocketzoo.train.settings import with_settings
-from pocketzoo.zoo.bundle import read_bundle
+from pocketzoo.zoo.bundle import check_place, read_bundle
 from pocketzoo.zoo.data import Dataset, Skipped, aligned, from_arrays
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.measure import Measurement
@@ -36,7 +36,9 @@ from pocketzoo.zoo.registry import Registry, default_registry
 from pocketzoo.zoo.sources import load_data
 from pocketzoo.zoo.typed import to_plain
 
-STATE = "run.json"  # which sections are finished, and what they were asked for
+STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
+BEGUN = "begun "
+MODELS = {"agent": "fitted", "fit": "fitted", "compress": "small"}  # the sections that write bundles, in order
 
 
 @dataclass
@@ -78,6 +80,7 @@ def run(
     out: str | Path,
     *,
     data: str | Path | Dataset | None = None,
+    force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Run:
@@ -85,9 +88,10 @@ def run(
 
     ``data`` stands in for the recipe's. Without either an agent's are states that it was in, and those of a recipe that
     writes and fits nothing its prompts. A run that was stopped goes on where it was when the same call is made again:
-    sections that are finished are not run again.
+    sections that are finished are not run again. ``force`` replaces models there that were asked for otherwise.
 
     Raises:
+        BundleError: ``out`` is no run of a recipe, or has finished models of other settings, data or versions.
         RecipeError: a setting or a step that cannot be; the recipe has no data and none is given.
         PocketzooError: whatever the functions raise that it names.
     """
@@ -106,20 +110,26 @@ def run(
         skipped = Skipped() if recipe.skip_bad else None
         given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
     out.mkdir(parents=True, exist_ok=True)
-    return _Runner(recipe, out, given or None, registry, progress).run()
+    return _Runner(recipe, out, given or None, force, registry, progress).run()
 
 
 class _Runner:
     def __init__(
-        self, recipe: RunRecipe, out: Path, data: Dataset | None, registry: Registry, progress: Progress
+        self, recipe: RunRecipe, out: Path, data: Dataset | None, force: bool, registry: Registry, progress: Progress
     ) -> None:
         self.recipe, self.out, self.data = recipe, out, data
         self.common: dict[str, Any] = {"registry": registry, "progress": progress}
         self.say = progress.say
         digest = "" if data is None else data.digest()
         facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {digest}"
-        self.key = hashlib.sha256(facts.encode()).hexdigest()
-        self.done: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
+        key = hashlib.sha256(facts.encode()).hexdigest()
+        self.keys: dict[str, str] = {}  # of a section that makes a model: what it is asked for, and on what
+        for name in MODELS:
+            if (section := getattr(recipe, name)) is not None:
+                text = f"{key} {json.dumps(to_plain(section), sort_keys=True)}"
+                self.keys[name] = key = hashlib.sha256(text.encode()).hexdigest()
+        self.state: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
+        self.force = force
         self.made = Run()
 
     @property
@@ -129,6 +139,10 @@ class _Runner:
 
     def run(self) -> Run:
         recipe, made = self.recipe, self.made
+        for name in self.keys:
+            if not self._is_finished(name):
+                check_place(self.out / MODELS[name], force=self._may_replace(name))
+        self._note()  # from here on the folder is one of a run
         model: str | Path = recipe.backbone
         models: list[str | Path] = [model]
         if recipe.agent is not None or recipe.fit is not None:
@@ -136,25 +150,27 @@ class _Runner:
             models = [model]
             if recipe.agent is not None:
                 self._agent(recipe.agent, model)
-            elif recipe.fit is not None and self._new("fit", recipe.fit, model):
+            elif recipe.fit is not None and self._is_new("fit"):
+                force = self._begin("fit")
                 asked = parameters(recipe.fit)
-                fit(recipe.backbone, model, **self.reading, **asked, **self.common)
-                self._finished("fit")
+                fit(recipe.backbone, model, force=force, **self.reading, **asked, **self.common)
+                self._finish("fit")
             made.metrics = dict(read_bundle(model).manifest.metrics)
             made.places["fitted model"] = model
             self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in made.metrics.items()))
         if recipe.compress is not None:
             small = self.out / "small"
-            if self._new("compress", recipe.compress, small):
+            if self._is_new("compress"):
+                force = self._begin("compress")
                 asked = parameters(recipe.compress)
                 steps = read_steps(asked.pop("step"), "the recipe", self.common["registry"])
                 try:
-                    compress(model, small, steps=steps, **self.reading, **asked, **self.common)
-                    self._finished("compress")
+                    compress(model, small, steps=steps, force=force, **self.reading, **asked, **self.common)
+                    self._finish("compress")
                 except RejectedError as error:  # what is fitted is still of use, and the user is told
                     self.say(f"{error.message}; going on without ({error.hint})")
                     made.rejected.append(error.message)
-            if small.exists() and not made.rejected:
+            if not made.rejected:
                 made.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
                 model = small
                 models.append(small)
@@ -179,9 +195,11 @@ class _Runner:
 
     def _agent(self, section: AgentSection, model: Path) -> None:
         states = self.out / "states.npz"
-        if self._new("agent", section, model):
-            fit_agent(out=model, states=states, seed=self.recipe.seed, **parameters(section), **self.common)
-            self._finished("agent")
+        if self._is_new("agent"):
+            force = self._begin("agent")
+            asked = parameters(section)
+            fit_agent(out=model, states=states, seed=self.recipe.seed, force=force, **asked, **self.common)
+            self._finish("agent")
         if self.data is None:
             self.data = load_data(states, seed=self.recipe.seed, registry=self.common["registry"])
 
@@ -214,15 +232,35 @@ class _Runner:
             except MissingDependencyError as error:  # TensorRT has no build for some platforms; the rest still runs
                 self.say(f"no {to}: {error.message} ({error.hint})")
 
-    def _new(self, name: str, section: Any, place: Path) -> bool:
+    def _is_new(self, name: str) -> bool:
         """Whether a section is to be run: not where it finished before, asked for the same on the same."""
-        self.key = hashlib.sha256(f"{self.key} {json.dumps(to_plain(section), sort_keys=True)}".encode()).hexdigest()
-        if self.done.get(name) != self.key or not place.exists():
+        if not self._is_finished(name):
             return True
-        self.say(f"{name}: finished before, in {place}")
+        self.say(f"{name}: finished before, in {self.out / MODELS[name]}")
         return False
 
-    def _finished(self, name: str) -> None:
-        self.done[name] = self.key
+    def _is_finished(self, name: str) -> bool:
+        return self.state.get(name) == self.keys[name] and (self.out / MODELS[name]).exists()
+
+    def _may_replace(self, name: str) -> bool:
+        """Whether a section may replace a finished bundle: told so, now or by the run it goes on with."""
+        return self.force or self.state.get(BEGUN + name) == self.keys[name]
+
+    def _begin(self, name: str) -> bool:
+        """Note that a section begins, for what is to go on with it after a kill; whether it may replace a bundle.
+
+        What was finished there is not the same any more once a new one lies in its place, noted or not.
+        """
+        force = self._may_replace(name)
+        self.state.pop(name, None)
+        self.state[BEGUN + name] = self.keys[name]
+        self._note()
+        return force
+
+    def _finish(self, name: str) -> None:
+        self.state[name] = self.keys[name]
+        self._note()
+
+    def _note(self) -> None:
         with replacing_file(self.out / STATE) as temporary:
-            temporary.write_text(json.dumps(self.done))
+            temporary.write_text(json.dumps(self.state))

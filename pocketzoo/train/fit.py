@@ -21,7 +21,7 @@ from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.task import Asked, asked_for, task_of
 from pocketzoo.train.transfer import Transfer
 from pocketzoo.train.world import joined
-from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
+from pocketzoo.zoo.bundle import Bundle, ModelRef, check_place, read_bundle, writing
 from pocketzoo.zoo.data import SPLITS, Dataset, Skipped
 from pocketzoo.zoo.findings import examine
 from pocketzoo.zoo.heads import plain_options
@@ -55,6 +55,7 @@ def fit(
     skip_bad: bool = False,
     log: str | Path | None = None,
     shard: bool = False,
+    force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -67,6 +68,8 @@ def fit(
     validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
     with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of it.
 
+    ``force`` replaces a finished bundle at ``out``.
+
     ``log`` is a folder for TensorBoard's events: loss, metric and rate by epoch.
 
     A head that returns "values" learns numbers, "language-model" learns to continue texts (from the head that the
@@ -78,6 +81,7 @@ def fit(
     A head with nothing to learn, such as "embedding", takes no ``data``: the backbone is written with it as it is.
 
     Raises:
+        BundleError: ``out`` is a finished bundle, or something else.
         UnknownNameError: no such backbone, head, cut, block or data set.
         HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or returns
             what no data set here has targets for.
@@ -87,13 +91,14 @@ def fit(
         TrainingError: another process ended, or there is not enough memory.
         BusyError: another run is writing ``out``.
     """
+    check_place(Path(out), force=force)
     config = with_settings(
         training, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, unfreeze=unfreeze, seed=seed
     )
     registry = registry or default_registry()
     asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, registry)
     if not asked.parts.head.loss and asked.parts.head.weights is None:
-        return _attach(asked, Path(out), data, registry, progress)
+        return _attach(asked, Path(out), data, force, registry, progress)
     skipped = Skipped()
     task = task_of(asked, data, config, registry, skipped if skip_bad else None, progress)
     ref, parts, model, dataset, config = task.ref, task.parts, task.model, task.dataset, task.config
@@ -113,7 +118,7 @@ def fit(
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
             findings = examine(task.read, parts.backbone.input, parts.backbone.files, progress, whole=windowed)
-            place = stack.enter_context(unfinished(Path(out), key, progress, _left)) / SNAPSHOT
+            place = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force)) / SNAPSHOT
         history, scores = Transfer(
             model,
             parts,
@@ -149,7 +154,7 @@ def fit(
                 "loss": history.losses,
                 **({"stopped": history.stopped} if history.stopped else {}),
             }
-            _save(Path(out), model.cpu(), ref, parts, origin, metrics, dataset.labels, progress)
+            _save(Path(out), force, model.cpu(), ref, parts, origin, metrics, dataset.labels, progress)
         world.wait()
     return read_bundle(Path(out))
 
@@ -165,7 +170,7 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _attach(asked: Asked, out: Path, data: object, registry: Registry, progress: Progress) -> Bundle:
+def _attach(asked: Asked, out: Path, data: object, force: bool, registry: Registry, progress: Progress) -> Bundle:
     """Write a backbone with a head that has nothing to learn."""
     ref, parts = asked.ref, asked.parts
     if data is not None:
@@ -174,12 +179,13 @@ def _attach(asked: Asked, out: Path, data: object, registry: Registry, progress:
     ref = replace(ref, outputs=parts.features.channels, head_options=options)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
-    _save(out, model.eval(), ref, parts, provenance(asked.entry), {}, (), progress)
+    _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), progress)
     return read_bundle(out)
 
 
 def _save(
     out: Path,
+    force: bool,
     model: nn.Module,
     ref: ModelRef,
     parts: Parts,
@@ -189,7 +195,7 @@ def _save(
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
-    with writing(out) as draft:
+    with writing(out, force=force) as draft:
         save_model(
             draft,
             model,

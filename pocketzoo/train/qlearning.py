@@ -25,7 +25,7 @@ from pocketzoo.errors import DataError, HeadMismatchError
 from pocketzoo.progress import SILENT, Progress
 from pocketzoo.train.agent_settings import AgentConfig, agent_settings
 from pocketzoo.train.replay import Replay
-from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle, writing
+from pocketzoo.zoo.bundle import Bundle, ModelRef, check_place, read_bundle, writing
 from pocketzoo.zoo.environments import Environment, episode_seed, play_episodes
 from pocketzoo.zoo.files import replacing_file
 from pocketzoo.zoo.heads import plain_options
@@ -50,6 +50,7 @@ def fit_agent(
     training: AgentConfig | Mapping[str, Any] | None = None,
     seed: int | None = None,
     states: str | Path | None = None,
+    force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
@@ -59,11 +60,13 @@ def fit_agent(
     a linear layer: ``head_options`` of "q-values" can make it dueling. It is evaluated on fresh episodes every while,
     and training ends when their mean return reaches the goal, or after ``training``'s steps; the weights are those of
     the best evaluation, and ``test_return`` is their mean return over as many episodes that nothing was chosen by.
-    ``states`` is where to write states the agent was in, as an ``.npz`` to calibrate int8 on.
+    ``states`` is where to write states the agent was in, as an ``.npz`` to calibrate int8 on. ``force`` replaces a
+    finished bundle at ``out``.
 
     Deterministic for a seed; a run that was killed goes on from its last evaluation when the same call is made again.
 
     Raises:
+        BundleError: ``out`` is a finished bundle, or something else.
         MissingDependencyError: gymnasium is not installed.
         UnknownNameError: there is no such environment.
         DataError: its states are no vectors, or its actions are not numbered; or the loss was never finite.
@@ -71,6 +74,7 @@ def fit_agent(
         RecipeError: an option or a setting cannot be what it is.
         BusyError: another run is writing ``out``.
     """
+    check_place(Path(out), force=force)
     config = agent_settings(training, seed=seed)
     registry = registry or default_registry()
     place = Environment(environment)
@@ -91,14 +95,14 @@ def fit_agent(
     key = hashlib.sha256(
         json.dumps([environment, to_plain(ref), to_plain(config), torch.__version__], sort_keys=True).encode()
     ).hexdigest()
-    with unfinished(Path(out), key, progress, _left) as folder:
+    with unfinished(Path(out), key, progress, _left, force=force) as folder:
         agent = Agent(build(ref, registry), parts.head.loss, place, config, folder / SNAPSHOT, progress)
         agent.run()
         test = agent.evaluate(agent.best, episode_seed(config.seed, "test"))
         progress.say(f"mean return over {config.episodes} fresh episodes: {test:.1f}")
-        _save(Path(out), agent, ref, parts, test)
-        if states is not None:
+        if states is not None:  # before the bundle: once that is there the run is finished
             _write_states(Path(states), agent.replay, config.seed)
+        _save(Path(out), force, agent, ref, parts, test)
     return read_bundle(Path(out))
 
 
@@ -257,7 +261,7 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _save(out: Path, agent: Agent, ref: ModelRef, parts: Parts, test: float) -> None:
+def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float) -> None:
     career = agent.career
     training = {
         **to_plain(agent.config),
@@ -265,7 +269,7 @@ def _save(out: Path, agent: Agent, ref: ModelRef, parts: Parts, test: float) -> 
         "best_step": career.best_step,
         "stopped": career.ended,
     }
-    with writing(out) as draft:
+    with writing(out, force=force) as draft:
         save_model(
             draft,
             agent.best.eval(),

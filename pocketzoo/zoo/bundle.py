@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pocketzoo import __version__
 from pocketzoo.errors import BundleError, RecipeError, UnsafeFileError
 from pocketzoo.zoo.card import model_card
-from pocketzoo.zoo.files import disk_errors, replacing_folder, sha256
+from pocketzoo.zoo.files import disk_errors, put_folder, replacing_folder, sha256
 from pocketzoo.zoo.graph_safety import check_graph
 from pocketzoo.zoo.specs import GenerationSpec, Input
 from pocketzoo.zoo.typed import from_plain, to_plain
@@ -200,28 +201,47 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Draft]:
+def writing(path: Path, *, force: bool = True) -> Iterator[Draft]:
     """Write a bundle: put files into ``draft.folder``, set ``draft.manifest``; it appears whole, or not at all.
 
+    ``force`` replaces a bundle that is there. What a user asked to be written there is not to, unless told so.
+
     Raises:
-        BundleError: ``path`` exists and is something else than a bundle.
+        BundleError: ``path`` exists and is something else than a bundle, or is one that is not to be replaced.
         StorageError: the disk refused.
     """
     path = path.absolute()
-    check_place(path)
-    with replacing_folder(path) as folder:
+    check_place(path, force=force)
+    with replacing_folder(path, partial(put_bundle, force=force)) as folder:
         draft = Draft(folder)
         yield draft
         _seal(draft)
     draft.path = path
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, *, force: bool) -> None:
     """Raises:
-    BundleError: a bundle must not be written to ``path``, which is something else.
+    BundleError: a bundle must not be written to ``path``: it is something else, or without ``force`` a bundle.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if (path / MANIFEST).is_file():
+        if not force:
+            raise BundleError(f"{path} is a finished bundle already", "give another -o, or --force to replace it")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
+
+
+def put_bundle(folder: Path, path: Path, *, force: bool) -> None:
+    """Move a finished bundle to ``path`` in one step; one that was there, perhaps since the run began, to ``folder``.
+
+    Raises:
+        BundleError: it must not be written to ``path``; see ``check_place``. Both are as they were.
+    """
+    check_place(path, force=force)
+    try:
+        put_folder(folder, path, replace=force)
+    except FileExistsError:  # since the line before
+        check_place(path, force=force)
+        raise
 
 
 @contextmanager

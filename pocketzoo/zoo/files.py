@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,8 +80,11 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: a kill at any moment leaves either the old folder or the new one at ``path``."""
+def replacing_folder(path: Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[Path]:
+    """The same for a folder: a kill at any moment leaves either the old folder or the new one at ``path``.
+
+    ``put`` moves the finished one there, in place of ``put_folder``.
+    """
     path = Path(os.path.realpath(path))  # of a link, the folder it leads to is replaced
     with disk_errors(path):
         with place_errors(path.parent, path):
@@ -93,19 +96,25 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 for name in files:
                     _fsync(Path(folder) / name)
                 _fsync(Path(folder))
-            put_folder(temporary, path)
+            (put or put_folder)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def put_folder(folder: Path, path: Path) -> None:
-    """Move a finished folder to ``path`` on the same disk in one step; what was at ``path`` is then at ``folder``."""
+def put_folder(folder: Path, path: Path, *, replace: bool = True) -> None:
+    """Move a finished folder to ``path`` on the same disk in one step; what was at ``path`` is then at ``folder``.
+
+    Raises:
+        FileExistsError: something is there, and ``replace`` is false. Both folders are as they were.
+    """
     with disk_errors(path):
         try:
             os.rename(folder, path)  # onto nothing, or an empty folder
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            if not replace and any(path.iterdir()):  # some systems rename onto no folder at all, empty or not
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
             _exchange(folder, path)
         _fsync(path.parent)
 

@@ -8,6 +8,9 @@ random order two equal runs are each as often the faster one, whatever the noise
 their rounds, by the median of the ratios, whose interval is that of the sign test (Thompson, "On confidence ranges for
 the median", 1936): it assumes nothing of how times are distributed, which outliers make anything but normal. And where
 a run works in the calling thread alone, the CPU time of that thread is compared: others do not add to it.
+
+Time is read of a ``Clock``. What is said here of noise holds for clocks that are simulated, where the truth is known,
+and is tested on those; how well it holds on a machine is measured by ``benchmarks/timing.py``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,17 @@ WARM_UP_SECONDS = 0.2  # to try for, at most, where less than this is asked to b
 LEAST = 3  # runs of each that count, however long they take
 CONFIDENCE = 0.99
 PATIENCE = 6  # times as long as was asked for, at most, where the answer is not precise enough
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What time is read of, in seconds: that which passes, and that which the calling thread works."""
+
+    wall: Callable[[], float] = time.perf_counter
+    cpu: Callable[[], float] = time.thread_time
+
+
+CLOCK = Clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +63,16 @@ class Interval:
         return not self.low <= 1.0 <= self.high
 
 
-def warm_up(run: Callable[[], object], seconds: float) -> None:
+def warm_up(run: Callable[[], object], seconds: float, clock: Clock = CLOCK) -> None:
     """Run until ``WARM_UP`` times in a row it was not 2% faster than before, or for ``seconds``."""
-    start, fastest, steady = time.perf_counter(), math.inf, 0
+    start, fastest, steady = clock.wall(), math.inf, 0
     while steady < WARM_UP:
-        begin = time.perf_counter()
+        begin = clock.wall()
         run()
-        took = time.perf_counter() - begin
+        took = clock.wall() - begin
         steady = 0 if took < 0.98 * fastest else steady + 1
         fastest = min(fastest, took)
-        if time.perf_counter() - start > seconds:
+        if clock.wall() - start > seconds:
             break
 
 
@@ -69,6 +83,7 @@ def time_in_turn(
     least: int = LEAST,
     most: int | None = None,
     enough: Callable[[Sequence[Times]], bool] | None = None,
+    clock: Clock = CLOCK,
 ) -> list[Times]:
     """Times of each run, one of each in turn in an order that is drawn anew, after a warm-up.
 
@@ -76,24 +91,24 @@ def time_in_turn(
     is given and says no, it goes on, for ``PATIENCE`` times as long at most.
     """
     for run in runs:
-        warm_up(run, max(seconds, WARM_UP_SECONDS))
+        warm_up(run, max(seconds, WARM_UP_SECONDS), clock)
     generator = np.random.default_rng(0)
     spent = [Times() for _ in runs]
     asked = seconds * len(runs)
-    until, start = asked, time.perf_counter()
+    until, start = asked, clock.wall()
     while True:
         while (count := len(spent[0].wall)) < least or (
-            time.perf_counter() - start < until and (most is None or count < most)
+            clock.wall() - start < until and (most is None or count < most)
         ):
             for i in generator.permutation(len(runs)):
-                begin, worked = time.perf_counter(), time.thread_time()
+                begin, worked = clock.wall(), clock.cpu()
                 runs[i]()
-                spent[i].cpu.append((time.thread_time() - worked) * 1e3)
-                spent[i].wall.append((time.perf_counter() - begin) * 1e3)
-        over = time.perf_counter() - start >= PATIENCE * asked or len(spent[0].wall) == most
+                spent[i].cpu.append((clock.cpu() - worked) * 1e3)
+                spent[i].wall.append((clock.wall() - begin) * 1e3)
+        over = clock.wall() - start >= PATIENCE * asked or len(spent[0].wall) == most
         if over or enough is None or enough(spent):
             return spent
-        until = (time.perf_counter() - start) * 1.3
+        until = (clock.wall() - start) * 1.3
 
 
 def speedup(ours: Sequence[float], reference: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:

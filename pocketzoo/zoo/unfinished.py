@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pocketzoo.errors import BusyError, PocketzooError, StorageError, TrainingError
 from pocketzoo.progress import Progress
-from pocketzoo.zoo.bundle import check_place
+from pocketzoo.zoo.bundle import MANIFEST, check_place
 from pocketzoo.zoo.files import disk_errors, place_errors, replacing_file
 
 try:
@@ -22,19 +22,21 @@ LOCK, KEY = "lock", "key"
 
 
 @contextmanager
-def unfinished(out: Path, key: str, progress: Progress, left: Callable[[Path], str]) -> Iterator[Path]:
+def unfinished(
+    out: Path, key: str, progress: Progress, left: Callable[[Path], str], *, force: bool = False
+) -> Iterator[Path]:
     """The work folder of a run that writes ``out``: what another ``key`` left there is removed first.
 
     It goes when the body succeeds, when what fails is a mistake (mended, it is another command), and when ``left``,
     which names what the folder holds to go on from, finds nothing.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle.
+        BundleError: ``out`` exists and is no bundle, or without ``force`` is one.
         BusyError: another process works on the same output.
         StorageError: the disk refused.
     """
     out = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
-    check_place(out)
+    check_place(out, force=force)
     folder = out.with_name(f".{out.name}.run")
     with disk_errors(folder), _alone(folder, out):
         if _key(folder) != key:
@@ -46,7 +48,10 @@ def unfinished(out: Path, key: str, progress: Progress, left: Callable[[Path], s
             yield folder
         except BaseException as error:
             mistaken = isinstance(error, PocketzooError) and not isinstance(error, StorageError | TrainingError)
-            if mistaken or not left(folder):
+            taken = (
+                not force and (out / MANIFEST).is_file()
+            )  # meanwhile, by something else: told to replace it, we go on
+            if (mistaken and not taken) or not left(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 progress.say(f"{left(folder)} is kept: the same command goes on from there")

@@ -46,7 +46,24 @@ def test_startup_benchmark_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "benchmarks" / "results" / "startup.json").read_text("utf8"))["rows"]
-    assert rows["pocketzoo list"]["median_s"] > rows["python -c pass"]["min_s"]
+    assert all(rows[name]["median_s"] > 0 for name in ("pocketzoo list", "python -c pass"))
+
+
+def test_timing_benchmark_runs(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("timing.py", "record.py"):
+        (tmp_path / "benchmarks" / name).write_text((FOLDER / name).read_text("utf8"))
+    done = subprocess.run(
+        [sys.executable, "benchmarks/timing.py", "--races", "2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "benchmarks" / "results" / "timing.json").read_text("utf8"))
+    assert result["races"] == 2
+    assert all(0 <= row["tenth_seen"] <= 2 and row["width"] >= 0 for row in result["rows"].values())
 
 
 def test_registry_benchmark_runs(tmp_path: Path) -> None:

@@ -62,17 +62,20 @@ def test_missing_files(run, place, fitted, few, digit):
         (["info", gone], f"there is no bundle at {gone}"),
         (["verify", gone], f"there is no bundle at {gone}"),
         (["eval", gone, "--data", few], f"there is no bundle at {gone}"),
-        (["compress", gone, "-o", "out", "--prune", 0.3, "--data", few], f"there is no bundle at {gone}"),
+        (["compress", gone, "-o", "out", "--force", "--prune", 0.3, "--data", few], f"there is no bundle at {gone}"),
         (["export", gone, "-o", "m.onnx"], f"there is no bundle at {gone}"),
         (["bench", fitted.path, gone], f"there is no bundle at {gone}"),
         (["predict", gone, digit], f"there is no bundle at {gone}"),
         (["report", gone, "-o", "r.html"], f"there is no bundle at {gone}"),
-        (["fit", "tinynet", "--data", gone, "-o", "out"], f"there is no data set at {gone}"),
-        (["fit", "tinynet", "--data", f"{gone}.npz", "-o", "out"], f"there is no data set at {gone}.npz"),
+        (["fit", "tinynet", "--data", gone, "-o", "out", "--force"], f"there is no data set at {gone}"),
+        (["fit", "tinynet", "--data", f"{gone}.npz", "-o", "out", "--force"], f"there is no data set at {gone}.npz"),
         (["eval", fitted.path, "--data", gone], f"there is no data set at {gone}"),
         (["bench", fitted.path, "--data", gone], f"there is no data set at {gone}"),
-        (["compress", fitted.path, "-o", "out", "--prune", 0.3, "--data", gone], f"there is no data set at {gone}"),
-        (["compress", fitted.path, "-o", "out", "-r", gone, "--data", few], f"there is no recipe {gone}"),
+        (
+            ["compress", fitted.path, "-o", "out", "--force", "--prune", 0.3, "--data", gone],
+            f"there is no data set at {gone}",
+        ),
+        (["compress", fitted.path, "-o", "out", "--force", "-r", gone, "--data", few], f"there is no recipe {gone}"),
         (["predict", fitted.path, gone], f"there is no picture {gone}"),
         (["predict", fitted.path, digit, gone], f"there is no picture {gone}"),
     ]:
@@ -85,16 +88,28 @@ def test_missing_files(run, place, fitted, few, digit):
         ("info tinynte", "'tinynte' is neither a bundle nor a registered name", "did you mean 'tinynet'?"),
         ("info low_rank", "'low_rank'", "did you mean 'low-rank'?"),
         ("list nonsense*", "nothing is registered that matches 'nonsense*'", "pocketzoo list"),
-        ("fit tinynte --data {few} -o out", "no backbone is called 'tinynte'", "did you mean 'tinynet'?"),
-        ("fit tinynet --head liner --data {few} -o out", "no head is called 'liner'", "did you mean 'linear'?"),
-        ("fit tinynet --cut stage2 --data {few} -o out", "tinynet has no cut 'stage2'", "did you mean 'stage1'?"),
-        ("fit tinynet --data digit -o out", "no dataset is called 'digit'", "did you mean 'digits'?"),
-        ("fit {fitted} --data {few} -o out", "is a bundle; fit takes a backbone", "pocketzoo list --kind backbone"),
+        ("fit tinynte --data {few} -o out --force", "no backbone is called 'tinynte'", "did you mean 'tinynet'?"),
+        ("fit tinynet --head liner --data {few} -o out --force", "no head is called 'liner'", "did you mean 'linear'?"),
+        (
+            "fit tinynet --cut stage2 --data {few} -o out --force",
+            "tinynet has no cut 'stage2'",
+            "did you mean 'stage1'?",
+        ),
+        ("fit tinynet --data digit -o out --force", "no dataset is called 'digit'", "did you mean 'digits'?"),
+        (
+            "fit {fitted} --data {few} -o out --force",
+            "is a bundle; fit takes a backbone",
+            "pocketzoo list --kind backbone",
+        ),
         ("eval tinynte --data {few}", "'tinynte' is neither a bundle nor a registered model", "'tinynet'"),
         ("eval {fitted} --data digts", "no dataset is called 'digts'", "'digits'"),
         ("eval {fitted} --data {few} --target cup", "no target is called 'cup'", "'cpu'"),
-        ("compress tinynte -o out --int8 --data {few}", "'tinynte'", "'tinynet'"),
-        ("compress {fitted} -o out --int8 --data {few} --target tensort", "no target is called 'tensort'", "tensorrt"),
+        ("compress tinynte -o out --force --int8 --data {few}", "'tinynte'", "'tinynet'"),
+        (
+            "compress {fitted} -o out --force --int8 --data {few} --target tensort",
+            "no target is called 'tensort'",
+            "tensorrt",
+        ),
         ("export tinynte -o m.onnx", "'tinynte'", "'tinynet'"),
         ("export {fitted} --to onx -o m.onnx", "no exporter is called 'onx'", "did you mean 'onnx'?"),
         ("export {fitted} --target cup -o m.onnx", "no target is called 'cup'", "'cpu'"),
@@ -116,9 +131,9 @@ def test_an_empty_class_folder(run, place, fitted, photos, tmp_path):
     folder = photos(tmp_path / "data", {"cat": 5, "dog": 5})
     (folder / "eel").mkdir()
     for arguments in (
-        ["fit", "tinynet", "--data", folder, "-o", "out"],
+        ["fit", "tinynet", "--data", folder, "-o", "out", "--force"],
         ["eval", fitted.path, "--data", folder],
-        ["compress", fitted.path, "-o", "out", "--int8", "--data", folder],
+        ["compress", fitted.path, "-o", "out", "--force", "--int8", "--data", folder],
         ["bench", fitted.path, "--data", folder],
     ):
         check(run(*arguments), f"the class folder {folder / 'eel'} has no pictures", hint="add some")
@@ -126,12 +141,12 @@ def test_an_empty_class_folder(run, place, fitted, photos, tmp_path):
 
 def test_an_empty_folder(run, place, tmp_path):
     (tmp_path / "nothing").mkdir()
-    check(run("fit", "tinynet", "--data", tmp_path / "nothing", "-o", "out"), "has no pictures", hint="PNG")
+    check(run("fit", "tinynet", "--data", tmp_path / "nothing", "-o", "out", "--force"), "has no pictures", hint="PNG")
 
 
 def test_one_class_is_not_enough(run, place, photos, tmp_path):
     folder = photos(tmp_path / "data", {"cat": 9})
-    check(run("fit", "tinynet", "--data", folder, "-o", "out"), "has one class", hint="two or more")
+    check(run("fit", "tinynet", "--data", folder, "-o", "out", "--force"), "has one class", hint="two or more")
 
 
 @pytest.fixture
@@ -149,13 +164,13 @@ def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
 
 def test_an_unreadable_picture_is_named(run, place, fitted, spoilt):
     folder, (train, _, test) = spoilt
-    fit = run("fit", "tinynet", "--data", folder, "-o", "out")
+    fit = run("fit", "tinynet", "--data", folder, "-o", "out", "--force")
     check(fit, train, "cannot read the picture", hint="--skip-bad", progress=True)
     evaluate = run("eval", fitted.path, "--data", folder)
     check(evaluate, test, hint="--skip-bad", progress=True)
     bench = run("bench", fitted.path, "--data", folder)
     check(bench, test, hint="--skip-bad", progress=True)
-    compress = run("compress", fitted.path, "-o", "out", "--prune", 0.3, "--data", folder)
+    compress = run("compress", fitted.path, "-o", "out", "--force", "--prune", 0.3, "--data", folder)
     check(compress, train, hint="--skip-bad", progress=True)
     predict = run("predict", fitted.path, test)
     check(predict, test, "cannot read the picture")
@@ -191,7 +206,7 @@ def test_with_skip_bad_work_goes_on_and_pictures_are_counted(run, fitted, spoilt
 )
 def test_calibration_data_of_the_wrong_shape(shape, kind, run, place, fitted, tmp_path):
     np.savez(tmp_path / "odd.npz", x=np.zeros(shape, kind))
-    result = run("compress", fitted.path, "-o", "out", "--prune", 0.3, "--data", tmp_path / "odd.npz")
+    result = run("compress", fitted.path, "-o", "out", "--force", "--prune", 0.3, "--data", tmp_path / "odd.npz")
     check(result, progress=True)
 
 
@@ -210,7 +225,7 @@ NPZ = {
 def test_arrays_that_are_no_data_set(name, run, place, fitted, tmp_path):
     arrays, message = NPZ[name]
     np.savez(tmp_path / "odd.npz", **arrays)
-    result = run("compress", fitted.path, "-o", "out", "--prune", 0.3, "--data", tmp_path / "odd.npz")
+    result = run("compress", fitted.path, "-o", "out", "--force", "--prune", 0.3, "--data", tmp_path / "odd.npz")
     check(result, message, progress=True)
 
 
@@ -256,7 +271,7 @@ def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):
 def test_a_recipe_with_a_mistake(recipe, message, hint, dry, run, place, fitted, few, tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(recipe)
-    where = ["--dry-run"] if dry else ["-o", "out"]
+    where = ["--dry-run"] if dry else ["-o", "out", "--force"]
     result = run("compress", fitted.path, *where, "-r", path, "--data", few)
     check(result, message, hint=hint, progress="skip names" in message)
 
@@ -273,7 +288,7 @@ def test_a_recipe_with_a_mistake(recipe, message, hint, dry, run, place, fitted,
     ],
 )
 def test_options_out_of_range(options, message, run, place, fitted, few):
-    check(run("compress", fitted.path, "-o", "out", *options, "--data", few), message)
+    check(run("compress", fitted.path, "-o", "out", "--force", *options, "--data", few), message)
 
 
 def test_an_int8_bundle_is_not_compressed_again(run, place, few):
@@ -289,7 +304,7 @@ def _readers(bundle: Path, few: Path, digit: Path) -> list[list[object]]:
         ["info", bundle],
         ["verify", bundle],
         ["eval", bundle, "--data", few],
-        ["compress", bundle, "-o", "out", "--prune", 0.3, "--data", few],
+        ["compress", bundle, "-o", "out", "--force", "--prune", 0.3, "--data", few],
         ["export", bundle, "-o", "m.onnx"],
         ["export", bundle],
         ["bench", bundle],
@@ -383,7 +398,7 @@ def test_exports_that_cannot_be_written(run, place, fitted):
 
 
 def test_a_head_that_is_fitted_already(run, place, few):
-    result = run("fit", "tinynet", "--head", "tinynet-fashion-mnist", "--data", few, "-o", "out")
+    result = run("fit", "tinynet", "--head", "tinynet-fashion-mnist", "--data", few, "-o", "out", "--force")
     check(result, "is fitted already", hint="--head linear")
 
 
@@ -489,7 +504,8 @@ HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "PIL", "sk
 
 @pytest.mark.slow
 def test_int8_of_a_bundle_needs_no_torch(shell, without, fitted, few, tmp_path):
-    done = shell("compress", fitted.path, "--int8", "--data", few, "-o", tmp_path / "out", path=without("torch"))
+    options = ["--int8", "--keep-slower", "--data", few, "-o", tmp_path / "out"]
+    done = shell("compress", fitted.path, *options, path=without("torch"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "model.int8.cpu.onnx").is_file()
 

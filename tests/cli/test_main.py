@@ -121,5 +121,5 @@ def test_leaving_waits_for_no_thread_and_loses_no_output():
         "import threading; from pocketzoo.cli.main import leave; "
         "threading.Thread(target=threading.Event().wait).start(); print('said'); leave(3)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode, done.stdout) == (3, "said\n")

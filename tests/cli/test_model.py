@@ -359,7 +359,7 @@ def test_compress_takes_an_onnx_file(run, theirs, few, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(map(str, range(10))))
     result = run("compress", theirs, "--int8", "--data", few, "-o", tmp_path / "out", "--mean", "0.5", "--std", "0.5",
-                 "--labels", labels, "--json")  # fmt: skip
+                 "--labels", labels, "--keep-slower", "--json")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     float_, _, int8 = json.loads(result.stdout)["measurements"]
     assert float_["accuracy"] is not None

@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
+from told import Told
 
+import pocketzoo
 from pocketzoo.deploy.predict import predict
 from pocketzoo.zoo.bundle import read_bundle
 from pocketzoo.zoo.typed import to_plain
@@ -121,7 +123,9 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
     out = tmp_path / "demo"
     result = run("demo", "-o", out)
     assert result.exit_code == 0, result.stderr
-    assert {p.name for p in out.iterdir()} == {"fitted", "pruned", "factorised", "int8", "report.html"}
+    assert {p.name for p in out.iterdir()} == {
+        "fitted", "pruned", "factorised", "int8", "report.html", "demo.json",
+    }  # fmt: skip
     assert (out / "int8" / "model.int8.tensorrt-rtx.engine").stat().st_size > 10_000
     for step in ("1/5", "2/5", "3/5", "4/5", "5/5"):
         assert step in result.stderr
@@ -134,6 +138,36 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
         assert str(place) in result.stdout
     for name in ("fitted", "pruned", "factorised", "int8"):
         assert run("verify", out / name).exit_code == 0
+
+
+def test_the_demo_replaces_no_bundle_of_others(run, small_copy, tmp_path):
+    before = {p.name: p.read_bytes() for p in small_copy.path.iterdir()}
+    small_copy.path.rename(tmp_path / "int8")
+    result = run("demo", "-o", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path / 'int8'} is a finished bundle already", "hint:  give another -o, or --force to replace it",
+    ]  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["int8"]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "int8").iterdir()} == before
+
+
+class Begun(BaseException):
+    """Nothing was refused."""
+
+
+class Beginning(Told):
+    def say(self, text: str) -> None:
+        raise Begun
+
+
+@pytest.mark.parametrize("why", ["its own folder", "told so"])
+def test_the_demo_replaces_its_own_bundles_and_those_it_is_told_to(why, small_copy, tmp_path):
+    small_copy.path.rename(tmp_path / "int8")
+    if why == "its own folder":
+        (tmp_path / "demo.json").write_text("{}")
+    with pytest.raises(Begun):
+        pocketzoo.demo(tmp_path, force=why == "told so", progress=Beginning())
 
 
 # -- what an engine is asked for

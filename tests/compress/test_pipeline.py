@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from told import Told
 from torch import nn
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
@@ -51,6 +52,10 @@ def squeeze(small_registry):
 @pytest.fixture
 def rehearse(small_registry):
     return partial(dry_run, registry=small_registry)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -296,7 +301,7 @@ def test_data_that_does_not_fit_leaves_an_existing_bundle_as_it_was(name, step, 
     before = contents(tmp_path)
     data = BAD[name](digits.split("train").samples[:16])
     with pytest.raises(DataError) as caught:
-        squeeze(small_copy.path, out, data=data, steps=[step], samples=16)
+        squeeze(small_copy.path, out, data=data, steps=[step], samples=16, force=True)
     assert caught.value.hint
     assert contents(tmp_path) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "out"]
@@ -311,9 +316,48 @@ def test_what_is_no_bundle_is_not_overwritten(kind, small, few, tmp_path, refuse
         out.mkdir()
         (out / "thesis.txt").write_text("mine")
     before = contents(tmp_path)
-    with refused(BundleError, "exists and is no bundle", hint="-o"):
-        squeeze(small.path, out, data=few, steps=[PruneConfig(ratio=0.1, granularity="weight")], samples=8)
+    for force in (False, True):
+        with refused(BundleError, f"{out} exists and is no bundle", hint="-o"):
+            squeeze(small.path, out, data=few, steps=[PRUNE], samples=8, force=force)
     assert contents(tmp_path) == before
+
+
+def test_a_finished_bundle_is_not_replaced_unless_told_so(small, small_copy, few, tmp_path, refused, squeeze):
+    """Said before the model, the data or a step is looked at."""
+    out, before = small_copy.path, contents(tmp_path)
+    with refused(BundleError, f"{out} is a finished bundle already", hint="give another -o, or --force to replace it"):
+        squeeze(tmp_path / "no model", out, data="no data", steps=[])
+    assert contents(tmp_path) == before
+    bundle = squeeze(small.path, out, data=few, steps=[PRUNE], samples=8, force=True)
+    assert [step.kind for step in read_bundle(out).manifest.steps] == ["prune"]
+    assert read_bundle(out).manifest == bundle.manifest
+    assert names(tmp_path) == [out.name]
+
+
+def test_what_was_finished_by_another_meanwhile_is_not_lost_nor_is_what_was_made(
+    small, few, tmp_path, refused, squeeze
+):
+    """It is finished while this run works; the run's steps are kept, and --force takes them."""
+    out = tmp_path / "out"
+
+    class Other(Told):
+        def say(self, text: str) -> None:
+            super().say(text)
+            if not out.exists():
+                shutil.copytree(small.path, out)
+
+    given = {"data": few, "steps": [PRUNE], "samples": 8}
+    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+        squeeze(small.path, out, **given, progress=Other())
+    assert read_bundle(out).manifest == small.manifest
+    assert names(tmp_path) == [".out.run", "out"]
+    with refused(BundleError, "is a finished bundle already", hint="--force"):
+        squeeze(small.path, out, **given)
+    told = Told()
+    bundle = squeeze(small.path, out, **given, force=True, progress=told)
+    assert told.said[0] == "going on after step 1 of an earlier run"
+    assert [step.kind for step in bundle.manifest.steps] == ["prune"]
+    assert names(tmp_path) == ["out"]
 
 
 # -- runs of their own
@@ -322,7 +366,8 @@ def test_what_is_no_bundle_is_not_overwritten(kind, small, few, tmp_path, refuse
 def test_compressing_in_place(small_copy, few, small_registry, squeeze):
     """out == model: read first, replaced at the end, whole."""
     path = small_copy.path
-    bundle = squeeze(path, path, data=few, steps=[PruneConfig(ratio=0.5, granularity="weight"), INT8], samples=8)
+    steps = [PruneConfig(ratio=0.5, granularity="weight"), INT8]
+    bundle = squeeze(path, path, data=few, steps=steps, samples=8, force=True)
     assert read_bundle(path).manifest == bundle.manifest
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "int8"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]

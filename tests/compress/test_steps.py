@@ -154,7 +154,7 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
 def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, monkeypatch):
     """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
     monkeypatch.setattr("pocketzoo.compress.acceptance.LARGER", 1e9)
-    monkeypatch.setattr("pocketzoo.compress.steps.race", lambda before, after, x: Race(before=1.0, after=2.0))
+    monkeypatch.setattr("pocketzoo.compress.steps.race", lambda *graphs, **more: Race(before=1.0, after=2.0))
     steps = [BloatConfig(width=1024)]
     bundle = compress(
         small.path,

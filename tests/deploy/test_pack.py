@@ -72,9 +72,32 @@ def test_it_can_be_measured_and_evaluated(compressed, few, tmp_path):
     assert pocketzoo.eval(bundle.path, data=few) == pocketzoo.eval(compressed.path, data=few)
 
 
+def test_a_finished_bundle_is_replaced_only_when_told_so(compressed, fitted_copy, tmp_path, refused, run):
+    out = fitted_copy.path
+    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+        pack(tmp_path / "no model", out)
+    done = run("pack", compressed.path, "-o", out)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: {out} is a finished bundle already", "hint:  give another -o, or --force to replace it",
+    ]  # fmt: skip
+    assert read_bundle(out).manifest == fitted_copy.manifest
+    assert "packed_from" in pack(compressed.path, out, force=True).manifest.provenance
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("mine")
+    with refused(BundleError, "exists and is no bundle", hint="-o"):
+        pack(compressed.path, tmp_path / "mine", force=True)
+
+
+def test_a_registered_model_is_packed_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pack("tinynet", "tinynet").manifest.name == "tinynet"
+
+
 def test_packing_onto_itself_or_for_no_target_is_refused(compressed, fitted_copy, tmp_path, refused):
     with refused(BundleError, "is the bundle to pack", hint="-o"):
-        pack(fitted_copy.path, fitted_copy.path)
+        pack(fitted_copy.path, fitted_copy.path, force=True)
     with refused(UnknownNameError, "'cpuu'"):
         pack(compressed.path, tmp_path / "device", target="cpuu")
     assert read_bundle(fitted_copy.path)
@@ -87,5 +110,5 @@ def test_the_command(run, compressed, tmp_path):
     size = sum(p.stat().st_size for p in out.iterdir())
     assert json.loads(done.stdout) == {"bundle": str(out), "bytes": size}
     assert size < sum(p.stat().st_size for p in compressed.path.iterdir()) / 4
-    assert run("pack", compressed.path, "-o", out).stdout == f"wrote {out} ({size:,} bytes)\n"
+    assert run("pack", compressed.path, "-o", out, "--force").stdout == f"wrote {out} ({size:,} bytes)\n"
     assert run("verify", out).exit_code == 0

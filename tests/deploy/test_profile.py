@@ -37,13 +37,14 @@ def test_every_layer_with_weights_has_a_node_and_every_node_a_time(fitted, float
     assert all(node.ms >= 0 for node in floats.nodes)
     assert {node.kind for node in floats.nodes} == {"float"}
     assert (floats.target, floats.left_in_float) == ("", ())
-    assert floats.ms > 0.5 * total(floats.nodes)
+    # The one is the thread's time, the other passes; were not both in milliseconds, they would be a thousand apart.
+    assert 1 / 100 < floats.ms / total(floats.nodes) < 100
 
 
 def test_torch_has_every_layer_too(fitted, floats):
     assert set(layers_of(fitted)) <= set(floats.torch_layers)
     assert floats.torch_ms is not None
-    assert 0 < sum(floats.torch_layers.values()) < 1.5 * floats.torch_ms
+    assert 1 / 100 < floats.torch_ms / sum(floats.torch_layers.values()) < 100
 
 
 def test_a_layer_that_pads_by_another_is_one_layer():

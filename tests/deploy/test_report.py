@@ -498,7 +498,7 @@ def browse(page: Path, profile: Path, *options: str) -> subprocess.CompletedProc
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
     log = ["--enable-logging=stderr", "--v=0", f"--user-data-dir={profile}"]
     done = subprocess.run(
-        [BROWSER, *quiet, *log, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=False
+        [BROWSER, *quiet, *log, *options, page.as_uri()], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     return done

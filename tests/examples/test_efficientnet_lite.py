@@ -262,9 +262,10 @@ def small(crops: Path, registry: Registry, tmp_path_factory: pytest.TempPathFact
                 "efficientnet-lite0",
                 path,
                 data=crops,
-                steps=[PruneConfig(ratio=0.2), LowRankConfig(energy=0.95), Int8Config()],
+                steps=[PruneConfig(ratio=0.2), LowRankConfig(energy=0.95, only_faster=False), Int8Config()],
                 targets=["cpu", "tensorrt-rtx"],
                 samples=8,
+                keep_slower=True,
                 registry=registry,
             )
             assert {file.name: file.read_bytes() for file in source.iterdir()} == before, "the registered model changed"

@@ -409,7 +409,7 @@ def test_an_installed_plugin_is_found_and_a_broken_one_does_not_stop_the_command
     def command(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "pocketzoo", *arguments]
         environment = {**os.environ, "PYTHONPATH": path, **more}
-        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        return subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=environment)
 
     found = {p["name"]: p for p in json.loads(command("plugins", "--json").stdout)}
     assert found["acme_good"] == {"name": "acme_good", "origin": "acme_good 0.5", "reason": ""}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from told import Told
 
 import pocketzoo
 from pocketzoo.deploy.evaluate import evaluate
-from pocketzoo.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
+from pocketzoo.errors import BundleError, DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.agreement import r2
@@ -127,6 +128,39 @@ def test_the_head_learned_something(small, registry):
 
 
 # -- determinism
+
+
+@pytest.mark.parametrize("head", ["linear", "embedding"])
+def test_a_finished_bundle_is_not_replaced_unless_told_so(head, few, registry, tmp_path, refused):
+    """Said before the backbone, the head or the data is looked at."""
+    out, given = tmp_path / "out", {"data": few, "epochs": 1} if head == "linear" else {}
+    first = fit("tinynet", out, head=head, registry=registry, **given)
+    with refused(BundleError, f"{out} is a finished bundle already", hint="give another -o, or --force to replace it"):
+        fit("no backbone", out, head="none", data="no data", registry=registry)
+    assert read_bundle(out) == first
+    other = fit("tinynet", out, data=few, epochs=2, force=True, registry=registry)
+    assert read_bundle(out).manifest == other.manifest
+    assert other.manifest.provenance["training"]["epochs"] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_another_finished_meanwhile_is_not_lost_nor_is_what_was_learned(few, small, registry, tmp_path, refused):
+    out = tmp_path / "out"
+
+    class Other(Told):
+        def say(self, text: str) -> None:
+            super().say(text)
+            if "exporting" in text and not out.exists():
+                shutil.copytree(small.path, out)
+
+    given = {"data": few, "epochs": 2, "registry": registry}
+    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+        fit("tinynet", out, **given, progress=Other())
+    assert read_bundle(out).manifest == small.manifest
+    told = Told()
+    assert fit("tinynet", out, **given, force=True, progress=told).manifest.name == "out"
+    assert any("going on" in line for line in told.said), told.said
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_seed_gives_the_same_head_bit_for_bit(small, few, registry, tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
+from pocketzoo.errors import BundleError, DataError, HeadMismatchError, RecipeError, UnknownNameError
 from pocketzoo.progress import Silent
 from pocketzoo.train.agent_settings import SAYS, AgentConfig, agent_settings
 from pocketzoo.train.qlearning import Agent, fit_agent
@@ -174,6 +174,14 @@ def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
         pocketzoo.play(fitted.path)
     with pytest.raises(DataError, match=r"Acrobot-v1 has states of 6 values and 3 actions"):
         pocketzoo.play(trained[0].path, "Acrobot-v1")
+
+
+def test_a_finished_agent_is_not_replaced_unless_told_so(trained, refused):
+    bundle, states = trained
+    before = states.read_bytes()
+    with refused(BundleError, f"{bundle.path} is a finished bundle already", hint="--force"):
+        fit_agent("NoSuchPlace-v0", bundle.path, states=states)
+    assert (read_bundle(bundle.path), states.read_bytes()) == (bundle, before)
 
 
 @pytest.mark.slow

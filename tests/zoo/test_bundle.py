@@ -106,7 +106,7 @@ def test_the_manifest_says_when_and_with_what(bundle):
     from datetime import datetime, timezone
 
     created = datetime.fromisoformat(bundle.manifest.created)
-    assert abs((datetime.now(timezone.utc) - created).total_seconds()) < 60
+    assert abs((datetime.now(timezone.utc) - created).total_seconds()) < 1800  # in which zone, that is
     assert bundle.manifest.pocketzoo == pocketzoo.__version__
     assert bundle.manifest.format == FORMAT
 
@@ -368,8 +368,9 @@ def test_what_is_no_bundle_is_never_written_over(refused, tmp_path, what):
     if what == "folder with files":
         path.mkdir()
         (path / "thesis.tex").write_text("mine")
-    with refused(BundleError, f"{path} exists and is no bundle", hint="-o"), writing(path):
-        raise AssertionError("never reached")
+    for force in (False, True):
+        with refused(BundleError, f"{path} exists and is no bundle", hint="-o"), writing(path, force=force):
+            raise AssertionError("never reached")
     if what == "file":
         assert path.read_text() == "mine"
     if what == "folder with files":
@@ -385,6 +386,47 @@ def test_a_bundle_is_replaced_whole(bundle):
     again = write(bundle.path, replace(NEW, name="other"), {"model.onnx": graph(b"other")})
     assert again.manifest.name == "other"
     assert {p.name for p in bundle.path.iterdir()} == {"model.onnx", "README.md", MANIFEST}
+
+
+@pytest.mark.parametrize("via", ["its path", "a link"])
+def test_a_bundle_that_is_not_to_be_replaced_is_left_alone(bundle, refused, tmp_path, via):
+    path = bundle.path
+    if via == "a link":
+        path = tmp_path / "link"
+        path.symlink_to(bundle.path)
+    with refused(BundleError, f"{path} is a finished bundle already", hint="--force"), writing(path, force=False):
+        raise AssertionError("never reached")
+    assert read_bundle(bundle.path) == bundle
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("other", ["bundle", "folder", "file"])
+def test_what_comes_to_lie_there_while_a_bundle_is_written_is_not_lost(refused, tmp_path, other, force):
+    """A bundle goes only where it was said that one may be replaced; what is none never does."""
+    path = tmp_path / "x"
+
+    def put() -> None:
+        with writing(path, force=force) as draft:
+            draft.manifest = replace(NEW, name="late")
+            if other == "bundle":
+                write(path)
+            elif other == "folder":
+                path.mkdir()
+                (path / "thesis.tex").write_text("mine")
+            else:
+                path.write_text("mine")
+
+    if other == "bundle" and force:
+        put()
+        assert read_bundle(path).manifest.name == "late"
+    else:
+        says = "is a finished bundle already" if other == "bundle" else "exists and is no bundle"
+        with refused(BundleError, str(path), says, hint="-o"):
+            put()
+        assert other != "bundle" or read_bundle(path).manifest.name == "toy"
+        assert other != "folder" or (path / "thesis.tex").read_text() == "mine"
+        assert other != "file" or path.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"], "nothing half-written beside it"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()], ids=repr)

@@ -153,7 +153,7 @@ def test_every_batch_size_is_timed(identity, sizes, threads):
     )
     for row in rows:
         assert list(row.latency) == [str(s) for s in sizes]
-        assert all(0 < t.p50 <= t.p99 < 1000 for t in row.latency.values())
+        assert all(0 < t.p50 <= t.p99 for t in row.latency.values())
         assert row.threads == threads
 
 

@@ -200,8 +200,9 @@ def test_a_model_of_the_hub_is_a_backbone_and_its_bundle_needs_no_hub(online, tm
     from pocketzoo.compress.configs import Int8Config
 
     small = pocketzoo.compress(
-        "fitted", "small", data=tmp_path / "texts.csv", steps=[Int8Config()], samples=16, registry=fresh()
-    )
+        "fitted", "small", data=tmp_path / "texts.csv", steps=[Int8Config()], samples=16, keep_slower=True,
+        registry=fresh(),
+    )  # fmt: skip
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "nothing"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     online.state.log.clear()
