@@ -20,7 +20,7 @@ from typing import Any
 from photos import write_crops
 from record import write
 
-from pocketzoo.zoo.data import SHARES
+from pocketzoo.zoo.data.batches import SHARES
 
 MODEL = "efficientnet-lite0"
 
@@ -28,9 +28,9 @@ MODEL = "efficientnet-lite0"
 def stage_export(folder: Path) -> dict[str, Any]:
     """Module to checked ONNX graph."""
     from pocketzoo import default_registry
-    from pocketzoo.zoo.bundle import ModelRef
-    from pocketzoo.zoo.graph import onnx_from_model
-    from pocketzoo.zoo.model import build, load_pretrained
+    from pocketzoo.zoo.bundles.manifest import ModelRef
+    from pocketzoo.zoo.models.build import build, load_pretrained
+    from pocketzoo.zoo.models.export_graph import onnx_from_model
 
     registry = default_registry()
     ref = ModelRef(backbone=MODEL, head=f"{MODEL}-imagenet", outputs=1000)
@@ -46,10 +46,10 @@ def stage_int8(folder: Path) -> dict[str, Any]:
     import onnx
 
     from pocketzoo import default_registry, load_data
-    from pocketzoo.compress import int8
     from pocketzoo.compress.configs import Int8Config
-    from pocketzoo.compress.job import Inputs
-    from pocketzoo.zoo.data import Batches
+    from pocketzoo.compress.pipeline.job import Inputs
+    from pocketzoo.compress.quantization import int8
+    from pocketzoo.zoo.data.batches import Batches
 
     registry = default_registry()
     spec = registry.get("backbone", MODEL).input
@@ -65,7 +65,7 @@ def stage_int8(folder: Path) -> dict[str, Any]:
 def stage_engine(folder: Path) -> dict[str, Any]:
     """NVIDIA's parser and builder on the int8 graph."""
     from pocketzoo import default_registry
-    from pocketzoo.deploy.tensorrt import save_engine
+    from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
 
     start = time.perf_counter()
     save_engine(folder / "tensorrt-rtx.onnx", folder / "model.engine", default_registry().get("target", "tensorrt-rtx"))

@@ -10,7 +10,7 @@ import time
 from record import ROOT, write
 
 import pocketzoo
-from pocketzoo.zoo.typed import to_plain
+from pocketzoo.core.typed import to_plain
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -20,7 +20,7 @@ from typing import Any
 from photos import sources, write_crops
 from record import ROOT, write
 
-from pocketzoo.zoo.data import SHARES
+from pocketzoo.zoo.data.batches import SHARES
 
 MODEL = "efficientnet-lite0"
 EXTRAS = ("edge", "edge,text")

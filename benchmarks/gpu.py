@@ -307,10 +307,10 @@ def _graph(subject: Any, precision: str, folder: Path, x: torch.Tensor) -> Path:
     if precision in ("fp8", "int8"):
         import onnx
 
-        from pocketzoo.compress import fp8, int8
         from pocketzoo.compress.configs import Int8Config
-        from pocketzoo.deploy.halve import half
-        from pocketzoo.zoo.registry import default_registry
+        from pocketzoo.compress.quantization import fp8, int8
+        from pocketzoo.deploy.half_precision_export import half
+        from pocketzoo.zoo.catalog.registry import default_registry
 
         graph, target, samples = onnx.load(path), default_registry().get("target", "tensorrt-rtx"), subject.batch(64)
         plan = int8.plan(graph, Int8Config(), [samples.numpy()])

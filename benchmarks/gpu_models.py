@@ -54,9 +54,10 @@ class Subject:
 
 
 def _from_zoo(name: str) -> tuple[nn.Module, Any]:
-    from pocketzoo.zoo.bundle import ModelRef, read_bundle
-    from pocketzoo.zoo.model import build, load_module, load_pretrained
-    from pocketzoo.zoo.registry import default_registry
+    from pocketzoo.zoo.bundles.bundle import read_bundle
+    from pocketzoo.zoo.bundles.manifest import ModelRef
+    from pocketzoo.zoo.catalog.registry import default_registry
+    from pocketzoo.zoo.models.build import build, load_module, load_pretrained
 
     registry = default_registry()
     if Path(name).is_dir():

@@ -16,12 +16,13 @@ from record import write
 from torch import nn
 
 from pocketzoo import default_registry, fit, load_data, open_model
-from pocketzoo.compress import heal, prune
-from pocketzoo.compress.base import Lesson
 from pocketzoo.compress.configs import HealConfig, PruneConfig
-from pocketzoo.progress import SILENT
-from pocketzoo.zoo.data import Batches
-from pocketzoo.zoo.model import load_module
+from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.pruning import prune
+from pocketzoo.core.progress import SILENT
+from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.models.build import load_module
 
 RATIO, PRUNED_ON = 0.5, 256
 SAMPLES = {"digits": 1024, "fashion-mnist": 2048}  # to learn from; no classes are read

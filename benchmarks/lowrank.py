@@ -17,12 +17,12 @@ from record import write
 from torch import Tensor, nn
 
 from pocketzoo import default_registry, load_data, open_model
-from pocketzoo.compress import lowrank
 from pocketzoo.compress.configs import LowRankConfig
-from pocketzoo.compress.effects import measure_effects
-from pocketzoo.compress.factors import Metric, factorise, plain_metric
-from pocketzoo.zoo.data import Batches
-from pocketzoo.zoo.model import load_module
+from pocketzoo.compress.low_rank import low_rank as lowrank
+from pocketzoo.compress.low_rank.factorizations import Metric, factorise, plain_metric
+from pocketzoo.compress.low_rank.layer_effects import measure_effects
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.models.build import load_module
 
 SHARES = (0.8, 0.6, 0.4)
 

@@ -38,10 +38,11 @@ def main() -> None:
 
 def _efficientnet(folder: Path) -> None:
     from pocketzoo import default_registry
-    from pocketzoo.zoo.bundle import ModelRef
-    from pocketzoo.zoo.data import Batches, Split
-    from pocketzoo.zoo.graph import onnx_from_model
-    from pocketzoo.zoo.model import build, load_pretrained
+    from pocketzoo.zoo.bundles.manifest import ModelRef
+    from pocketzoo.zoo.catalog.dataset import Split
+    from pocketzoo.zoo.data.batches import Batches
+    from pocketzoo.zoo.models.build import build, load_pretrained
+    from pocketzoo.zoo.models.export_graph import onnx_from_model
 
     name, registry = MODELS[0], default_registry()
     ref = ModelRef(backbone=name, head=f"{name}-imagenet", outputs=1000)
@@ -71,7 +72,8 @@ def _minilm(folder: Path) -> None:
             "POCKETZOO_HOME": str(folder / "home"),
         }
         from pocketzoo import open_model
-        from pocketzoo.zoo.data import Batches, Split
+        from pocketzoo.zoo.catalog.dataset import Split
+        from pocketzoo.zoo.data.batches import Batches
 
         bundle = open_model(f"hf://{name}")
         shutil.copyfile(bundle.file("model.onnx"), folder / "model.onnx")

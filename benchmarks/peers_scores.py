@@ -29,7 +29,7 @@ def main() -> None:
 
 def outputs(graph: Path, samples: Path) -> np.ndarray:
     """What a graph answers: (N, outputs)."""
-    from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
     with OnnxRunner(graph, threads=1) as runner:
         return np.concatenate([runner.logits(x) for x in Samples(samples)])
@@ -37,7 +37,7 @@ def outputs(graph: Path, samples: Path) -> np.ndarray:
 
 def score(graph: Path, folder: Path) -> dict[str, Any]:
     """How near a graph's answers are to the float32 graph's, on samples that did not calibrate it."""
-    from pocketzoo.zoo.cost import layer_costs
+    from pocketzoo.zoo.graphs.cost import layer_costs
 
     wanted = np.load(folder / "test_reference.npy").astype(np.float64)
     given = outputs(graph, folder / "test.npy").astype(np.float64)
@@ -68,8 +68,8 @@ def _nearest(vectors: np.ndarray) -> np.ndarray:
 def parse(graph: Path, _: Path) -> dict[str, Any]:
     """Whether NVIDIA's parser takes a graph, and its builder makes an engine of it."""
     from pocketzoo import default_registry
-    from pocketzoo.deploy.tensorrt import layer_precisions, save_engine
-    from pocketzoo.errors import PocketzooError
+    from pocketzoo.core.errors import PocketzooError
+    from pocketzoo.zoo.backends.tensorrt.build_engine import layer_precisions, save_engine
 
     target = default_registry().get("target", "tensorrt-rtx")
     row: dict[str, Any] = {"accepted": False, "built": False, "reason": ""}
@@ -91,7 +91,7 @@ def timings(folder: Path, *graphs: Path) -> dict[str, Any]:
     round. The time is that of the quickest round, since what else a machine does only ever adds to it; but two graphs'
     quickest rounds need not be equally lucky, so no ratio is made of them. The text is the one of median length.
     """
-    from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
     samples = list(Samples(folder / "test.npy", size=1))
     x = sorted(samples, key=lambda sample: sample.shape[-1])[len(samples) // 2]

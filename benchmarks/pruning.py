@@ -37,7 +37,7 @@ TOKENS, SENTENCES = 16, (256, 256)
 def pictures() -> dict[str, np.ndarray]:
     """Fashion-MNIST in [-1, 1]: to train on, to calibrate (a part of it), to test."""
     import pocketzoo
-    from pocketzoo.zoo.data import Batches
+    from pocketzoo.zoo.data.batches import Batches
 
     data = pocketzoo.load_data("fashion-mnist")
     spec = pocketzoo.default_registry().get("backbone", "tinynet").input

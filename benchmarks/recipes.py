@@ -18,8 +18,8 @@ from photos import write_crops
 from record import ROOT, write
 
 import pocketzoo
-from pocketzoo.zoo.data import Dataset, Split
-from pocketzoo.zoo.typed import to_plain
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
 
 RECIPES = ("classic", "edge")
 

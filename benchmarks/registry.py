@@ -22,7 +22,7 @@ from record import write
 PLUGIN = '''"""{count} backbones, as a package that wraps a large model zoo would declare them."""
 
 from pocketzoo import hookimpl
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, InputSpec
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec
 
 FAMILIES = ("convnext", "efficientnet", "mobilenet", "resnet", "vit")
 SIZES = ("tiny", "small", "base", "large")
@@ -119,8 +119,8 @@ def measure(runs: int) -> tuple[list[dict[str, object]], float]:
     """Lookups in one process, each pattern as if it had never been asked for, and what asking the plugin costs."""
     import large_zoo
 
-    from pocketzoo.plugins.manager import create_manager
-    from pocketzoo.zoo.registry import Registry
+    from pocketzoo.zoo.catalog.plugin_manager import create_manager
+    from pocketzoo.zoo.catalog.registry import Registry
 
     start = time.perf_counter()
     registry = Registry(create_manager(found=[], extra=[large_zoo]))

@@ -28,9 +28,9 @@ def samples(count: int, folder: Path) -> dict[str, float]:
     import numpy as np
     import onnx
 
-    from pocketzoo.compress import int8
     from pocketzoo.compress.configs import Int8Config
-    from pocketzoo.zoo.pretrained import open_model
+    from pocketzoo.compress.quantization import int8
+    from pocketzoo.zoo.models.open_model import open_model
 
     class Drawn:
         def __iter__(self) -> Iterator[Any]:
@@ -49,12 +49,13 @@ def layers(count: int, folder: Path) -> dict[str, float]:
     import onnx
     import torch
 
-    from pocketzoo.compress import int8, prune
     from pocketzoo.compress.configs import Int8Config, PruneConfig
-    from pocketzoo.zoo.bundle import ModelRef
-    from pocketzoo.zoo.graph import onnx_from_model
-    from pocketzoo.zoo.model import build, resolve
-    from pocketzoo.zoo.registry import default_registry
+    from pocketzoo.compress.pruning import prune
+    from pocketzoo.compress.quantization import int8
+    from pocketzoo.zoo.bundles.manifest import ModelRef
+    from pocketzoo.zoo.catalog.registry import default_registry
+    from pocketzoo.zoo.models.build import build, resolve
+    from pocketzoo.zoo.models.export_graph import onnx_from_model
 
     torch.manual_seed(0)
     registry = default_registry()
@@ -73,9 +74,9 @@ def layers(count: int, folder: Path) -> dict[str, float]:
 
 def batch(count: int, folder: Path) -> dict[str, float]:
     """tinynet's graph on onnxruntime, ten batches of so many samples."""
-    from pocketzoo.zoo.pretrained import open_model
-    from pocketzoo.zoo.runner import OnnxRunner
-    from pocketzoo.zoo.samples import random_samples
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+    from pocketzoo.zoo.data.random_samples import random_samples
+    from pocketzoo.zoo.models.open_model import open_model
 
     bundle = open_model("tinynet")
     x = random_samples(bundle.manifest.input, count)
@@ -91,9 +92,9 @@ def megabytes(count: int, folder: Path) -> dict[str, float]:
     """A bundle of so many MB of weights: opened and verified; opened, verified and asked for one answer."""
     path = folder / "bundle"
     _make_bundle(path, count)
-    from pocketzoo.deploy.runtime import load_runtime
-    from pocketzoo.zoo.bundle import read_bundle
-    from pocketzoo.zoo.samples import random_samples
+    from pocketzoo.deploy.device.runtime import load_runtime
+    from pocketzoo.zoo.bundles.bundle import read_bundle
+    from pocketzoo.zoo.data.random_samples import random_samples
 
     with Stopwatch() as opened:
         bundle = read_bundle(path)
@@ -108,9 +109,9 @@ def bundles(count: int, folder: Path) -> dict[str, float]:
 
     import onnx
 
-    from pocketzoo.deploy.bench import bench
-    from pocketzoo.zoo.bundle import updating
-    from pocketzoo.zoo.pretrained import open_model
+    from pocketzoo.workflows.bench import bench
+    from pocketzoo.zoo.bundles.bundle import updating
+    from pocketzoo.zoo.models.open_model import open_model
 
     source = open_model("tinynet")
     paths = [folder / f"model-{i}" for i in range(count)]
@@ -161,8 +162,9 @@ def make_bundle(path: str, size: str) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from pocketzoo.zoo.bundle import Manifest, ModelRef, graph_name, writing
-    from pocketzoo.zoo.specs import InputSpec
+    from pocketzoo.zoo.bundles.bundle import graph_name, writing
+    from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+    from pocketzoo.zoo.catalog.specs import InputSpec
 
     width = max(1, int(size) * 1_000_000 // 4 // 64)
     weights = {

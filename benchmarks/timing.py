@@ -4,7 +4,7 @@ Usage: python benchmarks/timing.py [--races 100]
 
 Three runs are timed in turn: one, another of the same work, and one of a tenth more. The first two are equal, and of a
 hundred intervals of 99% one may say otherwise. What the intervals promise is tested on simulated clocks
-(tests/zoo/test_timing.py); how narrow they get, and so what they find, is the machine's.
+(tests/zoo/backends/test_timing.py); how narrow they get, and so what they find, is the machine's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from record import write
 
-from pocketzoo.zoo.timing import Interval, speedup, time_in_turn
+from pocketzoo.zoo.backends.timing import Interval, speedup, time_in_turn
 
 X = np.linspace(0.1, 1.0, 4_000)  # no library spreads so few over threads
 ROUNDS = 200

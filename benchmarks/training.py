@@ -27,9 +27,10 @@ from record import write
 
 import pocketzoo
 from pocketzoo import default_registry
-from pocketzoo.zoo.bundle import ModelRef
-from pocketzoo.zoo.data import Batches, Dataset, Split, SplitName
-from pocketzoo.zoo.model import build, load_pretrained
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.models.build import build, load_pretrained
 
 TEXTS = "hf://sentence-transformers/all-MiniLM-L6-v2"
 MODEL, EPOCHS, TRIED = "efficientnet-lite0", 40, 2  # epochs of a fit; those in which features are really computed anew

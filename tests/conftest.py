@@ -17,14 +17,15 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["deploy_fixtures", "disk_fixtures"]
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode adds no folder: this is where localhub.py is found
 
 if TYPE_CHECKING:
     from localhub import LocalHub
 
-    from pocketzoo.errors import PocketzooError
-    from pocketzoo.zoo.bundle import Bundle
-    from pocketzoo.zoo.registry import Registry
+    from pocketzoo.core.errors import PocketzooError
+    from pocketzoo.zoo.bundles.bundle import Bundle
+    from pocketzoo.zoo.catalog.registry import Registry
 
     Refused = Callable[..., AbstractContextManager[pytest.ExceptionInfo[PocketzooError]]]
     Once = Callable[[str, Callable[[Path], object]], Path]
@@ -76,8 +77,8 @@ def pocketzoo_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """What ships with pocketzoo, and no plugin that happens to be installed."""
-    from pocketzoo.plugins.manager import create_manager
-    from pocketzoo.zoo.registry import Registry
+    from pocketzoo.zoo.catalog.plugin_manager import create_manager
+    from pocketzoo.zoo.catalog.registry import Registry
 
     return Registry(create_manager(found=[]))
 
@@ -101,7 +102,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 def fitted(once: Once) -> Bundle:
     """tinynet with a linear head on digits, made once for all workers. Read only: ``fitted_copy`` is for changes."""
     import pocketzoo
-    from pocketzoo.zoo.bundle import read_bundle
+    from pocketzoo.zoo.bundles.bundle import read_bundle
 
     return read_bundle(once("digits-model", lambda path: pocketzoo.fit("tinynet", path, data="digits", epochs=12)))
 
@@ -110,8 +111,8 @@ def fitted(once: Once) -> Bundle:
 def compressed(fitted: Bundle, once: Once) -> Bundle:
     """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
     from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-    from pocketzoo.compress.pipeline import compress
-    from pocketzoo.zoo.bundle import read_bundle
+    from pocketzoo.compress.pipeline.compress import compress
+    from pocketzoo.zoo.bundles.bundle import read_bundle
 
     def make(path: Path) -> None:
         # A busy machine must not decide what the tests find.
@@ -127,8 +128,8 @@ def small_registry() -> Registry:
     """What ships, and the backbone of smallnet.py."""
     import smallnet
 
-    from pocketzoo.plugins.manager import create_manager
-    from pocketzoo.zoo.registry import Registry
+    from pocketzoo.zoo.catalog.plugin_manager import create_manager
+    from pocketzoo.zoo.catalog.registry import Registry
 
     return Registry(create_manager(found=[], extra=[smallnet]))
 
@@ -140,7 +141,7 @@ def small(small_registry: Registry, once: Once) -> Bundle:
     For tests of what is done with a model, whichever it is: all of it takes a fifth of what it takes for tinynet.
     """
     import pocketzoo
-    from pocketzoo.zoo.bundle import read_bundle
+    from pocketzoo.zoo.bundles.bundle import read_bundle
 
     def make(path: Path) -> None:
         pocketzoo.fit("smallnet", path, data="digits", epochs=12, registry=small_registry)
@@ -159,9 +160,9 @@ def small_copy(small: Bundle, tmp_path: Path) -> Bundle:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressing times graphs as briefly as can be: for tests that look at no times, nor at what they decide."""
-    monkeypatch.setattr("pocketzoo.compress.judge.SECONDS", 0.0)
-    monkeypatch.setattr("pocketzoo.compress.pipeline.SECONDS", 0.0)
-    monkeypatch.setattr("pocketzoo.zoo.timing.WARM_UP_SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.compress.pipeline.judge.SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.compress.pipeline.compress.SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.zoo.backends.timing.WARM_UP_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from hubmodels import write_headed
 from huggingface_hub import close_session
 from localhub import HubState, LocalHub, point_at
 
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
 
 SAYINGS = ("the model is small and fast", "an edge device reads texts", "it reads pictures or texts")
 FAMILIES = ("gpt2", "llama", "t5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pocketzoo.zoo.timing import Clock
+from pocketzoo.zoo.backends.timing import Clock
 
 
 class Machine:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from localhub import LocalHub
 
-from pocketzoo.zoo.bundle import Bundle, read_bundle
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 
 
 class User:

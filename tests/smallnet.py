@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, InputSpec
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec
 
 
 def build():

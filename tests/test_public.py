@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 import pocketzoo
-from pocketzoo.errors import BundleError
-from pocketzoo.progress import SILENT
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.progress import SILENT
 
 NAMES = [name for name in pocketzoo.__all__ if name != "__version__"]
 VERBS = [name for name in NAMES if name not in ("hookimpl", "Registry")]
@@ -50,7 +50,7 @@ def test_the_version_is_the_installed_one():
 def test_a_package_stays_callable_after_its_modules_are_imported(name):
     code = (
         f"import pocketzoo; before = pocketzoo.{name}; assert callable(before)\n"
-        f"import pocketzoo.compress.configs, pocketzoo.plugins.hookspecs\n"
+        f"import pocketzoo.compress.configs, pocketzoo.zoo.catalog.hookspecs\n"
         f"assert pocketzoo.{name} is before and callable(pocketzoo.{name})\n"
         f"from pocketzoo import {name}; assert {name} is before"
     )
@@ -85,7 +85,9 @@ def test_calling_a_package_passes_arguments_and_errors_on(registry, tmp_path):
 def test_every_parameter_of_a_verb_is_typed(name):
     function = getattr(pocketzoo, name)
     if isinstance(function, ModuleType):
-        function = {"compress": "pocketzoo.compress.pipeline", "plugins": "pocketzoo.zoo.registry"}[name]
+        function = {"compress": "pocketzoo.compress.pipeline.compress", "plugins": "pocketzoo.zoo.catalog.registry"}[
+            name
+        ]
         module = __import__(function, fromlist=["x"])
         function = getattr(module, {"compress": "compress", "plugins": "list_plugins"}[name])
     signature = inspect.signature(function)

@@ -73,8 +73,9 @@ def test_command_loads_nothing_heavy(arguments):
         "import pocketzoo; pocketzoo.list('*net*', 'backbone')",
         "import pocketzoo; pocketzoo.plugins()",
         "import pocketzoo; pocketzoo.info('tinynet')",
-        "import pocketzoo.compress.configs, pocketzoo.compress.plans, pocketzoo.zoo.specs, pocketzoo.zoo.bundle",
-        "from pocketzoo.compress.recipe import read_recipe",
+        "import pocketzoo.compress.configs, pocketzoo.compress.plans, pocketzoo.zoo.catalog.specs",
+        "import pocketzoo.zoo.bundles.bundle",
+        "from pocketzoo.compress.pipeline.recipe import read_recipe",
     ],
 )
 def test_looking_around_in_python_loads_nothing_heavy(code):
@@ -85,7 +86,10 @@ def test_looking_around_in_python_loads_nothing_heavy(code):
 
 def test_int8_of_a_graph_needs_no_torch():
     """Importing it takes 190 MB, a third of what quantising EfficientNet-Lite0 may take."""
-    code = "import pocketzoo.compress.pipeline, pocketzoo.compress.int8, pocketzoo.compress.float_layers"
+    code = (
+        "import pocketzoo.compress.pipeline.compress\n"
+        "import pocketzoo.compress.quantization.int8, pocketzoo.compress.quantization.mixed_precision"
+    )
     done = python(f"{code}\nimport sys; print('torch' in sys.modules)")
     assert done.stdout == "False\n", done.stderr
 
@@ -99,7 +103,7 @@ def test_importing_pocketzoo_changes_nothing_outside_itself():
     done = python(
         "import logging, warnings, os\n"
         "before = (list(logging.root.handlers), list(warnings.filters), dict(os.environ), os.getcwd())\n"
-        "import pocketzoo, pocketzoo.cli.main, pocketzoo.zoo.registry\n"
+        "import pocketzoo, pocketzoo.cli.main, pocketzoo.zoo.catalog.registry\n"
         "print(before == (list(logging.root.handlers), list(warnings.filters), dict(os.environ), os.getcwd()))"
     )
     assert done.stdout == "True\n", done.stderr

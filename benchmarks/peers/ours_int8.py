@@ -12,8 +12,8 @@ import onnx
 from common import Samples, measured
 
 from pocketzoo import default_registry
-from pocketzoo.compress import int8
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.quantization import int8
 
 
 def main() -> None:

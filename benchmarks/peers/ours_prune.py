@@ -9,9 +9,9 @@ from common import Samples, measured
 
 from pocketzoo import default_registry
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.zoo.bundle import ModelRef
-from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.model import build, load_pretrained
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.models.build import build, load_pretrained
+from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 MODEL = "efficientnet-lite0"
 

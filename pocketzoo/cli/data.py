@@ -24,7 +24,7 @@ def data() -> None:
 @seed_option
 def preview(data: str, out: Path, backbone: str, samples: int, training: tuple[str, ...], seed: int) -> None:
     """Draw a contact sheet of D: pictures with their classes, and what augmentation makes of them."""
-    from pocketzoo.train.preview import preview
+    from pocketzoo.train.contact_sheet import preview
 
     width, height = preview(
         data, out, backbone=backbone, samples=samples, seed=seed, training=named(training, "--set")

@@ -9,7 +9,7 @@ import click
 
 from pocketzoo.cli.options import json_option
 from pocketzoo.cli.render import Bars, print_columns, print_json
-from pocketzoo.errors import HubIntegrityError
+from pocketzoo.core.errors import HubIntegrityError
 
 lock_option = click.option(
     "--lock", "lock_file", type=click.Path(path_type=Path), default="zoo.lock", show_default=True, help="The lock file."
@@ -30,7 +30,7 @@ def search(
 
     Models that no plugin loads are listed with the reason.
     """
-    from pocketzoo.zoo.search import search
+    from pocketzoo.zoo.models.search import search
 
     found = search(" ".join(words), task=task, library=library, max_params=max_params, limit=limit)
     if as_json:
@@ -62,7 +62,7 @@ def pull(refs: tuple[str, ...], locked: bool, lock_file: Path, as_json: bool) ->
     """
     if not refs and not locked:
         raise click.UsageError("Missing argument 'REF...' (or give --locked).")
-    from pocketzoo.zoo.pull import pull
+    from pocketzoo.zoo.models.pull import pull
 
     found = pull(refs, locked=locked, lock=lock_file, progress=Bars())
     if as_json:
@@ -81,7 +81,7 @@ def lock(refs: tuple[str, ...], lock_file: Path) -> None:
 
     References that are locked already keep their commit; "update" moves them.
     """
-    from pocketzoo.zoo.pull import lock
+    from pocketzoo.zoo.models.pull import lock
 
     found = lock(refs, lock=lock_file, progress=Bars())
     print_columns([[_name(p.ref), p.commit[:12]] for p in found])
@@ -96,8 +96,8 @@ def update(refs: tuple[str, ...], lock_file: Path) -> None:
 
     Without REF, all of them.
     """
-    from pocketzoo.zoo.lockfile import read_lock
-    from pocketzoo.zoo.pull import update
+    from pocketzoo.zoo.hub.lock_file import read_lock
+    from pocketzoo.zoo.models.pull import update
 
     before = read_lock(lock_file)
     found = update(refs, lock=lock_file, progress=Bars())
@@ -111,7 +111,7 @@ def update(refs: tuple[str, ...], lock_file: Path) -> None:
 @json_option
 def outdated(lock_file: Path, as_json: bool) -> None:
     """List locked models whose branch has moved."""
-    from pocketzoo.zoo.pull import outdated
+    from pocketzoo.zoo.models.pull import outdated
 
     moved = outdated(lock=lock_file, progress=Bars())
     if as_json:
@@ -133,7 +133,7 @@ def push(bundle: Path, repository: str, head_only: bool, private: bool, license:
 
     Needs a token in HF_TOKEN. Engines are never uploaded.
     """
-    from pocketzoo.zoo.push import push
+    from pocketzoo.zoo.models.push import push
 
     click.echo(push(bundle, repository, head_only=head_only, private=private, license=license, progress=Bars()))
 
@@ -147,7 +147,7 @@ def store() -> None:
 @json_option
 def store_ls(as_json: bool) -> None:
     """List what is stored."""
-    from pocketzoo.zoo.store import Store
+    from pocketzoo.zoo.hub.store import Store
 
     pins = Store().pins()
     if as_json:
@@ -165,7 +165,7 @@ def store_ls(as_json: bool) -> None:
 @json_option
 def store_du(as_json: bool) -> None:
     """Show how much space the store takes; files that several models share count once."""
-    from pocketzoo.zoo.store import Store
+    from pocketzoo.zoo.hub.store import Store
 
     here = Store()
     if as_json:
@@ -177,7 +177,7 @@ def store_du(as_json: bool) -> None:
 @store.command("verify")
 def store_verify() -> None:
     """Hash every stored file."""
-    from pocketzoo.zoo.store import Store
+    from pocketzoo.zoo.hub.store import Store
 
     here = Store()
     for problem in (problems := here.verify()):
@@ -196,9 +196,9 @@ def store_verify() -> None:
 )
 def store_prune(keep: Path | None) -> None:
     """Remove what nothing refers to: damaged files, temporaries, bytes without a name."""
-    from pocketzoo.zoo.lockfile import read_lock
-    from pocketzoo.zoo.reference import HubRef, parse
-    from pocketzoo.zoo.store import Store
+    from pocketzoo.zoo.hub.lock_file import read_lock
+    from pocketzoo.zoo.hub.reference import HubRef, parse
+    from pocketzoo.zoo.hub.store import Store
 
     kept = None
     if keep is not None:
@@ -209,7 +209,7 @@ def store_prune(keep: Path | None) -> None:
 
 def _name(ref: str) -> str:
     """A reference without its commit, which has a column of its own."""
-    from pocketzoo.zoo.reference import HubRef, parse
+    from pocketzoo.zoo.hub.reference import HubRef, parse
 
     parsed = parse(ref)
     return str(replace(parsed, revision="main")) if isinstance(parsed, HubRef) and parsed.pinned else ref

@@ -12,17 +12,17 @@ import click
 
 from pocketzoo import __version__
 from pocketzoo.cli.render import print_hint
-from pocketzoo.errors import PocketzooError, ProcessLostError
-from pocketzoo.optional import missing
+from pocketzoo.core.errors import PocketzooError, ProcessLostError
+from pocketzoo.core.optional import missing
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
 # function whose name is taken in Python has an underscore behind it.
 WHERE = {
-    "list": ("look", "List what is registered, by name or glob."),
-    "info": ("look", "Show everything known of a registered name or a model."),
-    "plugins": ("look", "List plugins, and why one is not in use."),
-    "new-plugin": ("look", "Write a plugin to start from: a backbone, a head and a test."),
-    "doctor": ("look", "Check what is installed and what works."),
+    "list": ("catalog", "List what is registered, by name or glob."),
+    "info": ("catalog", "Show everything known of a registered name or a model."),
+    "plugins": ("catalog", "List plugins, and why one is not in use."),
+    "new-plugin": ("catalog", "Write a plugin to start from: a backbone, a head and a test."),
+    "doctor": ("catalog", "Check what is installed and what works."),
     "search": ("hub", "Search the Hub for models that can be loaded here."),
     "pull": ("hub", "Fetch models from the Hub, checked byte by byte."),
     "lock": ("hub", "Pin models in zoo.lock: commit and sha256 of every file."),
@@ -30,26 +30,26 @@ WHERE = {
     "outdated": ("hub", "List locked models whose branch has moved."),
     "store": ("hub", "Look after the files that were fetched."),
     "data": ("data", "Look at data before it is learned from."),
-    "find-rate": ("rate", "Find a learning rate for fit with the same options."),
-    "fit": ("model", "Fit a new head to your data on a pretrained BACKBONE."),
-    "eval": ("model", "Score MODEL on the test split of labelled data."),
-    "compress": ("model", "Make MODEL smaller and faster, and measure it."),
-    "fit-agent": ("agent", "Train an agent in an ENVIRONMENT of Gymnasium."),
-    "play": ("agent", "Play episodes with the agent MODEL."),
-    "generate": ("write", "Let MODEL continue each TEXT, or answer it."),
-    "targets": ("target", "List targets, and what this machine can do for them."),
-    "check": ("target", "Say which nodes a target refuses or runs slowly, and what to do."),
-    "export": ("ship", "Export MODEL to an ONNX graph or an NVIDIA engine."),
-    "pack": ("trust", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
-    "bench": ("ship", "Measure models side by side; the first is the reference."),
+    "find-rate": ("find_rate", "Find a learning rate for fit with the same options."),
+    "fit": ("fit_eval_compress", "Fit a new head to your data on a pretrained BACKBONE."),
+    "eval": ("fit_eval_compress", "Score MODEL on the test split of labelled data."),
+    "compress": ("fit_eval_compress", "Make MODEL smaller and faster, and measure it."),
+    "fit-agent": ("agents", "Train an agent in an ENVIRONMENT of Gymnasium."),
+    "play": ("agents", "Play episodes with the agent MODEL."),
+    "generate": ("generate", "Let MODEL continue each TEXT, or answer it."),
+    "targets": ("targets", "List targets, and what this machine can do for them."),
+    "check": ("targets", "Say which nodes a target refuses or runs slowly, and what to do."),
+    "export": ("export_bench_report", "Export MODEL to an ONNX graph or an NVIDIA engine."),
+    "pack": ("pack_sign_verify", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
+    "bench": ("export_bench_report", "Measure models side by side; the first is the reference."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
-    "predict": ("ship", "Show the most likely classes of pictures or texts."),
-    "report": ("ship", "Draw what was measured of bundles as one HTML page."),
-    "sign": ("trust", "Sign BUNDLE with a private key."),
-    "verify": ("trust", "Check every file of BUNDLE, and who signed it."),
+    "predict": ("export_bench_report", "Show the most likely classes of pictures or texts."),
+    "report": ("export_bench_report", "Draw what was measured of bundles as one HTML page."),
+    "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
+    "verify": ("pack_sign_verify", "Check every file of BUNDLE, and who signed it."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
     "run": ("run", "Run a RECIPE for the whole job, by name or from a file."),
-    "demo": ("ship", "Run the whole job on real data, in a minute."),
+    "demo": ("export_bench_report", "Run the whole job on real data, in a minute."),
 }
 
 

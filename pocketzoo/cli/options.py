@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from pocketzoo.errors import PocketzooError, RecipeError
+from pocketzoo.core.errors import PocketzooError, RecipeError
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -19,7 +19,7 @@ def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[c
     from click.shell_completion import CompletionItem
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from pocketzoo.zoo.registry import list_specs
+        from pocketzoo.zoo.catalog.registry import list_specs
 
         found = [CompletionItem(incomplete, type="file")]
         for kind in kinds:
@@ -64,7 +64,7 @@ def data_option(required: bool) -> Callable[[F], F]:
         @wraps(f)
         def command(*args: Any, data: str | None, text_column: str | None, label_column: str | None, **kw: Any) -> Any:
             if data is not None and (text_column is not None or label_column is not None):
-                from pocketzoo.zoo.sources import with_columns
+                from pocketzoo.zoo.data.load_data import with_columns
 
                 data = with_columns(data, text_column, label_column)
             return f(*args, data=data, **kw)

@@ -40,8 +40,8 @@ def profile(
     Every node that onnxruntime runs is timed, fused as it runs, and every layer of
     the torch module. With -o the graph is drawn, coloured by share of time.
     """
-    from pocketzoo.deploy.profile import profile, total
-    from pocketzoo.deploy.profile_page import headline, save_page, setting
+    from pocketzoo.measure.profile import profile, total
+    from pocketzoo.reports.profile_page import headline, save_page, setting
 
     found = profile(
         model,

@@ -12,15 +12,15 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pocketzoo.deploy.bench_writing import WritingMeasurement
-    from pocketzoo.zoo.measure import Latency, Measurement
+    from pocketzoo.measure.measure_graphs import Latency, Measurement
+    from pocketzoo.workflows.bench_generation import WritingMeasurement
 
 T = TypeVar("T")
 MOST_SETTINGS = 4  # batch sizes that are columns of one table
 
 
 def print_json(value: Any) -> None:
-    from pocketzoo.zoo.typed import to_plain
+    from pocketzoo.core.typed import to_plain
 
     click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
 

@@ -9,7 +9,7 @@ import click
 
 from pocketzoo.cli.options import data_option, force_option, named, names, out_option
 from pocketzoo.cli.render import Bars, print_columns, print_hint, print_measurements
-from pocketzoo.errors import RejectedError
+from pocketzoo.core.errors import RejectedError
 
 
 @click.command()
@@ -36,7 +36,7 @@ def run(
     that was stopped goes on when the same command is given again; one that is finished keeps its models, and measures
     them again. To put other models in their place takes --force.
     """
-    from pocketzoo.deploy.run_recipe import find_recipe, read_run_recipe
+    from pocketzoo.workflows.run_recipe import find_recipe, read_run_recipe
 
     path = find_recipe(recipe)
     asked = read_run_recipe(path, named(changes, "--set").items(), backbone=backbone)
@@ -44,7 +44,7 @@ def run(
     if dry_run:
         _print_plan(asked, data or asked.data or asked.own_data)
         return
-    from pocketzoo.deploy.run import run as run_recipe
+    from pocketzoo.workflows.run import run as run_recipe
 
     made = run_recipe(asked, place, data=data, force=force, progress=Bars())
     for prediction in made.predictions:
@@ -66,7 +66,7 @@ def run(
 
 
 def _print_plan(asked: Any, data: str) -> None:
-    from pocketzoo.deploy.run import plan
+    from pocketzoo.workflows.run import plan
 
     click.echo(asked.summary)
     print_columns([["backbone", asked.backbone], ["data", data or "yours: --data"], ["seed", str(asked.seed)]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pocketzoo.errors import RecipeError, check_field
+from pocketzoo.core.errors import RecipeError, check_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

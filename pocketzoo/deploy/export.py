@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pocketzoo.deploy.export_parts import export_parts
-from pocketzoo.deploy.targets import lacks_fp8
-from pocketzoo.errors import ExportError
-from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, part_name, read_bundle, updating
-from pocketzoo.zoo.data import Batches, Dataset
-from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
-from pocketzoo.zoo.gpu import find_gpu
-from pocketzoo.zoo.pretrained import open_model
-from pocketzoo.zoo.registry import Registry, default_registry
-from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.specs import ExporterSpec, TargetSpec, TextSpec
+from pocketzoo.core.errors import ExportError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.export_generation_graphs import export_parts
+from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
+from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec, TextSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.open_model import open_model
 
 
 def export(
@@ -138,7 +140,7 @@ def _halved(
     folder: Path,
     progress: Progress,
 ) -> Path:
-    from pocketzoo.deploy.halve import halve
+    from pocketzoo.deploy.half_precision_export import halve
 
     path = folder / f"{precision}.onnx"
     samples = _samples(bundle, data, "val", registry)
@@ -154,7 +156,7 @@ def _in_fp8(
     folder: Path,
     progress: Progress,
 ) -> Path:
-    from pocketzoo.deploy.fp8 import write_fp8
+    from pocketzoo.deploy.fp8_export import write_fp8
 
     path = folder / "fp8.onnx"
     alone = 1 if isinstance(bundle.manifest.input, TextSpec) else 32  # padding says nothing about weights
@@ -194,7 +196,7 @@ def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Pa
         return bundle.graph("")
     import onnx
 
-    from pocketzoo.compress.pipeline import encode
+    from pocketzoo.compress.pipeline.compress import encode
 
     encoded = encode(bundle, target, registry)
     if encoded is None:

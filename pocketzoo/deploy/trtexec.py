@@ -9,11 +9,11 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from pocketzoo.deploy.reading import load_graph
-from pocketzoo.errors import ExportError
-from pocketzoo.zoo.engine_options import EngineOptions, ExportRequest, Sizes
-from pocketzoo.zoo.files import replacing_folder
-from pocketzoo.zoo.specs import TargetSpec
+from pocketzoo.core.errors import ExportError
+from pocketzoo.core.files import replacing_folder
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.shapes import load_graph
 
 SCRIPT = "build.sh"
 TOOLS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}  # the module -> the tool that comes with it
@@ -54,7 +54,7 @@ def save_script(graph: Path, out: Path, target: TargetSpec, request: ExportReque
 
 def _shapes(model: ModelProto, options: EngineOptions) -> list[str]:
     """The profile of every input with a free axis."""
-    from pocketzoo.deploy.tensorrt import check_axes
+    from pocketzoo.zoo.backends.tensorrt.build_engine import check_axes
 
     texts: list[list[str]] = [[], [], []]
     axes: dict[str, Sizes] = {}

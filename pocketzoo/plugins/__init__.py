@@ -1,5 +1,5 @@
 """What ships with pocketzoo, declared through the same hooks as anyone's. Calling the package lists all plugins."""
 
-from pocketzoo.callable_module import make_callable
+from pocketzoo.core.callable_module import make_callable
 
-make_callable(__name__, "pocketzoo.zoo.registry", "list_plugins")
+make_callable(__name__, "pocketzoo.zoo.catalog.registry", "list_plugins")

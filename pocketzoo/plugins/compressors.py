@@ -6,27 +6,27 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pocketzoo.compress.base import Compressor, GraphCompressor, Lesson, ModuleCompressor
 from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.plans import HealPlan, Int8Plan, LowRankPlan, PrunePlan
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import TargetSpec
+from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Lesson, ModuleCompressor
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import TargetSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import nn
 
-    from pocketzoo.zoo.preprocess import Array
+    from pocketzoo.core.arrays import Array
 
 
 def _plan_prune(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
-    from pocketzoo.compress import prune
+    from pocketzoo.compress.pruning import prune
 
     return prune.plan(model, config, samples, target)
 
 
 def _apply_prune(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
-    from pocketzoo.compress import prune
+    from pocketzoo.compress.pruning import prune
 
     return prune.apply(model, plan, samples)
 
@@ -34,31 +34,31 @@ def _apply_prune(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | N
 def _plan_low_rank(
     model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec
 ) -> LowRankPlan:
-    from pocketzoo.compress import lowrank
+    from pocketzoo.compress.low_rank import low_rank as lowrank
 
     return lowrank.plan(model, config, samples, target)
 
 
 def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
-    from pocketzoo.compress import lowrank
+    from pocketzoo.compress.low_rank import low_rank as lowrank
 
     return lowrank.apply(model, plan, samples)
 
 
 def _plan_heal(model: nn.Module, config: HealConfig, samples: Iterable[Array], target: TargetSpec) -> HealPlan:
-    from pocketzoo.compress import heal
+    from pocketzoo.compress.distillation import distill as heal
 
     return heal.plan(model, config, samples, target)
 
 
 def _apply_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
-    from pocketzoo.compress import heal
+    from pocketzoo.compress.distillation import distill as heal
 
     return heal.apply(model, plan, samples)
 
 
 def _teach_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
-    from pocketzoo.compress import heal
+    from pocketzoo.compress.distillation import distill as heal
 
     return heal.teach(model, plan, samples, lesson)
 
@@ -77,19 +77,19 @@ def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
 
 
 def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
-    from pocketzoo.compress import int8
+    from pocketzoo.compress.quantization import int8
 
     return int8.plan(model, config, samples)
 
 
 def _sketch_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
-    from pocketzoo.compress import int8
+    from pocketzoo.compress.quantization import int8
 
     return int8.plan(model, config, samples, refine=False)
 
 
 def _apply_int8(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
-    from pocketzoo.compress import int8
+    from pocketzoo.compress.quantization import int8
 
     return int8.apply(model, plan, target)
 

@@ -7,17 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketzoo.errors import DataError
-from pocketzoo.optional import require
-from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.optional import require
 from pocketzoo.plugins.tinynet import LABELS
-from pocketzoo.zoo.specs import DatasetSpec
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import DatasetSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pocketzoo.zoo.data import Dataset
+    from pocketzoo.zoo.catalog.dataset import Dataset
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 SEED = 0
@@ -27,7 +27,7 @@ def _digits() -> Dataset:
     """1,797 handwritten digits, 8 x 8 grey: scikit-learn's copy of the UCI test set (Alpaydin & Kaynak 1998)."""
     import numpy as np
 
-    from pocketzoo.zoo.data import from_arrays
+    from pocketzoo.zoo.data.batches import from_arrays
 
     package = find_spec("sklearn")  # whose import takes seconds, and whose file is plain: 64 pixels and the digit
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
@@ -45,7 +45,7 @@ def _fashion_mnist() -> Dataset:
     """70,000 pictures of clothing, 28 x 28 grey (Xiao et al. 2017, arXiv:1708.07747); 1 in 10 of train becomes val."""
     import numpy as np
 
-    from pocketzoo.zoo.data import Dataset, Split, SplitName
+    from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName
 
     if not FASHION_MNIST.is_dir():
         raise DataError(f"Fashion-MNIST is not in {FASHION_MNIST}", "apt-get install dataset-fashion-mnist")

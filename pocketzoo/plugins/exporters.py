@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.progress import Progress
-from pocketzoo.zoo.engine_options import ExportRequest
-from pocketzoo.zoo.specs import ExporterSpec, TargetSpec
+from pocketzoo.core.progress import Progress
+from pocketzoo.zoo.catalog.engine_options import ExportRequest
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 
 
 def _onnx(graph: Path, out: Path, target: TargetSpec, progress: Progress) -> None:
     import shutil
 
-    from pocketzoo.zoo.files import replacing_file
+    from pocketzoo.core.files import replacing_file
 
     with replacing_file(out) as temporary:
         shutil.copyfile(graph, temporary)
 
 
 def _engine(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
-    from pocketzoo.deploy.tensorrt import save_engine
+    from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
 
     save_engine(graph, out, target, options=request.options, progress=progress)
 
 
 def _triton(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
-    from pocketzoo.deploy.triton import save_repository
+    from pocketzoo.deploy.triton.model_repository import save_repository
 
     save_repository(graph, out, target, request, progress=progress)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.errors import HeadMismatchError
+from pocketzoo.core.errors import HeadMismatchError
 from pocketzoo.plugins.head_options import (
     EmbeddingOptions,
     MlpOptions,
@@ -16,7 +16,7 @@ from pocketzoo.plugins.head_options import (
     RegressionOptions,
     TokenOptions,
 )
-from pocketzoo.zoo.specs import FeatureSpec
+from pocketzoo.zoo.catalog.specs import FeatureSpec
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

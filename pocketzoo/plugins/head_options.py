@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pocketzoo.errors import RecipeError
+from pocketzoo.core.errors import RecipeError
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "elu", "leaky-relu", "hardswish"]
 Pooling = Literal["grid", "mean", "max", "cls", "last", "flatten"]

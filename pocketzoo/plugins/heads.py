@@ -15,8 +15,8 @@ from pocketzoo.plugins.head_options import (
     RegressionOptions,
     TokenOptions,
 )
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, HeadSpec
 
 if TYPE_CHECKING:
     from torch import nn

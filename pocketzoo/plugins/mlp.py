@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pocketzoo.errors import RecipeError
+from pocketzoo.core.errors import RecipeError
 from pocketzoo.plugins.head_options import Activation
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, InputSpec
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import DlaSpec, Fp8Encoding, Int8Encoding, TargetSpec
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import DlaSpec, Fp8Encoding, Int8Encoding, TargetSpec
 
 # onnxruntime's x86 and Arm kernels run fastest on uint8 activations with int32 biases. Its SkipLayerNormalization takes
 # longer than the addition and the layer norm apart: benchmarks/int8.py.

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.errors import PocketzooError, UnsupportedModelError
-from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.core.errors import PocketzooError, UnsupportedModelError
 from pocketzoo.plugins.timm_settings import refusal, structure_of
-from pocketzoo.zoo.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, LoaderSpec, Repository
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, LoaderSpec, Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins.timm_settings import structure_of
-from pocketzoo.zoo.specs import FeatureSpec
-from pocketzoo.zoo.weights import read_safetensors
+from pocketzoo.zoo.catalog.specs import FeatureSpec
+from pocketzoo.zoo.hub.weights import read_safetensors
 
 KINDS: dict[int, Any] = {4: "map", 3: "sequence", 2: "vector"}
 

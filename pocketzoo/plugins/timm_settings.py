@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError
 
 HINT = "choose another repository, or a copy of this one that does without"
 NAME = re.compile(r"[A-Za-z0-9_]+")  # no scheme, no path, no tag

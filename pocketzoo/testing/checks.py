@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from pocketzoo.errors import PocketzooError
+from pocketzoo.core.errors import PocketzooError
 
 
 def wrong(what: str, change: str) -> NoReturn:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pocketzoo.errors import DuplicateNameError
-from pocketzoo.plugins.manager import Plugin
+from pocketzoo.core.errors import DuplicateNameError
 from pocketzoo.testing.options import selected
 from pocketzoo.testing.subjects import Backbone
-from pocketzoo.zoo.kinds import KINDS
-from pocketzoo.zoo.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.plugin_manager import Plugin
+from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 
 
 def entries(config: pytest.Config, kind: str) -> list[Entry]:

@@ -20,8 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a name that no plugin has before anything runs."""
     if names := selected(config):
-        from pocketzoo.errors import nearest
-        from pocketzoo.zoo.registry import default_registry
+        from pocketzoo.core.errors import nearest
+        from pocketzoo.zoo.catalog.registry import default_registry
 
         known = [plugin.name for plugin in default_registry().manager.plugins]
         for name in names:

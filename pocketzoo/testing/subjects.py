@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.base import Compressor
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.errors import HubError, MissingDependencyError
-from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.heads import build_head
-from pocketzoo.zoo.model import Model, example
-from pocketzoo.zoo.preprocess import Array
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, Input, Weights
-from pocketzoo.zoo.weights import load_state, locate, read_weights
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import HubError, MissingDependencyError
+from pocketzoo.zoo.catalog.compressor import Compressor
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, Input, Weights
+from pocketzoo.zoo.hub.weights import load_state, locate, read_weights
+from pocketzoo.zoo.models.build import Model, example
+from pocketzoo.zoo.models.export_graph import onnx_from_model
+from pocketzoo.zoo.models.heads import build_head
 
 HEAD, OUTPUTS = "linear", 5  # it takes features of every kind
 BATCHES = (1, 3)

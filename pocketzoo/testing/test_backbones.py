@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.base import Compressor, ModuleCompressor
-from pocketzoo.errors import UnsupportedLayerError
+from pocketzoo.core.errors import UnsupportedLayerError
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import (
     BATCHES,
@@ -28,11 +27,12 @@ from pocketzoo.testing.subjects import (
     shape_of,
     unavailable,
 )
-from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.model import cut_after, example
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import TextSpec
-from pocketzoo.zoo.weights import load_state, read_weights
+from pocketzoo.zoo.catalog.compressor import Compressor, ModuleCompressor
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.hub.weights import load_state, read_weights
+from pocketzoo.zoo.models.build import cut_after, example
+from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 RANK = {"map": 4, "vector": 2, "sequence": 3}
 

@@ -14,12 +14,12 @@ import torch
 from safetensors.numpy import load, save
 from torch import nn
 
-from pocketzoo.compress.base import Compressor, ModuleCompressor
+from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import BATCHES, OUTPUTS, Backbone, config_of, logits, samples
-from pocketzoo.zoo.model import example
-from pocketzoo.zoo.registry import Entry, Registry
-from pocketzoo.zoo.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.compressor import Compressor, ModuleCompressor
+from pocketzoo.zoo.catalog.registry import Entry, Registry
+from pocketzoo.zoo.models.build import example
 
 
 class Trial:

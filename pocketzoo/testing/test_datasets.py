@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketzoo.errors import DataError, MissingDependencyError
+from pocketzoo.core.errors import DataError, MissingDependencyError
 from pocketzoo.testing.checks import blaming, wrong
-from pocketzoo.zoo.data import SPLITS, Dataset, Split
-from pocketzoo.zoo.registry import Entry
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.zoo.catalog.registry import Entry
 
 DOUBLES = 0.01  # of a split may be in another: published sets hold some pictures twice
 
@@ -39,7 +39,9 @@ def test_it_loads(attempt: Dataset | Exception) -> None:
     """Where what it needs is not installed here, it says so with an error of pocketzoo's."""
     if isinstance(attempt, (DataError, MissingDependencyError)):
         pytest.skip(f"{attempt.message} ({attempt.hint})")
-    with blaming("load() fails", "return a pocketzoo.zoo.data.Dataset; raise errors.DataError where there is no data"):
+    with blaming(
+        "load() fails", "return a pocketzoo.zoo.catalog.dataset.Dataset; raise errors.DataError where there is no data"
+    ):
         if isinstance(attempt, Exception):
             raise attempt
 
@@ -48,7 +50,9 @@ def test_it_has_three_splits(loaded: Dataset) -> None:
     """None of them is empty."""
     sizes = {name: len(loaded.splits[name]) if name in loaded.splits else 0 for name in SPLITS}
     if not all(sizes.values()):
-        wrong(f"its splits have {sizes} samples", "give train, val and test; pocketzoo.zoo.data.divide makes them")
+        wrong(
+            f"its splits have {sizes} samples", "give train, val and test; pocketzoo.zoo.data.batches.divide makes them"
+        )
 
 
 def test_its_splits_share_no_sample(loaded: Dataset) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pocketzoo.progress import SILENT
+from pocketzoo.core.progress import SILENT
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import Backbone
-from pocketzoo.zoo.engine_options import ExportRequest
-from pocketzoo.zoo.registry import Entry, Registry
+from pocketzoo.zoo.catalog.engine_options import ExportRequest
+from pocketzoo.zoo.catalog.registry import Entry, Registry
 
 
 def test_it_is_complete(exporter: Entry, registry: Registry) -> None:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
-from pocketzoo.zoo.heads import build_head
-from pocketzoo.zoo.registry import Entry, Registry
-from pocketzoo.zoo.specs import METRICS, PER_TOKEN, RETURNS, FeatureKind, FeatureSpec, HeadSpec
-from pocketzoo.zoo.typed import from_plain, to_plain
-from pocketzoo.zoo.weights import load_state, read_weights
+from pocketzoo.zoo.catalog.registry import Entry, Registry
+from pocketzoo.zoo.catalog.specs import METRICS, PER_TOKEN, RETURNS, FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.hub.weights import load_state, read_weights
+from pocketzoo.zoo.models.heads import build_head
 
 SHAPES: dict[FeatureKind, tuple[str | int, ...]] = {
     "map": ("batch", 12, 5, 6),

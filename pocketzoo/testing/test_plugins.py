@@ -9,20 +9,20 @@ import sys
 
 import pytest
 
-from pocketzoo.errors import DuplicateNameError
-from pocketzoo.optional import EXTRAS
-from pocketzoo.plugins.manager import Plugin
+from pocketzoo.core.errors import DuplicateNameError
+from pocketzoo.core.optional import EXTRAS
 from pocketzoo.testing.checks import wrong
-from pocketzoo.zoo.kinds import KINDS
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.plugin_manager import Plugin
+from pocketzoo.zoo.catalog.registry import Registry
 
 # Lists everything in a process of its own, then says which of the packages that extras bring it loaded.
 LIST = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.kinds import KINDS
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.registry import Registry
 registry = Registry(create_manager())
 for kind in KINDS:
     registry.entries(kind)

@@ -8,8 +8,8 @@ from dataclasses import fields
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from pocketzoo.testing.checks import wrong
-from pocketzoo.zoo.registry import Entry, Registry
-from pocketzoo.zoo.specs import HubFile, PackageFile, Weights
+from pocketzoo.zoo.catalog.registry import Entry, Registry
+from pocketzoo.zoo.catalog.specs import HubFile, PackageFile, Weights
 
 LONGEST = 110  # characters of a summary, which is a cell of a table
 

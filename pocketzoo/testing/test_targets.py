@@ -7,12 +7,12 @@ from pathlib import Path
 
 import onnx
 
-from pocketzoo.deploy.check import check_graph
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.deploy.check.check import check_graph
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import Backbone
-from pocketzoo.zoo.registry import Entry
-from pocketzoo.zoo.specs import TargetSpec
-from pocketzoo.zoo.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.registry import Entry
+from pocketzoo.zoo.catalog.specs import TargetSpec
 
 OPSET = 13  # per-channel quantisation came with it
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "int8")

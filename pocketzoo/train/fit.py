@@ -14,24 +14,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from pocketzoo.errors import HeadMismatchError, RecipeError
-from pocketzoo.progress import SILENT, Progress
-from pocketzoo.train.features import weights_digest
+from pocketzoo.core.errors import HeadMismatchError, RecipeError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.train.distributed.process_group import joined
+from pocketzoo.train.feature_cache import weights_digest
+from pocketzoo.train.model_for_data import Asked, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
-from pocketzoo.train.task import Asked, asked_for, task_of
-from pocketzoo.train.transfer import Transfer
-from pocketzoo.train.world import joined
-from pocketzoo.zoo.bundle import Bundle, ModelRef, check_place, read_bundle, writing
-from pocketzoo.zoo.data import SPLITS, Dataset, Skipped
-from pocketzoo.zoo.findings import examine
-from pocketzoo.zoo.heads import plain_options
-from pocketzoo.zoo.model import Parts, build, load_pretrained
-from pocketzoo.zoo.pretrained import provenance
-from pocketzoo.zoo.registry import Registry, default_registry
-from pocketzoo.zoo.save import save_model
-from pocketzoo.zoo.specs import METRICS
-from pocketzoo.zoo.typed import to_plain
-from pocketzoo.zoo.unfinished import unfinished
+from pocketzoo.train.transfer_learning import Transfer
+from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import METRICS
+from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.findings import examine
+from pocketzoo.zoo.models.build import Parts, build, load_pretrained
+from pocketzoo.zoo.models.heads import plain_options
+from pocketzoo.zoo.models.provenance import provenance
+from pocketzoo.zoo.models.save import save_model
 
 SNAPSHOT = "training.safetensors"
 

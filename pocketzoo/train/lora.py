@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.errors import UnsupportedLayerError
-from pocketzoo.optional import require
-from pocketzoo.train.blocks import Block, blocks
+from pocketzoo.core.errors import UnsupportedLayerError
+from pocketzoo.core.optional import require
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.zoo.hooks import before
+from pocketzoo.zoo.models.backbone_blocks import Block, blocks
+from pocketzoo.zoo.models.layer_hooks import before
 
 MATRICES = ("lora_A", "lora_B", "lora_dropout")  # what peft puts beside a layer
 

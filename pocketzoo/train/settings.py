@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pocketzoo.errors import RecipeError, check_field, nearest
-from pocketzoo.train.augment_spec import read_augment, read_mix
-from pocketzoo.zoo.specs import WINDOW
-from pocketzoo.zoo.typed import with_changes
+from pocketzoo.core.errors import RecipeError, check_field, nearest
+from pocketzoo.core.typed import with_changes
+from pocketzoo.train.augment.specification import read_augment, read_mix
+from pocketzoo.zoo.catalog.specs import WINDOW
 
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "constant"]

@@ -1,335 +1,57 @@
-"""Frozen facts, known before a byte is downloaded: what a plugin declares. Standard library only."""
-
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from pocketzoo.zoo.data import Dataset
-
-FeatureKind = Literal["map", "vector", "sequence"]
-RETURNS = {  # what a head gives -> its shape
-    "logits": "(B, classes)",
-    "token-logits": "(B, T, classes)",
-    "next-token-logits": "(B, T, vocabulary)",
-    "values": "(B, outputs)",
-    "q-values": "(B, actions)",
-    "embedding": "(B, channels)",
-    "first-token-logits": "(B, vocabulary)",
-}
-PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
-# What fit trains and scores -> by what.
-METRICS = {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
-WINDOW = 128  # tokens that a language model learns from at once, and is scored on, where nothing else is asked for
-Dim = str | int  # a string names an axis of free length
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputSpec:
-    """What a backbone reads, and how a picture becomes that.
-
-    A picture is resized so that its shorter side is ``resize``, and its centre of ``shape[2:]`` is cut out; with
-    ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. Then pixels are scaled to ``value_range``, and
-    ``(x - mean) / std`` is taken per channel.
-    """
-
-    shape: tuple[Dim, ...]  # ("batch", 3, 224, 224)
-    mean: tuple[float, ...]  # per channel, in units of value_range
-    std: tuple[float, ...]
-    resize: int  # pixels, shorter side
-    name: str = "image"
-    layout: str = "NCHW"
-    dtype: str = "float32"
-    value_range: tuple[float, float] = (0.0, 1.0)
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    stretch: bool = False
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """The shape of one sample, without the batch axis."""
-        return tuple(int(d) for d in self.shape[1:])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextSpec:
-    """What a language model reads: token ids (B, T), int64, filled up with ``pad`` behind the end of a text.
-
-    There is no mask beside them: the model makes it from the ids, so a device feeds one array.
-    """
-
-    vocabulary: int
-    pad: int  # an id that no token of a text has
-    max_length: int  # tokens; longer texts are cut
-    tokenizer: str = "tokenizer.json"  # the file among the backbone's own
-    shape: tuple[Dim, ...] = ("batch", "sequence")
-    name: str = "input_ids"
-    layout: str = "NT"
-    dtype: str = "int64"
-
-
-Input = InputSpec | TextSpec
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSpec:
-    """What a backbone gives: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
-
-    A sequence is zero behind the end of its text, and nowhere else; heads find the padding by that.
-    """
-
-    kind: FeatureKind
-    shape: tuple[Dim, ...]
-
-    @property
-    def channels(self) -> int:
-        return int(self.shape[-1] if self.kind == "sequence" else self.shape[1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationSpec:
-    """How a language model writes on: greedily, or by beam search with these defaults."""
-
-    end: tuple[int, ...]  # ids that end a text
-    start: tuple[int, ...] = ()  # ids that an answer begins with; empty: the text itself is continued
-    positions: int = 0  # tokens that it can attend to, the text included; 0: any number
-    not_followed: tuple[
-        str, ...
-    ] = ()  # settings of the repository that change what is written, and have no effect here
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A named layer after which a backbone can end."""
-
-    layer: str  # a submodule's name
-    features: FeatureSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageFile:
-    """A file inside an installed Python package."""
-
-    package: str  # import name
-    path: str  # relative to the package's folder
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubFile:
-    """A file of a Hugging Face Hub repository, pinned: ``revision`` is a commit, never a branch."""
-
-    repo_id: str
-    revision: str  # 40 hex digits
-    filename: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """Where a state dict comes from. Every byte is hashed before anything parses it."""
-
-    file: PackageFile | HubFile  # with ``shards``: the index that says which tensor is in which of them
-    shards: tuple[HubFile, ...] = ()
-    prefix: str = ""  # only keys that start with it, without it
-    # How a file that is no safetensors is read: the plugin's own code, run on bytes that match the pin.
-    read: Callable[[Path], Mapping[str, Tensor]] | None = None
-    convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None  # what was read to what is built
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackboneSpec:
-    """A feature extractor."""
-
-    name: str
-    summary: str
-    license: str  # SPDX
-    input: Input
-    features: FeatureSpec
-    build: Callable[[], nn.Module]  # untrained; imports torch in its body
-    weights: Weights | None = None
-    source: str = ""  # paper or home page
-    cuts: tuple[Cut, ...] = ()
-    head: str = ""  # the head it was pretrained with
-    training: Mapping[str, object] = field(default_factory=dict)  # how it was pretrained, as far as that is recorded
-    files: Mapping[str, Path] = field(default_factory=dict)  # what it is built from; copied into its bundles
-    # Of a backbone that comes in many shapes: a frozen dataclass as heads have one, and the spec with those options.
-    options: type[Any] | None = None
-    configure: Callable[[Any], BackboneSpec] | None = None
-    generation: GenerationSpec | None = None  # of a language model that can write
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSpec:
-    """A task layer. One with ``weights`` is pretrained: it belongs to ``backbone`` and knows its ``labels``.
-
-    ``options`` is a frozen dataclass that has defaults and checks itself; ``build`` takes one as its third argument.
-    """
-
-    name: str
-    summary: str
-    takes: tuple[FeatureKind, ...]
-    returns: str  # one of RETURNS
-    build: Callable[..., nn.Module]  # (features, number of outputs[, options])
-    loss: str = "cross_entropy"  # a function of torch.nn.functional; "" where none is known
-    metric: str = "accuracy"  # that of METRICS for what it returns, else ""
-    options: type[Any] | None = None
-    backbone: str = ""
-    weights: Weights | None = None
-    labels: Callable[[], tuple[str, ...]] | None = None
-    outputs: int = 0  # of a pretrained head without labels; 0: as many as there are features
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetSpec:
-    """A data set that has a name."""
-
-    name: str
-    summary: str
-    license: str
-    load: Callable[[], Dataset]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Int8Encoding:
-    """How a runtime wants a quantised graph written; the ranges behind it are common to all."""
-
-    activations: Literal["uint8", "int8"]
-    symmetric: bool  # activations have zero_point 0
-    int32_bias: bool  # biases are int32 with scale = scale(x) * scale(w)
-    fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
-    dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantised as they come
-    splits_norm: bool = False  # it fuses an addition with the layer norm behind it, and is slower for it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fp8Encoding:
-    """Which layers a runtime has kernels in float8 (e4m3) for; both sides have one scale a tensor."""
-
-    conv_channels: int  # a convolution's least, in and out
-    matmul_channels: int  # a matrix product's least, in and out
-    kernel: int  # most values that a filter has for each channel in
-    capability: str  # least compute capability, such as "8.9"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DlaSpec:
-    """What a deep learning accelerator beside the GPU takes; what it does not falls back to the GPU.
-
-    Shapes are fixed when an engine is built. Sizes are those of a 2-D convolution or pooling.
-    """
-
-    cores: int
-    operators: tuple[str, ...]  # of ONNX
-    kernel: int  # largest side
-    stride: int  # largest
-    window: int  # largest side of a pooling window
-    window_stride: int  # largest of a pooling window
-    channels: int  # most, in and out
-    size: int  # longest axis besides the batch
-    batch: int  # largest
-    types: tuple[str, ...] = ("fp16",)  # it computes in
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSpec:
-    """What a runtime or device accepts and likes. ``refuses`` and ``slow`` say of operators of ONNX what to do."""
-
-    name: str
-    summary: str
-    int8: Int8Encoding
-    fp8: Fp8Encoding | None = None  # where it computes in that
-    channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its kernels are made for
-    int8_multiple: int = 0  # the same where they become int8; 0: no other
-    half_multiple: int = 8  # the same in 16 bits
-    opset: int = 20  # graphs are written in
-    newest_opset: int = 0  # it reads; 0: any
-    domains: tuple[str, ...] = ("",)  # of operators it knows
-    refuses: Mapping[str, str] = field(default_factory=dict)  # operator -> what to do instead
-    slow: Mapping[str, str] = field(default_factory=dict)  # operator -> why, and what to do
-    precisions: tuple[str, ...] = ("fp32",)  # of fp32, fp16, bf16, int8, fp8: what it computes in, best last
-    keeps_fp32: tuple[str, ...] = ()  # operators that stay in 32 bits when a graph is turned into 16
-    sparse: bool = False  # kernels for 2:4 zeros
-    device: Literal["cpu", "gpu"] = "cpu"
-    machine: str = ""  # "aarch64" where it is one device, and engines are built on that
-    capability: str = ""  # that device's compute capability, such as "8.7"
-    provider: str = ""  # of onnxruntime, where that runs its graphs
-    engine: str = ""  # the Python module that builds engines for it
-    versions: tuple[int, ...] = ()  # major versions of that module; empty: any
-    engine_flags: tuple[str, ...] = ()  # names of BuilderFlag, set for every engine
-    dla: DlaSpec | None = None
-
-    @property
-    def timed_here(self) -> bool:
-        """Whether times of onnxruntime's CPU kernels say something of its own."""
-        return not self.engine and self.device == "cpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExporterSpec:
-    """A form a bundle can be exported to. ``export(graph, out, target, progress)`` writes ``out``.
-
-    One that ``asks`` takes an ``ExportRequest`` as its fifth argument: the model's name, input and labels, and what is
-    asked of an engine.
-    """
-
-    name: str
-    summary: str
-    suffix: str  # of the file it writes, or what its folder's name ends with
-    default_target: str
-    export: Callable[..., None]
-    asks: bool = False
-    folder: bool = False  # it writes a folder, which is never part of a bundle
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repository:
-    """A repository of the Hub at a commit, as a loader sees it: facts first, its small files once they are fetched."""
-
-    repo_id: str
-    commit: str
-    sizes: Mapping[str, int] = field(default_factory=dict)  # path -> bytes
-    library: str = ""  # what the Hub says it was made with: "timm", "transformers", ...
-    task: str = ""
-    license: str = ""
-    config: Mapping[str, object] = field(default_factory=dict)  # its config.json
-    files: Mapping[str, Path] = field(default_factory=dict)  # path -> verified local file
-    digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
-
-    @property
-    def name(self) -> str:
-        """The pinned reference to it."""
-        return f"hf://{self.repo_id}@{self.commit}"
-
-    def weights(
-        self,
-        path: str,
-        read: Callable[[Path], Mapping[str, Tensor]] | None = None,
-        *,
-        convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
-        shards: tuple[str, ...] = (),
-    ) -> Weights | None:
-        """One of its files as pinned weights; None in a bundle, which has weights of its own."""
-        if path not in self.digests:
-            return None
-        file, *others = (
-            HubFile(repo_id=self.repo_id, revision=self.commit, filename=name, sha256=self.digests[name])
-            for name in (path, *shards)
-        )
-        return Weights(file=file, shards=tuple(others), read=read, convert=convert)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderSpec:
-    """How repositories of one library become backbones. Code and pickles of a repository are never run."""
-
-    name: str
-    summary: str
-    refuses: Callable[[Repository], str]  # why it cannot load it, from the facts alone; "" where it can
-    wants: Callable[[Repository], tuple[str, ...]]  # the paths to fetch besides config.json
-    backbone: Callable[[Repository], BackboneSpec]
-    head: Callable[[Repository], HeadSpec | None]  # the one it was trained with
+"""The specs that plugins declare, where plugins import them from."""
+
+from pocketzoo.zoo.catalog.specs import (
+    METRICS,
+    PER_TOKEN,
+    RETURNS,
+    WINDOW,
+    BackboneSpec,
+    Cut,
+    DatasetSpec,
+    Dim,
+    DlaSpec,
+    ExporterSpec,
+    FeatureKind,
+    FeatureSpec,
+    Fp8Encoding,
+    GenerationSpec,
+    HeadSpec,
+    HubFile,
+    Input,
+    InputSpec,
+    Int8Encoding,
+    LoaderSpec,
+    PackageFile,
+    Repository,
+    TargetSpec,
+    TextSpec,
+    Weights,
+)
+
+__all__ = [
+    "METRICS",
+    "PER_TOKEN",
+    "RETURNS",
+    "WINDOW",
+    "BackboneSpec",
+    "Cut",
+    "DatasetSpec",
+    "Dim",
+    "DlaSpec",
+    "ExporterSpec",
+    "FeatureKind",
+    "FeatureSpec",
+    "Fp8Encoding",
+    "GenerationSpec",
+    "HeadSpec",
+    "HubFile",
+    "Input",
+    "InputSpec",
+    "Int8Encoding",
+    "LoaderSpec",
+    "PackageFile",
+    "Repository",
+    "TargetSpec",
+    "TextSpec",
+    "Weights",
+]

@@ -83,7 +83,7 @@ def subject(bench) -> Any:
 
 @pytest.mark.slow
 def test_costs_are_those_of_the_zoo(bench, subject, registry):
-    from pocketzoo.zoo.pretrained import open_model
+    from pocketzoo.zoo.models.open_model import open_model
 
     manifest = open_model("tinynet", registry=registry).manifest
     cost = subject.cost()

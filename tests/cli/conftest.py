@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from pocketzoo.zoo.bundle import Bundle
+    from pocketzoo.zoo.bundles.bundle import Bundle
 
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight digits of each class as ``few.npz``."""
-    from pocketzoo.zoo.sources import load_data
+    from pocketzoo.zoo.data.load_data import load_data
 
     split = load_data("digits").split("train")
     rows = np.concatenate([np.flatnonzero(split.targets == c)[:8] for c in range(10)])
@@ -33,7 +33,7 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One digit as a PNG file."""
     from PIL import Image
 
-    from pocketzoo.zoo.sources import load_data
+    from pocketzoo.zoo.data.load_data import load_data
 
     path = tmp_path_factory.mktemp("digit") / "digit.png"
     Image.fromarray(load_data("digits").split("test").samples[0]).save(path)
@@ -44,7 +44,7 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def perceptron(once: Callable[..., Path]) -> Bundle:
     """mlp on digits, made once for all workers: the command line knows it, and compresses it in a second. Read only."""
     import pocketzoo
-    from pocketzoo.zoo.bundle import read_bundle
+    from pocketzoo.zoo.bundles.bundle import read_bundle
 
     def make(path: Path) -> None:
         options = {"input": (1, 16, 16), "hidden": (48, 32)}

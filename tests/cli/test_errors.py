@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import pocketzoo
-from pocketzoo import errors
-from pocketzoo.zoo.bundle import MANIFEST, read_bundle
+from pocketzoo.core import errors
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
 
 FILES = ["README.md", "model.onnx", "model.safetensors", "model.int8.cpu.onnx", "model.int8.tensorrt-rtx.onnx"]
 
@@ -152,7 +153,7 @@ def test_one_class_is_not_enough(run, place, photos, tmp_path):
 @pytest.fixture
 def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
     """Ten class folders of five pictures; one picture of each split cannot be read."""
-    from pocketzoo.zoo.sources import load_data
+    from pocketzoo.zoo.data.load_data import load_data
 
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     data = load_data(folder)
@@ -404,7 +405,7 @@ def test_a_head_that_is_fitted_already(run, place, few):
 
 PLUGIN = """
 import pocketzoo
-from pocketzoo.zoo.specs import DatasetSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import DatasetSpec, HeadSpec
 
 
 def build(features, outputs):

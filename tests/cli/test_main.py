@@ -9,7 +9,7 @@ import pytest
 
 from pocketzoo import __version__
 from pocketzoo.cli.main import WHERE, cli, show_error
-from pocketzoo.errors import PocketzooError
+from pocketzoo.core.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
 ORDER = ["list", "info", "plugins", "new-plugin", "doctor", "search", "pull", "lock", "update", "outdated", "store",

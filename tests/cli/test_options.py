@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketzoo.zoo.registry import list_specs
+from pocketzoo.zoo.catalog.registry import list_specs
 
 SCRIPT = Path(sys.executable).with_name("pocketzoo")
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="the script pocketzoo is not installed here")

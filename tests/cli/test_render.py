@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.cli.render import Bars, flat, print_columns, print_json, print_measurements, print_timings
-from pocketzoo.zoo.measure import Latency, Measurement
-from pocketzoo.zoo.memory import Memory
-from pocketzoo.zoo.timing import Interval
+from pocketzoo.measure.measure_graphs import Latency, Measurement
+from pocketzoo.measure.peak_memory import Memory
+from pocketzoo.zoo.backends.timing import Interval
 
 CELL = st.text("abc äöü-", max_size=8)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.errors import RecipeError
-from pocketzoo.zoo.typed import from_plain, to_plain
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.typed import from_plain, to_plain
 
 SKIPS = st.lists(st.text("abc.*0", min_size=1, max_size=5), max_size=3).map(tuple)
 PRUNES = st.builds(

@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo import hookimpl
-from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
 from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline import compress, dry_run
+from pocketzoo.compress.pipeline.compress import compress, dry_run
 from pocketzoo.compress.plans import LowRankPlan, PrunePlan
-from pocketzoo.errors import RecipeError
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.bundle import graph_name
-from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.model import load_module
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import InputSpec
-from pocketzoo.zoo.typed import from_plain, to_plain
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.bundles.bundle import graph_name
+from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 SPEC = InputSpec(shape=("batch", 3, 12, 12), mean=(0.5,) * 3, std=(0.25,) * 3, resize=12)
 

@@ -8,11 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline import compress
-from pocketzoo.errors import DataError, RejectedError
-from pocketzoo.zoo.bundle import MANIFEST
-from pocketzoo.zoo.data import Dataset, from_arrays
-from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.core.errors import DataError, RejectedError
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.data.batches import from_arrays
 
 RNG = np.random.default_rng(3)
 
@@ -103,7 +104,7 @@ def test_a_metric_that_is_not_known_cannot_be_held_to_a_budget(two_headed, image
 
 @pytest.mark.usefixtures("untimed")
 def test_the_table_and_the_report_name_every_output(run, two_headed, images, tmp_path):
-    from pocketzoo.deploy.report import report
+    from pocketzoo.reports.report import report
 
     np.savez(tmp_path / "x.npz", x=np.concatenate([images.split(s).samples for s in ("train", "val", "test")]))
     out = tmp_path / "out"

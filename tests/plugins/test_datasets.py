@@ -6,9 +6,10 @@ import struct
 import numpy as np
 import pytest
 
-from pocketzoo.errors import DataError, MissingDependencyError
+from pocketzoo.core.errors import DataError, MissingDependencyError
 from pocketzoo.plugins import datasets
-from pocketzoo.zoo.data import SHARES, SPLITS
+from pocketzoo.zoo.catalog.dataset import SPLITS
+from pocketzoo.zoo.data.batches import SHARES
 
 
 @pytest.fixture(scope="module")

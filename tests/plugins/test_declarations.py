@@ -10,11 +10,12 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from pocketzoo.compress.base import GraphCompressor, ModuleCompressor
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.kinds import KINDS
-from pocketzoo.zoo.registry import Registry, default_registry
-from pocketzoo.zoo.specs import (
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import (
     METRICS,
     PER_TOKEN,
     RETURNS,
@@ -30,7 +31,6 @@ from pocketzoo.zoo.specs import (
     TargetSpec,
     Weights,
 )
-from pocketzoo.zoo.typed import from_plain, to_plain
 
 TYPES = {
     "backbone": BackboneSpec,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pocketzoo.errors import StorageError
-from pocketzoo.progress import SILENT
+from pocketzoo.core.errors import StorageError
+from pocketzoo.core.progress import SILENT
 
 
 def test_the_onnx_exporter_copies_the_graph(registry, tmp_path):

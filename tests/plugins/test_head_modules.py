@@ -21,7 +21,7 @@ from pocketzoo.plugins.head_modules import (
     TokenClassifier,
 )
 from pocketzoo.plugins.head_options import EmbeddingOptions, MlpOptions, PooledOptions, QValuesOptions
-from pocketzoo.zoo.specs import FeatureSpec
+from pocketzoo.zoo.catalog.specs import FeatureSpec
 
 SIZES = st.integers(1, 12)
 

@@ -11,15 +11,16 @@ from torch import nn
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config, LowRankConfig
-from pocketzoo.compress.pipeline import compress
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.bundle import ModelRef, writing
-from pocketzoo.zoo.data import Dataset, Split
-from pocketzoo.zoo.heads import plain_options
-from pocketzoo.zoo.model import build, example, load_module
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.save import save_model
-from pocketzoo.zoo.specs import BackboneSpec, FeatureSpec, InputSpec, TextSpec
+from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.zoo.bundles.bundle import writing
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec, TextSpec
+from pocketzoo.zoo.models.build import build, example, load_module
+from pocketzoo.zoo.models.heads import plain_options
+from pocketzoo.zoo.models.save import save_model
 
 WORDS, WIDTH = 30, 16
 TEXT = TextSpec(vocabulary=WORDS, pad=0, max_length=20)

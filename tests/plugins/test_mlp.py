@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import pocketzoo
-from pocketzoo.errors import DataError, RecipeError, UnsupportedModelError
-from pocketzoo.zoo.bundle import ModelRef, read_bundle
-from pocketzoo.zoo.heads import configured
-from pocketzoo.zoo.model import build, example, load_module, resolve
-from pocketzoo.zoo.runner import OnnxRunner
+from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.models.build import build, example, load_module, resolve
+from pocketzoo.zoo.models.heads import configured
 
 
 def widths(module: nn.Module) -> list[tuple[int, int]]:

@@ -11,10 +11,10 @@ import torch
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.errors import DataError, RecipeError
-from pocketzoo.zoo.data import from_arrays
-from pocketzoo.zoo.heads import configured
-from pocketzoo.zoo.model import load_module
+from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.heads import configured
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,18 @@ from huggingface_hub import close_session
 from localhub import point_at
 from safetensors.torch import load_file, save_file
 
-from pocketzoo.errors import PocketzooError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.errors import PocketzooError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.files import sha256
 from pocketzoo.plugins import timm as plugin
-from pocketzoo.plugins.manager import create_manager
 from pocketzoo.plugins.timm_settings import NUMBERS, WORDS
-from pocketzoo.zoo.bundle import ModelRef, read_bundle
-from pocketzoo.zoo.files import sha256
-from pocketzoo.zoo.model import build, cut_after, load_pretrained
-from pocketzoo.zoo.pull import pull
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.resize import resized
-from pocketzoo.zoo.specs import Repository
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import Repository
+from pocketzoo.zoo.models.build import build, cut_after, load_pretrained
+from pocketzoo.zoo.models.input_size import resized
+from pocketzoo.zoo.models.pull import pull
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # of what timm and torchvision import
 CONFIG = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
@@ -341,13 +342,13 @@ def lite0(timm, tmp_path_factory):
 
 
 def test_lite0_from_a_search_to_answers_on_another_machine(lite0, hub, tmp_path):
-    """A new user's way with photos, real weights, and timm's own answers; tests/zoo/test_walk.py goes it with texts."""
+    """A new user's way with photos, real weights, and timm's own answers; with texts: tests/zoo/models/test_walk.py."""
     pictures = pytest.importorskip("skimage.data", reason="scikit-image is not installed: it has the photos")
     from newuser import walk
     from PIL import Image
 
-    from pocketzoo.zoo.runner import OnnxRunner
-    from pocketzoo.zoo.weights import read_safetensors
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+    from pocketzoo.zoo.hub.weights import read_safetensors
 
     original, model, folder = lite0
     hub.state.add_folder(REPO, folder)

@@ -6,10 +6,10 @@ import pytest
 from hostileconfigs import TIMM_HARM as HARM
 from hostileconfigs import TIMM_PLACES as PLACES
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins import timm as plugin
 from pocketzoo.plugins.timm_settings import NUMBERS, WORDS, refusal, structure_of
-from pocketzoo.zoo.specs import Repository
+from pocketzoo.zoo.catalog.specs import Repository
 
 SOUND = {"architecture": "resnet10t", "num_classes": 10,
          "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}  # fmt: skip

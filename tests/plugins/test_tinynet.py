@@ -14,7 +14,7 @@ from torch import nn
 from pocketzoo.plugins import tinynet
 from pocketzoo.plugins.datasets import FASHION_MNIST
 from pocketzoo.plugins.tinynet.module import Block, TinyNet
-from pocketzoo.zoo.weights import locate
+from pocketzoo.zoo.hub.weights import locate
 
 RECORD = json.loads(tinynet.RECORD.read_text("utf8"))
 PATH = locate(tinynet.FILE)
@@ -80,8 +80,8 @@ def test_its_licence_is_that_of_its_data(registry):
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_it_is_as_accurate_as_recorded(registry):
-    from pocketzoo.zoo.pretrained import open_model
-    from pocketzoo.zoo.runner import OnnxRunner
+    from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+    from pocketzoo.zoo.models.open_model import open_model
 
     spec, data = registry.get("backbone", "tinynet"), registry.get("dataset", "fashion-mnist").load()
     split = data.split("test")

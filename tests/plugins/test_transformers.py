@@ -13,13 +13,13 @@ import torch
 from hubmodels import TEXT_FAMILIES, VISION_FAMILIES, write_model, write_sentence_transformer
 from safetensors.torch import load_file, save_file
 
-from pocketzoo.errors import UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.errors import UnsafeFileError, UnsupportedModelError
 from pocketzoo.plugins import transformers as plugin
 from pocketzoo.plugins.transformers.modules import convert_state
-from pocketzoo.zoo.graph import onnx_from_model
-from pocketzoo.zoo.model import example
-from pocketzoo.zoo.specs import FeatureSpec, Repository
-from pocketzoo.zoo.weights import read_safetensors
+from pocketzoo.zoo.catalog.specs import FeatureSpec, Repository
+from pocketzoo.zoo.hub.weights import read_safetensors
+from pocketzoo.zoo.models.build import example
+from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 FAMILIES = [*TEXT_FAMILIES, *VISION_FAMILIES]

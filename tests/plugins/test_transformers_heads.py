@@ -13,20 +13,21 @@ from safetensors.torch import load_file
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config, LowRankConfig
-from pocketzoo.deploy.evaluate import evaluate
-from pocketzoo.errors import DataError, HeadMismatchError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.errors import DataError, HeadMismatchError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.plugins import transformers as plugin
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.zoo.bundle import ModelRef, read_bundle
-from pocketzoo.zoo.data import Dataset, Split
-from pocketzoo.zoo.heads import build_head
-from pocketzoo.zoo.model import build, example, load_module, load_pretrained
-from pocketzoo.zoo.pretrained import provenance
-from pocketzoo.zoo.pull import pull
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.shards import INDEX
-from pocketzoo.zoo.specs import Repository
-from pocketzoo.zoo.weights import read_safetensors
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import Repository
+from pocketzoo.zoo.hub.shard_index import INDEX
+from pocketzoo.zoo.hub.weights import read_safetensors
+from pocketzoo.zoo.models.build import build, example, load_module, load_pretrained
+from pocketzoo.zoo.models.heads import build_head
+from pocketzoo.zoo.models.provenance import provenance
+from pocketzoo.zoo.models.pull import pull
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 DECODERS = ("gpt2", "llama", "qwen2")

@@ -20,15 +20,15 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.import_utils import KERNELS_MIN_VERSION
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins import transformers as plugin
-from pocketzoo.plugins.manager import create_manager
 from pocketzoo.plugins.transformers.modules import Answerer, Text, Vision, convert_answerer, convert_state
 from pocketzoo.plugins.transformers.settings import AS_HERE, DROPPED, STRUCTURE, VISION, refusal, structure_of
-from pocketzoo.zoo.pull import pull
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.specs import Repository
-from pocketzoo.zoo.weights import read_weights
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import Repository
+from pocketzoo.zoo.hub.weights import read_weights
+from pocketzoo.zoo.models.pull import pull
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 SIZES = {**TEXT_FAMILIES, **ANSWER_FAMILIES, **VISION_FAMILIES}
@@ -113,7 +113,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 from hostileconfigs import EVIL, configs
-from pocketzoo.errors import PocketzooError
+from pocketzoo.core.errors import PocketzooError
 from pocketzoo.plugins.transformers.modules import convert_state
 folder, asked = Path(sys.argv[1]), Path(sys.argv[2])
 config = json.loads((folder / "config.json").read_text())
@@ -352,11 +352,11 @@ def test_a_repository_in_sixteen_bits_is_fitted(stored, tensors, hub, tmp_path, 
 
 
 def test_a_weight_that_is_no_number_without_its_scale_is_refused(tmp_path, refused):
-    from pocketzoo.zoo.specs import PackageFile, Weights
+    from pocketzoo.zoo.catalog.specs import PackageFile, Weights
 
     save_file({"x": torch.ones(4).to(torch.float8_e4m3fn)}, tmp_path / "model.safetensors")
     weights = Weights(file=PackageFile(package="x", path="model.safetensors", sha256=""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pocketzoo.zoo.weights.locate", lambda file: tmp_path / "model.safetensors")
+        patch.setattr("pocketzoo.zoo.hub.weights.locate", lambda file: tmp_path / "model.safetensors")
         with refused(UnsupportedModelError, "the weight x is stored as float8_e4m3fn"):
             read_weights(weights)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy  # noqa: F401  # the plugin's own defect: listing it loads numpy
 
 from pocketzoo import hookimpl
-from pocketzoo.compress.base import ModuleCompressor
-from pocketzoo.errors import DataError
-from pocketzoo.zoo.specs import (
+from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.compressor import ModuleCompressor
+from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,

@@ -105,7 +105,8 @@ def export(graph, out, target, progress, fault=""):
 
 
 def noise(fault=""):
-    from pocketzoo.zoo.data import Dataset, Split, from_arrays
+    from pocketzoo.zoo.catalog.dataset import Dataset, Split
+    from pocketzoo.zoo.data.batches import from_arrays
 
     if fault == "fails":
         raise ZeroDivisionError("no samples")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocketzoo.zoo.data import Dataset, from_arrays
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.data.batches import from_arrays
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,25 @@ from safetensors.torch import load_file
 from told import Told
 
 import pocketzoo
-from pocketzoo.deploy.evaluate import evaluate
-from pocketzoo.errors import BundleError, DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
+from pocketzoo.core.errors import (
+    BundleError,
+    DataError,
+    HeadMismatchError,
+    PocketzooError,
+    RecipeError,
+    UnknownNameError,
+)
+from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.zoo.agreement import r2
-from pocketzoo.zoo.bundle import read_bundle
-from pocketzoo.zoo.data import SPLITS, Dataset, Split, from_arrays
-from pocketzoo.zoo.model import load_module
-from pocketzoo.zoo.sources import load_data
-from pocketzoo.zoo.specs import FeatureSpec
-from pocketzoo.zoo.weights import read_weights
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.zoo.catalog.specs import FeatureSpec
+from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.hub.weights import read_weights
+from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.tasks.agreement import r2
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +116,7 @@ def test_the_head_is_of_the_best_epoch(small, fitted):
 
 @pytest.mark.parametrize("name", ["val", "test"])
 def test_the_accuracy_can_be_recounted(fitted, registry, digits, name):
-    from pocketzoo.zoo.data import Batches
+    from pocketzoo.zoo.data.batches import Batches
 
     module, right = load_module(fitted, registry), 0
     for x, y in Batches(digits.split(name), fitted.manifest.input):
@@ -119,7 +127,7 @@ def test_the_accuracy_can_be_recounted(fitted, registry, digits, name):
 
 
 def test_the_head_learned_something(small, registry):
-    from pocketzoo.zoo.model import build
+    from pocketzoo.zoo.models.build import build
 
     torch.manual_seed(0)
     fresh = build(small.manifest.model, registry)
@@ -273,9 +281,9 @@ def test_a_bundle_is_no_backbone(fitted, registry, tmp_path, refused, few):
 def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     from types import ModuleType
 
-    from pocketzoo.plugins.manager import create_manager
-    from pocketzoo.zoo.registry import Registry
-    from pocketzoo.zoo.specs import HeadSpec
+    from pocketzoo.zoo.catalog.plugin_manager import create_manager
+    from pocketzoo.zoo.catalog.registry import Registry
+    from pocketzoo.zoo.catalog.specs import HeadSpec
 
     plugin = ModuleType("acme")
     spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)

@@ -1,4 +1,4 @@
-"""Language models learn from texts: every way to train one. What it then writes: tests/deploy/test_run_writing.py."""
+"""Language models learn from texts: every way to train one. What it writes: tests/workflows/test_run_generation.py."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from hubmodels import write_model
 from languages import Languages, languages
 
-from pocketzoo.errors import DataError, HeadMismatchError, RecipeError
-from pocketzoo.progress import SILENT
+from pocketzoo.core.errors import DataError, HeadMismatchError, RecipeError
+from pocketzoo.core.progress import SILENT
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.model_for_data import Task, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.train.task import Task, asked_for, task_of
-from pocketzoo.train.transfer import Transfer
-from pocketzoo.train.world import World
-from pocketzoo.zoo.snapshot import state_of
+from pocketzoo.train.transfer_learning import Transfer
+from pocketzoo.zoo.bundles.snapshot import state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 QUICK = {"epochs": 5, "batch_size": 4, "window": 8, "learning_rate": 0.02}

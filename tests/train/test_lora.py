@@ -12,22 +12,22 @@ import torch
 from hubmodels import write_model
 from torch import nn
 
-from pocketzoo.errors import RecipeError, UnsupportedLayerError
+from pocketzoo.core.errors import RecipeError, UnsupportedLayerError
 from pocketzoo.plugins import transformers as plugin
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.plugins.manager import create_manager
-from pocketzoo.train.blocks import blocks
+from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.fit import fit
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.settings import TrainConfig, with_settings
-from pocketzoo.train.transfer import Transfer
-from pocketzoo.train.world import World
-from pocketzoo.zoo.bundle import ModelRef
-from pocketzoo.zoo.data import Dataset, Split
-from pocketzoo.zoo.model import build, example, load_module, resolve
-from pocketzoo.zoo.registry import Registry
-from pocketzoo.zoo.snapshot import state_of
-from pocketzoo.zoo.specs import Repository
+from pocketzoo.train.transfer_learning import Transfer
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.snapshot import state_of
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import Repository
+from pocketzoo.zoo.models.backbone_blocks import blocks
+from pocketzoo.zoo.models.build import build, example, load_module, resolve
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from pocketzoo.errors import RecipeError
+from pocketzoo.core.errors import RecipeError
 from pocketzoo.train.settings import SAYS, TrainConfig, with_settings
 
 

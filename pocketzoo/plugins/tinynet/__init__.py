@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocketzoo.plugins.heads import build_global
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, PackageFile, Weights
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, PackageFile, Weights
 
 if TYPE_CHECKING:
     from torch import nn

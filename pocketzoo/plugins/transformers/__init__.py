@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.errors import UnsupportedModelError
-from pocketzoo.plugins.hookspecs import hookimpl
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins.transformers import heads
 from pocketzoo.plugins.transformers.heads import read_json
 from pocketzoo.plugins.transformers.settings import refusal, structure_of
-from pocketzoo.zoo.shards import INDEX, read_index, shard_names
-from pocketzoo.zoo.specs import (
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     FeatureSpec,
     GenerationSpec,
@@ -28,6 +27,7 @@ from pocketzoo.zoo.specs import (
     TextSpec,
     Weights,
 )
+from pocketzoo.zoo.hub.shard_index import INDEX, read_index, shard_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins.head_options import EmbeddingOptions, PooledOptions, TokenOptions
-from pocketzoo.zoo.specs import FeatureSpec, HeadSpec, Repository, Weights
+from pocketzoo.zoo.catalog.specs import FeatureSpec, HeadSpec, Repository, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pocketzoo.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError
 
 Fits = Callable[[Any], bool]
 HINT = "choose another repository, or a copy of this one that does without"

@@ -1,0 +1,158 @@
+"""Commands that look around: list, info, plugins, doctor; and new-plugin, which adds to what there is."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketzoo.cli.options import json_option, names, out_option
+from pocketzoo.cli.render import Bars, flat, print_columns, print_json
+from pocketzoo.core.errors import UnknownNameError
+from pocketzoo.zoo.catalog.kinds import KINDS
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector, which looks through 10,000 specs so often that list takes a third longer.
+
+    Nor when the process ends, as if somebody could still need their memory: that takes a sixth.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    atexit.unregister(gc.freeze)  # once is enough
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@click.command("list")
+@click.argument("pattern", default="*")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Only this kind.")
+@json_option
+@_uncollected()
+def list_(pattern: str, kind: str | None, as_json: bool) -> None:
+    """List what is registered, by name or glob.
+
+    PATTERN is a name or a glob such as "efficientnet*".
+    """
+    from pocketzoo.zoo.catalog.registry import list_specs
+
+    entries = list_specs(pattern, kind)
+    if as_json:
+        print_json([{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in entries])
+    elif entries:
+        print_columns([(e.kind, e.name, e.plugin, e.spec.summary) for e in entries])
+    else:
+        near = [e.name for e in list_specs(f"*{pattern}*", kind)]
+        hint = f'try: pocketzoo list "*{pattern}*"' if near else "see all of it: pocketzoo list"
+        raise UnknownNameError(f"nothing is registered that matches {pattern!r}", hint)
+
+
+@click.command()
+@click.argument("name", metavar="NAME|MODEL", shell_complete=names(*KINDS))
+@click.option("--provenance", is_flag=True, help="Of a model: origin, data, steps, packages, digests.")
+@json_option
+def info(name: str, provenance: bool, as_json: bool) -> None:
+    """Show everything known of a registered name or a model.
+
+    A model of the Hub (hf://org/name) is pulled for it.
+    """
+    if provenance:
+        from pocketzoo.zoo.models.materials import materials
+
+        facts = materials(name, progress=Bars())
+    else:
+        from pocketzoo.zoo.models.info import info
+
+        facts = info(name, progress=Bars())
+    if as_json:
+        print_json(facts)
+    else:
+        shown = _shown_materials(facts) if provenance else _shown(facts)
+        print_columns([list(row) for row in flat(shown) if row[1] not in ("", "{}")])
+
+
+def _shown_materials(facts: dict[str, Any]) -> dict[str, Any]:
+    """Every step and digest in full, a line each."""
+    steps = {f"{i}. {step['kind']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
+    refused = {no["kind"]: no.get("why", "") for no in facts.get("turned_down", ())}
+    files = {name: f"sha256 {file['sha256']}, {file['bytes']:,} bytes" for name, file in facts["files"].items()}
+    data: dict[str, Any] = {
+        part: {"digest" if key == "sha256" else key: value for key, value in facts[part].items()}
+        for part in ("data", "calibration")
+        if part in facts
+    }
+    return {**facts, "steps": steps, "turned_down": refused, **data, "files": files}
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    """What is worth a line: long tables are in --json and in the report."""
+    shown = {k: v for k, v in facts.items() if k not in ("layers", "measurements")}
+    if "provenance" in facts:
+        shown["provenance"] = {k: v for k, v in facts["provenance"].items() if k != "packages"}  # --provenance has them
+        data = facts["provenance"].get("data", {})
+        if "findings" in data:
+            findings = {k: v for k, v in data["findings"].items() if k != "classes"}
+            shown["provenance"]["data"] = {**data, "findings": findings}
+    if "steps" in shown:
+        shown["steps"] = [step["kind"] for step in shown["steps"]]
+    if "files" in shown:
+        shown["files"] = {name: f"{e['size']:,} bytes" for name, e in shown["files"].items()}
+    if "backbone" in shown:
+        cuts = {cut["layer"]: " x ".join(map(str, cut["features"]["shape"])) for cut in shown["backbone"]["cuts"]}
+        shown["backbone"] = {**shown["backbone"], "cuts": cuts}
+    return shown
+
+
+@click.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """List plugins, and why one is not in use."""
+    from pocketzoo.zoo.catalog.registry import list_plugins
+
+    found = list_plugins()
+    if as_json:
+        print_json(found)
+    else:
+        print_columns([[p.name, p.origin, f"not in use: {p.reason}" if p.reason else "ok"] for p in found])
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@out_option(required=False, text="Folder to write [default: NAME].")
+def new_plugin(name: str, out: Path | None) -> None:
+    """Write a plugin to start from: a backbone, a head and a test.
+
+    NAME is in small letters with "-" between words, as in my-backbone.
+    """
+    from pocketzoo.workflows.new_plugin import new_plugin
+
+    folder = new_plugin(name, out)
+    click.echo(f"wrote {folder}; next:")
+    print_columns([["", f'pip install --editable "{folder}[test]"'], ["", f"python -m pytest {folder}"]])
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check what is installed and what works.
+
+    Tries runtimes, engine builders and GPUs, and says what to install for those that do not work.
+    """
+    from pocketzoo.deploy.device.doctor import doctor
+
+    checks = doctor()
+    if as_json:
+        print_json(checks)
+    else:
+        rows = [["ok" if c.works else "--", c.name, c.detail + (f"; {c.fix}" if c.fix else "")] for c in checks]
+        print_columns(rows)

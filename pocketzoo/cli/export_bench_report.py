@@ -1,0 +1,241 @@
+"""Commands that take models to devices: export, bench, predict, report, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketzoo.cli.options import (
+    data_option,
+    force_option,
+    json_option,
+    model_argument,
+    models_argument,
+    names,
+    out_option,
+    seed_option,
+    skip_bad_option,
+)
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings, print_writing
+
+
+class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
+    """An axis and its lengths: batch=1:8:32, or batch=8."""
+
+    name = "lengths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, int, int]]:
+        from pocketzoo.zoo.catalog.engine_options import read_sizes
+
+        name, _, text = str(value).partition("=")
+        try:
+            return name, read_sizes(text)
+        except ValueError:
+            self.fail(f"{value!r} names no axis and lengths, as batch=1:8:32 and batch=8 do", param, ctx)
+
+
+@click.command()
+@model_argument
+@click.option(
+    "--to", default="onnx", show_default=True, shell_complete=names("exporter"), help="onnx, tensorrt, triton, ..."
+)
+@click.option("--target", shell_complete=names("target"), help="Encode for this target [default: what --to runs on].")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16", "fp8"]),
+    default="fp32",
+    help="Of floats; fp8 in place of int8.",
+)
+@data_option(required=False)
+@click.option(
+    "--shape", "shapes", type=Lengths(), multiple=True, metavar="AXIS=MIN:OPT:MAX", help="Lengths to build for."
+)
+@click.option("--version-compatible", is_flag=True, help="Engine for later versions too.")
+@click.option("--hardware-compatible", is_flag=True, help="Engine for other GPUs too.")
+@click.option("--strip", is_flag=True, help="Engine without weights.")
+@click.option("--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core, the rest on the GPU.")
+@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Memory that a layer may work in.")
+@out_option(required=False, text="File to write [default: into the bundle].")
+@json_option
+def export(
+    model: str,
+    to: str,
+    target: str | None,
+    precision: str,
+    data: str | None,
+    shapes: tuple[tuple[str, tuple[int, int, int]], ...],
+    version_compatible: bool,
+    hardware_compatible: bool,
+    strip: bool,
+    dla: int | None,
+    workspace: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Export MODEL to an ONNX graph or an NVIDIA engine."""
+    from pocketzoo.deploy.export import export
+    from pocketzoo.zoo.catalog.engine_options import EngineOptions
+
+    asked = EngineOptions(
+        shapes=dict(shapes),
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        stripped=strip,
+        dla=dla,
+        workspace=workspace or 0,
+    )
+    engine = None if asked == EngineOptions() else asked
+    path = export(model, to=to, target=target, out=out, precision=precision, engine=engine, data=data, progress=Bars())
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    if as_json:
+        print_json({"file": str(path), "bytes": size})
+        return
+    if to == "trtexec":
+        click.echo((path / "build.sh").read_text("utf8").splitlines()[-1])
+    click.echo(f"wrote {path} ({f'{len(files)} files, ' * path.is_dir()}{size:,} bytes)")
+
+
+@click.command()
+@models_argument
+@data_option(required=False)
+@click.option("--runtime", default="onnxruntime", show_default=True, help="Or torch, tensorrt-rtx and others.")
+@click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
+@click.option("--length", help="Tokens to time texts at, as 32,128 [default: those of the data].")
+@click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each model, at least."
+)
+@click.option("--memory/--no-memory", default=True, help="Run each in a process of its own for its peak.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: an .svg or .html file.")
+@click.option("--save", is_flag=True, help="Keep the rows in the bundles, for report.")
+@seed_option
+@skip_bad_option
+@json_option
+def bench(
+    models: tuple[str, ...],
+    data: str | None,
+    runtime: str,
+    batch: str,
+    length: str | None,
+    threads: int,
+    seconds: float,
+    memory: bool,
+    plot: Path | None,
+    save: bool,
+    seed: int,
+    skip_bad: bool,
+    as_json: bool,
+) -> None:
+    """Measure models side by side; the first is the reference.
+
+    RUNTIME, and the lists of numbers, may have commas between: --batch 1,8,32.
+    """
+    from pocketzoo.reports.bench_plot import save_plot
+    from pocketzoo.reports.html_page import check_picture
+    from pocketzoo.workflows.bench import bench
+    from pocketzoo.workflows.bench_generation import bench_writing
+
+    if plot:
+        check_picture(plot)
+    rows = bench(
+        models,
+        data=data,
+        runtimes=[name.strip() for name in runtime.split(",")],
+        batch_sizes=_numbers(batch, "--batch"),
+        lengths=_numbers(length, "--length") if length else (),
+        seconds=seconds,
+        threads=threads,
+        memory=memory,
+        save=save,
+        seed=seed,
+        skip_bad=skip_bad,
+        progress=Bars(),
+    )
+    writing = bench_writing(
+        models, data=data, seconds=seconds, threads=threads, seed=seed, skip_bad=skip_bad, progress=Bars()
+    )
+    if as_json:
+        print_json([*rows, *writing])
+    else:
+        print_measurements(rows)
+        print_timings(rows)
+        print_writing(writing)
+    if plot:
+        click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = [int(each) for each in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{text!r} is no list of positive numbers, as 1,8,32 is", param_hint=option)
+    return numbers
+
+
+@click.command()
+@model_argument
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
+@click.option("--target", shell_complete=names("target"), help="Run the graph encoded for this target.")
+@click.option("--provider", help="cpu, cuda, tensorrt, openvino or engine [default: the fastest here].")
+@json_option
+def predict(
+    model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
+) -> None:
+    """Show the most likely classes of pictures or texts."""
+    from pocketzoo.workflows.predict import predict
+
+    found = predict(model, files, top=top, target=target, providers=provider, progress=Bars())
+    if as_json:
+        print_json(
+            [
+                {"file": p.file, "values": p.values}
+                if p.values
+                else {"file": p.file, "top": [{"label": a, "probability": b} for a, b in p.top]}
+                for p in found
+            ]
+        )
+        return
+    for prediction in found:
+        click.echo(prediction.file)
+        print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+        print_columns([["", f"{value:.6g}"] for value in prediction.values])
+
+
+@click.command()
+@models_argument
+@data_option(required=False)
+@out_option(required=True, text="The HTML file to write.")
+@seed_option
+@skip_bad_option
+def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip_bad: bool) -> None:
+    """Draw what was measured of bundles as one HTML page.
+
+    With --data it also shows which classes are taken for which, and wrong answers.
+    """
+    from pocketzoo.reports.report import report
+
+    click.echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, progress=Bars())}")
+
+
+@click.command()
+@out_option(required=False, text="Folder to write to [default: pocketzoo-demo].")
+@force_option
+def demo(out: Path | None, force: bool) -> None:
+    """Run the whole job on real data, in a minute.
+
+    Fits a head to handwritten digits, prunes, factorises, quantises, exports, builds an engine and measures. Run again,
+    it replaces what it wrote.
+    """
+    from pocketzoo.workflows.demo import demo
+
+    result = demo(out or Path("pocketzoo-demo"), force=force, progress=Bars())
+    print_measurements(result.rows)
+    click.echo()
+    print_columns([[name, str(path)] for name, path in result.places.items()])

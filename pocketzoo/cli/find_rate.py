@@ -1,0 +1,71 @@
+"""The command that looks for a learning rate: find-rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketzoo.cli.options import json_option, named, out_option, picture_size, seed_option
+from pocketzoo.cli.render import Bars, print_json
+from pocketzoo.cli.training_options import model_options, training_options
+
+
+@click.command()
+@model_options
+@training_options("batch_size", "unfreeze")
+@click.option("--steps", type=click.IntRange(20), default=100, show_default=True, help="Steps of the sweep.")
+@out_option(required=False, text="Where to draw the curve, an .svg or .html.")
+@seed_option
+@json_option
+def find_rate(
+    backbone: str,
+    head: str,
+    head_options: tuple[str, ...],
+    backbone_options: tuple[str, ...],
+    data: str | None,
+    cut: str,
+    input_size: str | None,
+    batch_size: int | None,
+    unfreeze: str | None,
+    training: tuple[str, ...],
+    steps: int,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find a learning rate for fit with the same options.
+
+    The rate rises step by step until the loss does; the one at which it falls most steeply is suggested. Nothing that
+    was learned is kept.
+    """
+    from pocketzoo.reports.html_page import check_picture
+    from pocketzoo.reports.learning_rate_plot import draw_rates
+    from pocketzoo.train.learning_rate_finder import find_rate
+
+    if out:
+        check_picture(out)
+    curve = find_rate(
+        backbone,
+        data=data,
+        head=head,
+        head_options=named(head_options, "--head-option"),
+        backbone_options=named(backbone_options, "--backbone-option"),
+        cut=cut,
+        input_size=picture_size(input_size),
+        batch_size=batch_size,
+        unfreeze=unfreeze,
+        seed=seed,
+        training=named(training, "--set"),
+        steps=steps,
+        progress=Bars(),
+    )
+    best = curve.suggestion
+    if out is not None:
+        draw_rates(out, curve.rates, curve.losses, curve.smoothed, best, f"{backbone} on {data}: which learning rate")
+    if as_json:
+        print_json({"learning_rate": best, "rates": curve.rates, "losses": curve.losses, "smoothed": curve.smoothed})
+        return
+    click.echo(f"--learning-rate {best:.2g}")
+    if out is not None:
+        click.echo(f"wrote {out}")

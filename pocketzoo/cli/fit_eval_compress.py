@@ -1,0 +1,339 @@
+"""Commands that make models: fit, eval, compress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketzoo.cli.options import (
+    Share,
+    data_option,
+    force_option,
+    json_option,
+    model_argument,
+    named,
+    names,
+    out_option,
+    picture_size,
+    seed_option,
+    skip_bad_option,
+)
+from pocketzoo.cli.render import Bars, print_columns, print_hint, print_json, print_measurements
+from pocketzoo.cli.training_options import model_options, training_options
+from pocketzoo.core.errors import RejectedError
+
+
+@click.command()
+@model_options
+@out_option(required=True, text="Where to write the bundle.")
+@training_options("epochs", "batch_size", "learning_rate", "unfreeze")
+@seed_option
+@skip_bad_option
+@click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write events of each epoch for TensorBoard.")  # fmt: skip
+@click.option("--shard", is_flag=True, help="Spread what learns over torchrun's processes.")
+@force_option
+@json_option
+def fit(
+    backbone: str,
+    head: str,
+    head_options: tuple[str, ...],
+    backbone_options: tuple[str, ...],
+    data: str | None,
+    out: Path,
+    cut: str,
+    input_size: str | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    unfreeze: str | None,
+    seed: int,
+    training: tuple[str, ...],
+    skip_bad: bool,
+    log: Path | None,
+    shard: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Fit a new head to your data on a pretrained BACKBONE.
+
+    The backbone is frozen unless --unfreeze says what of it learns too. A head with nothing to learn (embedding) needs
+    no data. A run that was stopped goes on when the command is given again. torchrun starts many processes.
+    """
+    from pocketzoo.train.fit import fit
+
+    bundle = fit(
+        backbone,
+        out,
+        data=data,
+        head=head,
+        head_options=named(head_options, "--head-option"),
+        backbone_options=named(backbone_options, "--backbone-option"),
+        cut=cut,
+        input_size=picture_size(input_size),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        unfreeze=unfreeze,
+        seed=seed,
+        training=named(training, "--set"),
+        skip_bad=skip_bad,
+        log=log,
+        shard=shard,
+        force=force,
+        progress=Bars(),
+    )
+    metrics = bundle.manifest.metrics
+    if as_json:
+        print_json({"bundle": str(out), **metrics})
+    else:
+        print_columns([[name.replace("_", " "), f"{value:.4g}"] for name, value in metrics.items()])
+        click.echo(f"wrote {out}")
+
+
+@click.command("eval")
+@model_argument
+@data_option(required=True)
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    shell_complete=names("target"),
+    help="Score the graph encoded for this target.",
+)
+@seed_option
+@skip_bad_option
+@json_option
+def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json: bool) -> None:
+    """Score MODEL on the test split of labelled data."""
+    from pocketzoo.measure.evaluate import evaluate
+
+    scores = evaluate(model, data=data, target=target, seed=seed, skip_bad=skip_bad, progress=Bars())
+    if as_json:
+        print_json(scores)
+        return
+    print_columns(
+        [
+            *[[name, f"{value:.4f}"] for name, value in scores.items() if isinstance(value, float)],
+            ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
+            ["graph", scores["graph"]],
+            *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
+            *[
+                [f"  {label}", f"{share:.4f}{_mistaken(label, scores)}"]
+                for label, share in scores.get("classes", {}).items()
+            ],
+        ]
+    )
+
+
+def _mistaken(label: str, scores: dict[str, Any]) -> str:
+    """What a class is taken for most often, when it is not recognised."""
+    wrong = {name: count for name, count in scores["confusion"][label].items() if name != label}
+    if not wrong:
+        return ""
+    most = max(wrong, key=lambda name: wrong[name])
+    return f"  taken for {most}: {wrong[most]}"
+
+
+@click.command()
+@model_argument
+@out_option(required=False, text="Where to write the bundle.")
+@click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML file.")
+@click.option("--prune", type=float, metavar="R", help="Remove this share of the channels, 0-1.")
+@click.option("--low-rank", type=float, metavar="E", help="Factorise; keep this share of the energy, 0-1.")
+@click.option("--int8", is_flag=True, help="Quantise weights and activations to 8 bits.")
+@data_option(required=True)
+@click.option("--mean", metavar="M,..", help="For a .onnx file: mean of pixels (0-1) by channel.")
+@click.option("--std", metavar="S,..", help="For a .onnx file: their standard deviation.")
+@click.option("--size", type=click.IntRange(1), help="For a .onnx file that reads any size: pixels a side.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="For a .onnx file: a class a line.",
+)
+@click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
+              help="Runtime to encode for; may be given more than once.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="To calibrate on, at the most.")
+@click.option("--max-drop", type=Share(), metavar="P", help="Accuracy that all steps may cost, such as 1%.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Leave layers in float until each output has it.")
+@click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
+@click.option("--accept", is_flag=True, help="Keep a step that loses much or changes nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@seed_option
+@skip_bad_option
+@force_option
+@json_option
+def compress(
+    model: str,
+    out: Path | None,
+    recipe: Path | None,
+    prune: float | None,
+    low_rank: float | None,
+    int8: bool,
+    data: str,
+    mean: str | None,
+    std: str | None,
+    size: int | None,
+    labels: Path | None,
+    targets: tuple[str, ...],
+    samples: int,
+    max_drop: float | None,
+    min_sqnr: float | None,
+    keep_slower: bool,
+    accept: bool,
+    dry_run: bool,
+    seed: int,
+    skip_bad: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make MODEL smaller and faster, and measure it.
+
+    The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. A run that was stopped
+    goes on when the same command is given again. Exit code 3: a step lost too much, or changed nothing: rejected.
+    MODEL may be a .onnx file from elsewhere, read as --mean and --std say; it takes steps on the graph: --int8.
+    """
+    from pocketzoo.compress.pipeline import compress as pipeline
+    from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
+    from pocketzoo.core.typed import from_plain
+    from pocketzoo.zoo.bundles.bundle import check_place
+
+    if out is not None and not dry_run:
+        check_place(out, force=force)  # before a .onnx file is read
+    if any(option is not None for option in (mean, std, size, labels)):
+        model = _opened_graph(model, mean, std, size, labels)
+    common: dict[str, Any] = {
+        "data": data,
+        "steps": _steps(prune, low_rank, int8),
+        "recipe": recipe,
+        "targets": targets,
+        "samples": samples,
+        "max_drop": max_drop,
+        "min_sqnr": min_sqnr,
+        "keep_slower": keep_slower,
+        "accept": accept,
+        "seed": seed,
+        "skip_bad": skip_bad,
+        "progress": Bars(),
+    }
+    if dry_run:
+        steps = pipeline.dry_run(model, **common)
+        if as_json:
+            print_json(steps)
+        else:
+            _print_plans(steps)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
+    bundle = pipeline.compress(model, out, force=force, **common)
+    if as_json:
+        manifest = bundle.manifest
+        print_json(
+            {
+                "bundle": str(out),
+                "measurements": manifest.measurements,
+                "steps": [{"kind": step.kind, "report": step.report} for step in manifest.steps],
+                "turned_down": manifest.turned_down,
+            }
+        )
+    else:
+        from pocketzoo.measure.measure_graphs import Measurement
+
+        print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
+        _print_decisions(bundle.manifest)
+        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.turned_down))
+        click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
+    if rejected := worse(bundle.manifest):
+        if not as_json:
+            print_hint(WAYS_OUT[rejected[-1]["cause"]])
+        click.get_current_context().exit(RejectedError.exit_code)
+
+
+def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:
+    """The bundle of a .onnx file that is read as the options say."""
+    from pocketzoo.zoo.models.import_onnx import Reading, open_graph
+
+    path = Path(model.removeprefix("file:"))
+    if path.suffix != ".onnx":
+        raise click.UsageError("--mean, --std, --size and --labels are for a .onnx file; other models know theirs")
+
+    def numbers(text: str | None) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in (text or "").split(",") if part.strip())
+        except ValueError as error:
+            raise click.UsageError(f"{text!r} are no numbers; write 0.485,0.456,0.406") from error
+
+    classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
+    reading = Reading(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
+    return str(open_graph(path, reading, Bars()).path)
+
+
+def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:
+    from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+
+    steps: list[Any] = []
+    if prune is not None:
+        steps.append(PruneConfig(ratio=prune))
+    if low_rank is not None:
+        steps.append(LowRankConfig(energy=low_rank))
+    if int8:
+        steps.append(Int8Config())
+    return steps
+
+
+def _print_decisions(manifest: Any) -> None:
+    """What was turned down, which layers stayed in float, and which were left alone, and why."""
+    for step in manifest.steps:
+        for no in step.report.get("turned_down", ()):
+            what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
+            click.echo(f"rejected: {step.kind}{what}: {no['why']}")
+        if taken := step.report.get("left_in_float"):
+            click.echo(f"left in float: {len(taken)} of {len(taken) + len(step.plan.get('layers', ()))} layers")
+            print_columns([["", name, why] for name, why in taken.items()])
+        if left := {
+            name: why for plan in (step.plan, *step.parts.values()) for name, why in plan.get("left", {}).items()
+        }:
+            click.echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
+            print_columns([["", name, why] for name, why in left.items()])
+    for no in manifest.turned_down:
+        click.echo(f"rejected: {no['kind']}: {no['why']}")
+
+
+def _asked(config: dict[str, Any]) -> str:
+    """The numbers of a config."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in config.items() if isinstance(value, float))
+
+
+def _print_plans(steps: list[Any]) -> None:
+    for step in steps:
+        report = step.report
+        changes = [
+            f"{report[f'{name}_before']:,} -> {report[f'{name}_after']:,} {words}"
+            for name, words in (("parameters", "parameters"), ("macs", "MACs"), ("bytes", "bytes"))
+            if f"{name}_after" in report
+        ]
+        click.echo(f"{step.kind}: {', '.join(changes)}" if changes else step.kind)
+        print_columns([["", *row] for row in _plan_rows(step.plan)])
+
+
+def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
+    """What a plan decides, a line a layer, whichever fields it has."""
+    rows = []
+    for name, axes in plan.get("axes", {}).items():
+        if name.endswith("weight") and (cuts := [f"{a['size']} -> {len(a['kept'])}" for a in axes]):
+            sides = ["out" if a["dim"] == 0 else "in" for a in axes]
+            rows.append([name, ", ".join(f"{s} {c}" for s, c in zip(sides, cuts, strict=True))])
+    rows += [[name, f"|w| <= {value:.3g} becomes 0"] for name, value in plan.get("thresholds", {}).items()]
+    rows += [
+        [name, f"{f['kind']} {' x '.join(map(str, f['ranks']))}, {f['parameters']:,} -> {f['after']:,}"]
+        for name, f in plan.get("factors", {}).items()
+    ]
+    rows += [[name, f"stays dense: {why}"] for name, why in plan.get("dense", {}).items()]
+    rows += [[name, f"left alone: {why}"] for name, why in plan.get("left", {}).items()]
+    if "ranges" in plan:
+        rows += [[name, "int8"] for name in plan["layers"]]
+        rows += [[name, f"{r['low']:.4g} to {r['high']:.4g}"] for name, r in plan["ranges"].items()]
+    return rows

@@ -1,0 +1,72 @@
+"""Commands that bundles leave and arrive by: pack, sign, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pocketzoo.cli.options import force_option, json_option, model_argument, names, out_option
+from pocketzoo.cli.render import Bars, print_json
+
+
+@click.command()
+@model_argument
+@click.option(
+    "--target", default="cpu", show_default=True, shell_complete=names("target"), help="What the device runs."
+)
+@out_option(required=True, text="Folder to write.")
+@force_option
+@json_option
+def pack(model: str, target: str, out: Path, force: bool, as_json: bool) -> None:
+    """Copy what a device needs of MODEL: one graph, labels, tokenizer.
+
+    The copy is a bundle for predict, bench and verify; it cannot be compressed.
+    """
+    from pocketzoo.deploy.device.pack import pack
+
+    bundle = pack(model, out, target=target, force=force, progress=Bars())
+    size = sum(file.stat().st_size for file in bundle.path.iterdir())
+    if as_json:
+        print_json({"bundle": str(out), "bytes": size})
+    else:
+        click.echo(f"wrote {out} ({size:,} bytes)")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Private key, elliptic curve, PEM.")
+@click.option("--password", envvar="POCKETZOO_KEY_PASSWORD", help="Of the key [default: $POCKETZOO_KEY_PASSWORD].")
+@out_option(required=False, text="File to write [default: model.sig in the bundle].")
+def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> None:
+    """Sign BUNDLE with a private key.
+
+    Works offline. Make a pair of keys with openssl ecparam; see docs/deploy.md.
+    """
+    from pocketzoo.zoo.bundles.signing import sign
+
+    click.echo(f"wrote {sign(bundle, key=key, password=password, out=out)}")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) of who should have signed it.")
+@click.option("--signature", type=click.Path(path_type=Path), help="[default: model.sig in the bundle]")
+def verify(bundle: Path, key: Path | None, signature: Path | None) -> None:
+    """Check every file of BUNDLE, and who signed it.
+
+    Without --key, files are held against the manifest's digests alone.
+    """
+    if signature is not None and key is None:
+        raise click.UsageError("--signature needs --key PUBLIC_KEY")
+    if key is not None:
+        from pocketzoo.zoo.bundles.signing import verify_signature
+
+        manifest = verify_signature(bundle, key=key, signature=signature).manifest
+    else:
+        from pocketzoo.zoo.bundles.bundle import read_bundle
+
+        manifest = read_bundle(bundle).manifest
+    size = sum(entry.size for entry in manifest.files.values())
+    signed = f", signed by the owner of {key}" if key is not None else ""
+    click.echo(f"{bundle} is whole: {len(manifest.files)} files, {size:,} bytes{signed}")

@@ -1,0 +1,70 @@
+"""Commands about targets: targets lists them, check holds a graph against one."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pocketzoo.cli.options import json_option, names
+from pocketzoo.cli.render import Bars, print_columns, print_json
+
+
+@click.command()
+@json_option
+def targets(as_json: bool) -> None:
+    """List targets, and what this machine can do for them."""
+    from pocketzoo.zoo.backends.available_targets import list_targets
+
+    found = list_targets()
+    if as_json:
+        print_json(found)
+        return
+    rows = [["target", "computes in", "int8", "engines", "here", "what it is"]]
+    reasons: dict[str, list[str]] = {}
+    for each in found:
+        target, int8 = each.target, each.target.int8
+        can = ["builds"] * each.builds + ["runs"] * each.runs
+        encoding = f"{int8.activations}{', symmetric' if int8.symmetric else ''}"
+        engine = target.engine or "-"
+        rows.append([target.name, " ".join(target.precisions), encoding, engine, ", ".join(can) or "-", target.summary])
+        if each.why:
+            reasons.setdefault(f"{each.why}; {each.fix}", []).append(target.name)
+    print_columns(rows)
+    click.echo()
+    for reason, of in reasons.items():
+        click.echo(f"{', '.join(of)}: {reason}")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL|FILE.onnx|FILE.engine", shell_complete=names("backbone"))
+@click.option("--target", required=True, shell_complete=names("target"), help="Hold the graph against this target.")
+@click.option("--dla", is_flag=True, help="For its deep learning accelerator: what falls back to the GPU.")
+@json_option
+def check(model: str, target: str, dla: bool, as_json: bool) -> None:
+    """Say which nodes a target refuses or runs slowly, and what to do.
+
+    Before anything is built. A target whose parser or runtime is installed is asked as well. An engine is loaded, on
+    the GPU. Exits with 1 if the target refuses it.
+    """
+    from pocketzoo.deploy.check.check import check
+
+    report = check(model, target, dla=dla, progress=Bars())
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(f"{report.graph} for {report.target}: {report.nodes} nodes; {report.asked}")
+        for finding in report.findings:
+            colour = {"refused": "red", "slow": "yellow", "note": "cyan"}[finding.level]
+            click.echo(f"{click.style(f'{finding.level:8}', fg=colour)}{finding.what}")
+            click.echo(f"{'':8}{_shortened(finding.nodes)}" if finding.nodes else "", nl=bool(finding.nodes))
+            click.echo(f"{'':8}do: {finding.todo}")
+        if not report.findings:
+            click.echo("nothing found")
+    if report.refused:
+        sys.exit(1)
+
+
+def _shortened(nodes: tuple[str, ...]) -> str:
+    shown = ", ".join(nodes[:4])
+    return f"{shown}, ... ({len(nodes)})" if len(nodes) > 4 else shown

@@ -1,0 +1,1 @@
+"""Train a compressed model to give what the original gives."""

@@ -1,0 +1,241 @@
+"""Heal: train a compressed model for a short while to give what the original gives, on samples without targets.
+
+First the features of all blocks that still have their shape are matched (FitNets, Romero et al. 2015, arXiv:1412.6550),
+then the outputs, by squared error, which for logits does as well as softened classes (Kim et al. 2021,
+arXiv:2105.08919). Batch norm keeps its statistics, and weights that are zero stay zero. An eighth of the samples is
+held out: the epoch that is nearest to the original there is the one that counts, the beginning too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.compress.configs import HealConfig
+from pocketzoo.compress.distillation.fake_quantization import FakeInt8
+from pocketzoo.compress.plans import HealPlan
+from pocketzoo.compress.statistics.eligible_layers import copied
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
+from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.models.layer_hooks import after
+
+HELD_OUT = 8  # one sample in so many
+OBSERVED = 8  # batches that ranges are taken from
+SPARSE = 0.01  # share of zeros from which a weight counts as pruned: the zeros stay
+
+
+def plan(model: nn.Module, config: HealConfig, samples: Iterable[Array], target: TargetSpec) -> HealPlan:
+    """What was asked for: nothing of it depends on the model."""
+    return HealPlan(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        features=config.features,
+        patience=config.patience,
+        seed=config.seed,
+        quantised=config.quantised,
+    )
+
+
+def apply(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    """A copy: healing changes no structure, and without an original there is nothing to learn."""
+    return copied(model)
+
+
+def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
+    """A new model of the same structure, nearer to ``lesson.teacher`` on the samples that are held out, or as near.
+
+    With ``plan.quantised`` it is nearer when it computes in 8 bits (quantisation-aware training), and its weights are
+    those that 8 bits can tell apart: the int8 step rounds them to themselves.
+
+    The same plan, model and samples give the same model, also when the work was interrupted: each epoch is kept in
+    ``lesson.folder``, and the same call goes on from there.
+
+    Raises:
+        DataError: fewer than two samples, or a teacher whose outputs are not finite.
+    """
+    student = copied(model).requires_grad_(True)
+    teacher = copied(lesson.teacher).requires_grad_(False)
+    train, held = _split(samples, plan.batch_size)
+    with torch.no_grad():
+        wanted = [teacher(x) for x in held]
+    if not all(torch.isfinite(y).all() for y in wanted):
+        raise DataError("the original's outputs are not finite", "check the samples for NaN or infinity")
+    blocks = _blocks(student, teacher, held[0])
+    masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
+    optimiser = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
+    run = FakeInt8(student) if plan.quantised else student
+    _observe(run, train)
+    state = _State(distance=_distance(run, held, wanted), best=state_of(student))
+    place = lesson.folder / "heal.safetensors"
+    _read(place, student, optimiser, state, _key(plan, model))
+    first = round(plan.features * plan.epochs) if blocks else 0
+    epochs = range(state.epoch, plan.epochs)
+    for epoch in lesson.progress.track(epochs, "healing", len(epochs)):
+        if state.stale >= plan.patience and epoch >= first:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * (1 + math.cos(math.pi * epoch / plan.epochs)) / 2
+        _observe(run, train)
+        for x in _shuffled(train, plan.batch_size, plan.seed * 100_003 + epoch):
+            loss = _loss(run, student, teacher, x, blocks if epoch < first else [])
+            if not torch.isfinite(loss):
+                raise DataError("healing diverged: its loss is not finite", "lower the learning rate")
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            with torch.no_grad():
+                for name, mask in masks.items():
+                    student.get_parameter(name).mul_(mask)
+        state.note(epoch, _distance(run, held, wanted), student, counts=epoch >= first)
+        _write(place, student, optimiser, state, _key(plan, model))
+    student.load_state_dict(state.best)
+    if isinstance(run, FakeInt8):
+        run.settle()
+    return student.requires_grad_(True).eval()
+
+
+@dataclass
+class _State:
+    """How far the work has come."""
+
+    distance: float  # of the best, on what is held out
+    best: dict[str, Tensor]
+    epoch: int = 0  # the next
+    stale: int = 0  # epochs since the best, of those that match outputs
+    history: list[float] = field(default_factory=list)
+
+    def note(self, epoch: int, distance: float, model: nn.Module, *, counts: bool) -> None:
+        self.epoch = epoch + 1
+        self.history.append(distance)
+        self.stale = self.stale + 1 if counts else 0
+        if distance < self.distance:
+            self.distance, self.best, self.stale = distance, state_of(model), 0
+
+
+# -- samples
+
+
+def _split(samples: Iterable[Array], size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Batches to learn from, and batches that are held out; each sample's place decides, not chance."""
+    train: list[Tensor] = []
+    held: list[Tensor] = []
+    for batch in samples:
+        x = torch.from_numpy(batch).clone()
+        out = torch.arange(len(x)) % HELD_OUT == HELD_OUT // 2
+        if len(x) > 1 and not out.any():
+            out[0] = True
+        held += [x[out]] if out.any() else []
+        train += [x[~out]] if not out.all() else []
+    if not train or not held:
+        raise DataError("healing needs samples to learn from and samples to check on", "give two or more in a batch")
+    if len({x.shape[1:] for x in train}) == 1:  # texts are of different lengths, and stay in their batches
+        train = list(torch.cat(train).split(size))  # type: ignore[no-untyped-call]
+    return train, held
+
+
+def _shuffled(train: list[Tensor], size: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    if len({x.shape[1:] for x in train}) == 1:
+        rows = torch.cat(train)
+        order = torch.randperm(len(rows), generator=generator)
+        yield from (rows[order[i : i + size]] for i in range(0, len(rows), size))
+    else:
+        yield from (train[i] for i in torch.randperm(len(train), generator=generator).tolist())
+
+
+# -- distances
+
+
+def _observe(run: nn.Module, train: list[Tensor]) -> None:
+    """Give ranges to what computes in 8 bits."""
+    if isinstance(run, FakeInt8):
+        run.observe(train[:OBSERVED])
+
+
+def _distance(student: nn.Module, held: list[Tensor], wanted: list[Tensor]) -> float:
+    """Squared error over squared outputs, on what is held out; infinite where it is not a number."""
+    with torch.no_grad():
+        pairs = [(student(x), y) for x, y in zip(held, wanted, strict=True)]
+        missed = sum(float((a - b).double().square().sum()) for a, b in pairs)
+        scale = sum(float(b.double().square().sum()) for _, b in pairs)
+    return missed / max(scale, 1e-30) if math.isfinite(missed) else math.inf
+
+
+def _loss(run: nn.Module, student: nn.Module, teacher: nn.Module, x: Tensor, blocks: list[str]) -> Tensor:
+    """Relative squared error of the outputs, or the mean of those of the blocks and of the outputs.
+
+    ``run`` is the student, or what runs it.
+    """
+    with torch.no_grad(), _features(teacher, blocks) as theirs:
+        wanted = teacher(x)
+    with _features(student, blocks) as ours:
+        given = run(x)
+    pairs = [(given, wanted), *((ours[name], theirs[name]) for name in blocks)]
+    return torch.stack([F.mse_loss(a, b) / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
+
+
+def _blocks(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[str]:
+    """Modules that both have, that run once, and whose outputs have one shape in both."""
+    names = [name for name, m in student.named_modules() if name and not isinstance(m, nn.Dropout | nn.Identity)]
+    shared = [name for name in names if name in dict(teacher.named_modules())]
+    with torch.no_grad(), _features(student, shared) as ours, _features(teacher, shared) as theirs:
+        student(x)
+        teacher(x)
+    return [
+        name
+        for name in shared
+        if ours.get(name) is not None
+        and theirs.get(name) is not None
+        and ours[name].shape == theirs[name].shape
+        and ours[name].is_floating_point()
+    ]
+
+
+@contextmanager
+def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
+    """What the named modules give in a forward pass; None for one that runs twice."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, layer: nn.Module, inputs: object, out: object) -> None:
+        found[name] = out.clone() if isinstance(out, Tensor) and name not in found else None
+
+    with after(model, names, note):
+        yield found
+
+
+# -- work in progress
+
+
+def _key(plan: HealPlan, model: nn.Module) -> str:
+    total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
+    return f"{plan} {total!r}"
+
+
+def _write(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
+    facts = {"epoch": state.epoch, "stale": state.stale, "distance": state.distance, "history": state.history}
+    write_snapshot(
+        place, key, facts, model=student.state_dict(), best=state.best, optimiser=optimiser_tensors(optimiser)
+    )
+
+
+def _read(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
+    """Take up what an interrupted run left."""
+    found = read_snapshot(place, key)
+    if found is None:
+        return
+    student.load_state_dict(found.parts["model"])
+    load_optimiser(optimiser, found.parts["optimiser"])
+    state.best, state.epoch, state.stale = found.parts["best"], found.facts["epoch"], found.facts["stale"]
+    state.distance, state.history = found.facts["distance"], found.facts["history"]

@@ -1,0 +1,1 @@
+"""Factorize the weights of layers."""

@@ -1,0 +1,302 @@
+"""Low rank: a layer becomes two or three smaller ones (see factorizations.py for the ways).
+
+Ranks of all layers come from one budget, spent by what each layer's error does to the model's outputs
+(layer_effects.py, rank_allocation.py). Then layer after layer is written anew by least squares on the inputs that the
+model, its earlier layers already factorised, gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.compress.configs import LowRankConfig
+from pocketzoo.compress.low_rank.factorizations import (
+    Metric,
+    Option,
+    energies,
+    factorise,
+    kinds,
+    options,
+    parameters,
+    plain_metric,
+    product,
+)
+from pocketzoo.compress.low_rank.layer_effects import AT_ONCE, Effect, measure_effects, passes
+from pocketzoo.compress.low_rank.layer_timing import fits, race
+from pocketzoo.compress.low_rank.rank_allocation import Choice, allocate
+from pocketzoo.compress.plans import Factor, LowRankPlan
+from pocketzoo.compress.statistics.eligible_layers import Layer, copied, left_alone, weighted_layers
+from pocketzoo.compress.statistics.layerwise import walk
+from pocketzoo.compress.statistics.module_layers import first_batch
+from pocketzoo.compress.statistics.second_moments import POSITIONS, shrunk, solve
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.name_patterns import check_skip, matches
+from pocketzoo.zoo.catalog.specs import TargetSpec
+
+PICTURES, TEXTS = (
+    64,
+    256,
+)  # samples that layers are refitted on: a picture gives hundreds of positions, a text some tens
+ROUNDS = 12  # of allocating anew without what was found to be slow
+
+
+def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec) -> LowRankPlan:
+    """Choose how each layer is written, or that it stays dense.
+
+    ``config.parameters`` is a budget for all layers that may be factorised, spent by effect. ``config.energy`` is what
+    each layer keeps of tr(G W C WT), by the way that takes fewest parameters; 1.0 means full rank by rule.
+    ``config.rank_share`` keeps that share of the singular values. Ranks are multiples of what the target likes. A layer
+    stays dense unless its factors have fewer numbers and, with ``config.only_faster`` and a target that runs here,
+    take less time for one sample.
+
+    Raises:
+        UnknownNameError: ``config.skip`` names no layer.
+    """
+    model = copied(model)  # the caller's may be in training
+    left = left_alone(model, next((first_batch([batch]) for batch in samples if len(batch)), None), replaced=True)
+    layers = {name: layer for name, layer in weighted_layers(model).items() if name not in left}
+    check_skip(config.skip, [*layers, *left])
+    dense = {name: "skipped by the recipe" for name in layers if matches(name, config.skip)}
+    dense |= {
+        name: "grouped convolution"
+        for name, m in layers.items()
+        if isinstance(m, nn.Conv2d) and m.groups > 1 and name not in dense
+    }
+    open_ = {name: layer for name, layer in layers.items() if name not in dense}
+    multiple = config.multiple or target.channel_multiple
+    found: dict[str, list[Option]] = {}
+    totals: dict[str, float] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in passes(open_):
+        effects = measure_effects(model, part, samples)
+        for name in part:
+            layer = open_[name]
+            metric = effects[name].metric(layer) if name in effects else None
+            metric = metric or plain_metric(layer)
+            shapes[name] = effects[name].shape if name in effects else ()
+            own = energies(layer, metric)
+            totals[name] = float(own.sum())
+            ways = ("svd",) if config.rank_share is not None else kinds(layer)
+            every = list(options(layer, metric, multiple, ways))
+            found[name] = _wanted(every, config, totals[name], layer, multiple, dense, name)
+    choose = _chooser(config, {name: layer.weight.numel() for name, layer in open_.items()})
+    clock = _Clock(open_, shapes) if config.only_faster and target.timed_here else None
+    choice = _without_slow(choose, found, clock, dense)
+    factors = {
+        name: Factor(
+            kind=option.kind,
+            ranks=option.ranks,
+            error=option.error / max(totals[name], 1e-30),
+            parameters=open_[name].weight.numel(),
+            after=option.parameters,
+        )
+        for name, option in choice.items()
+        if option is not None
+    }
+    for name in open_:
+        if name not in factors:
+            dense.setdefault(name, "its parameters are better spent here than elsewhere")
+    return LowRankPlan(
+        factors=factors,
+        dense={name: dense[name] for name in layers if name in dense},
+        left={name: why for name, why in left.items() if not matches(name, config.skip)},
+    )
+
+
+def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    """A new model in which each planned layer is a sequence, named ``layer.0``, ``layer.1``, ...
+
+    With ``samples`` the factors are the best for the outputs, given what the layers before them now give, and a bias
+    takes up the mean that is lost; without, they are the best for the weights.
+    """
+    model = copied(model)
+    factored = copied(model)
+    layers = {name: m for name, m in weighted_layers(factored).items() if name in plan.factors}
+    for name, layer in layers.items():
+        made = factorise(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
+        parent, _, child = name.rpartition(".")
+        setattr(factored.get_submodule(parent), child, made)
+    if samples is not None and layers:
+        _refit(model, factored, layers, plan, samples)
+    return factored
+
+
+# -- planning
+
+
+class _Clock:
+    """Times options, each kind of layer once."""
+
+    def __init__(self, layers: Mapping[str, Layer], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.layers, self.shapes = layers, shapes
+        self.known: dict[tuple[object, ...], tuple[float, float] | None] = {}
+
+    def time(self, name: str, option: Option) -> tuple[float, float] | None:
+        """Milliseconds before and after; None where nobody knows what the layer reads."""
+        layer, shape = self.layers[name], self.shapes[name]
+        key = (repr(layer), shape, option.kind, option.ranks)
+        if key not in self.known:
+            made = factorise(layer, option.kind, option.ranks, plain_metric(layer))
+            self.known[key] = race(layer, made, shape) if shape and fits(layer, shape) else None
+        return self.known[key]
+
+
+def _wanted(
+    every: list[Option],
+    config: LowRankConfig,
+    total: float,
+    layer: Layer,
+    multiple: int,
+    dense: dict[str, str],
+    name: str,
+) -> list[Option]:
+    """The options that a config leaves of a layer; why there are none goes into ``dense``."""
+    size = layer.weight.numel()
+    full = min(layer.weight.flatten(1).shape)
+    if config.parameters is not None:
+        if not every:
+            dense[name] = f"rank {min(multiple, full)} would already take as many numbers as the {size:,} it has"
+        return every
+    if config.rank_share is not None:
+        rank = max(round(config.rank_share * full / multiple), 1) * multiple
+        rank = min(rank, full)
+        kept = [o for o in every if o.ranks == (rank,)]
+        cost = parameters(layer, "svd", (rank,))
+        reason = f"rank {rank} would take {cost:,} numbers instead of {size:,}"
+    else:
+        assert config.energy is not None
+        allowed = (1.0 - config.energy) * total if config.energy < 1.0 else -1.0
+        kept = [o for o in every if o.error <= allowed]
+        kept = [min(kept, key=lambda o: (o.parameters, o.error))] if kept else []
+        reason = f"no rank that keeps {config.energy:.4g} of its energy takes fewer numbers than the {size:,} it has"
+    if not kept:
+        dense[name] = reason
+    return kept
+
+
+def _chooser(config: LowRankConfig, sizes: Mapping[str, int]) -> Callable[[Mapping[str, list[Option]]], Choice]:
+    if config.parameters is not None:
+        budget = config.parameters * sum(sizes.values())
+        return lambda found: allocate(found, sizes, budget)
+    return lambda found: {name: each[0] if each else None for name, each in found.items()}
+
+
+def _without_slow(
+    choose: Callable[[Mapping[str, list[Option]]], Choice],
+    found: dict[str, list[Option]],
+    clock: _Clock | None,
+    dense: dict[str, str],
+) -> Choice:
+    """Choose, time what was chosen, and choose anew without what is slow, until nothing is."""
+    for _ in range(ROUNDS):
+        choice = choose(found)
+        slow = False
+        for name, option in choice.items():
+            timed = clock.time(name, option) if clock and option else None
+            if option and timed and timed[1] >= timed[0]:
+                slow = True
+                shown = " x ".join(map(str, option.ranks))
+                dense[name] = f"{option.kind} of rank {shown} takes {timed[1]:.4f} ms instead of {timed[0]:.4f} ms"
+                # What is larger in every rank is slower still.
+                found[name] = [
+                    o for o in found[name]
+                    if o.kind != option.kind or any(a < b for a, b in zip(o.ranks, option.ranks, strict=True))
+                ]  # fmt: skip
+        if not slow:
+            break
+    else:
+        choice = {
+            name: None if clock and option and (t := clock.time(name, option)) and t[1] >= t[0] else option
+            for name, option in choose(found).items()
+        }
+    for name, option in choice.items():
+        if option is not None:
+            dense.pop(name, None)
+    return choice
+
+
+# -- applying
+
+
+def _refit(
+    model: nn.Module, factored: nn.Module, layers: Mapping[str, Layer], plan: LowRankPlan, samples: Iterable[Array]
+) -> None:
+    """Write each layer anew as W' = argmin |G^1/2 (W x - W' x')|^2: x as the model gives it, x' as the factored one."""
+    batches = _first(samples)
+    arrays = [x.numpy() for x in batches]
+    effects = measure_effects(model, list(layers), arrays, inputs=False)
+    parts = [-(-len(x) // AT_ONCE) for x in batches]
+    once = [name for name, effect in effects.items() if effect.calls == sum(parts)]
+    live = {name: _live(effects[name], parts) for name in once}
+
+    def refit(name: str, inputs: list[Tensor]) -> None:
+        layer, effect = layers[name], effects[name]
+        taken = [x if mask is None else x[mask] for x, mask in zip(inputs, live[name] * 2, strict=True)]
+        wanted, given = torch.cat(taken[: len(batches)]), torch.cat(taken[len(batches) :])  # (N, I)
+        if not len(given):
+            return
+        weight = layer.weight.detach().flatten(1).double()
+        means = [x.mean(0) if layer.bias is not None else torch.zeros_like(x[0]) for x in (wanted, given)]
+        wanted, given = wanted - means[0], given - means[1]
+        gram, crossed = (given.T @ given).double(), (wanted.T @ given).double()
+        if not (torch.isfinite(gram).all() and torch.isfinite(crossed).all()):
+            return
+        # What the weight misses is regressed, so that damping pulls towards it and not towards zero.
+        fitted = weight + solve(weight @ (crossed - gram), gram, len(given))
+        metric = Metric(shrunk(gram / len(given), len(given)), effect.known_outputs)
+        _put(factored, name, layer, plan.factors[name], metric, fitted, (means[0].double(), means[1].double()))
+
+    walk([(model, x) for x in batches] + [(factored, x) for x in batches], once, refit, windows=layers)
+    # No one refit suits all the places where a layer runs more than once.
+    for name, effect in measure_effects(model, [n for n in effects if n not in once], arrays).items():
+        layer = layers[name]
+        if (metric := effect.metric(layer)) and effect.inputs:
+            mean = effect.inputs.first / effect.inputs.count
+            weight = layer.weight.detach().flatten(1).double()
+            _put(factored, name, layer, plan.factors[name], metric, weight, (mean, mean))
+
+
+def _put(
+    model: nn.Module,
+    name: str,
+    layer: Layer,
+    factor: Factor,
+    metric: Metric,
+    weight: Tensor,
+    means: tuple[Tensor, Tensor],
+) -> None:
+    """Write a layer's factors, for ``weight`` (O, I) in its place; its bias takes up what its mean loses."""
+    made = factorise(layer, factor.kind, factor.ranks, metric, weight)
+    bias = cast("Tensor | None", made[-1].bias)
+    if bias is not None:
+        shift = layer.weight.detach().flatten(1).double() @ means[0] - product(made, factor.kind).double() @ means[1]
+        bias.data += shift.to(bias.dtype)
+    if all(torch.isfinite(p).all() for p in made.parameters()):
+        model.get_submodule(name).load_state_dict(made.state_dict())
+
+
+def _live(effect: Effect, parts: list[int]) -> list[Tensor | None]:
+    """Batch by batch, which of the rows that a layer reads have an effect; None: all."""
+    if not effect.live:
+        return [None] * len(parts)
+    masks: list[Tensor | None] = []
+    taken = iter(effect.live)
+    for count in parts:
+        mask = torch.cat([next(taken) for _ in range(count)])
+        masks.append(mask[:: -(-len(mask) // POSITIONS)])
+    return masks
+
+
+def _first(samples: Iterable[Array]) -> list[Tensor]:
+    batches: list[Tensor] = []
+    for batch in samples:
+        x = torch.from_numpy(batch)
+        count = PICTURES if x.is_floating_point() else TEXTS
+        batches.append(x[: count - sum(map(len, batches))])
+        if sum(map(len, batches)) >= count:
+            break
+    return batches

@@ -1,0 +1,1 @@
+"""Run the steps of a recipe on a bundle, each measured."""

@@ -1,0 +1,177 @@
+"""Whether what a step made may take the place of what it was made from: the rules, and the way out of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from onnx import GraphProto, ModelProto
+
+from pocketzoo.compress.pipeline.judge import SLACK, Score
+from pocketzoo.core.errors import RejectedError
+
+if TYPE_CHECKING:
+    from pocketzoo.compress.pipeline.job import Job
+    from pocketzoo.zoo.bundles.manifest import Manifest
+
+LARGER = 1.001  # a file is larger only if it is so many times as large: names of nodes change
+FLOOR_DB = 10.0  # SQNR of an output whose meaning is not known: below, a tenth of its power is error
+FLOOR_SHARE = 0.2  # of the metric above chance that steps may cost without being told that they may
+
+Cause = Literal["floor", "unchanged", "budget", "larger", "slower"]
+WAYS_OUT: dict[Cause, str] = {
+    "floor": "ask for less, or ship it all the same with --accept (accept = true in a recipe)",
+    "unchanged": "ask for more, leave the step out, or let it pass with --accept (accept = true in a recipe)",
+    "budget": "ask for less, or allow more with --max-drop or --min-sqnr",
+    "larger": "leave the step out, or keep it all the same with --keep-slower",
+    "slower": "leave the step out, or keep it all the same with --keep-slower",
+}
+WORSE: frozenset[str] = frozenset({"floor", "unchanged", "budget"})  # causes that a command does not end in 0 after
+
+
+class Rejected(Exception):  # noqa: N818 - no error: the run goes on without the step
+    """What a step made is not as good, as small or as fast as what it was to replace."""
+
+    def __init__(self, why: str, report: Mapping[str, Any], cause: Cause) -> None:
+        super().__init__(why)
+        self.why, self.report, self.cause = why, report, cause
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"why": self.why, "cause": self.cause, "report": self.report}
+
+
+def check_report(
+    report: Mapping[str, Any],
+    job: Job,
+    before: Path,
+    after: Path,
+    *,
+    allowed: float | None,
+    least: float | None = None,
+) -> None:
+    """Hold a graph that a step made against the one it was made from, and against the source.
+
+    ``allowed`` is what the metric may have lost by now, 0-1; None where the step is not the last of those that a budget
+    is held after, or there is none. ``least`` dB that were asked for stand in for ``FLOOR_DB``.
+
+    Raises:
+        Rejected: what was measured speaks against shipping it.
+    """
+    if allowed is not None:
+        metric, drop = job.judge.metric, job.judge.drop(after)
+        if drop > allowed:
+            raise Rejected(
+                f"{metric} falls by {100 * drop:.2f} points, {100 * allowed:.2f} are allowed so far", report, "budget"
+            )
+    scores = map(job.judge.score, (job.judge.reference, before, after))
+    if not job.accept and (why := below_floor(*scores, budget=job.max_drop is not None, least=least)):
+        raise Rejected(why, report, "floor")
+    check_cost(report, job)
+
+
+def check_cost(report: Mapping[str, Any], job: Job) -> None:
+    """Raises:
+    Rejected: it is larger, or slower.
+    """
+    if job.keep_slower:
+        return
+    if report["bytes_after"] > report["bytes_before"] * LARGER:
+        raise Rejected(f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes", report, "larger")
+    if report.get("latency_ms_after", 0.0) > report.get("latency_ms_before", 0.0) * SLACK:
+        raise Rejected(
+            f"slower: {report['latency_ms_before']:.3f} -> {report['latency_ms_after']:.3f} ms a sample",
+            report,
+            "slower",
+        )
+
+
+def below_floor(source: Score, before: Score, after: Score, *, budget: bool = False, least: float | None = None) -> str:
+    """What a step made worse beyond what goes without being asked for; "" if nothing.
+
+    Where accuracy is known, all steps together may cost a fifth of what the source has above chance. Every other output
+    keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was asked for. A ``budget`` for the
+    metric, which is of the first output, is held elsewhere.
+    """
+    outputs = dict(after.outputs)
+    if budget:
+        outputs.pop(next(iter(outputs)), None)
+    elif source.accuracy is not None and after.accuracy is not None and source.accuracy > source.chance:
+        outputs.pop(next(iter(outputs)), None)  # the first, which accuracy is of
+        had, lost = source.accuracy - source.chance, source.accuracy - after.accuracy
+        if lost > FLOOR_SHARE * had and after.accuracy < (before.accuracy or 0.0):
+            return (
+                f"accuracy falls from {source.accuracy:.1%} to {after.accuracy:.1%}, "
+                f"more than a fifth of what is above chance ({source.chance:.1%})"
+            )
+    floor = FLOOR_DB if least is None else min(least, FLOOR_DB)
+    low = {
+        name: sqnr
+        for name, sqnr in outputs.items()
+        if sqnr is not None and sqnr < floor and sqnr < _or(before.outputs.get(name), np.inf)
+    }
+    if not low:
+        return ""
+    name = min(low, key=lambda each: low[each])
+    many = f", and {len(low) - 1} more outputs" if len(low) > 1 else ""
+    return f"the output {name!r} keeps {low[name]:.1f} dB of its signal{many}, below {floor:.0f} dB"
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def same_graph(a: ModelProto, b: ModelProto) -> bool:
+    """Whether two graphs compute the same from the same constants, node by node, whatever else they say."""
+    return _nodes(a.graph) == _nodes(b.graph) and _constants(a.graph) == _constants(b.graph)
+
+
+def same_module(before: Manifest, after: Manifest, tensors: tuple[Path, Path]) -> bool:
+    """Whether a module has kept its sizes and every number of its weights: ``tensors`` are both safetensors files."""
+    from safetensors.numpy import load_file
+
+    if (before.parameters, before.macs) != (after.parameters, after.macs):
+        return False
+    old, new = map(load_file, tensors)
+    return old.keys() == new.keys() and all(np.array_equal(old[name], new[name], equal_nan=True) for name in old)
+
+
+def _nodes(graph: GraphProto) -> list[bytes]:
+    found = []
+    for node in graph.node:
+        bare = type(node)()
+        bare.CopyFrom(node)
+        for noise in ("name", "doc_string", "metadata_props"):
+            bare.ClearField(noise)
+        found.append(bare.SerializeToString(deterministic=True))
+    return found
+
+
+def _constants(graph: GraphProto) -> dict[str, bytes]:
+    return {t.name: t.SerializeToString(deterministic=True) for t in graph.initializer}
+
+
+def rejections(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+    """Every step, or what it made for one target, that was left out of a bundle for good."""
+    yield from manifest.turned_down
+    for step in manifest.steps:
+        yield from ({"kind": step.kind, **no} for no in step.report.get("turned_down", ()) if "target" in no)
+        for target, report in step.report.get("writing", {}).items():
+            if "turned_down" in report:
+                cause = "budget" if "tokens change" in report["turned_down"] else "slower"
+                yield {"kind": step.kind, "target": target, "why": report["turned_down"], "cause": cause}
+
+
+def worse(manifest: Manifest) -> list[Mapping[str, Any]]:
+    """Those of them that a command does not end in 0 after."""
+    return [no for no in rejections(manifest) if no["cause"] in WORSE]
+
+
+def nothing_left(manifest: Manifest) -> RejectedError:
+    """The error of a run none of whose steps may be shipped."""
+    found = list(rejections(manifest))
+    why = "; ".join(dict.fromkeys(f"{no['kind']}: {no['why']}" for no in found))
+    return RejectedError(f"rejected, nothing was written: {why}", WAYS_OUT[found[-1]["cause"]])

@@ -1,0 +1,232 @@
+"""Run a recipe: bundle in, steps in order, smaller bundle out, everything measured."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from safetensors.numpy import load_file
+
+from pocketzoo.compress.pipeline.acceptance import nothing_left
+from pocketzoo.compress.pipeline.checkpoints import checkpoints
+from pocketzoo.compress.pipeline.job import Job, prepare
+from pocketzoo.compress.pipeline.steps import take
+from pocketzoo.core.files import sha256
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.measure.measure_graphs import candidate, candidates, measure
+from pocketzoo.zoo.bundles.bill_of_materials import packages
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, tensors_name, updating
+from pocketzoo.zoo.bundles.manifest import MANIFEST, Step
+from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.cost import layer_costs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pocketzoo.compress.pipeline.forecast import Cost
+
+SECONDS = 0.2  # that each row is timed for
+
+
+def compress(
+    model: str | Path,
+    out: str | Path,
+    *,
+    data: str | Path | Dataset,
+    steps: Sequence[Any] = (),
+    recipe: str | Path | None = None,
+    targets: Sequence[str] = ("cpu",),
+    samples: int = 256,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
+    keep_slower: bool = False,
+    accept: bool = False,
+    seed: int = 0,
+    skip_bad: bool = False,
+    force: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Compress a bundle or registered model and write the result as a bundle at ``out``.
+
+    ``steps`` are configs (``PruneConfig``, ...) or ``recipe`` a file of them. Up to ``samples`` samples of the training
+    split calibrate, the validation split decides, the test split measures. The first of ``targets`` decides channel
+    multiples and is what latency is measured for; an int8 step writes a graph for each of them. The source is not
+    changed.
+
+    Every step is measured before and after. One that makes the graph larger, or slower on the target, is rejected,
+    unless ``keep_slower``; the manifest says so (``turned_down``). So is, unless ``accept``, one that changes nothing,
+    or after which more than a fifth of the accuracy above chance is gone, or, where classes are not known, an output
+    keeps less than 10 dB. ``max_drop`` holds all steps together to a loss of accuracy, 0-1 (where the classes are not
+    known, of answers that stay the same): what a step removes is reduced until it fits. ``min_sqnr``, in dB, is for an
+    int8 step: it leaves layers in float until each output of its graph is as close to the float one's.
+
+    Finished steps are kept next to ``out`` while the run lasts: after a kill the same call goes on from there.
+    ``force`` replaces a finished bundle at ``out``.
+
+    Raises:
+        BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
+        RecipeError: no steps, an int8 step that is not the last, or a model whose graph is int8 already.
+        UnknownNameError: an unknown model, data set, target or layer.
+        DataError: data that cannot be read or does not fit.
+        RejectedError: every step is; nothing is written.
+        BusyError: another process is writing ``out``.
+    """
+    check_place(Path(out), force=force)
+    job = prepare(
+        model,
+        data=data,
+        steps=steps,
+        recipe=recipe,
+        targets=targets,
+        samples=samples,
+        max_drop=max_drop,
+        min_sqnr=min_sqnr,
+        keep_slower=keep_slower,
+        accept=accept,
+        seed=seed,
+        skip_bad=skip_bad,
+        registry=registry,
+        progress=progress,
+    )
+    job.check_tests()
+    if job.max_drop is not None:
+        job.judge.value(job.judge.reference)  # or there is nothing that may drop
+    with checkpoints(Path(out), job.key, progress, force=force) as desk:
+        # What another run rejected is said in the source.
+        bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
+        while desk.finished < len(job.configs):
+            bundle = take(bundle, desk.finished, job, desk)
+        if len(bundle.manifest.steps) == len(job.source.manifest.steps):
+            raise nothing_left(bundle.manifest)
+        finished = desk.folder / "finished"
+        with updating(bundle, finished) as draft:
+            _measure(draft, Path(out).name, job)
+        return desk.deliver(finished)
+
+
+def dry_run(
+    model: str | Path,
+    *,
+    data: str | Path | Dataset,
+    steps: Sequence[Any] = (),
+    recipe: str | Path | None = None,
+    targets: Sequence[str] = ("cpu",),
+    samples: int = 256,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
+    keep_slower: bool = False,
+    accept: bool = False,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Step]:
+    """The steps that ``compress`` would take as they are asked for, planned and applied; nothing is written or timed.
+
+    Each step's report predicts parameters, MACs and bytes of the graph before and after. What budgets and measured
+    latency would change is not known yet.
+    """
+    # Here, because compressing a graph needs no torch.
+    from pocketzoo.compress.pipeline.forecast import Cost, module_cost
+    from pocketzoo.zoo.models.build import load_module
+    from pocketzoo.zoo.models.export_graph import onnx_from_model
+
+    job = prepare(
+        model,
+        data=data,
+        steps=steps,
+        recipe=recipe,
+        targets=targets,
+        samples=samples,
+        max_drop=max_drop,
+        min_sqnr=min_sqnr,
+        keep_slower=keep_slower,
+        accept=accept,
+        seed=seed,
+        skip_bad=skip_bad,
+        registry=registry,
+        progress=progress,
+    )
+    manifest, taken = job.source.manifest, list[Step]()
+    module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
+    spec = manifest.input
+    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=job.source.graph("").stat().st_size)
+    for compressor, config in job.configs:
+        before = cost
+        if isinstance(compressor, ModuleCompressor):
+            if module is None:
+                module = load_module(job.source, job.registry)
+                before = module_cost(module, spec)
+            progress.say(f"{compressor.name}: planning")
+            plan = compressor.plan(module, config, job.samples, job.module_target)
+            module = compressor.apply(module, plan, job.samples)
+            cost = module_cost(module, spec)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                exported = Path(folder) / graph_name()
+                if module is not None:
+                    onnx_from_model(module, spec, exported)
+                graph = onnx.load(job.source.file(graph_name()) if module is None else exported)
+            plan = compressor.plan(graph, config, job.graph_samples)
+            cost = replace(before, bytes=compressor.apply(graph, plan, job.target).ByteSize())
+        report = _before_and_after(before, cost)
+        taken.append(Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan), report=report))
+    return taken
+
+
+def _before_and_after(before: Cost, after: Cost) -> dict[str, int]:
+    costs = (("before", before), ("after", after))
+    return {f"{name}_{when}": getattr(cost, name) for name in ("parameters", "macs", "bytes") for when, cost in costs}
+
+
+def encode(bundle: Bundle, target: TargetSpec, registry: Registry) -> onnx.ModelProto | None:
+    """The graph of a bundle encoded for a target it has none for yet, from its plan; None for a float bundle."""
+    graph: onnx.ModelProto | None = None
+    for compressor, plan in graph_plans(bundle, registry):
+        graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
+    return graph
+
+
+def graph_plans(bundle: Bundle, registry: Registry) -> Iterator[tuple[GraphCompressor[Any, Any], Any]]:
+    """The steps on the graph that a bundle went through, in order: what took them, and the plan it saved."""
+    for step in bundle.manifest.steps:
+        compressor = registry.get("compressor", step.kind)
+        if isinstance(compressor, GraphCompressor):
+            beside = tensors_name(compressor.name)
+            tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
+            yield compressor, compressor.read_plan(step.plan, tensors)
+
+
+def _measure(draft: Draft, name: str, job: Job) -> None:
+    """The source's graph and the new ones in one run; the rows and the layers' costs go into the manifest."""
+    assert draft.manifest is not None
+    source = job.source.manifest
+    manifest = replace(draft.manifest, name=name)
+    order = ["", *(target.name for target in job.targets)]
+    graphs = sorted(
+        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part
+    )
+    new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
+    rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=SECONDS, progress=job.progress)
+    scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
+    draft.manifest = replace(
+        manifest,
+        provenance={
+            **manifest.provenance,
+            "compressed_from": {"name": source.name, "manifest": sha256(job.source.path / MANIFEST)},
+            "calibration": job.describe(),
+            "packages": packages(),
+        },
+        metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
+        measurements=tuple(to_plain(row) for row in rows),
+        layers={c.target or "float": to_plain(layer_costs(c.graph)) for c in new},
+    )

@@ -1,0 +1,195 @@
+"""The graphs that write text, compressed as the one that reads a whole text at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from safetensors.numpy import load_file, save
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.pipeline.judge import SLACK
+from pocketzoo.compress.quantization.embedding_tables import tables
+from pocketzoo.core.name_patterns import matches
+from pocketzoo.core.progress import Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, part_name, tensors_name
+from pocketzoo.zoo.catalog.compressor import GraphCompressor
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, TargetSpec
+from pocketzoo.zoo.graphs.cost import layer_name
+from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantisable
+from pocketzoo.zoo.models.pull import adopt
+from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
+from pocketzoo.zoo.tasks.token_search import Ids, greedy
+
+Feed = Mapping[str, Any]  # arrays by the names of a graph's inputs
+
+
+def writes_text(bundle: Bundle, registry: Registry) -> bool:
+    """Whether a bundle has graphs that write, or can be given some."""
+    if bundle.parts() or bundle.manifest.gives not in ("next-token-logits", "first-token-logits"):
+        return bool(bundle.parts())
+    adopt(bundle, registry)
+    spec: BackboneSpec = registry.get("backbone", bundle.manifest.model.backbone)
+    return spec.generation is not None
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the parts of a bundle read when it writes behind texts: what they are calibrated on."""
+
+    bundle: Bundle  # with its float parts
+    texts: Iterable[Ids]  # (1, T), one text each; iterable more than once
+
+    def feeds(self, part: str) -> Any:
+        """A feed a text; iterable more than once."""
+        return _Feeds(self, part)
+
+    @cached_property
+    def answers(self) -> list[list[int]]:
+        """What the float graphs answer to each text, where the model answers."""
+        settings = self.bundle.manifest.generation
+        assert settings is not None
+        with GraphWriter(self.bundle.parts(), settings.start, threads=1) as writer:
+            return [greedy(writer, ids, longest=TOKENS, end=settings.end) for ids in self.texts]
+
+
+@dataclass(frozen=True)
+class _Feeds:
+    prompts: Prompts
+    part: str
+
+    def __iter__(self) -> Iterator[Feed]:
+        bundle, texts = self.prompts.bundle, self.prompts.texts
+        parts, settings = bundle.parts(), bundle.manifest.generation
+        assert settings is not None
+        if self.part == "encoder":
+            yield from ({"input_ids": ids} for ids in texts)
+            return
+        with OnnxRunner(parts["decoder"], threads=1) as decoder:
+            past = {
+                name: np.zeros((1, shape[1], 0, shape[3]), np.float32)
+                for name, shape in decoder.inputs.items()
+                if name.startswith("past.")
+            }
+        # All tokens at once: layers read the same of each as one after the other.
+        if "encoder" not in parts:
+            yield from ({"input_ids": ids, **past} for ids in texts)
+            return
+        with OnnxRunner(parts["encoder"], threads=1) as encoder:
+            for ids, answer in zip(texts, self.prompts.answers, strict=True):
+                begun = np.array([[*settings.start, *answer[:-1]]], np.int64)
+                yield {"input_ids": begun, **past, **encoder.infer({"input_ids": ids})}
+
+
+def plan_parts(
+    bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, texts: Iterable[Any], float_layers: set[str]
+) -> dict[str, Any]:
+    """A plan for each part of a bundle; ``float_layers`` are left as they are, those that ``config`` skips too."""
+    prompts: Prompts = Prompts(bundle, texts)
+    found: dict[str, Any] = {}
+    for part, path in bundle.parts().items():
+        model, feeds = onnx.load(path), prompts.feeds(part)
+        found[part] = compressor.plan(model, _without(config, model, float_layers), feeds)
+    return found
+
+
+def _without(config: Any, model: onnx.ModelProto, float_layers: set[str]) -> Any:
+    """The config for a graph that may not have all layers that are to be skipped: to name one it lacks is an error."""
+    if not isinstance(config, Int8Config):
+        return config
+    index = GraphIndex(model)
+    known = [layer_name(name) for name in [*(node.input[1] for node in quantisable(index, ())), *tables(index)]]
+    known += left_alone(index)
+    patterns = [*config.skip, *sorted(float_layers)]
+    return replace(config, skip=tuple(p for p in patterns if any(matches(name, [p]) for name in known)))
+
+
+def write_parts(
+    bundle: Bundle,
+    draft: Draft,
+    compressor: GraphCompressor[Any, Any],
+    plans: Mapping[str, Any],
+    targets: Iterable[TargetSpec],
+    texts: Iterable[Any],
+    *,
+    max_drop: float | None,
+    keep_slower: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Encode the parts of a bundle for each target into ``draft``, beside the float ones; how each of them writes.
+
+    Where they are larger, write fewer than 1 - ``max_drop`` of the tokens that the float ones write, or take longer for
+    one than those, they are left out for that target, unless ``keep_slower`` (which is not for the tokens).
+    """
+    settings, before = bundle.manifest.generation, bundle.parts()
+    assert settings is not None
+    for part, plan in plans.items():
+        if tensors := getattr(plan, "tensors", None):
+            name = tensors_name(compressor.name, part)
+            draft.mark(name, precision=compressor.precision).write_bytes(save(dict(tensors)))
+    few, found = list(islice(with_room(texts, settings.positions), TEXTS)), {}
+    with GraphWriter(before, settings.start, threads=1) as reference:
+        for target in targets:
+            after: dict[str, Path] = {}
+            for part, plan in plans.items():
+                name = part_name(part, target.name, compressor.precision)
+                after[part] = draft.mark(name, target=target.name, precision=compressor.precision, part=part)
+                onnx.save(compressor.apply(onnx.load(before[part]), plan, target), after[part])
+            report: dict[str, Any] = {
+                "bytes_before": sum(path.stat().st_size for path in before.values()),
+                "bytes_after": sum(path.stat().st_size for path in after.values()),
+            }
+            with GraphWriter(after, settings.start, threads=1) as writer:
+                report |= to_plain(alike(reference, writer, few, settings.end))
+                if not target.engine and few:
+                    times = milliseconds_a_token([reference, writer], few[0], 0.2)
+                    report |= {"ms_a_token_before": times[0], "ms_a_token_after": times[1]}
+            if why := _against(report, max_drop, keep_slower):
+                report["turned_down"] = why
+                for path in after.values():
+                    path.unlink()
+                    del draft.kinds[path.name]
+            words = ", ".join(f"{path.stem}.onnx" for path in before.values())
+            kept = f"left in float: {why}" if why else f"{report['agreement']:.1%} of {report['tokens']} tokens stay"
+            progress.say(f"{compressor.name} for {target.name}, the graphs that write ({words}): {kept}")
+            found[target.name] = report
+    return found
+
+
+def _against(report: Mapping[str, Any], max_drop: float | None, keep_slower: bool) -> str:
+    """What speaks against shipping parts; nothing where nothing does."""
+    if max_drop is not None and report["agreement"] < 1.0 - max_drop:
+        return f"{1.0 - report['agreement']:.1%} of the tokens change, {max_drop:.1%} may"
+    if keep_slower:
+        return ""
+    if report["bytes_after"] > report["bytes_before"]:
+        return f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes"
+    before, after = report.get("ms_a_token_before", 0.0), report.get("ms_a_token_after", 0.0)
+    return f"slower: {before:.2f} -> {after:.2f} ms a token" if after > before * SLACK else ""
+
+
+def encode_parts(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> dict[str, Path]:
+    """The parts of a bundle for a target: those it has, or encoded into ``folder`` from the plans; else float ones."""
+    found = bundle.parts(target.name)
+    own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
+    for step in bundle.manifest.steps:
+        compressor = registry.get("compressor", step.kind)
+        declined = "turned_down" in step.report.get("writing", {}).get(target.name, {})
+        for part, plan in step.parts.items():
+            if part in own or declined:
+                continue
+            beside = tensors_name(compressor.name, part)
+            tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
+            graph = compressor.apply(onnx.load(found[part]), compressor.read_plan(plan, tensors), target)
+            found[part] = folder / part_name(part, target.name, compressor.precision)
+            onnx.save(graph, found[part])
+    return found

@@ -1,0 +1,251 @@
+"""What a run is made of, looked up and checked before anything long begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.pipeline.judge import Judge
+from pocketzoo.compress.pipeline.recipe import read_recipe, recipe_accepts
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
+from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.open_model import open_model
+
+VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
+VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The samples of a split without their targets: what compressors calibrate on."""
+
+    batches: Batches
+    progress: Progress = SILENT
+    label: str = ""
+
+    def __iter__(self) -> Iterator[Array]:
+        return (x for x, _ in self.progress.track(self.batches, self.label, len(self.batches)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A source, what is to be done to it, and the data to do it with."""
+
+    source: Bundle
+    dataset: Dataset
+    configs: tuple[tuple[Compressor, Any], ...]
+    targets: tuple[TargetSpec, ...]
+    samples: Inputs
+    validation: Batches
+    tests: Batches
+    skipped: Skipped  # of the samples, once they were read
+    max_drop: float | None  # of accuracy, 0-1, that all steps together may cost on the validation split
+    keep_slower: bool
+    accept: bool  # what a step loses without having been asked to
+    registry: Registry
+    progress: Progress
+
+    @property
+    def target(self) -> TargetSpec:
+        """The one that decides: channel multiples, latency, which layers stay in float."""
+        return self.targets[0]
+
+    @property
+    def graph_step(self) -> tuple[GraphCompressor[Any, Any], Any] | None:
+        """The step that works on the graph, which those before it are timed after."""
+        compressor, config = self.configs[-1]
+        return (compressor, config) if isinstance(compressor, GraphCompressor) else None
+
+    @property
+    def module_target(self) -> TargetSpec:
+        """The target as steps on the module are to see it: which channels it likes hangs on what becomes of them."""
+        becomes_int8 = self.graph_step is not None and self.graph_step[0].precision == "int8"
+        if not (becomes_int8 and self.target.int8_multiple):
+            return self.target
+        return replace(self.target, channel_multiple=self.target.int8_multiple)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Of everything that is made, against the source: on validation samples, else on those of calibration."""
+        manifest = self.source.manifest
+        return Judge(
+            self.source.graph(""),
+            self.validation if len(self.validation.split) else self.samples.batches,
+            returns=manifest.gives,
+            progress=self.progress,
+        )
+
+    @property
+    def graph_samples(self) -> Inputs:
+        """The samples as a device gives them to a graph: a text of a batch is filled up, one text is not."""
+        if not isinstance(self.source.manifest.input, TextSpec):
+            return self.samples
+        return replace(self.samples, batches=replace(self.samples.batches, size=1))
+
+    @cached_property
+    def sample(self) -> Array:
+        """One sample, to time graphs with."""
+        for batches in (self.validation, self.samples.batches):
+            for x, _ in replace(batches, size=1, limit=1):
+                return x
+        raise DataError("there are no samples to calibrate on", "give a data set with a training split")
+
+    def check_tests(self) -> None:
+        """Read a test sample, so that what does not fit is found before the work is done.
+
+        Raises:
+            DataError: there is none, or it does not fit.
+        """
+        if not any(len(x) for x, _ in replace(self.tests, size=1, limit=1)):
+            raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
+
+    def describe(self) -> dict[str, Any]:
+        """The data, for the record."""
+        return {
+            "data": self.dataset.name,
+            "seed": self.dataset.seed,
+            "sha256": self.digest,
+            "samples": self.samples.batches.samples - len(self.skipped.names),
+            "skipped": len(self.skipped.names),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the data."""
+        return self.dataset.digest()
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that decides what a run makes, so that nothing of another run is taken for its own."""
+        manifest = self.source.manifest
+        facts = {
+            "source": {name: entry.sha256 for name, entry in manifest.files.items()},
+            "model": [to_plain(manifest.model), to_plain(manifest.steps), manifest.labels],
+            "data": [self.digest, self.dataset.seed, self.samples.batches.samples],
+            "skip_bad": self.tests.skipped is not None,
+            "steps": [(compressor.name, to_plain(config)) for compressor, config in self.configs],
+            "targets": [to_plain(target) for target in self.targets],
+            "max_drop": self.max_drop,
+            "keep_slower": self.keep_slower,
+            "accept": self.accept,
+            "versions": [platform.python_version(), *map(_version, VERSIONS)],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def prepare(
+    model: str | Path,
+    *,
+    data: str | Path | Dataset,
+    steps: Sequence[Any] = (),
+    recipe: str | Path | None = None,
+    targets: Sequence[str] = ("cpu",),
+    samples: int = 256,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
+    keep_slower: bool = False,
+    accept: bool = False,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Job:
+    """Look everything up; see ``pipeline.compress`` for the arguments and errors."""
+    registry = registry or default_registry()
+    if not targets:
+        raise RecipeError("there is no target", "name one or more, such as cpu")
+    if samples < 1:
+        raise DataError(f"{samples} samples cannot calibrate", "give one or more")
+    if max_drop is not None and not 0.0 <= max_drop < 1.0:
+        raise RecipeError(f"the metric cannot drop by {max_drop}", "give a share of at least 0 and below 1: 0.01 is 1%")
+    target_specs = [registry.get("target", name) for name in targets]
+    configs = [*(read_recipe(Path(recipe), registry) if recipe else ()), *steps]
+    configs = [_with_min_sqnr(config, min_sqnr) for config in configs]
+    pairs = tuple((_compressor(config, registry), config) for config in configs)
+    source = open_model(model, registry=registry, progress=progress)
+    _check_order(pairs, source, registry)
+    if min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
+        raise RecipeError("min_sqnr is for int8, and no step is", "add --int8, or leave out --min-sqnr")
+    numeric = source.manifest.gives == "values"
+    rows = Skipped() if skip_bad else None
+    dataset = load_data(data, seed=seed, numeric=numeric, skipped=rows, registry=registry)
+    if rows is not None and rows.names:
+        progress.say(f"left out {len(rows.names)} rows that cannot be read, {min(rows.names)} first")
+    dataset = aligned(dataset, source.manifest.labels)
+    if max_drop is not None and not len(dataset.split("val")):
+        raise DataError(f"{dataset.name} has no validation samples to hold max_drop on", "give more data")
+    skipped = Skipped()
+    spec, files = source.manifest.input, source.travelled()
+    return Job(
+        source=source,
+        dataset=dataset,
+        configs=pairs,
+        targets=tuple(target_specs),
+        samples=Inputs(
+            Batches(dataset.split("train"), spec, limit=samples, skipped=skipped if skip_bad else None, files=files)
+        ),
+        validation=Batches(
+            dataset.split("val"),
+            spec,
+            limit=VALIDATION if max_drop is not None else samples,
+            skipped=Skipped() if skip_bad else None,
+            files=files,
+        ),
+        tests=Batches(dataset.split("test"), spec, skipped=Skipped() if skip_bad else None, files=files),
+        skipped=skipped,
+        max_drop=max_drop,
+        keep_slower=keep_slower,
+        accept=accept or (recipe is not None and recipe_accepts(Path(recipe))),
+        registry=registry,
+        progress=progress,
+    )
+
+
+def _with_min_sqnr(config: Any, min_sqnr: float | None) -> Any:
+    return config if min_sqnr is None or not isinstance(config, Int8Config) else replace(config, min_sqnr=min_sqnr)
+
+
+def _compressor(config: Any, registry: Registry) -> Compressor:
+    for entry in registry.entries("compressor").values():
+        if entry.spec.config is type(config):
+            compressor: Compressor = entry.spec
+            return compressor
+    raise RecipeError(f"no compressor takes a {type(config).__name__}", "use the config class of a registered one")
+
+
+def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, registry: Registry) -> None:
+    if not pairs:
+        raise RecipeError("there is nothing to do", "give a recipe with -r, or --prune, --low-rank, --int8")
+    forms = [compressor.form for compressor, _ in pairs]
+    if "graph" in forms and "module" in forms[forms.index("graph") :]:
+        raise RecipeError(f"{pairs[forms.index('graph')][0].name} is not the last step", "put prune and low-rank first")
+    if len(forms) - len([f for f in forms if f == "module"]) > 1:
+        names = " and ".join(compressor.name for compressor, _ in pairs if compressor.form == "graph")
+        raise RecipeError(f"two steps work on the graph: {names}", "keep one of them, as the last step")
+    done = [s.kind for s in source.manifest.steps if registry.get("compressor", s.kind).form == "graph"]
+    if done:
+        raise RecipeError(f"{source.manifest.name} is already {done[0]}", "compress the bundle it was made from")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,152 @@
+"""Is one graph as good, as small and as fast as another: answers on validation data, latency in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.files import sha256
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.measure_graphs import milliseconds
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.tasks.agreement import NEIGHBOURS, Comparison, Outputs, not_finite, worst
+
+SLACK = 1.03  # a graph is slower only if it takes so many times as long,
+ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once
+SECONDS = 0.2  # that each graph is timed for in a round
+KEPT = 128 * 2**20  # bytes of the reference's outputs that are kept; beyond, it runs again beside each graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How a graph answers samples, beside the reference."""
+
+    samples: int
+    accuracy: float | None  # share of right answers; None where the classes are not known
+    agreement: float | None  # share of samples answered as the reference does, see Comparison; None where unknown
+    outputs: Mapping[str, float | None]  # dB against the reference, by output; None where it differs nowhere
+    chance: float = 0.0  # accuracy of who always names the most frequent class
+
+    @property
+    def sqnr(self) -> float | None:
+        """Of the worst output, in dB; None where nothing differs."""
+        return worst(self.outputs)
+
+
+class Judge:
+    """Scores graphs against a reference on the same samples; ``returns`` is as ``Manifest.gives``."""
+
+    def __init__(
+        self,
+        reference: Path,
+        samples: Batches,
+        *,
+        returns: str,
+        label: str = "validating",
+        progress: Progress = SILENT,
+    ) -> None:
+        self.reference, self.samples, self.returns = reference, samples, returns
+        self.label, self.progress = label, progress
+        self._known: dict[str, Score] = {}  # by digest: what one step made is what the next one starts from
+        self._kept: list[Outputs] | None = None  # of the reference, a batch each, where they take little memory
+
+    def score(self, graph: Path) -> Score:
+        """Scores of a graph.
+
+        Raises:
+            BundleError: its outputs are not finite.
+        """
+        digest = sha256(graph)
+        if digest not in self._known:
+            self._known[digest] = self._score(graph)
+        return self._known[digest]
+
+    def _score(self, graph: Path) -> Score:
+        found = Comparison(self.returns, self.samples.spec)
+        with ExitStack() as stack:
+            runner = stack.enter_context(OnnxRunner(graph))
+            reference = runner if graph == self.reference else stack.enter_context(OnnxRunner(self.reference))
+            kept, size = list[Outputs](), 0
+            batches = self.progress.track(self.samples, self.label, len(self.samples))
+            for i, (x, y) in enumerate(batches):
+                wanted = self._kept[i] if self._kept is not None else reference.run(x)
+                given = wanted if graph == self.reference else runner.run(x)
+                if lacking := not_finite(given, wanted):
+                    raise BundleError(f"the output {lacking!r} of {graph} is not finite", "make the model again")
+                found.add(given, wanted, x, y)
+                size += sum(out.nbytes for out in wanted.values())
+                if size <= KEPT:
+                    kept.append(wanted)
+        if size <= KEPT:
+            self._kept = kept
+        return Score(
+            samples=found.samples,
+            accuracy=found.accuracy,
+            agreement=found.agreement,
+            outputs=found.sqnr,
+            chance=found.chance,
+        )
+
+    def drop(self, graph: Path) -> float:
+        """What a graph loses against the reference: accuracy, 0-1.
+
+        Where the classes are not known it is the share of answers that changed: accuracy cannot fall by more than that.
+
+        Raises:
+            DataError: no metric is known for what the model gives.
+        """
+        return self.value(self.reference) - self.value(graph)
+
+    def value(self, graph: Path) -> float:
+        """The metric of a graph, 0-1.
+
+        Raises:
+            DataError: as ``drop``.
+        """
+        score = self.score(graph)
+        value = score.accuracy if score.accuracy is not None else score.agreement
+        if value is None:
+            few = self.returns == "embedding" and score.samples < NEIGHBOURS
+            raise DataError(
+                f"{score.samples} embeddings are too few for neighbours to mean something"
+                if few
+                else "no metric is known for what this model gives, and so nothing that could drop",
+                f"give {NEIGHBOURS} samples or more to validate on" if few else "hold it to --min-sqnr instead",
+            )
+        return value
+
+    @property
+    def metric(self) -> str:
+        """What ``drop`` speaks of."""
+        return "agreement" if self.score(self.reference).accuracy is None else "accuracy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """Two graphs timed in turn: medians in milliseconds for one sample."""
+
+    before: float
+    after: float
+
+    @property
+    def slower(self) -> bool:
+        return self.after > self.before * SLACK
+
+
+def race(
+    before: Path,
+    after: Path,
+    x: Array,
+    timed: Callable[[Sequence[Path], Array, float], list[float]] = milliseconds,
+) -> Race:
+    """Time a graph beside the one it would replace. Only one that is slower in every round is called slower."""
+    rounds: list[Race] = []
+    while len(rounds) < ROUNDS and (not rounds or rounds[-1].slower):
+        old, new = timed([before, after], x, SECONDS)
+        rounds.append(Race(before=old, after=new))
+    return min(rounds, key=lambda r: r.after / r.before)

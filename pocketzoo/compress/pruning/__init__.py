@@ -1,0 +1,1 @@
+"""Remove channels or single weights."""

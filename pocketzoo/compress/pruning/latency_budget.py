@@ -1,0 +1,70 @@
+"""Hold a model to a share of its measured latency: cut multiply-accumulates, time the graph, correct, a few times."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.core.errors import UnsupportedLayerError
+from pocketzoo.measure.measure_graphs import milliseconds
+from pocketzoo.zoo.models.export_graph import quiet, translations_kept
+
+TRIES = 4
+SECONDS = 0.1  # that each graph is timed for
+
+
+def fitting(
+    model: nn.Module,
+    share: float,
+    x: Tensor,
+    at: Callable[[float], list[int]],
+    cut: Callable[[list[int]], nn.Module],
+) -> list[int]:
+    """The counts that ``at`` gives for the largest share of multiply-accumulates found with a latency within ``share``.
+
+    Latency need not follow multiply-accumulates, and may not fall at all below some point: after ``TRIES`` the fastest
+    that was tried is taken.
+
+    Raises:
+        UnsupportedLayerError: the model does not export.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        original = _export(model, x, Path(folder) / "original.onnx")
+        macs, low, tried = share, 0.0, []
+        high = 1.0
+        for i in range(TRIES):
+            counts = at(macs)
+            smaller = _export(cut(counts), x, Path(folder) / f"{i}.onnx")
+            before, after = milliseconds([original, smaller], x[:1].numpy(), SECONDS)
+            found = after / before
+            tried.append((found > share, -macs if found <= share else found, counts))
+            if found <= share:
+                low = macs
+            else:
+                high = macs
+            if high - low < 0.02:
+                break
+            # Latency = fixed part + macs: aim along the line through (1, 1) and what was found.
+            slope = (1 - found) / max(1 - macs, 1e-6)
+            aimed = 1 - (1 - share) / slope if slope > 0 else 0.0
+            margin = 0.2 * (high - low)
+            macs = min(max(aimed, low + margin), high - margin)
+    return min(tried, key=lambda t: t[:2])[2]
+
+
+def _export(model: nn.Module, x: Tensor, path: Path) -> Path:
+    try:
+        with quiet(), translations_kept(), torch.no_grad():
+            program = torch.onnx.export(model, (x[:1],), dynamo=True, external_data=False, verbose=False)
+    except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
+        raise UnsupportedLayerError(
+            "a latency budget needs a model that exports to ONNX", "give macs instead of latency"
+        ) from error
+    if program is None:
+        raise UnsupportedLayerError("torch exported nothing", "give macs instead of latency")
+    program.save(str(path))
+    return path

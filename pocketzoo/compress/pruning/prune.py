@@ -1,0 +1,359 @@
+"""Pruning: remove channels physically, or set single weights to zero.
+
+Channels go in the order of second-order saliency (see saliency.py), from each layer as many as the model's output bears
+(channel_budget.py). What they carried is then folded into the weights that stay (refit.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.compress.configs import PruneConfig
+from pocketzoo.compress.plans import Axis, PrunePlan, Saving
+from pocketzoo.compress.pruning import sparse
+from pocketzoo.compress.pruning.channel_budget import Counts, Curves, Weight, costs, removed, uniform
+from pocketzoo.compress.pruning.channel_groups import find_channels
+from pocketzoo.compress.pruning.channels import Channels, Group
+from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, root
+from pocketzoo.compress.pruning.latency_budget import fitting
+from pocketzoo.compress.pruning.refit import refit
+from pocketzoo.compress.pruning.saliency import Elimination, Judge, Reader, eliminate
+from pocketzoo.compress.statistics.eligible_layers import (
+    KINDS,
+    OTHERS,
+    Layer,
+    copied,
+    left_alone,
+    shared_parameters,
+    weighted_layers,
+)
+from pocketzoo.compress.statistics.module_layers import first_batch
+from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import DataError, UnsupportedLayerError
+from pocketzoo.core.malloc_trim import return_memory
+from pocketzoo.core.name_patterns import check_skip, matches
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.models.layer_hooks import after
+
+TRUSTED_POSITIONS = 16  # of a sample: more of them say little that is new
+HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads")
+HEADS_TIMES_SIZE = ("all_head_size",)
+
+
+def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
+    """Choose what to remove. The model's outputs and whatever an unknown operator touches keep all their channels.
+
+    So do layers that are not understood, and all that have channels in common with them: ``left`` of the plan says why.
+
+    Raises:
+        UnsupportedLayerError: the model cannot be traced, or timed for a latency budget.
+        UnknownNameError: ``config.skip`` or ``config.only`` names no layer.
+    """
+    model = copied(model)  # the caller's may be in training
+    known = [name for name, m in model.named_modules() if isinstance(m, (*KINDS, *OTHERS))]
+    check_skip(config.skip, known)
+    check_skip(config.only, known, "only")
+    if config.granularity == "weight":
+        x = next((first_batch([batch]) for batch in samples if len(batch)), None)
+        return sparse.plan(model, config, target, x)
+    x = first_batch(samples)
+    channels = find_channels(model, x)
+    left = left_alone(model, x)
+    groups = _removable(model, channels, config, left)
+    left = {name: why for name, why in left.items() if not matches(name, config.skip)}
+    uses = _uses(model, x)
+    multiple = config.multiple or target.channel_multiple
+    orders = _orders(model, channels, groups, samples)
+
+    def planned(counts: Counts) -> PrunePlan:
+        made = _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
+        return replace(made, left=left)
+
+    return planned(_counts(model, groups, orders, config, multiple, planned, x))
+
+
+def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    """A new, smaller model. With ``samples`` the remaining weights make up for what was removed.
+
+    Raises:
+        UnsupportedLayerError: the model's code relies on a size that pruning changed.
+    """
+    model = copied(model)
+    pruned = copied(model)
+    for name, axes in plan.axes.items():
+        _cut(pruned, name, axes)
+    for name in dict.fromkeys(name.rpartition(".")[0] for name in plan.axes):
+        _resize(pruned.get_submodule(name))
+    for name, size in plan.sizes.items():
+        path, _, attribute = name.rpartition(".")
+        setattr(pruned.get_submodule(path), attribute, size)
+    if plan.axes and samples is not None:
+        try:
+            with torch.no_grad():
+                pruned(first_batch(samples))
+        except RuntimeError as error:
+            raise UnsupportedLayerError(
+                f"the model's code relies on a size that pruning changed: {str(error).splitlines()[0]}",
+                "keep the layers it names with skip",
+            ) from error
+        if plan.refit:
+            _refit(model, pruned, plan, samples)
+    if plan.thresholds or plan.patterns:
+        sparse.apply(model, pruned, plan, samples)
+    return pruned
+
+
+# -- planning
+
+
+def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: dict[str, str]) -> list[Group]:
+    """The groups that may lose channels. Layers that may not because of another go into ``left`` as well."""
+    plain, tied = weighted_layers(model), shared_parameters(model)
+    blocked: dict[int, str] = {}  # channel -> the module that cannot lose it
+    for (name, _), ids in channels.axes.items():
+        layer = name.rpartition(".")[0]
+        weights = name in dict(model.named_parameters()) and model.get_parameter(name).ndim > 1
+        if layer in left or name in tied or (weights and layer not in plain):
+            blocked |= dict.fromkeys(ids.tolist(), layer)
+    untouchable = {
+        channel
+        for (name, _), ids in channels.axes.items()
+        if matches(name.rpartition(".")[0], config.skip)
+        for channel in ids.tolist()
+    }
+    found = []
+    for group in channels.groups:
+        members = group.channels.tolist()
+        makers = [name.rpartition(".")[0] for name in group.layers]
+        if not untouchable.isdisjoint(members):
+            continue
+        if config.only and not all(matches(name, config.only) for name in makers):
+            continue
+        if (by := next((blocked[c] for c in members if c in blocked), None)) is None:
+            found.append(group)
+        else:
+            reason = f"its channels are those of {by or 'the model itself'} as well"
+            left |= {name: reason for name in makers if name not in (by, *left)}
+    return found
+
+
+def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
+    """Every parameter, and for how many positions of one sample it is used."""
+    positions: Counter[str] = Counter()
+
+    def count(name: str, layer: nn.Module, inputs: object, out: Tensor) -> None:
+        weight: Any = layer.weight
+        # Of a weight that is computed, the parameter that is as large: its direction, or what it was before.
+        like = next((n for n, p in layer.named_parameters() if p is weight or p.numel() == weight.numel()), "weight")
+        positions[f"{name}.{like}"] += out.numel() // len(x) // weight.shape[0]
+
+    counted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, counted)]
+    with after(model, layers, count), torch.no_grad():
+        model(x)
+    return {name: Weight(tuple(p.shape), positions[name]) for name, p in model.named_parameters()}
+
+
+def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Array]) -> list[Elimination]:
+    """For each group, its channels in the order they should go."""
+    layers = weighted_layers(model)
+    wanted = {channel for group in groups for channel in group.channels.tolist()}
+    reads = {
+        name: ids.tolist()
+        for (weight, dim), ids in channels.axes.items()
+        if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
+    }
+    halves = split_moments(model, reads, samples)
+    return_memory()
+    first, second = (half.moments for half in halves)
+    for found in (*first.values(), *second.values()):
+        if not torch.isfinite(found.second).all():
+            raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
+    matter = output_sensitivity(model, [name for name in reads if name in first], samples)
+    orders = []
+    for group in groups:
+        members = group.channels.tolist()
+        readers, judges = [], []
+        for name, ids in reads.items():
+            if name not in first or set(ids).isdisjoint(members):
+                continue
+            weight = _weighed(layers[name], matter.get(name))
+            shifts = f"{name}.weight" in channels.shifts
+            trusted = [half.samples * TRUSTED_POSITIONS for half in halves]
+            if name not in second:  # a single sample: nothing to judge on
+                readers.append(_reader(weight, first[name], ids, trusted[0], shifts=shifts))
+                continue
+            readers.append(_reader(weight, first[name] + second[name], ids, sum(trusted), shifts=shifts))
+            other = second[name].covariance if shifts else second[name].mean
+            judges.append(Judge(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
+        orders.append(eliminate(members, readers, len(members) - 1, judges))
+    return orders
+
+
+def _weighed(layer: Layer, matter: Tensor | None) -> Tensor:
+    """The weight (O, I) with its outputs in the directions and units in which they change the model's output."""
+    weight = layer.weight.detach().flatten(1).double()
+    if matter is None or not torch.isfinite(matter).all():
+        return torch.zeros_like(weight)
+    return root(matter) @ weight
+
+
+def _reader(weight: Tensor, moments: Moments, channels: list[int], trusted: int, *, shifts: bool) -> Reader:
+    second = moments.covariance if shifts else moments.mean
+    run = next((b for b in _run_lengths(channels)), 1)
+    return Reader(weight, shrunk(second, min(moments.count, trusted)), channels[::run], 1.0)
+
+
+def _run_lengths(channels: Sequence[int]) -> Iterable[int]:
+    """The length of the runs of equal channels, if all are as long: what a head or a flattened map gives."""
+    first = next((i for i, c in enumerate(channels) if c != channels[0]), len(channels))
+    if len(channels) % first == 0 and all(
+        len(set(channels[i : i + first])) == 1 for i in range(0, len(channels), first)
+    ):
+        yield first
+
+
+def _counts(
+    model: nn.Module,
+    groups: list[Group],
+    orders: list[Elimination],
+    config: PruneConfig,
+    multiple: int,
+    planned: Callable[[Counts], PrunePlan],
+    x: Tensor,
+) -> Counts:
+    """How many channels each group loses: a share of all, or as many as a budget wants."""
+    budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
+    if not groups:
+        return []
+    if not budget:
+        if config.scope == "uniform":
+            return uniform(groups, config.ratio, multiple)
+        total = sum(len(g.channels) * g.width for g in groups)
+        return Curves(groups, orders, [float(g.width) for g in groups], multiple).share(config.ratio * total)
+    counted = "parameters" if budget == "parameters" else "macs"
+
+    def stays(counts: Counts) -> float:
+        saving = planned(counts).savings.get(counted)
+        return saving.after / max(saving.before, 1) if saving else 1.0
+
+    curves = None
+    if config.scope == "global":
+        each = [1 - stays([int(i == j) for j in range(len(groups))]) for i in range(len(groups))]
+        curves = Curves(groups, orders, each, multiple)
+
+    def at(share: float) -> Counts:
+        if curves is not None:
+            return curves.within(lambda counts: stays(counts) <= share)
+        low, high = 0.0, 1.0
+        for _ in range(16):
+            middle = (low + high) / 2
+            low, high = (low, middle) if stays(uniform(groups, middle, multiple)) <= share else (middle, high)
+        return uniform(groups, high, multiple) if share < 1 else [0] * len(groups)
+
+    share: float = getattr(config, budget)
+    if budget != "latency":
+        return at(share)
+    return fitting(model, share, x, at, lambda counts: apply(model, planned(counts)))
+
+
+def _planned(
+    model: nn.Module,
+    channels: Channels,
+    groups: list[Group],
+    uses: dict[str, Weight],
+    gone: set[int],
+    config: PruneConfig,
+) -> PrunePlan:
+    axes: dict[str, tuple[Axis, ...]] = {}
+    sizes: dict[tuple[str, int], int] = {}
+    for (name, dim), ids in sorted(channels.axes.items()):
+        kept = tuple(i for i, channel in enumerate(ids.tolist()) if channel not in gone)
+        if len(kept) < len(ids):
+            axes[name] = (*axes.get(name, ()), Axis(dim=dim, size=len(ids), kept=kept))
+            sizes[name, dim] = len(kept)
+    before, after = costs(uses, {}), costs(uses, sizes)
+    total = sum(len(g.channels) * g.width for g in groups)
+    left = sum(g.width for g in groups for c in g.channels.tolist() if c not in gone)
+    return PrunePlan(
+        axes=axes,
+        sizes=_head_counts(model, groups, gone),
+        savings={
+            "macs": Saving(before=before[0], after=after[0]),
+            "parameters": Saving(before=before[1], after=after[1]),
+            "channels": Saving(before=total, after=left),
+        }
+        if axes
+        else {},
+        refit=config.refit,
+        shifts={n: s for n, s in channels.shifts.items() if s not in channels.shared} if axes else {},
+        shortcuts=channels.shortcuts if axes else {},
+        shared=tuple(sorted(channels.shared)) if axes else (),
+    )
+
+
+def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[str, int]:
+    """Attributes that count the heads of a group, in the module around the layers that make them."""
+    found: dict[str, int] = {}
+    for group in groups:
+        count = len(group.channels)
+        left = count - len(gone.intersection(group.channels.tolist()))
+        if group.width == 1 or left == count:
+            continue
+        for name in group.layers:
+            path = name.rpartition(".")[0].rpartition(".")[0]
+            attributes = vars(model.get_submodule(path))
+            wanted = {**dict.fromkeys(HEADS, 1), **dict.fromkeys(HEADS_TIMES_SIZE, group.width)}
+            for attribute, size in wanted.items():
+                if attributes.get(attribute) == count * size:
+                    found[f"{path}.{attribute}".lstrip(".")] = left * size
+    return found
+
+
+# -- applying
+
+
+def _refit(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Array]) -> None:
+    """Every layer that lost inputs."""
+    names = [
+        name
+        for name, layer in weighted_layers(pruned).items()
+        if layer.weight.shape[1] < model.get_parameter(f"{name}.weight").shape[1]
+        and (isinstance(layer, nn.Linear) or layer.groups == 1)
+        and f"{name}.weight" not in plan.shared
+    ]
+    kept = {name: axis.kept for name, axes in plan.axes.items() for axis in axes if axis.dim == 0}
+    if names:
+        refit(model, pruned, names, samples, kept=kept, shifts=plan.shifts, shortcuts=plan.shortcuts)
+
+
+def _cut(model: nn.Module, name: str, axes: tuple[Axis, ...]) -> None:
+    path, _, attribute = name.rpartition(".")
+    module = model.get_submodule(path)
+    tensor: Tensor = getattr(module, attribute)
+    for axis in axes:
+        tensor = tensor.index_select(axis.dim, torch.tensor(axis.kept))
+    if isinstance(getattr(module, attribute), nn.Parameter):
+        setattr(module, attribute, nn.Parameter(tensor.detach().clone()))
+    else:
+        setattr(module, attribute, tensor.clone())
+
+
+def _resize(module: nn.Module) -> None:
+    """Make the sizes a layer states those of its weight."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        out, inner = module.weight.shape[:2]
+        if module.groups > 1 and out != module.out_channels:  # as many outputs for each group as before
+            module.groups = out // (module.out_channels // module.groups)
+        module.out_channels, module.in_channels = out, inner * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.running_mean is not None:
+        module.num_features = len(module.running_mean)

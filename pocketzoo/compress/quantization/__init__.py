@@ -1,0 +1,1 @@
+"""Weights and activations in int8 and fp8."""

@@ -1,0 +1,136 @@
+"""One pass over calibration samples: what the activations of a graph look like, and what its layers read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.plans import Range
+from pocketzoo.compress.quantization.layer_inputs import Moments, Reading
+from pocketzoo.compress.statistics.histogram import Histogram
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.malloc_trim import large_mapped
+
+Sample = Array | Mapping[str, Array]  # a batch for the one input of a graph, or arrays for all inputs by their names
+FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at the most;
+ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
+
+
+@dataclass
+class Observed:
+    """What one pass over the samples saw."""
+
+    histograms: dict[str, Histogram]
+    moments: dict[Reading, Moments]
+    samples: int
+
+    def ranges(self, config: Int8Config) -> dict[str, Range]:
+        """The range of each tensor by the config's rule."""
+        return {name: histogram.range(config) for name, histogram in self.histograms.items()}
+
+
+def observe(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], readings: Collection[Reading] = ()
+) -> Observed:
+    """Histograms of the named tensors and second moments of what layers read, in one pass.
+
+    Memory is that of one sample and of the moments.
+
+    Raises:
+        DataError: there are no samples, or an activation is not finite.
+    """
+    histograms = {name: Histogram() for name in tensors}
+    moments: dict[Reading, Moments] = {}
+    readers: dict[str, list[Reading]] = {}
+    for reading in readings:
+        readers.setdefault(reading.tensor, []).append(reading)
+    watched = list(dict.fromkeys([*tensors, *sorted(readers)]))
+    count = 0
+    with large_mapped():
+        for values in activations(model, watched, samples):
+            for name in watched:  # each value goes before the next sample comes
+                value = values.pop(name)
+                if name in histograms:
+                    histograms[name].add(value)
+                for reading in readers.get(name, ()):
+                    if reading in moments and not _wants(moments[reading], count):
+                        continue
+                    columns = reading.columns(value, count)
+                    moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
+                del value
+            count += 1
+    if count == 0:
+        raise DataError("there are no samples to calibrate on", "give a data set with a training split")
+    for moment in moments.values():
+        moment.flush()
+    return Observed(histograms, moments, count)
+
+
+def _wants(moments: Moments, samples: int) -> bool:
+    """Whether one more sample would make a difference: ranges need all of them, second moments do not."""
+    return samples < FEW or (samples < MANY and moments.count + moments.held < ENOUGH * moments.second.shape[1])
+
+
+def activations(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], *, as_written: bool = False
+) -> Iterator[dict[str, Array]]:
+    """The named tensors for each sample in turn, a batch of one.
+
+    ``as_written``: of the graph as it is, without onnxruntime's rewriting; and values may be infinite, as in masks.
+
+    Raises:
+        DataError: one of them is not finite.
+    """
+    inputs = {value.name for value in model.graph.input}
+    names = [name for name in tensors if name not in inputs]
+    session = _session(model, names, as_written=as_written)
+    for x in one_by_one(samples):
+        feed = x if isinstance(x, Mapping) else {model.graph.input[0].name: x}
+        # Asked for no outputs, onnxruntime would give all.
+        values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
+        values |= {name: feed[name] for name in tensors if name in inputs}
+        for name, value in values.items() if not as_written else ():
+            _check_finite(name, value)
+        yield values
+
+
+def one_by_one(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Samples in batches of one; what a graph with several inputs reads is one already."""
+    for batch in samples:
+        if isinstance(batch, Mapping):
+            yield batch
+        else:
+            yield from (batch[row : row + 1] for row in range(len(batch)))
+
+
+def _check_finite(name: str, value: Array) -> None:
+    if not (np.isfinite(value.min()) and np.isfinite(value.max())):
+        raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
+
+
+def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> onnxruntime.InferenceSession:
+    """A session that also gives the named tensors."""
+    outputs = model.graph.output
+    present = {o.name for o in outputs}
+    extra = [onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present]
+    outputs.extend(extra)  # a copy would double what a large model takes
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False  # the arena would keep the largest sample's memory
+    with tempfile.TemporaryDirectory() as folder:  # from a file: its bytes are gone when the session unpacks them
+        path = Path(folder) / "watched.onnx"
+        try:
+            onnx.save(model, path)
+        finally:
+            del outputs[len(present) :]
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,310 @@
+"""int8 on the ONNX graph: the plan holds ranges, layers and integers, and each target gets its own encoding of it.
+
+Weights are symmetric, one scale an output channel; activations one scale a tensor (Krishnamoorthi 2018,
+arXiv:1806.08342). One pass over the samples finds the ranges and what rounding the weights needs; biases take up the
+mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.plans import Int8Plan, Range
+from pocketzoo.compress.quantization import dynamic_quantization as dynamic
+from pocketzoo.compress.quantization import embedding_tables as embeddings
+from pocketzoo.compress.quantization import smoothquant as smooth
+from pocketzoo.compress.quantization.calibration import Sample, activations, observe, one_by_one
+from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
+from pocketzoo.compress.quantization.layer_inputs import Moments, Reading, as_matrix, from_matrix, reading
+from pocketzoo.compress.quantization.qdq import ACTIVATIONS, MOVES, Encoder, Integers
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.name_patterns import matches
+from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
+from pocketzoo.zoo.graphs.cost import layer_name
+from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantisable, stored_names
+from pocketzoo.zoo.graphs.operands import plain_operands
+from pocketzoo.zoo.tasks.agreement import noise_to_signal
+
+# What the two ways to quantise activations are compared in: onnxruntime is the one runtime that has both.
+BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
+TRIALS = 16  # samples they are compared on
+DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
+
+
+def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, refine: bool = True) -> Int8Plan:
+    """Choose the layers that become int8, the range of every activation they touch, and the integers of their weights.
+
+    Without ``refine`` weights are rounded to nearest and biases stay: as fast a graph, in a fraction of the time.
+
+    Raises:
+        UnknownNameError: ``config.skip`` names no layer.
+        DataError: there are no samples, or an activation is not finite.
+    """
+    index = GraphIndex(model)
+    left = {name: why for name, why in left_alone(index).items() if not matches(name, config.skip)}
+    found = embeddings.tables(index) if config.embeddings else []
+    layers = quantisable(index, config.skip, found)
+    if (plain := plain_operands(model, {layer_name(node.input[1]) for node in layers})) is not model:
+        model, index = plain, GraphIndex(plain)
+        layers = quantisable(index, config.skip, found)
+    tables = tuple(name for name in found if not matches(layer_name(name), config.skip))
+    if tables:  # first: half of a language model's memory, and of that of every copy and session below
+        model = _copy(model)
+        embeddings.quantise(model, tables)
+        index = GraphIndex(model)
+    scales = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
+    if scales:
+        model = smooth.apply(model, scales)
+        index = GraphIndex(model)
+    outputs = {node.output[0] for node in layers}
+    layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
+    names = tuple(layer_name(node.input[1]) for node in layers)
+    readings = readings_of(index, layers) if refine else {}
+    seen = observe(model, _tensors(index, set(names)), samples, set(readings.values()))
+    ranges = seen.ranges(config)
+    for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
+        if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
+            ranges[node.output[0]] = ranges[node.input[0]]
+    count, moments = seen.samples, {out: seen.moments[r] for out, r in readings.items()}
+    tensors = prepare(index, layers, ranges, moments)
+    del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
+    tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in scales.items()}
+    static = Int8Plan(
+        ranges=ranges,
+        layers=names,
+        samples=count,
+        tables=tables,
+        left=left,
+        sha256=digest(tensors),
+        tensors=tensors,
+    )
+    suited = dynamic.suits(index, [node.input[1] for node in layers])
+    if not suited or config.activations == "static":
+        return static
+    as_they_come = replace(static, dynamic=tuple(map(layer_name, suited)))
+    if config.activations == "dynamic":
+        return as_they_come
+    return _more_accurate(model, [static, as_they_come], samples)
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    made = ModelProto()
+    made.CopyFrom(model)
+    return made
+
+
+def _divisors(
+    model: ModelProto, weights: Sequence[str], samples: Iterable[Sample]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The divisors of channels that pay, by the tensor that has the channels."""
+    tensors = [group.tensor for group in smooth.groups(GraphIndex(model), weights)]
+    if not tensors:
+        return {}
+    seen = smooth.ChannelStatistics()
+    for values in activations(model, tensors, samples):
+        for name, value in values.items():
+            seen.add(name, value)
+    return smooth.plan(model, weights, seen.channels())
+
+
+def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Sample]) -> Int8Plan:
+    """The plan whose encoding for onnxruntime errs less for the first samples, relative to each output."""
+    few = list(islice(one_by_one(samples), TRIALS))
+    outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    wanted = [{name: values[name] for name in outputs} for values in activations(smoothed, outputs, few)]
+
+    def error(plan: Int8Plan) -> float:
+        encoded = _copy(smoothed)
+        _encode(encoded, plan, plan.tensors, BOTH)
+        given = list(activations(encoded, outputs, few))
+        return sum(noise_to_signal([v[name] for v in given], [v[name] for v in wanted]) for name in outputs)
+
+    return min(plans, key=error)
+
+
+def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
+    """``plan`` with these layers left in float: what they alone needed of ranges goes as well."""
+    rest = tuple(layer for layer in plan.layers if layer not in layers)
+    wanted = set(_tensors(GraphIndex(plain_operands(model, rest)), set(rest)))
+    return replace(
+        plan,
+        layers=rest,
+        dynamic=tuple(layer for layer in plan.dynamic if layer not in layers),
+        ranges={name: r for name, r in plan.ranges.items() if name in wanted},
+    )
+
+
+def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
+    """A new graph with the planned layers in int8, encoded for ``target``.
+
+    Raises:
+        BundleError: the plan's tensors are missing, or those of another plan.
+    """
+    model = plain_operands(model, plan.layers)
+    quantised = smooth.apply(model, divisors(plan))
+    tensors = plan.tensors
+    if not tensors:  # a plan of an earlier version
+        index = GraphIndex(model)
+        layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
+        tensors = prepare(index, layers, plan.ranges, {})
+        plan = replace(plan, layers=tuple(layer_name(node.input[1]) for node in layers))
+    _encode(quantised, plan, tensors, target.int8)
+    if target.int8.splits_norm:
+        _split_norms(quantised)
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
+    """The divisors of channels that a plan smooths with, by the tensor that has the channels.
+
+    Raises:
+        BundleError: the plan's tensors are missing, or those of another plan.
+    """
+    if plan.sha256 and plan.sha256 != digest(plan.tensors):
+        raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
+    return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
+
+
+def _split_norms(model: ModelProto) -> None:
+    """Write an addition whose result only a layer norm reads as Sum, which onnxruntime fuses with nothing."""
+    read = Counter(name for node in model.graph.node for name in node.input)
+    normed = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
+    for node in model.graph.node:
+        if node.op_type == "Add" and node.output[0] in normed and read[node.output[0]] == 1:
+            node.op_type = "Sum"
+
+
+def _encode(
+    smoothed: ModelProto, plan: Int8Plan, tensors: Mapping[str, npt.NDArray[Any]], encoding: Int8Encoding
+) -> None:
+    """Put a graph that is smoothed already in int8, in place."""
+    layers, ranges = set(plan.layers), plan.ranges
+    if encoding.dynamic:
+        embeddings.quantise(smoothed, plan.tables)
+        if plan.dynamic:
+            dynamic.quantise(smoothed, plan.dynamic, tensors)
+            layers -= set(plan.dynamic)
+            ranges = {name: ranges[name] for name in _tensors(GraphIndex(smoothed), layers)}
+    Encoder(smoothed, ranges, layers, tensors, encoding).run()
+
+
+def readings_of(index: GraphIndex, layers: Iterable[NodeProto]) -> dict[str, Reading]:
+    """How each layer that multiplies by one matrix, or one a group, reads its input, by what it makes."""
+    return {node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)}
+
+
+def prepare(
+    index: GraphIndex,
+    layers: Iterable[NodeProto],
+    ranges: Mapping[str, Range],
+    moments: Mapping[str, Moments],
+    grid: Grid = INT8,
+) -> dict[str, npt.NDArray[Any]]:
+    """What the graph stores of each layer: ``WEIGHT.levels``, ``WEIGHT.scale`` and, of its node, ``OUTPUT.bias``.
+
+    WEIGHT is what ``stored_names`` says. ``ranges`` of what layers read, where biases in int32 must not saturate.
+    ``moments`` are those of what a node reads, by its output; without them weights are rounded to nearest.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    stored, sharing = stored_names(index.model), dict[str, list[NodeProto]]()
+    for node in layers:
+        sharing.setdefault(stored[node.output[0]], []).append(node)
+    for name, nodes in sharing.items():
+        weight = _constant(index, nodes[0].input[1])
+        read = reading(nodes[0], weight)
+        matrix = as_matrix(weight, nodes[0], read.groups)
+        least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
+        known = [moments[node.output[0]] for node in nodes if node.output[0] in moments]
+        if known:
+            centred = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
+            levels, scale = round_weight(matrix, np.sum(centred, axis=0), least, grid)
+        else:
+            scale = np.maximum(grid.scales(matrix), least)
+            levels = grid.nearest(matrix, scale)
+        found[f"{name}.levels"] = from_matrix(levels, weight, nodes[0])
+        found[f"{name}.scale"] = scale.reshape(-1)
+        error = matrix - levels * scale[..., None]
+        for node in nodes:
+            bias = np.array(_bias(index, node), np.float32)
+            if node.output[0] in moments and _takes_bias(node):
+                mean = moments[node.output[0]].first
+                lost = (error @ mean[..., None]).reshape(-1)
+                bias = (bias if len(bias) else np.zeros(len(lost), np.float32)) + lost.astype(np.float32)
+            if len(bias):
+                found[f"{node.output[0]}.bias"] = bias.astype(np.float32)
+    return found
+
+
+def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """sha256 of named arrays, whatever their order."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest() if tensors else ""
+
+
+def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
+    """Activations next to an operator that will be int8: what it reads, and what it gives once its activation ran.
+
+    What a Gemm or MatMul gives is left alone: integer kernels give floats there, and in a transformer the next operator
+    is a bias or a normalisation, which wants them.
+    """
+    integers = Integers(index, layers)
+    wanted: dict[str, None] = {}
+    for node in index.model.graph.node:
+        if not integers(node):
+            continue
+        # A move reads what it moves; the shape or the axes beside it are no activations.
+        for name in node.input[:1] if node.op_type in MOVES else node.input:
+            if name and name not in index.constants and index.is_float(name):
+                wanted.setdefault(name)
+        out = index.after_activation(node.output[0], ACTIVATIONS)
+        floats = out in index.outputs or integers.recurs(out)
+        if not floats and node.op_type not in ("Gemm", "MatMul"):
+            wanted.setdefault(out)
+    return list(wanted)
+
+
+def _constant(index: GraphIndex, name: str) -> Array:
+    return np.asarray(numpy_helper.to_array(index.constants[name]), np.float32)
+
+
+def _plain(index: GraphIndex, node: NodeProto) -> bool:
+    """Whether a layer multiplies what it reads by one matrix, or one a group."""
+    return node.op_type != "MatMul" or len(index.constants[node.input[1]].dims) == 2
+
+
+def _takes_bias(node: NodeProto) -> bool:
+    """Whether a layer adds a bias as it is: MatMul adds none, and Gemm may scale its own."""
+    scaled = any(a.name in ("alpha", "beta") and a.f != 1.0 for a in node.attribute)
+    return node.op_type != "MatMul" and not scaled
+
+
+def _bias(index: GraphIndex, node: NodeProto) -> Array:
+    if len(node.input) < 3 or node.input[2] not in index.constants:
+        return np.zeros(0, np.float32)
+    return _constant(index, node.input[2])
+
+
+def _least_scale(index: GraphIndex, node: NodeProto, ranges: Mapping[str, Range], shape: tuple[int, ...]) -> Array:
+    """Scales (G, O) below which an int32 bias, in steps of scale(x) * scale(w), would saturate."""
+    bias, range_ = _bias(index, node), ranges.get(node.input[0])
+    if range_ is None or bias.size != np.prod(shape):
+        return np.zeros(shape, np.float32)
+    step = max(range_.high - range_.low, 1e-12) / 255.0
+    return (np.abs(bias) / (step * 2.0**30)).reshape(shape).astype(np.float32)

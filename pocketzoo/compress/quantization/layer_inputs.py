@@ -1,0 +1,176 @@
+"""What a layer of a graph reads, as columns that its weight multiplies; and its weight as that matrix."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from onnx import NodeProto, helper
+
+from pocketzoo.core.arrays import Array
+from pocketzoo.zoo.graphs.index import out_axis
+
+T = TypeVar("T", bound=np.generic)
+
+WIDEST = 4608  # values of a column up to which all second moments are kept: those of a 3 x 3 of 512 channels
+LEAST, MOST = 64, 384  # positions of one sample that are taken at the most; neighbouring ones differ little
+WAITING = 256  # columns that are gathered before they are multiplied: one large product is quicker than many small ones
+BLOCK = 256  # rows of second moments that are added to at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a layer cuts the tensor it reads into columns. Layers that read alike share their statistics."""
+
+    tensor: str
+    kernel: tuple[int, ...] = ()  # empty for Gemm and MatMul
+    strides: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()  # all begins, then all ends
+    auto_pad: str = "NOTSET"
+    groups: int = 1
+    transposed: bool = False  # Gemm with transA
+
+    def columns(self, x: Array, turn: int = 0) -> Array:
+        """Columns (G, I, N) of one sample ``x`` (1, C, ...): G is ``groups``, I the inputs of one output.
+
+        Each column gives one position of the output. Some positions are taken, evenly spread, more where I is large;
+        ``turn`` moves them on, so that samples take turns.
+        """
+        if not self.kernel:
+            flat = (x if self.transposed else x.reshape(-1, x.shape[-1]).T)[None]
+            return np.ascontiguousarray(flat[:, :, _spread(flat.shape[2], 1, flat.shape[1], turn)])
+        x = self._padded(x[0])
+        inside = x.shape[1:]
+        extent = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
+        places = [(n - e) // s + 1 for n, s, e in zip(inside, self.strides, extent, strict=True)]
+        taken = np.unravel_index(
+            _spread(math.prod(places), places[-1], len(x) // self.groups * math.prod(self.kernel), turn), places
+        )
+        offsets = np.indices(self.kernel).reshape(len(self.kernel), -1)
+        corner = [t * s for t, s in zip(taken, self.strides, strict=True)]
+        at = [o[:, None] * d + c for o, d, c in zip(offsets, self.dilations, corner, strict=True)]  # (K, N) an axis
+        index = np.ravel_multi_index(at, inside)
+        found: Array = x.reshape(len(x), -1).take(index.ravel(), axis=1)  # (C, K * N)
+        return found.reshape(self.groups, -1, index.shape[1])
+
+    def _padded(self, x: Array) -> Array:
+        rank, pads = len(self.kernel), self.pads
+        if self.auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            need = [
+                max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+                for n, s, k, d in zip(x.shape[1:], self.strides, self.kernel, self.dilations, strict=True)
+            ]
+            less, more = [n // 2 for n in need], [n - n // 2 for n in need]
+            pads = (*less, *more) if self.auto_pad == "SAME_UPPER" else (*more, *less)
+        if not any(pads):
+            return x
+        around = [(pads[i], pads[rank + i]) for i in range(rank)]
+        padded = np.zeros(
+            (len(x), *(less + n + more for n, (less, more) in zip(x.shape[1:], around, strict=True))), x.dtype
+        )
+        padded[(slice(None), *(slice(less, less + n) for n, (less, _) in zip(x.shape[1:], around, strict=True)))] = x
+        return padded  # numpy.pad takes ten times as long for small arrays
+
+
+def _spread(count: int, width: int, size: int, turn: int) -> npt.NDArray[np.int64]:
+    """Some of ``count`` positions. The step shares no factor with ``width``: all columns of a picture are seen."""
+    step = -(-count // min(max(size, LEAST), MOST))
+    while step > 1 and math.gcd(step, width) > 1:
+        step += 1
+    return np.arange(turn % step, count, step)
+
+
+def reading(node: NodeProto, weight: Array) -> Reading:
+    """How a Conv, Gemm or MatMul with a constant weight reads its input."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type != "Conv":
+        return Reading(node.input[0], transposed=bool(attributes.get("transA", 0)))
+    rank = weight.ndim - 2
+    return Reading(
+        node.input[0],
+        kernel=tuple(weight.shape[2:]),
+        strides=tuple(attributes.get("strides", (1,) * rank)),
+        dilations=tuple(attributes.get("dilations", (1,) * rank)),
+        pads=tuple(attributes.get("pads", (0,) * 2 * rank))
+        if attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+        else (0,) * 2 * rank,
+        auto_pad=attributes.get("auto_pad", b"NOTSET").decode(),
+        groups=int(attributes.get("group", 1)),
+    )
+
+
+def as_matrix(weight: Array, node: NodeProto, groups: int) -> Array:
+    """A layer's weight as (G, O / G, I): what multiplies the columns that its ``Reading`` gives."""
+    wide = weight if out_axis(node) == 0 else weight.T
+    return wide.reshape(groups, wide.shape[0] // groups, -1)
+
+
+def from_matrix(matrix: npt.NDArray[T], like: Array, node: NodeProto) -> npt.NDArray[T]:
+    """The inverse of ``as_matrix``: back to the shape of ``like``."""
+    return np.ascontiguousarray(
+        matrix.reshape(like.shape) if out_axis(node) == 0 else matrix.reshape(like.shape[::-1]).T
+    )
+
+
+@dataclass
+class Moments:
+    """Means over columns x, streamed: E[x] and E[x xT], in single precision as running means.
+
+    Of columns longer than ``WIDEST`` the second moments are kept within P equal parts of them, as blocks on the
+    diagonal: all of those of a flattened map of 37,632 values would be 5.7 GB, and take an hour to invert.
+    """
+
+    second: npt.NDArray[np.float32]  # (G P, I / P, I / P)
+    first: npt.NDArray[np.float64]  # (G, I)
+    count: int = 0
+    waiting: Array | None = None  # (G, I, WAITING), allocated once: churn would fragment memory
+    held: int = 0
+
+    @classmethod
+    def empty(cls, groups: int, size: int) -> Moments:
+        """No columns yet."""
+        parts = next(n for n in range(-(-size // WIDEST), size + 1) if size % n == 0)
+        part = size // parts
+        return cls(np.zeros((groups * parts, part, part), np.float32), np.zeros((groups, size)))
+
+    def add(self, columns: Array) -> None:
+        """Take columns (G, I, N) in. Call ``flush`` after the last."""
+        count = columns.shape[2]
+        if len(columns) > 1 or count >= WAITING:
+            self._take(columns)
+            return
+        if self.waiting is None:
+            self.waiting = np.empty((*columns.shape[:2], WAITING), np.float32)
+        if self.held + count > WAITING:
+            self.flush()
+        self.waiting[:, :, self.held : self.held + count] = columns
+        self.held += count
+
+    def flush(self) -> None:
+        """Count what is still waiting."""
+        if self.waiting is not None and self.held:
+            self._take(self.waiting[:, :, : self.held])
+            self.held = 0
+
+    def _take(self, columns: Array) -> None:
+        count, size = columns.shape[2], self.second.shape[1]
+        self.count += count
+        self.first += (columns.mean(2, dtype=np.float64) - self.first) * (count / self.count)
+        columns = columns.reshape(-1, size, count)
+        turned = columns.transpose(0, 2, 1)
+        for start in range(0, size, BLOCK):
+            part = slice(start, start + BLOCK)
+            product = columns[:, part] @ turned
+            product *= np.float32(1 / self.count)
+            self.second[:, part] *= np.float32(1 - count / self.count)
+            self.second[:, part] += product
+
+    @property
+    def covariance(self) -> npt.NDArray[np.float32]:
+        """E[x xT] - E[x] E[x]T: what is left where a bias takes the mean."""
+        mean = self.first.astype(np.float32).reshape(len(self.second), -1)
+        return self.second - mean[:, :, None] * mean[:, None, :]

@@ -1,0 +1,152 @@
+"""Which layers to leave in float: the effect of each on output and latency is measured, and the best go first.
+
+A layer's effect is what changes when it alone goes back to float in the int8 graph: noise of the output against the
+float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantise one layer alone, which
+costs the same and does not see how errors meet), and time. Layers are taken in the order of dB gained per ms lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from pocketzoo.compress.plans import Int8Plan
+from pocketzoo.compress.quantization import int8
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.measure_graphs import milliseconds
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.tasks.agreement import noise_to_signal
+
+GIVEN_BACK = 16  # layers at the most that are tried in int8 again in the end
+SAMPLES = 16  # that noise is measured on
+SECONDS = 0.06  # that a layer's graph and the int8 graph are timed for, each
+LEAST = 0.002  # share of the latency below which no difference can be told from chance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What leaving one layer in float does to an int8 graph."""
+
+    layer: str
+    gained: float  # dB, of the output's SQNR against the float graph
+    lost: float  # of the latency, as a share of the int8 graph's; on targets that do not run here, share of all MACs
+    milliseconds: float | None = None  # the same in milliseconds, where it was measured
+
+    @property
+    def worth(self) -> float:
+        """dB gained for what is lost."""
+        return self.gained / max(self.lost, LEAST)
+
+    def __str__(self) -> str:
+        price = f"{self.milliseconds:+.3f} ms" if self.milliseconds is not None else f"{self.lost:.1%} of the MACs"
+        return f"{self.gained:+.2f} dB for {price}"
+
+
+def effects(
+    model: onnx.ModelProto,
+    plan: Int8Plan,
+    samples: Iterable[Array],
+    target: TargetSpec,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> list[Effect]:
+    """The effect of every planned layer, the most worth first. ``folder`` is for graphs on their way."""
+    xs = _first(samples, SAMPLES)
+    full, one = folder / "int8.onnx", folder / "one.onnx"
+    write(model, plan, target, full)
+    onnx.save(model, one)
+    wanted = _answers(one, xs)
+    macs = {cost.layer: cost.macs for cost in layer_costs(one)}
+    noise = _noise(full, xs, wanted)
+    found = []
+    for layer in progress.track(plan.layers, "int8: effect of each layer", len(plan.layers)):
+        write(model, int8.without(model, plan, [layer]), target, one)
+        left = _noise(one, xs, wanted)
+        comparable = 0 < left < np.inf and 0 < noise < np.inf
+        gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
+        if not target.timed_here:  # its time here would say nothing of its time there
+            found.append(Effect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
+            continue
+        before, after = milliseconds([full, one], xs[0], SECONDS)
+        found.append(Effect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
+    one.unlink(missing_ok=True)
+    full.unlink()
+    return sorted(found, key=lambda effect: -effect.worth)
+
+
+def search(
+    model: onnx.ModelProto,
+    plan: Int8Plan,
+    samples: Iterable[Array],
+    target: TargetSpec,
+    enough: Callable[[Path], bool],
+    folder: Path,
+    progress: Progress = SILENT,
+) -> tuple[Int8Plan, list[Effect]] | None:
+    """The plan with as few layers in float as make its graph good ``enough``, and those layers; None if none does.
+
+    ``enough`` takes the graph encoded for ``target``. How many layers it takes is found by doubling, then halving; then
+    those that gain least are given back where it is enough without.
+    """
+    graph = folder / "candidate.onnx"
+
+    def passes(effects: Sequence[Effect]) -> bool:
+        write(model, int8.without(model, plan, [e.layer for e in effects]), target, graph)
+        return enough(graph)
+
+    try:
+        if passes([]):
+            return plan, []
+        # Alone a layer may gain nothing where another spoils the same output; so all are there, those that gain first.
+        order = sorted(effects(model, plan, samples, target, folder, progress), key=lambda e: e.gained <= 0)
+        count = 1
+        while count <= len(order) and not passes(order[:count]):
+            count *= 2
+        low, high = count // 2, min(count, len(order))
+        if count > len(order) and (not order or not passes(order)):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if passes(order[:middle]) else (middle, high)
+        kept = order[:high]
+        # What gains nothing by itself may stand before what does; the last one is what it was not enough without.
+        for effect in sorted(kept[:-1], key=lambda e: e.gained)[:GIVEN_BACK]:
+            if passes(rest := [e for e in kept if e is not effect]):
+                kept = rest
+        return int8.without(model, plan, [e.layer for e in kept]), kept
+    finally:
+        graph.unlink(missing_ok=True)
+
+
+def write(model: onnx.ModelProto, plan: Int8Plan, target: TargetSpec, place: Path) -> None:
+    """Save the graph encoded for a target."""
+    onnx.save(int8.apply(model, plan, target), place)
+
+
+def _first(samples: Iterable[Array], count: int) -> list[Array]:
+    """The first samples, one by one."""
+    found: list[Array] = []
+    for batch in samples:
+        found += [batch[i : i + 1] for i in range(min(len(batch), count - len(found)))]
+        if len(found) == count:
+            break
+    return found
+
+
+def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
+    with OnnxRunner(graph) as runner:
+        return [runner.run(x) for x in xs]
+
+
+def _noise(graph: Path, xs: Sequence[Array], wanted: Sequence[Mapping[str, Array]]) -> float:
+    """The error of all outputs, each as a share of its own power: the worst has the most say."""
+    given = _answers(graph, xs)
+    names = list(wanted[0]) if wanted else []
+    return sum(noise_to_signal([g[name] for g in given], [w[name] for w in wanted]) for name in names)

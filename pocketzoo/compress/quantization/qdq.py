@@ -1,0 +1,225 @@
+"""Write a planned graph in int8 for one target: where the pairs of QuantizeLinear and DequantizeLinear stand.
+
+Every runtime reads the pairs; where they stand and which integers they use is what differs (``Int8Encoding``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from pocketzoo.compress.plans import Range
+from pocketzoo.zoo.catalog.specs import Int8Encoding
+from pocketzoo.zoo.graphs.cost import layer_name
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, read_names
+from pocketzoo.zoo.graphs.index import LAYERS as WEIGHTED
+from pocketzoo.zoo.graphs.index import GraphIndex, is_layer, out_axis, stored_names
+
+LAYERS = set(WEIGHTED)
+# Operators that integer kernels exist for besides the layers with weights.
+ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
+MOVES = {
+    "MaxPool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+}  # values pass unchanged, and so do ranges
+RECURRENT = {"GRU", "LSTM", "RNN"}  # NVIDIA's builder fails on those that read a pair, through moves as well
+ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
+
+
+class Integers:
+    """Which operators run on integers: planned layers, and arithmetic between them.
+
+    An addition whose inputs come as floats (attention masks reach -1e38) or that nothing integer reads (before a layer
+    norm) gains no speed and loses accuracy.
+    """
+
+    def __init__(self, index: GraphIndex, layers: set[str]) -> None:
+        self.index, self.layers = index, layers
+        self.known: dict[str, bool] = {}  # output -> whether its maker does; concatenations would ask again and again
+
+    def __call__(self, node: NodeProto) -> bool:
+        name = node.output[0]
+        if name not in self.known:
+            self.known[name] = self._decide(node)
+        return self.known[name]
+
+    def _decide(self, node: NodeProto) -> bool:
+        index = self.index
+        if not self.layers or not index.is_float(node.output[0]):
+            return False
+        if node.op_type in LAYERS:
+            return is_layer(node, index.constants) and layer_name(node.input[1]) in self.layers
+        if node.op_type in MOVES:
+            return self._made(node.input[0]) and not self.recurs(node.output[0])
+        if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
+            return False
+        read = index.readers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
+        useful = any(r.op_type in LAYERS | ARITHMETIC | MOVES for r in read)
+        joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
+        return useful and (not joins or all(self._made(name) for name in node.input))
+
+    def recurs(self, name: str) -> bool:
+        """Whether only recurrent layers read a tensor, moved or as it is."""
+        readers = self.index.readers.get(name, [])
+        return bool(readers) and all(self.reads_recurrently(node) for node in readers)
+
+    def reads_recurrently(self, node: NodeProto) -> bool:
+        return node.op_type in RECURRENT or (node.op_type in MOVES and self.recurs(node.output[0]))
+
+    def _made(self, name: str) -> bool:
+        """Whether what makes a tensor runs on integers, seen through one activation."""
+        maker = self.index.makers.get(name)
+        if maker is not None and maker.op_type in ACTIVATIONS:
+            maker = self.index.makers.get(maker.input[0])
+        return maker is not None and self(maker)
+
+
+class Pairs:
+    """Writes the pairs of one graph in place. ``tensors`` are those of ``Int8Plan``, or of another 8-bit type;
+    ``parameters`` gives the scale and zero point of a range."""
+
+    def __init__(
+        self,
+        model: ModelProto,
+        ranges: Mapping[str, Range],
+        tensors: Mapping[str, npt.NDArray[Any]],
+        parameters: Callable[[Range], tuple[float, np.generic]],
+        *,
+        int32_bias: bool = False,
+    ) -> None:
+        self.graph, self.ranges, self.tensors = model.graph, ranges, tensors
+        self.parameters, self.int32_bias = parameters, int32_bias
+        self.fresh, self.stored = FreshNames.of(model), stored_names(model)
+        self.nodes: list[NodeProto] = []  # the new list, in order
+        self.dequantised: dict[str, str] = {}  # constants that are written already: what to read of them
+        self.scales: dict[str, float] = {}  # of quantised activations
+
+    def finish(self) -> None:
+        """Put the new list in place of the old, and let go of the constants that nobody reads any more."""
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        used = read_names(self.graph)
+        kept = [t for t in self.graph.initializer if t.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+    def layer(self, node: NodeProto) -> None:
+        """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that."""
+        out = node.output[0]
+        name = self.stored[out]
+        scale = self.tensors[f"{name}.scale"]
+        node.input[1] = self._constant_dequantise(name, self.tensors[f"{name}.levels"], scale, out_axis(node))
+        if f"{out}.bias" not in self.tensors:
+            return
+        bias = self.tensors[f"{out}.bias"]
+        if len(node.input) < 3:
+            node.input.append("")
+        # The bias depends on what the layer reads, so one that two layers share gets a name of its own.
+        own = f"{node.input[2] or name}/{out}"
+        if not (self.int32_bias and node.input[0] in self.scales):
+            node.input[2] = self._initializer(own, bias)
+            return
+        step = scale.astype(np.float64) * self.scales[node.input[0]]
+        limit = 2.0**31 - 1
+        wide = np.clip(np.round(bias / step), -limit, limit).astype(np.int32)
+        node.input[2] = self._constant_dequantise(own, wide, step.astype(np.float32), 0)
+
+    def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
+        if name not in self.dequantised:  # or it is a weight that two layers share
+            inputs = [
+                self._initializer(f"{name}_quantized", levels),
+                self._initializer(f"{name}_scale", scale),
+                self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype)),
+            ]
+            self.dequantised[name] = self.fresh(f"{name}_dequantized")
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantised[name]], axis=axis))
+        return self.dequantised[name]
+
+    def pair(self, name: str) -> str:
+        """Quantise and dequantise an activation; returns the name to read instead."""
+        scale, zero = self.parameters(self.ranges[name])
+        parameters = [self._initializer(f"{name}_scale", np.float32(scale)), self._initializer(f"{name}_zero", zero)]
+        levels, out = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
+        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [levels]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [levels, *parameters], [out]))
+        self.scales[name] = self.scales[out] = scale
+        return out
+
+    def _initializer(self, name: str, value: np.ndarray | np.generic) -> str:
+        name = self.fresh(name)
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+class Encoder(Pairs):
+    """Rewrites one graph in place. ``tensors`` are those of ``Int8Plan``."""
+
+    def __init__(
+        self,
+        model: ModelProto,
+        ranges: Mapping[str, Range],
+        layers: set[str],
+        tensors: Mapping[str, npt.NDArray[Any]],
+        encoding: Int8Encoding,
+    ) -> None:
+        parameters = partial(activation_parameters, encoding=encoding)
+        super().__init__(model, ranges, tensors, parameters, int32_bias=encoding.int32_bias)
+        self.index, self.encoding = GraphIndex(model), encoding
+        self.is_integer = Integers(self.index, layers)
+
+    def run(self) -> None:
+        nodes = list(self.graph.node)
+        renamed = {}  # activation -> its dequantised twin
+        if (entry := self.graph.input[0].name) in self.ranges:
+            renamed[entry] = self.pair(entry)
+        for node in nodes:
+            integer = self.is_integer(node)
+            floats = node.op_type in LAYERS or self.is_integer.reads_recurrently(node)
+            self.nodes.append(node)
+            if integer and node.op_type in LAYERS:
+                self.nodes.pop()
+                self.layer(node)
+                self.nodes.append(node)
+            for i, name in enumerate(node.input):
+                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
+                # weights after all, with one scale for the whole tensor.
+                if name in renamed and (integer or not floats):
+                    node.input[i] = renamed[name]
+            for name in node.output:
+                if name in self.ranges and not self._stays_float(name):
+                    renamed[name] = self.pair(name)
+        self.finish()
+
+    def _stays_float(self, name: str) -> bool:
+        """NVIDIA fuses convolution and addition when the tensor between them is not quantised; one summand at most."""
+        readers = self.index.readers.get(name, [])
+        maker = self.index.makers.get(name)
+        if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":
+            return False
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return False
+        others = [n for n in readers[0].input if n != name]
+        rival = self.index.makers.get(others[0]) if others else None
+        both = rival is not None and rival.op_type == "Conv" and len(self.index.readers[others[0]]) == 1
+        return not both or readers[0].input[0] == name
+
+
+def activation_parameters(range_: Range, encoding: Int8Encoding) -> tuple[float, np.generic]:
+    """Scale and zero point of a range: x ~ (q - zero_point) * scale."""
+    if encoding.symmetric:
+        scale = max(range_.magnitude, 1e-12) / 127.0
+        return float(np.float32(scale)), np.int8(0)
+    scale = max(range_.high - range_.low, 1e-12) / 255.0
+    zero = int(np.clip(round(-range_.low / scale), 0, 255))
+    if encoding.activations == "int8":
+        return float(np.float32(scale)), np.int8(zero - 128)
+    return float(np.float32(scale)), np.uint8(zero)

@@ -1,0 +1,1 @@
+"""What layers read and give, summed over calibration samples."""

@@ -1,0 +1,1 @@
+"""What every room uses: errors, progress, files, names. Nothing here knows what a model is."""

@@ -1,0 +1,141 @@
+"""Digests and writes that a kill cannot leave half-done: unique temporary, fsync, rename."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pocketzoo.core.errors import StorageError
+
+_REFUSED = {
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def home() -> Path:
+    """The folder pocketzoo keeps its own files in: POCKETZOO_HOME, or ~/.cache/pocketzoo."""
+    return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
+
+
+@contextmanager
+def disk_errors(
+    path: Path | str, hint: str = "free some space there, or choose another place with -o"
+) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into one typed error that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError) or error.errno not in _REFUSED:
+            raise
+        raise StorageError(f"cannot write {path}: {_REFUSED[error.errno]}", hint) from error
+
+
+@contextmanager
+def place_errors(folder: Path, path: Path | str, hint: str = "choose another place with -o") -> Iterator[None]:
+    """The same for making ``folder`` and a temporary in it, where any error means that ``path`` cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = _REFUSED.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        raise StorageError(f"cannot write {path}: {reason}", hint) from error
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not."""
+    with disk_errors(path):
+        with place_errors(path.parent, path):
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o644)
+            _fsync(temporary)
+            os.replace(temporary, path)
+            _fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[Path]:
+    """The same for a folder: a kill at any moment leaves either the old folder or the new one at ``path``.
+
+    ``put`` moves the finished one there, in place of ``put_folder``.
+    """
+    path = Path(os.path.realpath(path))  # of a link, the folder it leads to is replaced
+    with disk_errors(path):
+        with place_errors(path.parent, path):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o755)
+            for folder, _, files in os.walk(temporary):
+                for name in files:
+                    _fsync(Path(folder) / name)
+                _fsync(Path(folder))
+            (put or put_folder)(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(folder: Path, path: Path, *, replace: bool = True) -> None:
+    """Move a finished folder to ``path`` on the same disk in one step; what was at ``path`` is then at ``folder``.
+
+    Raises:
+        FileExistsError: something is there, and ``replace`` is false. Both folders are as they were.
+    """
+    with disk_errors(path):
+        try:
+            os.rename(folder, path)  # onto nothing, or an empty folder
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not replace and any(path.iterdir()):  # some systems rename onto no folder at all, empty or not
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+            _exchange(folder, path)
+        _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Swap two folders in one step. Linux has a call for it; elsewhere two renames leave a gap of microseconds."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        at_cwd, exchange = -100, 2
+        if renameat2(at_cwd, os.fsencode(a), at_cwd, os.fsencode(b), exchange) == 0:
+            return
+    aside = b.with_name(f".{b.name}.old.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(b, aside)
+    os.rename(a, b)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""What of a graph a deep learning accelerator (DLA) leaves to the GPU beside it. Sources: ``plugins/targets.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx import NodeProto, TensorProto
+
+from pocketzoo.deploy.check.rules import Finding, Rule
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.shapes import Reading, attribute, node_name
+
+LACKS = "DLA has no "
+
+
+def _dla_shapes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    axes = sorted({str(d) for name in graph.inputs for d in graph.shapes.get(name, []) if isinstance(d, str)})
+    if axes:
+        yield Finding(
+            level="slow",
+            what=f"free axes ({', '.join(axes)}): DLA runs one shape, and nothing of this graph with another",
+            todo=" ".join(f"--shape {axis}={8 if axis == 'batch' else 128}" for axis in axes),
+        )
+
+
+def _dla_types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    if TensorProto.FLOAT16 not in graph.types.values():
+        yield Finding(
+            level="slow",
+            what="the graph computes in 32 bits, and DLA in 16: all of it would run on the GPU",
+            todo="export it with --precision fp16",
+        )
+
+
+def _dla_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    """What falls back to the GPU, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if reason := off_dla(node, graph, target):
+            lacks = reason.startswith(LACKS)
+            reasons.setdefault(LACKS if lacks else reason, []).append(f"{node_name(node)} ({node.op_type})")
+    for reason, nodes in reasons.items():
+        yield Finding(
+            level="slow",
+            what=f"runs on the GPU, not on DLA: {reason.strip()}{' such operators' * (reason == LACKS)}",
+            todo="each change between the two copies; keep what DLA takes in one piece, or build without --dla",
+            nodes=tuple(nodes),
+        )
+
+
+def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
+    """Why a node cannot run on the target's DLA; "" where it can."""
+    limits = target.dla
+    if limits is None:
+        return "there is none"
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return "pairs of quantisation (DLA of TensorRT 10 takes int8 by scales beside the graph only)"
+    if node.op_type not in limits.operators:
+        return f"{LACKS}{node.op_type}"
+    shape = graph.shapes.get(node.output[0], [])
+    if any(isinstance(d, int) and d > limits.size for d in shape[1:]):
+        return f"an axis is longer than {limits.size}"
+    if node.op_type in ("Gemm", "MatMul") and graph.weight(node.input[1]) is None:
+        return "a product of two activations"
+    if node.op_type in ("Conv", "ConvTranspose", "AveragePool", "MaxPool"):
+        kernel = list(attribute(node, "kernel_shape", []))
+        weight = graph.weight(node.input[1]) if "Conv" in node.op_type else None
+        kernel = kernel or (list(weight.dims[2:]) if weight is not None else [])
+        if len(kernel) != 2:
+            return "it is not 2-D"
+        pools = "Pool" in node.op_type
+        longest, widest = (limits.window, limits.window_stride) if pools else (limits.kernel, limits.stride)
+        if max(kernel) > longest:
+            return f"its window is larger than {longest}"
+        if max(attribute(node, "strides", [1])) > widest:
+            return f"its stride is larger than {widest}"
+        if weight is not None and max(weight.dims[:2]) > limits.channels:
+            return f"more than {limits.channels} channels"
+        if node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1:
+            return "a grouped deconvolution"
+    return ""
+
+
+DLA_RULES: tuple[Rule, ...] = (_dla_shapes, _dla_types, _dla_layers)

@@ -1,0 +1,177 @@
+"""What of a graph a target refuses, or runs slowly, told from the graph alone.
+
+Sources: those of ``plugins/targets.py``; NVIDIA's "Deep Learning Performance" guides for alignment (tensor cores take
+multiples of 8 values in 16 bits and of 16 in int8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+from onnx import TensorProto
+
+from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
+from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.shapes import Reading, node_name
+
+Level = Literal["refused", "slow", "note"]
+KINDS = {
+    "fp16": (TensorProto.FLOAT16,),
+    "bf16": (TensorProto.BFLOAT16,),
+    "fp8": (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2),
+}
+TEXT = (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something a target does not like, and the nodes it is about."""
+
+    level: Level
+    what: str
+    todo: str
+    nodes: tuple[str, ...] = ()
+
+
+Rule = Callable[[Reading, TargetSpec], Iterator[Finding]]
+
+
+def _opset(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    if target.newest_opset and graph.opset() > target.newest_opset:
+        yield Finding(
+            level="refused",
+            what=f"the graph is in opset {graph.opset()}, {target.name} reads up to {target.newest_opset}",
+            todo=f"export it with opset {target.opset}",
+        )
+
+
+def _operators(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    names: dict[tuple[str, str], list[str]] = {}
+    for node in graph.nodes:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        names.setdefault((domain, node.op_type), []).append(node_name(node))
+    for (domain, op), nodes in names.items():
+        if domain not in target.domains:
+            what = f"{target.name} does not know {domain}.{op}"
+            todo = "write it in ONNX's own operators"
+            yield Finding(level="refused", what=what, todo=todo, nodes=tuple(nodes))
+        elif domain == "" and op in target.refuses:
+            what = f"{target.name} has no {op}"
+            yield Finding(level="refused", what=what, todo=target.refuses[op], nodes=tuple(nodes))
+        elif domain == "" and op in target.slow:
+            what = f"{target.name} runs {op} slowly"
+            yield Finding(level="slow", what=what, todo=target.slow[op], nodes=tuple(nodes))
+
+
+def _types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    if target.device != "gpu":
+        return
+    made = {name: node_name(node) for node in graph.nodes for name in node.output}
+    odd = {n: t for n, t in graph.types.items() if t in TEXT}
+    if odd:
+        types = ", ".join(sorted({TensorProto.DataType.Name(t).lower() for t in odd.values()}))
+        yield Finding(
+            level="refused",
+            what=f"{target.name} has no tensors of {types}",
+            todo="do what needs them outside the graph",
+            nodes=tuple(made.get(n, n) for n in odd),
+        )
+    double = [n for n, t in graph.types.items() if t == TensorProto.DOUBLE]
+    if double:
+        yield Finding(
+            level="slow",
+            what=f"{len(double)} tensors in 64 bits: GPUs of this kind have few such units, and NVIDIA's parser rounds",
+            todo="export the model in float32",
+            nodes=tuple(made.get(n, n) for n in double),
+        )
+
+
+def _precisions(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    """Types of 16 and 8 bits that the target does not compute in."""
+    for name, types in KINDS.items():
+        tensors = [n for n, t in graph.types.items() if t in types]
+        if tensors and name not in target.precisions:
+            yield Finding(
+                level="slow" if name == "fp16" else "refused",
+                what=f"{len(tensors)} tensors in {name}, and {target.name} computes in {', '.join(target.precisions)}",
+                todo="export the model again with another --precision, or for another target",
+            )
+        elif tensors and name == "fp8" and (why := lacks_fp8(target, find_gpu())):
+            yield Finding(level="refused", what=why, todo="export the model with --precision fp16")
+
+
+def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    """Whether the pairs of quantisation are written as the target reads them."""
+    uneven, wide = [], []
+    for node in graph.nodes:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is not None and onnx.numpy_helper.to_array(zero).any():
+            uneven.append(node_name(node))
+        if node.op_type == "DequantizeLinear" and graph.types.get(node.input[0]) == TensorProto.INT32:
+            wide.append(node_name(node))
+    todo = f"compress the model for it: --target {target.name}"
+    if target.int8.symmetric and uneven:
+        what = f"zero points that are not 0: {target.name} takes symmetric int8 only"
+        yield Finding(level="refused" if target.engine else "slow", what=what, todo=todo, nodes=tuple(uneven))
+    if not target.int8.int32_bias and wide and target.engine:
+        what = f"biases in int32: {target.name} has no such DequantizeLinear"
+        yield Finding(level="refused", what=what, todo=todo, nodes=tuple(wide))
+
+
+def _float_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    """Layers of an int8 graph that were left in float. Beside fp8 they run in 16 bits, for want of kernels."""
+    layers = list(graph.layers())
+    kinds = {graph.quantised(node) for node, *_ in layers}
+    left = [node_name(node) for node, *_ in layers if not graph.quantised(node)]
+    if left and "int8" in kinds and "int8" in target.precisions:
+        yield Finding(
+            level="slow",
+            what=f"{len(left)} of {len(layers)} layers are not in int8, and change to floats and back around them",
+            todo="see the plan for why: pocketzoo info BUNDLE --json; or run them in 16 bits: --precision fp16",
+            nodes=tuple(left),
+        )
+
+
+def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    """Sizes that fall off tensor cores: they are filled up with zeros, which cost what numbers cost."""
+    if target.device != "gpu":
+        return
+    odd, deep = [], []
+    for node, inputs, outputs, groups in graph.layers():
+        multiple = target.channel_multiple if graph.quantised(node) else target.half_multiple
+        if groups > 1:
+            if inputs // groups < target.half_multiple:
+                deep.append(node_name(node))
+        elif inputs % multiple or outputs % multiple:
+            odd.append(f"{node_name(node)} ({inputs} to {outputs})")
+    if odd:
+        sizes = f"{target.half_multiple} (16 bits) or {target.channel_multiple} (8 bits)"
+        what = f"channels that are no multiple of {sizes}"
+        todo = "prune for this target, which keeps multiples; of a first or last layer leave it"
+        yield Finding(level="slow", what=what, todo=todo, nodes=tuple(odd))
+    if deep:
+        what = "depthwise convolutions: tensor cores do not help, memory decides"
+        todo = "measure with and without int8; a model with plain convolutions may be as fast"
+        yield Finding(level="note", what=what, todo=todo, nodes=tuple(deep))
+
+
+def _free_axes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+    """Axes of free length besides the batch: an engine is tuned for one length of each."""
+    if not target.engine:
+        return
+    axes = sorted({d for name in graph.inputs for d in graph.shapes.get(name, [])[1:] if isinstance(d, str) and d})
+    if axes:
+        yield Finding(
+            level="note",
+            what=f"axes of free length besides the batch: {', '.join(axes)}",
+            todo=f"say which lengths it is built for: export ... --shape {axes[0]}=MIN:OPT:MAX",
+        )
+
+
+RULES: tuple[Rule, ...] = (_opset, _operators, _types, _precisions, _encoding, _float_layers, _alignment, _free_axes)

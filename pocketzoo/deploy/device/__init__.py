@@ -1,0 +1,1 @@
+"""On the device: run a bundle, pack it, examine the environment."""

@@ -1,0 +1,117 @@
+"""Which of the ways to run a model on this machine is the fastest: measured, checked, and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.files import home, replacing_file
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.backends.runtimes import Runner
+from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
+from pocketzoo.zoo.tasks.agreement import sqnr
+
+AGREES = 20.0  # dB, 10 log10(|reference|^2 / |reference - out|^2): an error of a hundredth of the power, or less
+SECONDS = 0.2  # each way is timed for
+MEMORY = "providers.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The way that was taken, and what the others did."""
+
+    way: str  # "cpu", "cuda", "engine for tensorrt-rtx", ...
+    milliseconds: Mapping[str, float] = field(default_factory=dict)  # way -> median of a sample; empty: no choice
+    left_out: Mapping[str, str] = field(default_factory=dict)  # way -> why: it does not start, or answers otherwise
+
+    def __str__(self) -> str:
+        if not self.milliseconds:
+            return self.way
+        others = [f"{way} {ms:.2f} ms" for way, ms in self.milliseconds.items() if way != self.way]
+        others += [f"{way} left out: {why}" for way, why in self.left_out.items()]
+        beside = "; ".join(others) or "nothing else works"
+        return f"{self.way}, {self.milliseconds[self.way]:.2f} ms a sample ({beside})"
+
+
+def choose(
+    ways: Mapping[str, Callable[[], Runner]],
+    x: npt.NDArray[Any],
+    *,
+    seconds: float = SECONDS,
+    clock: Clock = CLOCK,
+    progress: Progress = SILENT,
+) -> Choice:
+    """Time every way on the batch ``x``, in turn, and take the fastest of those that agree with the first of them.
+
+    Raises:
+        PocketzooError: the first, which the others are held against, does not run.
+    """
+    reference = next(iter(ways))
+    left_out: dict[str, str] = {}
+    with ExitStack() as stack:
+        runners: dict[str, Runner] = {}
+        wanted: npt.NDArray[Any] | None = None
+        for way, start in ways.items():
+            progress.say(f"trying {way}")
+            try:
+                runner = start()
+                stack.callback(runner.close)
+                out = runner.logits(x)
+            except PocketzooError as error:
+                if way == reference:
+                    raise
+                left_out[way] = error.message
+                continue
+            wanted = out if wanted is None else wanted
+            if (ratio := sqnr(out, wanted)) < AGREES:
+                left_out[way] = f"its answers differ ({ratio:.0f} dB)"
+                continue
+            runners[way] = runner
+        times = time_in_turn([partial(runner.logits, x) for runner in runners.values()], seconds, clock=clock)
+    medians = {way: float(np.median(spent.wall)) for way, spent in zip(runners, times, strict=True)}
+    return Choice(way=min(medians, key=lambda way: medians[way]), milliseconds=medians, left_out=left_out)
+
+
+def remembered(key: str, ways: Mapping[str, object]) -> Choice | None:
+    """What was chosen before for the same key, if it is still one of the ``ways``."""
+    choice = _read().get(key)
+    try:
+        found = Choice(**choice) if choice else None
+    except TypeError:
+        return None  # written by another version
+    return found if found and found.way in ways else None
+
+
+def remember(key: str, choice: Choice) -> None:
+    """Keep a choice below ``home()``; where that cannot be written, it is measured again next time."""
+    with contextlib.suppress(PocketzooError), replacing_file(home() / MEMORY) as temporary:
+        temporary.write_text(json.dumps({**_read(), key: asdict(choice)}, indent=1), "utf8")
+
+
+def key_of(digest: str, ways: Mapping[str, object], threads: int) -> str:
+    """What a choice depends on: the model's digest, the ways, the runtime's version, the machine and the threads."""
+    import onnxruntime
+
+    facts = [digest, *ways, onnxruntime.__version__, platform.node(), platform.machine(), str(threads)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+
+
+def _read() -> dict[str, Any]:
+    path: Path = home() / MEMORY
+    try:
+        found = json.loads(path.read_text("utf8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,69 @@
+"""What a device needs of a bundle, as a bundle of its own: one graph, labels, tokenizer; no weights to train on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.files import sha256
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.models.open_model import open_model
+
+
+def pack(
+    model: str | Path,
+    out: str | Path,
+    *,
+    target: str = "cpu",
+    force: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines do not travel.
+
+    The facts of the manifest stay, without plans, costs of layers and measurements. The copy answers as the bundle does
+    and cannot be compressed, or encoded for another target; its provenance has the digest of the manifest it is from.
+    ``force`` replaces a finished bundle at ``out``.
+
+    Raises:
+        UnknownNameError: no such model or target.
+        BundleError: ``out`` is the model itself, a finished bundle, or something else.
+    """
+    source = Path(str(model).removeprefix("file:"))
+    if source.exists() and source.resolve() == Path(out).resolve():
+        raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
+    check_place(Path(out), force=force)
+    registry = registry or default_registry()
+    registry.get("target", target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    if Path(out).resolve() == bundle.path.resolve():  # a registered model has a place of its own
+        raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
+    manifest = bundle.manifest
+    with writing(Path(out), force=force) as draft:
+        for name in _needed(bundle, target):
+            shutil.copyfile(bundle.path / name, draft.folder / name)
+            draft.kinds[name] = manifest.files[name]
+        draft.manifest = replace(
+            manifest,
+            steps=tuple(replace(step, plan={}, parts={}) for step in manifest.steps),
+            measurements=(),
+            layers={},
+            turned_down=(),
+            provenance={**manifest.provenance, "packed_from": sha256(bundle.path / MANIFEST)},
+        )
+    return read_bundle(out)
+
+
+def _needed(bundle: Bundle, target: str) -> Iterable[str]:
+    yield bundle.graph(target).name
+    yield from (path.name for path in bundle.parts(target).values())
+    spec = bundle.manifest.input
+    if isinstance(spec, TextSpec) and spec.tokenizer in (travelled := bundle.travelled()):
+        yield travelled[spec.tokenizer].name

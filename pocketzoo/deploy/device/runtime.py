@@ -1,0 +1,221 @@
+"""A bundle ready to answer: pictures, texts or arrays in, outputs out, on what is fastest here. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Condition
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
+from pocketzoo.deploy.device.runtime_inputs import InputReader
+from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.backends.runtimes import Runner
+from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.tasks.classification_metrics import softmax
+
+if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
+    from pocketzoo.zoo.catalog.registry import Registry
+
+ENGINE = "engine"  # as a provider: the bundle's engine, on the GPU
+OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
+
+
+class Runtime:
+    """A model that answers. A context manager; ``close`` gives its memory back.
+
+    Any number of threads may call ``predict`` at a time: give ``load_runtime`` the cores each of them should take.
+    """
+
+    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
+        """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
+        self.bundle, self.file, self.choice = bundle, file, choice
+        self._runner = runner
+        self._turn = Condition()
+        self._running, self._closed = 0, False
+        self.reads = InputReader(bundle)
+
+    def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """The model's outputs for a batch, one row a sample: (B, outputs), as its head gives them.
+
+        A model that reads pictures takes one or a sequence of picture files, Pillow images or uint8 pixels (height,
+        width[, 3]); one that reads texts takes one or a sequence of them, or of ``Path`` to files. Both take the array
+        that the graph reads as well, float32 (B, C, H, W) or int64 (B, T), and hand it on without a copy. With ``out``,
+        an array of the outputs' shape and type, the answers are written there.
+
+        Raises:
+            DataError: wrong shape, type or range, with what is expected; or a file that cannot be read.
+            MemoryShortError: the batch is too large for the device.
+            ValueError: the runtime is closed.
+        """
+        x = self.reads(batch)
+        with self._turn:
+            if self._closed:
+                raise ValueError("the runtime is closed")
+            self._running += 1
+        try:
+            return self._runner.logits(x, out)
+        finally:
+            with self._turn:
+                self._running -= 1
+                self._turn.notify_all()
+
+    def classify(self, batch: Any, *, top: int = 5) -> list[tuple[tuple[str, float], ...]]:
+        """For each sample its most likely classes with their probabilities (softmax), best first.
+
+        Raises:
+            DataError: as ``predict``; and the model has no classes.
+        """
+        manifest = self.bundle.manifest
+        gives = manifest.gives
+        if gives != "logits" or not manifest.labels:
+            has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
+            raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
+        found = []
+        for row in self.predict(batch):
+            shares = softmax(row)
+            best = shares.argsort()[::-1][:top]
+            found.append(tuple((manifest.labels[i], float(shares[i])) for i in best))
+        return found
+
+    def close(self) -> None:
+        """Give the memory back, once what other threads still predict has ended. Twice is once."""
+        with self._turn:
+            if self._closed:
+                return
+            self._closed = True
+            self._turn.wait_for(lambda: self._running == 0)
+        self._runner.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load_runtime(
+    model: str | Path | Bundle,
+    *,
+    target: str | None = None,
+    threads: int = 0,
+    providers: str | Sequence[str] | None = None,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Runtime:
+    """Open a bundle, verify its files, and make it ready to answer.
+
+    ``target`` picks the graph that was encoded for it; by default the one for the CPU, or the float graph.
+    ``providers`` are those of onnxruntime ("cpu", "cuda", "tensorrt", "openvino"), one or several with the first
+    preferred, or "engine", that of the bundle. By default each that is here is timed on one sample, its answers are
+    checked, and the fastest is taken and remembered. ``threads`` = 0 takes all cores.
+
+    Raises:
+        BundleError: it is no bundle, is damaged, or does not run here.
+        UnknownNameError: no such model or target.
+        MissingDependencyError: onnxruntime or a provider is not installed; the hint says what would run here.
+    """
+    bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
+    graphs = bundle.graphs()
+    if target is not None and target not in graphs:
+        _check_target(target, registry)
+    only = next(iter(graphs)) if len(graphs) == 1 else "cpu"  # a bundle that was packed for one target has no other
+    graph = bundle.graph(only if target is None else target)
+    if providers is None and target in OWN_PROVIDER:
+        providers = target
+    if providers is not None:
+        wanted = (providers,) if isinstance(providers, str) else tuple(providers)
+        if not wanted:
+            raise DataError("no provider is given", f"name one of {', '.join(PROVIDERS)}, or leave providers out")
+        if wanted == (ENGINE,):
+            return _engine(bundle, target, registry)
+        runner = OnnxRunner(graph, threads=threads, providers=wanted)
+        return Runtime(bundle, graph, runner, Choice(way=wanted[0]))
+    ways: dict[str, Callable[[], Runner]] = {
+        provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
+        for provider in installed_providers()
+    }
+    if engines := _engines(bundle, target):
+        ways |= {f"engine for {name}": partial(_start, path, name, registry) for name, path in engines.items()}
+        if find_gpu() is None:
+            progress.say(f"this machine has no NVIDIA GPU or driver: {graph.name} runs instead of an engine")
+            ways = {way: start for way, start in ways.items() if not way.startswith(ENGINE)}
+    choice = _fastest(bundle, graph, ways, threads, progress)
+    file = engines.get(choice.way.removeprefix("engine for "), graph)
+    return Runtime(bundle, file, ways[choice.way](), choice)
+
+
+def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
+    """The engines of a bundle by target: all of them, or that for one; those alone that were built here."""
+    found = {e.target: name for name, e in bundle.manifest.files.items() if name.endswith(".engine")}
+    if not found:
+        return {}
+    from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache
+
+    cache, files = EngineCache(), bundle.manifest.files
+    return {
+        each: bundle.path / name
+        for each, name in found.items()
+        if target in (None, each) and cache.built(files[name].sha256)
+    }
+
+
+def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Runtime:
+    """The bundle's engine and nothing else."""
+    found = _engines(bundle, target)
+    if not found:
+        wanted = target or "tensorrt"
+        raise BundleError(
+            f"{bundle.path} has no engine{f' for {target}' if target else ''} that was built on this machine",
+            f"build one: pocketzoo export {bundle.path} --to {wanted}",
+        )
+    name, path = next(iter(found.items()))
+    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
+
+
+def _start(path: Path, target: str, registry: Registry | None) -> Runner:
+    from pocketzoo.zoo.backends.tensorrt.engine_runner import EngineRunner
+    from pocketzoo.zoo.catalog.registry import default_registry
+
+    return EngineRunner(path, (registry or default_registry()).get("target", target).engine)
+
+
+def _fastest(
+    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
+) -> Choice:
+    if len(ways) == 1:
+        return Choice(way=next(iter(ways)))
+    digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
+    key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
+    if (choice := remembered(key, ways)) is None:
+        choice = choose(ways, random_samples(bundle.manifest.input, 1), progress=progress)
+        remember(key, choice)
+    progress.say(f"running on {choice}")
+    return choice
+
+
+def _open(model: str | Path, registry: Registry | None, progress: Progress) -> Bundle:
+    """A bundle by its path without asking any plugin, which would take longer than all the rest."""
+    if (Path(model) / MANIFEST).is_file():
+        return read_bundle(model)
+    from pocketzoo.zoo.models.open_model import open_model
+
+    return open_model(model, registry=registry, progress=progress)
+
+
+def _check_target(target: str, registry: Registry | None) -> None:
+    from pocketzoo.zoo.catalog.registry import default_registry
+
+    (registry or default_registry()).get("target", target)

@@ -1,0 +1,131 @@
+"""A graph file in 16 bits, checked against the one in 32 on the same samples before it appears."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from pocketzoo.compress.quantization.calibration import activations
+from pocketzoo.core.errors import ExportError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.optional import require
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.specs import Input, TargetSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.half_precision import HalfPlan, modern, plan_half, to_half
+from pocketzoo.zoo.graphs.shapes import Reading, load_graph
+from pocketzoo.zoo.tasks.agreement import sqnr
+
+SAMPLES = 64  # that show the range of values
+LEAST = 20.0  # dB; what is further from the answers in 32 bits is refused
+WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
+Array = npt.NDArray[Any]
+
+
+def halve(
+    graph: Path,
+    out: Path,
+    target: TargetSpec,
+    precision: str,
+    spec: Input,
+    samples: Batches | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> HalfPlan:
+    """Write ``graph`` in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
+
+    ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
+    without any it is noise. onnxruntime's CPU kernels compute in 32 bits between what they round to 16.
+
+    Raises:
+        ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
+    """
+    model = modern(load_graph(graph), precision, target)
+    shown = [random_samples(spec, 1)] if samples is None else few(samples)
+    plan, made = half(model, target, precision, shown)
+    reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.kept.values()).most_common(3))
+    kept = f", {len(plan.kept)} stay in fp32: {reasons}" if plan.kept else ""
+    ratio = compare(model, made, shown)
+    progress.say(f"{precision}: {len(plan.nodes)} of {len(model.graph.node)} nodes ({told(ratio)}){kept}")
+    check_ratio(ratio, LEAST, precision)
+    with replacing_file(out) as temporary:
+        onnx.save(made, temporary)
+    return plan
+
+
+def half(
+    model: onnx.ModelProto, target: TargetSpec, precision: str, shown: list[Array]
+) -> tuple[HalfPlan, onnx.ModelProto]:
+    """Turn the floats of a graph into 16 bits, as far as they hold what samples show.
+
+    Raises:
+        ExportError: the target does not compute in ``precision``.
+    """
+    plan = plan_half(model, target, precision, largest=_largest(model, shown))
+    return plan, to_half(model, plan)
+
+
+def told(ratio: float | None) -> str:
+    """A ratio of ``compare`` in words."""
+    return "onnxruntime's CPU kernels do not run it" if ratio is None else f"{ratio:.0f} dB from fp32"
+
+
+def check_ratio(ratio: float | None, least: float, precision: str) -> None:
+    """Raises:
+    ExportError: the answers in ``precision`` are less than ``least`` dB from those in 32 bits.
+    """
+    if ratio is not None and ratio < least:
+        raise ExportError(
+            f"in {precision} the answers differ from those in 32 bits ({ratio:.0f} dB, wanted {least:.0f})",
+            f"give samples that show the ranges: --data D; or take --precision {WIDER[precision]}",
+        )
+
+
+def few(samples: Batches) -> list[Array]:
+    """The first inputs of some batches."""
+    batches: list[Array] = []
+    for x, _ in samples:
+        batches.append(x[: SAMPLES - sum(map(len, batches))])
+        if sum(map(len, batches)) >= SAMPLES:
+            break
+    return batches
+
+
+def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
+    """The largest finite magnitude each float tensor reaches."""
+    graph = Reading(model)
+    floats = [n for node in graph.nodes for n in node.output if graph.types.get(n) == onnx.TensorProto.FLOAT]
+    found: dict[str, float] = {}
+    for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no pairs in float8
+        for name, value in values.items():
+            finite = np.isfinite(value)
+            found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
+    return found
+
+
+def compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array]) -> float | None:
+    """The ratio of signal to error between the two in dB; None where onnxruntime lacks kernels for the second."""
+    runtime = require("onnxruntime", extra="compress")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on EfficientNet-Lite0.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    name = model.graph.input[0].name
+    outs = []
+    for each in (model, made):
+        try:
+            session = runtime.InferenceSession(each.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types
+            if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
+                return None
+            raise ExportError(f"the graph does not run in 16 bits: {error}", "report it with the model") from error
+        outs.append([session.run(None, {name: x})[0] for x in islice(samples, 8)])
+    wanted, given = (np.concatenate([np.ravel(x) for x in out]).astype(np.float64) for out in outs)
+    return sqnr(given, wanted)

@@ -1,0 +1,226 @@
+"""A model repository for NVIDIA's Triton inference server.
+
+::
+
+    NAME/config.pbtxt, labels.txt, 1/model.onnx or 1/model.plan     the model
+    NAME-pictures/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalises pictures
+    NAME-from-pictures/config.pbtxt, labels.txt, 1/                 both, one behind the other: an ensemble
+
+Source: "Model Configuration" and "Ensemble Models" of Triton's user guide; fields are those of its model_config.proto.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto, ValueInfoProto
+
+from pocketzoo.core.errors import ExportError
+from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
+from pocketzoo.zoo.catalog.specs import InputSpec, TargetSpec
+from pocketzoo.zoo.graphs.fresh_names import FreshNames
+from pocketzoo.zoo.graphs.shapes import load_graph
+
+TYPES: dict[int, str] = {
+    TensorProto.FLOAT: "TYPE_FP32",
+    TensorProto.FLOAT16: "TYPE_FP16",
+    TensorProto.BFLOAT16: "TYPE_BF16",
+    TensorProto.DOUBLE: "TYPE_FP64",
+    TensorProto.INT8: "TYPE_INT8",
+    TensorProto.INT32: "TYPE_INT32",
+    TensorProto.INT64: "TYPE_INT64",
+    TensorProto.UINT8: "TYPE_UINT8",
+    TensorProto.BOOL: "TYPE_BOOL",
+}
+DELAY = 500  # microseconds that a request waits for others to share a batch with
+LABELS = "labels.txt"
+# Target's provider -> what Triton's onnxruntime backend calls it.
+ACCELERATORS = {"OpenVINOExecutionProvider": "openvino"}
+Config = Mapping[str, Any]
+
+
+class Word(str):
+    """An enumerator: written without quotes."""
+
+    __slots__ = ()
+
+
+def save_repository(
+    graph: Path, out: Path, target: TargetSpec, request: ExportRequest, *, progress: Progress = SILENT
+) -> None:
+    """Write a model repository to the folder ``out``.
+
+    A target with engines gets Triton's tensorrt backend and the engine, which is built here; any other its onnxruntime
+    backend. Pictures get a second model that prepares them, and an ensemble of both; texts do not, since tokenising is
+    no graph.
+
+    Raises:
+        MissingDependencyError: the target's package is not installed.
+        ExportError: the target's engines do not run in Triton, the graph's inputs have no common batch, or the engine
+            cannot be built. Nothing is left.
+    """
+    if target.engine and target.engine != "tensorrt":
+        raise ExportError(
+            f"Triton does not run engines of {target.engine}", "take --target cuda, or --target tensorrt on that GPU"
+        )
+    model = load_graph(graph)
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    outputs = list(model.graph.output)
+    config = model_config(request, target, inputs, outputs)
+    with replacing_folder(out) as folder:
+        place = folder / request.name / "1"
+        place.mkdir(parents=True)
+        if target.engine:
+            from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
+
+            save_engine(graph, place / "model.plan", target, options=request.options, progress=progress)
+        else:
+            shutil.copyfile(graph, place / "model.onnx")
+        _finish(folder / request.name, config, request.labels)
+        _add_pictures(folder, config, request, progress)
+
+
+def model_config(
+    request: ExportRequest, target: TargetSpec, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]
+) -> Config:
+    """The configuration of the model itself.
+
+    Raises:
+        ExportError: an input has no free first axis.
+    """
+    axes = {_dims(value)[0] if _dims(value) else 1 for value in inputs}
+    if len(axes) != 1 or not isinstance(batch := axes.pop(), str):
+        raise ExportError("the graph has no free batch axis, which Triton's batches need", "export it with one")
+    _, best, most = request.options.sizes(batch)
+    most = max(most, 1)
+    best = min(max(best, 1), most)
+    labelled = {"label_filename": LABELS} if request.labels else {}
+    sample = {value.name: {**_tensor(value, request.options), "zero_data": True} for value in inputs}
+    return {
+        "name": request.name,
+        "backend": "tensorrt" if target.engine else "onnxruntime",
+        "max_batch_size": most,
+        "input": [{"name": value.name, **_tensor(value)} for value in inputs],
+        "output": [{"name": v.name, **_tensor(v), **(labelled if i == 0 else {})} for i, v in enumerate(outputs)],
+        "dynamic_batching": {
+            "preferred_batch_size": sorted({best, most}),
+            "max_queue_delay_microseconds": DELAY,
+        },
+        "instance_group": [{"count": 1, "kind": Word("KIND_GPU" if target.device == "gpu" else "KIND_CPU")}],
+        "model_warmup": [
+            {"name": f"zeros in a batch of {size}", "batch_size": size, "inputs": sample} for size in sorted({1, best})
+        ],
+        **_optimization(target),
+    }
+
+
+def pbtxt(config: Config, indent: str = "") -> str:
+    """A mapping in protobuf's text format; a mapping called "inputs", "input_map" or "output_map" is a map field."""
+    lines = []
+    for key, value in config.items():
+        if key in ("inputs", "input_map", "output_map"):
+            entries = [{"key": k, "value": v} for k, v in value.items()]
+        else:
+            entries = list(value) if isinstance(value, (list, tuple)) else [value]
+        for entry in entries:
+            if isinstance(entry, Mapping):
+                lines += [f"{indent}{key} {{", pbtxt(entry, indent + "  "), f"{indent}}}"]
+            else:
+                lines.append(f"{indent}{key}: {_scalar(entry)}")
+    return "\n".join(lines)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str) and not isinstance(value, Word):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    return str(value)
+
+
+def _dims(value: ValueInfoProto) -> list[int | str]:
+    shape = value.type.tensor_type.shape
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape.dim]
+
+
+def _tensor(value: ValueInfoProto, options: EngineOptions | None = None) -> Config:
+    """Type and dims without the batch; a free axis is -1, or with ``options`` as long as it is best."""
+    free = [d if isinstance(d, int) else options.sizes(d)[1] if options else -1 for d in _dims(value)[1:]]
+    return {"data_type": Word(TYPES[value.type.tensor_type.elem_type]), "dims": free or [1]}
+
+
+def _optimization(target: TargetSpec) -> Config:
+    if target.provider not in ACCELERATORS:
+        return {}
+    accelerator = {"cpu_execution_accelerator": [{"name": ACCELERATORS[target.provider]}]}
+    return {"optimization": {"execution_accelerators": accelerator}}
+
+
+def _finish(place: Path, config: Config, labels: Sequence[str]) -> None:
+    (place / "config.pbtxt").write_text(pbtxt(config) + "\n", "utf8")
+    if labels:
+        lines = (" ".join(label.split()) for label in labels)
+        (place / LABELS).write_text("\n".join(lines) + "\n", "utf8")
+
+
+def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress: Progress) -> None:
+    """The model that prepares pictures, and the ensemble."""
+    spec = request.input
+    if not isinstance(spec, InputSpec) or len(spec.size) != 3 or not spec.mean:
+        progress.say("no ensemble: what this model reads is no picture, so a client prepares it")
+        return
+    from pocketzoo.deploy.triton.image_preprocessing_graph import FILTERS, PIXELS, save_preparation
+
+    if spec.interpolation not in FILTERS:
+        progress.say(f"no ensemble: pictures resized by {spec.interpolation} are prepared by a client")
+        return
+
+    first, whole = f"{request.name}-pictures", f"{request.name}-from-pictures"
+    (folder / first / "1").mkdir(parents=True)
+    (folder / whole / "1").mkdir(parents=True)
+    made = save_preparation(spec, folder / first / "1" / "model.onnx")
+    pixels = {"name": PIXELS, "data_type": Word("TYPE_UINT8"), "dims": [-1, -1, spec.size[0]]}
+    prepared = {"name": made, "data_type": Word("TYPE_FP32"), "dims": list(spec.size)}
+    (answer,) = config["output"][:1]
+    fresh = FreshNames([PIXELS])  # the tensors of an ensemble share their names
+    given, between = fresh(answer["name"]), fresh("prepared")
+    preparation = {
+        "name": first,
+        "backend": "onnxruntime",
+        "max_batch_size": config["max_batch_size"],
+        "input": [pixels],
+        "output": [prepared],
+        "instance_group": [{"count": 1, "kind": Word("KIND_CPU")}],
+    }
+    ensemble = {
+        "name": whole,
+        "platform": "ensemble",
+        "max_batch_size": config["max_batch_size"],
+        "input": [pixels],
+        "output": [{**answer, "name": given}],
+        "ensemble_scheduling": {
+            "step": [
+                {
+                    "model_name": first,
+                    "model_version": -1,
+                    "input_map": {PIXELS: PIXELS},
+                    "output_map": {made: between},
+                },
+                {
+                    "model_name": request.name,
+                    "model_version": -1,
+                    "input_map": {spec.name: between},
+                    "output_map": {answer["name"]: given},
+                },
+            ]
+        },
+    }
+    _finish(folder / first, preparation, ())
+    _finish(folder / whole, ensemble, request.labels)

@@ -1,0 +1,1 @@
+"""Quality, latency and memory of models, measured."""

@@ -1,0 +1,145 @@
+"""Score a bundle on labelled data, with the graph that will run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.catalog.dataset import Dataset, Targets
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import METRICS, WINDOW, GenerationSpec, TextSpec
+from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.data.findings import too_long
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.token_windows import IGNORED, as_windows
+from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.pull import adopt
+from pocketzoo.zoo.tasks.agreement import r2
+from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: str | Path | Dataset,
+    target: str = "cpu",
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and errors.
+
+    Of a language model perplexity, on windows as long as those it was fitted on, else of ``WINDOW`` tokens.
+
+    Raises:
+        UnknownNameError: no such model, data set or target.
+        DataError: the data cannot be read, has no classes, or classes the model does not know; or the model gives
+            something that no data set here has targets for.
+    """
+    registry = registry or default_registry()
+    registry.get("target", target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    labels, gives = bundle.manifest.labels, bundle.manifest.gives
+    if gives not in METRICS:
+        raise DataError(f"{bundle.manifest.name} gives {gives}, which eval cannot score", "compare it: pocketzoo bench")
+    numeric = gives == "values"
+    skipped = Skipped()
+    dataset = load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
+    if gives == "next-token-logits":
+        ends = bundle.manifest.generation
+        if ends is None:  # it has not written yet, so only its backbone knows
+            adopt(bundle, registry)
+            ends = registry.get("backbone", bundle.manifest.model.backbone).generation
+        return _of_next_tokens(bundle, dataset, ends, target, progress)
+    known = aligned(dataset, labels)
+    batches = Batches(
+        known.split("test"),
+        bundle.manifest.input,
+        skipped=skipped if skip_bad else None,
+        files=bundle.travelled(),
+    )
+    if cut := too_long([batches.split], bundle.manifest.input, bundle.travelled()):
+        progress.say(f"{cut} texts are longer than the model takes and are cut")
+    facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
+    if numeric:
+        if batches.split.targets is None or not known.numeric:
+            raise DataError(f"{dataset.name} has no numbers to score by", "give an .npz with y, or a .csv")
+        return {**facts, **_of_numbers(batches, bundle.graph(target), progress), "skipped": len(skipped.names)}
+    if batches.split.targets is None:
+        raise DataError(
+            f"{dataset.name} has none of the model's classes ({', '.join(labels[:5])}, ...)",
+            "name the class folders as the model's labels; see pocketzoo info",
+        )
+    counts = ClassCounts(labels)
+    with OnnxRunner(bundle.graph(target)) as runner:
+        for x, y in progress.track(batches, "scoring", len(batches)):
+            assert y is not None
+            counts.add(runner.logits(x), y)
+    if not counts.samples:
+        raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
+    return {**facts, "skipped": len(skipped.names), **counts.scores()}
+
+
+def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, Any]:
+    out: list[Array] = []
+    wanted: list[Targets] = []
+    with OnnxRunner(graph) as runner:
+        for x, y in progress.track(batches, "scoring", len(batches)):
+            assert y is not None
+            out.append(runner.logits(x))
+            wanted.append(y)
+    if not out:
+        raise DataError("the test split is empty", "give at least five samples")
+    given, right = np.concatenate(out), np.concatenate(wanted)
+    if given.shape != right.shape:
+        raise DataError(
+            f"the model gives {given.shape[1]} numbers a sample, the data has {right.shape[1]}", "give other data"
+        )
+    return {
+        "samples": len(given),
+        "r2": r2(given, right),
+        "mean absolute error": float(np.abs(given - right).mean()),
+        "root mean squared error": float(np.sqrt(np.square(given - right).mean(0)).mean()),
+    }
+
+
+def _of_next_tokens(
+    bundle: Bundle, texts: Dataset, ends: GenerationSpec | None, target: str, progress: Progress
+) -> dict[str, Any]:
+    manifest, graph = bundle.manifest, bundle.graph(target)
+    if not isinstance(manifest.input, TextSpec):
+        raise DataError(f"{manifest.name} reads no texts", "compare it: pocketzoo bench")
+    training: Any = manifest.provenance.get("training", {})
+    size = training.get("window", WINDOW)
+    data = as_windows(texts, manifest.input, ends, bundle.travelled(), size)
+    batches = Batches(data.split("test"), manifest.input, size=8)
+    total, tokens = 0.0, 0
+    with OnnxRunner(graph) as runner:
+        for x, y in progress.track(batches, "scoring", len(batches)):
+            assert y is not None
+            known = y != IGNORED
+            logits = runner.logits(x)[known].astype(np.float64)
+            largest = logits.max(-1, keepdims=True)
+            sums = np.log(np.exp(logits - largest).sum(-1)) + largest[:, 0]
+            total += float((logits[np.arange(len(logits)), y[known]] - sums).sum())
+            tokens += len(logits)
+    return {
+        "bundle": manifest.name,
+        "graph": graph.name,
+        "data": texts.name,
+        "split": "test",
+        "samples": len(batches.split),
+        "skipped": 0,
+        "tokens": tokens,
+        "log likelihood": total / tokens,
+        "perplexity": math.exp(-total / tokens),
+    }

@@ -1,0 +1,251 @@
+"""Measure graphs side by side: the same samples, the same session settings, timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.peak_memory import Memory, peak_memory
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.backends.runtimes import CPU, Runner, alone, open_runner
+from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
+from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.random_samples import random_ids
+from pocketzoo.zoo.tasks.agreement import Comparison, not_finite, worst
+
+BATCHES = (1, 32)
+WIDE = 1.25  # times the median that one of ten runs may take before it is said
+PRECISE = 0.04  # an interval that reaches no further than this from its middle is narrow enough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A graph to measure, and what is known of it already."""
+
+    bundle: str
+    target: str  # "" for the float graph
+    graph: Path  # or the engine
+    parameters: int
+    macs: int
+    precision: str = "float32"
+    returns: str = "logits"  # what it gives, as Manifest.gives: what agreement means
+    runtime: str = CPU  # one of runtimes.runtimes()
+    source: Path | None = None  # the bundle that it is of: torch builds the module from there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Milliseconds of the clock for one batch. Rows of older versions have p50 and p99 alone."""
+
+    p50: float
+    p99: float
+    p90: float | None = None
+    throughput: float | None = None  # samples a second, one batch after the other
+    runs: int = 0
+    faster: Interval | None = None  # than the first row: compared round by round, see timing.py
+    clock: Literal["wall", "cpu"] = "wall"  # which was compared: "cpu" where one thread does all the work
+
+    @property
+    def wide(self) -> bool:
+        """Whether the times vary so much that they say little: on a busy machine, or in too few runs."""
+        unsure = self.faster is not None and self.faster.high / self.faster.low > (1 + PRECISE) ** 4
+        return unsure or (self.p90 is not None and self.p90 > WIDE * self.p50)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One row of the table. Agreement and SQNR are against the first candidate of the run."""
+
+    bundle: str
+    target: str
+    precision: str
+    runtime: str
+    bytes: int  # of the graph file
+    parameters: int
+    macs: int
+    samples: int
+    accuracy: float | None  # share of right answers; None where the classes are not known
+    # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbour is;
+    # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's. None where
+    # outputs are no such answers, or the embeddings too few to have neighbours.
+    agreement: float | None
+    sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
+    outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
+    # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
+    latency: Mapping[str, Latency] = field(default_factory=dict)
+    threads: int = 1
+    memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
+
+
+def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
+    """A graph of a bundle."""
+    return Candidate(
+        bundle=manifest.name,
+        target=entry.target,
+        graph=graph,
+        parameters=manifest.parameters,
+        macs=manifest.macs,
+        precision=entry.precision,
+        returns=manifest.gives,
+    )
+
+
+def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
+    """The graphs of a bundle: all of them, or those for ``targets``."""
+    return [
+        candidate(bundle.manifest, path, bundle.manifest.files[path.name])
+        for target, path in sorted(bundle.graphs().items())
+        if targets is None or target in targets
+    ]
+
+
+def measure(
+    rows: Sequence[Candidate],
+    data: Batches,
+    *,
+    batch_sizes: Sequence[int] = BATCHES,
+    lengths: Sequence[int] = (),
+    seconds: float = 0.5,
+    threads: int = 1,
+    least: int = LEAST,
+    precise: bool = False,
+    memory: bool = False,
+    progress: Progress = SILENT,
+) -> list[Measurement]:
+    """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
+
+    ``lengths`` are tokens: texts are timed at each of them, with random ids; without, as long as those of the data are.
+    ``precise`` goes on timing until the intervals are narrow, within ``timing.PATIENCE``. ``memory`` runs each
+    candidate in a process of its own, after the others are through.
+
+    Raises:
+        DataError: the data does not fit the graphs, or lengths are given for what reads no texts, or beyond its reach.
+        UnknownNameError: a runtime does not work here.
+    """
+    inputs = _settings(data, batch_sizes, lengths)
+    with ExitStack() as stack:
+        runners = [stack.enter_context(_open(row)) for row in rows]
+        scores = _scores(runners, rows, data, progress)
+    with ExitStack() as stack:
+        runners = [stack.enter_context(_open(row, threads)) for row in rows]
+        timings: list[dict[str, Latency]] = [{} for _ in rows]
+        clocks = [threads == 1 and alone(row.runtime) for row in rows]
+        for name, x in progress.track(inputs.items(), "timing", len(inputs)):
+            spent = time_in_turn(
+                _runs(runners, x),
+                seconds,
+                least=least,
+                enough=partial(_narrow, clocks=clocks) if precise else None,
+            )
+            for timing, found in zip(timings, _latencies(spent, len(x), clocks), strict=True):
+                timing[name] = found
+    largest = max(inputs.values(), key=lambda x: x.size)
+    memories: list[Memory | None] = [None for _ in rows]
+    if memory:
+        for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
+            memories[i] = peak_memory(row.runtime, row.graph, row.source, largest, threads)
+    return [
+        Measurement(
+            bundle=row.bundle,
+            target=row.target,
+            precision=row.precision,
+            runtime=row.runtime,
+            bytes=row.graph.stat().st_size,
+            parameters=row.parameters,
+            macs=row.macs,
+            samples=score.samples,
+            accuracy=score.accuracy,
+            agreement=score.agreement,
+            sqnr=worst(score.sqnr),
+            outputs=score.sqnr,
+            latency=timing,
+            threads=threads,
+            memory=held,
+        )
+        for row, score, timing, held in zip(rows, scores, timings, memories, strict=True)
+    ]
+
+
+def _open(row: Candidate, threads: int = 0) -> Runner:
+    return open_runner(row.runtime, row.graph, row.source, threads=threads)
+
+
+def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Array]:
+    """What is timed: a batch for each size, and for texts, for each length."""
+    first = next(iter(data), (None, None))[0]
+    if first is None:
+        raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
+    if not lengths:
+        return {str(size): np.concatenate([first] * -(-size // len(first)))[:size] for size in batch_sizes}
+    spec = data.spec
+    if not isinstance(spec, TextSpec):
+        raise DataError("this model reads no texts, which lengths are of", "leave --length out")
+    if not 0 < min(lengths) <= max(lengths) <= spec.max_length:
+        raise DataError(f"this model reads texts of 1 to {spec.max_length} tokens", "give other lengths")
+    return {f"{size}x{length}": random_ids(spec, size, length) for size in batch_sizes for length in lengths}
+
+
+def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> list[Latency]:
+    found = []
+    for i, times in enumerate(spent):
+        cpu = clocks[0] and clocks[i]
+        p50, p90, p99 = np.percentile(times.wall, [50, 90, 99])
+        found.append(
+            Latency(
+                p50=float(p50),
+                p90=float(p90),
+                p99=float(p99),
+                throughput=size * 1e3 / float(np.mean(times.wall)),
+                runs=len(times.wall),
+                faster=_against(spent, i, cpu) if i else None,
+                clock="cpu" if cpu else "wall",
+            )
+        )
+    return found
+
+
+def _against(spent: Sequence[Times], i: int, cpu: bool) -> Interval | None:
+    return speedup(spent[i].cpu, spent[0].cpu) if cpu else speedup(spent[i].wall, spent[0].wall)
+
+
+def _narrow(spent: Sequence[Times], clocks: Sequence[bool]) -> bool:
+    """Whether all intervals are."""
+    found = [_against(spent, i, clocks[0] and clocks[i]) for i in range(1, len(spent))]
+    return all(f is not None and f.high / f.low <= (1 + PRECISE) ** 2 for f in found)
+
+
+def _scores(
+    runners: Sequence[Runner], rows: Sequence[Candidate], data: Batches, progress: Progress
+) -> list[Comparison]:
+    scores = [Comparison(rows[0].returns, data.spec) for _ in rows]
+    for x, y in progress.track(data, "scoring", len(data)):
+        reference = runners[0].run(x)
+        for runner, row, score in zip(runners, rows, scores, strict=True):
+            out = reference if runner is runners[0] else runner.run(x)
+            if lacking := not_finite(out, reference):
+                raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "make the model again")
+            score.add(out, reference, x, y)
+    return scores
+
+
+def milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float]:
+    """The median time of each graph on one thread for the batch ``x``, run in turn."""
+    with ExitStack() as stack:
+        runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]
+        return [float(np.median(times.wall)) for times in time_in_turn(_runs(runners, x), seconds)]
+
+
+def _runs(runners: Sequence[Runner], x: Array) -> list[Callable[[], object]]:
+    return [partial(runner.logits, x) for runner in runners]

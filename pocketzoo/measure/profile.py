@@ -1,0 +1,300 @@
+"""Where a model spends its time: every node that onnxruntime runs, by layer and by operator, beside torch's layers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.node_layers import WEIGHTED, Layers
+from pocketzoo.zoo.backends.timing import WARM_UP
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
+from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.data.random_samples import random_ids, random_samples
+from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.models.open_model import open_model
+
+Kind = Literal["float", "int8", "conversion"]
+MOST_RUNS = 200  # the profiler keeps a million events
+LEAST_RUNS = 10
+INTEGERS = ("int8", "uint8")
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node as the runtime runs it: fused, reordered, with kernels of its own."""
+
+    name: str
+    op: str
+    layer: str  # of the module; "" for what belongs to none
+    kind: Kind  # what it reads: integers, or floats; or it turns one into the other
+    ms: float
+    reads: tuple[int, ...] = ()  # the nodes before it that it takes something from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A layer that an int8 graph runs in float, and why."""
+
+    layer: str
+    why: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Milliseconds for one batch, means without the fastest and slowest quarter of the runs.
+
+    With one thread, whole runs and torch's layers are in CPU time: other work on the machine does not add to them.
+    """
+
+    bundle: str
+    target: str  # "" for the float graph
+    batch: int
+    length: int | None  # tokens
+    threads: int
+    runs: int
+    ms: float  # a whole run, what lies between the nodes included
+    nodes: tuple[Node, ...]
+    torch_ms: float | None = None
+    torch_layers: Mapping[str, float] = field(default_factory=dict)
+    left_in_float: tuple[Left, ...] = ()
+
+    def by_layer(self) -> dict[str, list[Node]]:
+        """The nodes of each layer, the costliest layer first; what belongs to none by its operator, in brackets."""
+        return self._by(lambda node: node.layer or f"[{node.op}]")
+
+    def by_operator(self) -> dict[str, list[Node]]:
+        """The nodes of each operator, the costliest operator first."""
+        return self._by(lambda node: node.op)
+
+    def _by(self, key: Any) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            found.setdefault(key(node), []).append(node)
+        return dict(sorted(found.items(), key=lambda item: -total(item[1])))
+
+
+def total(nodes: Sequence[Node]) -> float:
+    """Milliseconds of nodes together."""
+    return sum(node.ms for node in nodes)
+
+
+def profile(
+    model: str | Path,
+    *,
+    target: str = "cpu",
+    batch: int = 1,
+    length: int | None = None,
+    threads: int = 1,
+    seconds: float = 1.0,
+    torch: bool | None = None,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Profile:
+    """Run the graph for ``target`` under onnxruntime's profiler, and the module with a clock at each layer.
+
+    The samples are random. ``torch``: whether the module runs too; None: where torch is installed and there is one.
+    Looking at every node takes time itself: the sum is more than ``bench`` measures.
+
+    Raises:
+        UnknownNameError: no such model or target.
+        DataError: ``length`` is not one that the model reads.
+    """
+    registry = registry or default_registry()
+    if target:
+        registry.get("target", target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    path = bundle.graph(target)
+    x = _batch(bundle.manifest.input, batch, length)
+    progress.say(f"running {path.name}")
+    nodes, whole, runs = _graph(path, bundle.file(graph_name()), x, threads, seconds)
+    layers: dict[str, float] = {}
+    took: float | None = None
+    has_module = not bundle.manifest.model.backbone.startswith(GRAPH_ONLY)
+    if torch or (torch is None and has_module and find_spec("torch") is not None):
+        progress.say("running the module")
+        took, layers = _module(bundle, registry, x, threads, seconds)
+    encoded = bundle.manifest.files[path.name].target
+    return Profile(
+        bundle=bundle.manifest.name,
+        target=encoded,
+        batch=batch,
+        length=length,
+        threads=threads,
+        runs=runs,
+        ms=whole,
+        nodes=tuple(nodes),
+        torch_ms=took,
+        torch_layers=layers,
+        left_in_float=tuple(_left(bundle, path, nodes)) if encoded else (),
+    )
+
+
+def _batch(spec: Input, batch: int, length: int | None) -> np.ndarray[Any, Any]:
+    if length is None:
+        return random_samples(spec, batch)
+    if not isinstance(spec, TextSpec) or not 0 < length <= spec.max_length:
+        reads = f"texts of 1 to {spec.max_length} tokens" if isinstance(spec, TextSpec) else "no texts"
+        raise DataError(f"this model reads {reads}", "give another --length, or none")
+    return random_ids(spec, batch, length)
+
+
+def _graph(
+    path: Path, float_graph: Path, x: np.ndarray[Any, Any], threads: int, seconds: float
+) -> tuple[list[Node], float, int]:
+    """The nodes in the order they run in, the milliseconds of a whole run, and the number of runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{folder}/run"
+        options.optimized_model_filepath = f"{folder}/optimised.onnx"
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: x}
+        start, clock = time.perf_counter(), _clock(threads)
+        spent: list[float] = []
+        while len(spent) < LEAST_RUNS + WARM_UP or (len(spent) < MOST_RUNS and time.perf_counter() - start < seconds):
+            begin = clock()
+            session.run(None, feed)
+            spent.append((clock() - begin) * 1e3)
+        events = json.loads(Path(session.end_profiling()).read_text("utf8"))
+        optimised = onnx.load(f"{folder}/optimised.onnx").graph
+    runs = len(spent)
+    ran = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
+    if not ran or len(ran) % runs:
+        raise BundleError(f"{path.name} does not run the same nodes each time", "it cannot be shown node by node")
+    count = len(ran) // runs
+    times = np.array([e["dur"] for e in ran], float).reshape(runs, count)[WARM_UP:] / 1e3
+    wholes = np.array(spent[WARM_UP:])
+    middle = _middle(times)
+    layers = Layers(onnx.load(float_graph).graph)
+    # Both lists are in the order of execution, unless a node has a graph of its own inside.
+    known = list(optimised.node)
+    if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:
+        known = [onnx.NodeProto(op_type=e["args"]["op_name"]) for e in ran[:count]]
+    made: dict[str, int] = {}
+    nodes: list[Node] = []
+    for i, (node, event, ms) in enumerate(zip(known, ran, middle, strict=False)):
+        name = event["name"].removesuffix("_kernel_time")
+        nodes.append(
+            Node(
+                name=name,
+                op=node.op_type,
+                layer=layers.of(node, name, [nodes[made[each]].layer for each in node.input if each in made]),
+                kind=_kind(node.op_type, event["args"]),
+                ms=float(ms),
+                reads=tuple(dict.fromkeys(made[each] for each in node.input if each in made)),
+            )
+        )
+        made |= dict.fromkeys(node.output, i)
+    return nodes, float(_middle(wholes[:, None])[0]), len(times)
+
+
+def _clock(threads: int) -> Callable[[], float]:
+    """Seconds: of the thread, where it does all the work, so that others' do not count; else of the clock."""
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
+def _middle(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The mean over the runs without the fastest and the slowest quarter: the profiler counts whole microseconds."""
+    quarter = len(times) // 4
+    kept = np.sort(times, 0)[quarter : len(times) - quarter]
+    return np.asarray(kept.mean(0))
+
+
+def _kind(op: str, facts: Mapping[str, Any]) -> Kind:
+    if op in CONVERSIONS:
+        return "conversion"
+    types = [name for entry in facts.get("input_type_shape", ()) for name in entry]
+    return "int8" if op.startswith("QLinear") or any(name in INTEGERS for name in types) else "float"
+
+
+def _module(
+    bundle: Bundle, registry: Registry, x: np.ndarray[Any, Any], threads: int, seconds: float
+) -> tuple[float, dict[str, float]]:
+    """Milliseconds of torch's whole forward pass, and of each layer."""
+    import torch
+
+    from pocketzoo.zoo.models.build import load_module
+    from pocketzoo.zoo.models.layer_hooks import after, before
+
+    module = load_module(bundle, registry)
+    names = torch_layers(module)
+    began: dict[str, float] = {}
+    spent: dict[str, list[float]] = {}
+
+    def start(name: str, layer: Any, inputs: Any) -> None:
+        began[name] = clock()
+
+    def stop(name: str, layer: Any, inputs: Any, output: Any) -> None:
+        run[name] = run.get(name, 0.0) + (clock() - began[name]) * 1e3
+
+    clock = _clock(threads)
+    given, kept = torch.from_numpy(x), torch.get_num_threads()
+    torch.set_num_threads(threads or kept)
+    wholes: list[float] = []
+    try:
+        with torch.inference_mode(), before(module, names, start), after(module, names, stop):
+            begin = time.perf_counter()
+            while len(wholes) < LEAST_RUNS + WARM_UP or (
+                len(wholes) < MOST_RUNS and time.perf_counter() - begin < seconds
+            ):
+                run: dict[str, float] = {}
+                started = clock()
+                module(given)
+                wholes.append((clock() - started) * 1e3)
+                for name, ms in run.items():
+                    spent.setdefault(name, []).append(ms)
+    finally:
+        torch.set_num_threads(kept)
+    layers = {name: float(_middle(np.array(times[WARM_UP:])[:, None])[0]) for name, times in spent.items()}
+    return float(_middle(np.array(wholes[WARM_UP:])[:, None])[0]), layers
+
+
+def torch_layers(module: Any) -> list[str]:
+    """Layers with nothing in them, and those that hold all weights below them: one that pads its input by a layer."""
+    taken: list[str] = []
+    for name, each in module.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in taken)
+        below = [child for child in each.children() if next(child.parameters(), None) is not None]
+        own = next(each.parameters(recurse=False), None) is not None
+        if name and not inside and (not any(True for _ in each.children()) or (own and not below)):
+            taken.append(name)
+    return taken
+
+
+def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
+    """The layers with weights that run in float, in graph order, with the reason that the plan or the kernels give."""
+    said = {
+        layer: str(why)
+        for step in bundle.manifest.steps
+        for layer, why in dict(step.report.get("left_in_float", {})).items()
+    }
+    found = []
+    for cost in layer_costs(path):
+        ran = [n for n in nodes if n.layer == cost.layer and any(op in n.op for op in WEIGHTED)]
+        spent = total([n for n in nodes if n.layer == cost.layer])
+        if cost.precision != "int8":
+            why = said.get(cost.layer, "the plan has no ranges for it")
+        elif ran and all(node.kind == "float" for node in ran):
+            why = f"its weights are int8, and unpacked: no kernel here fits the encoding, so {ran[0].op} runs on floats"
+        else:
+            continue
+        found.append(Left(layer=cost.layer, why=why, ms=spent))
+    return found

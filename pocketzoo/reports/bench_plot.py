@@ -1,0 +1,48 @@
+"""The rows of a bench as one picture: how good against how fast, and what nothing beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from pocketzoo.core.files import replacing_file
+from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.reports.bench_section import rows_figure, scatter_figure
+from pocketzoo.reports.charts.scatter_plot import scatter
+from pocketzoo.reports.html_page import check_picture, page, sentence, style
+from pocketzoo.reports.measured.bench_runs import Run, headline
+from pocketzoo.reports.timing_table import timings_figure
+
+
+def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
+    """Draw the rows; an HTML page has their table too. Both stand alone: nothing is fetched or run.
+
+    Raises:
+        ExportError: the file is of another format.
+        StorageError: the disk refused.
+    """
+    check_picture(path)
+    run = Run(0, tuple(rows))
+    text = _picture(run) if path.suffix == ".svg" else _page(run)
+    with replacing_file(path) as temporary:
+        temporary.write_text(text, "utf8")
+    return path
+
+
+def _picture(run: Run) -> str:
+    drawn = scatter(run, "bench", wide=True)
+    # A picture of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
+    own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"
+    _, _, rest = drawn.partition(">")
+    key = "circle: float32; square: int8; area: file size; dashed: no row is both faster and better"
+    opening = '<svg class="plot wide" xmlns="http://www.w3.org/2000/svg" viewBox="-24 -20 1112 460" role="img"'
+    return (
+        f'{opening} width="1112" height="460" aria-labelledby="bench-wide-title bench-wide-desc">'
+        f'<style>{escape(own, quote=False)}</style><text class="soft end" x="1050" y="16">{key}</text>{rest}\n'
+    )
+
+
+def _page(run: Run) -> str:
+    figures = "\n".join(figure(run, "bench", 2) for figure in (scatter_figure, rows_figure, timings_figure))
+    return page("bench", sentence(headline(run)), f'<section class="run">\n{figures}\n</section>')

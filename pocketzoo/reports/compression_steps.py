@@ -1,0 +1,129 @@
+"""What each step did, before and after, and what was turned down and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from html import escape
+from typing import Any
+
+from pocketzoo.reports.bench_table import scroll
+from pocketzoo.reports.measured.number_format import (
+    NOTHING,
+    Number,
+    kilobytes,
+    milliseconds,
+    percent,
+    plain,
+    points,
+    short,
+    times,
+)
+from pocketzoo.zoo.bundles.manifest import Manifest
+
+# What of a step's report the table shows; everything else is listed below it.
+RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "parameters": ("parameters", short),
+    "macs": ("MACs", short),
+    "bytes": ("file", kilobytes),
+    "latency_ms": ("one sample", milliseconds),
+}
+SHARES = {"accuracy": "accuracy", "agreement": "same answers"}
+OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "turned_down")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of the table: a step that was taken, or tried."""
+
+    kind: str
+    config: Mapping[str, Any]
+    report: Mapping[str, Any]
+    key: str  # of the report in the manifest
+    why: str | None = None  # it was turned down
+
+
+def steps_table(manifest: Manifest, index: int) -> str:
+    """The table; "" for a bundle whose steps were not measured."""
+    rows = _rows(manifest)
+    known = [name for name in (*RATIOS, *SHARES) if any(f"{name}_after" in row.report for row in rows)]
+    if not known:
+        return ""
+    titles = [RATIOS[name][0] if name in RATIOS else SHARES[name] for name in known]
+    head = "".join(f'<th scope="col">{title}</th>' for title in ["SQNR", *titles])
+    name = f"steps-{index}"
+    samples = next((row.report["validation_samples"] for row in rows if "validation_samples" in row.report), None)
+    scored = "" if samples is None else f" Scores are of {samples:,} samples of the validation split."
+    body = "".join(_line(row, known, index) for row in rows)
+    return scroll(
+        f'<table class="taken"><caption id="{name}"><span>Each step against the graph it replaced, both timed in '
+        f"turn.{scored}</span></caption>"
+        f'<thead><tr><th scope="col" class="text">step</th>{head}</tr></thead><tbody>{body}</tbody></table>',
+        name,
+    )
+
+
+def rest_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a step's report the table does not show."""
+    shown = {f"{name}_{when}" for name in (*RATIOS, *SHARES) for when in ("before", "after")}
+    return {k: v for k, v in report.items() if k not in shown and k not in OTHERS}
+
+
+def reasons(manifest: Manifest) -> dict[str, str]:
+    """Layer -> why it is not in int8, or not factorised, as far as a step says."""
+    found: dict[str, str] = {}
+    for step in manifest.steps:
+        found |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
+        found |= {layer: f"{step.kind}: left alone: {why}" for layer, why in step.plan.get("left", {}).items()}
+        found |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
+        if "ranges" in step.plan:
+            layers = {row["layer"] for row in manifest.layers.get("float", ())}
+            for layer in layers - set(step.plan["layers"]) - set(found):
+                if any(fnmatchcase(layer, pattern) for pattern in step.config.get("skip", ())):
+                    found[layer] = "in float: the recipe skips it"
+    return found
+
+
+def _rows(manifest: Manifest) -> list[_Row]:
+    rows = []
+    for i, step in enumerate(manifest.steps):
+        key = f"steps.{i}.report"
+        for j, no in enumerate(step.report.get("turned_down", ())):
+            what = f"{step.kind} for {no['target']}" if "target" in no else step.kind
+            report = no.get("report", {})
+            rows.append(_Row(what, no.get("config", {}), report, f"{key}.turned_down.{j}.report", no["why"]))
+        rows.append(_Row(step.kind, step.config, step.report, key))
+    for i, no in enumerate(manifest.turned_down):
+        rows.append(_Row(no["kind"], no["config"], no.get("report", {}), f"turned_down.{i}.report", no["why"]))
+    return rows
+
+
+def _line(row: _Row, known: Sequence[str], index: int) -> str:
+    note = "" if row.why is None else f'<span class="sub worse">turned down: {escape(row.why)}</span>'
+    numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
+    asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
+    head = f'<span class="model">{escape(row.kind)}</span><span class="sub">{escape(asked)}</span>{note}'
+    sqnr = row.report.get("sqnr_db")
+    first = NOTHING if sqnr is None else Number(sqnr, f"{row.key}.sqnr_db", index).shown(f"{sqnr:.1f}\u00a0dB")
+    cells = "".join(f"<td>{_cell(row, name, index)}</td>" for name in known)
+    kind = ' class="down"' * (row.why is not None)
+    return f'<tr{kind}><th scope="row">{head}</th><td>{first}</td>{cells}</tr>'
+
+
+def _cell(row: _Row, name: str, index: int) -> str:
+    """The number after the step, and below it what it was before."""
+    old, new = row.report.get(f"{name}_before"), row.report.get(f"{name}_after")
+    if old is None or new is None:
+        return NOTHING
+    was, now = Number(old, f"{row.key}.{name}_before", index), Number(new, f"{row.key}.{name}_after", index)
+    if name in SHARES:
+        samples = row.report.get("validation_samples", 0)
+        change, worse, better = points(new - old), new < old - 0.0005, False
+        shown, before = now.shown(percent(new, samples)), was.shown(percent(old, samples))
+    else:
+        ratio = old / new if new else 1.0
+        change, worse, better = times(ratio), ratio < 0.95, ratio > 1.05
+        shown, before = now.shown(RATIOS[name][1](new)), was.shown(RATIOS[name][1](old))
+    colour = " worse" if worse else " better" if better else ""
+    return f'{shown}<span class="sub{colour}">{change} from {before}</span>'

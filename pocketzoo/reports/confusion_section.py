@@ -1,0 +1,112 @@
+"""Which classes are taken for which, as a grid, and the samples of the surest wrong answers."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.measure.confusion_matrix import Answers, Mistake
+from pocketzoo.reports.charts.svg import shorten, svg, text_width
+from pocketzoo.reports.measured.number_format import percent
+
+MOST = 20  # classes that are drawn: those with the most mistakes
+CELL = 44.0  # pixels, as all lengths here
+FONT = 12.0
+NAME = 150.0  # room for the longest name
+
+
+def answers_section(answers: Answers, title: str, name: str) -> str:
+    """The section; ``title`` says whose answers they are, ``name`` is unique on the page."""
+    samples = int(answers.confusion.sum())
+    right = (samples - answers.wrong) / samples if samples else 0.0
+    lead = (
+        f"<strong>{escape(title)}</strong> answers {samples - answers.wrong:,} of {samples:,} test samples of "
+        f"{escape(answers.data)} rightly ({percent(right, samples)})."
+    )
+    return (
+        f'<section class="answers" aria-labelledby="{name}"><h2 id="{name}">What it gets wrong</h2>'
+        f'<p class="lead">{lead}</p>{_grid(answers, name)}{_mistakes(answers)}</section>\n'
+    )
+
+
+def _grid(answers: Answers, name: str) -> str:
+    shown = drawn(answers.confusion)
+    counts = answers.confusion[np.ix_(shown, shown)]
+    names = [answers.labels[i] for i in shown]
+    totals = np.maximum(answers.confusion[shown].sum(1), 1)
+    left = min(max(text_width(each, FONT) for each in names) + 14, NAME)
+    top = left * 0.72 + 12  # names of columns are turned by 45 degrees
+    body = []
+    for row, label in enumerate(names):
+        y = top + row * CELL
+        text = escape(shorten(label, left - 10, FONT))
+        body.append(f'<text class="small end" x="{left - 8:g}" y="{y + CELL / 2 + 4:g}">{text}</text>')
+        x = left + row * CELL + CELL / 2
+        body.append(
+            f'<text class="small" transform="translate({x:g} {top - 8:g}) rotate(-45)">{text}'
+            f"<title>{escape(label)}</title></text>"
+        )
+        body += [
+            _cell(counts[row, column], totals[row], row, column, names, (left, top)) for column in range(len(names))
+        ]
+    side = len(names) * CELL
+    width, height = left + side + left * 0.72, top + side + 4
+    hidden = f" The {len(shown)} classes with the most mistakes, of {len(answers.labels)}." * (
+        len(shown) < len(answers.labels)
+    )
+    words = "; ".join(f"{names[i]}: {counts[i, i]} of {totals[i]}" for i in range(len(names)))
+    drawing = svg(f"{name}-grid", width, height, "Which class is taken for which", f"Right answers. {words}.", body, "")
+    return (
+        f'<figure class="confusion"><h3>Which class is taken for which</h3><div class="grid" '
+        f'style="max-width:{width:.0f}px">{drawing}</div><figcaption>A row is a class, a column what its samples were '
+        f"taken for; green is right, orange wrong, the stronger the larger the share of the row.{hidden}</figcaption>"
+        "</figure>"
+    )
+
+
+def drawn(confusion: npt.NDArray[np.int64]) -> list[int]:
+    """The classes of the grid, in their order: all, or those that occur in the most mistakes."""
+    if len(confusion) <= MOST:
+        return list(range(len(confusion)))
+    mistakes = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
+    return sorted(int(i) for i in np.argsort(-mistakes, kind="stable")[:MOST])
+
+
+def _cell(count: int, total: int, row: int, column: int, names: list[str], origin: tuple[float, float]) -> str:
+    x, y = origin[0] + column * CELL, origin[1] + row * CELL
+    kind = "right" if row == column else "wrong"
+    share = count / total
+    tip = f"{names[row]}, taken for {names[column]}: {count} of {total}"
+    fill = f' style="fill-opacity:{0.12 + 0.88 * share:.3f}"' if count else ""
+    number = (
+        f'<text class="middle count{" strong" if share > 0.55 else ""}" x="{x + CELL / 2:g}" '
+        f'y="{y + CELL / 2 + 4:g}">{count}</text>'
+    )
+    return (
+        f'<g><title>{escape(tip)}</title><rect class="{kind if count else "zero"}" x="{x + 1:g}" y="{y + 1:g}" '
+        f'width="{CELL - 2:g}" height="{CELL - 2:g}" rx="3"{fill}/>{number * bool(count)}</g>'
+    )
+
+
+def _mistakes(answers: Answers) -> str:
+    shown = [mistake for mistake in answers.mistakes if mistake.source or mistake.text]
+    if not shown:
+        return ""
+    kind = "pictures" if any(mistake.source for mistake in shown) else "texts"
+    title = "Wrong answers" if len(shown) == answers.wrong else f"Wrong answers: {len(shown)} of {answers.wrong:,}"
+    return (
+        f'<figure><h3>{title}</h3><ul class="mistakes {kind}">{"".join(map(_item, shown))}</ul>'
+        "<figcaption>The surest first, with the probability that the wrong class was given.</figcaption></figure>"
+    )
+
+
+def _item(mistake: Mistake) -> str:
+    shown = f'<img src="{mistake.source}" alt="{escape(mistake.text)}">' if mistake.source else ""
+    text = f'<p class="said">{escape(mistake.text)}</p>' if mistake.text and not mistake.source else ""
+    title = f' title="{escape(mistake.text)}"' if mistake.source and mistake.text else ""
+    return (
+        f'<li{title}>{shown}{text}<p><span class="label">{escape(mistake.label)}</span> <span class="taken-for">taken '
+        f"for <b>{escape(mistake.taken_for)}</b> {mistake.certainty:.0%}</span></p></li>"
+    )

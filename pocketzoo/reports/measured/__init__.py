@@ -1,0 +1,1 @@
+"""Measurements as bundles carry them, read for the page."""

@@ -1,0 +1,173 @@
+"""Runs of the bench as the bundles carry them: which there are, their best row, what was won in one sentence."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.core.errors import BundleError, DataError, RecipeError
+from pocketzoo.core.typed import from_plain
+from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, points, times
+from pocketzoo.zoo.bundles.bundle import Bundle
+
+ENOUGH_DB = 10.0  # SQNR that loses nothing that is known of, where it is all that is known
+MOST_LOST = 0.01  # accuracy, or agreement, that a row may lose and still be called the best for being fast
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows that were measured together; the first is the reference."""
+
+    bundle: int  # the first of the report's models that carries it
+    rows: tuple[Measurement, ...]
+
+    @property
+    def reference(self) -> Measurement:
+        return self.rows[0]
+
+    @property
+    def samples(self) -> Number:
+        return Number(self.reference.samples, "measurements.0.samples", self.bundle)
+
+    @property
+    def threads(self) -> Number:
+        return Number(self.reference.threads, "measurements.0.threads", self.bundle)
+
+    @property
+    def best(self) -> int:
+        """The row the headline is about.
+
+        Of the int8 rows encoded for the CPU it is the fastest of those that lose no more than a point, or where all
+        lose more, the one that loses least. Without such rows it is the smallest.
+        """
+        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision == "int8" and row.target == "cpu"]
+        close = [i for i in for_cpu if self._lost(i) <= MOST_LOST + 1e-9]
+        if close:
+            return min(close, key=lambda i: (self.latency(i) or math.inf, self.rows[i].bytes))
+        if for_cpu:
+            return min(for_cpu, key=self._lost)
+        return min(range(1, len(self.rows)), key=lambda i: self.rows[i].bytes, default=0)
+
+    def _lost(self, row: int) -> float:
+        ours, reference = self.number(row, self.quality), self.number(0, self.quality)
+        if self.quality == "sqnr":  # the reference, and what equals it, have none
+            return max(0.0, 1 - ours.value / ENOUGH_DB) if ours else 0.0
+        return reference.value - ours.value if ours and reference else 0.0
+
+    @property
+    def batches(self) -> list[str]:
+        """The batch sizes that were timed, as the manifest writes them, smallest first."""
+        sizes = {size for row in self.rows for size in row.latency}
+        return sorted(sizes, key=lambda size: [int(part) for part in size.split("x") if part.isdecimal()])
+
+    @property
+    def quality(self) -> str:
+        """What tells good rows from bad ones: accuracy, without classes agreement, without answers SQNR."""
+        if all(row.accuracy is not None for row in self.rows):
+            return "accuracy"
+        return "agreement" if all(row.agreement is not None for row in self.rows) else "sqnr"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the reference's outputs; () for rows of versions that scored the first alone."""
+        return tuple(self.reference.outputs)
+
+    def latency(self, row: int) -> float | None:
+        """Milliseconds at the smallest batch size, the median."""
+        number = self.number(row, f"latency.{self.batches[0]}.p50") if self.batches else None
+        return number.value if number else None
+
+    def number(self, row: int, field: str) -> Number | None:
+        """A field of a row, "bytes" or "latency.32.p50"; None where it was not measured."""
+        value: Any = self.rows[row]
+        for part in field.split(".", 1) if field.startswith("outputs.") else field.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+            if value is None:
+                return None
+        return Number(value, f"measurements.{row}.{field}", self.bundle)
+
+    def ratio(self, row: int, field: str) -> float | None:
+        """How many times smaller or faster a row is than the reference; medians of times as they were compared."""
+        if field.endswith(".p50") and (paired := self.number(row, f"{field.removesuffix('p50')}faster.middle")):
+            return paired.value
+        ours, reference = self.number(row, field), self.number(0, field)
+        return reference.value / ours.value if ours and reference and ours.value > 0 else None
+
+
+def setting(batch: str) -> str:
+    """What was timed: "1" is "batch 1", and "8x128" "batch 8, 128 tokens"."""
+    size, _, tokens = batch.partition("x")
+    return f"batch {size}, {tokens} tokens" if tokens else f"batch {size}"
+
+
+def label(row: Measurement) -> str:
+    """What a row is, beside its bundle's name: "float32", "int8 for cpu", or "float32 on torch"."""
+    kind = f"{row.precision} for {row.target}" if row.target else row.precision
+    return kind if row.runtime == "onnxruntime" else f"{kind} on {row.runtime}"
+
+
+def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[Run]:
+    """The runs that the bundles carry, each once: ``bench --save`` puts the same rows into every bundle it measured.
+
+    Raises:
+        DataError: a bundle has no measurements, and those of the others are not about it.
+        BundleError: rows that are no measurements of this version.
+    """
+    runs: list[Run] = []
+    for index, bundle in enumerate(bundles):
+        try:
+            rows = tuple(from_plain(Measurement, row) for row in bundle.manifest.measurements)
+        except RecipeError as error:
+            raise BundleError(
+                f"the measurements in {bundle.path} cannot be read: {error}", f"measure again: {_command(models)}"
+            ) from error
+        if rows and all(run.rows != rows for run in runs):
+            runs.append(Run(index, rows))
+    measured = {row.bundle for run in runs for row in run.rows}
+    for bundle in bundles:
+        # A registered model is never written to: what is known of it is in the bundles it was measured with.
+        if not bundle.manifest.measurements and bundle.manifest.name not in measured:
+            raise DataError(f"{bundle.manifest.name} has no measurements", f"measure them first: {_command(models)}")
+    return runs
+
+
+def _command(models: Sequence[str | Path]) -> str:
+    return f"pocketzoo bench {' '.join(shlex.quote(str(model)) for model in models)} --data DATA --save"
+
+
+def headline(run: Run) -> str:
+    """What the best row won and what it cost, without a full stop."""
+    best, row, reference = run.best, run.rows[run.best], run.reference
+    speed = run.ratio(best, f"latency.{run.batches[0]}.p50") if run.batches else None
+    if not best:
+        answer = percent(row.accuracy, row.samples) + " accuracy" if row.accuracy is not None else ""
+        took = milliseconds(latency) if (latency := run.latency(0)) is not None else ""
+        return f"{row.bundle}: {', '.join(part for part in (answer, took, kilobytes(row.bytes)) if part)}"
+    won = [(run.ratio(best, "bytes"), "smaller", "larger", "as large"), (speed, "faster", "slower", "as fast")]
+    signs = [_sign(ratio) for ratio, *_ in won if ratio]
+    # "but" where one was won and the other lost
+    link = " but " if min(signs, default=0) < 0 < max(signs, default=0) else " and "
+    sentence = link.join(_change(ratio, *words) for ratio, *words in won if ratio)
+    if row.accuracy is None or reference.accuracy is None:
+        if row.agreement is None:
+            return f"{sentence}, with " + ("equal outputs" if row.sqnr is None else f"{row.sqnr:.1f} dB SQNR")
+        return f"{sentence}, with the same answer for {percent(row.agreement, row.samples)} of the samples"
+    gained = points(row.accuracy - reference.accuracy)
+    if gained.startswith("+"):
+        return f"{sentence}, with {gained[1:]} points of accuracy gained"
+    return (
+        f"{sentence}, for {gained[1:]} points of accuracy" if gained != "0.0" else f"{sentence}, with no accuracy lost"
+    )
+
+
+def _sign(ratio: float) -> int:
+    return 0 if 0.95 < ratio < 1.05 else 1 if ratio > 1 else -1
+
+
+def _change(ratio: float, better: str, worse: str, same: str) -> str:
+    return [same, f"{times(ratio)} {better}", f"{times(1 / ratio)} {worse}"][_sign(ratio)]

@@ -1,0 +1,112 @@
+"""What each layer costs, as the bundles say or their float graphs are counted; layers before matched with after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.typed import to_plain
+from pocketzoo.reports.measured.number_format import Number
+from pocketzoo.zoo.bundles.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of one graph."""
+
+    name: str
+    op: str
+    precision: str
+    parameters: Number
+    nonzero: Number
+    bytes: Number
+    macs: Number
+
+
+Layers = dict[str, list[Layer]]  # "float" or a target -> the layers of that graph, in its order
+
+
+def read_layers(bundle: Bundle, index: int) -> Layers:
+    """The layers of every graph of a bundle; of the float graph alone, where the manifest has none and onnx is here.
+
+    Raises:
+        BundleError: the manifest's entries are no layers.
+    """
+    found = {}
+    tables: Mapping[str, Any] = bundle.manifest.layers
+    for target, rows in tables.items():
+        try:
+            found[target] = [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
+        except (KeyError, TypeError) as error:
+            raise BundleError(
+                f"the layers in {bundle.path} cannot be read: {error!r}", "make the bundle again with this version"
+            ) from error
+    if not found and "" in bundle.graphs() and find_spec("onnx") is not None:
+        from pocketzoo.zoo.graphs.cost import layer_costs
+
+        costs = layer_costs(bundle.graph(""))
+        found["float"] = [_layer(to_plain(cost), f"graph.{i}", index) for i, cost in enumerate(costs)]
+    return found
+
+
+def _layer(row: Mapping[str, Any], key: str, index: int) -> Layer:
+    def number(field: str) -> Number:
+        return Number(row[field], f"{key}.{field}", index)
+
+    return Layer(
+        name=str(row["layer"]),
+        op=str(row["op"]),
+        precision=str(row["precision"]),
+        parameters=number("parameters"),
+        nonzero=number("nonzero"),
+        bytes=number("bytes"),
+        macs=number("macs"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A layer before, and what became of it: itself, its factors, or nothing."""
+
+    name: str
+    before: tuple[Layer, ...]
+    after: tuple[Layer, ...]
+
+
+def match(before: Sequence[Layer], after: Sequence[Layer]) -> list[Pair]:
+    """Match layers by name, in the order of ``before``.
+
+    A factorised layer "conv1" is "conv1.0" and "conv1.1" after. What has no match stays alone.
+    """
+    names = {layer.name for layer in before}
+    pairs: dict[tuple[str, int], tuple[list[Layer], list[Layer]]] = {}
+    for side, layers in enumerate((before, after)):
+        seen: Counter[str] = Counter()  # a weight that is used twice is a layer twice, under one name
+        for layer in layers:
+            name = layer.name if side == 0 else _origin(layer.name, names)
+            pairs.setdefault((name, seen[layer.name]), ([], []))[side].append(layer)
+            seen[layer.name] += 1
+    return [Pair(name, tuple(old), tuple(new)) for (name, _), (old, new) in pairs.items()]
+
+
+def _origin(name: str, names: set[str]) -> str:
+    """The layer that ``name`` was made of: the longest of ``names`` that it is, or lies below."""
+    parts = name.split(".")
+    shorter = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((candidate for candidate in shorter if candidate in names), name)
+
+
+def costliest(pairs: Sequence[Pair], limit: int) -> tuple[list[Pair], list[Pair]]:
+    """The ``limit`` pairs that cost the most, by their shares of MACs and bytes, and the others; both in order."""
+    macs = sum(layer.macs.value for pair in pairs for layer in pair.before + pair.after) or 1
+    size = sum(layer.bytes.value for pair in pairs for layer in pair.before + pair.after) or 1
+
+    def share(i: int) -> float:
+        return sum(layer.macs.value / macs + layer.bytes.value / size for layer in pairs[i].before + pairs[i].after)
+
+    kept = set(sorted(range(len(pairs)), key=share, reverse=True)[:limit])
+    return [p for i, p in enumerate(pairs) if i in kept], [p for i, p in enumerate(pairs) if i not in kept]

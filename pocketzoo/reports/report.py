@@ -1,0 +1,114 @@
+"""Draw what was measured of bundles as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pocketzoo.core.errors import DataError, ExportError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.confusion_matrix import Answers, answers
+from pocketzoo.reports.bench_section import owner, run_section
+from pocketzoo.reports.bundle_section import bundle_section
+from pocketzoo.reports.charts.training_curves import curves_section
+from pocketzoo.reports.confusion_section import answers_section
+from pocketzoo.reports.html_page import page, sentence
+from pocketzoo.reports.measured.bench_runs import headline, read_runs
+from pocketzoo.reports.measured.layer_costs import read_layers
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.open_model import open_model
+
+Answering = Callable[[Bundle], Answers]
+
+# Nothing on the page is fetched or run, whatever a label or a manifest holds.
+
+
+def report(
+    models: Sequence[str | Path],
+    out: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
+
+    With labelled ``data`` the best model answers its test split: the page shows which classes are taken for which, and
+    the surest wrong answers, texts or small pictures that become part of the page.
+
+    Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
+    value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, which of ``models`` it is of.
+
+    Raises:
+        DataError: no models, or one that was not measured; data that cannot be read or has none of the classes.
+        BundleError: a model is no bundle, is damaged, or holds measurements or layers of another version.
+        UnknownNameError: a model is neither a path nor a registered name.
+        ExportError: ``out`` is a folder, or inside a bundle.
+        StorageError: the disk refused.
+    """
+    place = Path(out)
+    if not models:
+        raise DataError("there is nothing to report", "name one or more bundles")
+    if place.is_dir():
+        raise ExportError(f"{place} is a folder", "give a file name with -o")
+    if (place.parent / MANIFEST).is_file():
+        raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
+    bundles = [open_model(model, registry=registry) for model in models]
+    text = _page(bundles, models, _answering(data, seed, skip_bad, registry, progress))
+    with replacing_file(place) as temporary:
+        temporary.write_text(text, "utf8")
+    return place
+
+
+def _answering(
+    data: str | Path | Dataset | None, seed: int, skip_bad: bool, registry: Registry | None, progress: Progress
+) -> Answering | None:
+    """What gives a bundle's answers to the data."""
+    if data is None:
+        return None
+    skipped = Skipped() if skip_bad else None
+    known = load_data(data, seed=seed, skipped=skipped, registry=registry)
+    return lambda bundle: answers(bundle, known, skip_bad=skip_bad, progress=progress)
+
+
+def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: Answering | None) -> str:
+    runs = read_runs(bundles, models)
+    layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
+    alone = len(runs) == 1
+    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, each measured by itself"
+    lead = "" if alone else "They do not compare with one another: no ratio here is across runs."
+    sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
+    subjects = {owner(run, run.rows[run.best], bundles) for run in runs}
+    shown = sorted(i for i in subjects if i is not None)
+    for i in shown:
+        name = _title(i, bundles, models)
+        sections.append(curves_section(bundles[i], i, name, f"training-{i}"))
+        if answering is not None:
+            sections.append(answers_section(answering(bundles[i]), name, f"answers-{i}"))
+    details = [
+        bundle_section(bundle, i, layers[i], title=_title(i, bundles, models), opened=i in subjects)
+        for i, bundle in enumerate(bundles)
+    ]
+    models_section = f"""<section aria-labelledby="models"><h2 id="models">The models</h2>
+{"".join(details)}
+</section>"""
+    footer = (
+        "A KB is 1,000 bytes. MACs are multiply-accumulates for one sample. p50 and p99 are the median and the 99th "
+        "percentile."
+    )
+    return page("report", title, "\n".join([*sections, models_section]), lead=lead, footer=footer)
+
+
+def _title(index: int, bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:
+    """The bundle's name, and where two have the same, its path too."""
+    name = bundles[index].manifest.name
+    alone = sum(bundle.manifest.name == name for bundle in bundles) == 1
+    return name if alone else f"{name} ({models[index]})"

@@ -1,0 +1,302 @@
+"""An agent for an environment of Gymnasium: a Q-network trained by double DQN.
+
+Mnih et al. 2015 (doi:10.1038/nature14236): replay, a target network, random actions that become rare, the Huber loss.
+Van Hasselt et al. 2015 (arXiv:1509.06461): the network chooses the action whose value the target network gives.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.core.errors import DataError, HeadMismatchError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.train.agents.replay_buffer import Replay
+from pocketzoo.train.agents.settings import AgentConfig, agent_settings
+from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
+from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
+from pocketzoo.zoo.models.build import Parts, build, resolve
+from pocketzoo.zoo.models.heads import plain_options
+from pocketzoo.zoo.models.save import save_model
+
+SNAPSHOT = "agent.safetensors"
+STATES = 2_048  # that are written to calibrate on
+
+
+def fit_agent(
+    environment: str,
+    out: str | Path,
+    *,
+    head: str = "q-values",
+    head_options: Mapping[str, Any] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    training: AgentConfig | Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    states: str | Path | None = None,
+    force: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Train a Q-network on ``environment``, such as "CartPole-v1", and write it as a bundle at ``out``.
+
+    The network is the backbone "mlp" on the environment's states, 64-64 unless ``backbone_options`` say otherwise, and
+    a linear layer: ``head_options`` of "q-values" can make it dueling. It is evaluated on fresh episodes every while,
+    and training ends when their mean return reaches the goal, or after ``training``'s steps; the weights are those of
+    the best evaluation, and ``test_return`` is their mean return over as many episodes that nothing was chosen by.
+    ``states`` is where to write states the agent was in, as an ``.npz`` to calibrate int8 on. ``force`` replaces a
+    finished bundle at ``out``.
+
+    Deterministic for a seed; a run that was killed goes on from its last evaluation when the same call is made again.
+
+    Raises:
+        BundleError: ``out`` is a finished bundle, or something else.
+        MissingDependencyError: gymnasium is not installed.
+        UnknownNameError: there is no such environment.
+        DataError: its states are no vectors, or its actions are not numbered; or the loss was never finite.
+        HeadMismatchError: the head gives no q-values.
+        RecipeError: an option or a setting cannot be what it is.
+        BusyError: another run is writing ``out``.
+    """
+    check_place(Path(out), force=force)
+    config = agent_settings(training, seed=seed)
+    registry = registry or default_registry()
+    place = Environment(environment)
+    options = {"input": (place.size,), "hidden": (64, 64), **(backbone_options or {})}
+    ref = ModelRef(
+        backbone="mlp",
+        head=head,
+        outputs=place.actions,
+        head_options=plain_options(registry.get("head", head), {"hidden": (), **(head_options or {})}),
+        backbone_options=plain_options(registry.get("backbone", "mlp"), options),
+    )
+    parts = resolve(ref, registry)
+    if parts.head.returns != "q-values":
+        raise HeadMismatchError(f"head {head!r} gives {parts.head.returns}", "an agent needs a head of q-values")
+    if parts.backbone.input.shape[1:] != (place.size,):
+        raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave the option input out")
+    torch.manual_seed(config.seed)
+    key = hashlib.sha256(
+        json.dumps([environment, to_plain(ref), to_plain(config), torch.__version__], sort_keys=True).encode()
+    ).hexdigest()
+    with unfinished(Path(out), key, progress, _left, force=force) as folder:
+        agent = Agent(build(ref, registry), parts.head.loss, place, config, folder / SNAPSHOT, progress)
+        agent.run()
+        test = agent.evaluate(agent.best, episode_seed(config.seed, "test"))
+        progress.say(f"mean return over {config.episodes} fresh episodes: {test:.1f}")
+        if states is not None:  # before the bundle: once that is there the run is finished
+            _write_states(Path(states), agent.replay, config.seed)
+        _save(Path(out), force, agent, ref, parts, test)
+    return read_bundle(Path(out))
+
+
+@dataclass
+class Career:
+    """How training went, and where it stands. All of it goes into a snapshot."""
+
+    step: int = 0
+    episode: int = 0
+    learned: int = 0  # steps of learning
+    returns: list[float] = field(default_factory=list)  # the mean of each evaluation
+    at: list[int] = field(default_factory=list)  # the step of each
+    best_step: int = 0
+    chance: dict[str, Any] = field(default_factory=dict)  # state of the generator
+    added: int = 0  # to the replay
+    ended: str = ""  # why it stopped
+
+
+class Agent:
+    """A Q-network that learns, with all that it learns from."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: str,
+        environment: Environment,
+        config: AgentConfig,
+        place: Path | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.net, self.environment, self.config, self.place, self.progress = net, environment, config, place, progress
+        self.loss, self.target = getattr(F, loss), copy.deepcopy(net)
+        self.best = copy.deepcopy(net)
+        self.optimiser = torch.optim.Adam(net.parameters(), config.learning_rate, fused=True)
+        self.replay = Replay(config.capacity, environment.size)
+        self.generator = np.random.default_rng(config.seed)
+        self.career = Career()
+        self.goal = environment.goal if config.goal is None else config.goal
+
+    def run(self) -> None:
+        """Play and learn, until the goal is reached or the steps are used up. Goes on from a snapshot if there is one.
+
+        Snapshots are taken between episodes, because the state of an environment cannot be kept; its seed can.
+        """
+        self._restore()
+        career, config = self.career, self.config
+        while not career.ended:
+            before = career.step
+            self._episode()
+            due = career.step // config.evaluate_every > before // config.evaluate_every
+            if due or career.step >= config.steps:
+                self._close()
+
+    def act(self, state: npt.NDArray[np.float32]) -> int:
+        """The best action, or in some steps any."""
+        if self.generator.random() < self.config.exploration(self.career.step):
+            return int(self.generator.integers(self.environment.actions))
+        with torch.no_grad():
+            return int(self.net(torch.from_numpy(state)[None]).argmax())
+
+    def learn(self) -> None:
+        """One step of double DQN on transitions drawn from the replay."""
+        batch = self.replay.sample(self.config.batch_size, self.generator)
+        with torch.no_grad():
+            chosen = self.net(batch.following).argmax(-1, keepdim=True)
+            future = self.target(batch.following).gather(1, chosen)[:, 0]
+            wanted = batch.rewards + self.config.discount * (1.0 - batch.ended) * future
+        values = self.net(batch.states).gather(1, batch.actions[:, None])[:, 0]
+        loss: Tensor = self.loss(values, wanted)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip, error_if_nonfinite=False)
+        self.optimiser.step()
+        self.career.learned += 1
+        if self.career.learned % self.config.target_every == 0:
+            self.target.load_state_dict(self.net.state_dict())
+
+    def evaluate(self, net: nn.Module, first: int) -> float:
+        """The mean return of a network's best actions over episodes whose seeds begin at ``first``."""
+
+        def policy(states: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+            with torch.no_grad():
+                return net(torch.from_numpy(states)).argmax(-1).numpy()  # type: ignore[no-any-return]
+
+        return float(play_episodes(self.environment.name, policy, range(first, first + self.config.episodes)).mean())
+
+    def _episode(self) -> None:
+        career, config = self.career, self.config
+        self.net.train()
+        state = self.environment.reset(episode_seed(config.seed, "train", career.episode))
+        career.episode += 1
+        done = False
+        while not done:
+            action = self.act(state)
+            following, reward, terminated, truncated = self.environment.step(action)
+            self.replay.add(state, action, reward, following, terminated)
+            state, done = following, terminated or truncated
+            career.step += 1
+            if career.step >= config.warm_up and career.step % config.learn_every == 0:
+                self.learn()
+
+    def _close(self) -> None:
+        """Evaluate, note the best, and keep everything."""
+        career, config = self.career, self.config
+        self.net.eval()
+        number = len(career.returns)
+        if not all(torch.isfinite(p).all() for p in self.net.parameters()):
+            if not number:
+                raise DataError(f"the loss is not finite before step {career.step}", "lower the learning rate")
+            career.ended = f"the loss is not finite before step {career.step}"
+        else:
+            value = self.evaluate(self.net, episode_seed(config.seed, "validate", number * config.episodes))
+            if not career.returns or value > max(career.returns):
+                self.best.load_state_dict(self.net.state_dict())
+                career.best_step = career.step
+            career.returns.append(value)
+            career.at.append(career.step)
+            if self.goal is not None and value >= self.goal:
+                career.ended = f"a mean return of {value:.1f}, and the goal is {self.goal:g}"
+            elif career.step >= config.steps:
+                career.ended = f"{career.step} steps are done"
+        self.progress.say(f"step {career.step}: mean return {career.returns[-1]:.1f} {career.ended}".rstrip())
+        self._keep()
+
+    def _keep(self) -> None:
+        if self.place is None:
+            return
+        self.career.chance, self.career.added = self.generator.bit_generator.state, self.replay.added  # type: ignore[assignment]
+        write_snapshot(
+            self.place,
+            "",
+            asdict(self.career),
+            net=state_of(self.net),
+            target=state_of(self.target),
+            best=state_of(self.best),
+            optimiser=optimiser_tensors(self.optimiser),
+            replay=self.replay.tensors(),
+        )
+
+    def _restore(self) -> None:
+        found = None if self.place is None else read_snapshot(self.place, "")
+        if found is None:
+            return
+        self.career = Career(**found.facts)
+        self.net.load_state_dict(found.parts["net"])
+        self.target.load_state_dict(found.parts["target"])
+        self.best.load_state_dict(found.parts["best"])
+        load_optimiser(self.optimiser, found.parts["optimiser"])
+        self.replay.load(found.parts["replay"], self.career.added)
+        self.generator.bit_generator.state = self.career.chance
+        self.progress.say(f"going on after step {self.career.step} of an earlier run")
+
+
+def _left(folder: Path) -> str:
+    """What an interrupted run can go on from."""
+    return "what was learned" if (folder / SNAPSHOT).is_file() else ""
+
+
+def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float) -> None:
+    career = agent.career
+    training = {
+        **to_plain(agent.config),
+        "returns": {str(step): value for step, value in zip(career.at, career.returns, strict=True)},
+        "best_step": career.best_step,
+        "stopped": career.ended,
+    }
+    with writing(out, force=force) as draft:
+        save_model(
+            draft,
+            agent.best.eval(),
+            ref,
+            name=out.name,
+            labels=(),
+            returns=parts.head.returns,
+            license=parts.backbone.license,
+            input_spec=parts.backbone.input,
+            provenance={
+                "environment": agent.environment.name,
+                "gymnasium": version("gymnasium"),
+                "training": training,
+                "torch": version("torch"),
+            },
+            metrics={
+                "val_return": max(career.returns),
+                "test_return": test,
+                "steps": career.step,
+                "episodes": career.episode,
+            },
+        )
+
+
+def _write_states(path: Path, replay: Replay, seed: int) -> None:
+    """States of the replay as a data set: an ``.npz`` with ``x``."""
+    rows = np.random.default_rng(seed).permutation(len(replay))[:STATES]
+    with replacing_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, x=replay.states.numpy()[rows])

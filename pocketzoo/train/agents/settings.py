@@ -1,0 +1,77 @@
+"""How an agent is trained: frozen, checked, the same from Python and from the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pocketzoo.core.errors import check_field
+from pocketzoo.core.typed import with_changes
+
+SAYS = {  # the help of the command line's option too
+    "steps": "Steps in the environment, at the most.",
+    "seed": "Of all chance.",
+    "batch_size": "Transitions behind one step of learning.",
+    "learning_rate": "Of Adam.",
+    "discount": "What a reward one step later is worth, 0-1.",
+    "clip": "Largest norm of all gradients.",
+    "capacity": "Transitions that are remembered.",
+    "warm_up": "Steps before it learns.",
+    "learn_every": "Steps in the environment between two steps of learning.",
+    "target_every": "Steps of learning between two copies of the network to the target network.",
+    "explore_from": "Share of random actions at the start, 0-1.",
+    "explore_to": "The same at the end.",
+    "explore_steps": "Steps over which it falls from the one to the other.",
+    "evaluate_every": "Steps between two evaluations.",
+    "episodes": "Fresh episodes of an evaluation.",
+    "goal": "Mean return at which it stops; the environment's own where it has one.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Settings of ``fit_agent``. ``SAYS`` has what each of them is."""
+
+    steps: int = 100_000
+    seed: int = 0
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    discount: float = 0.99
+    clip: float = 10.0
+    capacity: int = 50_000
+    warm_up: int = 1_000
+    learn_every: int = 4
+    target_every: int = 100
+    explore_from: float = 1.0
+    explore_to: float = 0.05
+    explore_steps: int = 6_000
+    evaluate_every: int = 2_500
+    episodes: int = 100
+    goal: float | None = None
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch_size", "capacity", "warm_up", "learn_every", "target_every", "explore_steps",
+                  "evaluate_every", "episodes")  # fmt: skip
+        for name in counts:
+            check_field(self, name, getattr(self, name) >= 1, "at least 1")
+        check_field(self, "seed", 0 <= self.seed < 2**31, "0 or more, below 2^31")
+        for name in ("discount", "explore_from", "explore_to"):
+            check_field(self, name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
+        for name in ("learning_rate", "clip"):
+            check_field(self, name, 0.0 < getattr(self, name) < math.inf, "above 0")
+
+    def exploration(self, step: int) -> float:
+        """Share of random actions in a step."""
+        share = min(1.0, step / self.explore_steps)
+        return self.explore_from + (self.explore_to - self.explore_from) * share
+
+
+def agent_settings(training: AgentConfig | Mapping[str, Any] | None, **given: Any) -> AgentConfig:
+    """A config with those of ``given`` that are not None in it; texts, as a command line gives them, are read.
+
+    Raises:
+        RecipeError: there is no such setting, or it cannot be what it is.
+    """
+    return with_changes(AgentConfig, training, "fit-agent", **given)

@@ -1,0 +1,119 @@
+"""Random changes of pictures on the device, a batch at a time, through kornia; and samples that are mixed in pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pocketzoo.core.optional import require
+from pocketzoo.train.augment.mixed_targets import Wanted
+from pocketzoo.train.augment.specification import AugmentSpec, MixSpec
+from pocketzoo.zoo.catalog.specs import InputSpec
+
+FILLS = {"border": "border", "reflect": "reflection", "black": "zeros"}  # as kornia says it
+DRAWS = ("flip", "rotate", "right", "down", "shear", "zoom", "brightness", "contrast", "saturation", "hue")
+
+
+def augmented(x: Tensor, augment: AugmentSpec, spec: InputSpec, draws: Tensor) -> Tensor:
+    """Normalised pictures (B, C, H, W), changed by draws (B, len(DRAWS)) from 0 to 1.
+
+    It is done to pixels from 0 to 1, not to what the model reads: "black" is 0 there, and brightness is a factor. The
+    normalisation is undone before and done again after.
+    """
+    draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
+    low, high = spec.value_range
+    mean, std = _statistics(x, spec)
+    pixels = to_pixels(x, spec)
+    flipped = draw["flip"] < augment.flip
+    pixels = torch.where(flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+    if augment.moves:
+        pixels = moved(
+            pixels,
+            angle=_between(-augment.rotate, augment.rotate, draw["rotate"]),
+            shift=torch.stack([_between(-augment.shift, augment.shift, draw[side]) for side in ("right", "down")], 1),
+            shear=_between(-augment.shear, augment.shear, draw["shear"]),
+            zoom=_between(1 - augment.zoom, 1 + augment.zoom, draw["zoom"]),
+            fill=augment.fill,
+        )
+    pixels = _coloured(pixels, augment, draw)
+    return (pixels * (high - low) + low - mean) / std
+
+
+def to_pixels(x: Tensor, spec: InputSpec) -> Tensor:
+    """Pictures (B, C, H, W) as a model reads them as pixels from 0 to 1."""
+    low, high = spec.value_range
+    mean, std = _statistics(x, spec)
+    return (x * std + mean - low) / (high - low)
+
+
+def _statistics(x: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(v or (fill,), device=x.device).view(-1, 1, 1) for v, fill in ((spec.mean, 0.0), (spec.std, 1.0))
+    )
+    return mean, std
+
+
+def moved(x: Tensor, *, angle: Tensor, shift: Tensor, shear: Tensor, zoom: Tensor, fill: str) -> Tensor:
+    """Pictures (B, C, H, W) moved about their centre, all in one interpolation: each more would blur.
+
+    They are sheared by degrees (B,), zoomed by a factor (B,), turned clockwise by degrees (B,) and shifted by shares of
+    their width and height (B, 2).
+    """
+    geometry: Any = require("kornia.geometry.transform", extra="augment")
+    height, width = x.shape[-2:]
+    sides = torch.tensor([width, height], dtype=x.dtype, device=x.device)
+    matrix = geometry.get_affine_matrix2d(
+        shift * sides,
+        ((sides - 1) / 2).expand(len(x), 2),
+        zoom[:, None].expand(-1, 2),
+        angle,
+        sx=torch.deg2rad(shear),
+        sy=torch.zeros_like(shear),
+    )
+    out: Tensor = geometry.warp_affine(x, matrix[:, :2], (height, width), padding_mode=FILLS[fill])
+    return out
+
+
+def _coloured(pixels: Tensor, augment: AugmentSpec, draw: dict[str, Tensor]) -> Tensor:
+    enhance: Any = require("kornia.enhance", extra="augment")
+    more = {name: _between(1 - augment.colour, 1 + augment.colour, draw[name]) for name in DRAWS[6:9]}
+    if augment.colour:
+        pixels = enhance.adjust_brightness_accumulative(pixels, more["brightness"])
+        pixels = enhance.adjust_contrast_with_mean_subtraction(pixels, more["contrast"])
+    if augment.colour and pixels.shape[1] == 3:
+        pixels = enhance.adjust_saturation_with_gray_subtraction(pixels, more["saturation"])
+    if augment.hue and pixels.shape[1] == 3:
+        pixels = enhance.adjust_hue(pixels, 2 * math.pi * _between(-augment.hue, augment.hue, draw["hue"]))
+    return pixels
+
+
+def _between(low: float, high: float, draw: Tensor) -> Tensor:
+    return low + (high - low) * draw
+
+
+def mixed(x: Tensor, y: Tensor, mix: MixSpec) -> tuple[Tensor, Wanted]:
+    """Samples (B, ...) each mixed with another of the batch, and the targets of both with the shares they have.
+
+    mixup takes the weighted mean (Zhang et al. 2018, arXiv:1710.09412); cutmix puts a box of the other picture into
+    each (Yun et al. 2019, arXiv:1905.04899), whose area is its share. A batch has one share.
+    """
+    share = float(torch.distributions.Beta(mix.alpha, mix.alpha).sample())
+    where = torch.rand(2).tolist()
+    order = torch.randperm(len(x)).to(x.device)
+    if mix.kind == "mixup":
+        return share * x + (1 - share) * x[order], [(share, y), (1 - share, y[order])]
+    height, width = x.shape[-2:]
+    rows, columns = (_span(side, math.sqrt(1 - share), at) for side, at in zip((height, width), where, strict=True))
+    x = x.clone()
+    x[..., rows, columns] = x[order][..., rows, columns]
+    share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+    return x, [(share, y), (1 - share, y[order])]
+
+
+def _span(side: int, share: float, at: float) -> slice:
+    """``share`` of a side about the point ``at`` (0-1), as far as it lies inside."""
+    centre, half = at * side, share * side / 2
+    return slice(max(round(centre - half), 0), min(round(centre + half), side))

@@ -1,0 +1,53 @@
+"""The augmentation that settings ask for, as training calls it on each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.optional import require
+from pocketzoo.train.augment.mixed_targets import Wanted
+from pocketzoo.train.augment.specification import read_augment, read_mix
+from pocketzoo.train.augment.transforms import DRAWS, augmented, mixed
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.zoo.catalog.specs import Input, InputSpec
+
+
+def augmenter(
+    config: TrainConfig, spec: Input, world: World
+) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None:
+    """What ``Phase.augment`` is for these settings; None where they change nothing.
+
+    All processes draw for the whole batch and take the draws of their own part, so that a picture becomes the same
+    however many they are. Samples are mixed with others of the same process.
+
+    Raises:
+        RecipeError: the model reads no pictures, or no colours.
+        MissingDependencyError: kornia is not installed.
+    """
+    augment, mix = read_augment(config.augment), read_mix(config.mix)
+    if not augment and mix is None:
+        return None
+    if not isinstance(spec, InputSpec):
+        raise RecipeError("augment and mix are for pictures, and this model reads texts", "leave them out")
+    if len(spec.size) != 3 and (augment or (mix and mix.kind == "cutmix")):
+        raise RecipeError("augment and cutmix are for pictures, and this model reads none", "mix=mixup:0.2 takes any")
+    if (augment.colour or augment.hue) and (spec.size[0] not in (1, 3) or not spec.mean):
+        raise RecipeError(
+            "augment changes colours, and this model reads none that are known", "leave out colour and hue"
+        )
+    if augment:
+        require("kornia", extra="augment")
+
+    def change(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Wanted]:
+        if augment:
+            # Where broken pictures are left out there is one process, and fewer rows than were asked for.
+            draws = torch.rand(count if world.size > 1 else len(x), len(DRAWS))
+            x = augmented(x, augment, spec, draws[world.rank :: world.size].to(x.device))
+        return mixed(x, y, mix) if mix else (x, [(1.0, y)])
+
+    return change

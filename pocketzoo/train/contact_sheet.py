@@ -1,0 +1,148 @@
+"""A contact sheet: pictures of a data set with their classes, and what augmentation makes of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pocketzoo.core.arrays import Array
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.optional import require
+from pocketzoo.train.augment.mixed_targets import Wanted
+from pocketzoo.train.augment.transforms import to_pixels
+from pocketzoo.train.augmenter import augmenter
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.settings import TrainConfig, with_settings
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
+
+SIDE, GAP, LINE = 128, 10, 17  # pixels: of a picture, between two, of a line of text
+ACROSS = 8  # pictures a row, at the most
+TIMES = 3  # how often each is shown augmented
+INK, PALE, PAPER = "#1f2328", "#6e7781", "#ffffff"
+
+
+def preview(
+    data: str | Path | Dataset,
+    out: str | Path,
+    *,
+    backbone: str = "",
+    samples: int = ACROSS,
+    seed: int = 0,
+    training: TrainConfig | Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> tuple[int, int]:
+    """Draw a sheet of ``samples`` pictures of the train split, all classes in turn; its width and height in pixels.
+
+    Below each it stands again as ``augment`` and ``mix`` of ``training`` make it, three times. With a ``backbone`` the
+    pictures are as that one reads them.
+
+    Raises:
+        DataError: the data are no pictures.
+        RecipeError: a setting cannot be what it is.
+        UnknownNameError: no such data set or backbone.
+        MissingDependencyError: Pillow, or for ``augment`` kornia, is not installed.
+    """
+    config = with_settings(training, seed=seed)
+    registry = registry or default_registry()
+    spec = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)
+    if backbone:
+        spec = registry.get("backbone", backbone).input
+    dataset = load_data(data, seed=seed, registry=registry)
+    if not isinstance(spec, InputSpec) or len(spec.size) != 3:
+        raise DataError("a sheet shows pictures, and this backbone reads none", "leave out the backbone")
+    split = dataset.split("train")
+    rows = _in_turn(split, samples)
+    change = augmenter(config, spec, World())
+    torch.manual_seed(seed)
+    bands = []
+    for start in range(0, len(rows), ACROSS):
+        x, y = next(iter(Batches(split, spec).of([rows[start : start + ACROSS]])))
+        given = torch.from_numpy(x)
+        targets = torch.from_numpy(y) if y is not None else torch.zeros(len(x))
+        made = [change(given, targets, len(x)) for _ in range(TIMES)] if change else []
+        names = dataset.labels if y is not None and not dataset.numeric else ()
+        bands.append([_row(pictures, wanted, spec, names) for pictures, wanted in [(given, [(1.0, targets)]), *made]])
+    sheet = _draw(bands)
+    with replacing_file(Path(out)) as temporary:
+        sheet.save(temporary, format="JPEG" if Path(out).suffix.lower() in (".jpg", ".jpeg") else "PNG")
+    size: tuple[int, int] = sheet.size
+    return size
+
+
+def _in_turn(split: Split, count: int) -> list[int]:
+    """The first rows of each class, class after class."""
+    if split.targets is None or split.targets.ndim > 1:
+        return list(range(min(count, len(split))))
+    members = defaultdict(list)
+    for row, label in enumerate(split.targets.tolist()):
+        members[label].append(row)
+    columns = zip_longest(*(members[label] for label in sorted(members)))
+    return [row for row in chain.from_iterable(columns) if row is not None][:count]
+
+
+Cell = tuple[Array, list[str]]  # pixels (H, W, C) from 0 to 1, and what they are, a line each
+
+
+def _row(x: Tensor, wanted: Wanted, spec: InputSpec, names: Sequence[str]) -> list[Cell]:
+    cells = []
+    for i, pixels in enumerate(to_pixels(x, spec).clamp(0, 1).permute(0, 2, 3, 1).numpy()):
+        shares: dict[str, float] = defaultdict(float)
+        for share, y in wanted if names else ():
+            shares[names[int(y[i])]] += share
+        alone = len(shares) == 1
+        words = [name if alone else f"{100 * share:.0f}% {name}" for name, share in shares.items() if share >= 0.005]
+        cells.append((pixels, words))
+    return cells
+
+
+def _draw(bands: list[list[list[Cell]]]) -> Any:
+    image, draw_on, font_of = (require(f"PIL.{name}", extra="data") for name in ("Image", "ImageDraw", "ImageFont"))
+    font = font_of.load_default(13)
+    pixels = bands[0][0][0][0]
+    high, wide = pixels.shape[:2]
+    times = SIDE / max(high, wide)
+    cell = (max(round(wide * times), 1), max(round(high * times), 1))
+    side = max(int(font.getlength(word)) for word in ("as it is", "augmented")) + GAP if len(bands[0]) > 1 else 0
+    across = max(len(row) for band in bands for row in band)
+    lines = max(len(words) for band in bands for row in band for _, words in row)
+    step = cell[1] + lines * LINE + GAP
+    band_height = len(bands[0]) * step + GAP
+    width = GAP + side + across * (cell[0] + GAP)
+    sheet = image.new("RGB", (width, GAP + len(bands) * band_height - GAP), PAPER)
+    pen = draw_on.Draw(sheet)
+    for number, band in enumerate(bands):
+        for place, row in enumerate(band):
+            top = GAP + number * band_height + place * step
+            if side:
+                says = "augmented" if place else "as it is"
+                pen.text((GAP, top + cell[1] // 2), says, fill=PALE, font=font, anchor="lm")
+            for column, (values, words) in enumerate(row):
+                left = GAP + side + column * (cell[0] + GAP)
+                shown = image.fromarray(np.round(values.squeeze() * 255).astype(np.uint8)).convert("RGB")
+                smooth = image.Resampling.LANCZOS if times < 1 else image.Resampling.NEAREST
+                sheet.paste(shown.resize(cell, smooth), (left, top))
+                for i, word in enumerate(words):
+                    below = top + cell[1] + 3 + i * LINE
+                    pen.text((left, below), _fitting(word, cell[0], font), fill=PALE if place else INK, font=font)
+    return sheet
+
+
+def _fitting(word: str, width: int, font: Any) -> str:
+    """A text, its end left out where it is too long."""
+    if font.getlength(word) <= width:
+        return word
+    while word and font.getlength(f"{word}...") > width:
+        word = word[:-1]
+    return f"{word.rstrip()}..."

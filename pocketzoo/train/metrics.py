@@ -1,0 +1,62 @@
+"""How good outputs are: sums over batches, so that processes can add theirs up, and the metric made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocketzoo.zoo.data.token_windows import IGNORED
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of which more is better."""
+
+    add: Callable[[Tensor, Tensor], Tensor]  # outputs and targets of a batch to sums, in double precision
+    value: Callable[[Tensor], float]  # all sums to the metric
+
+
+def _right(out: Tensor, y: Tensor) -> Tensor:
+    return torch.tensor([float((out.argmax(1) == y).sum()), float(len(y))], dtype=torch.float64, device=out.device)
+
+
+def _squares(out: Tensor, y: Tensor) -> Tensor:
+    wanted, missed = y.double(), (out.double() - y.double()).square()
+    return torch.stack([torch.full_like(wanted[0], len(y)), wanted.sum(0), wanted.square().sum(0), missed.sum(0)])
+
+
+def _r2(sums: Tensor) -> float:
+    """See ``measure.r2``."""
+    count, total, squares, missed = sums
+    spread = squares - total.square() / count
+    constant = spread <= 1e-12 * squares
+    shares = torch.where(constant, (missed > 0).double(), missed / torch.where(constant, 1.0, spread))
+    return float(1 - shares.mean())
+
+
+def _likelihoods(out: Tensor, y: Tensor) -> Tensor:
+    total = -next_token_loss(out, y).double()
+    return torch.stack([total, (y != IGNORED).sum().to(total)])
+
+
+def next_token_loss(out: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of logits (B, T, vocabulary) with the tokens that follow (B, T or more), summed over those known.
+
+    What stands behind all texts of a batch may be missing of ``out``.
+    """
+    wanted = y[:, : out.shape[1]].flatten()
+    return F.cross_entropy(
+        out.flatten(0, 1), wanted, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+    )
+
+
+SCORES = {
+    "accuracy": Score(_right, lambda sums: float(sums[0] / sums[1])),
+    "r2": Score(_squares, _r2),
+    # Of a token, in nats; perplexity is e to the power of what is missing to 0.
+    "log_likelihood": Score(_likelihoods, lambda sums: float(sums[0] / sums[1])),
+}

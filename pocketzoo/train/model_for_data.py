@@ -1,0 +1,220 @@
+"""What is trained, on what: the model that was asked for, made to fit the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pocketzoo.core.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
+from pocketzoo.core.progress import Progress
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.zoo.catalog.registry import Entry, Registry
+from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, HeadSpec, TextSpec
+from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.token_windows import as_windows
+from pocketzoo.zoo.models.build import Model, Parts, build, load_pretrained, resolve
+from pocketzoo.zoo.models.heads import build_head, continues, heads_that_fit, plain_options
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model before its data is known."""
+
+    ref: ModelRef  # with two outputs as yet
+    parts: Parts
+    entry: Entry  # of the backbone
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model with what is pretrained of it, for the classes or numbers of a data set."""
+
+    ref: ModelRef
+    parts: Parts
+    model: Model
+    dataset: Dataset  # as it is learned from: of texts for a language model, windows of tokens
+    read: Dataset  # as it was given
+    config: TrainConfig
+
+
+def asked_for(
+    backbone: str,
+    head: str,
+    head_options: Mapping[str, Any] | None,
+    backbone_options: Mapping[str, Any] | None,
+    cut: str,
+    input_size: int | tuple[int, int] | None,
+    registry: Registry,
+) -> Asked:
+    """What a user asks ``fit`` for.
+
+    Raises:
+        UnknownNameError: no such backbone, head or cut.
+        UnsupportedModelError: the backbone cannot read pictures of ``input_size``.
+        RecipeError: an option cannot be what it is.
+    """
+    if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
+        raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
+    entry = registry.entry("backbone", backbone)
+    backbone = entry.name  # of the Hub: with its commit
+    head = _own_if_it_writes(registry.entry("head", head), entry.spec, registry)
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
+    if size and (len(size) != 2 or min(size) < 1):
+        raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
+    ref = ModelRef(
+        backbone=backbone,
+        head=head,
+        outputs=2,
+        cut=cut,
+        head_options=head_options or {},
+        backbone_options=plain_options(entry.spec, backbone_options or {}),
+        input_size=size,
+    )
+    return Asked(ref, resolve(ref, registry), entry)
+
+
+def _own_if_it_writes(head: Entry, backbone: BackboneSpec, registry: Registry) -> str:
+    """The head's name; for any language model the backbone's own, where it was trained with one."""
+    if head.spec.returns != "next-token-logits" or head.spec.backbone or not backbone.head:
+        return head.name
+    own: HeadSpec = registry.get("head", backbone.head)
+    return own.name if own.returns == head.spec.returns else head.name
+
+
+def task_of(
+    asked: Asked,
+    data: str | Path | Dataset | None,
+    config: TrainConfig,
+    registry: Registry,
+    skipped: Skipped | None,
+    progress: Progress,
+) -> Task:
+    """Open the data and build the model for it; rows that cannot be read are left out if ``skipped`` takes them.
+
+    Raises:
+        HeadMismatchError: the head cannot be fitted, or not on this backbone.
+        DataError: the data cannot be read, or has nothing to learn.
+    """
+    ref, parts, spec = asked.ref, asked.parts, asked.entry.spec
+    _check_head(parts, ref, config, registry)  # before data is read
+    if data is None:
+        raise DataError(f"head {ref.head!r} learns, and there is no data", "give some: --data")
+    numeric = parts.head.returns == "values"
+    dataset = load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=registry)
+    read = dataset
+    if parts.head.returns == "next-token-logits":
+        spec_of_text, files = parts.backbone.input, parts.backbone.files
+        assert isinstance(spec_of_text, TextSpec)
+        read = Dataset(dataset.name, (), {n: Split(dataset.split(n).samples) for n in SPLITS}, dataset.seed)
+        dataset = as_windows(read, spec_of_text, parts.backbone.generation, files, config.window)
+        outputs = spec_of_text.vocabulary
+    else:
+        outputs = _outputs(dataset, parts.head)
+    ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
+    _check_splits(dataset)
+    if (rows := _rows(dataset)) is not None:
+        ref = _for_rows(ref, rows.shape[1], spec)
+        parts = resolve(ref, registry)
+    config = _for_untrained(config, parts, progress)
+    torch.manual_seed(config.seed)
+    model = build(ref, registry)
+    load_pretrained(model, ref, registry)
+    _standardise(model.backbone, rows)
+    return Task(ref, parts, model, dataset, read, config)
+
+
+def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, registry: Registry) -> None:
+    """Refuse a head that cannot be fitted."""
+    head = parts.head
+    if head.returns not in METRICS:
+        fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
+        raise HeadMismatchError(
+            f"head {ref.head!r} gives {head.returns}, which fit cannot train yet",
+            f"heads that fit can train here: {', '.join(fit) or 'none is registered'}",
+        )
+    if head.returns == "next-token-logits":
+        if not continues(parts.backbone):
+            fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
+            raise HeadMismatchError(
+                f"{parts.backbone.name} reads a text from both sides, and would see the token it is to find",
+                f"take a language model, such as GPT-2 or Llama; heads that fit: {', '.join(fit)}",
+            )
+    elif head.weights is not None:
+        raise HeadMismatchError(
+            f"head {ref.head!r} is fitted already, to its own classes", "fit a new one: --head linear"
+        )
+    if config.balanced and head.returns == "next-token-logits":
+        raise RecipeError("balanced is for classes", f"leave it out for head {ref.head!r}")
+    if head.loss != "cross_entropy" and (config.balanced or config.label_smoothing):
+        raise RecipeError("balanced and label_smoothing are for classes", f"leave them out for head {ref.head!r}")
+    build_head(head, parts.features, ref.outputs, ref.head_options)  # whether these options go with these features
+
+
+def _outputs(data: Dataset, head: HeadSpec) -> int:
+    """How many outputs the head needs for the targets."""
+    if head.returns == "values":
+        targets = data.split("train").targets
+        if not data.numeric or targets is None:
+            raise DataError(f"{data.name} has no numbers to learn", f"{head.name} needs an .npz with y, or a .csv")
+        return int(targets.shape[1])
+    if not data.labels:
+        raise DataError(
+            f"{data.name} has no classes", "make one sub-folder a class, or name a table's column: --label-column"
+        )
+    if len(data.labels) == 1:
+        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labelled classes")
+    return len(data.labels)
+
+
+def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
+    """The train split, where it is rows of numbers."""
+    samples = data.split("train").samples
+    rows = isinstance(samples, np.ndarray) and samples.ndim == 2 and samples.dtype == np.float32
+    return cast("npt.NDArray[np.float32]", samples) if rows else None
+
+
+def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
+    """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
+    given = {"input": (width,), "standardise": True}
+    known = {f.name for f in fields(spec.options)} if spec.options else set()
+    own = plain_options(spec, {})
+    if not known >= set(given) or ref.backbone_options.get("input") != own["input"]:
+        return ref
+    return replace(ref, backbone_options={**ref.backbone_options, **given})
+
+
+def _standardise(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
+    """Tell layers with a method ``standardise(offset, scale)`` what the columns of the training rows are like."""
+    for layer in backbone.modules() if rows is not None else ():
+        if callable(standardise := getattr(layer, "standardise", None)):
+            assert rows is not None
+            scale = rows.std(0)
+            standardise(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
+
+
+def _for_untrained(config: TrainConfig, parts: Parts, progress: Progress) -> TrainConfig:
+    """The settings for a backbone that is not pretrained: frozen, it would stay chance. Adapters were asked for."""
+    if parts.backbone.weights is not None or config.unfreeze != "none" or config.lora_rank:
+        return config
+    progress.say(f"{parts.backbone.name} is not pretrained: all of it learns")
+    return replace(config, unfreeze="all", backbone_rate=1.0)
+
+
+def _check_splits(data: Dataset) -> None:
+    """Refuse a split that has no samples or no targets."""
+    for name in SPLITS:
+        split = data.split(name)
+        if split.targets is None:
+            raise DataError(f"{data.name} has no classes", "make one sub-folder a class")
+        if not len(split):
+            raise DataError(f"the {name} split of {data.name} is empty", "give each class at least five samples")

@@ -1,0 +1,41 @@
+"""What becomes of each epoch, as events that TensorBoard draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.core.optional import require
+
+if TYPE_CHECKING:
+    from pocketzoo.train.training_loop import History
+
+
+class EventLog:
+    """Loss of training, metric of validation and rate of the head, by epoch, in event files of a folder."""
+
+    def __init__(self, folder: Path, metric: str) -> None:
+        """Nothing is written before an epoch is finished.
+
+        Raises:
+            MissingDependencyError: TensorBoard is not installed.
+        """
+        require("tensorboard", extra="tensorboard")
+        self.folder, self.metric = folder, metric
+        self._writer: Any = None
+
+    def __call__(self, history: History) -> None:
+        """Note the last finished epoch. One that an earlier, killed run had noted too counts as this run says."""
+        if self._writer is None:
+            events: Any = require("torch.utils.tensorboard", extra="tensorboard")
+            self._writer = events.SummaryWriter(str(self.folder), purge_step=history.epoch)
+        for name, values in (
+            ("loss/train", history.losses), (f"{self.metric}/val", history.scores), ("rate/head", history.rates)
+        ):  # fmt: skip
+            self._writer.add_scalar(name, values[-1], history.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,81 @@
+"""What of a model learns: set to learn, taken out, kept and put back, whole also where the model is sharded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors
+from pocketzoo.zoo.models.backbone_blocks import Block
+
+
+class Learning:
+    """The head and the blocks of a model that learn, with the buffers in them."""
+
+    def __init__(self, model: nn.Module, head: nn.Module, body: Sequence[Block]) -> None:
+        self.model, self.head, self.body = model, head, body
+        modules = [head, *(module for block in body for module in block.modules)]
+        inside = {id(part) for module in modules for part in module.modules()}
+        alone = {id(p) for block in body for p in block.parameters}  # some lie in no module that learns as a whole
+        names = {
+            *(name for name, p in model.named_parameters() if id(p) in alone),
+            *(
+                f"{path}.{name}".lstrip(".")
+                for path, part in model.named_modules()
+                if id(part) in inside
+                for name in part.state_dict()
+            ),
+        }
+        self.names = [name for name in model.state_dict() if name in names]  # in one order in all processes
+
+    def begin(self) -> None:
+        """Training mode and gradients for what learns; statistics of frozen batch norms stay as they are."""
+        self.model.eval().requires_grad_(False)
+        self.head.train().requires_grad_(True)
+        for block in self.body:
+            for module in block.modules:
+                module.train()
+            for p in block.parameters:
+                p.requires_grad_(True)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of its parameters and buffers; of a sharded model this process's part."""
+        own = self.model.state_dict()
+        return {name: own[name].detach().clone() for name in self.names}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what ``state`` gave, or ``whole`` made of it."""
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name in self.names:
+                own[name].copy_(_laid_out(state[name], own[name]))
+
+    def load_optimiser(self, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what ``whole`` made of the tensors of an optimiser over this."""
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        found = {}
+        for name, value in tensors.items():
+            p = parameters[int(name.partition("/")[0])]
+            found[name] = _laid_out(value, p) if value.shape == p.shape else value
+        load_optimiser(optimiser, found)
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with what other processes have of them, which come to the CPU; all processes are to ask."""
+    return {name: value.full_tensor().cpu() if isinstance(value, DTensor) else value for name, value in tensors.items()}
+
+
+def whole_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Momenta and step counts of an optimiser; all processes are to ask."""
+    return whole(optimiser_tensors(optimiser))
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """``value`` as ``like`` is spread over processes."""
+    if not isinstance(like, DTensor) or isinstance(value, DTensor):
+        return value
+    whole = value.to(like.device)
+    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)  # all have all of it

@@ -1,0 +1,226 @@
+"""The loop: epochs over a source, a snapshot after each, and the best of them in the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import Progress
+from pocketzoo.train.augment.mixed_targets import Wanted
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.feature_cache import Source
+from pocketzoo.train.metrics import Score
+from pocketzoo.train.optimizer_step import Stepper
+from pocketzoo.train.optimizers import build_optimiser, set_rate
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.trainable_parameters import Learning, whole, whole_optimiser
+from pocketzoo.zoo.bundles.snapshot import Snapshot, read_snapshot, write_snapshot
+from pocketzoo.zoo.models.backbone_blocks import Block
+
+SECONDS = 60.0  # between two snapshots within an epoch
+STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs in which the same parts learn."""
+
+    model: nn.Module  # reads a batch of the source
+    head: nn.Module
+    body: Sequence[Block]  # of the backbone, that learn too
+    train: Source
+    val: Source
+    first: int  # the epochs it has: from this one
+    last: int  # to before this one
+    # Makes of a process's part of a batch, its targets and the samples of the whole batch what is learned from.
+    augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
+    scorer: nn.Module | None = None  # reads a batch of ``val``, where that is not what the model reads
+
+    def given(self, x: Tensor, y: Tensor, count: int, device: torch.device) -> tuple[Tensor, Wanted]:
+        """What is learned from, of a process's part of a batch of ``count``."""
+        x, y = x.to(device), y.to(device)
+        return self.augment(x, y, count) if self.augment else (x, [(1.0, y)])
+
+
+@dataclass
+class History:
+    """How far a run is, and how it went."""
+
+    phase: int = 0
+    epoch: int = 0  # the next one
+    step: int = 0  # the next one of that epoch
+    scores: list[float] = field(default_factory=list)  # of the validation split, epoch by epoch
+    losses: list[float] = field(default_factory=list)  # mean over the samples of each epoch
+    rates: list[float] = field(default_factory=list)  # the head's, at the end of each epoch
+    best: float = -math.inf
+    best_epoch: int = 0
+    stale: int = 0  # epochs of this phase since the best
+    stopped: str = ""  # why it ended before its last epoch
+    loss: float = 0.0  # of the epoch at hand, summed, and
+    weight: float = 0.0  # what it is divided by
+
+
+class Trainer:
+    """Runs phases one after the other, and goes on where an earlier run was stopped."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        weigh: Callable[[Tensor], Tensor],
+        score: Score,
+        world: World,
+        place: Path | None,
+        progress: Progress,
+        note: Callable[[History], None] | None = None,
+    ) -> None:
+        """``loss`` is summed over a batch, ``weigh`` gives what it is divided by; snapshots are kept at ``place``.
+
+        ``note`` is told of every finished epoch.
+        """
+        self.config, self.score = config, score
+        self.world, self.place, self.progress, self.note = world, place, progress, note
+        self.step = Stepper(config, loss, weigh, world, progress)
+        found = read_snapshot(place, "") if place is not None and world.first else None
+        self.found: Snapshot | None = world.tell(found)
+        self.history = History(**self.found.facts) if self.found else History()
+
+    def run(self, phase: Phase, number: int) -> None:
+        """Train ``phase.model`` in place; it ends with the weights of the epoch with the best score.
+
+        Raises:
+            DataError: the loss was not finite before an epoch was finished.
+            TrainingError: not even one sample at a time fits into memory.
+        """
+        history, found = self.history, self.found
+        if found is not None and history.phase > number:
+            return  # the later phase's snapshot has all that this one learned
+        learning = Learning(phase.model, phase.head, phase.body)
+        learning.begin()
+        optimiser = build_optimiser(phase.head, phase.body, self.config)
+        steps = len(batches(len(phase.train), self.config, 0))
+        if found is not None and history.phase == number:
+            learning.load(found.parts["model"])
+            learning.load_optimiser(optimiser, found.parts["optimiser"])
+            best = found.parts["best"]
+            self.progress.say(f"going on in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
+        else:
+            best = learning.state()
+            history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
+        model = self.world.spread(phase.model)
+        kept = time.monotonic()
+        remaining = range(history.epoch, phase.last)
+        for epoch in self.progress.track(
+            remaining, "fine-tuning" if phase.body else "fitting the head", len(remaining)
+        ):
+            if history.stopped or (self.config.patience is not None and history.stale >= self.config.patience):
+                break
+            learning.begin()
+            order = batches(len(phase.train), self.config, epoch)[history.step :]
+            for rows, (x, y) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
+                done = (epoch - phase.first) * steps + history.step
+                set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
+                self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
+                loss, weight = self.step(model, optimiser, *phase.given(x, y, len(rows), self.world.device))
+                if not math.isfinite(loss):
+                    self._diverged(epoch, history.step)
+                    break
+                history.loss, history.weight, history.step = (
+                    history.loss + loss,
+                    history.weight + weight,
+                    history.step + 1,
+                )
+                if history.step < steps and self._due(phase.model, kept):
+                    self._keep(learning, best, optimiser)
+                    kept = time.monotonic()
+            if history.stopped:
+                break
+            self.world.agree(phase.model)
+            if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
+                best = learning.state()
+            self._keep(learning, best, optimiser)
+            kept = time.monotonic()
+        if not history.stopped and history.epoch < phase.last == self.config.epochs:
+            history.stopped = f"no better for {history.stale} epochs"
+        learning.load(best)
+        phase.model.eval()
+
+    def value(self, model: nn.Module, source: Source) -> float:
+        """The metric of a model on a source."""
+        model.eval()
+        rows, size, world = range(len(source)), self.config.batch_size, self.world
+        own = world.share(rows)
+        parts = [own[i : i + size] for i in range(0, len(own), size)]
+        # All run as often as the first: a sharded model runs on all processes at once. What is too much counts nothing.
+        spare = [rows[:1]] * (-(-len(rows[:: world.size]) // size) - len(parts))
+        sums: Tensor | None = None
+        with torch.no_grad(), self.step.arithmetic():
+            for i, (x, y) in enumerate(source.of([*parts, *spare])):
+                found = self.score.add(model(x.to(world.device)).float(), y.to(world.device))
+                found = found if i < len(parts) else torch.zeros_like(found)
+                sums = found if sums is None else sums + found
+        assert sums is not None
+        return self.score.value(world.sum(sums))
+
+    def _close(self, epoch: int, score: float, rate: float) -> bool:
+        """Note a finished epoch; whether it is the best."""
+        history = self.history
+        history.scores.append(score)
+        history.losses.append(history.loss / history.weight)
+        history.rates.append(rate)
+        history.epoch, history.step, history.loss, history.weight = epoch + 1, 0, 0.0, 0.0
+        better = score > history.best
+        history.stale = 0 if better else history.stale + 1
+        if better:
+            history.best, history.best_epoch = score, epoch
+        if self.note is not None:
+            self.note(history)
+        return better
+
+    def _due(self, model: nn.Module, kept: float) -> bool:
+        """Whether it is time for a snapshot. Of a sharded model all processes make it, so the first decides."""
+        due = time.monotonic() - kept > SECONDS
+        return bool(self.world.tell(due)) if isinstance(model, FSDPModule) else due
+
+    def _keep(self, learning: Learning, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+        if isinstance(learning.model, FSDPModule) or (self.place is not None and self.world.first):
+            parts = {"model": whole(learning.state()), "best": whole(best), "optimiser": whole_optimiser(optimiser)}
+            if self.place is not None and self.world.first:
+                write_snapshot(self.place, "", asdict(self.history), **parts)
+
+    def _diverged(self, epoch: int, step: int) -> None:
+        """Stop where the loss is not finite; the best epoch before counts, if there is one."""
+        where = f"the loss is not finite in epoch {epoch + 1}, step {step + 1}"
+        if not self.history.scores:
+            raise DataError(where, "lower the learning rate, or check the data for NaN")
+        self.history.stopped = where
+        self.progress.say(f"stopped: {where}; the weights are those of epoch {self.history.best_epoch + 1}")
+
+
+def batches(count: int, config: TrainConfig, epoch: int) -> list[Sequence[int]]:
+    """The batches of an epoch: every sample once, in an order that seed and epoch decide.
+
+    What is left over is a batch if it is a quarter of one; less joins the last, as batch norm needs company.
+    """
+    generator = torch.Generator().manual_seed(config.seed * STEPS + epoch)
+    rows, size = torch.randperm(count, generator=generator).tolist(), config.batch_size
+    found: list[Sequence[int]] = [rows[i : i + size] for i in range(0, count, size)]
+    if len(found) > 1 and len(found[-1]) * 4 < size:
+        found[-2:] = [[*found[-2], *found[-1]]]
+    return found
+
+
+def class_weights(targets: np.ndarray[Any, Any], count: int) -> Tensor:
+    """What a sample of each class counts (count,): all classes together alike, all samples 1 on average."""
+    seen = np.bincount(targets, minlength=count)
+    return torch.tensor(len(targets) / np.maximum(seen, 1) / max(int((seen > 0).sum()), 1), dtype=torch.float32)

@@ -1,0 +1,201 @@
+"""What is trained on what: the head on features that are computed once, then the backbone's last blocks with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.progress import Progress
+from pocketzoo.train.augmenter import augmenter
+from pocketzoo.train.distributed.fsdp import sharded
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.feature_cache import Samples, Source, features, weights_digest
+from pocketzoo.train.lora import Adapters
+from pocketzoo.train.metrics import SCORES, next_token_loss
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.tensorboard import EventLog
+from pocketzoo.train.trainable_parameters import Learning, whole
+from pocketzoo.train.training_loop import History, Phase, Trainer, class_weights
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName, Targets
+from pocketzoo.zoo.catalog.specs import METRICS
+from pocketzoo.zoo.data.batches import Batches, Skipped
+from pocketzoo.zoo.data.token_windows import IGNORED
+from pocketzoo.zoo.models.backbone_blocks import blocks, unfrozen
+from pocketzoo.zoo.models.build import Model, Parts, example
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Transfer:
+    """Trains a pretrained model in place, phase after phase."""
+
+    def __init__(
+        self,
+        model: Model,
+        parts: Parts,
+        dataset: Dataset,
+        outputs: int,
+        config: TrainConfig,
+        *,
+        digest: str,
+        skipped: Skipped | None = None,
+        world: World,
+        place: Path | None = None,
+        log: Path | None = None,
+        shard: bool = False,
+        progress: Progress,
+    ) -> None:
+        """``digest`` is that of the data set; with ``shard`` each process has a part of a backbone that learns.
+
+        Raises:
+            UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have, or a setting goes
+                with another kind of model.
+            UnsupportedLayerError: the backbone has nothing for adapters.
+            MissingDependencyError: what adapters, augmentation or the log need is not installed.
+        """
+        spec, metric = parts.backbone, METRICS[parts.head.returns]
+        self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
+        self.dataset, self.digest, self.shard = dataset, digest, shard
+        self.batches = {
+            name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS
+        }
+        self.sources: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in self.batches.items()}
+        if shard:
+            _check_shard(config, world)
+        # What is sharded may have no room on one device.
+        device = torch.device("cpu") if shard and not config.head_epochs else world.device
+        model.to(device)
+        self.sample = example(spec.input, 1).to(device)
+        self.body = unfrozen(model.backbone, self.sample, config.unfreeze)
+        # Adapters stand for all of a model that was trained with this head.
+        self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
+        self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
+        self.augment = augmenter(config, spec.input, world)
+        loss, weigh = _loss(parts.head.loss, model.head, self.sources["train"].targets, outputs, config, metric)
+        self.events = EventLog(log, metric) if log is not None and world.first else None
+        self.trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress, self.events)
+        self.net: Any = model  # what reads the sources
+
+    def run(self) -> tuple[History, dict[SplitName, float]]:
+        """How it went, and the model's metric on the validation and test splits.
+
+        Raises:
+            DataError: a sample cannot be read, or the loss was never finite.
+            TrainingError: there is not enough memory.
+        """
+        for number, phase in self.phases():
+            self.trainer.run(phase, number)
+        if self.events is not None:
+            self.events.close()
+        scores: dict[SplitName, float] = {
+            name: self.trainer.value(self.net, self.sources[name]) for name in ("val", "test")
+        }
+        return self.trainer.history, scores
+
+    def phases(self) -> Iterator[tuple[int, Phase]]:
+        """First the head alone, then the backbone with it; or one of the two. Each is to be run before the next."""
+        model, config, raw = self.model, self.config, self.sources
+        head_epochs = config.head_epochs if config.backbone_learns else config.epochs
+        if head_epochs:  # where nothing random happens before the head, the same features serve all epochs
+            random: tuple[SplitName, ...] = ("train",) if self.augment else ()
+            if random:
+                self.progress.say("augmentation is random, so features of train are computed anew in every epoch")
+            self.sources, self.net = {**raw, **self._features([n for n in SPLITS if n not in random])}, model.head
+            train, val = self.sources["train"], self.sources["val"]
+            reader = model if random else model.head
+            yield 0, Phase(reader, model.head, (), train, val, 0, head_epochs, self.augment, model.head)
+        if not config.backbone_learns or self.trainer.history.stopped:
+            return
+        self.net, self.sources = model, raw
+        body = self.adapters.attach() if self.adapters else self.body
+        if self.shard:
+            parts = blocks(model.cpu().backbone, self.sample.cpu())
+            self.net, body = sharded(model, parts, body, self.world)
+        head = nn.Identity() if self.head_frozen else self.net.head
+        yield 1, Phase(self.net, head, body, raw["train"], raw["val"], head_epochs, config.epochs, self.augment)
+        if self.shard:
+            model.load_state_dict(whole(Learning(self.net, head, body).state()), strict=False)
+        if self.adapters:
+            self.adapters.merge()
+
+    def _features(self, names: Sequence[SplitName]) -> dict[SplitName, Source]:
+        found: dict[SplitName, Source] = {}
+        weights = weights_digest(self.model.backbone)
+        for turn in (True, False):  # the first process computes what the others then find
+            for name in names if self.world.first == turn else ():
+                found[name] = features(
+                    self.model.backbone,
+                    self.batches[name],
+                    weights=weights,
+                    data=_digest(self.dataset, self.digest, name),
+                    sequence=self.parts.features.kind == "sequence",
+                    what=f"the {name} split of {self.dataset.name}",
+                    label=f"features of {name}",
+                    progress=self.progress,
+                )
+            self.world.wait()
+        return found
+
+
+def _check_shard(config: TrainConfig, world: World) -> None:
+    if world.size == 1:
+        raise RecipeError("there is one process, and nothing to shard", "torchrun --nproc-per-node 2 -m pocketzoo ...")
+    if not config.backbone_learns:
+        raise RecipeError("shard is for a backbone that learns", 'set unfreeze, such as "all", or lora_rank')
+    if config.precision == "float16":
+        raise RecipeError("shard does not go with float16, whose loss is scaled", "set precision to bfloat16")
+
+
+def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
+    """Of the samples of a split; a picture that was written again is another one."""
+    found = hashlib.sha256(f"{digest} {name}".encode())
+    for sample in dataset.split(name).samples:
+        if isinstance(sample, Path):
+            found.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
+    return found.hexdigest()
+
+
+def _loss(
+    name: str, head: nn.Module, targets: Targets, outputs: int, config: TrainConfig, metric: str
+) -> tuple[Loss, Callable[[Tensor], Tensor]]:
+    """A function of torch.nn.functional summed over a batch, and what it is divided by for the mean."""
+    if metric == "log_likelihood":
+        smoothed = partial(next_token_loss, label_smoothing=config.label_smoothing)
+        return smoothed, lambda y: (y != IGNORED).sum().float()
+    function = partial(getattr(F, name), reduction="sum")
+    if metric == "r2":
+        return _standardised(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
+    if config.label_smoothing:  # arXiv:1512.00567
+        function = partial(function, label_smoothing=config.label_smoothing)
+    if not config.balanced:
+        return function, lambda y: torch.tensor(float(len(y)))
+    weight = class_weights(targets, outputs)
+    return (
+        lambda out, y: function(out, y, weight=weight.to(out.device)),
+        lambda y: weight.to(y.device)[y].sum(),
+    )
+
+
+def _standardised(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
+    """``loss`` in standard deviations of the targets, so that a learning rate fits numbers of any size.
+
+    A head with a method ``standardise(offset, scale)`` is told them, and so starts where the targets are.
+    """
+    offset, scale = targets.mean(0), targets.std(0, correction=0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    if callable(standardise := getattr(head, "standardise", None)):
+        standardise(offset, scale)
+
+    def standardised(out: Tensor, y: Tensor) -> Tensor:
+        by, size = offset.to(out.device), scale.to(out.device)
+        return loss((out - by) / size, (y - by) / size)
+
+    return standardised

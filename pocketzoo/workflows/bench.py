@@ -1,0 +1,121 @@
+"""Measure bundles side by side in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.measure.measure_graphs import BATCHES, Candidate, Measurement, candidates, measure
+from pocketzoo.zoo.backends.runtimes import CPU, ENGINES, check_runtime, on_modules
+from pocketzoo.zoo.backends.timing import LEAST
+from pocketzoo.zoo.bundles.bundle import Bundle, updating
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.models.open_model import open_model
+
+SAMPLES = 64  # random ones, where there are no data
+ROUNDS = 12  # at the least: fewer than 8 allow no interval
+
+
+def bench(
+    models: Sequence[str | Path],
+    *,
+    data: str | Path | Dataset | None = None,
+    runtimes: Sequence[str] = (CPU,),
+    batch_sizes: Sequence[int] = BATCHES,
+    lengths: Sequence[int] = (),
+    seconds: float = 0.5,
+    threads: int = 1,
+    memory: bool = True,
+    save: bool = False,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Measurement]:
+    """Measure every graph of the bundles; the first bundle's float graph is the reference for agreement and SQNR.
+
+    Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules, and TensorRT engines
+    that are built for it, or were before. The first row is what ratios are against: round by round, see ``zoo.timing``.
+    Timing goes on until their intervals are narrow, for ``PATIENCE`` times ``seconds`` a model at most. ``lengths`` are
+    the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
+
+    Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
+    go into the manifest of every bundle that is no registered model.
+
+    Raises:
+        UnknownNameError: no such model or data set, or a runtime that does not work here.
+        DataError: bundles of different input shapes or classes, or data that does not fit them.
+        ExportError: TensorRT refuses a graph.
+    """
+    if not models:
+        raise DataError("there is nothing to measure", "name one or more bundles")
+    for runtime in runtimes:
+        check_runtime(runtime)
+    bundles = [open_model(m, registry=registry, progress=progress) for m in models]
+    first = bundles[0].manifest
+    for other in (b.manifest for b in bundles[1:]):
+        shapes = (other.input.shape, other.model.outputs, other.gives)
+        if shapes != (first.input.shape, first.model.outputs, first.gives):
+            raise DataError(
+                f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
+            )
+    if data is None:
+        batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
+    else:
+        skipped = Skipped() if skip_bad else None
+        dataset = load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
+        split = aligned(dataset, first.labels).split("test")
+        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
+    with TemporaryDirectory() as folder:
+        found: list[Candidate] = []
+        for runtime in runtimes:
+            if runtime in ENGINES:
+                from pocketzoo.workflows.bench_engines import engine_candidates
+
+                largest, place = max(batches.size, *batch_sizes), Path(folder) / runtime
+                place.mkdir()
+                found += engine_candidates(bundles, runtime, largest, place, registry=registry, progress=progress)
+            else:
+                found += _distinct(bundles, runtime)
+        rows = measure(
+            found,
+            batches,
+            batch_sizes=batch_sizes,
+            lengths=lengths,
+            seconds=seconds,
+            threads=threads,
+            least=ROUNDS if seconds else LEAST,
+            precise=seconds > 0,
+            memory=memory,
+            progress=progress,
+        )
+    if save:
+        for bundle, model in zip(bundles, models, strict=True):
+            if Path(model).exists():
+                with updating(bundle) as draft:
+                    draft.manifest = replace(bundle.manifest, measurements=tuple(to_plain(row) for row in rows))
+    return rows
+
+
+def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
+    """Every graph of the bundles once: a step that only quantises leaves the float graph as it was. Or every module."""
+    found: dict[str, Candidate] = {}
+    for bundle in bundles:
+        for candidate in candidates(bundle, [""] if on_modules(runtime) else None):
+            file = bundle.path / "model.safetensors" if on_modules(runtime) else candidate.graph
+            if file.name not in bundle.manifest.files:
+                raise DataError(
+                    f"{bundle.manifest.name} came as an ONNX graph, which torch does not run", f"--runtime {CPU}"
+                )
+            measured = replace(candidate, graph=file, runtime=runtime, source=bundle.path)
+            found.setdefault(bundle.manifest.files[file.name].sha256, measured)
+    return list(found.values())

@@ -1,0 +1,101 @@
+"""Measure graphs that write side by side: the same texts, a token at a time, timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.batches import Batches, Skipped
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.tasks.text_generator import TEXTS, GraphWriter, alike, milliseconds_a_token, with_room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritingMeasurement:
+    """One row: all parts of a bundle for one target. Shares are against the first row's."""
+
+    bundle: str
+    target: str  # "" for the float graphs
+    precision: str
+    files: tuple[str, ...]
+    bytes: int  # of all of them
+    texts: int
+    tokens: int  # that the first row's graphs wrote behind them
+    agreement: float  # share of these tokens that it would have written there too
+    same_texts: float  # share of the texts that it writes the same to the end
+    ms_a_token: float  # the median of one token behind the first text
+
+
+def bench_writing(
+    models: Sequence[str | Path],
+    *,
+    data: str | Path | Dataset | None = None,
+    seconds: float = 0.5,
+    threads: int = 1,
+    seed: int = 0,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[WritingMeasurement]:
+    """Let all graphs that write go on behind texts of the test split, greedily; the first bundle's float ones lead.
+
+    Without ``data`` the texts are random. Nothing where no bundle has such graphs: ``generate`` and ``compress`` make
+    them.
+
+    Raises:
+        UnknownNameError: no such model or data set.
+        DataError: the data are no texts.
+    """
+    bundles = [open_model(model, registry=registry, progress=progress) for model in models]
+    rows: list[tuple[Bundle, str, dict[str, Path]]] = []
+    known: set[tuple[str, ...]] = set()
+    for bundle in bundles:
+        files = bundle.manifest.files
+        for target in ("", *sorted({e.target for e in files.values() if e.part and e.target})):
+            parts = bundle.parts(target)
+            digests = tuple(sorted(files[path.name].sha256 for path in parts.values()))
+            if parts and digests not in known:  # a step that only quantises leaves the float graphs as they were
+                known.add(digests)
+                rows.append((bundle, target, parts))
+    if not rows:
+        return []
+    settings = rows[0][0].manifest.generation
+    assert settings is not None
+    spec = bundles[0].manifest.input
+    if data is None:
+        split = Split(random_samples(spec, TEXTS))
+    else:
+        skipped = Skipped() if skip_bad else None
+        given = load_data(data, seed=seed, skipped=skipped, registry=registry)
+        split = given.split("test")
+    batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].travelled())
+    texts: Any = (x for x, _ in batches)
+    few = list(with_room(texts, settings.positions))
+    with ExitStack() as stack:
+        writers = [stack.enter_context(GraphWriter(p, settings.start, threads=threads)) for _, _, p in rows]
+        found = [alike(writers[0], w, few, settings.end) for w in progress.track(writers, "writing", len(writers))]
+        times = milliseconds_a_token(writers, few[0], seconds)
+    return [
+        WritingMeasurement(
+            bundle=bundle.manifest.name,
+            target=target,
+            precision=bundle.manifest.files[next(iter(parts.values())).name].precision,
+            files=tuple(path.name for path in parts.values()),
+            bytes=sum(path.stat().st_size for path in parts.values()),
+            texts=like.texts,
+            tokens=like.tokens,
+            agreement=like.agreement,
+            same_texts=like.same_texts,
+            ms_a_token=ms,
+        )
+        for (bundle, target, parts), like, ms in zip(rows, found, times, strict=True)
+    ]

@@ -1,0 +1,77 @@
+"""The main job from end to end on real data: handwritten digits on tinynet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pocketzoo import __version__
+from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.core.errors import MissingDependencyError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.export import export
+from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.reports.report import report
+from pocketzoo.train.fit import fit
+from pocketzoo.workflows.bench import bench
+from pocketzoo.zoo.bundles.bundle import check_place
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.load_data import load_data
+
+TARGETS = ("cpu", "tensorrt-rtx")
+STEPS = ("fitted", "pruned", "factorised", "int8")  # a bundle each
+MARK = "demo.json"  # says that a folder's bundles are the demo's own, to be replaced
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made."""
+
+    rows: list[Measurement]
+    places: dict[str, Path] = field(default_factory=dict)
+
+
+def demo(
+    out: str | Path, *, force: bool = False, registry: Registry | None = None, progress: Progress = SILENT
+) -> Demo:
+    """Fit a head to the digits, prune, factorise, quantise, export, build an engine, measure; all below ``out``.
+
+    Run again it replaces its own bundles, and those of others only with ``force``.
+
+    Raises:
+        BundleError: where the demo was not run before there is a finished bundle of a name it uses.
+        MissingDependencyError: the extra "demo" is not installed.
+    """
+    out = Path(out)
+    force = force or (out / MARK).is_file()
+    for name in STEPS:
+        check_place(out / name, force=force)
+    data = load_data("digits", registry=registry)
+    progress.say("1/5 fit: head linear on tinynet, 1,797 handwritten digits")
+    with replacing_file(out / MARK) as temporary:
+        temporary.write_text(json.dumps({"pocketzoo": __version__}) + "\n")
+    fitted = fit("tinynet", out / "fitted", data=data, force=force, registry=registry, progress=progress)
+    progress.say(f"    test accuracy {fitted.manifest.metrics['test_accuracy']:.4f}")
+    # It shows what each step does, also where one is too small or this machine too busy for it to pay.
+    common = {"data": data, "targets": TARGETS, "keep_slower": True, "accept": True, "force": force}
+    common |= {"registry": registry, "progress": progress}
+    progress.say("2/5 prune channels")
+    compress(out / "fitted", out / "pruned", steps=[PruneConfig(ratio=0.3)], **common)  # type: ignore[arg-type]
+    progress.say("3/5 factorise layers")
+    compress(out / "pruned", out / "factorised", steps=[LowRankConfig(energy=0.999)], **common)  # type: ignore[arg-type]
+    progress.say("4/5 quantise to int8")
+    compress(out / "factorised", out / "int8", steps=[Int8Config()], **common)  # type: ignore[arg-type]
+    places = {"bundles": out}
+    progress.say("5/5 export, measure, report")
+    places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=registry)
+    try:
+        places["NVIDIA engine"] = export(out / "int8", to="tensorrt-rtx", registry=registry, progress=progress)
+    except MissingDependencyError as error:  # TensorRT-RTX has no build for some platforms; the rest still runs
+        progress.say(f"no engine: {error.message} ({error.hint})")
+    steps = [out / name for name in STEPS]
+    rows = bench(steps, data=data, save=True, registry=registry, progress=progress)
+    places["report"] = report(steps, out / "report.html", registry=registry)
+    return Demo(rows, places)

@@ -1,0 +1,100 @@
+"""Write text with a language model's graphs: token by token, by onnxruntime, without torch once they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import GenerationSpec, TextSpec
+from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.tasks.text_generator import GraphWriter
+from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text and what a model wrote."""
+
+    prompt: str
+    text: str  # the prompt and what follows it, or the answer to it
+    ids: tuple[int, ...]  # the tokens that were written, the one that ends it included
+
+
+def generate(
+    model: str | Path,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 64,
+    beams: int = 1,
+    length_penalty: float = 1.0,
+    early_stopping: bool | Literal["never"] = False,
+    target: str = "cpu",
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Written]:
+    """Continue texts, or answer them where the model is an encoder-decoder; one after the other.
+
+    With one beam the likeliest token is taken each time, with more it is beam search (see ``zoo.decoding``). The tokens
+    are those that ``generate`` of transformers gives for the same settings. The graphs are made when a bundle is first
+    used so, and stay in it; from then on no torch is needed. Of an int8 bundle those encoded for ``target`` write.
+
+    Raises:
+        UnknownNameError: no such model or target.
+        UnsupportedModelError: the model writes no text.
+        DataError: a prompt has no tokens, or fills all that the model can attend to.
+        RecipeError: a setting cannot be what it is.
+    """
+    for name, value in (("max_new_tokens", max_new_tokens), ("beams", beams)):
+        if value < 1:
+            raise RecipeError(f"{name} cannot be {value}", "give 1 or more")
+    registry = registry or default_registry()
+    registry.get("target", target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    if not bundle.parts(target):
+        from pocketzoo.zoo.models.generation_graphs import with_parts
+
+        bundle = with_parts(bundle, registry, progress)
+    spec, settings = bundle.manifest.input, bundle.manifest.generation
+    assert isinstance(spec, TextSpec)
+    assert settings is not None
+    if settings.not_followed:
+        progress.say(f"not followed, though its repository sets them: {', '.join(settings.not_followed)}")
+    encode = TextEncoder(spec, bundle.travelled())
+    found = []
+    with GraphWriter(bundle.parts(target), settings.start) as writer:
+        for prompt in progress.track(prompts, "writing", len(prompts)):
+            ids = encode([prompt])
+            longest = _room(settings, ids, max_new_tokens, bundle.manifest.name, progress)
+            if beams == 1:
+                written = greedy(writer, ids, longest=longest, end=settings.end)
+            else:
+                written = beam_search(
+                    writer,
+                    ids,
+                    beams=beams,
+                    longest=longest,
+                    end=settings.end,
+                    length_penalty=length_penalty,
+                    early_stopping=early_stopping,
+                )
+            shown = written if settings.start else [*ids[0].tolist(), *written]
+            found.append(Written(prompt, encode.tokenizer.decode(shown), tuple(written)))
+    return found
+
+
+def _room(settings: GenerationSpec, ids: Ids, wanted: int, name: str, progress: Progress) -> int:
+    """How many tokens can be written."""
+    if not settings.positions:
+        return wanted
+    room = settings.positions - int(ids.shape[1])
+    if room < 1:
+        raise DataError(f"the text has {ids.shape[1]} tokens, and {name} reads {settings.positions}", "shorten it")
+    if room < wanted:
+        progress.say(f"{name} reads {settings.positions} tokens: it writes {room} at the most")
+    return min(room, wanted)

@@ -1,0 +1,76 @@
+"""A Q-network of a bundle plays episodes: its graph chooses the actions, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
+from pocketzoo.zoo.models.open_model import open_model
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How episodes went."""
+
+    environment: str
+    graph: str
+    returns: tuple[float, ...]  # of each episode, not discounted
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.returns))
+
+
+def play(
+    model: str | Path,
+    environment: str = "",
+    *,
+    episodes: int = 100,
+    target: str = "cpu",
+    seed: int = 0,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Played:
+    """Play ``episodes`` with the best action of each state, in the environment the model was trained in or another.
+
+    Raises:
+        UnknownNameError: no such model, target or environment.
+        DataError: the model gives no q-values, or does not fit the environment.
+    """
+    registry = registry or default_registry()
+    registry.get("target", target)
+    bundle = open_model(model, registry=registry, progress=progress)
+    manifest = bundle.manifest
+    if manifest.gives != "q-values":
+        raise DataError(f"{manifest.name} gives {manifest.gives}, no q-values", "train one: pocketzoo fit-agent")
+    name = environment or str(manifest.provenance.get("environment", ""))
+    if not name:
+        raise DataError(f"{manifest.name} does not say what it plays", "name an environment")
+    place, shape = Environment(name), tuple(manifest.input.shape[1:])
+    if shape != (place.size,) or manifest.model.outputs != place.actions:
+        raise DataError(
+            f"{manifest.name} reads {shape} and chooses of {manifest.model.outputs}; {name} has states of {place.size} "
+            f"values and {place.actions} actions",
+            "name the environment it was trained in",
+        )
+    if episodes < 1 or seed < 0:
+        raise DataError(
+            f"{episodes} episodes from seed {seed} cannot be played", "give 1 or more, and a seed of 0 or more"
+        )
+    graph, first = bundle.graph(target), episode_seed(seed, "play")
+    with OnnxRunner(graph) as runner:
+
+        def policy(states: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+            return runner.logits(states).argmax(-1)  # type: ignore[no-any-return]
+
+        returns = play_episodes(name, policy, range(first, first + episodes))
+    return Played(name, graph.name, tuple(float(value) for value in returns))

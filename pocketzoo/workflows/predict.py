@@ -1,0 +1,75 @@
+"""Pictures or texts to their most likely classes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.device.runtime import Runtime, load_runtime
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The top classes of one picture with their probabilities (softmax), best first; or the numbers it is given."""
+
+    file: str
+    top: tuple[tuple[str, float], ...]
+    values: tuple[float, ...] = ()
+
+
+def predict(
+    model: str | Path,
+    files: Sequence[str | Path],
+    *,
+    top: int = 5,
+    target: str | None = None,
+    providers: str | Sequence[str] | None = None,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> list[Prediction]:
+    """Classify pictures, or texts, one by one with a bundle or registered model.
+
+    For a model that reads texts, ``files`` are files of text or the texts themselves. ``target`` and ``providers`` are
+    those of ``load_runtime``.
+
+    Raises:
+        UnknownNameError: no such model or target.
+        BundleError: the bundle is damaged: a file has not the digest that its manifest gives.
+        DataError: a file is missing or is no picture, or the model gives neither classes nor numbers for it.
+        MissingDependencyError: onnxruntime, or the provider, is not installed.
+    """
+    if not files:
+        raise DataError("there is nothing to predict", "name one or more pictures")
+    with load_runtime(model, target=target, providers=providers, registry=registry, progress=progress) as runtime:
+        return [_predict(runtime, file, top, progress) for file in progress.track(files, "predicting", len(files))]
+
+
+def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -> Prediction:
+    sample: str | Path = Path(file)
+    if isinstance(runtime.reads.spec, TextSpec):
+        sample = _text(file)
+        if runtime.reads.encoder and runtime.reads.encoder.cut([sample]):
+            most = runtime.reads.spec.max_length
+            progress.say(f"{str(file)[:60]!r} has more than {most} tokens; the rest is not read")
+    try:
+        if runtime.bundle.manifest.gives == "values":
+            return Prediction(str(file), (), tuple(map(float, runtime.predict([sample])[0])))
+        return Prediction(str(file), runtime.classify([sample], top=top)[0])
+    except DataError as error:
+        if error.hint != UNREADABLE:
+            raise
+        raise DataError(error.message, f"give {NAMED} files") from error  # nothing to skip it in
+
+
+def _text(text: str | Path) -> str:
+    with contextlib.suppress(OSError, ValueError):  # too long for a file's name, or with a zero inside: a text
+        if Path(text).is_file():
+            return Path(text).read_text("utf8")
+    return str(text)

@@ -1,0 +1,267 @@
+"""Run a recipe for the whole job: fit, compress, use, export, measure, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pocketzoo import __version__
+from pocketzoo.compress.pipeline.acceptance import worse
+from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.recipe import read_steps
+from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.deploy.export import export
+from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.reports.report import report
+from pocketzoo.train.agents.double_dqn import fit_agent
+from pocketzoo.train.agents.settings import agent_settings
+from pocketzoo.train.fit import fit
+from pocketzoo.train.settings import with_settings
+from pocketzoo.workflows.bench import bench
+from pocketzoo.workflows.generate import Written, generate
+from pocketzoo.workflows.play import Played, play
+from pocketzoo.workflows.predict import Prediction, predict
+from pocketzoo.workflows.run_recipe import SECTIONS, AgentSection, RunRecipe, parameters
+from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.data.batches import Skipped, aligned, from_arrays
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.open_model import open_model
+
+STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
+BEGUN = "begun "
+MODELS = {"agent": "fitted", "fit": "fitted", "compress": "small"}  # the sections that write bundles, in order
+
+
+@dataclass
+class Run:
+    """What a recipe made."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the fitted model
+    plays: list[tuple[str, Played]] = field(default_factory=list)  # of each model, by its bundle's name
+    written: list[tuple[str, list[Written]]] = field(default_factory=list)  # likewise
+    predictions: list[Prediction] = field(default_factory=list)
+    rows: list[Measurement] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)  # steps of compression that lose too much, and why
+    places: dict[str, Path] = field(default_factory=dict)  # what lies where
+
+
+def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The sections that would run with all that is asked for in them, checked as far as that needs no model.
+
+    Raises:
+        RecipeError: a setting or a step that cannot be.
+    """
+    for name in SECTIONS:
+        section = getattr(recipe, name)
+        if section is None:
+            continue
+        asked = parameters(section)
+        if name == "fit":
+            single = {key: asked.pop(key, None) for key in ("epochs", "batch_size", "learning_rate", "unfreeze")}
+            asked["training"] = to_plain(with_settings(asked["training"], **single, seed=recipe.seed))
+        if name == "agent":
+            asked["training"] = to_plain(agent_settings(asked["training"], seed=recipe.seed))
+        if name == "compress":
+            read_steps(section.step, "the recipe", registry or default_registry())
+        yield name, to_plain(asked)
+
+
+def run(
+    recipe: RunRecipe,
+    out: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    force: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Run:
+    """Run the sections of a recipe one after the other; everything is written below ``out``.
+
+    ``data`` stands in for the recipe's. Without either an agent's are states that it was in, and those of a recipe that
+    writes and fits nothing its prompts. A run that was stopped goes on where it was when the same call is made again:
+    sections that are finished are not run again. ``force`` replaces models there that were asked for otherwise.
+
+    Raises:
+        BundleError: ``out`` is no run of a recipe, or has finished models of other settings, data or versions.
+        RecipeError: a setting or a step that cannot be; the recipe has no data and none is given.
+        PocketzooError: whatever the functions raise that it names.
+    """
+    registry = registry or default_registry()
+    list(plan(recipe, registry))
+    out = Path(out)
+    if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out} exists and is no run of a recipe", "choose another place with -o")
+    given = data or recipe.data
+    if not given and recipe.generate is not None and recipe.own_data:
+        given = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
+    if not given and not recipe.own_data:
+        raise RecipeError("the recipe is for your own data", "name it: --data FOLDER")
+    if given and not isinstance(given, Dataset):
+        numeric = recipe.fit is not None and registry.get("head", recipe.fit.head).returns == "values"
+        skipped = Skipped() if recipe.skip_bad else None
+        given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
+    out.mkdir(parents=True, exist_ok=True)
+    return _Runner(recipe, out, given or None, force, registry, progress).run()
+
+
+class _Runner:
+    def __init__(
+        self, recipe: RunRecipe, out: Path, data: Dataset | None, force: bool, registry: Registry, progress: Progress
+    ) -> None:
+        self.recipe, self.out, self.data = recipe, out, data
+        self.common: dict[str, Any] = {"registry": registry, "progress": progress}
+        self.say = progress.say
+        digest = "" if data is None else data.digest()
+        facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {digest}"
+        key = hashlib.sha256(facts.encode()).hexdigest()
+        self.keys: dict[str, str] = {}  # of a section that makes a model: what it is asked for, and on what
+        for name in MODELS:
+            if (section := getattr(recipe, name)) is not None:
+                text = f"{key} {json.dumps(to_plain(section), sort_keys=True)}"
+                self.keys[name] = key = hashlib.sha256(text.encode()).hexdigest()
+        self.state: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
+        self.force = force
+        self.made = Run()
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        assert self.data is not None
+        return {"data": self.data, "seed": self.recipe.seed, "skip_bad": self.recipe.skip_bad}
+
+    def run(self) -> Run:
+        recipe, made = self.recipe, self.made
+        for name in self.keys:
+            if not self._is_finished(name):
+                check_place(self.out / MODELS[name], force=self._may_replace(name))
+        self._note()  # from here on the folder is one of a run
+        model: str | Path = recipe.backbone
+        models: list[str | Path] = [model]
+        if recipe.agent is not None or recipe.fit is not None:
+            model = self.out / "fitted"
+            models = [model]
+            if recipe.agent is not None:
+                self._agent(recipe.agent, model)
+            elif recipe.fit is not None and self._is_new("fit"):
+                force = self._begin("fit")
+                asked = parameters(recipe.fit)
+                fit(recipe.backbone, model, force=force, **self.reading, **asked, **self.common)
+                self._finish("fit")
+            made.metrics = dict(read_bundle(model).manifest.metrics)
+            made.places["fitted model"] = model
+            self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in made.metrics.items()))
+        if recipe.compress is not None:
+            small = self.out / "small"
+            if self._is_new("compress"):
+                force = self._begin("compress")
+                asked = parameters(recipe.compress)
+                steps = read_steps(asked.pop("step"), "the recipe", self.common["registry"])
+                try:
+                    compress(model, small, steps=steps, force=force, **self.reading, **asked, **self.common)
+                    self._finish("compress")
+                except RejectedError as error:  # what is fitted is still of use, and the user is told
+                    self.say(f"{error.message}; going on without ({error.hint})")
+                    made.rejected.append(error.message)
+            if not made.rejected:
+                made.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
+                model = small
+                models.append(small)
+                made.places["compressed model"] = small
+        for each in models:
+            if recipe.play is not None:
+                made.plays.append(
+                    (self._name(each), play(each, seed=recipe.seed, **parameters(recipe.play), **self.common))
+                )
+            if recipe.generate is not None:
+                made.written.append((self._name(each), generate(each, **parameters(recipe.generate), **self.common)))
+        if recipe.predict is not None:
+            made.predictions = self._predict(model)
+        if recipe.export is not None:
+            self._export(model)
+        if recipe.bench is not None:
+            made.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
+            if isinstance(models[-1], Path):  # a registered model keeps no measurements
+                reading = self.reading if self._labelled(models[-1]) else {}
+                made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
+        return made
+
+    def _agent(self, section: AgentSection, model: Path) -> None:
+        states = self.out / "states.npz"
+        if self._is_new("agent"):
+            force = self._begin("agent")
+            asked = parameters(section)
+            fit_agent(out=model, states=states, seed=self.recipe.seed, force=force, **asked, **self.common)
+            self._finish("agent")
+        if self.data is None:
+            self.data = load_data(states, seed=self.recipe.seed, registry=self.common["registry"])
+
+    def _name(self, model: str | Path) -> str:
+        return model.name if isinstance(model, Path) else model
+
+    def _labelled(self, model: str | Path) -> bool:
+        """Whether the data has classes that the model knows."""
+        manifest = open_model(model, registry=self.common["registry"]).manifest
+        assert self.data is not None
+        known = aligned(self.data, manifest.labels).split("test")
+        return manifest.gives == "logits" and bool(manifest.labels) and known.targets is not None
+
+    def _predict(self, model: str | Path) -> list[Prediction]:
+        assert self.recipe.predict is not None
+        assert self.data is not None
+        samples = [s for s in self.data.split("test").samples if isinstance(s, str | Path)]
+        if not samples:
+            raise DataError(f"{self.data.name} has arrays, and predict takes pictures or texts", "give a folder")
+        return predict(model, samples[: self.recipe.predict.samples], top=self.recipe.predict.top, **self.common)
+
+    def _export(self, model: str | Path) -> None:
+        assert self.recipe.export is not None
+        for to in self.recipe.export.to:
+            out = self.out / f"{to}{self.common['registry'].get('exporter', to).suffix}"
+            if out.is_dir():  # of the run before; export itself replaces no folder
+                shutil.rmtree(out)
+            try:
+                self.made.places[to] = export(model, to=to, out=out, **self.common)
+            except MissingDependencyError as error:  # TensorRT has no build for some platforms; the rest still runs
+                self.say(f"no {to}: {error.message} ({error.hint})")
+
+    def _is_new(self, name: str) -> bool:
+        """Whether a section is to be run: not where it finished before, asked for the same on the same."""
+        if not self._is_finished(name):
+            return True
+        self.say(f"{name}: finished before, in {self.out / MODELS[name]}")
+        return False
+
+    def _is_finished(self, name: str) -> bool:
+        return self.state.get(name) == self.keys[name] and (self.out / MODELS[name]).exists()
+
+    def _may_replace(self, name: str) -> bool:
+        """Whether a section may replace a finished bundle: told so, now or by the run it goes on with."""
+        return self.force or self.state.get(BEGUN + name) == self.keys[name]
+
+    def _begin(self, name: str) -> bool:
+        """Note that a section begins, for what is to go on with it after a kill; whether it may replace a bundle.
+
+        What was finished there is not the same any more once a new one lies in its place, noted or not.
+        """
+        force = self._may_replace(name)
+        self.state.pop(name, None)
+        self.state[BEGUN + name] = self.keys[name]
+        self._note()
+        return force
+
+    def _finish(self, name: str) -> None:
+        self.state[name] = self.keys[name]
+        self._note()
+
+    def _note(self) -> None:
+        with replacing_file(self.out / STATE) as temporary:
+            temporary.write_text(json.dumps(self.state))

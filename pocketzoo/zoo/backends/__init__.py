@@ -1,0 +1,1 @@
+"""What runs models on this machine: runtimes and targets."""

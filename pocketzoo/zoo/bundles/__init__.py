@@ -1,0 +1,1 @@
+"""A model on disk: manifest, files, model card, signatures."""

@@ -1,0 +1,89 @@
+"""What a bundle is made of: where its weights are from, its data, steps, packages, metrics and files, with digests."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pocketzoo.core.files import sha256
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.bundle import TRAVELS, Bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+
+# What decides the numbers in a bundle; of those that are not installed nothing is said.
+PACKAGES = (
+    "pocketzoo", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "tokenizers", "transformers",
+    "timm", "peft", "kornia", "pillow",
+)  # fmt: skip
+
+
+def packages() -> dict[str, str]:
+    """The versions that are at work in this process, Python's first."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def materials_of(bundle: Bundle) -> dict[str, Any]:
+    """The same of a bundle that is open. What nobody recorded is missing."""
+    manifest = bundle.manifest
+    noted = dict(manifest.provenance)
+    made = {
+        "name": manifest.name,
+        "license": manifest.license,
+        "created": manifest.created,
+        "pocketzoo": manifest.pocketzoo,
+        "manifest": sha256(bundle.path / MANIFEST),
+        "parameters": manifest.parameters,
+        "packed_from": noted.get("packed_from"),
+        "compressed_from": noted.get("compressed_from"),
+    }
+    return {
+        key: value
+        for key, value in {
+            "bundle": _said(made),
+            "origin": _origin(bundle),
+            "data": _said({k: v for k, v in dict(noted.get("data") or {}).items() if k != "findings"}),
+            "calibration": _said(dict(noted.get("calibration") or {})),
+            "steps": [{"kind": step.kind, **to_plain(step.config)} for step in manifest.steps],
+            "turned_down": [{k: no[k] for k in ("kind", "why") if k in no} for no in manifest.turned_down],
+            "packages": noted.get("packages") or _said({"torch": noted.get("torch")}),
+            "metrics": to_plain(manifest.metrics),
+            "files": {name: {"sha256": e.sha256, "bytes": e.size} for name, e in manifest.files.items()},
+        }.items()
+        if value
+    }
+
+
+def _origin(bundle: Bundle) -> dict[str, Any]:
+    """Where the backbone is from; of a repository of the Hub its commit, and its files as zoo.lock would pin them."""
+    manifest, noted = bundle.manifest, bundle.manifest.provenance
+    weights = str(noted.get("weights", ""))
+    repository, _, rest = weights.removeprefix("hf://").partition("@") if weights.startswith("hf://") else ("", "", "")
+    commit, _, path = rest.partition("/")
+    lock = {path or weights: str(noted.get("sha256", "")), **dict(noted.get("shards") or {})}
+    lock |= {
+        name.removeprefix(TRAVELS).replace("+", "/"): entry.sha256
+        for name, entry in manifest.files.items()
+        if name.startswith(TRAVELS)
+    }
+    return _said(
+        {
+            "backbone": manifest.model.backbone,
+            "head": manifest.model.head,
+            "plugin": noted.get("plugin"),
+            "source": noted.get("source"),
+            "repository": f"hf://{repository}" if repository else "",
+            "commit": commit,
+            "lock": {name: digest for name, digest in lock.items() if digest},
+        }
+    )
+
+
+def _said(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in (None, "", {}, [])}

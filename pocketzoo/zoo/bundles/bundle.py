@@ -1,0 +1,219 @@
+"""A model on disk: a folder with a manifest, safetensors, graphs and engines. Read, verify, write. Standard library."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+from pocketzoo import __version__
+from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError
+from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest
+from pocketzoo.zoo.bundles.model_card import model_card
+from pocketzoo.zoo.graphs.safety import check_graph
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was opened and whose files were verified."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """Path of a file the manifest lists.
+
+        Raises:
+            BundleError: it lists no such file.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path} has no {name}", f"it has: {', '.join(self.manifest.files)}")
+        return self.path / name
+
+    def travelled(self) -> dict[str, Path]:
+        """The files that the backbone is built from, by the names they have in its repository."""
+        names = [name for name in self.manifest.files if name.startswith(TRAVELS)]
+        return {name.removeprefix(TRAVELS).replace("+", "/"): self.path / name for name in names}
+
+    def graphs(self) -> dict[str, Path]:
+        """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
+        files = self.manifest.files.items()
+        return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
+
+    def parts(self, target: str = "") -> dict[str, Path]:
+        """The graphs that write text with a cache of keys and values, by part; empty where it has none.
+
+        Each is the one encoded for ``target``, else the float one.
+        """
+        found: dict[str, Path] = {}
+        for wanted in ("", target):
+            for name, entry in self.manifest.files.items():
+                if entry.part and entry.target == wanted and name.endswith(".onnx"):
+                    found[entry.part] = self.path / name
+        return found
+
+    def graph(self, target: str = "cpu") -> Path:
+        """The graph to run on a target: the one encoded for it, else the float graph."""
+        graphs = self.graphs()
+        return graphs.get(target) or self.file(graph_name())
+
+
+def graph_name(target: str = "", precision: str = "int8") -> str:
+    """File name of a graph: the float one, or the one a graph step encoded for a target."""
+    return f"model.{precision}.{target}.onnx" if target else "model.onnx"
+
+
+def part_name(part: str, target: str = "", precision: str = "int8") -> str:
+    """File name of the graph of one part, as ``graph_name``."""
+    return f"{part}.{precision}.{target}.onnx" if target else f"{part}.onnx"
+
+
+def tensors_name(step: str, part: str = "") -> str:
+    """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
+    return f"{step}.{part}.safetensors" if part else f"{step}.safetensors"
+
+
+TRAVELS = "backbone."
+
+
+def travelling(path: str) -> str:
+    """What a file that a backbone is built from is called in a bundle, which has no folders inside."""
+    return TRAVELS + path.replace("/", "+")
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and verify size and sha256 of every file it lists; what it does not list is never read.
+
+    Raises:
+        BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing or damaged.
+        UnsafeFileError: a file is a hard link, or a graph names files or operators from elsewhere.
+    """
+    path = Path(path)
+    manifest_path = path / MANIFEST
+    if not manifest_path.is_file():
+        what = f"{path} is no bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"
+        raise BundleError(what, "make one with: pocketzoo fit ... -o BUNDLE")
+    try:
+        data = json.loads(manifest_path.read_text("utf8"))
+        if type(data.get("format")) is int and data["format"] > FORMAT:
+            raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
+        manifest = from_plain(Manifest, data)
+    except (ValueError, AttributeError, RecursionError, RecipeError) as error:
+        raise BundleError(f"{manifest_path} is damaged: {error}", "restore it from a copy") from error
+    inside = os.path.realpath(path)
+    for name, entry in manifest.files.items():
+        file = path / name
+        if "\0" in name:
+            raise BundleError(f"{manifest_path} is damaged: it lists a file {name!r}", "restore it from a copy")
+        outside = os.path.realpath(file) != f"{inside}{os.sep}{name}"  # links and "..", in the name or on the way
+        if Path(name).is_absolute() or outside:
+            raise BundleError(f"{path} points outside itself: {name}", "do not use this bundle")
+        if not os.path.isfile(file):  # Path.is_file would raise for a name that is too long
+            raise BundleError(f"{path} lacks its file {name}", "restore it from a copy, or make the bundle again")
+        if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
+            raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or make the bundle again")
+        if file.stat().st_nlink > 1:  # whoever has the other name can change the file after it was checked
+            raise UnsafeFileError(f"{file} is a hard link to a file elsewhere", f"copy the bundle: cp -r {path} COPY")
+        if name.endswith(".onnx"):
+            check_graph(file, files=manifest.files)
+    return Bundle(path, manifest)
+
+
+@contextmanager
+def writing(path: Path, *, force: bool = True) -> Iterator[Draft]:
+    """Write a bundle: put files into ``draft.folder``, set ``draft.manifest``; it appears whole, or not at all.
+
+    ``force`` replaces a bundle that is there. What a user asked to be written there is not to, unless told so.
+
+    Raises:
+        BundleError: ``path`` exists and is something else than a bundle, or is one that is not to be replaced.
+        StorageError: the disk refused.
+    """
+    path = path.absolute()
+    check_place(path, force=force)
+    with replacing_folder(path, partial(put_bundle, force=force)) as folder:
+        draft = Draft(folder)
+        yield draft
+        _seal(draft)
+    draft.path = path
+
+
+def check_place(path: Path, *, force: bool) -> None:
+    """Raises:
+    BundleError: a bundle must not be written to ``path``: it is something else, or without ``force`` a bundle.
+    """
+    if (path / MANIFEST).is_file():
+        if not force:
+            raise BundleError(f"{path} is a finished bundle already", "give another -o, or --force to replace it")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
+
+
+def put_bundle(folder: Path, path: Path, *, force: bool) -> None:
+    """Move a finished bundle to ``path`` in one step; one that was there, perhaps since the run began, to ``folder``.
+
+    Raises:
+        BundleError: it must not be written to ``path``; see ``check_place``. Both are as they were.
+    """
+    check_place(path, force=force)
+    try:
+        put_folder(folder, path, replace=force)
+    except FileExistsError:  # since the line before
+        check_place(path, force=force)
+        raise
+
+
+@contextmanager
+def updating(bundle: Bundle, path: Path | None = None) -> Iterator[Draft]:
+    """Change a bundle: the draft starts as a copy of it, and replaces it whole, or is written to ``path`` instead."""
+    with writing(path or bundle.path) as draft:
+        for name, entry in bundle.manifest.files.items():
+            shutil.copy2(bundle.path / name, draft.folder / name)
+            draft.kinds[name] = entry
+        draft.manifest = bundle.manifest
+        yield draft
+
+
+@dataclass
+class Draft:
+    """A bundle on its way to the disk."""
+
+    folder: Path
+    manifest: Manifest | None = None
+    kinds: dict[str, FileEntry] = field(default_factory=dict)  # target and precision of graphs and engines
+    path: Path | None = None  # where it is, once written
+
+    def mark(self, name: str, *, target: str = "", precision: str = "", part: str = "") -> Path:
+        """Say what a file runs on; returns the path to write it to."""
+        self.kinds[name] = FileEntry(sha256="", size=0, target=target, precision=precision, part=part)
+        return self.folder / name
+
+
+def _seal(draft: Draft) -> None:
+    if draft.manifest is None:
+        raise ValueError("a draft needs a manifest")
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    seal(draft.folder, replace(draft.manifest, created=created, pocketzoo=__version__), draft.kinds)
+
+
+def seal(folder: Path, manifest: Manifest, kinds: Mapping[str, FileEntry]) -> None:
+    """Write card and manifest, the manifest last: it holds the digest of everything else.
+
+    ``kinds`` are what is known of the files: target and precision.
+    """
+    with disk_errors(folder):
+        (folder / "README.md").write_text(model_card(manifest), "utf8")
+        files = {}
+        for file in sorted(p for p in folder.iterdir() if p.name != MANIFEST):
+            kind = kinds.get(file.name, FileEntry(sha256="", size=0))
+            files[file.name] = replace(kind, sha256=sha256(file), size=file.stat().st_size)
+        text = json.dumps(to_plain(replace(manifest, files=files)), indent=1, ensure_ascii=False)
+        (folder / MANIFEST).write_text(text + "\n", "utf8")

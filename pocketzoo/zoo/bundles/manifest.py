@@ -1,0 +1,82 @@
+"""The manifest of a bundle, pocketzoo.json: what the model is built from, its steps, files and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pocketzoo import __version__
+from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
+
+FORMAT = 1
+MANIFEST = "pocketzoo.json"
+TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
+GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """What a model is built from: registered names, and what was chosen of them."""
+
+    backbone: str
+    head: str
+    outputs: int
+    cut: str = ""
+    head_options: Mapping[str, Any] = field(default_factory=dict)  # what is left out has the head's default
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)  # likewise, of a backbone that has options
+    input_size: tuple[int, ...] = ()  # (height, width) in pixels; empty: the backbone's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One compression step that was taken: replaying ``plan`` gives the structure the weights fit."""
+
+    kind: str
+    config: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    report: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a step on graphs: part -> its plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """A file of the bundle. Graphs and engines say what they run on."""
+
+    sha256: str
+    size: int  # bytes
+    target: str = ""
+    precision: str = ""
+    part: str = ""  # of a model that runs in several graphs: "encoder" or "decoder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything known of a model; stored as ``pocketzoo.json``."""
+
+    format: int = FORMAT
+    name: str
+    model: ModelRef
+    input: Input
+    labels: tuple[str, ...]
+    license: str
+    parameters: int  # of the module, batch norm included
+    macs: int  # multiply-accumulates for one sample
+    created: str = ""
+    pocketzoo: str = __version__
+    returns: str = ""  # what the head gives, one of specs.RETURNS; bundles made before there were others have none
+    generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    turned_down: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
+    layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @property
+    def gives(self) -> str:
+        """What the head gives, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
+        if self.returns or self.labels:
+            return self.returns or "logits"
+        return TENSORS if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"

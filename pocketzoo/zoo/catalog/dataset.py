@@ -1,0 +1,86 @@
+"""What a data set is: samples with their targets, in three splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Picture
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+# Classes (N,) of int64, numbers (N, outputs) of float32, or of each token the next one (N, T) of int64.
+Targets = npt.NDArray[Any]
+
+
+class LazyPictures(Sequence[Picture]):
+    """Pictures that are decoded when they are asked for, so that some can be taken without reading them."""
+
+    def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
+        """Some of them, in this order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and, where they are known, the class of each, or the numbers that belong to it."""
+
+    # Pictures (files or pixels), or float arrays (N, *size) that are ready for the model.
+    # Or texts.
+    samples: Sequence[Picture] | Sequence[str] | npt.NDArray[Any]
+    targets: Targets | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Split:
+        """Some of its samples, in this order."""
+        samples: Any = self.samples
+        if isinstance(samples, np.ndarray):
+            samples = samples[rows]
+        elif isinstance(samples, LazyPictures):
+            samples = samples.take(rows)
+        else:
+            samples = [samples[i] for i in rows]
+        return Split(samples, None if self.targets is None else self.targets[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in its splits. ``labels`` is empty where the classes are not known."""
+
+    name: str
+    labels: tuple[str, ...]
+    splits: Mapping[SplitName, Split]
+    seed: int | None = 0  # of the division into splits; None where the data came divided
+
+    def split(self, name: SplitName) -> Split:
+        """A split; a data set that came as one piece is that piece under every name."""
+        return self.splits[name]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its targets are numbers, no classes."""
+        return any(s.targets is not None and s.targets.dtype.kind == "f" for s in self.splits.values())
+
+    def digest(self) -> str:
+        """sha256 over names and sizes of files, or over the arrays: enough to tell that the data changed."""
+        digest = hashlib.sha256(repr(self.labels).encode())
+        for name in SPLITS:
+            split = self.splits[name]
+            for sample in split.samples:
+                if isinstance(sample, str):
+                    digest.update(sample.encode() + b"\0")
+                elif isinstance(sample, Path):
+                    digest.update(f"{sample.parent.name}/{sample.name}:{sample.stat().st_size}".encode())
+                else:
+                    digest.update(sample.tobytes())
+            if split.targets is not None:
+                digest.update(split.targets.tobytes())
+        return digest.hexdigest()

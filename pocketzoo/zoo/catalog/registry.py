@@ -1,0 +1,148 @@
+"""Name to spec: lookup, glob, duplicates. Each kind is asked of the plugins once, when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+from pocketzoo.core.errors import DuplicateNameError, UnknownNameError, nearest
+from pocketzoo.zoo.catalog import specs
+from pocketzoo.zoo.catalog.glob_index import Names
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.plugin_manager import Plugin, PluginManager, create_manager
+
+
+class Entry(NamedTuple):  # a dataclass of 10,000 takes three times as long to make
+    """A spec and the plugin that declared it."""
+
+    kind: str
+    name: str
+    spec: Any
+    plugin: str
+
+
+@dataclass
+class Registry:
+    """Everything the plugins of one manager declare."""
+
+    manager: PluginManager
+    _kinds: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    _names: dict[str, Names] = field(default_factory=dict)
+    _failed: dict[str, str] = field(default_factory=dict)  # plugin -> why its hook was left out
+    remote: dict[tuple[str, str], Entry] = field(default_factory=dict)  # (kind, pinned reference) -> from the Hub
+
+    def entries(self, kind: str) -> dict[str, Entry]:
+        """All specs of one kind by name.
+
+        Raises:
+            DuplicateNameError: two plugins declare one name.
+        """
+        if kind not in KINDS:
+            raise UnknownNameError(f"there is no kind {kind!r}", nearest(kind, KINDS))
+        if kind not in self._kinds:
+            self._kinds[kind] = self._collect(kind)
+        return self._kinds[kind]
+
+    def _collect(self, kind: str) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        types = _types(kind)
+        # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
+        for hook in getattr(self.manager.hooks.hook, _hook(kind)).get_hookimpls():
+            try:
+                declared = [_checked(kind, spec, types) for spec in hook.function()]
+            except Exception as error:  # a broken plugin is reported, not fatal
+                reason = f"{_hook(kind)}: {type(error).__name__}: {error}"
+                self._failed[hook.plugin_name] = " ".join(reason.split())
+                continue
+            for spec in declared:
+                name = spec.name
+                if name in found:
+                    raise DuplicateNameError(
+                        f"{kind} {name!r} is declared by two plugins: {found[name].plugin} and {hook.plugin_name}",
+                        "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
+                    )
+                found[name] = Entry(kind, name, spec, hook.plugin_name)
+        return {name: found[name] for name in sorted(found)}
+
+    def get(self, kind: str, name: str) -> Any:
+        """The spec called ``name``.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest name.
+        """
+        return self.entry(kind, name).spec
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """What is called ``name``; for ``hf://...`` a repository of the Hub, which is fetched when it is not stored.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest name.
+            HubError: the Hub does not give the repository.
+        """
+        if name.startswith("hf:"):
+            from pocketzoo.zoo.models.pull import remote_entry
+
+            return remote_entry(kind, name, self)
+        entries = self.entries(kind)
+        if name not in entries:
+            raise UnknownNameError(f"no {kind} is called {name!r}", nearest(name, entries))
+        return entries[name]
+
+    def find(self, pattern: str = "*", kind: str | None = None) -> Iterator[Entry]:
+        """Entries whose name matches a glob, over one kind or all of them."""
+        for each in KINDS if kind is None else [kind]:
+            entries = self.entries(each)
+            if each not in self._names:
+                self._names[each] = Names(entries)
+            yield from map(entries.__getitem__, self._names[each].matching(pattern))
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Every plugin that was found, with the reason where one cannot be used. Asks all hooks."""
+        for kind in KINDS:
+            self.entries(kind)
+        return tuple(Plugin(p.name, p.origin, p.reason or self._failed.get(p.name, "")) for p in self.manager.plugins)
+
+
+def _types(kind: str) -> tuple[type[Any], ...]:
+    from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
+
+    return {
+        "backbone": (specs.BackboneSpec,),
+        "head": (specs.HeadSpec,),
+        "compressor": (ModuleCompressor, GraphCompressor),
+        "exporter": (specs.ExporterSpec,),
+        "target": (specs.TargetSpec,),
+        "dataset": (specs.DatasetSpec,),
+        "loader": (specs.LoaderSpec,),
+    }[kind]
+
+
+def _checked(kind: str, spec: Any, types: tuple[type[Any], ...]) -> Any:
+    """The spec itself, if it is one of its kind."""
+    if not isinstance(spec, types):
+        raise TypeError(f"{spec!r} is no {types[0].__name__}")
+    if not isinstance(spec.name, str) or not spec.name:
+        raise TypeError(f"a {kind} cannot be called {spec.name!r}")
+    return spec
+
+
+def _hook(kind: str) -> str:
+    return f"pocketzoo_{kind}s"
+
+
+@cache
+def default_registry() -> Registry:
+    """The registry of this environment: what ships with pocketzoo and what its installed plugins add."""
+    return Registry(create_manager())
+
+
+def list_specs(pattern: str = "*", kind: str | None = None, registry: Registry | None = None) -> list[Entry]:
+    """What is registered under names that match a glob, of one kind or all."""
+    return list((registry or default_registry()).find(pattern, kind))
+
+
+def list_plugins(registry: Registry | None = None) -> tuple[Plugin, ...]:
+    """Every plugin that was found, with the reason where one cannot be used."""
+    return (registry or default_registry()).plugins()

@@ -1,0 +1,117 @@
+"""What is worth knowing of a data set before anything is learned from it: classes, copies, texts that are too long."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketzoo.core.files import sha256
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyPictures, Split
+from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.data.text_encoder import TextEncoder
+
+UNEVEN = 3.0  # times as many samples of one class as of another that are worth a word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Facts of a data set."""
+
+    classes: Mapping[str, int] = field(default_factory=dict)  # samples of each in train
+    copies: Mapping[str, int] = field(default_factory=dict)  # "train/test" -> samples of test that are in train as well
+    copied: tuple[str, str] | None = None  # two names of one such sample, where it has names
+    too_long: int = 0  # texts that are cut, of all splits
+    max_length: int = 0  # tokens they are cut to
+
+    def sentences(self) -> Iterator[str]:
+        """What the user should hear."""
+        if self.classes and max(self.classes.values()) >= UNEVEN * min(self.classes.values()):
+            most, least = (pick(self.classes, key=lambda name: self.classes[name]) for pick in (max, min))
+            yield (
+                f"uneven classes: {self.classes[most]} samples of {most!r}, {self.classes[least]} of {least!r}; "
+                "--set balanced=true makes them count alike"
+            )
+        for pair, count in self.copies.items():
+            one, other = pair.split("/")
+            example = f", such as {' and '.join(self.copied)}" if self.copied else ""
+            yield f"{count} samples of {other} are in {one} as well, byte for byte{example}: scores are too good"
+        if self.too_long:
+            yield f"{self.too_long} texts are longer than {self.max_length} tokens and are cut there"
+
+
+def examine(
+    data: Dataset, spec: Input, files: Mapping[str, Path], progress: Progress = SILENT, *, whole: bool = False
+) -> Findings:
+    """Look at a data set as a model that reads ``spec`` will, and say what matters; ``files`` are its backbone's.
+
+    With ``whole`` texts are read in pieces, and so are none too long.
+
+    Copies are samples with the same bytes in two splits. Files are read only where another has the same size.
+    """
+    train = data.split("train").targets
+    counted = np.bincount(train, minlength=len(data.labels)) if train is not None and data.labels else ()
+    copies, copied = _copies({name: data.split(name) for name in SPLITS})
+    found = Findings(
+        classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
+        copies=copies,
+        copied=copied,
+        too_long=0 if whole else too_long([data.split(name) for name in SPLITS], spec, files),
+        max_length=spec.max_length if isinstance(spec, TextSpec) else 0,
+    )
+    for sentence in found.sentences():
+        progress.say(sentence)
+    return found
+
+
+def too_long(splits: Sequence[Split], spec: Input, files: Mapping[str, Path]) -> int:
+    """How many texts of the splits are longer than the model takes."""
+    texts: list[Any] = [split.samples for split in splits if len(split) and isinstance(split.samples[0], str)]
+    if not texts or not isinstance(spec, TextSpec):
+        return 0
+    encoder = TextEncoder(spec, files)
+    return sum(map(encoder.cut, texts))
+
+
+def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str] | None]:
+    sizes = Counter(
+        sample.stat().st_size
+        for split in splits.values()
+        for sample in split.samples
+        if isinstance(sample, Path) and sample.is_file()
+    )
+    found: dict[str, int] = {}
+    copied: tuple[str, str] | None = None
+    seen: dict[bytes, tuple[str, str]] = {}  # digest -> the first split that has it, and its name there
+    for name, split in splits.items():
+        if isinstance(split.samples, LazyPictures):  # to decode all of them would take as long as an epoch
+            continue
+        own: dict[bytes, tuple[str, str]] = {}
+        for sample in split.samples:
+            if (key := _digest(sample, sizes)) is None:
+                continue
+            called = str(sample) if isinstance(sample, Path) else repr(sample[:40]) if isinstance(sample, str) else ""
+            if key in seen:
+                first, twin = seen[key]
+                found[f"{first}/{name}"] = found.get(f"{first}/{name}", 0) + 1
+                copied = copied or ((twin, called) if isinstance(sample, Path) else None)
+            own.setdefault(key, (name, called))
+        seen = {**own, **seen}
+    return found, copied
+
+
+def _digest(sample: Any, sizes: Mapping[int, int]) -> bytes | None:
+    if isinstance(sample, Path):
+        if not sample.is_file() or sizes[sample.stat().st_size] < 2:
+            return None
+        return bytes.fromhex(sha256(sample))
+    if isinstance(sample, str):
+        return sample.encode("utf8", "surrogatepass")
+    head = f"{sample.dtype}{sample.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(sample).tobytes()).digest()

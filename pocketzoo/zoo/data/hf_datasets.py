@@ -1,0 +1,187 @@
+"""Data sets of the library ``datasets``: folders that it saved, and repositories of the Hub."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Picture
+from pocketzoo.core.errors import BadReferenceError, DataError
+from pocketzoo.core.files import home
+from pocketzoo.core.optional import require
+from pocketzoo.zoo.catalog.dataset import Dataset, LazyPictures, Split, SplitName
+from pocketzoo.zoo.data.batches import Skipped, completed, divided
+from pocketzoo.zoo.data.image_preprocessing import NAMED, decode_picture
+from pocketzoo.zoo.data.tables import Columns, Table, choose, classes, find_column
+from pocketzoo.zoo.hub.reference import HubRef, parse
+
+EXTRA = "datasets"
+NAMES: Mapping[SplitName, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+def is_saved(path: Path) -> bool:
+    """Whether ``save_to_disk`` wrote this folder."""
+    return any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
+
+
+def read_saved(path: Path, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None) -> Dataset:
+    """A folder that ``save_to_disk`` wrote; columns are chosen as of a table, a column of pictures before all.
+
+    Raises:
+        DataError: it is damaged, or has no such columns.
+        MissingDependencyError: the package datasets is not installed.
+    """
+    library = require("datasets", extra=EXTRA)
+    try:
+        found = library.load_from_disk(str(path))
+    except Exception as error:  # pyarrow, json and the library raise what they like for a damaged file
+        raise DataError(f"cannot read the data set in {path}: {_line(error)}", "save it again") from error
+    return _dataset(path.name, str(path), found, columns, seed, numeric, skipped)
+
+
+def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None) -> Dataset:
+    """``hf://owner/name[@revision][#configuration]``: its name says the commit it was at. Its code is never run.
+
+    Raises:
+        BadReferenceError: it names no repository.
+        DataError: it cannot be had, or has no such columns.
+        MissingDependencyError: the package datasets is not installed.
+    """
+    ref = parse(reference)
+    if not isinstance(ref, HubRef):
+        raise BadReferenceError(f"{reference!r} names no data set of the Hub", "write hf://owner/name")
+    library = require("datasets", extra=EXTRA)
+    bars = library.are_progress_bars_disabled()
+    library.disable_progress_bars()
+    try:
+        builder = library.load_dataset_builder(
+            ref.repo_id, ref.part or None, revision=ref.revision, cache_dir=str(home() / "datasets")
+        )
+        builder.download_and_prepare()
+        found = builder.as_dataset()
+    except Exception as error:  # of the Hub's client, of pyarrow, and of its own
+        raise DataError(
+            f"cannot load the data set {reference}: {_line(error)}", "check its name on the Hub, or the connection"
+        ) from error
+    finally:
+        if not bars:
+            library.enable_progress_bars()
+    name = f"hf://{ref.repo_id}@{builder.hash}" + (f"#{ref.part}" if ref.part else "")
+    return _dataset(name, reference, found, columns, seed, numeric, skipped)
+
+
+@dataclass(frozen=True)
+class _Column(LazyPictures):
+    """A column of pictures, decoded one at a time: (H, W, 3)."""
+
+    table: Any  # datasets.Dataset of this column alone, not decoded by the library
+    name: str
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.table[int(index)][self.name] or {}
+        data, path, name = found.get("bytes"), found.get("path"), f"{index} of {self.where}"
+        if data is None and (not path or "://" in path):  # the library would fetch it, with the user's token
+            raise DataError(f"picture {name} is not in the data set: {path}", "save the data set with its pictures")
+        try:
+            return np.asarray(decode_picture(Path(path or "") if data is None else io.BytesIO(data), name, 3))
+        except DataError as error:
+            raise DataError(error.message, f"save the data set without it, or as {NAMED}") from error
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
+        return _Column(self.table.select(rows), self.name, self.where)
+
+
+def _dataset(
+    name: str, where: str, found: Any, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None
+) -> Dataset:
+    pieces: dict[str, Any] = dict(found) if isinstance(found, dict) else {"train": found}
+    pieces = {split: _undecoded(piece) for split, piece in pieces.items()}
+    if not pieces:
+        raise DataError(f"{where} has no splits", "choose another data set")
+    known = {split: next((pieces[n] for n in names if n in pieces), None) for split, names in NAMES.items()}
+    if known["train"] is None:
+        if len(pieces) > 1:
+            raise DataError(f"{where} has no split called train, only {', '.join(pieces)}", "choose another data set")
+        known = {"train": next(iter(pieces.values()))}
+    tables = {
+        split: _table(f"{where} ({split})", piece, columns, skipped)
+        for split, piece in known.items()
+        if piece is not None and len(piece)
+    }
+    if "train" not in tables:
+        raise DataError(f"{where} has no rows to learn from", "choose another data set")
+    if tables["train"].targets is not None:  # a competition keeps the classes of its test split to itself
+        tables = {split: table for split, table in tables.items() if table.targets is not None}
+    everything = [target for table in tables.values() for target in table.targets or ()]
+    labels, targets = classes(where, everything or None, numeric)
+    splits: dict[SplitName, Split] = {}
+    start = 0
+    for split, table in tables.items():
+        end = start + len(table.samples)
+        splits[split] = Split(table.samples, None if targets is None else targets[start:end])
+        start = end
+    if len(splits) == 1:
+        return Dataset(name, labels, divided(splits["train"], seed), seed)
+    return Dataset(name, labels, completed(splits, seed), seed)
+
+
+def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> Table:
+    library = require("datasets", extra=EXTRA)
+    features = piece.features
+    pictures = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
+    if columns.label is None:
+        named = next((c for c, feature in features.items() if isinstance(feature, library.ClassLabel)), None)
+        columns = Columns(text=columns.text, label=named)
+    label = find_column(name, piece.column_names, "label", columns.label)
+    if pictures is not None and columns.text is None:
+        table = Table(
+            _Column(piece.select_columns([pictures]), pictures, name), None if label is None else list(piece[label])
+        )
+    else:
+        table = choose(name, piece.column_names, piece, columns, skipped)
+    feature = None if label is None else features[label]
+    if table.targets is not None and isinstance(feature, library.ClassLabel):
+        if any(target is None or target < 0 for target in table.targets):
+            return Table(table.samples)
+        return Table(table.samples, [feature.names[target] for target in table.targets])
+    return table
+
+
+def _undecoded(piece: Any) -> Any:
+    """The table as it is stored: the library would open pictures of any format, and sound and video with ffmpeg."""
+    image = require("datasets", extra=EXTRA).Image
+    for column, feature in list(piece.features.items()):
+        if isinstance(feature, image):
+            piece = piece.cast_column(column, image(decode=False))
+        elif _decodes(feature):
+            piece = piece.remove_columns(column)  # which nothing here reads
+    return piece
+
+
+def _decodes(feature: Any) -> bool:
+    if isinstance(feature, Mapping):
+        return any(map(_decodes, feature.values()))
+    if isinstance(feature, list | tuple):
+        return any(map(_decodes, feature))
+    return hasattr(feature, "decode_example") or _decodes(getattr(feature, "feature", ()))
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

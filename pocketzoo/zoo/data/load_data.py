@@ -1,0 +1,84 @@
+"""What ``--data`` names, opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
+
+from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
+from pocketzoo.zoo.data.image_folders import read_folder
+from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
+
+
+def load_data(
+    reference: str | Path | Dataset,
+    *,
+    seed: int = 0,
+    numeric: bool = False,
+    skipped: Skipped | None = None,
+    registry: Registry | None = None,
+) -> Dataset:
+    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; one is itself.
+
+    A folder has one sub-folder a class, with or without train / val / test above them; a folder of pictures alone is a
+    data set without classes, good enough to calibrate on. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``;
+    ``reviews.csv?text=review&label=stars`` names its columns. A folder that the library ``datasets`` saved, and
+    ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. What is not divided
+    yet is divided 60 / 20 / 20, by ``seed``. With ``numeric`` targets are numbers: ``y`` of shape (N,) or (N, outputs),
+    or the column of labels. Rows that cannot be read are noted in ``skipped``; without it the first is an error.
+
+    Raises:
+        DataError: it is empty, unreadable, or a class has no pictures.
+        MissingDependencyError: an extra that reads it is not installed.
+        UnknownNameError: it is no path and no registered name.
+    """
+    if isinstance(reference, Dataset):
+        return reference
+    place, columns = _with_columns(reference)
+    path = Path(place)
+    registry = registry or default_registry()
+    if seed < 0:
+        raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
+    if place.startswith("hf://"):
+        return read_repository(place, columns, seed, numeric, skipped)
+    if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
+        raise DataError(f"{path} is no table, and has no columns to name", "give a .csv, .tsv, .jsonl or .parquet")
+    bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
+    if path.is_dir() and not bundle:
+        return read_saved(path, columns, seed, numeric, skipped) if is_saved(path) else read_folder(path, seed)
+    if path.suffix == ".npz" and path.is_file():
+        return read_npz(path, seed, numeric)
+    if path.suffix in SUFFIXES and path.is_file():
+        return read_table(path, columns, seed=seed, numeric=numeric, skipped=skipped)
+    if path.exists() and str(reference) not in registry.entries("dataset"):
+        raise DataError(
+            f"{path} is {'a bundle, ' if bundle else ''}no data set",
+            "give a folder of pictures, an .npz with x and y, a table, or a registered name",
+        )
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
+        raise DataError(f"there is no data set at {path}", "check the path")
+    dataset: Dataset = registry.get("dataset", str(reference)).load()
+    return dataset
+
+
+def with_columns(reference: str, text: str | None, label: str | None) -> str:
+    """A reference to a table that names its columns."""
+    asked = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
+    return f"{reference}?{urlencode(asked)}" if asked else reference
+
+
+def _with_columns(reference: str | Path) -> tuple[str, Columns]:
+    """A reference without the columns that it names behind a question mark, and those."""
+    path, mark, query = str(reference).rpartition("?")
+    if not mark or Path(reference).exists():
+        return str(reference), Columns()
+    asked = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := [name for name in asked if name not in ("text", "label")]:
+        raise DataError(f"{reference} names a column for {unknown[0]!r}", nearest(unknown[0], ("text", "label")))
+    return path, Columns(**asked)

@@ -1,0 +1,209 @@
+"""Tables as data sets: columns of texts or of numbers, and one of classes or targets."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Picture
+from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.core.optional import require
+from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
+from pocketzoo.zoo.data.batches import Skipped, divided
+from pocketzoo.zoo.data.npz_files import as_numbers
+
+SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
+TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
+LABEL = ("label", "class", "target", "category", "intent")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Which columns of a table are read; None: found by their names."""
+
+    text: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What was read: texts, numbers (N, columns) of float32, or pictures; and the targets as they stand there."""
+
+    samples: list[str] | npt.NDArray[np.float32] | Sequence[Picture]
+    targets: list[Any] | None = None
+
+
+def read_table(
+    path: Path,
+    columns: Columns = Columns(),
+    *,
+    seed: int = 0,
+    numeric: bool = False,
+    skipped: Skipped | None = None,
+) -> Dataset:
+    """A table as a data set, divided by ``seed``.
+
+    ``.csv`` and ``.tsv`` have a header, ``.jsonl`` has an object a line, ``.parquet`` needs pyarrow, ``.txt`` has a
+    text a line and no classes. Columns are found by name (``text``, ``label``, ...) unless ``columns`` names them.
+    Where no column holds texts, all but the label's must be numbers: the samples are vectors of them, in the table's
+    order. With ``numeric`` the targets are numbers, no classes. Rows that lack a value are an error, or noted in
+    ``skipped``.
+
+    Raises:
+        DataError: it is empty or damaged, has no such columns, or a row lacks a value.
+        MissingDependencyError: it is Parquet, and pyarrow is not installed.
+    """
+    names, rows = _rows(path, skipped)
+    table = choose(str(path), names, rows, columns, skipped)
+    return as_dataset(path.stem, table, seed, numeric)
+
+
+def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Columns, skipped: Skipped | None) -> Table:
+    """The columns of a table that are samples and targets; ``name`` is the table's, for errors.
+
+    Raises:
+        DataError: there are no such columns, or a row lacks a value.
+    """
+    text, label = find_column(name, names, "text", columns.text), find_column(name, names, "label", columns.label)
+    if text is not None and text == label:
+        raise DataError(f"the column {text!r} of {name} cannot be both texts and labels", "name two columns")
+    rows = list(rows)
+    if not rows:
+        raise DataError(f"{name} has no rows", "give a header and one sample a row")
+    inputs = [text] if text is not None else [column for column in names if column != label]
+    read = _text if text is not None else _number
+    if text is None and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
+        raise DataError(
+            f"{name} has no column of texts among: {', '.join(names)}",
+            f"name it with --text-column, or call it {TEXT[0]!r}; a table of numbers has no other columns",
+        )
+    samples, targets = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            sample = [read(row.get(column), column) for column in inputs]
+            target = None if label is None else _target(row.get(label), label)
+        except ValueError as error:
+            if skipped is None:
+                raise DataError(f"row {number} of {name} {error}", "mend or remove it, or give --skip-bad") from None
+            skipped.names.add(f"row {number} of {name}")
+            continue
+        samples.append(sample)
+        targets.append(target)
+    if not samples:
+        raise DataError(f"{name} has no row that can be read", "mend it")
+    values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
+    return Table(values, None if label is None else targets)
+
+
+def as_dataset(name: str, table: Table, seed: int, numeric: bool = False) -> Dataset:
+    """A table divided by ``seed``; its targets are classes, or with ``numeric`` numbers (N, 1).
+
+    Raises:
+        DataError: the targets are to be numbers and are not.
+    """
+    labels, targets = classes(name, table.targets, numeric)
+    return Dataset(name, labels, divided(Split(table.samples, targets), seed), seed)
+
+
+def classes(name: str, targets: Sequence[Any] | None, numeric: bool) -> tuple[tuple[str, ...], Targets | None]:
+    """Labels and the number of each target's; or no labels, and the targets as numbers (N, 1)."""
+    if targets is None:
+        return (), None
+    if numeric:
+        return (), as_numbers(name, np.array(targets), len(targets))
+    labels = sorted({str(target) for target in targets})
+    number = {label: i for i, label in enumerate(labels)}
+    return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+
+
+def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -> str | None:
+    """The column of the texts, or of the labels: the one that is asked for, or found by name; None: there is none.
+
+    Raises:
+        DataError: the table has not what is asked for.
+    """
+    if asked is not None:
+        if asked not in names:
+            raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
+        return asked
+    wanted = TEXT if what == "text" else LABEL
+    return next((column for want in wanted for column in names if column.lower() == want), None)
+
+
+def _text(value: Any, column: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"lacks its {column}")
+    return value
+
+
+def _number(value: Any, column: str) -> float:
+    if not _is_number(value):
+        raise ValueError(f"has no number in {column}: {value!r}")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except (TypeError, ValueError):
+        return False
+
+
+def _target(value: Any, column: str) -> Any:
+    if value is None or value == "":
+        raise ValueError(f"lacks its {column}")
+    return value
+
+
+def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+    """Names of the columns, and the rows."""
+    readers = {".txt": _lines, ".jsonl": _objects, ".parquet": _parquet}
+    try:
+        return readers.get(path.suffix, _separated)(path, skipped)
+    except (ValueError, OSError, csv.Error) as error:  # pyarrow raises the first two
+        raise DataError(
+            f"cannot read {path}: {error}", "it must be UTF-8; see docs/training.md for the forms"
+        ) from error
+
+
+def _lines(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+    return ["text"], [{"text": line.strip()} for line in path.read_text("utf8").splitlines() if line.strip()]
+
+
+def _separated(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a file with a byte order mark
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+    rows: list[Row] = []
+    with path.open(encoding="utf8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("it is no object")
+            except ValueError as error:
+                if skipped is None:
+                    raise ValueError(f"line {number}: {error}") from error
+                skipped.names.add(f"line {number} of {path}")
+                continue
+            rows.append(row)
+    return list(dict.fromkeys(name for row in islice(rows, 100) for name in row)), rows
+
+
+def _parquet(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+    table = require("pyarrow.parquet", extra="datasets").read_table(path)
+    return list(table.column_names), (row for batch in table.to_batches(4096) for row in batch.to_pylist())

@@ -1,0 +1,63 @@
+"""Texts to the token ids a model reads; the same when fitting and on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.optional import require
+from pocketzoo.zoo.catalog.specs import TextSpec
+
+
+class TextEncoder:
+    """Texts to token ids (B, T), as the model's own tokenizer makes them."""
+
+    def __init__(self, spec: TextSpec, files: Mapping[str, Path]) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            MissingDependencyError: the package tokenizers is not installed.
+            BundleError: the tokenizer is missing or cannot be read.
+        """
+        if spec.tokenizer not in files:
+            raise BundleError(f"the model has no {spec.tokenizer}", "make the bundle again, from a model that has one")
+        tokenizers = require("tokenizers", extra="text")
+        try:
+            self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(files[spec.tokenizer]))
+        except Exception as error:  # its Rust side raises Exception itself
+            raise BundleError(f"{files[spec.tokenizer]} is no tokenizer: {error}", "make the bundle again") from error
+        self.tokenizer.enable_truncation(spec.max_length)
+        self.tokenizer.no_padding()
+        self.pad, self.longest = spec.pad, spec.max_length
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts have more tokens than the model takes."""
+        rows = range(0, len(texts), 1000)
+        return sum(
+            bool(encoding.overflowing)
+            for i in rows
+            for encoding in self.tokenizer.encode_batch(list(texts[i : i + 1000]))
+        )
+
+    def whole(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """Ids of each text, however long it is."""
+        self.tokenizer.no_truncation()
+        try:
+            starts = range(0, len(texts), 1000)
+            batches = (self.tokenizer.encode_batch(list(texts[i : i + 1000])) for i in starts)
+            return [np.array(encoding.ids, np.int64) for batch in batches for encoding in batch]
+        finally:
+            self.tokenizer.enable_truncation(self.longest)
+
+    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Ids (B, longest), filled up with the padding's id."""
+        rows = [encoding.ids or [self.pad] for encoding in self.tokenizer.encode_batch(list(texts))]
+        ids = np.full((len(rows), max(map(len, rows))), self.pad, np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+        return ids

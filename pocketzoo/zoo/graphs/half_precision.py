@@ -1,0 +1,308 @@
+"""A graph in 32 bits to one that computes in 16 where that is safe, as strongly typed networks want it.
+
+What stays in 32 bits: operators that need the range (``TargetSpec.keeps_fp32``: normalisation, softmax, sums), nodes
+whose constants or calibrated values 16 bits cannot hold, and quantised layers whose scales would lose bits. Inputs and
+outputs of the graph keep their types. NVIDIA's AutoCast (Model Optimizer) and onnxconverter-common do the same by lists
+of operators; here ONNX's own schemas say which types an operator takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper, version_converter
+
+from pocketzoo.core.errors import ExportError
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
+from pocketzoo.zoo.graphs.shapes import Reading, node_name
+
+WORDS = {"fp16": "float16", "bf16": "bfloat16"}  # as a user writes them, and as ONNX does
+KINDS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+DTYPES: dict[str, npt.DTypeLike] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+LARGEST = {"fp16": 65504.0, "bf16": 3.3e38}
+SMALLEST = {"fp16": 2.0**-14, "bf16": 1.2e-38}  # with all bits of the mantissa
+BF16_OPSET = 22
+MARGIN = 2.0  # how many times a calibrated value may be exceeded on other data
+PAIRS = ("QuantizeLinear", "DequantizeLinear")
+# What hands values on as they are, and with them values that 16 bits cannot hold.
+PASSES = ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
+          "Transpose", "Unsqueeze", "Where")  # fmt: skip
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfPlan:
+    """Which nodes change, by what they make; and which do not, with the reason."""
+
+    precision: str
+    nodes: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in 32 bits
+
+
+def check_precision(precision: str, target: TargetSpec) -> None:
+    """Raises:
+    ExportError: the target does not compute in it, or no graph can be written in it.
+    """
+    if precision not in target.precisions or (precision == "fp8" and target.fp8 is None):
+        raise ExportError(
+            f"{target.name} does not compute in {precision}", f"it does in: {', '.join(target.precisions)}"
+        )
+    if precision == "int8":
+        raise ExportError("a graph cannot be turned into int8", "compress with --int8")
+
+
+def plan_half(
+    model: ModelProto, target: TargetSpec, precision: str, *, largest: Mapping[str, float] | None = None
+) -> HalfPlan:
+    """Decide which nodes compute in 16 bits.
+
+    ``largest``: tensor -> the largest magnitude seen on samples, for what is known.
+
+    Raises:
+        ExportError: the target does not compute in ``precision``.
+    """
+    check_precision(precision, target)
+    model = modern(model, precision, target)
+    graph = Reading(model)
+    kept: dict[str, str] = {}
+    wide: set[str] = set()  # tensors that hold what 16 bits cannot
+    for node in graph.nodes:
+        reason = _reason(node, graph, target, precision, largest or {}, wide)
+        if reason:
+            kept[_id(node)] = reason
+    _keep_pairs_together(graph, kept)
+    changed = tuple(_id(n) for n in graph.nodes if _id(n) not in kept)
+    return HalfPlan(
+        precision=precision,
+        nodes=changed,
+        kept={node_name(n): kept[_id(n)] for n in graph.nodes if _id(n) in kept and _makes_floats(n, graph)},
+    )
+
+
+def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
+    """For bf16 the graph in the opset that brought it to convolutions, where the target reads that."""
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    newest = target.newest_opset or BF16_OPSET
+    if precision != "bf16" or opset >= BF16_OPSET or newest < BF16_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, BF16_OPSET)
+    except Exception:  # the converter's own; it lacks some operators, and those stay in 32 bits
+        return model
+
+
+def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
+    """The graph of a plan, which was made of the same graph, ``modern`` for its precision.
+
+    A tensor that is made in 16 bits is called as before with the precision behind it; where somebody reads it in 32
+    bits, or outside, a Cast makes the one with the old name.
+    """
+    made = _Writer(model, plan).write()
+    made.graph.ClearField("value_info")
+    return made
+
+
+def _reason(
+    node: NodeProto,
+    graph: Reading,
+    target: TargetSpec,
+    precision: str,
+    largest: Mapping[str, float],
+    wide: set[str],
+) -> str:
+    """Why a node stays in 32 bits; "" where it need not. Notes what it makes that is too wide."""
+    if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+        return "it has graphs inside"
+    if not _makes_floats(node, graph) and node.op_type != "QuantizeLinear":
+        return "it makes no floats"  # and computes in what it reads
+    if not _fits(node, graph, precision):
+        return f"ONNX has no {node.op_type} in {precision} in opset {graph.opset()}"
+    if node.op_type in PAIRS:
+        scale = _float_constant(graph, node.input[1])
+        if precision != "fp16" or scale is None or float(np.abs(scale).min(initial=1.0)) < SMALLEST["fp16"]:
+            return "its scale would lose bits"
+    limit = LARGEST[precision]
+    if too_wide := [n for n in node.input if n in wide]:
+        if node.op_type in PASSES:
+            wide.update(node.output)
+        return f"it reads {too_wide[0]}, which {precision} cannot hold"
+    for name in node.input:
+        if (constant := _float_constant(graph, name)) is None:
+            continue
+        finite = np.abs(constant[np.isfinite(constant)])
+        most = float(finite.max(initial=0.0))
+        if most > limit:
+            wide.update(node.output if node.op_type in PASSES or node.op_type in ("Mul", "Sub") else ())
+            return f"its constant {name} holds {most:.3g}"
+        if constant.size == 1 and 0 < most < SMALLEST[precision]:
+            return f"its constant {name} is {most:.3g}"
+    for name in (*node.input, *node.output):
+        if largest.get(name, 0.0) * MARGIN > limit:
+            return f"{name} reached {largest[name]:.3g}"
+    if node.op_type in target.keeps_fp32:
+        return f"{node.op_type} needs the range"
+    return ""
+
+
+def _keep_pairs_together(graph: Reading, kept: dict[str, str]) -> None:
+    """A layer and the DequantizeLinear before it become one kernel, and a Cast between them would prevent that."""
+    changed = True
+    while changed:
+        changed = False
+        for node in graph.nodes:
+            makers = [graph.makers[n] for n in node.input if n in graph.makers]
+            if node.op_type == "QuantizeLinear":
+                group = [node] if makers and _id(makers[0]) in kept else []
+            else:
+                group = [m for m in makers if m.op_type == "DequantizeLinear"]
+                group = [node, *group] if group and any(_id(n) in kept for n in (node, *group)) else []
+            for each in group:
+                if _id(each) not in kept:
+                    kept[_id(each)] = "it is one kernel with what stays in 32 bits"
+                    changed = True
+
+
+class _Writer:
+    """Writes the nodes anew, in order, with casts where two precisions meet."""
+
+    def __init__(self, model: ModelProto, plan: HalfPlan) -> None:
+        self.reading = Reading(model)
+        self.model = ModelProto()
+        self.model.CopyFrom(model)
+        self.plan, self.changed = plan, set(plan.nodes)
+        self.kind, self.suffix = KINDS[plan.precision], f"_{plan.precision}"
+        self.fresh = FreshNames.of(model)
+        self.nodes: list[NodeProto] = []
+        self.low: dict[str, str] = {}  # tensors that are made in 16 bits: old name -> new name
+        self.there: dict[str, str] = {}  # those that a Cast or a constant makes in 16 bits: old name -> new name
+        self.back: set[str] = set()  # those that a Cast makes in 32 bits again
+
+    def write(self) -> ModelProto:
+        graph = self.model.graph
+        outside = {o.name for o in graph.output}.union(*map(captured, graph.node))
+        for original in graph.node:
+            node = NodeProto()
+            node.CopyFrom(original)
+            low = _id(original) in self.changed
+            takes = _convertible(original, self.reading, self.plan.precision) if low else set()
+            for i, name in enumerate(node.input):
+                if i in takes:
+                    node.input[i] = self._low(name)
+                elif name in self.low:
+                    node.input[i] = self._high(name)
+            if low:
+                self._change(node)
+            self.nodes.append(node)
+            for name in original.output:
+                if name in self.low and name in outside:
+                    self._high(name)
+        del graph.node[:]
+        graph.node.extend(self.nodes)
+        read = read_names(graph)
+        kept = [t for t in graph.initializer if t.name in read]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        return self.model
+
+    def _change(self, node: NodeProto) -> None:
+        """Let a node compute in 16 bits: the names of what it makes, and types in its attributes."""
+        for i, name in enumerate(node.output):
+            if name and self.reading.types.get(name) == TensorProto.FLOAT:
+                node.output[i] = self.low[name] = self.fresh(name + self.suffix)
+        for attribute in node.attribute:
+            if attribute.name in ("to", "dtype", "output_dtype") and attribute.i == TensorProto.FLOAT:
+                attribute.i = self.kind
+            elif attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(self._array(numpy_helper.to_array(attribute.t), attribute.t.name))
+
+    def _low(self, name: str) -> str:
+        """A tensor in 16 bits."""
+        if made := self.low.get(name) or self.there.get(name):
+            return made
+        made = self.there[name] = self.fresh(name + self.suffix)
+        if name in self.reading.constants:
+            array = numpy_helper.to_array(self.reading.constants[name])
+            self.model.graph.initializer.append(self._array(array, made))
+        else:
+            cast = self.fresh(f"{made}_cast")
+            self.nodes.append(helper.make_node("Cast", [name], [made], name=cast, to=self.kind))
+        return made
+
+    def _high(self, name: str) -> str:
+        """A tensor that is made in 16 bits, in 32."""
+        if name not in self.back:
+            self.back.add(name)
+            low = self.low[name]
+            cast = self.fresh(f"{low}_back")
+            self.nodes.append(helper.make_node("Cast", [low], [name], name=cast, to=TensorProto.FLOAT))
+        return name
+
+    def _array(self, array: Array, name: str) -> TensorProto:
+        limit = LARGEST[self.plan.precision]
+        inside = np.where(np.isfinite(array), np.clip(array, -limit, limit), array)
+        return numpy_helper.from_array(inside.astype(DTYPES[self.plan.precision]), name)
+
+
+def _id(node: NodeProto) -> str:
+    """What a node makes: names of nodes may be empty, or the same twice."""
+    return next((str(name) for name in node.output if name), "")
+
+
+def _makes_floats(node: NodeProto, graph: Reading) -> bool:
+    return any(graph.types.get(name) == TensorProto.FLOAT for name in node.output)
+
+
+def _float_constant(graph: Reading, name: str) -> npt.NDArray[np.float32] | None:
+    tensor = graph.constants.get(name)
+    if tensor is None or tensor.data_type != TensorProto.FLOAT:
+        return None
+    return numpy_helper.to_array(tensor)
+
+
+@cache
+def _schema(op: str, opset: int, domain: str) -> defs.OpSchema | None:
+    try:
+        return defs.get_schema(op, opset, domain)
+    except defs.SchemaError:
+        return None
+
+
+def _parameters(
+    names: Iterable[str], formal: list[defs.OpSchema.FormalParameter]
+) -> list[tuple[int, defs.OpSchema.FormalParameter]]:
+    """Which parameter of a schema each name is; the last of a schema may stand for many."""
+    return [(i, formal[min(i, len(formal) - 1)]) for i, name in enumerate(names) if name and formal]
+
+
+def _takes(schema: defs.OpSchema, precision: str) -> Callable[[defs.OpSchema.FormalParameter], bool]:
+    """Whether a parameter may be of the 16-bit type."""
+    wanted = f"tensor({WORDS[precision]})"
+    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    return lambda parameter: wanted in allowed.get(parameter.type_str, {parameter.type_str})
+
+
+def _fits(node: NodeProto, graph: Reading, precision: str) -> bool:
+    """Whether ONNX defines the operator with all its float outputs in 16 bits."""
+    schema = _schema(node.op_type, graph.opset(), node.domain)
+    if schema is None:
+        return False
+    takes = _takes(schema, precision)
+    outputs = [p for i, p in _parameters(node.output, list(schema.outputs))
+               if graph.types.get(node.output[i]) == TensorProto.FLOAT]  # fmt: skip
+    return all(map(takes, outputs)) and (bool(outputs) or bool(_convertible(node, graph, precision)))
+
+
+def _convertible(node: NodeProto, graph: Reading, precision: str) -> set[int]:
+    """The inputs that are floats and may be of 16 bits."""
+    schema = _schema(node.op_type, graph.opset(), node.domain)
+    if schema is None or (node.op_type == "Cast"):
+        return set()  # a Cast reads anything
+    takes = _takes(schema, precision)
+    floats = {i for i, name in enumerate(node.input) if graph.types.get(name) == TensorProto.FLOAT}
+    return {i for i, p in _parameters(node.input, list(schema.inputs)) if i in floats and takes(p)}

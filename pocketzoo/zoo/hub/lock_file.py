@@ -1,0 +1,82 @@
+"""zoo.lock: which bytes every model of a project is, for ever. TOML, sorted, meant for git. Standard library."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.core.errors import LockError, RecipeError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.core.typed import from_plain
+from pocketzoo.zoo.hub.reference import COMMIT, is_inside
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+NAME = "zoo.lock"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedFile:
+    """A file and its bytes."""
+
+    path: str
+    size: int  # bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """A reference as the user wrote it, and what it stands for."""
+
+    ref: str
+    commit: str
+    file: tuple[LockedFile, ...] = ()
+
+
+def read_lock(path: Path) -> dict[str, Locked]:
+    """What a lock file holds, by reference.
+
+    Raises:
+        LockError: it is missing or damaged, or was written by a newer version.
+    """
+    try:
+        data: Mapping[str, Any] = tomllib.loads(path.read_text("utf8"))
+        if data.get("version") != FORMAT:
+            raise LockError(f"{path} has version {data.get('version')!r}, this pocketzoo reads {FORMAT}", "upgrade it")
+        found = [from_plain(Locked, entry) for entry in data.get("model", ())]
+    except FileNotFoundError as error:
+        raise LockError(f"there is no {path}", "make one: pocketzoo lock REF...") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecipeError) as error:
+        raise LockError(f"{path} is damaged: {error}", "restore it from git, or lock again") from error
+    for entry in found:
+        digests = [entry.commit, *(file.sha256 for file in entry.file)]
+        sound = COMMIT.fullmatch(digests[0]) and all(re.fullmatch(r"[0-9a-f]{64}", d) for d in digests[1:])
+        if not sound or not all(is_inside(file.path) for file in entry.file):
+            raise LockError(f"{path} is damaged: the entry of {entry.ref}", "restore it from git, or lock again")
+    return {entry.ref: entry for entry in found}
+
+
+def write_lock(path: Path, entries: Iterable[Locked]) -> None:
+    """Write a lock file: the same entries give the same bytes, one line a fact, so that a diff is readable."""
+    lines = ["# Which bytes each model is. Written by pocketzoo lock; commit it.", f"version = {FORMAT}"]
+    for entry in sorted(entries, key=lambda e: e.ref):
+        lines += ["", "[[model]]", f"ref = {_text(entry.ref)}", f"commit = {_text(entry.commit)}"]
+        for file in sorted(entry.file, key=lambda f: f.path):
+            lines += ["[[model.file]]", f"path = {_text(file.path)}", f"size = {file.size}"]
+            lines += [f"sha256 = {_text(file.sha256)}"]
+    with replacing_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", "utf8")
+
+
+def _text(value: str) -> str:
+    """A TOML string: JSON's escapes are a part of TOML's, but for the delete character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

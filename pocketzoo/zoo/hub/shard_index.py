@@ -1,0 +1,53 @@
+"""Weights in several files: the index that says which tensor is in which of them. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.core.errors import UnsafeFileError, UnsupportedModelError
+
+INDEX = "model.safetensors.index.json"
+DISTRUST = "do not use this model; tell its author"
+
+
+def shard_names(paths: Collection[str]) -> tuple[str, ...]:
+    """The files of a repository that are shards by their names: ``model-00001-of-00002.safetensors``."""
+    return tuple(sorted(path for path in paths if path.startswith("model-") and path.endswith(".safetensors")))
+
+
+def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
+    """Tensor -> the shard it is in; every shard is one of ``shards``, which are the files that there are.
+
+    Raises:
+        UnsafeFileError: it is no index, names a tensor twice, or a file outside the repository.
+        UnsupportedModelError: it names a shard that is not there.
+    """
+    from pocketzoo.zoo.hub.reference import is_inside
+
+    try:
+        index = json.loads(path.read_bytes(), object_pairs_hook=_once)
+        names: Any = index["weight_map"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise UnsafeFileError(f"{INDEX} is no index of shards: {error}", DISTRUST) from error
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UnsafeFileError(f"{INDEX} is no index of shards: its weight_map is no table of files", DISTRUST)
+    for name in sorted(set(names.values())):
+        if not is_inside(name):
+            raise UnsafeFileError(f"{INDEX} names a file outside the repository: {name!r:.80}", DISTRUST)
+        if name not in shards:
+            raise UnsupportedModelError(
+                f"{INDEX} names {name!r:.80}, which the repository lacks", "pull another revision, or tell its author"
+            )
+    return names
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON none of whose keys is there twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} is there twice")
+    return found

@@ -1,0 +1,1 @@
+"""Models: built, opened, pulled, exported to a graph, saved, pushed."""

@@ -1,0 +1,88 @@
+"""The blocks of a backbone, in the order they run: what is unfrozen from the last one back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.core.errors import RecipeError, UnknownNameError, nearest
+from pocketzoo.zoo.models.layer_hooks import before
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a backbone that learns, or does not, as one."""
+
+    name: str
+    modules: list[nn.Module]
+    parameters: list[nn.Parameter]  # those of the modules; of the first block also what lies in none, such as a token
+
+
+def blocks(backbone: nn.Module, x: Tensor) -> list[Block]:
+    """Blocks that hold all parameters between them, in the order they first run on ``x`` (B, *size).
+
+    Lists of layers are opened, and so is what only wraps them; a norm goes with the layer before it. A ResNet has its
+    stem and its residual blocks, a BERT its embeddings and layers, a VGG its convolutions.
+    """
+    order: list[str] = []
+
+    def note(name: str, layer: nn.Module, inputs: object) -> None:
+        if name not in order:
+            order.append(name)
+
+    with before(backbone, _parts(backbone, ""), note), torch.no_grad():
+        backbone(x)
+    found: list[Block] = []
+    for name in order:
+        module = backbone.get_submodule(name)
+        parameters = list(module.parameters())
+        if found and all(p.ndim == 1 for p in parameters):
+            found[-1].modules.append(module)
+            found[-1].parameters.extend(parameters)
+        else:
+            found.append(Block(name, [module], parameters))
+    taken = {id(p) for block in found for p in block.parameters}
+    if found:
+        found[0].parameters.extend(p for p in backbone.parameters() if id(p) not in taken)
+    return found
+
+
+def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[Block]:
+    """The blocks that learn, in the order they run.
+
+    ``asked`` is "none", "all", "last:N", or the name of a layer: its block and all behind it.
+
+    Raises:
+        RecipeError: there are fewer than N blocks.
+        UnknownNameError: no layer is called so, or nothing of it runs.
+    """
+    if asked == "none":
+        return []
+    found = blocks(backbone, x)
+    if asked == "all":
+        return found
+    if asked.startswith("last:"):
+        count = int(asked.removeprefix("last:"))
+        if count > len(found):
+            raise RecipeError(f"the backbone has {len(found)} blocks, and the last {count} are to learn", "use all")
+        return found[-count:]
+    inside = [
+        i for i, b in enumerate(found) if f"{asked}.".startswith(f"{b.name}.") or f"{b.name}.".startswith(f"{asked}.")
+    ]
+    known = dict(backbone.named_modules())
+    if not inside or asked not in known:
+        raise UnknownNameError(f"the backbone has no block {asked!r}", nearest(asked, [b.name for b in found]))
+    return found[min(inside) :]
+
+
+def _parts(module: nn.Module, name: str, *, opened: bool = False) -> list[str]:
+    """Names of the parts of a module; ``opened`` is whether the backbone itself, below what wraps it, was."""
+    children = dict(module.named_children())
+    wraps = len(children) == 1
+    if not opened or wraps or isinstance(module, nn.Sequential | nn.ModuleList):
+        inside = [(f"{name}.{n}".lstrip("."), c) for n, c in children.items() if any(True for _ in c.parameters())]
+        if inside:
+            return [part for path, child in inside for part in _parts(child, path, opened=opened or not wraps)]
+    return [name] if name else []

@@ -1,0 +1,179 @@
+"""Backbone + head = module: build one from the registry, or back from a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, fx, nn
+
+from pocketzoo.core.errors import (
+    HeadMismatchError,
+    UnknownNameError,
+    UnsupportedLayerError,
+    UnsupportedModelError,
+    nearest,
+)
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, ModelRef
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, TextSpec
+from pocketzoo.zoo.hub.weights import load_state, read_weights
+from pocketzoo.zoo.models.heads import build_head, configured, heads_that_fit, read_options
+from pocketzoo.zoo.models.input_size import resized
+from pocketzoo.zoo.models.pull import adopt
+
+
+class Model(nn.Module):
+    """A backbone and the head that reads its features."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(x))  # (B, *size) -> (B, outputs)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The specs a model is made of, resolved."""
+
+    backbone: BackboneSpec
+    head: HeadSpec
+    features: FeatureSpec
+
+
+def resolve(ref: ModelRef, registry: Registry) -> Parts:
+    """Look up a model's parts.
+
+    Raises:
+        UnknownNameError: no such backbone, head or cut.
+        RecipeError: backbone or head has no such option.
+        UnsupportedModelError: the backbone cannot read pictures of ``ref.input_size``.
+        HeadMismatchError: the head cannot read the features; the hint names heads that can.
+    """
+    backbone: BackboneSpec = registry.get("backbone", ref.backbone)
+    head: HeadSpec = registry.get("head", ref.head)
+    read_options(head, ref.head_options)
+    backbone = configured(backbone, ref.backbone_options)
+    if ref.input_size:
+        backbone = resized(backbone, ref.input_size)
+    features = backbone.features
+    if ref.cut:
+        cuts = {cut.layer: cut.features for cut in backbone.cuts}
+        if ref.cut not in cuts:
+            raise UnknownNameError(f"{backbone.name} has no cut {ref.cut!r}", nearest(ref.cut, cuts))
+        features = cuts[ref.cut]
+    if features.kind not in head.takes or (head.backbone and head.backbone != backbone.name):
+        fit = heads_that_fit(features, backbone, registry)
+        takes = f"the backbone {head.backbone}" if head.backbone else f"a {' or '.join(head.takes)}"
+        raise HeadMismatchError(
+            f"head {head.name!r} takes {takes}; {backbone.name} gives a {features.kind} {features.shape}",
+            f"heads that fit: {', '.join(fit) or 'none is registered'}",
+        )
+    return Parts(backbone, head, features)
+
+
+def build(ref: ModelRef, registry: Registry) -> Model:
+    """The structure alone, in eval mode; its weights are not the pretrained ones yet."""
+    parts = resolve(ref, registry)
+    backbone = parts.backbone.build()
+    if ref.cut:
+        backbone = cut_after(backbone, ref.cut)
+    return Model(backbone, build_head(parts.head, parts.features, ref.outputs, ref.head_options)).eval()
+
+
+def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:
+    """Fill in what the registry has weights for: the backbone, and a pretrained head."""
+    parts = resolve(ref, registry)
+    if parts.backbone.weights is not None:
+        state = read_weights(parts.backbone.weights)
+        if ref.cut:  # what lies behind the cut is gone
+            own = model.backbone.state_dict()
+            state = {key: value for key, value in state.items() if key in own}
+        load_state(model.backbone, state, ref.backbone)
+    if parts.head.weights is not None:
+        load_state(model.head, read_weights(parts.head.weights), ref.head)
+
+
+def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
+    """The module of a bundle, in eval mode: structure from the registry, plans replayed, weights from safetensors.
+
+    Raises:
+        UnsupportedModelError: it came as an ONNX file.
+    """
+    ref = bundle.manifest.model
+    if ref.backbone.startswith(GRAPH_ONLY):
+        raise UnsupportedModelError(
+            f"{bundle.manifest.name} came as an ONNX graph and has no module",
+            "only steps on the graph work on it, such as int8; pruning and factorising need the torch model",
+        )
+    adopt(bundle, registry)
+    module: nn.Module = build(ref, registry)
+    for step in bundle.manifest.steps:
+        compressor = registry.get("compressor", step.kind)
+        if compressor.form == "module":
+            module = compressor.apply(module, compressor.read_plan(step.plan), None)
+    load_state(module, load_file(bundle.file("model.safetensors")), bundle.manifest.name)
+    return module.eval()
+
+
+def example(spec: Input, batch: int = 2) -> Tensor:
+    """A batch of the right shape with values in the right range, the same every time.
+
+    Texts are of different lengths, and the longest of a batch depends on its size.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(spec, TextSpec):
+        longest = min(spec.max_length, 9 + batch)
+        ids = torch.randint(0, spec.vocabulary, (batch, longest), generator=generator)
+        ids = ids.where(ids != spec.pad, (spec.pad + 1) % spec.vocabulary)
+        lengths = torch.arange(longest, longest - batch, -1).clamp(min=1)
+        return ids.where(torch.arange(longest)[None] < lengths[:, None], spec.pad)
+    low, high = spec.value_range
+    x = torch.rand(batch, *spec.size, generator=generator) * (high - low) + low
+    shape = (-1, *[1] * (len(spec.size) - 1))
+    return (x - torch.tensor(spec.mean).view(shape)) / torch.tensor(spec.std).view(shape)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps convolutions and linear layers whole, subclasses too, so that the cut backbone can still be compressed."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d | nn.Linear) or super().is_leaf_module(m, module_qualified_name)
+
+
+def cut_after(backbone: nn.Module, layer: str) -> nn.Module:
+    """End a backbone after the submodule ``layer``; what comes later is removed.
+
+    Raises:
+        UnsupportedLayerError: the backbone cannot be traced, or the layer is not called on the way to its output.
+    """
+    try:
+        tracer = _Tracer()
+        traced = fx.GraphModule(backbone.eval(), tracer.trace(backbone.eval()))
+    except Exception as error:  # tracing runs the model's own code, which may fail in any way
+        raise UnsupportedLayerError(
+            f"cannot cut this backbone: tracing it fails ({error})", "use it whole, without a cut"
+        ) from error
+    inside = [n for n in traced.graph.nodes if n.op == "call_module" and f"{n.target}.".startswith(f"{layer}.")]
+    # Functions called inside the layer (x + shortcut) have no target of their own, but know the module they ran in.
+    inside += [
+        n for n in traced.graph.nodes if layer in {path for path, _ in n.meta.get("nn_module_stack", {}).values()}
+    ]
+    if not inside:
+        raise UnsupportedLayerError(f"no layer called {layer!r} runs in this backbone", "choose one of its cuts")
+    order = list(traced.graph.nodes)
+    last = max(inside, key=order.index)
+    with traced.graph.inserting_after(last):
+        traced.graph.output(last)
+    for node in reversed(order):
+        if node.op == "output":
+            traced.graph.erase_node(node)
+    traced.graph.eliminate_dead_code()
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced

@@ -1,0 +1,288 @@
+"""Module to ONNX graph, checked against the module before the file appears."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from pocketzoo.core.errors import ExportError, ExportMismatchError
+from pocketzoo.core.files import replacing_file
+from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.models.build import example
+
+BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
+TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
+TIMES = 100  # times what torch itself is off, which for most models is a millionth
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+TURNS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Constant")
+ANY_SIZE = 2**62
+_TRANSLATIONS: dict[int, Any] = {}  # opset -> torch's operators as ONNX functions
+PartExample = tuple[Any, ...]
+PartNames = tuple[list[str], list[str]]
+
+
+def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 20) -> float:
+    """Write ``module`` as an ONNX graph whose named axes are free; return the largest relative difference to torch.
+
+    The input is called ``spec.name``, the output "logits". Batch norm is folded into the convolutions before it.
+
+    Raises:
+        ExportError: torch cannot export the module.
+        ExportMismatchError: the graph's outputs are outside ``TOLERANCE``, and not because 32 bits say no more. No file
+            is left behind.
+    """
+    module = module.eval()
+    axes = {
+        i: torch.export.Dim(name, **({"max": spec.max_length} if isinstance(spec, TextSpec) and i == 1 else {}))
+        for i, name in enumerate(spec.shape)
+        if isinstance(name, str)
+    }
+    program = _exported(
+        module,
+        (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
+        (axes,),
+        [spec.name],
+        ["logits"],
+        opset,
+    )
+    with replacing_file(path) as temporary:
+        program.save(str(temporary))
+        return _compare(module, spec, temporary)
+
+
+def graph_from_part(
+    module: nn.Module, examples: Sequence[PartExample], axes: Any, names: PartNames, path: Path, *, opset: int = 20
+) -> float:
+    """Write a part of a model as an ONNX graph; return the largest relative difference to torch on the examples.
+
+    The graph is traced on the first of ``examples``, tuples of tensors and lists of them, and is to give the same as
+    ``module`` on all; ``axes`` has the free axes of each. ``names`` are those of all inputs and outputs in order.
+
+    Raises:
+        ExportError, ExportMismatchError: as ``onnx_from_model``.
+    """
+    inputs, outputs = names
+    program = _exported(module, examples[0], axes, inputs, outputs, opset)
+    with replacing_file(path) as temporary:
+        program.save(str(temporary))
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        worst = 0.0
+        for given in examples:
+            with torch.no_grad():
+                wanted = module(*given)
+            flat = [t for value in given for t in (value if isinstance(value, list) else [value])]
+            try:
+                found = session.run(outputs, {n: t.numpy() for n, t in zip(inputs, flat, strict=True)})
+            except Exception as error:  # onnxruntime's own types
+                reason = " ".join(str(error).split())
+                raise ExportMismatchError(
+                    f"the graph does not run on {flat[0].shape}: {reason}", "report it"
+                ) from error
+            for have, want in zip(found, wanted, strict=True):
+                difference = float(np.abs(have - want.numpy()).max() / max(float(want.abs().max()), 1e-12))
+                worst = float(np.maximum(worst, difference))  # a NaN stays
+        if not worst <= TOLERANCE:
+            raise ExportMismatchError(
+                f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})", "report it"
+            )
+        return worst
+
+
+def _exported(
+    module: nn.Module, args: tuple[Any, ...], axes: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int
+) -> Any:
+    """What torch exports, its weights named as in the module."""
+    try:
+        with quiet(), translations_kept(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                args,
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=axes,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the outermost text is advice for authors of exporters
+            cause = cause.__cause__
+        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise ExportError(f"torch cannot export this model: {reason}", "see which operator it names") from error
+    if program is None:
+        raise ExportError("torch exported nothing", "report this with the model's name")
+    _fold_weights(program.model)
+    _name_weights(program.model.graph, module)
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where torch met it: a quarter of a small graph, with this machine's paths
+    return program
+
+
+@contextlib.contextmanager
+def translations_kept() -> Iterator[None]:
+    """Let torch gather its translations of operators once, and not for each export: it parses the source of hundreds.
+
+    There is no setting for that. A version of torch that keeps them elsewhere gathers them each time.
+    """
+    try:
+        from torch.onnx._internal.exporter import _registration
+
+        registry: Any = _registration.ONNXRegistry
+        own = vars(registry)["from_torchlib"]
+    except (ImportError, AttributeError, KeyError):
+        own = None
+    if not isinstance(own, classmethod):  # elsewhere, or lent to another thread's export already
+        yield
+        return
+
+    def gathered(opset_version: int) -> Any:
+        if opset_version not in _TRANSLATIONS:
+            _TRANSLATIONS[opset_version] = own.__func__(registry, opset_version)
+        return _TRANSLATIONS[opset_version]
+
+    registry.from_torchlib = staticmethod(gathered)
+    try:
+        yield
+    finally:
+        registry.from_torchlib = own
+
+
+def _fold_weights(model: Any) -> None:
+    """Compute the weights of layers that follow from constants, as those of weight norm do, whatever their size.
+
+    The exporter folds small ones only, and what is left is computed in each run and can be no layer's weight. Turned
+    ones stay: a weight that two layers read would be stored twice.
+    """
+    from onnxscript import optimizer
+
+    folded: set[Any] = set()
+    for node in model.graph:
+        if node.op_type in WEIGHTED and len(node.inputs) > 1:
+            chain = _constant_nodes(node.inputs[1], model.graph)
+            folded |= chain if chain and any(n.op_type not in TURNS for n in chain) else set()
+    if folded:
+        limits = {"input_size_limit": ANY_SIZE, "output_size_limit": ANY_SIZE}
+        optimizer.fold_constants(model, **limits, should_fold=lambda node: node in folded)
+        optimizer.remove_unused_nodes(model)
+
+
+def _constant_nodes(value: Any, graph: Any) -> set[Any] | None:
+    """The nodes that make a value, none where it is a constant; None where it depends on an input or on chance."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        return set() if value is None or value.name in graph.initializers else None
+    if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")) or node.op_type in ("If", "Loop", "Scan"):
+        return None
+    found = {node}
+    for each in node.inputs:
+        if (before := _constant_nodes(each, graph)) is None:
+            return None
+        found |= before
+    return found
+
+
+def _name_weights(graph: Any, module: nn.Module) -> None:
+    """Name the weights of layers as the module does.
+
+    The exporter turns a linear layer on sequences into a MatMul with a transposed constant of its own naming ("val_7"),
+    and calls a weight that was computed by what computed it ("mul_3"); then nobody could say which layer to skip.
+    """
+    parameters = dict(module.named_parameters())
+    weights = {name: value for name, value in parameters.items() if value.ndim == 2}
+    modules = dict(module.named_modules())
+    taken = {value.name for node in graph for value in (*node.inputs, *node.outputs) if value is not None}
+    taken.update(graph.initializers, (value.name for value in (*graph.inputs, *graph.outputs)))
+    for node in graph:
+        constant = graph.initializers.get(node.inputs[1].name) if node.op_type in WEIGHTED else None
+        if constant is None or constant.name in parameters:
+            continue
+        array = constant.const_value.numpy()
+        same = (n for n, w in weights.items() if w.shape[::-1] == array.shape and np.array_equal(w.detach().T, array))
+        names = [*(same if node.op_type == "MatMul" else ()), *_layer_of(node, array.size, modules)]
+        constant.name = next((name for name in names if name not in taken), constant.name)
+        taken.add(constant.name)
+
+
+def _layer_of(node: Any, size: int, modules: dict[str, nn.Module]) -> list[str]:
+    """What the module in whose code a node was met calls its weight, if that is as large; from the inside out."""
+    try:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    except (ValueError, SyntaxError):
+        return []
+    sizes = {path: getattr(modules.get(path), "weight", None) for path in reversed(scopes) if path in modules}
+    return [f"{path}.weight" for path, w in sizes.items() if isinstance(w, torch.Tensor) and w.numel() == size]
+
+
+def _compare(module: nn.Module, spec: Input, path: Path) -> float:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    differences = []
+    for size in BATCHES:
+        x = example(spec, size)
+        try:
+            with torch.no_grad():
+                out = module(x)
+            given = session.run(None, {spec.name: x.numpy()})[0]
+        except Exception as error:  # torch's and onnxruntime's own types
+            reason = " ".join(str(error).split())
+            raise ExportMismatchError(
+                f"it does not run at batch {size}: {reason}", "a view or reshape in the model fixes the batch size"
+            ) from error
+        if not isinstance(out, torch.Tensor):
+            raise ExportError(f"the model returns a {type(out).__name__}, not one tensor", "return the logits alone")
+        wanted = out.numpy()
+        if given.shape != wanted.shape:
+            raise ExportMismatchError(
+                f"at batch {size} the graph gives {given.shape}, torch {wanted.shape}",
+                "a view or reshape in the model fixes the batch size",
+            )
+        differences.append(float(np.abs(given - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+    worst = float(np.max(differences))  # Python's max would drop a NaN
+    if not (worst <= TOLERANCE or worst <= TIMES * _rounding(module, spec)):  # NaN is a mismatch as well
+        raise ExportMismatchError(
+            f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})",
+            "check the model for NaN, randomness or operators that differ between torch and ONNX",
+        )
+    return worst
+
+
+def _rounding(module: nn.Module, spec: Input) -> float:
+    """How far torch itself is off for its 32 bits: far where large numbers cancel, as in a model that is cut badly.
+
+    0 where nobody can say: chance is inside, or it does not run in 64 bits.
+    """
+    x = example(spec, BATCHES[-1])
+    with torch.no_grad():
+        given, again = module(x), module(x)
+        try:
+            wanted = copy.deepcopy(module).double()(x.double() if x.is_floating_point() else x)
+        except Exception:  # whatever a module in 64 bits stumbles over
+            return 0.0
+    return float((given - wanted).abs().max() / wanted.abs().max()) if torch.equal(given, again) else 0.0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back the exporter's chatter (a line for every missing torchvision operator); errors still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,148 @@
+"""A language model as graphs that write: a decoder with a cache of keys and values, and an encoder where it has one.
+
+The decoder reads ``input_ids`` (B, T) and ``past.LAYER.key`` and ``.value`` (B, heads, tokens before, channels), and
+gives ``logits`` (B, vocabulary) behind the last token and ``present...``, the past of the next step. One graph serves
+the text as a whole, with a past of length 0, and each token after it. An encoder gives what the layers of the decoder
+attend to in the text, ``memory...`` (B, heads, tokens of the text, channels); it is computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, TextSpec
+from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.export_graph import graph_from_part
+
+OTHER = ((2, 3, 5), (1, 4, 0), (3, 1, 2), (1, 1, 0))  # batch, tokens, tokens before: what decoders are checked at
+
+
+class Encoder(nn.Module):
+    """Texts (B, T) to all that a decoder attends to in them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.head.memory(self.backbone(ids)))
+
+
+class Continuer(nn.Module):
+    """The decoder of a model that continues a text: tokens and the past to logits and all keys and values."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+
+    def forward(self, ids: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
+        features, present = self.backbone.step(ids, past)
+        return self.head(features[:, -1:])[:, 0], *present
+
+
+class Answering(nn.Module):
+    """The decoder of a model that answers a text: the same, with what the encoder gave."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.head = model.head
+
+    def forward(self, ids: Tensor, past: list[Tensor], memory: list[Tensor]) -> tuple[Tensor, ...]:
+        logits, present = self.head.step(ids, past, memory)
+        return logits, *present
+
+
+def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT, place: Path | None = None) -> Bundle:
+    """The bundle with the graphs that write text; made and put into it, or a copy at ``place``, where it has none.
+
+    Raises:
+        UnsupportedModelError: its model cannot write.
+        ExportError: torch cannot export a part, or its graph gives something else.
+    """
+    if bundle.parts():
+        return bundle
+    manifest = bundle.manifest
+    module: Any = load_module(bundle, registry)
+    spec: BackboneSpec = registry.get("backbone", manifest.model.backbone)
+    if spec.generation is None or not isinstance(manifest.input, TextSpec):
+        raise UnsupportedModelError(
+            f"{manifest.name} gives {manifest.gives} and writes no text", "take a language model"
+        )
+    answers = hasattr(module.head, "memory")
+    if manifest.gives != ("first-token-logits" if answers else "next-token-logits"):
+        raise UnsupportedModelError(
+            f"{manifest.name} has a head that gives {manifest.gives}, and writes no text",
+            "fit a head that gives the next token: --head language-model",
+        )
+    progress.say("exporting and checking the graphs that write (once)")
+    if any(step.kind == "int8" for step in manifest.steps):
+        progress.say("they compute in float32; compress the model again to have them in int8")
+    with updating(bundle, place) as draft:
+        decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
+        if answers:
+            memory = _write_encoder(module, manifest.input, draft)
+            _write_decoder(Answering(module), manifest.input.vocabulary, decoder, memory)
+        else:
+            _write_decoder(Continuer(module), manifest.input.vocabulary, decoder, None)
+        draft.manifest = replace(manifest, generation=spec.generation)
+    return read_bundle(place or bundle.path)
+
+
+def _write_encoder(module: Any, spec: TextSpec, draft: Any) -> list[Tensor]:
+    """Write the encoder's graph; what it gives for two texts of three tokens."""
+    encoder = Encoder(module).eval()
+    texts = [_ids(spec, batch, tokens) for batch, tokens in ((2, 3), (1, 7), (3, 1))]
+    with torch.no_grad():
+        memory = list(encoder(texts[0]))
+    graph_from_part(
+        encoder,
+        [(ids,) for ids in texts],
+        ({0: "batch", 1: "tokens"},),
+        (["input_ids"], names("memory", len(memory))),
+        draft.mark(part_name("encoder"), precision="float32", part="encoder"),
+    )
+    return memory
+
+
+def _write_decoder(decoder: nn.Module, vocabulary: int, place: Any, memory: list[Tensor] | None) -> None:
+    decoder = decoder.eval()
+    ids = torch.zeros(2, 1, dtype=torch.int64)
+    with torch.no_grad():  # which shapes keys and values have is found, as they may be compressed
+        _, *past = decoder(ids, None, memory) if memory is not None else decoder(ids, None)
+    generator = torch.Generator().manual_seed(0)
+    examples: list[tuple[Any, ...]] = []
+    for batch, tokens, before in OTHER:
+        given: tuple[Any, ...] = (
+            torch.randint(0, vocabulary, (batch, tokens), generator=generator),
+            [torch.randn(batch, t.shape[1], before, t.shape[3], generator=generator) for t in past],
+        )
+        if memory is not None:
+            text = 4 + batch
+            given += ([torch.randn(batch, t.shape[1], text, t.shape[3], generator=generator) for t in memory],)
+        examples.append(given)
+    axes: tuple[Any, ...] = ({0: "batch", 1: "sequence"}, [{0: "batch", 2: "past"} for _ in past])
+    inputs = ["input_ids", *names("past", len(past))]
+    if memory is not None:
+        axes += ([{0: "batch", 2: "tokens"} for _ in memory],)
+        inputs += names("memory", len(memory))
+    graph_from_part(decoder, examples, axes, (inputs, ["logits", *names("present", len(past))]), place)
+
+
+def names(what: str, count: int) -> list[str]:
+    """Names of keys and values: ``past.0.key``, ``past.0.value``, ``past.1.key``, ..."""
+    return [f"{what}.{i // 2}.{'value' if i % 2 else 'key'}" for i in range(count)]
+
+
+def _ids(spec: TextSpec, batch: int, tokens: int) -> Tensor:
+    generator = torch.Generator().manual_seed(batch)
+    ids = torch.randint(0, spec.vocabulary, (batch, tokens), generator=generator)
+    return ids.where(ids != spec.pad, (spec.pad + 1) % spec.vocabulary)

@@ -1,0 +1,66 @@
+"""Repositories of the Hub that are bundles, or the heads of bundles: what ``push`` uploads."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from pocketzoo.core.errors import BundleError, UnsafeFileError
+from pocketzoo.core.files import home, replacing_folder
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
+from pocketzoo.zoo.bundles.repository_loader import HEAD, read_repository_manifest
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, Repository
+
+
+def unpack(repository: Repository, registry: Registry, progress: Progress = SILENT) -> Bundle:
+    """A fetched repository as a bundle below ``home()``; a head alone is joined to its backbone, fetched by its pin.
+
+    Raises:
+        BundleError: its manifest is damaged, or does not list the files that came.
+        HubError: the Hub does not give the backbone.
+    """
+    path = home() / "models" / f"{repository.repo_id.replace('/', '--')}-{repository.commit[:12]}"
+    with contextlib.suppress(BundleError, UnsafeFileError):
+        return read_bundle(path)
+    shutil.rmtree(path, ignore_errors=True)  # damaged: it is ours to make again
+    if HEAD in repository.files:
+        return _join(repository, registry, path, progress)
+    with replacing_folder(path) as folder:
+        for name, file in repository.files.items():
+            shutil.copyfile(file, folder / name)
+    return read_bundle(path)
+
+
+def _join(repository: Repository, registry: Registry, path: Path, progress: Progress) -> Bundle:
+    from pocketzoo.zoo.hub.weights import load_state, read_safetensors
+    from pocketzoo.zoo.models.build import build, load_pretrained
+    from pocketzoo.zoo.models.provenance import provenance
+    from pocketzoo.zoo.models.save import save_model
+
+    manifest = read_repository_manifest(repository)
+    ref = manifest.model
+    progress.say(f"joining the head of {repository.repo_id} to {ref.backbone.split('@')[0]} (once)")
+    entry = registry.entry("backbone", ref.backbone)
+    backbone: BackboneSpec = entry.spec
+    model = build(ref, registry)
+    load_pretrained(model, ref, registry)
+    state = read_safetensors(repository.files[HEAD], HEAD)
+    load_state(model.head, {key.removeprefix("head."): value for key, value in state.items()}, repository.repo_id)
+    with writing(path) as draft:
+        save_model(
+            draft,
+            model,
+            ref,
+            name=manifest.name,
+            labels=manifest.labels,
+            returns=manifest.gives,
+            license=manifest.license,
+            input_spec=manifest.input,
+            provenance={**manifest.provenance, **provenance(entry), "head": repository.name},
+            metrics=manifest.metrics,
+            files=backbone.files,
+        )
+    return read_bundle(path)

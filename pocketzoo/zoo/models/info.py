@@ -1,0 +1,60 @@
+"""Everything known of one name or bundle, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.core.errors import UnknownNameError, nearest
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.models.open_remote import open_remote
+
+
+def info(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> dict[str, Any]:
+    """The manifest of a bundle, or the specs registered under a name. Nothing is built; a model of the Hub is pulled.
+
+    Raises:
+        BundleError: the path is no bundle, or is damaged.
+        HubError: the Hub does not give the model.
+        UnknownNameError: neither a path nor a registered name; the hint is the nearest one.
+    """
+    registry, name = registry or default_registry(), str(reference)
+    if name.startswith("hf:"):
+        opened = open_remote(name, registry, progress)
+        if isinstance(opened, Entry):
+            head = registry.remote.get(("head", f"{opened.name}#head"))
+            return _of(opened.name, [opened, *([head] if head else [])])
+        return {"bundle": str(opened.path), **to_plain(opened.manifest)}
+    path = Path(name.removeprefix("file:"))
+    if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
+        return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
+    found = [entry for kind in KINDS if (entry := registry.entries(kind).get(name))]
+    if not found:
+        known = [n for kind in KINDS for n in registry.entries(kind)]
+        raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
+    return _of(name, found)
+
+
+def _of(name: str, entries: list[Entry]) -> dict[str, Any]:
+    return {"name": name, **{e.kind: {"plugin": e.plugin, **_facts(e.spec)} for e in entries}}
+
+
+def _facts(spec: Any) -> dict[str, Any]:
+    """A spec's fields that are data; what can be called is code and is left out."""
+    facts = {}
+    for f in fields(spec):
+        value = getattr(spec, f.name)
+        if f.name == "weights" and value is not None:
+            facts["weights"] = to_plain(value.file)
+        elif f.name == "labels" and value is not None:
+            facts["labels"] = list(value())
+        elif f.name == "options" and value is not None:
+            facts["options"] = to_plain(value())
+        elif f.name not in ("name", "config", "plan_type") and not callable(value):
+            facts[f.name] = to_plain(value)
+    return facts

@@ -1,0 +1,66 @@
+"""A backbone on pictures of another size than its own: what it gives is found by running it once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, InputSpec
+from pocketzoo.zoo.models.layer_hooks import after
+
+
+def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
+    """The spec of a backbone that reads pictures of ``size`` (height, width) in pixels, features and cuts included.
+
+    The weights stay as they are, so it must be able to read any size: convolutions can, and position embeddings only
+    where the library itself interpolates them. Pictures are resized before they are cut out in the same proportion.
+
+    Raises:
+        UnsupportedModelError: it reads no pictures, or none of this size.
+    """
+    if not isinstance(spec.input, InputSpec) or len(spec.input.size) != 3:
+        what = "vectors" if isinstance(spec.input, InputSpec) else "texts"
+        raise UnsupportedModelError(f"{spec.name} reads {what}, which have no size in pixels", "leave --input-size out")
+    if tuple(size) == spec.input.size[1:]:
+        return spec
+    given = replace(
+        spec.input,
+        shape=(*spec.input.shape[:2], *size),
+        resize=max(min(size), round(spec.input.resize * min(size) / min(spec.input.size[1:]))),
+    )
+    try:
+        whole, inside = _run(spec, given)
+    except Exception as error:  # the model's own code says so in any type
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UnsupportedModelError(
+            f"{spec.name} cannot read pictures of {size[0]} x {size[1]}: {reason}",
+            f"its own size is {spec.input.size[1]} x {spec.input.size[2]}",
+        ) from error
+    features = FeatureSpec(spec.features.kind, ("batch", *whole))
+    cuts = tuple(
+        Cut(cut.layer, FeatureSpec(cut.features.kind, ("batch", *inside[cut.layer])))
+        for cut in spec.cuts
+        if cut.layer in inside
+    )
+    return replace(spec, input=given, features=features, cuts=cuts)
+
+
+def _run(spec: BackboneSpec, given: InputSpec) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+    """Shapes without the batch: of the features, and behind each layer that is a cut. Takes no memory for weights."""
+    inside: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, layer: nn.Module, inputs: object, out: object) -> None:
+        if isinstance(out, Tensor):
+            inside[name] = tuple(out.shape[1:])
+
+    with torch.device("meta"), torch.no_grad():
+        module = spec.build().eval()
+        known = dict(module.named_modules())
+        with after(module, [cut.layer for cut in spec.cuts if cut.layer in known], note):
+            out: Tensor = module(torch.empty(2, *given.size))
+    if out.ndim != len(spec.features.shape) or min(out.shape) < 1:
+        raise ValueError(f"it gives {' x '.join(map(str, out.shape[1:]))}")
+    return tuple(out.shape[1:]), inside

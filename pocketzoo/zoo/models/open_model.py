@@ -1,0 +1,102 @@
+"""Wherever a bundle is read, a registered name stands for that pretrained model with its own classifier."""
+
+from __future__ import annotations
+
+import shutil
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pocketzoo import __version__
+from pocketzoo.core.errors import BundleError, UnknownNameError, UnsafeFileError, nearest
+from pocketzoo.core.files import home
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, Weights
+from pocketzoo.zoo.models.open_remote import open_remote
+from pocketzoo.zoo.models.provenance import provenance
+
+
+def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
+    """Open a bundle or an ONNX file by path, or a pretrained model by its registered name.
+
+    A pretrained model is written as a bundle below ``home()`` when first used, and read from there afterwards; so is an
+    ONNX file (see ``open_graph`` for what one may say of it).
+
+    Raises:
+        BundleError: the path is no bundle, or is damaged.
+        UnsupportedModelError: an ONNX file that pocketzoo does not work on.
+        UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
+    """
+    path = Path(str(reference).removeprefix("file:"))
+    registry = registry or default_registry()
+    name = str(reference)
+    if not name.startswith("hf:"):
+        backbones = registry.entries("backbone")
+        if path.suffix == ".onnx" and path.is_file():
+            from pocketzoo.zoo.models.import_onnx import open_graph
+
+            return open_graph(path, progress=progress)
+        if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
+            return read_bundle(path)
+        if name not in backbones:
+            models = [known for known, entry in backbones.items() if entry.spec.head]
+            raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, models))
+        return _materialise(backbones[name], registry, progress)
+    opened = open_remote(name, registry, progress)
+    return opened if isinstance(opened, Bundle) else _materialise(opened, registry, progress)
+
+
+def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
+    spec: BackboneSpec = entry.spec
+    if not spec.head or spec.weights is None:
+        raise UnknownNameError(
+            f"{spec.name} has no pretrained head", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
+        )
+    head: HeadSpec = registry.get("head", spec.head)
+    pin = f"{_pin(spec.weights)}-{_pin(head.weights)}" if head.weights else _pin(spec.weights)
+    short = spec.name.removeprefix("hf://").split("@")[0].replace("/", "--")
+    path = home() / "models" / f"{short}-{__version__}-{_plugin_version(registry, entry.plugin)}-{pin}"
+    if path.exists():
+        try:
+            return read_bundle(path)
+        except (BundleError, UnsafeFileError):
+            shutil.rmtree(path)  # damaged or half-written by something else: it is ours to make again
+    progress.say(f"preparing {spec.name.split('@')[0]} (once)")
+    from pocketzoo.zoo.models.build import build, load_pretrained
+    from pocketzoo.zoo.models.save import save_model
+
+    labels = head.labels() if head.labels else ()
+    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels) or head.outputs or spec.features.channels)
+    model = build(ref, registry)
+    load_pretrained(model, ref, registry)
+    with writing(path) as draft:
+        save_model(
+            draft,
+            model,
+            ref,
+            name=short.split("--")[-1],
+            labels=labels,
+            returns=head.returns,
+            license=spec.license,
+            input_spec=spec.input,
+            provenance=provenance(entry),
+            files=spec.files,
+        )
+    return read_bundle(path)
+
+
+def _pin(weights: Weights) -> str:
+    digests = [file.sha256 for file in (weights.file, *weights.shards)]
+    return (sha256(" ".join(digests).encode()).hexdigest() if weights.shards else digests[0])[:12]
+
+
+def _plugin_version(registry: Registry, plugin: str) -> str:
+    """Part of the cache key: a plugin's builder may change from one version to the next."""
+    origin = next((p.origin for p in registry.manager.plugins if p.name == plugin), "pocketzoo")
+    try:
+        return version(origin.split()[0])
+    except PackageNotFoundError:
+        return "0"

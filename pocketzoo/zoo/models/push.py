@@ -1,0 +1,74 @@
+"""A bundle, or its head alone, to a repository of the Hub."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from pocketzoo.core.errors import BundleError, LicenseError
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, seal
+from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.repository_loader import HEAD
+from pocketzoo.zoo.hub.reference import HubRef
+
+UNCLEAR = {"", "unknown", "other", "none"}
+
+
+def push(
+    bundle: str | Path,
+    repo_id: str,
+    *,
+    head_only: bool = False,
+    private: bool = False,
+    license: str = "",
+    progress: Progress = SILENT,
+) -> str:
+    """Upload a bundle to ``org/name``; returns the pinned reference to what was uploaded.
+
+    Weights, graphs, manifest and model card go up; engines stay, because an engine is a program and nobody should load
+    one from elsewhere. With ``head_only`` the head's weights go up alone: whoever pulls them gets the backbone from
+    where it is pinned.
+
+    Raises:
+        BundleError: it is no bundle, or its head belongs to a backbone that compression changed.
+        LicenseError: the backbone's licence is not known, and none is given.
+        HubError: the Hub refuses; without a token it always does.
+    """
+    opened = read_bundle(bundle)
+    manifest = replace(opened.manifest, license=license or opened.manifest.license)
+    if manifest.license.lower() in UNCLEAR:
+        raise LicenseError(
+            f"the licence of {manifest.model.backbone} is not known", "read it at its source, then give --license ID"
+        )
+    if head_only and manifest.steps:
+        raise BundleError(
+            f"{manifest.name} was compressed, so its head fits no other backbone", "push it whole, without --head-only"
+        )
+    from pocketzoo.zoo.hub.repositories import check_upload, upload
+
+    check_upload(repo_id)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (_head if head_only else _whole)(opened, manifest, folder)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        progress.say(f"uploading {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB, to {repo_id}")
+        commit = upload(repo_id, folder, f"{manifest.name}, by pocketzoo {manifest.pocketzoo}", private=private)
+    return str(HubRef(repo_id, commit, "head" if head_only else ""))
+
+
+def _whole(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
+    for name in manifest.files:
+        if not name.endswith(".engine"):
+            shutil.copyfile(bundle.path / name, folder / name)
+    seal(folder, manifest, manifest.files)
+
+
+def _head(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(bundle.file("model.safetensors"))
+    save_file({k: v for k, v in state.items() if k.startswith("head.")}, folder / HEAD)
+    seal(folder, replace(manifest, layers={}, measurements=()), manifest.files)

@@ -1,0 +1,64 @@
+"""Put a module into a bundle: safetensors, its ONNX graph, and the facts counted on them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.bill_of_materials import packages
+from pocketzoo.zoo.bundles.bundle import Draft, graph_name, travelling
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.catalog.specs import Input
+from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.models.export_graph import onnx_from_model
+
+
+def save_model(
+    draft: Draft,
+    module: nn.Module,
+    ref: ModelRef,
+    *,
+    name: str,
+    labels: tuple[str, ...],
+    returns: str = "",
+    license: str,
+    input_spec: Input,
+    provenance: Mapping[str, Any],
+    steps: tuple[Step, ...] = (),
+    metrics: Mapping[str, Any] | None = None,
+    opset: int = 20,
+    files: Mapping[str, Path] | None = None,
+) -> None:
+    """Write weights and float graph into ``draft`` and set its manifest; ``files`` are what the backbone is built from.
+
+    Raises:
+        ExportError: the module does not export, or its graph differs from it.
+    """
+    state = {key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}
+    # safetensors' own writer gives the file to its owner alone, and hides a full disk in an error type of its own.
+    (draft.folder / "model.safetensors").write_bytes(save(state))
+    for path, file in (files or {}).items():
+        shutil.copyfile(file, draft.folder / travelling(path))
+    graph = draft.mark(graph_name(), precision="float32")
+    difference = onnx_from_model(module, input_spec, graph, opset=opset)
+    layers = layer_costs(graph)
+    draft.manifest = Manifest(
+        name=name,
+        model=ref,
+        input=input_spec,
+        labels=labels,
+        returns=returns,
+        license=license,
+        parameters=sum(p.numel() for p in module.parameters()),
+        macs=sum(layer.macs for layer in layers),
+        provenance={**provenance, "export_difference": difference, "packages": packages()},
+        steps=steps,
+        metrics=dict(metrics or {}),
+        layers={"float": to_plain(layers)},
+    )

@@ -1,0 +1,1 @@
+"""What outputs mean: metrics, agreement, text from tokens."""

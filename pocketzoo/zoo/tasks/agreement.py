@@ -1,0 +1,203 @@
+"""How near answers are to those of a reference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Array
+from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
+
+Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's order
+
+CLOSE = 0.05  # standard deviations of the reference that a number may be off
+NEIGHBOURS = 256  # embeddings it takes until nearest neighbours say something: among few, the nearest is often far
+CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
+
+
+def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | None:
+    """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row an answer.
+
+    Answers are of samples, or of the tokens that a text has. A single number a sample, (N,), is a label already. None
+    where the output is no such table: a map, boxes, one number a row.
+    """
+    out = next(iter(outputs.values()))
+    if returns in PER_TOKEN:
+        return out[x != spec.pad] if isinstance(spec, TextSpec) else out.reshape(-1, out.shape[-1])
+    if returns == "logits" and out.ndim == 1 and not _is_float(out):
+        return out
+    table = out.ndim == 2 and _is_float(out)
+    return out if table and (returns in ("embedding", "values") or (returns in CLASSES and out.shape[1] > 1)) else None
+
+
+def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
+    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their share."""
+    if returns == "embedding":
+        return np.asarray(nearest_neighbours(given) == nearest_neighbours(wanted))
+    if returns == "values":
+        return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
+    return np.asarray(_top(given) == _top(wanted))
+
+
+def _top(rows: Array) -> Array:
+    return rows if rows.ndim == 1 else np.asarray(rows.argmax(-1))
+
+
+class Comparison:
+    """How near all outputs of a model are to a reference's, and how often both answer the same; batch by batch."""
+
+    def __init__(self, returns: str, spec: Input) -> None:
+        """``returns``: as ``Manifest.gives``; ``spec`` is of the input."""
+        self.returns, self.spec = returns, spec
+        self.samples = 0
+        self._signal: dict[str, float] = {}
+        self._noise: dict[str, float] = {}
+        self._answers = self._agreed = self._right = 0
+        self._targets: Counter[int] = Counter()
+        self._tables: list[tuple[Array, Array]] = []  # kept only where all rows are looked at together
+
+    def add(self, given: Outputs, wanted: Outputs, x: Array, y: npt.NDArray[Any] | None = None) -> None:
+        """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
+        self.samples += len(x)
+        for name, ours, theirs in _paired(given, wanted):
+            signal, noise = _signal_and_noise(ours, theirs)
+            self._signal[name] = self._signal.get(name, 0.0) + signal
+            self._noise[name] = self._noise.get(name, 0.0) + noise
+        rows, reference = (answers(outputs, x, self.spec, self.returns) for outputs in (given, wanted))
+        if rows is None or reference is None or rows.shape != reference.shape:
+            return
+        self._answers += len(rows)
+        if self.returns in ("embedding", "values"):
+            self._tables.append((rows, reference))
+        else:
+            self._agreed += int(same(rows, reference, self.returns).sum())
+        if y is not None and self.returns == "logits" and y.ndim == 1 and len(y) == len(rows):
+            self._right += int((_top(rows) == y).sum())
+            self._targets.update(y.tolist())
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of answers that are the reference's, 0-1; None where none can be told, or too few for neighbours."""
+        if self._tables:
+            if self.returns == "embedding" and self._answers < NEIGHBOURS:
+                return None
+            given, wanted = (np.concatenate(part) for part in zip(*self._tables, strict=True))
+            return float(np.mean(same(given, wanted, self.returns)))
+        return self._agreed / self._answers if self._answers else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers, 0-1; None where the classes are not known."""
+        known = sum(self._targets.values())
+        return self._right / known if known else None
+
+    @property
+    def chance(self) -> float:
+        """Share of right answers of who always names the class that is most frequent, 0-1."""
+        return max(self._targets.values()) / sum(self._targets.values()) if self._targets else 0.0
+
+    @property
+    def sqnr(self) -> dict[str, float | None]:
+        """By the reference's name of each output, in dB; None where it differs nowhere."""
+        return {
+            name: None if self._noise[name] == 0 else decibels(signal, self._noise[name])
+            for name, signal in self._signal.items()
+        }
+
+
+def not_finite(given: Outputs, wanted: Outputs) -> str:
+    """The name of an output with values that are infinite or no number where the reference's are not; "" if none."""
+    for name, ours, theirs in _paired(given, wanted):
+        if _is_float(ours) and ours.shape == theirs.shape and not (np.isfinite(ours) | ~np.isfinite(theirs)).all():
+            return name
+    first = next(iter(wanted), "")  # of a model that gives no numbers at all there is nothing to compare
+    return first if first and _is_float(wanted[first]) and np.isnan(wanted[first]).any() else ""
+
+
+def worst(sqnr: Mapping[str, float | None]) -> float | None:
+    """The lowest of the outputs' SQNR, in dB; None where none differs."""
+    return min((value for value in sqnr.values() if value is not None), default=None)
+
+
+def _paired(given: Outputs, wanted: Outputs) -> Iterator[tuple[str, Array, Array]]:
+    """Outputs of both by name; where one of two models calls them otherwise, by their places."""
+    if set(given) >= set(wanted):
+        yield from ((name, given[name], out) for name, out in wanted.items())
+    else:
+        yield from zip(wanted, given.values(), wanted.values(), strict=False)
+
+
+def _signal_and_noise(given: Array, wanted: Array) -> tuple[float, float]:
+    """Sums of squares of the reference and of the error.
+
+    Of whole numbers, truth values and texts, which have no distance, every value counts 1, and 1 more that differs: one
+    in ten that is wrong is 10 dB. What is infinite or no number in both alike counts nothing, and else for ever.
+    """
+    if given.shape != wanted.shape:
+        return float(wanted.size), np.inf
+    if not _is_float(wanted):
+        return float(wanted.size), float((given != wanted).sum())
+    whole = np.isfinite(wanted)
+    if not whole.all():
+        if not np.array_equal(given[~whole], wanted[~whole], equal_nan=True):
+            return float(wanted.size), np.inf
+        given, wanted = given[whole], wanted[whole]
+    with np.errstate(invalid="ignore", over="ignore"):  # a model that gives no numbers has endless noise
+        noise = float(np.square(wanted.astype(np.float64) - given).sum())
+    signal = float(np.square(wanted, dtype=np.float64).sum())
+    return signal, noise if np.isfinite(noise) else np.inf
+
+
+def _is_float(array: Array) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+def nearest_neighbours(vectors: Array) -> npt.NDArray[np.intp]:
+    """For each vector (N, C) the other one of the largest cosine: (N,)."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return np.asarray(cosines.argmax(-1))
+
+
+def r2(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+    """The coefficient of determination of numbers (N, outputs), averaged over the outputs.
+
+    1 is exact, and 0 what the mean of the wanted numbers scores. An output that never changes counts 1 if it is met.
+    """
+    missed = np.square(out - wanted, dtype=np.float64).sum(0)
+    spread = np.square(wanted - wanted.mean(0), dtype=np.float64).sum(0)
+    shares = np.where(spread > 0, missed / np.where(spread > 0, spread, 1.0), missed > 0)
+    return float(1 - shares.mean())
+
+
+def sqnr(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+    """The ratio of signal to error in dB, 10 log10(|wanted|^2 / |wanted - out|^2).
+
+    Infinite where both are equal, and -infinite where ``out`` is of another shape, or not finite.
+    """
+    if out.shape != wanted.shape or not np.isfinite(out).all():
+        return -np.inf
+    noise = float(np.square(out.astype(np.float64) - wanted).sum())
+    return decibels(float(np.square(wanted.astype(np.float64)).sum()), noise)
+
+
+def noise_to_signal(given: Iterable[Array], wanted: Iterable[Array]) -> float:
+    """The power of the error as a share of that of what was wanted, over arrays of any shapes; 0 where both are equal.
+
+    Infinite where shapes differ, what was given is not finite, or there is an error and no signal.
+    """
+    parts = [_signal_and_noise(a, b) for a, b in zip(given, wanted, strict=True)]
+    signal, noise = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    return 0.0 if noise == 0 else noise / signal if signal > 0 else np.inf
+
+
+def decibels(signal: float, noise: float) -> float:
+    """The ratio of two sums of squares in dB."""
+    if noise == 0:
+        return np.inf
+    return float(10 * np.log10(signal / noise)) if signal > 0 and noise < np.inf else -np.inf

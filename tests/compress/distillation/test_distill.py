@@ -1,0 +1,177 @@
+"""Healing: never further from the original than before, the same each time, and it goes on after a kill."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.compress.configs import HealConfig, PruneConfig
+from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pruning import prune
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT
+from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.models.build import load_module
+
+CONFIG = HealConfig(epochs=6, batch_size=8, learning_rate=3e-3)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.more = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.more(self.stem(x)).mean((2, 3)))
+        return y
+
+
+class Killed(Exception):  # noqa: N818 - no error of ours
+    pass
+
+
+class KillAfter:
+    """Progress that notes the epochs it sees, and of which the process dies after so many; after None it lives."""
+
+    def __init__(self, epochs: int | None) -> None:
+        self.epochs, self.seen = epochs, []
+
+    def track(self, items, label, total=None):
+        for i, item in enumerate(items):
+            if i == self.epochs:
+                raise Killed
+            self.seen.append(item)
+            yield item
+
+    def say(self, text):
+        pass
+
+
+@pytest.fixture(scope="module")
+def teacher(randomised):
+    return randomised(Net())
+
+
+@pytest.fixture(scope="module")
+def samples():
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=(16, 3, 8, 8)).astype(np.float32) for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def pruned(teacher, samples, free):
+    plan = prune.plan(teacher, PruneConfig(ratio=0.5), samples, free)
+    return prune.apply(teacher, plan, None)  # nothing made up for yet
+
+
+def taught(model, teacher, samples, folder, config=CONFIG, progress=SILENT):
+    plan = heal.plan(model, config, samples, None)
+    return heal.teach(model, plan, samples, Lesson(teacher, folder, progress))
+
+
+def distance(a, b, samples) -> float:
+    x = torch.from_numpy(np.concatenate(samples))
+    with torch.no_grad():
+        return float((a(x) - b(x)).square().mean())
+
+
+def snapshot(model) -> dict[str, bytes]:
+    return {k: v.numpy().tobytes() for k, v in model.state_dict().items()}
+
+
+def test_a_pruned_model_comes_nearer_to_the_original(pruned, teacher, samples, tmp_path):
+    before = snapshot(pruned), snapshot(teacher)
+    healed = taught(pruned, teacher, samples, tmp_path)
+    assert (snapshot(pruned), snapshot(teacher)) == before
+    assert distance(healed, teacher, samples) < 0.7 * distance(pruned, teacher, samples)
+    assert {k: v.shape for k, v in healed.state_dict().items()} == {k: v.shape for k, v in pruned.state_dict().items()}
+    assert not healed.training
+
+
+def test_the_original_itself_stays_as_it_is(teacher, samples, tmp_path):
+    """Nothing is nearer to it than itself: what training changes is thrown away."""
+    assert snapshot(taught(teacher, teacher, samples, tmp_path)) == snapshot(teacher)
+
+
+def test_a_killed_run_goes_on_to_the_same_model(pruned, teacher, samples, tmp_path):
+    whole = taught(pruned, teacher, samples, tmp_path / "whole")
+    for epochs in (1, 3):  # twice killed, the second time behind the features
+        with pytest.raises(Killed):
+            taught(pruned, teacher, samples, tmp_path / "cut", progress=KillAfter(epochs))
+    count = KillAfter(None)
+    assert snapshot(taught(pruned, teacher, samples, tmp_path / "cut", progress=count)) == snapshot(whole)
+    assert count.seen == [4, 5]
+
+
+def test_what_another_run_left_is_not_taken_up(pruned, teacher, samples, tmp_path):
+    other = HealConfig(epochs=6, batch_size=8, learning_rate=1e-3, seed=1)
+    taught(pruned, teacher, samples, tmp_path / "a", other)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "heal.safetensors").write_bytes(b"cut off")
+    fresh = snapshot(taught(pruned, teacher, samples, tmp_path / "c"))
+    for place in "ab":
+        assert snapshot(taught(pruned, teacher, samples, tmp_path / place)) == fresh
+
+
+def test_zeros_stay_zeros(teacher, samples, free, tmp_path):
+    config = PruneConfig(ratio=0.5, granularity="weight", refit=False)
+    sparse = prune.apply(teacher, prune.plan(teacher, config, samples, free), samples)
+    healed = taught(sparse, teacher, samples, tmp_path)
+    assert distance(healed, teacher, samples) < distance(sparse, teacher, samples)
+    for name, p in sparse.named_parameters():
+        if p.ndim > 1:
+            assert not healed.get_parameter(name)[p == 0].any()
+
+
+def test_it_stops_where_nothing_gets_better(teacher, samples, tmp_path):
+    count = KillAfter(None)
+    config = HealConfig(epochs=50, features=0.0, patience=2, batch_size=8)
+    taught(teacher, teacher, samples, tmp_path, config, count)
+    assert count.seen == [0, 1, 2]
+
+
+def test_texts_of_different_lengths_are_learned_from(tmp_path):
+    class Bag(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.words, self.inner, self.out = nn.Embedding(50, 8), nn.Linear(8, width), nn.Linear(width, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(F.relu(self.inner(self.words(x)))).mean(1)
+
+    torch.manual_seed(0)
+    teacher, student = Bag(16).eval(), Bag(8).eval()
+    generator = np.random.default_rng(0)
+    texts = [generator.integers(1, 50, size=(16, n)) for n in (5, 9, 7)]
+    healed = taught(student, teacher, texts, tmp_path, HealConfig(epochs=8, learning_rate=1e-2))
+    with torch.no_grad():
+        gone = [sum(float((m(torch.from_numpy(x)) - teacher(torch.from_numpy(x))).square().sum()) for x in texts)
+                for m in (healed, student)]  # fmt: skip
+    assert gone[0] < gone[1]
+
+
+@pytest.mark.parametrize("bad", ["one sample", "nan"])
+def test_samples_that_teach_nothing_are_refused(bad, pruned, teacher, samples, tmp_path, refused):
+    given = [samples[0][:1]] if bad == "one sample" else [np.full_like(samples[0], np.nan)]
+    with refused(DataError, "samples to" if bad == "one sample" else "not finite"):
+        taught(pruned, teacher, given, tmp_path)
+
+
+def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, tmp_path):
+    """As a step of a run: the structure is the pruned one, the weights are not, and the bundle opens again."""
+    steps = [PruneConfig(ratio=0.5), HealConfig(epochs=2)]
+    given = {"data": "digits", "samples": 64, "registry": small_registry}
+    made = compress(small.path, tmp_path / "x", steps=steps, keep_slower=True, accept=True, **given)
+    assert [s.kind for s in made.manifest.steps] == ["prune", "heal"]
+    plan = small_registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
+    cut, healed = prune.apply(load_module(small, small_registry), plan), load_module(made, small_registry)
+    assert {k: v.shape for k, v in cut.state_dict().items()} == {k: v.shape for k, v in healed.state_dict().items()}
+    assert made.manifest.parameters == sum(p.numel() for p in cut.parameters())
+    assert any(not torch.equal(v, healed.state_dict()[k]) for k, v in cut.state_dict().items())
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,66 @@
+"""The metric of a layer: exact where the model is linear, blind to positions that nothing reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pocketzoo.compress.low_rank.layer_effects import measure_effects, passes
+
+
+class Chain(nn.Module):
+    """Two linear layers on sequences; only the first ``read`` positions reach the output."""
+
+    def __init__(self, read: int, detached: bool = False) -> None:
+        super().__init__()
+        self.first, self.second, self.idle = nn.Linear(6, 5), nn.Linear(5, 4, bias=False), nn.Linear(3, 3)
+        self.read, self.detached = read, detached
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.first(x))[:, : self.read].flatten(1)
+        return y.detach() if self.detached else y
+
+
+def samples(count: int = 48, length: int = 3) -> list[np.ndarray]:
+    x = np.random.default_rng(0).normal(size=(count, length, 6)).astype(np.float32)
+    return [x[: count // 2], x[count // 2 :]]
+
+
+def test_gradients_of_a_linear_model_are_its_weights(randomised):
+    """Errors of the first layer reach the outputs through the second: G = W2T W2 a position, up to the draw."""
+    model = randomised(Chain(3))
+    found = measure_effects(model, ["first", "second", "idle"], samples(), probes=64)
+    weight = model.second.weight.detach().double()
+    wanted = 3 * weight.T @ weight
+    assert set(found) == {"first", "second"}
+    assert torch.linalg.norm(found["first"].outputs - wanted) < 0.1 * torch.linalg.norm(wanted)
+    torch.testing.assert_close(found["second"].outputs.diagonal(), torch.full((4,), 3.0, dtype=torch.float64))
+
+
+def test_positions_that_nothing_reads_do_not_count(randomised):
+    model = randomised(Chain(2))
+    given = samples()
+    effect = measure_effects(model, ["first"], given)["first"]
+    read = np.concatenate(given)[:, :2].reshape(-1, 6).astype(np.float64)
+    assert effect.inputs is not None
+    assert effect.inputs.count == len(read)
+    np.testing.assert_allclose(effect.inputs.mean.numpy(), read.T @ read / len(read), rtol=1e-5, atol=1e-6)
+    assert effect.shape == (3, 6)
+
+
+def test_a_model_that_hides_its_gradients_is_weighed_by_its_inputs(randomised):
+    model = randomised(Chain(2, detached=True))
+    effect = measure_effects(model, ["first"], samples())["first"]
+    metric = effect.metric(model.first)
+    assert metric is not None
+    assert metric.outputs is None
+    assert effect.inputs is not None
+    assert effect.inputs.count == 48 * 3
+
+
+def test_parts_fit_into_memory_and_leave_none_out():
+    layers = {str(i): nn.Linear(5000, 2) for i in range(5)}
+    parts = list(passes(layers))
+    assert [name for part in parts for name in part] == list(layers)
+    assert max(map(len, parts)) == 2

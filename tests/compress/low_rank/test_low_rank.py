@@ -1,0 +1,445 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketzoo.compress.configs import LowRankConfig
+from pocketzoo.compress.low_rank import factorizations as factors
+from pocketzoo.compress.low_rank import low_rank as lowrank
+from pocketzoo.compress.low_rank.factorizations import parameters
+from pocketzoo.compress.plans import Factor, LowRankPlan
+from pocketzoo.core.errors import UnknownNameError
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.models.export_graph import onnx_from_model
+
+SHAPE = (6, 12, 12)
+
+
+class SamePad(nn.Conv2d):
+    """Pads on its own, as timm's Conv2dSame does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (0, 1, 1, 0)), self.weight, self.bias, self.stride)
+
+
+CONVOLUTIONS = {
+    "3x3": lambda: nn.Conv2d(6, 20, 3, padding=1),
+    "1x1": lambda: nn.Conv2d(6, 20, 1),
+    "5x5 strided": lambda: nn.Conv2d(6, 20, 5, stride=2, padding=2),
+    "1x1 strided": lambda: nn.Conv2d(6, 20, 1, stride=3),
+    "dilated": lambda: nn.Conv2d(6, 20, 3, dilation=2, padding=2),
+    "oblong": lambda: nn.Conv2d(6, 20, (1, 5), padding=(0, 2), stride=(2, 1)),
+    "without bias": lambda: nn.Conv2d(6, 20, 3, bias=False),
+    "same": lambda: nn.Conv2d(6, 20, 3, padding="same"),
+    "valid": lambda: nn.Conv2d(6, 20, 3, padding="valid"),
+    "circular": lambda: nn.Conv2d(6, 20, 3, padding=1, padding_mode="circular"),
+    "reflect": lambda: nn.Conv2d(6, 20, 3, padding=1, padding_mode="reflect"),
+    "own padding": lambda: SamePad(6, 20, 2, stride=2),
+}
+
+
+def config_of(**fields) -> LowRankConfig:
+    """Without a clock: plans that do not vary."""
+    return LowRankConfig(**fields, only_faster=False)
+
+
+def hand(name: str, layer: nn.Module, *ranks: int, kind: str = "svd") -> LowRankPlan:
+    """A plan for one layer, by hand."""
+    factor = Factor(kind=kind, ranks=ranks, error=0.0, parameters=layer.weight.numel(),
+                    after=parameters(layer, kind, ranks))  # fmt: skip
+    return LowRankPlan(factors={name: factor})
+
+
+def product(pair: nn.Sequential) -> Tensor:
+    """The weight that two layers in a row amount to, flattened (O, I * k)."""
+    return factors.product(pair, "svd")
+
+
+def full_rank(layer: nn.Module) -> int:
+    return min(layer.weight.flatten(1).shape)
+
+
+def same_state(a: nn.Module, b: nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(6, 32, 3, padding=1)
+        self.deep = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        self.mix = nn.Sequential(nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32))
+        self.wide = nn.Conv2d(32, 48, 3, stride=2, padding=1, bias=False)
+        self.fc1, self.fc2 = nn.Linear(48, 40), nn.Linear(40, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.mix(F.relu(self.deep(F.relu(self.stem(x))))))
+        return self.fc2(F.relu(self.fc1(F.relu(self.wide(y)).mean((2, 3)))))
+
+
+@pytest.fixture(scope="module")
+def net(randomised):
+    return randomised(Net())
+
+
+@pytest.fixture(scope="module")
+def samples(batches):
+    return batches(SHAPE)
+
+
+# -- one layer
+
+
+@pytest.mark.parametrize("make", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_full_rank_reproduces_a_convolution(make, randomised, samples):
+    model = randomised(nn.Sequential(make()))
+    full = min(model[0].weight.flatten(1).shape)
+    for given_samples in (None, samples):
+        pair = lowrank.apply(model, hand("0", model[0], full), given_samples)
+        x = torch.from_numpy(samples[0])
+        with torch.no_grad():
+            torch.testing.assert_close(pair(x), model(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(product(pair[0]), model[0].weight.detach().flatten(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_the_two_convolutions_are_the_product_of_their_weights(make, rank, randomised, samples):
+    model = randomised(nn.Sequential(make()))
+    pair = lowrank.apply(model, hand("0", model[0], rank), samples)
+    down, up = pair[0]
+    assert type(down) is type(model[0])
+    assert (down.out_channels, down.bias, up.kernel_size, up.in_channels) == (rank, None, (1, 1), rank)
+    assert (down.stride, down.padding, down.dilation) == (model[0].stride, model[0].padding, model[0].dilation)
+    merged = copy.deepcopy(model[0])
+    merged.weight.data = product(pair[0]).view_as(merged.weight)
+    merged.bias = up.bias
+    x = torch.from_numpy(samples[0])
+    with torch.no_grad():
+        torch.testing.assert_close(pair(x), merged(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_without_samples_the_bias_is_kept_bit_for_bit(make, randomised):
+    model = randomised(nn.Sequential(make()))
+    pair = lowrank.apply(model, hand("0", model[0], 4))[0]
+    assert pair[0].bias is None
+    if model[0].bias is None:
+        assert pair[1].bias is None
+    else:
+        assert torch.equal(pair[1].bias, model[0].bias)
+        assert pair[1].bias is not model[0].bias
+
+
+@given(
+    rows=st.integers(2, 24),
+    columns=st.integers(2, 24),
+    share=st.floats(0.0, 1.0),
+    seed=st.integers(0, 10**6),
+)
+def test_a_truncated_layer_is_off_by_the_singular_values_it_dropped(rows, columns, share, seed):
+    """Eckart and Young 1936: |W - W_r|_F = sqrt(sum of the squares of what was dropped)."""
+    layer = nn.Linear(columns, rows)
+    layer.weight.data = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    rank = max(1, round(share * min(rows, columns)))
+    pair = lowrank.apply(nn.Sequential(layer), hand("0", layer, rank))[0]
+    s = torch.linalg.svdvals(layer.weight.detach().double())
+    error = torch.linalg.norm(layer.weight.detach().double() - product(pair).double())
+    assert float(error) == pytest.approx(float(s[rank:].square().sum().sqrt()), abs=2e-5 * float(s[0]))
+    assert pair[0].weight.shape == (rank, columns)
+    assert pair[1].weight.shape == (rows, rank)
+
+
+@pytest.mark.parametrize("make", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("rank", [1, 4])
+def test_a_truncated_convolution_is_off_by_the_singular_values_it_dropped(make, rank, randomised):
+    model = randomised(nn.Sequential(make()))
+    pair = lowrank.apply(model, hand("0", model[0], rank))[0]
+    weight = model[0].weight.detach().flatten(1)
+    s = torch.linalg.svdvals(weight)
+    error = torch.linalg.norm(weight - product(pair))
+    assert float(error) == pytest.approx(float(s[rank:].square().sum().sqrt()), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8,), (5, 8), (3, 4, 8)])
+def test_linear_layers_on_sequences(shape, randomised):
+    model = randomised(nn.Sequential(nn.Linear(8, 24)))
+    x = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
+    pair = lowrank.apply(model, hand("0", model[0], 8), [x.numpy()])
+    with torch.no_grad():
+        torch.testing.assert_close(pair(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_both_factors_have_the_same_scale(randomised):
+    """The square root of each singular value goes to either side, so that both quantise well."""
+    model = randomised(nn.Sequential(nn.Linear(8, 12)))
+    down, up = lowrank.apply(model, hand("0", model[0], 5))[0]
+    torch.testing.assert_close(down.weight.norm(dim=1), up.weight.norm(dim=0), rtol=1e-4, atol=1e-5)
+
+
+# -- plans
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_more_energy_takes_more_parameters(multiple, net, samples, free):
+    last: dict[str, int] = {}
+    for energy in np.linspace(0.05, 1.0, 7):
+        plan = lowrank.plan(net, config_of(energy=float(energy), multiple=multiple), samples, free)
+        sizes = {n: plan.factors[n].after if n in plan.factors else 10**6 for n in (*plan.factors, *plan.dense)}
+        assert all(sizes[n] >= last.get(n, 0) for n in sizes), energy
+        last = sizes
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+@pytest.mark.parametrize("energy", [0.5, 0.9, 0.99])
+def test_each_layer_keeps_its_energy(energy, multiple, net, samples, free):
+    plan = lowrank.plan(net, config_of(energy=energy, multiple=multiple), samples, free)
+    for name, factor in plan.factors.items():
+        layer = net.get_submodule(name)
+        assert factor.error <= 1 - energy + 1e-12
+        assert factor.parameters == layer.weight.numel()
+        assert factor.after == parameters(layer, factor.kind, factor.ranks) < factor.parameters
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 1.0])
+def test_the_budget_is_kept_by_all_layers_together(share, multiple, net, samples, free):
+    plan = lowrank.plan(net, config_of(parameters=share, multiple=multiple), samples, free)
+    smaller = lowrank.apply(net, plan, None)
+    names = [n for n in (*plan.factors, *plan.dense) if plan.dense.get(n) != "grouped convolution"]
+    before = sum(net.get_submodule(n).weight.numel() for n in names)
+    after = sum(p.numel() for n in names for k, p in smaller.get_submodule(n).named_parameters() if "weight" in k)
+    assert after <= share * before
+    assert (share < 1.0) == bool(plan.factors)
+    for name, factor in plan.factors.items():
+        assert sum(m.weight.numel() for m in smaller.get_submodule(name)) == factor.after
+
+
+@pytest.mark.parametrize(("share", "rank"), [(0.1, 4), (0.25, 10), (0.5, 20)])
+def test_a_share_of_the_singular_values_is_kept(share, rank, net, samples, free):
+    plan = lowrank.plan(net, config_of(rank_share=share), samples, free)
+    dense = rank * (48 + 40) >= 48 * 40
+    assert ("fc1" in plan.dense) == dense
+    if not dense:
+        assert (plan.factors["fc1"].kind, plan.factors["fc1"].ranks) == ("svd", (rank,))
+
+
+def test_what_is_not_faster_stays_dense(net, samples, cpu):
+    """A clock that nothing can beat, and one that everything beats."""
+    for slow, times in ((True, (1.0, 2.0)), (False, (2.0, 1.0))):
+        found = {n: list(factors.options(m, factors.plain_metric(m), 4, factors.kinds(m)))
+                 for n, m in {"wide": net.wide, "fc1": net.fc1}.items()}  # fmt: skip
+
+        class Clock:
+            def time(self, name, option, times=times):
+                return times
+
+        dense: dict[str, str] = {}
+        choice = lowrank._without_slow(
+            lambda left: {n: o[0] if o else None for n, o in left.items()}, found, Clock(), dense
+        )
+        assert all((option is None) == slow for option in choice.values())
+        assert set(dense) == (set(found) if slow else set())
+        assert all("ms instead of" in why for why in dense.values())
+
+
+def test_layers_are_timed_by_default(net, samples, cpu, nvidia):
+    """Which of them win is the machine's; each is factored or says what was measured. Engines are not timed here."""
+    plan = lowrank.plan(net, LowRankConfig(rank_share=0.2), samples, cpu)
+    untimed = lowrank.plan(net, config_of(rank_share=0.2), samples, cpu)
+    slow = {n for n, why in plan.dense.items() if "ms instead of" in why}
+    assert set(plan.factors) | slow == set(untimed.factors)
+    assert lowrank.plan(net, LowRankConfig(rank_share=0.2), samples, nvidia) == lowrank.plan(
+        net, config_of(rank_share=0.2), samples, nvidia
+    )
+
+
+def test_energy_one_means_full_rank_which_is_never_smaller(net, samples, free):
+    plan = lowrank.plan(net, config_of(energy=1.0), samples, free)
+    assert plan.factors == {}
+    assert same_state(lowrank.apply(net, plan, samples), net)
+    assert all("takes fewer numbers" in plan.dense[n] for n in ("stem", "wide", "fc1", "fc2", "mix.0"))
+
+
+def test_a_layer_of_low_rank_is_found(randomised, samples, free):
+    """A weight of rank 4 in a 32 x 48 layer: energy 0.999999 keeps 4, and nothing is lost."""
+    model = randomised(nn.Sequential(nn.Conv2d(6, 32, 3, padding=1), nn.Conv2d(32, 48, 1)))
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randn(48, 4, generator=generator) @ torch.randn(4, 32, generator=generator)
+    model[1].weight.data = low.view(48, 32, 1, 1)
+    plan = lowrank.plan(model, config_of(energy=0.999999, multiple=1), samples, free)
+    assert plan.factors["1"].ranks == (4,)
+    x = torch.from_numpy(samples[0])
+    smaller = lowrank.apply(model, LowRankPlan(factors={"1": plan.factors["1"]}), samples)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(x), model(x), rtol=1e-3, atol=1e-3)
+
+
+def test_every_layer_is_factored_or_dense_with_a_reason(net, samples, cpu):
+    plan = lowrank.plan(net, config_of(energy=0.8), samples, cpu)
+    layers = {n for n, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    assert set(plan.factors) | set(plan.dense) == layers
+    assert not set(plan.factors) & set(plan.dense)
+    assert plan.dense["deep"] == "grouped convolution"
+    assert all(plan.dense.values())
+
+
+@pytest.mark.parametrize("target", ["cpu", "nvidia", "free"])
+def test_the_target_decides_the_multiple(target, request, net, samples):
+    spec = request.getfixturevalue(target)
+    plan = lowrank.plan(net, config_of(energy=0.6), samples, spec)
+    assert plan.factors
+    assert all(r % spec.channel_multiple == 0 for f in plan.factors.values() for r in f.ranks)
+
+
+@pytest.mark.parametrize(
+    ("skip", "left"),
+    [(("fc1",), {"fc1"}), (("fc*",), {"fc1", "fc2"}), (("mix.0", "wide"), {"mix.0", "wide"}), (("*",), None)],
+)
+def test_skipped_layers_stay_dense(skip, left, net, samples, free):
+    plan = lowrank.plan(net, config_of(energy=0.5, skip=skip), samples, free)
+    for name in left or [n for n, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]:
+        assert name not in plan.factors
+        assert "skip" in plan.dense[name]
+    if left is None:
+        assert plan.factors == {}
+
+
+@pytest.mark.parametrize(("typo", "nearest"), [("fc3", "fc"), ("mix", "mix.0"), ("wyde", "wide"), ("stemm", "stem")])
+def test_a_skip_that_names_nothing_is_refused_with_the_nearest(typo, nearest, net, samples, cpu, refused):
+    with refused(UnknownNameError, f"{typo!r}", hint=nearest):
+        lowrank.plan(net, config_of(energy=0.5, skip=(typo,)), samples, cpu)
+
+
+# -- the whole
+
+
+CONFIGS = [config_of(energy=0.8), config_of(energy=0.95, multiple=1), config_of(parameters=0.4)]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["energy", "fine", "parameters"])
+def test_the_model_given_is_not_changed(config, randomised, samples, cpu):
+    model = randomised(Net())
+    before = copy.deepcopy(model)
+    lowrank.apply(model, lowrank.plan(model, config, samples, cpu), samples)
+    assert same_state(model, before)
+    assert repr(model) == repr(before)
+    assert all(not m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_model_in_training_mode_is_not_changed(randomised, samples, cpu):
+    """Its batch norm must not learn from calibration samples."""
+    model = randomised(Net()).train()
+    before = copy.deepcopy(model)
+    lowrank.plan(model, config_of(energy=0.8), samples, cpu)
+    assert same_state(model, before)
+    assert [m.training for m in model.modules()] == [m.training for m in before.modules()]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["energy", "fine", "parameters"])
+def test_two_runs_agree_bit_for_bit(config, randomised, samples, cpu):
+    runs = []
+    for _ in range(2):
+        model = randomised(Net())
+        plan = lowrank.plan(model, config, samples, cpu)
+        runs.append((plan, lowrank.apply(model, plan, samples)))
+    assert runs[0][0] == runs[1][0]
+    assert same_state(runs[0][1], runs[1][1])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["energy", "fine", "parameters"])
+def test_a_saved_plan_replayed_without_samples_gives_the_same_structure(config, net, samples, cpu):
+    plan = lowrank.plan(net, config, samples, cpu)
+    fitted = lowrank.apply(net, plan, samples)
+    read = from_plain(LowRankPlan, json.loads(json.dumps(to_plain(plan))))
+    assert read == plan
+    fresh = lowrank.apply(Net().eval(), read, None)
+    fresh.load_state_dict(fitted.state_dict())
+    x = torch.from_numpy(samples[0])
+    with torch.no_grad():
+        assert torch.equal(fresh(x), fitted(x))
+    assert repr(fresh) == repr(fitted)
+
+
+def test_more_energy_is_nearer_to_the_model(net, samples, free):
+    x = torch.from_numpy(np.concatenate(samples))
+    errors = []
+    for energy in (0.5, 0.8, 0.95, 0.99):
+        plan = lowrank.plan(net, config_of(energy=energy, multiple=1), samples, free)
+        with torch.no_grad():
+            errors.append(float((lowrank.apply(net, plan, samples)(x) - net(x)).square().sum()))
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("samples", [
+    [np.zeros((4, *SHAPE), np.float32)],
+    [np.ones((4, *SHAPE), np.float32)],
+    [np.full((4, *SHAPE), np.nan, np.float32)],
+    [np.full((4, *SHAPE), np.inf, np.float32)],
+], ids=["zeros", "constant", "nan", "inf"])  # fmt: skip
+def test_samples_that_say_little_give_finite_factors(samples, net, cpu):
+    plan = lowrank.plan(net, config_of(energy=0.8), samples, cpu)
+    smaller = lowrank.apply(net, plan, samples)
+    assert all(torch.isfinite(p).all() for p in smaller.parameters())
+    assert smaller(torch.zeros(2, *SHAPE)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_map_smaller_than_the_kernel_works(size, randomised, free):
+    """padding="same" and layers that pad on their own: the last maps of a network are often that small."""
+    model = randomised(nn.Sequential(nn.Conv2d(6, 24, 3, padding="same"), nn.ReLU(), nn.Conv2d(24, 4, 1)))
+    samples = [np.random.default_rng(0).normal(size=(8, 6, size, size)).astype(np.float32)]
+    plan = lowrank.plan(model, config_of(energy=0.5), samples, free)
+    assert lowrank.apply(model, plan, samples)(torch.from_numpy(samples[0])).shape == (8, 4, size, size)
+
+
+def test_a_layer_that_never_runs_is_decomposed_plainly(randomised, samples, free):
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Conv2d(6, 4, 1), nn.Linear(32, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    model = randomised(Idle())
+    plan = lowrank.plan(model, config_of(energy=0.6, multiple=1), samples, free)
+    smaller = lowrank.apply(model, plan, samples)
+    s = torch.linalg.svdvals(model.idle.weight.detach())
+    (rank,) = plan.factors["idle"].ranks
+    lost = float(s[rank:].square().sum() / s.square().sum())
+    assert plan.factors["idle"].error == pytest.approx(lost, rel=1e-5)
+    error = torch.linalg.norm(model.idle.weight.detach() - product(smaller.idle))
+    assert float(error) == pytest.approx(float(s[rank:].square().sum().sqrt()), rel=1e-4)
+
+
+def test_a_layer_of_zeros_works(randomised, samples, free):
+    model = randomised(nn.Sequential(nn.Conv2d(6, 32, 3, padding=1), nn.Conv2d(32, 32, 1)))
+    model[1].weight.data.zero_()
+    plan = lowrank.plan(model, config_of(energy=0.9), samples, free)
+    smaller = lowrank.apply(model, plan, samples)
+    with torch.no_grad():
+        out = smaller(torch.from_numpy(samples[0]))
+    torch.testing.assert_close(out, model[1].bias.view(1, -1, 1, 1).expand_as(out))
+
+
+def test_double_precision_stays_double(randomised):
+    model = randomised(nn.Sequential(nn.Linear(8, 12))).double()
+    pair = lowrank.apply(model, hand("0", model[0], 3))[0]
+    assert {p.dtype for p in pair.parameters()} == {torch.float64}
+
+
+def test_the_result_exports(net, samples, cpu, tmp_path):
+    smaller = lowrank.apply(net, lowrank.plan(net, config_of(energy=0.8), samples, cpu), samples)
+    spec = InputSpec(shape=("batch", *SHAPE), mean=(0.5,) * 6, std=(0.25,) * 6, resize=12)
+    assert onnx_from_model(smaller, spec, tmp_path / "model.onnx") < 1e-4

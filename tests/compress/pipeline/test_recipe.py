@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.pipeline.recipe import read_recipe
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.typed import to_plain
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "recipe.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_a_recipe_is_its_steps_in_order(write, registry):
+    path = write("""
+        # all three
+        [[step]]
+        kind = "prune"
+        ratio = 0.4
+        skip = ["head.*"]
+
+        [[step]]
+        kind = "low-rank"
+        energy = 0.9
+        multiple = 4
+
+        [[step]]
+        kind = "int8"
+        ranges = "percentile"
+        percentile = 99.9
+    """)
+    assert read_recipe(path, registry) == (
+        PruneConfig(ratio=0.4, skip=("head.*",)),
+        LowRankConfig(energy=0.9, multiple=4),
+        Int8Config(ranges="percentile", percentile=99.9),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        ('kind = "prune"', PruneConfig()),
+        ('kind = "int8"', Int8Config()),
+        ('kind = "low-rank"\nenergy = 1', LowRankConfig(energy=1.0)),  # a whole number is a number
+        ('kind = "prune"\nratio = 0', PruneConfig(ratio=0.0)),
+        ('kind = "low-rank"\nparameters = 0.5\nskip = []', LowRankConfig(parameters=0.5)),
+        ('kind = "prune"\ngranularity = "weight"\nscope = "global"', PruneConfig(granularity="weight", scope="global")),
+    ],
+)
+def test_fields_have_defaults(text, config, write, registry):
+    assert read_recipe(write("[[step]]\n" + text), registry) == (config,)
+
+
+STEPS = st.lists(
+    st.sampled_from([
+        ("prune", PruneConfig(ratio=0.1)),
+        ("prune", PruneConfig(ratio=0.5, granularity="weight", skip=("a", "b.*"))),
+        ("prune", PruneConfig(multiple=4, scope="global")),
+        ("low-rank", LowRankConfig(energy=0.99)),
+        ("low-rank", LowRankConfig(parameters=0.25, multiple=2, skip=("*.fc",))),
+        ("int8", Int8Config(ranges="minmax")),
+    ]),
+    min_size=1,
+    max_size=5,
+)  # fmt: skip
+
+
+@given(STEPS)
+def test_file_to_config_to_file_is_a_round_trip(tmp_path_factory, registry, steps):
+    lines = []
+    for kind, config in steps:
+        lines += ["[[step]]", f"kind = {json.dumps(kind)}"]
+        lines += [f"{k} = {json.dumps(v)}" for k, v in to_plain(config).items() if v is not None]
+    path = tmp_path_factory.mktemp("recipe") / "r.toml"
+    path.write_text("\n".join(lines))
+    assert read_recipe(path, registry) == tuple(c for _, c in steps)
+
+
+# The mistakes a file can hold: text, words of the message, words of the hint.
+MISTAKES = {
+    "no steps": ("", "has no steps", "[[step]]"),
+    "only a comment": ("# nothing\n", "has no steps", "[[step]]"),
+    "an empty list": ("step = []", "has no steps", "[[step]]"),
+    "one table instead of a list": ('[step]\nkind = "prune"', "has no steps", "[[step]]"),
+    "an unknown table": ('[[stepp]]\nkind = "prune"', "unknown table 'stepp'", "did you mean 'step'?"),
+    "another table": ('[model]\nbackbone = "tinynet"\n[[step]]\nkind = "prune"', "unknown table 'model'", "step"),
+    "a field outside": ('ratio = 0.3\n[[step]]\nkind = "prune"', "unknown table 'ratio'", "step"),
+    "no kind": ("[[step]]\nratio = 0.3", "no step is of kind", "prune"),
+    "an unknown kind": ('[[step]]\nkind = "prun"', "kind 'prun'", "did you mean 'prune'?"),
+    "a kind with an underscore": ('[[step]]\nkind = "low_rank"', "kind 'low_rank'", "did you mean 'low-rank'?"),
+    "a kind in capitals": ('[[step]]\nkind = "INT8"', "kind 'INT8'", "int8"),
+    "a kind that is a number": ("[[step]]\nkind = 8", "kind 8", "int8"),
+    "a kind that is a list": ('[[step]]\nkind = ["prune"]', "prune", ""),
+    "an unknown field": ('[[step]]\nkind = "prune"\nratoi = 0.3', "no field of PruneConfig is called 'ratoi'",
+                         "did you mean 'ratio'?"),
+    "a field of another step": ('[[step]]\nkind = "int8"\nratio = 0.3', "no field of Int8Config is called 'ratio'", ""),
+    "a low-rank typo": ('[[step]]\nkind = "low-rank"\nenergie = 0.3', "no field of LowRankConfig is called 'energie'",
+                        "did you mean 'energy'?"),
+    "a wrong type": ('[[step]]\nkind = "prune"\nratio = "0.3"', "PruneConfig.ratio must be float, not '0.3'", ""),
+    "true for a number": ('[[step]]\nkind = "prune"\nratio = true', "PruneConfig.ratio must be float", ""),
+    "a text for a list": ('[[step]]\nkind = "prune"\nskip = "stem"', "PruneConfig.skip", ""),
+    "numbers in a list of names": ('[[step]]\nkind = "prune"\nskip = [1]', "PruneConfig.skip[0]", ""),
+    "half a multiple": ('[[step]]\nkind = "prune"\nmultiple = 2.5', "PruneConfig.multiple must be int", ""),
+    "an unknown choice": ('[[step]]\nkind = "prune"\nscope = "all"', "PruneConfig.scope cannot be 'all'", "'uniform'"),
+    "a choice of ranges": ('[[step]]\nkind = "int8"\nranges = "max"', "Int8Config.ranges cannot be 'max'", "'minmax'"),
+    "out of range": ('[[step]]\nkind = "prune"\nratio = 1.5', "PruneConfig.ratio cannot be 1.5", "below 1"),
+    "not a number": ('[[step]]\nkind = "prune"\nratio = nan', "PruneConfig.ratio cannot be nan", "below 1"),
+    "infinite": ('[[step]]\nkind = "low-rank"\nenergy = inf', "LowRankConfig.energy cannot be inf", "at most 1"),
+    "both measures": (
+        '[[step]]\nkind = "low-rank"\nenergy = 0.9\nparameters = 0.5', "one of parameters, energy and rank_share", ""
+    ),
+    "neither measure": ('[[step]]\nkind = "low-rank"', "one of parameters, energy and rank_share", "parameters = "),
+    "no toml": ("step: prune", "is no TOML", ""),
+    "an open quote": ('[[step]]\nkind = "prune', "is no TOML", ""),
+    "a key twice": ('[[step]]\nkind = "prune"\nkind = "int8"', "is no TOML", ""),
+    "no text": (b"\xff\xfe\x00\x01", "is no TOML", ""),
+    "a list of numbers": ("step = [1, 2]", "step", ""),
+    "a list of texts": ('step = ["prune", "int8"]', "step", ""),
+    "a number": ("step = 3", "has no steps", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_every_mistake_says_where_and_what_next(name, write, registry, refused):
+    text, message, hint = MISTAKES[name]
+    with refused(RecipeError, message, hint=hint):
+        read_recipe(write(text), registry)
+
+
+@pytest.mark.parametrize("name", [n for n, (text, *_) in MISTAKES.items() if str(text).startswith("[[step]]")])
+def test_a_mistake_in_a_later_step_is_found_as_well(name, write, registry, refused):
+    text, message, hint = MISTAKES[name]
+    with refused(RecipeError, message, hint=hint):
+        read_recipe(write('[[step]]\nkind = "prune"\nratio = 0.2\n\n' + text), registry)
+
+
+def test_a_missing_file_is_named(tmp_path, registry, refused):
+    with refused(RecipeError, f"there is no recipe {tmp_path / 'gone.toml'}", hint="path"):
+        read_recipe(tmp_path / "gone.toml", registry)
+
+
+def test_a_folder_is_no_recipe(tmp_path, registry, refused):
+    with refused(RecipeError, str(tmp_path)):
+        read_recipe(tmp_path, registry)
+
+
+def test_the_name_of_the_file_is_in_the_message(write, registry, refused):
+    with refused(RecipeError, "recipe.toml"):
+        read_recipe(write(""), registry)

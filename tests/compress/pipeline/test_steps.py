@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+import smallnet
+from onnx import helper, numpy_helper
+
+from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
+from pocketzoo.compress.pipeline.acceptance import worse
+from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.judge import Race
+from pocketzoo.core.errors import DataError, RecipeError, RejectedError
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.catalog.compressor import GraphCompressor
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BloatConfig:
+    """A step that does no good."""
+
+    width: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BloatPlan:
+    width: int = 64
+
+
+def bloat(model: onnx.ModelProto, plan: BloatPlan, target: object) -> onnx.ModelProto:
+    """Adds to the logits a large product with zeros: the same answers, later."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    graph, last = twin.graph, twin.graph.output[0].name
+    for node in graph.node:
+        for i, name in enumerate(node.output):
+            if name == last:
+                node.output[i] = "inner"
+    outputs = 10
+    wide = [np.zeros(s, np.float32) for s in ((outputs, plan.width), (plan.width, plan.width), (plan.width, outputs))]
+    before = "inner"
+    for i, array in enumerate(wide):
+        graph.initializer.append(numpy_helper.from_array(array, f"wide{i}"))
+        graph.node.append(helper.make_node("MatMul", [before, f"wide{i}"], [f"after{i}"]))
+        before = f"after{i}"
+    graph.node.append(helper.make_node("Add", ["inner", before], [last]))
+    return twin
+
+
+@pytest.fixture(scope="module")
+def bloating() -> Registry:
+    plugin = ModuleType("bloating")
+
+    @hookimpl
+    def pocketzoo_compressors():
+        return [
+            GraphCompressor(
+                name="bloat",
+                summary="",
+                config=BloatConfig,
+                plan_type=BloatPlan,
+                plan=lambda model, config, samples: BloatPlan(width=config.width),
+                apply=bloat,
+            )
+        ]
+
+    plugin.pocketzoo_compressors = pocketzoo_compressors
+    return Registry(create_manager(found=[], extra=[plugin, smallnet]))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def few(digits) -> Dataset:
+    cut = {name: Split(s.samples[:40], s.targets[:40]) for name, s in digits.splits.items()}
+    return replace(digits, name="few", splits=cut)
+
+
+def accuracy(graph, dataset, spec):
+    x, y = next(iter(Batches(dataset.split("val"), spec, size=1000)))
+    with OnnxRunner(graph) as runner:
+        return float(np.mean(runner.logits(x).argmax(1) == y))
+
+
+def test_each_step_says_what_it_was_before_and_after(compressed, fitted):
+    manifest = compressed.manifest
+    reports = [step.report for step in manifest.steps]
+    for before, after in pairwise(reports):
+        for name in ("bytes", "accuracy", "agreement"):
+            assert before[f"{name}_after"] == after[f"{name}_before"]
+    assert reports[0]["bytes_before"] == fitted.graph("").stat().st_size
+    assert reports[1]["bytes_after"] == compressed.graph("").stat().st_size
+    assert reports[0]["macs_before"] == fitted.manifest.macs
+    assert reports[1]["macs_after"] == manifest.macs
+    for report in reports:
+        assert report["seconds"] > 0
+        assert report["latency_ms_before"] > 0
+        assert report["validation_samples"] == 48
+
+
+def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
+    split = digits.split("val")
+    cut = replace(digits, splits={**digits.splits, "val": Split(split.samples[:48], split.targets[:48])})
+    report = compressed.manifest.steps[-1].report
+    assert report["accuracy_before"] == accuracy(compressed.graph(""), cut, fitted.manifest.input)
+    assert report["accuracy_after"] == accuracy(compressed.graph("cpu"), cut, fitted.manifest.input)
+
+
+def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few, tmp_path):
+    steps = [PruneConfig(ratio=0.3, granularity="weight"), BloatConfig(width=256)]
+    bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
+    assert set(bundle.graphs()) == {""}
+    assert [step.kind for step in bundle.manifest.steps] == ["prune"]
+    (no,) = bundle.manifest.turned_down
+    assert (no["kind"], no["cause"]) == ("bloat", "larger")
+    assert no["why"].startswith("larger: ")
+    assert no["config"] == {"width": 256}
+    assert read_bundle(tmp_path / "out").manifest.name == "out"
+
+
+def test_where_no_step_is_left_nothing_is_written(bloating, small, few, tmp_path, refused):
+    steps = [BloatConfig(width=256)]
+    with refused(RejectedError, "nothing was written: bloat: larger: ", hint="--keep-slower") as caught:
+        compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
+    assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_path):
+    steps = [BloatConfig(width=256)]
+    bundle = compress(
+        small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
+    )
+    assert set(bundle.graphs()) == {"", "cpu"}
+    assert bundle.manifest.turned_down == ()
+    assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
+
+
+def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, monkeypatch):
+    """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
+    monkeypatch.setattr("pocketzoo.compress.pipeline.acceptance.LARGER", 1e9)
+    monkeypatch.setattr(
+        "pocketzoo.compress.pipeline.step_report.race", lambda *graphs, **more: Race(before=1.0, after=2.0)
+    )
+    steps = [BloatConfig(width=1024)]
+    bundle = compress(
+        small.path,
+        tmp_path / "out",
+        data=few,
+        steps=steps,
+        samples=8,
+        registry=bloating,
+        targets=("cpu", "tensorrt-rtx"),
+    )
+    assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
+    (no,) = bundle.manifest.steps[-1].report["turned_down"]
+    assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_path, small_registry):
+    asked = PruneConfig(ratio=0.97, granularity="weight")
+    bundle = compress(
+        small.path,
+        tmp_path / "out",
+        data=digits,
+        steps=[asked],
+        samples=16,
+        max_drop=0.02,
+        keep_slower=True,
+        registry=small_registry,
+    )
+    spec = small.manifest.input
+    assert accuracy(bundle.graph(""), digits, spec) >= accuracy(small.graph(""), digits, spec) - 0.02
+    (step,) = bundle.manifest.steps
+    assert 0 < step.config["ratio"] < 0.97
+    tried = [no["config"]["ratio"] for no in step.report["turned_down"]]
+    assert tried[0] == 0.97
+    assert step.config["ratio"] < min(tried)
+    assert min(tried) - step.config["ratio"] <= 0.97 / 8 + 1e-9
+    assert all("accuracy falls by" in no["why"] for no in step.report["turned_down"])
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_budget_is_held_after_the_step_that_heals(small, few, tmp_path, small_registry):
+    """What pruning alone may not lose, it may before it is healed."""
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
+    given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
+    alone = compress(small.path, tmp_path / "alone", steps=steps[:1], accept=True, **given)
+    lost = alone.manifest.steps[0].report
+    drop = lost["accuracy_before"] - lost["accuracy_after"]
+    assert drop > 0.1
+    bundle = compress(small.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
+    prune, heal = bundle.manifest.steps
+    assert prune.config["ratio"] == 0.95
+    assert "turned_down" not in prune.report
+    assert heal.report["accuracy_after"] >= lost["accuracy_before"] - drop
+    assert heal.report["accuracy_before"] == lost["accuracy_after"]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_int8_within_a_budget_leaves_layers_in_float(small, digits, tmp_path, small_registry):
+    given = {
+        "registry": small_registry,
+        "data": digits,
+        "steps": [Int8Config(ranges="minmax")],
+        "samples": 32,
+        "keep_slower": True,
+    }
+    whole = compress(small.path, tmp_path / "whole", **given)
+    goal = whole.manifest.steps[-1].report["sqnr_db"] + 2
+    bundle = compress(small.path, tmp_path / "out", **given, min_sqnr=goal)
+    step = bundle.manifest.steps[-1]
+    assert step.config["min_sqnr"] == goal
+    assert step.report["sqnr_db"] >= goal
+    kept = step.report["left_in_float"]
+    assert kept
+    assert set(kept).isdisjoint(step.plan["layers"])
+    precision = {row["layer"]: row["precision"] for row in bundle.manifest.layers["cpu"]}
+    assert {layer for layer, what in precision.items() if what == "float32"} == set(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"max_drop": 1.0}, RecipeError, "cannot drop by 1.0"),
+        ({"max_drop": -0.1}, RecipeError, "cannot drop by -0.1"),
+        ({"min_sqnr": 25.0}, RecipeError, "min_sqnr is for int8"),
+        ({"min_sqnr": -1.0, "steps": [Int8Config()]}, RecipeError, "min_sqnr cannot be -1.0"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(changes, kind, message, small, few, tmp_path, refused, small_registry):
+    given = {"registry": small_registry, "data": few, "steps": [PruneConfig()], "samples": 8, **changes}
+    with refused(kind, message):
+        compress(small.path, tmp_path / "out", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_needs_validation_samples(small, few, tmp_path, refused, small_registry):
+    bare = replace(few, splits={**few.splits, "val": Split(few.split("val").samples[:0])})
+    with refused(DataError, "no validation samples", hint="more data"):
+        compress(
+            small.path,
+            tmp_path / "out",
+            data=bare,
+            steps=[PruneConfig()],
+            samples=8,
+            max_drop=0.01,
+            registry=small_registry,
+        )
+
+
+def test_the_key_tells_every_run_apart(small, few, small_registry):
+    from pocketzoo.compress.pipeline.job import prepare
+
+    given = {"registry": small_registry, "data": few, "steps": [Int8Config()], "samples": 8}
+    changes = [
+        {},
+        {"samples": 9},
+        {"steps": [Int8Config(ranges="minmax")]},
+        {"targets": ("tensorrt",)},
+        {"max_drop": 0.01},
+        {"min_sqnr": 20.0},
+        {"keep_slower": True},
+        {"accept": True},
+        {"data": replace(few, splits={**few.splits, "val": few.split("train")})},
+        {"skip_bad": True},
+    ]
+    keys = [prepare(small.path, **{**given, **change}).key for change in changes]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == prepare(small.path, **given).key
+    assert to_plain(given["steps"][0])
+
+
+# -- what is rejected though nobody set a budget
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_loses_a_fifth_of_what_is_above_chance_is_not_shipped(small, few, tmp_path, small_registry, refused):
+    given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False)]
+    with refused(RejectedError, "prune: accuracy falls from", hint="--accept"):
+        compress(small.path, tmp_path / "out", steps=steps, **given)
+    assert list(tmp_path.iterdir()) == []
+    report = compress(small.path, tmp_path / "out", steps=steps, accept=True, **given).manifest.steps[0].report
+    val = few.split("val").targets
+    chance = np.bincount(val).max() / len(val)
+    assert report["accuracy_before"] - report["accuracy_after"] > 0.2 * (report["accuracy_before"] - chance)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_rest_of_a_recipe_goes_on_without_what_is_rejected(small, few, tmp_path, small_registry):
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), Int8Config()]
+    given = {"registry": small_registry, "data": few, "samples": 16, "keep_slower": True}
+    manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
+    assert [step.kind for step in manifest.steps] == ["int8"]
+    assert [no["cause"] for no in worse(manifest)] == ["floor"]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_repairs_a_step_may_bring_it_back_above_the_floor(small, digits, tmp_path, small_registry):
+    steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), HealConfig(epochs=20)]
+    given = {"registry": small_registry, "data": digits, "samples": 256, "keep_slower": True}
+    manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
+    prune, heal = (step.report for step in manifest.steps)
+    chance = np.bincount(digits.split("val").targets[: prune["validation_samples"]]).max()
+    had = prune["accuracy_before"] - chance / prune["validation_samples"]
+    lost = [prune["accuracy_before"] - report["accuracy_after"] for report in (prune, heal)]
+    assert lost[0] > 0.2 * had >= lost[1]
+    assert list(worse(manifest)) == []
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize(
+    "step",
+    [PruneConfig(ratio=0.001), PruneConfig(ratio=0.0, granularity="weight"), Int8Config(skip=("*",))],
+    ids=["channels", "weights", "int8"],
+)
+def test_a_step_that_changes_nothing_is_rejected(step, small, few, tmp_path, small_registry, refused):
+    given = {"registry": small_registry, "data": few, "samples": 8, "keep_slower": True, "steps": [step]}
+    with refused(RejectedError, "it changed nothing", hint="--accept"):
+        compress(small.path, tmp_path / "out", **given)
+    kept = compress(small.path, tmp_path / "out", **given, accept=True)
+    assert len(kept.manifest.steps) == 1
+    assert kept.manifest.turned_down == ()
+
+
+# -- what becomes int8 is timed as such
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_race_is_run_on_what_ships(int8, small, few, tmp_path, small_registry, monkeypatch):
+    raced = []
+
+    def race(before, after, x):
+        kinds = [{n.op_type for n in onnx.load(path).graph.node} for path in (before, after)]
+        raced.append(["QuantizeLinear" in found for found in kinds])
+        return Race(before=1.0, after=1.0)
+
+    monkeypatch.setattr("pocketzoo.compress.pipeline.step_report.race", race)
+    steps = [PruneConfig(ratio=0.5), *([Int8Config()] if int8 else [])]
+    given = {"registry": small_registry, "data": few, "samples": 16, "accept": True}
+    bundle = compress(small.path, tmp_path / "out", steps=steps, **given)
+    assert raced == ([[True, True], [False, True]] if int8 else [[False, False]])
+    assert bundle.manifest.steps[0].report.get("latency_of") == ("int8 for cpu" if int8 else None)
+
+
+@pytest.mark.parametrize(("target", "multiple"), [("cpu", 16), ("openvino", 8)])
+def test_what_becomes_int8_keeps_the_channels_that_its_kernels_are_fast_for(
+    target, multiple, small, few, small_registry
+):
+    from pocketzoo.compress.pipeline.job import prepare
+
+    given = {"registry": small_registry, "data": few, "samples": 8, "targets": (target,)}
+    assert prepare(small.path, steps=[PruneConfig(), Int8Config()], **given).module_target.channel_multiple == multiple
+    assert prepare(small.path, steps=[PruneConfig()], **given).module_target.channel_multiple == 8

@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import TensorProto, helper
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.quantization.calibration import activations, observe
+from pocketzoo.compress.quantization.layer_inputs import Reading
+from pocketzoo.compress.statistics.histogram import BINS, VALUES, Histogram
+from pocketzoo.core.errors import DataError
+
+MINMAX, PERCENTILE, MSE, ENTROPY, AUTO = (
+    Int8Config(ranges=r) for r in ("minmax", "percentile", "mse", "entropy", "auto")
+)
+
+# What activations look like: normal numbers of any common size, zeros among them.
+VALUE = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
+CHUNK = hnp.arrays(np.float32, st.integers(1, 40), elements=VALUE)
+CHUNKS = st.lists(CHUNK, min_size=1, max_size=8)
+
+
+def filled(chunks: list[np.ndarray]) -> Histogram:
+    histogram = Histogram()
+    for chunk in chunks:
+        histogram.add(chunk)
+    return histogram
+
+
+def calibrate(model, tensors, samples, config):
+    seen = observe(model, tensors, samples)
+    return seen.ranges(config), seen.samples
+
+
+def rounding_error(values: np.ndarray, low: float, high: float, levels: int) -> float:
+    """Sum of squares lost by rounding to ``levels`` steps between ``low`` and ``high``, written out again."""
+    scale = (high - low) / levels
+    zero = round(-low / scale)
+    q = np.clip(np.round(values / scale) + zero, 0, levels)
+    return float((((q - zero) * scale - values) ** 2).sum())
+
+
+# -- counts
+
+
+@given(CHUNKS)
+def test_no_value_is_lost_when_bins_double(chunks):
+    """Every value from the first that is not zero is in some bin, however often the bins were merged."""
+    histogram, seen = Histogram(), 0
+    for chunk in chunks:
+        histogram.add(chunk)
+        if histogram.width > 0:
+            seen += chunk.size
+        assert histogram.counts.sum() == seen
+        assert (histogram.counts >= 0).all()
+
+
+@given(CHUNKS)
+def test_every_value_is_in_the_bin_it_belongs_to_or_next_to_it(chunks):
+    """Merging bins in pairs gives the bins that wide bins would have given at once."""
+    histogram = filled(chunks)
+    if histogram.width == 0:
+        return
+    start = next(i for i, c in enumerate(chunks) if np.any(c))
+    values = np.concatenate([c.ravel() for c in chunks[start:]]).astype(np.float64)
+    exact = np.clip(np.floor(values / histogram.width).astype(int) + BINS, 0, 2 * BINS - 1)
+    direct = np.bincount(exact, minlength=2 * BINS).cumsum()
+    found = histogram.counts.cumsum()
+    # Values on an edge may fall to either side by rounding: cumulative counts agree up to a shift of one bin.
+    assert (found[1:] >= direct[:-1]).all()
+    assert (found[:-1] <= direct[1:]).all()
+
+
+@given(CHUNKS)
+def test_low_and_high_are_exact_and_hold_zero(chunks):
+    histogram = filled(chunks)
+    values = np.concatenate([c.ravel() for c in chunks])
+    assert histogram.low == min(0.0, float(values.min()))
+    assert histogram.high == max(0.0, float(values.max()))
+    assert histogram.width * BINS >= max(-histogram.low, histogram.high)
+
+
+@given(CHUNKS, st.sampled_from([MINMAX, PERCENTILE, MSE, Int8Config(ranges="percentile", percentile=80.0)]))
+def test_a_range_always_holds_zero_and_no_more_than_was_seen(chunks, config):
+    histogram = filled(chunks)
+    found = histogram.range(config)
+    assert found.low <= 0.0 <= found.high
+    assert found.magnitude >= 0.0
+    width = histogram.width
+    assert histogram.low - width <= found.low
+    assert found.high <= histogram.high + width
+    assert found.magnitude <= max(-histogram.low, histogram.high) + width
+    if np.any(np.concatenate([c.ravel() for c in chunks])):
+        assert found.magnitude > 0
+
+
+@given(CHUNKS)
+def test_minmax_is_minimum_and_maximum(chunks):
+    values = np.concatenate([c.ravel() for c in chunks])
+    found = filled(chunks).range(MINMAX)
+    assert found.low == min(0.0, float(values.min()))
+    assert found.high == max(0.0, float(values.max()))
+    assert found.magnitude == float(np.abs(values).max())
+
+
+@given(CHUNKS)
+def test_adding_does_not_change_the_values(chunks):
+    copies = [c.copy() for c in chunks]
+    filled(chunks)
+    assert all(np.array_equal(a, b) for a, b in zip(chunks, copies, strict=True))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5, 2.0, 3.0, 1000.0])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_growing_values_double_the_bins_as_often_as_needed(factor, sign):
+    histogram = Histogram()
+    histogram.add(np.array([sign], np.float32))
+    assert histogram.width == 1 / BINS
+    histogram.add(np.array([sign * factor], np.float32))
+    assert histogram.width * BINS >= factor
+    assert histogram.width * BINS < 2 * max(factor, 1.0)
+    assert histogram.counts.sum() == 2
+
+
+@pytest.mark.parametrize("first", [1e-30, 1e-12, 1e-3, 1.0, 1e12, 1e30])
+@pytest.mark.parametrize("second", [1e-30, 1e-12, 1e-3, 1.0, 1e12, 1e30])
+def test_values_of_any_size_fit(first, second):
+    histogram = filled([np.array([first, -first], np.float32), np.array([second], np.float32)])
+    assert histogram.counts.sum() == 3
+    assert histogram.high == pytest.approx(max(first, second), rel=1e-6)
+
+
+@pytest.mark.parametrize("tiny", [1e-36, 1e-38, 1e-40, 1e-45])
+def test_the_smallest_numbers_fit(tiny):
+    """Activations of a dead layer are denormal: no overflow where the width is inverted."""
+    histogram = filled([np.array([tiny, -tiny, 0.0], np.float32)])
+    assert histogram.counts.sum() == 3
+    for config in (MINMAX, PERCENTILE, MSE):
+        found = histogram.range(config)
+        assert found.low <= 0.0 <= found.high
+
+
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE, ENTROPY, AUTO])
+def test_a_tensor_of_zeros_has_an_empty_range(config):
+    histogram = filled([np.zeros(10, np.float32), np.zeros((2, 3), np.float32)])
+    found = histogram.range(config)
+    assert (found.low, found.high, found.magnitude) == (0.0, 0.0, 0.0)
+
+
+def test_large_tensors_are_sampled_evenly_but_their_extremes_are_seen():
+    values = np.random.default_rng(0).normal(size=VALUES * 10).astype(np.float32)
+    values[12347] = 50.0  # between two of the sampled places
+    histogram = filled([values])
+    assert histogram.high == 50.0
+    assert VALUES <= histogram.counts.sum() <= 2 * VALUES
+    median = histogram.centres[np.searchsorted(histogram.counts.cumsum(), histogram.counts.sum() / 2)]
+    assert abs(median) < 0.1
+
+
+# -- rules
+
+
+@pytest.mark.parametrize("percentile", [60.0, 90.0, 99.0, 99.9, 99.99])
+@pytest.mark.parametrize("kind", ["normal", "relu", "heavy", "negative", "uniform"])
+def test_percentiles_are_those_of_numpy(kind, percentile):
+    generator = np.random.default_rng(1)
+    values = {
+        "normal": lambda: generator.normal(size=400_000),
+        "relu": lambda: np.abs(generator.normal(size=400_000)),
+        "heavy": lambda: generator.standard_t(4, size=400_000),
+        "negative": lambda: -generator.exponential(size=400_000),
+        "uniform": lambda: generator.uniform(-1, 3, size=400_000),
+    }[kind]().astype(np.float32)
+    histogram = filled(np.split(values, 40))
+    found = histogram.range(Int8Config(ranges="percentile", percentile=percentile))
+    outside = 100.0 - percentile
+    low, high = (0.0, percentile) if values.min() >= 0 else (outside / 2, 100.0 - outside / 2)
+    wanted = np.percentile(values, [low, high])
+    assert found.low == pytest.approx(min(0.0, wanted[0]), abs=2 * histogram.width)
+    assert found.high == pytest.approx(max(0.0, wanted[1]), abs=2 * histogram.width)
+    assert found.magnitude == max(-found.low, found.high)
+
+
+@given(CHUNKS)
+def test_the_hundredth_percentile_is_minimum_and_maximum(chunks):
+    """Up to the width of a bin: nothing is left outside, and nothing is added."""
+    histogram = filled(chunks)
+    found = histogram.range(Int8Config(ranges="percentile", percentile=100.0))
+    assert found.low == pytest.approx(histogram.low, abs=histogram.width)
+    assert found.high == pytest.approx(histogram.high, abs=histogram.width)
+
+
+@given(CHUNKS)
+def test_a_higher_percentile_is_a_wider_range(chunks):
+    histogram = filled(chunks)
+    found = [histogram.range(Int8Config(ranges="percentile", percentile=p)) for p in (60.0, 90.0, 99.0, 99.99)]
+    assert [r.low for r in found] == sorted((r.low for r in found), reverse=True)
+    assert [r.high for r in found] == sorted(r.high for r in found)
+
+
+@given(CHUNKS)
+def test_least_error_is_never_worse_than_minmax(chunks):
+    """On what the histogram knows: its bins' centres."""
+    histogram = filled(chunks)
+    if histogram.width == 0:
+        return
+    used = histogram.counts > 0
+    values = np.repeat(histogram.centres[used], histogram.counts[used])
+    best, widest = histogram.range(MSE), histogram.range(MINMAX)
+    limit = rounding_error(values, widest.low, widest.high, 255)
+    assert rounding_error(values, best.low, best.high, 255) <= limit * (1 + 1e-9) + 1e-30
+    limit = rounding_error(values, -widest.magnitude, widest.magnitude, 254)
+    assert rounding_error(values, -best.magnitude, best.magnitude, 254) <= limit * (1 + 1e-9) + 1e-30
+
+
+@given(CHUNKS)
+def test_auto_is_never_worse_than_any_rule(chunks):
+    histogram = filled(chunks)
+    if histogram.width == 0:
+        return
+    used = histogram.counts > 0
+    values, best = np.repeat(histogram.centres[used], histogram.counts[used]), histogram.range(AUTO)
+    for config in (MINMAX, PERCENTILE, ENTROPY, MSE):
+        rule = histogram.range(config)
+        if rule.high > rule.low:
+            limit = rounding_error(values, rule.low, rule.high, 255)
+            assert rounding_error(values, best.low, best.high, 255) <= limit * (1 + 1e-9) + 1e-30
+
+
+def test_entropy_keeps_a_uniform_range_and_cuts_a_lone_outlier():
+    values = np.random.default_rng(0).uniform(-1, 1, size=50_000).astype(np.float32)
+    found = filled([values]).range(ENTROPY)
+    assert found.low < -0.97
+    assert found.high > 0.97
+    normal = np.random.default_rng(0).normal(size=50_000).astype(np.float32)
+    normal[7] = 40.0
+    found = filled([normal]).range(ENTROPY)
+    assert 2.0 < found.high < 20.0
+    assert 2.0 < found.magnitude < 20.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("freedom", [2, 3, 5])
+def test_least_error_cuts_long_tails_and_gains_on_the_values_themselves(freedom, seed):
+    values = np.random.default_rng(seed).standard_t(freedom, size=100_000).astype(np.float32)
+    histogram = filled([*np.split(values, 10)])
+    best, widest = histogram.range(MSE), histogram.range(MINMAX)
+    assert widest.low < best.low < 0 < best.high < widest.high
+    assert rounding_error(values, best.low, best.high, 255) < rounding_error(values, widest.low, widest.high, 255)
+
+
+def test_least_error_keeps_a_uniform_range_whole():
+    values = np.random.default_rng(0).uniform(-1, 1, size=50_000).astype(np.float32)
+    found = filled([values]).range(MSE)
+    assert found.low < -0.97
+    assert found.high > 0.97
+
+
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE, ENTROPY, AUTO])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_values_of_one_sign_have_a_range_on_that_side(config, sign):
+    values = sign * np.random.default_rng(0).exponential(size=10_000).astype(np.float32)
+    found = filled([values]).range(config)
+    assert (found.high if sign < 0 else found.low) == 0.0
+    assert (found.low if sign < 0 else found.high) != 0.0
+
+
+# -- streaming over a graph
+
+
+def graph() -> onnx.ModelProto:
+    """x (N, 4) -> relu -> twice."""
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("twice", onnx.TensorProto.FLOAT, ["batch", 4])
+    nodes = [helper.make_node("Relu", ["x"], ["relu"]), helper.make_node("Add", ["relu", "relu"], ["twice"])]
+    made = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 20)])
+    made.ir_version = 10
+    return made
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    return graph()
+
+
+@pytest.fixture(scope="module")
+def values() -> np.ndarray:
+    return (
+        np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32) * np.arange(1, 49, dtype=np.float32)[:, None]
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16, 47, 48])
+@pytest.mark.parametrize("config", [MINMAX, PERCENTILE, MSE], ids=["minmax", "percentile", "mse"])
+def test_the_cutting_into_batches_does_not_matter(size, config, model, values):
+    whole = calibrate(model, ["x", "relu", "twice"], [values], config)
+    parts = calibrate(model, ["x", "relu", "twice"], [values[i : i + size] for i in range(0, 48, size)], config)
+    assert parts == whole
+    assert whole[1] == 48
+
+
+def test_ranges_are_those_of_the_activations(model, values):
+    found, count = calibrate(model, ["x", "relu", "twice"], [values], MINMAX)
+    assert list(found) == ["x", "relu", "twice"]
+    assert count == 48
+    assert (found["x"].low, found["x"].high) == (float(values.min()), float(values.max()))
+    assert (found["relu"].low, found["relu"].high) == (0.0, float(values.max()))
+    assert found["twice"].high == 2 * float(values.max())
+
+
+def test_only_the_wanted_tensors_are_watched(model, values):
+    found, _ = calibrate(model, ["relu"], [values], MSE)
+    assert set(found) == {"relu"}
+
+
+def test_the_graph_is_not_changed(values):
+    model = graph()
+    before = model.SerializeToString()
+    calibrate(model, ["x", "relu", "twice"], [values], MSE)
+    assert model.SerializeToString() == before
+
+
+def test_no_samples_are_refused(model, refused):
+    with refused(DataError, "no samples"):
+        calibrate(model, ["relu"], [], MSE)
+
+
+# A ReLU makes minus infinity 0, so "twice" never sees it.
+BAD = [(t, b) for t in ("x", "twice") for b in (np.nan, np.inf, -np.inf) if (t, b) != ("twice", -np.inf)]
+
+
+@pytest.mark.parametrize("place", [(0, 0), (3, 2), (47, 3)])
+@pytest.mark.parametrize(("tensor", "bad"), BAD)
+def test_an_activation_that_is_not_finite_is_refused_by_name(tensor, bad, place, model, values, refused):
+    broken = values.copy()
+    broken[place] = bad
+    with refused(DataError, "not finite", repr(tensor), hint="NaN"):
+        calibrate(model, [tensor], [broken], MSE)
+
+
+# -- memory
+
+
+SCRIPT = """
+import resource, sys
+import numpy as np, onnx
+from onnx import helper, numpy_helper
+from pocketzoo.compress.quantization.calibration import activations, observe
+from pocketzoo.compress.quantization.layer_inputs import Reading
+
+count = int(sys.argv[1])
+w = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
+value = lambda name, shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+nodes = [
+    helper.make_node("Conv", ["x", "w"], ["conv"], pads=[1, 1, 1, 1]),
+    helper.make_node("Relu", ["conv"], ["relu"]),
+]
+graph = helper.make_graph(nodes, "g", [value("x", ["batch", 3, 96, 96])], [value("relu", ["batch", 16, 96, 96])],
+                          [numpy_helper.from_array(w, "w")])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+model.ir_version = 10
+x = np.random.default_rng(1).normal(size=(8, 3, 96, 96)).astype(np.float32)
+reading = Reading("x", (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+seen = observe(model, ["x", "conv", "relu"], (x + i for i in range(count // 8)), [reading])
+assert seen.samples == count
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_samples():
+    """1,024 samples give 700 MB of activations; none of it may stay."""
+
+    def peak(count: int) -> int:
+        script = textwrap.dedent(SCRIPT)
+        done = subprocess.run([sys.executable, "-c", script, str(count)], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    few, many = peak(64), peak(1024)
+    assert many <= few * 1.05, (few, many)
+
+
+def test_second_moments_stop_where_more_samples_say_little_and_ranges_do_not(monkeypatch):
+    """A Gemm reads one column a sample: FEW samples at the least, then ENOUGH for each input, MANY at the most."""
+    weight = onnx.numpy_helper.from_array(np.ones((4, 2), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    samples = np.arange(40, dtype=np.float32)[:, None] * np.ones(4, np.float32)
+    monkeypatch.setattr("pocketzoo.compress.quantization.calibration.FEW", 5)
+    for enough, many, wanted in ((1, 30, 5), (3, 30, 12), (100, 30, 30)):
+        monkeypatch.setattr("pocketzoo.compress.quantization.calibration.ENOUGH", enough)
+        monkeypatch.setattr("pocketzoo.compress.quantization.calibration.MANY", many)
+        read = Reading("x")
+        seen = observe(model, ["x"], [samples[:25], samples[25:]], [read])
+        assert seen.moments[read].count == wanted
+        assert seen.moments[read].second[0, 0, 0] == pytest.approx((samples[:wanted, 0] ** 2).mean(), rel=1e-5)
+        assert (seen.samples, seen.histograms["x"].high) == (40, 39.0)
+
+
+def test_a_sample_may_have_an_array_for_each_input():
+    """Both inputs are seen, and what is computed of them; a mapping is one sample."""
+    a, b = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "ab")
+    out = helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["batch", 2])
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["sum"])], "g", [a, b], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    samples = [{"a": np.full((1, 2), i, np.float32), "b": np.ones((1, 2), np.float32)} for i in range(3)]
+    found = list(activations(model, ["sum", "b"], samples))
+    assert [values["sum"].tolist() for values in found] == [[[i + 1.0] * 2] for i in range(3)]
+    assert all(values["b"].tolist() == [[1.0, 1.0]] for values in found)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.compress.quantization.gptq import cost, feedback, nearest, round_weight, widest_scale
+
+SHAPES = [(1, 6, 20), (1, 1, 1), (5, 1, 9), (2, 4, 130), (3, 2, 64)]  # (G, O, I)
+
+
+def drawn(shape: tuple[int, int, int], rows: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A weight, and second moments of correlated inputs from ``rows`` rows: fewer than I leave it rank-deficient."""
+    groups, _, size = shape
+    r = np.random.default_rng(seed)
+    x = r.normal(size=(groups, rows or 4 * size, size)) @ r.normal(size=(groups, size, size))
+    second = x.transpose(0, 2, 1) @ x / x.shape[1]
+    return r.normal(size=shape).astype(np.float32), second.astype(np.float32)
+
+
+def lost(weight: np.ndarray, levels: np.ndarray, scale: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """e H eT of each channel, written out again in double precision."""
+    error = weight.astype(np.float64) - levels * scale[..., None].astype(np.float64)
+    return np.einsum("goi,gij,goj->go", error, second.astype(np.float64), error)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 12)),
+    size=st.sampled_from([1e-20, 1e-6, 1.0, 1e6]),
+    seed=st.integers(0, 10**6),
+)
+def test_nearest_is_off_by_half_a_step_at_the_most(shape, size, seed):
+    """None is clipped: the largest of a channel is 127."""
+    weight = (np.random.default_rng(seed).normal(size=shape) * size).astype(np.float32)
+    scale = widest_scale(weight)
+    assert scale.shape == shape[:2]
+    assert scale.dtype == np.float32
+    levels, wide = nearest(weight, scale), scale[..., None].astype(np.float64)
+    assert (np.abs(levels * wide - weight) <= wide / 2 * (1 + 1e-5)).all()
+    assert (np.abs(levels.astype(int)).max(axis=2) == 127).all()
+
+
+def test_a_channel_of_zeros_has_a_scale_that_divides():
+    weight = np.zeros((1, 3, 4), np.float32)
+    weight[0, 1] = 2.54
+    np.testing.assert_allclose(widest_scale(weight), [[1.0, 0.02, 1.0]], rtol=1e-6)
+    levels, _ = round_weight(weight, np.eye(4, dtype=np.float32)[None])
+    assert (levels == [[[0], [127], [0]]]).all()
+
+
+@pytest.mark.parametrize("rows", [0, 3], ids=["full rank", "rank-deficient"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_channel_loses_more_than_by_rounding_to_nearest(shape, rows, seed):
+    weight, second = drawn(shape, rows, seed)
+    levels, scale = round_weight(weight, second)
+    plain = widest_scale(weight)
+    limit = lost(weight, nearest(weight, plain), plain, second)
+    assert (lost(weight, levels, scale, second) <= limit * (1 + 1e-4)).all()
+
+
+def test_feedback_gains_much_where_inputs_are_correlated():
+    weight, second = drawn((1, 32, 64))
+    levels, scale = round_weight(weight, second)
+    limit = lost(weight, nearest(weight, scale), scale, second).sum()
+    assert lost(weight, levels, scale, second).sum() < 0.6 * limit
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weights_on_the_grid_are_kept(shape):
+    r = np.random.default_rng(0)
+    levels = r.integers(-127, 128, shape).astype(np.int8)
+    levels[:, :, 0] = 127
+    scale = r.uniform(0.5, 2.0, shape[:2]).astype(np.float32)
+    found, scales = round_weight(levels * scale[..., None], drawn(shape)[1])
+    np.testing.assert_array_equal(found, levels)
+    np.testing.assert_allclose(scales, scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_inputs_without_correlation_leave_nothing_to_hand_on(shape):
+    weight, _ = drawn(shape)
+    scale = widest_scale(weight)
+    diagonal = np.eye(shape[2], dtype=np.float32) * np.ones((shape[0], 1, 1), np.float32)
+    np.testing.assert_array_equal(feedback(weight, diagonal, scale), nearest(weight, scale))
+
+
+def test_inputs_that_are_never_there_cost_nothing():
+    """A dead input's row and column of H are zero; a layer that sees only zeros has no H at all."""
+    weight, second = drawn((1, 4, 10))
+    second[:, 3], second[:, :, 3] = 0, 0
+    levels, scale = round_weight(weight, second)
+    assert (lost(weight, levels, scale, second) <= lost(weight, nearest(weight, scale), scale, second) * 1.0001).all()
+    levels, scale = round_weight(weight, np.zeros_like(second))
+    np.testing.assert_array_equal(levels, nearest(weight, scale))
+
+
+def test_twins_among_inputs_share_the_error():
+    """Two inputs that are always equal: only the sum of their weights counts, to half a step."""
+    weight, second = drawn((1, 16, 8))
+    second[:, 1], second[:, :, 1] = second[:, 0], second[:, :, 0]
+    second[:, 1, 1] = second[:, 0, 1] = second[:, 1, 0] = second[:, 0, 0]
+    only = np.zeros_like(second)
+    only[:, :2, :2] = second[:, :2, :2]
+    levels, scale = round_weight(weight, only)
+    error = (weight - levels * scale[..., None])[:, :, :2].sum(2)
+    assert (np.abs(error) <= scale * 0.51).all()
+
+
+def test_a_scale_that_must_not_be_smaller_is_taken():
+    weight, second = drawn((1, 4, 10))
+    _, scale = round_weight(weight, second, np.full((1, 4), 0.5, np.float32))
+    assert (scale == 0.5).all()
+
+
+def test_cost_is_the_mean_square_of_what_a_channel_gives():
+    r = np.random.default_rng(0)
+    x, error = r.normal(size=(2, 50, 6)).astype(np.float32), r.normal(size=(2, 3, 6)).astype(np.float32)
+    wanted = np.square(error @ x.transpose(0, 2, 1)).mean(2)
+    np.testing.assert_allclose(cost(error, x.transpose(0, 2, 1) @ x / 50), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_blocks_of_the_diagonal_are_the_whole_of_a_hessian_that_has_no_more(parts, groups):
+    weight, _ = drawn((groups, 4, 20))
+    _, blocks = drawn((groups * parts, 1, 20 // parts), seed=1)
+    whole = np.zeros((groups, 20, 20), np.float32)
+    for i, block in enumerate(blocks):
+        place = slice(i % parts * len(block), (i % parts + 1) * len(block))
+        whole[i // parts, place, place] = block
+    levels, scale = round_weight(weight, blocks)
+    _, wanted = round_weight(weight, whole)
+    np.testing.assert_array_equal(scale, wanted)
+    plain = nearest(weight, scale)
+    assert (lost(weight, levels, scale, whole) <= lost(weight, plain, scale, whole) * (1 + 1e-4)).all()
+    assert lost(weight, levels, scale, whole).sum() < 0.95 * lost(weight, plain, scale, whole).sum()

@@ -1,0 +1,428 @@
+"""Layers are told apart by what they do with their weight, and by who else does something with it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+from torch.nn.utils import prune as masks
+
+from pocketzoo.compress.configs import HealConfig, LowRankConfig, PruneConfig
+from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.low_rank import low_rank as lowrank
+from pocketzoo.compress.pruning import prune
+from pocketzoo.compress.statistics.eligible_layers import copied, left_alone, shared_parameters, weighted_layers
+from pocketzoo.core.progress import SILENT
+from pocketzoo.zoo.catalog.compressor import Lesson
+
+SHAPE = (8, 12, 12)
+
+
+def standardised(w: Tensor) -> Tensor:
+    return (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, standardised(self.weight), self.bias, self.stride, self.padding)
+
+
+class StandardisedInside(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, standardised(weight), bias)
+
+
+class Scaled(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 0.5
+
+
+class ReadsScaled(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * 2)
+
+
+class TwoProducts(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + F.conv2d(x, self.weight, None, self.stride, self.padding)
+
+
+class OtherStride(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, 2, self.padding)
+
+
+class Mirrors(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
+
+
+class PadsItself(nn.Conv2d):
+    """As TensorFlow pads: what the layer states of its padding is nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Renamed(nn.Conv2d):
+    pass
+
+
+class Casts(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+class Adapted(nn.Linear):
+    def __init__(self, inner: int, out: int) -> None:
+        super().__init__(inner, out)
+        self.down, self.up = nn.Parameter(torch.randn(2, inner)), nn.Parameter(torch.randn(out, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+def old(norm: Callable) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return norm(nn.Conv2d(8, 8, 3))
+
+    return make
+
+
+def hooked(kind: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        layer = nn.Conv2d(8, 8, 3)
+        if kind == "before":
+            layer.register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 2,))
+        else:
+            layer.register_forward_hook(lambda layer, inputs, out: out * 2)
+        return layer
+
+    return make
+
+
+COMPUTED, OWN, HOOK, KIND = "weight is computed", "way of its own", "a hook", "steps on modules know"
+ALONE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "weight norm": (lambda: parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), COMPUTED),
+    "spectral norm": (lambda: parametrizations.spectral_norm(nn.Conv2d(8, 8, 3)), COMPUTED),
+    "orthogonal": (lambda: parametrizations.orthogonal(nn.Conv2d(8, 8, 3)), COMPUTED),
+    "weight norm by a hook": (old(nn.utils.weight_norm), COMPUTED),
+    "spectral norm by a hook": (old(nn.utils.spectral_norm), COMPUTED),
+    "masked": (lambda: masks.random_unstructured(nn.Conv2d(8, 8, 3), "weight", 0.3), COMPUTED),
+    "standardised": (lambda: Standardised(8, 8, 3), OWN),
+    "standardised inside": (lambda: StandardisedInside(8, 8, 3), OWN),
+    "scaled": (lambda: Scaled(8, 8, 3), OWN),
+    "reads scaled": (lambda: ReadsScaled(8, 8, 3), OWN),
+    "two products": (lambda: TwoProducts(8, 8, 3), OWN),
+    "another stride": (lambda: OtherStride(8, 8, 3), OWN),
+    "mirrors": (lambda: Mirrors(8, 8, 3), OWN),
+    "a hook before": (hooked("before"), HOOK),
+    "a hook behind": (hooked("behind"), HOOK),
+    "transposed": (lambda: nn.ConvTranspose2d(8, 8, 3), KIND),
+    "plain": (lambda: nn.Conv2d(8, 8, 3), ""),
+    "depthwise": (lambda: nn.Conv2d(8, 8, 3, groups=8), ""),
+    "renamed": (lambda: Renamed(8, 8, 3), ""),
+    "pads itself": (lambda: PadsItself(8, 8, 3, stride=2), ""),
+    "casts": (lambda: Casts(8, 8, 3, stride=2, dilation=2), ""),
+    "circular": (lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"), ""),
+}
+
+
+class Net(nn.Module):
+    """The layer between others that a step would like to change."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.first, self.layer, self.last = nn.Conv2d(8, 8, 3), layer, nn.Conv2d(8, 16, 3, padding=1)
+        self.wide, self.fc = nn.Conv2d(16, 16, 3), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.last(self.layer(self.first(x).relu()).relu()).relu()
+        return self.fc(self.wide(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def net() -> Callable[[str], nn.Module]:
+    return lambda name: Net(ALONE[name][0]()).eval()
+
+
+@pytest.fixture(scope="module")
+def samples(batches) -> list[np.ndarray]:
+    return batches(SHAPE, 16)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_layer_is_judged_by_what_it_computes(name, net, samples):
+    model, why = net(name), ALONE[name][1]
+    left = left_alone(model, torch.from_numpy(samples[0]), replaced=True)
+    assert set(left) == ({"layer"} if why else set())
+    assert why in left.get("layer", "")
+    assert ("layer" in weighted_layers(model)) == (not why)
+
+
+STEPS = {
+    "prune": (prune, PruneConfig(ratio=0.4, multiple=1)),
+    "low rank": (lowrank, LowRankConfig(parameters=0.6, only_faster=False, multiple=1)),
+    "zeros": (prune, PruneConfig(ratio=0.4, granularity="weight")),
+    "2:4": (prune, PruneConfig(pattern="2:4", granularity="weight")),
+}
+
+
+def ratio(model: nn.Module, made: nn.Module, samples: list[np.ndarray]) -> float:
+    x = torch.from_numpy(np.concatenate(samples))
+    with torch.no_grad():
+        wanted, given = model(x), made(x)
+    return float(10 * torch.log10(wanted.square().sum() / (wanted - given).square().sum().clamp_min(1e-30)))
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", ALONE)
+def test_steps_leave_such_a_layer_as_it_is_and_change_others(step, name, net, samples, free):
+    model, (module, config) = net(name), STEPS[step]
+    before = copied(model).state_dict()
+    plan = module.plan(model, config, samples, free)
+    made = module.apply(model, plan, samples)
+    assert ratio(model, made, samples) > 3
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    if not ALONE[name][1]:
+        assert not plan.left
+        return
+    assert "layer" in plan.left
+    now = made.state_dict()
+    for key, value in before.items():
+        if key.startswith("layer.") and not key.endswith(("_u", "_v", "bias")):  # biases take shifts
+            assert torch.equal(now[key], value)
+    again = module.apply(model, plan, None)  # how a bundle is loaded
+    again.load_state_dict(now)
+    assert ratio(made, again, samples) > 100
+
+
+@pytest.mark.parametrize("name", ["weight norm", "weight norm by a hook", "standardised", "transposed", "plain"])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_healing_trains_what_it_cannot_round(name, quantised, net, samples, free, tmp_path):
+    model = net(name)
+    plan = heal.plan(model, HealConfig(epochs=1, quantised=quantised), samples, free)
+    made = heal.teach(model, plan, samples, Lesson(net(name), tmp_path, SILENT))
+    assert ratio(model, made, samples) > 0
+
+
+# -- who else reads a weight
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.wide = nn.Linear(12, 24), nn.Linear(24, 24)
+        self.bias = nn.Parameter(torch.zeros(24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(self.into(x).relu(), self.wide.weight.t(), self.bias), self.into.weight.t())
+
+
+class OneParameter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.fc = (nn.Linear(12, 12) for _ in range(4))
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.c(self.b(self.a(x).relu()).relu()).relu())
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.fc = nn.TransformerEncoderLayer(12, 2, 32, batch_first=True), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.encoder(x[:, None]).mean(1))
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.attention, self.fc = nn.Linear(12, 24), nn.MultiheadAttention(24, 2), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x)[None]
+        return self.fc(self.attention(x, x, x)[0][0])
+
+
+class Helper(nn.Module):
+    """A function that is no module's reads the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Linear(12, 24), nn.Linear(24, 24), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(product(self.b, self.a(x).relu()).relu())
+
+
+def product(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, layer.weight, layer.bias)
+
+
+class AsksForTheType(Helper):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.b(self.a(x).relu().to(self.b.weight.dtype)).relu())
+
+
+class AsksForTheSize(Helper):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.b(self.a(x).reshape(-1, self.a.out_features).relu()).relu())
+
+
+class TwoNames(Helper):
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = self.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.again(self.b(self.a(x).relu()).relu()))
+
+
+class OwnParameter(Helper):
+    """A weight that is the model's own: there is no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(24, 24) / 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.linear(self.b(self.a(x).relu()).relu(), self.matrix).relu())
+
+
+class TiedTable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.a, self.out = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30)
+        self.out.weight = self.table.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.a(self.table(x.abs().mul(9).long().clamp(max=29))).relu().mean(1))
+
+
+AROUND: dict[str, tuple[type[nn.Module], set[str], set[str]]] = {  # left where weights change, and where layers do
+    "tied transpose": (Tied, {"into", "wide"}, {"into", "wide"}),
+    "one parameter of two": (OneParameter, {"a", "b"}, {"a", "b"}),
+    "encoder layer": (Encoder, {"encoder.self_attn.out_proj"},
+                      {"encoder.self_attn.out_proj", "encoder.linear1", "encoder.linear2"}),
+    "attention": (Attention, {"attention.out_proj"}, {"attention.out_proj"}),
+    "a function": (Helper, {"b"}, {"b"}),
+    "the type of a weight": (AsksForTheType, set(), {"b"}),
+    "the size of a layer": (AsksForTheSize, set(), {"a"}),
+    "two names": (TwoNames, set(), {"b"}),
+    "a parameter of the model": (OwnParameter, set(), set()),
+    "a table's": (TiedTable, {"out"}, {"out"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("name", AROUND)
+def test_who_else_reads_a_weight_is_found(name, replaced, batches):
+    make, *wanted = AROUND[name]
+    model, x = make().eval(), torch.from_numpy(batches((12,), 4)[0])
+    state = copy.deepcopy(model.state_dict())
+    assert set(left_alone(model, x, replaced=replaced)) == wanted[replaced]
+    assert all(type(m) is type(n) for m, n in zip(model.modules(), make().modules(), strict=True))
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", AROUND)
+def test_steps_leave_such_weights_as_they_are(name, step, batches, free):
+    make, *wanted = AROUND[name]
+    model, samples, (module, config) = make().eval(), batches((12,), 16), STEPS[step]
+    plan = module.plan(model, config, samples, free)
+    made = module.apply(model, plan, samples)
+    assert ratio(model, made, samples) > 3
+    left = wanted[step == "low rank"]
+    assert left <= set(plan.left)
+    for layer in left:
+        assert torch.equal(made.get_submodule(layer).weight, model.get_submodule(layer).weight)
+
+
+def test_parameters_that_two_modules_have_go_by_all_their_names():
+    assert shared_parameters(OneParameter()) == {"a.weight", "b.weight"}
+    assert shared_parameters(TwoNames()) == set()
+
+
+# -- kinds that no step knows
+
+
+class Volume(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        make = {"1": nn.Conv1d, "3": nn.Conv3d}[kind[0]]
+        self.rank = int(kind[0])
+        self.f = nn.Sequential(make(1, 12, 3), nn.ReLU(), make(12, 12, 3), nn.ReLU())
+        self.a, self.b = nn.Linear(12, 24), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(len(x), 1, *[round(x.shape[1] ** (1 / self.rank))] * self.rank)
+        return self.b(self.a(self.f(x).flatten(2).mean(2)).relu())
+
+
+@pytest.mark.parametrize("kind", ["1", "3"])
+@pytest.mark.parametrize("step", STEPS)
+def test_convolutions_without_a_saliency_are_left_alone_and_the_rest_is_not(kind, step, batches, free):
+    model, samples, (module, config) = Volume(kind).eval(), batches((125,), 16), STEPS[step]
+    plan = module.plan(model, config, samples, free)
+    made = module.apply(model, plan, samples)
+    assert {"f.0", "f.2"} <= set(plan.left)
+    assert all(f"Conv{kind}d" in plan.left[name] for name in ("f.0", "f.2"))
+    for name in ("f.0", "f.2"):
+        assert torch.equal(made.get_submodule(name).weight, model.get_submodule(name).weight)
+    if step != "2:4":
+        assert not torch.equal(made(torch.from_numpy(samples[0])), model(torch.from_numpy(samples[0])))
+
+
+def test_a_layer_that_shares_channels_with_one_that_is_left_alone_is_left_whole(batches, free):
+    """The sum ties what a known layer makes to what is read by a kind that no step knows."""
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(12, 24), nn.Linear(24, 24), nn.Conv1d(24, 8, 1)
+            self.d = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            return self.d(self.c((y + self.b(y.relu()))[:, :, None])[:, :, 0])
+
+    model, samples = Sum().eval(), batches((12,), 16)
+    plan = prune.plan(model, PruneConfig(ratio=0.5, multiple=1), samples, free)
+    assert not plan.axes
+    assert set(plan.left) == {"a", "b", "c"}
+    assert "c" in plan.left["a"]
+
+
+def test_a_budget_of_macs_counts_weights_that_are_computed(batches, free, net):
+    model, samples = net("weight norm"), batches(SHAPE, 8)
+    plain = net("plain")
+    plans = [prune.plan(m, PruneConfig(macs=0.7, multiple=1), samples, free) for m in (model, plain)]
+    assert plans[0].savings["macs"].before == plans[1].savings["macs"].before
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_copy_is_one_even_where_torch_makes_none(name, net, samples):
+    model = net(name)
+    model(torch.from_numpy(samples[0]))  # a hook leaves a weight that torch does not copy
+    twin = copied(model)
+    assert ratio(model, twin, samples) > 100
+    assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in twin.parameters()}

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pocketzoo.compress.statistics.second_moments import DAMPING, POSITIONS, doubt, input_moments, rows, shrunk, solve
+
+LAYERS = {
+    "3x3": nn.Conv2d(4, 7, 3, padding=1),
+    "1x1": nn.Conv2d(4, 7, 1),
+    "1x1 strided": nn.Conv2d(4, 7, 1, stride=2),
+    "strided": nn.Conv2d(4, 7, 3, stride=2, padding=1),
+    "dilated": nn.Conv2d(4, 7, 3, dilation=2),
+    "oblong": nn.Conv2d(4, 7, (3, 2), padding=(1, 0), stride=(1, 2)),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_a_convolution_is_its_weight_times_its_rows(layer):
+    x = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    out = rows(layer, x) @ layer.weight.flatten(1).T + layer.bias
+    wanted = layer(x).permute(0, 2, 3, 1).reshape(-1, 7)
+    torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 3, 6), (2, 3, 4, 6)])
+def test_a_linear_layer_reads_every_position(shape):
+    layer = nn.Linear(6, 2)
+    x = torch.randn(shape)
+    torch.testing.assert_close(rows(layer, x) @ layer.weight.T + layer.bias, layer(x).reshape(-1, 2))
+
+
+@given(count=st.integers(1, 300), limit=st.integers(1, 100))
+def test_rows_are_thinned_evenly_and_without_chance(count, limit):
+    layer = nn.Linear(1, 1)
+    kept = rows(layer, torch.arange(count, dtype=torch.float32)[:, None], limit).ravel()
+    assert len(kept) == count if count <= limit else limit / 2 <= len(kept) <= limit
+    assert int(kept[0]) == 0
+    assert len(set(kept.diff().tolist())) <= 1
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("limit", [1, 7, 50])
+def test_thinned_rows_of_a_convolution_are_some_of_all_rows(layer, limit):
+    x = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    whole, some = rows(layer, x, 10**6), rows(layer, x, limit)
+    step = -(-len(whole) // limit)
+    assert torch.equal(some, whole[::step])
+    assert len(some) <= limit
+
+
+def test_a_large_map_gives_no_more_than_the_usual_number_of_rows():
+    layer = nn.Conv2d(2, 3, 3, padding=1)
+    assert len(rows(layer, torch.zeros(4, 2, 100, 100))) <= POSITIONS
+
+
+def test_moments_are_those_of_numpy():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(40, 6)).astype(np.float32)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    found = input_moments(model, ["0", "2"], [x[:16], x[16:]])
+    assert found["0"].count == found["2"].count == 40
+    np.testing.assert_allclose(found["0"].mean.numpy(), x.astype(np.float64).T @ x / 40, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["0"].covariance.numpy(), np.cov(x.T, bias=True), rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        hidden = model[1](model[0](torch.from_numpy(x))).double()
+    torch.testing.assert_close(found["2"].mean, hidden.T @ hidden / 40, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 40])
+def test_moments_do_not_depend_on_the_batches(size):
+    x = np.random.default_rng(0).normal(size=(40, 3, 6, 6)).astype(np.float32)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    whole = input_moments(model, ["0", "3"], [x])
+    parts = input_moments(model, ["0", "3"], [x[i : i + size] for i in range(0, 40, size)])
+    for name, moments in whole.items():
+        assert moments.count == parts[name].count
+        torch.testing.assert_close(parts[name].mean, moments.mean, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_never_runs_has_no_moments():
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    assert set(input_moments(Idle(), ["used", "idle"], [np.ones((2, 3), np.float32)])) == {"used"}
+
+
+def test_hooks_are_gone_even_if_the_model_fails():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(5, 2))
+    with pytest.raises(RuntimeError):
+        input_moments(model, ["0"], [np.ones((2, 3), np.float32)])
+    assert not model[0]._forward_pre_hooks
+
+
+@given(outputs=st.integers(1, 6), size=st.integers(1, 10), seed=st.integers(0, 10**6))
+def test_with_many_rows_solving_inverts(outputs, size, seed):
+    """A ridge of 1e-4 of the diagonal is all that is added."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(200 * size, size, generator=g, dtype=torch.float64)
+    right = torch.randn(outputs, size, generator=g, dtype=torch.float64)
+    torch.testing.assert_close(solve(right @ x.T @ x, x.T @ x, len(x)), right, rtol=1e-3, atol=1e-3)
+
+
+@given(rank=st.integers(0, 5), seed=st.integers(0, 10**6))
+def test_a_singular_system_is_solved_as_far_as_it_can_be(rank, seed):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(2000, rank, generator=g, dtype=torch.float64)
+    x = x @ torch.randn(rank, 8, generator=g, dtype=torch.float64)
+    right = torch.randn(3, 8, generator=g, dtype=torch.float64)
+    found = solve(right @ x.T @ x, x.T @ x, len(x))
+    assert torch.isfinite(found).all()
+    scale = max(float((x @ right.T).square().mean().sqrt()), 1e-9)
+    assert float((x @ (found - right).T).square().mean().sqrt()) <= 0.1 * scale
+
+
+@pytest.mark.parametrize("size", [1, 5, 20])
+def test_fewer_rows_are_trusted_less(size):
+    found = [doubt(size, count) for count in (1, size, 10 * size, 1000 * size)]
+    assert found == sorted(found, reverse=True)
+    assert found[1] == 1.0 or size == 1
+    assert found[-1] == DAMPING
+    assert doubt(size, 0) >= found[0]
+
+
+@given(size=st.integers(1, 12), count=st.integers(0, 30), seed=st.integers(0, 10**6))
+def test_shrinking_makes_any_second_moments_invertible_and_keeps_their_diagonal(size, count, seed):
+    x = torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    second = x.T @ x / max(count, 1)
+    found = shrunk(second, count)
+    if count:
+        torch.testing.assert_close(found.diagonal(), second.diagonal(), rtol=1e-6, atol=1e-9)
+    off = ~torch.eye(size, dtype=torch.bool)
+    assert (found[off].abs() <= second[off].abs() + 1e-12).all()
+    values = torch.linalg.eigvalsh(found)
+    assert float(values.min()) > 0
+    assert torch.isfinite(torch.linalg.inv(found)).all()
+
+
+def test_no_rows_give_a_small_correction_and_no_failure():
+    zeros = torch.zeros(4, 4, dtype=torch.float64)
+    assert torch.equal(solve(torch.zeros(2, 4, dtype=torch.float64), zeros, 0), torch.zeros(2, 4, dtype=torch.float64))

@@ -1,0 +1,258 @@
+"""A graph of one fault at a time, and what is said of it; what is said to be refused, NVIDIA's parser refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError
+from pocketzoo.deploy.check.check import check, check_graph
+from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+
+TARGETS = {t.name: t for t in pocketzoo_targets()}
+RTX, ORIN, CPU = TARGETS["tensorrt-rtx"], TARGETS["jetson-orin"], TARGETS["cpu"]
+FLOAT = TensorProto.FLOAT
+
+
+@pytest.fixture
+def graph(tmp_path):
+    """Write a graph: x (batch, 16, 16, 16) through the nodes, which make y."""
+
+    def write(*nodes, constants=(), shape=("batch", 16, 16, 16), kind=FLOAT, opset=20, out=FLOAT):
+        made = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", kind, shape)],
+            [helper.make_tensor_value_info("y", out, None)],
+            [numpy_helper.from_array(np.asarray(a), n) for n, a in dict(constants).items()],
+        )
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("elsewhere", 1)]
+        model = helper.make_model(made, opset_imports=opsets, ir_version=10)
+        path = tmp_path / "model.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+def conv(out=16, into=16, groups=1, side=3, **attributes):
+    w = np.random.default_rng(0).normal(size=(out, into // groups, side, side)).astype(np.float32)
+    return helper.make_node("Conv", ["x", "w"], ["y"], "layer", group=groups, **attributes), {"w": w}
+
+
+def levels(report):
+    return {(f.level, f.nodes) for f in report.findings}
+
+
+def the(report, level):
+    (finding,) = [f for f in report.findings if f.level == level]
+    return finding
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_a_plain_convolution_suits_every_target(graph, name):
+    node, w = conv()
+    report = check_graph(graph(node, constants=w), TARGETS[name])
+    assert report.findings == ()
+    assert not report.refused
+
+
+@pytest.mark.parametrize(
+    ("node", "level", "says"),
+    [
+        (helper.make_node("Det", ["x"], ["y"], "odd"), "refused", "has no Det"),
+        (helper.make_node("Own", ["x"], ["y"], "odd", domain="elsewhere"), "refused", "elsewhere.Own"),
+        (helper.make_node("NonZero", ["x"], ["y"], "odd"), "slow", "runs NonZero slowly"),
+    ],
+)
+def test_an_operator_is_named_with_its_node(graph, node, level, says):
+    out = TensorProto.INT64 if node.op_type == "NonZero" else FLOAT
+    report = check_graph(graph(node, out=out), RTX)
+    finding = the(report, level)
+    assert says in finding.what
+    assert finding.nodes == ("odd",)
+    assert finding.todo
+    assert report.refused or level == "slow"
+
+
+def test_a_newer_opset_is_refused_by_what_reads_older_ones(graph):
+    node, w = conv()
+    path = graph(node, constants=w, opset=21)
+    assert "in opset 21, jetson-orin reads up to 20" in the(check_graph(path, ORIN), "refused").what
+    assert not check_graph(path, RTX).refused
+
+
+def test_channels_that_fall_off_tensor_cores(graph):
+    node, w = conv(out=12)
+    path = graph(node, constants=w)
+    assert the(check_graph(path, RTX), "slow").nodes == ("layer (16 to 12)",)
+    assert check_graph(path, CPU).findings == ()
+    node, w = conv(groups=16)
+    assert "depthwise" in the(check_graph(graph(node, constants=w), RTX), "note").what
+
+
+def test_zero_points_and_wide_biases_are_refused_by_nvidia(compressed):
+    report = check(compressed.path, "tensorrt-rtx")
+    assert not report.refused
+    report = check(compressed.graph("cpu"), "tensorrt-rtx")
+    assert report.refused
+    refused = [f for f in report.findings if f.level == "refused"]
+    assert [f.what.split(":")[0] for f in refused] == ["zero points that are not 0", "biases in int32"]
+    assert all("--target tensorrt-rtx" in f.todo for f in refused)
+    assert not check(compressed.path, "cpu").refused
+
+
+def test_layers_left_in_float_are_listed(compressed, tmp_path):
+    """One layer's integers become floats again."""
+    model = onnx.load(compressed.graph("tensorrt-rtx"))
+    constants = {t.name: t for t in model.graph.initializer}
+    layer = next(n for n in model.graph.node if n.op_type == "Conv")
+    pair = next(n for n in model.graph.node if n.output[0] == layer.input[1])
+    shape = numpy_helper.to_array(constants[pair.input[0]]).shape
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), "own"))
+    layer.input[1] = "own"
+    onnx.save(model, tmp_path / "m.onnx")
+    found = [f for f in check_graph(tmp_path / "m.onnx", RTX).findings if "not in int8" in f.what]
+    assert [f.nodes for f in found] == [(layer.name,)]
+
+
+def test_free_axes_are_said_where_engines_are_built(graph):
+    node = helper.make_node("Relu", ["x"], ["y"], "r")
+    path = graph(node, shape=("batch", "sequence", 32))
+    assert "sequence" in the(check_graph(path, RTX), "note").what
+    assert check_graph(path, CPU).findings == ()
+
+
+def test_types_that_a_gpu_does_not_have(graph):
+    node = helper.make_node("Relu", ["x"], ["y"], "r")
+    double = check_graph(graph(node, kind=TensorProto.DOUBLE, out=TensorProto.DOUBLE), RTX)
+    assert "64 bits" in the(double, "slow").what
+    text = helper.make_node("Identity", ["x"], ["y"], "words")
+    said = check_graph(graph(text, kind=TensorProto.STRING, out=TensorProto.STRING), RTX)
+    assert "string" in said.findings[0].what
+    half = graph(node, kind=TensorProto.FLOAT16, out=TensorProto.FLOAT16)
+    assert "in fp16, and cpu computes in fp32, int8" in the(check_graph(half, CPU), "slow").what
+    brain = graph(node, kind=TensorProto.BFLOAT16, out=TensorProto.BFLOAT16)
+    assert "in bf16" in check_graph(brain, TARGETS["openvino"]).findings[0].what
+
+
+# -- DLA
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (conv(), ""),
+        (conv(side=33, pads=[16] * 4), "window is larger than 32"),
+        (conv(strides=[9, 9], pads=[1] * 4), "stride is larger than 8"),
+        ((helper.make_node("MaxPool", ["x"], ["y"], "layer", kernel_shape=[9, 9]), {}), "window is larger than 8"),
+        ((helper.make_node("MaxPool", ["x"], ["y"], "layer", kernel_shape=[8, 8]), {}), ""),
+        ((helper.make_node("Erf", ["x"], ["y"], "layer"), {}), "DLA has no such operators"),
+        ((helper.make_node("MatMul", ["x", "x"], ["y"], "layer"), {}), "a product of two activations"),
+    ],
+)
+def test_what_dla_leaves_to_the_gpu(graph, made, reason):
+    node, constants = made
+    path = graph(node, constants=constants, shape=(8, 16, 16, 16))
+    found = [f for f in check_graph(path, ORIN, dla=True).findings if "not on DLA" in f.what]
+    assert [f.nodes for f in found] == ([(f"layer ({node.op_type})",)] if reason else [])
+    assert all(reason in f.what for f in found)
+
+
+def test_dla_wants_one_shape_and_16_bits(graph):
+    node, w = conv()
+    said = " ".join(f.what for f in check_graph(graph(node, constants=w), ORIN, dla=True).findings)
+    assert "free axes (batch)" in said
+    assert "32 bits" in said
+
+
+def test_a_target_without_dla_says_which_has_one(graph, refused):
+    with refused(ExportError, "'cpu' has no DLA", hint="jetson-orin"):
+        check("tinynet", "cpu", dla=True)
+
+
+# -- who is asked
+
+
+def test_onnxruntime_is_asked_where_it_runs_the_graph(graph):
+    """A graph that no rule refuses: there is no such axis."""
+    report = check_graph(graph(helper.make_node("Softmax", ["x"], ["y"], axis=9)), CPU)
+    assert report.asked == "asked onnxruntime"
+    assert the(report, "refused").what.startswith("onnxruntime: ")
+
+
+@pytest.mark.engine
+def test_the_parser_is_asked_and_stands_in_for_its_twin(graph):
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    path = graph(helper.make_node("Softmax", ["x"], ["y"], axis=9))
+    report = check_graph(path, RTX)
+    assert report.asked == "asked the parser of tensorrt_rtx"
+    assert the(report, "refused").what.startswith("tensorrt_rtx: ")
+    if find_spec("tensorrt") is None:
+        assert "twin of tensorrt" in check_graph(path, ORIN).asked
+
+
+# -- mistakes
+
+
+def test_mistakes_are_named(graph, tmp_path, refused):
+    (tmp_path / "text.onnx").write_text("no graph")
+    with refused(ExportError, "text.onnx is no ONNX graph"):
+        check(tmp_path / "text.onnx", "cpu")
+    with refused(ExportError, "there is no file", hint="path"):
+        check(tmp_path / "none.onnx", "cpu")
+    with refused(UnknownNameError, "no target is called 'tensorrt-9'", hint="tensorrt"):
+        check(tmp_path / "text.onnx", "tensorrt-9")
+
+
+def test_weights_in_other_files_are_not_read(graph, tmp_path, refused):
+    node, w = conv()
+    model = onnx.load(graph(node, constants=w))
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    with refused(ExportError, "keeps weights in other files, w for one", hint="one file"):
+        check(tmp_path / "split.onnx", "cpu")
+
+
+def test_an_engine_is_loaded_where_it_could_run(tmp_path, refused):
+    with refused(ExportError, "'cpu' has no engines"):
+        check(tmp_path / "m.engine", "cpu")
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    with refused(ExportError, "there is no engine", hint="pocketzoo export"):
+        check(tmp_path / "m.engine", "tensorrt-rtx")
+    (tmp_path / "m.engine").write_bytes(b"no engine")
+    here = (MissingDependencyError, "NVIDIA GPU") if find_gpu() is None else (ExportError, "is no engine that")
+    with refused(*here):
+        check(tmp_path / "m.engine", "tensorrt-rtx")
+
+
+def test_the_command_prints_and_exits_with_1_where_refused(run, graph, compressed):
+    done = run("check", compressed.path, "--target", "cpu")
+    assert (done.exit_code, "nothing found" in done.output) == (0, True)
+    path = graph(helper.make_node("Det", ["x"], ["y"], "odd"))
+    done = run("check", path, "--target", "tensorrt-rtx")
+    assert done.exit_code == 1
+    assert "refused tensorrt-rtx has no Det\n        odd\n        do: " in done.output
+    done = run("check", path, "--target", "tensorrt-rtx", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.output)["findings"][0]["nodes"] == ["odd"]
+
+
+def test_targets_are_printed(run):
+    done = run("targets")
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.output.splitlines()[1 : len(TARGETS) + 1]] == sorted(TARGETS)
+    rows = json.loads(run("targets", "--json").output)
+    assert {row["target"]["name"] for row in rows} == set(TARGETS)
+
+
+def test_a_rule_reads_the_target_not_its_name(graph):
+    node, w = conv()
+    path = graph(node, constants=w)
+    assert check_graph(path, replace(CPU, refuses={"Conv": "use none"})).refused

@@ -1,0 +1,175 @@
+"""A repository as Triton reads it: its own protobuf parses the files, and the graphs in it run one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+from told import Told
+
+from pocketzoo.core.errors import ExportError, MissingDependencyError
+from pocketzoo.deploy.export import export
+from pocketzoo.deploy.triton.image_preprocessing_graph import preparation
+from pocketzoo.deploy.triton.model_repository import pbtxt, save_repository
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
+from pocketzoo.zoo.catalog.registry import default_registry
+from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.load_data import load_data
+
+
+@pytest.fixture(scope="module")
+def parse():
+    """A config.pbtxt by tritonclient's own protobuf, which knows every field and type."""
+    proto = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
+    from google.protobuf import text_format
+
+    return lambda path: text_format.Parse(path.read_text("utf8"), proto.ModelConfig())
+
+
+@pytest.fixture(scope="module")
+def repository(fitted, tmp_path_factory):
+    out = tmp_path_factory.mktemp("triton") / "models"
+    return export(fitted.path, to="triton", out=out, engine=EngineOptions(shapes={"batch": (1, 4, 16)}))
+
+
+def test_every_configuration_parses(repository, fitted, parse):
+    name = fitted.manifest.name
+    configs = {c.name: c for c in (parse(path) for path in repository.glob("*/config.pbtxt"))}
+    assert set(configs) == {name, f"{name}-pictures", f"{name}-from-pictures"}
+    model = configs[name]
+    assert model.backend == "onnxruntime"
+    assert model.max_batch_size == 16
+    assert list(model.dynamic_batching.preferred_batch_size) == [4, 16]
+    assert [(g.count, g.kind) for g in model.instance_group] == [(1, model.instance_group[0].KIND_CPU)]
+    assert [w.batch_size for w in model.model_warmup] == [1, 4]
+    assert all(list(w.inputs["image"].dims) == [1, 28, 28] for w in model.model_warmup)
+    assert list(model.input[0].dims) == [1, 28, 28]
+    assert (model.output[0].name, list(model.output[0].dims)) == ("logits", [10])
+    assert model.output[0].label_filename == "labels.txt"
+    labels = (repository / name / "labels.txt").read_text("utf8").splitlines()
+    assert labels == list(fitted.manifest.labels)
+
+
+def test_the_ensemble_names_what_there_is(repository, fitted, parse):
+    name = fitted.manifest.name
+    whole = parse(repository / f"{name}-from-pictures" / "config.pbtxt")
+    assert whole.platform == "ensemble"
+    first, second = whole.ensemble_scheduling.step
+    for step in (first, second):
+        inner = parse(repository / step.model_name / "config.pbtxt")
+        assert set(step.input_map) == {i.name for i in inner.input}
+        assert set(step.output_map) <= {o.name for o in inner.output}
+    assert list(first.output_map.values()) == list(second.input_map.values())
+    assert set(first.input_map.values()) == {i.name for i in whole.input}
+    assert set(second.output_map.values()) == {o.name for o in whole.output}
+    assert (repository / whole.name / "1").is_dir()
+
+
+def test_both_graphs_together_answer_as_the_bundle_does(repository, fitted):
+    name = fitted.manifest.name
+    pixels = load_data("digits").split("test").samples[:20]
+    session = onnxruntime.InferenceSession(repository / f"{name}-pictures" / "1" / "model.onnx")
+    made = session.run(None, {"pixels": pixels[..., None]})[0]
+    wanted = np.stack([prepare(p, fitted.manifest.input) for p in pixels])
+    assert made.shape == wanted.shape
+    with OnnxRunner(repository / name / "1" / "model.onnx") as runner:
+        assert (runner.logits(made).argmax(-1) == runner.logits(wanted).argmax(-1)).mean() >= 0.95
+
+
+SPECS = {
+    "bilinear": InputSpec(shape=("batch", 3, 48, 48), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1), resize=56),
+    "bicubic": InputSpec(
+        shape=("batch", 3, 32, 40), mean=(0.5,) * 3, std=(0.5,) * 3, resize=40, interpolation="bicubic"
+    ),
+    "stretch": InputSpec(shape=("batch", 1, 20, 30), mean=(0.0,), std=(1.0,), resize=20, stretch=True),
+    "larger": InputSpec(shape=("batch", 3, 48, 48), mean=(0.5,) * 3, std=(0.5,) * 3, resize=40),
+    "signed": InputSpec(shape=("batch", 3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3, resize=32, value_range=(-1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("size", [(70, 90), (120, 64), (20, 21)])
+def test_pictures_are_prepared_as_pillow_does(name, size):
+    """To the last pixel where rows are resized first; where Pillow begins with columns, a pixel is off by one."""
+    spec = SPECS[name]
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    waves = [127 + 120 * np.sin(rows / (5 + c) + columns / 9) for c in range(3)]
+    pixels = np.stack(waves, -1).astype(np.uint8)
+    if spec.size[0] == 1:
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    session = onnxruntime.InferenceSession(preparation(spec).SerializeToString())
+    made = session.run(None, {"pixels": pixels[None]})[0][0]
+    wanted = prepare(pixels[..., 0] if spec.size[0] == 1 else pixels, spec)
+    step = (spec.value_range[1] - spec.value_range[0]) / 255 / min(spec.std)
+    columns_first = size == (120, 64) and name in ("stretch", "larger")
+    np.testing.assert_allclose(made, wanted, atol=1.01 * step if columns_first else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["image", "pixels", "pixels_1", "cut", "zero", "unit", "scale", "add_8", "cast_0"])
+def test_names_of_the_preparation_give_way_to_that_of_the_models_input(name):
+    spec = replace(SPECS["bicubic"], name=name)
+    graph = preparation(spec)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 50, 60, 3), np.uint8)
+    given, wanted = (
+        onnxruntime.InferenceSession(each.SerializeToString()).run(None, {"pixels": pixels})[0]
+        for each in (graph, preparation(SPECS["bicubic"]))
+    )
+    assert np.array_equal(given, wanted)
+    assert name == "pixels" or graph.graph.output[0].name == name
+
+
+def test_the_tensors_of_an_ensemble_have_names_of_their_own(parse, tmp_path, fitted):
+    bundle = onnx.load(fitted.graph(""))
+    for node in bundle.graph.node:
+        node.output[:] = ["pixels" if o == "logits" else o for o in node.output]
+    bundle.graph.output[0].name = "pixels"
+    onnx.save(bundle, tmp_path / "m.onnx")
+    request = ExportRequest(name="m", input=fitted.manifest.input)
+    save_repository(tmp_path / "m.onnx", tmp_path / "out", default_registry().get("target", "cpu"), request)
+    whole = parse(tmp_path / "out" / "m-from-pictures" / "config.pbtxt")
+    first, second = whole.ensemble_scheduling.step
+    assert list(first.input_map.values()) == [whole.input[0].name] == ["pixels"]
+    assert dict(second.output_map) == {"pixels": whole.output[0].name}
+    assert whole.output[0].name != "pixels"
+
+
+def test_text_is_escaped():
+    assert pbtxt({"name": 'a "b"\n\\', "flag": True, "dims": [1, -1]}) == (
+        'name: "a \\"b\\"\\n\\\\"\nflag: true\ndims: 1\ndims: -1'
+    )
+
+
+def test_a_model_of_numbers_gets_no_ensemble(fitted, registry, tmp_path):
+    spec = InputSpec(shape=("batch", 28), mean=(), std=(), resize=0, name="image")
+    request, heard = ExportRequest(name="m", input=spec), Told()
+    save_repository(fitted.graph(""), tmp_path / "r", registry.get("target", "cpu"), request, progress=heard)
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["m"]
+    assert heard.said[0].startswith("no ensemble")
+
+
+def test_what_triton_does_not_run_is_refused_and_nothing_is_left(fitted, tmp_path, refused):
+    with refused(ExportError, "does not run engines of tensorrt_rtx", hint="--target cuda"):
+        export(fitted.path, to="triton", target="tensorrt-rtx", out=tmp_path / "r")
+    if find_spec("tensorrt") is None:
+        with refused(MissingDependencyError, "'tensorrt'"):
+            export(fitted.path, to="triton", target="tensorrt-10", out=tmp_path / "r")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "mine").write_text("mine")
+    with refused(ExportError, "r exists", hint="remove it"):
+        export(fitted.path, to="triton", out=tmp_path / "r")
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(("target", "says"), [("cuda", "KIND_GPU"), ("openvino", 'name: "openvino"')])
+def test_other_targets_of_onnxruntime(fitted, parse, tmp_path, target, says):
+    path = export(fitted.path, to="triton", target=target, out=tmp_path / "r") / fitted.manifest.name / "config.pbtxt"
+    assert says in path.read_text("utf8")
+    assert parse(path).backend == "onnxruntime"

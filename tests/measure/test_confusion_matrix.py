@@ -1,0 +1,118 @@
+"""Answers on labelled data, against the graph's own; and the part of the report that shows them."""
+
+from __future__ import annotations
+
+import io
+import re
+from base64 import b64decode
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pocketzoo
+from pocketzoo.core.errors import DataError
+from pocketzoo.measure import confusion_matrix as module
+from pocketzoo.measure.confusion_matrix import Answers, Mistake, answers
+from pocketzoo.reports.confusion_section import MOST, answers_section, drawn
+from pocketzoo.reports.report import report
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def found(compressed, digits) -> Answers:
+    return answers(compressed, digits)
+
+
+def test_they_are_those_of_the_graph(compressed, digits, found):
+    split = digits.split("test")
+    with OnnxRunner(compressed.graph("cpu")) as runner:
+        said = np.concatenate([runner.logits(x).argmax(1) for x, _ in Batches(split, compressed.manifest.input)])
+    wanted = np.zeros((10, 10), np.int64)
+    np.add.at(wanted, (split.targets, said), 1)
+    np.testing.assert_array_equal(found.confusion, wanted)
+    assert found.wrong == (said != split.targets).sum() > 0
+    pairs = [(digits.labels[t], digits.labels[s]) for t, s in zip(split.targets, said, strict=True) if t != s]
+    assert sorted((m.label, m.taken_for) for m in found.mistakes) == sorted(pairs)
+    sure = [m.certainty for m in found.mistakes]
+    assert sure == sorted(sure, reverse=True)
+    scores = pocketzoo.eval(compressed.path, data=digits)
+    assert scores["accuracy"] == pytest.approx(1 - found.wrong / len(split))
+
+
+def test_the_surest_are_kept_where_there_are_many(compressed, digits, found, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 3)
+    assert answers(compressed, digits).mistakes == found.mistakes[:3]
+
+
+def test_a_thumbnail_is_the_sample_small(found):
+    with Image.open(io.BytesIO(found.mistakes[0].picture)) as picture:
+        assert (picture.format, max(picture.size)) == ("JPEG", module.SIDE)
+
+
+def test_files_are_named_and_broken_ones_left_out(compressed, photos, tmp_path, refused):
+    folder = photos(tmp_path / "d", {"3": 20, "8": 20}, size=(28, 28), mode="L")
+    test = load_data(folder).split("test").samples
+    whole = answers(compressed, load_data(folder))
+    assert all(re.fullmatch(r"[38]/\d+\.png", m.text) for m in whole.mistakes)
+    test[1].write_bytes(b"no picture")
+    with refused(DataError, "cannot read the picture"):
+        answers(compressed, load_data(folder))
+    left = answers(compressed, load_data(folder), skip_bad=True)
+    assert left.confusion.sum() == whole.confusion.sum() - 1
+    name = f"{test[1].parent.name}/{test[1].name}"
+    assert {m.text for m in left.mistakes} == {m.text for m in whole.mistakes} - {name}
+
+
+def test_data_without_the_models_classes_is_refused(compressed, photos, tmp_path, refused):
+    with refused(DataError, "have no classes in common"):
+        answers(compressed, load_data(photos(tmp_path / "p", {"cat": 5, "dog": 5})))
+
+
+def test_the_page_has_curves_a_grid_and_thumbnails(compressed, digits, found, tmp_path):
+    page = report([compressed.path], tmp_path / "r.html", data=digits).read_text("utf8")
+    training = compressed.manifest.provenance["training"]
+    for key in ("loss", "val_accuracy"):
+        keyed = re.findall(rf'data-key="provenance\.training\.{key}\.\d+" data-value="([^"]+)"', page)
+        assert set(map(repr, training[key])) <= set(keyed), "every epoch has its mark"
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert [b64decode(p) for p in pictures] == [m.picture for m in found.mistakes]
+    wrong = found.confusion - np.diag(found.confusion.diagonal())
+    for row, column in np.argwhere(wrong):
+        assert f"{row}, taken for {column}: {wrong[row, column]} of {found.confusion[row].sum()}" in page
+    assert "What it gets wrong" not in report([compressed.path], tmp_path / "r.html").read_text("utf8")
+
+
+def test_texts_are_shown_as_texts_and_markup_as_text():
+    hostile = "<script>alert(1)</script>"
+    made = Answers("d", ("a", hostile), np.array([[3, 1], [0, 4]]), (Mistake("a", hostile, 0.9, hostile),))
+    page = answers_section(made, hostile, "x")
+    assert "<script>" not in page
+    assert page.count("&lt;script&gt;") >= 3
+    assert 'class="mistakes texts"' in page
+    assert "7 of 8" in page
+
+
+def test_with_many_classes_those_with_mistakes_are_drawn():
+    confusion = np.diag(np.full(50, 10))
+    confusion[[7, 30, 45], [8, 31, 45]] += [5, 4, 9]
+    shown = drawn(confusion)
+    assert len(shown) == MOST
+    assert shown == sorted(shown)
+    assert {7, 8, 30, 31} <= set(shown)
+    assert drawn(np.eye(5, dtype=int)) == [0, 1, 2, 3, 4]
+
+
+def test_long_texts_are_cut():
+    text, picture = module._shown("word " * 100)
+    assert len(text) == module.LETTERS + 1
+    assert not picture
+    assert module._shown(np.zeros((3, 4), np.float32)) == ("", b"")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.core.errors import BundleError
+from pocketzoo.measure.peak_memory import Memory, peak_memory
+from pocketzoo.zoo.backends.runtimes import CPU
+
+MB = 1_000_000
+
+
+def scaled(path: Path, width: int) -> Path:
+    """(B, 4) to (B, 4) through a layer of ``width`` whose weights take 32 bytes for each of it."""
+    weights = [np.ones((4, width), np.float32), np.ones((width, 4), np.float32)]
+    made = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w0"], ["h"]), helper.make_node("MatMul", ["h", "w1"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def held(graph: Path, batch: int = 1) -> Memory:
+    memory = peak_memory(CPU, graph, None, np.ones((batch, 4), np.float32), 1)
+    assert memory is not None
+    return memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_weights_and_activations_are_in_the_peak_and_this_process_is_not(tmp_path):
+    """The process that asks holds 200 MB more than it needs, which its child must not be charged with."""
+    ballast = np.ones(200 * MB, np.uint8)
+    small, large = held(scaled(tmp_path / "s.onnx", 1)), held(scaled(tmp_path / "l.onnx", 2 * MB))
+    assert ballast.sum() == 200 * MB
+    assert small.peak < 150 * MB
+    assert small.model < 32 * MB
+    assert large.model - small.model > 60 * MB
+    batched = held(scaled(tmp_path / "b.onnx", MB // 4), batch=64)  # 64 MB between the layers, 8 MB of weights
+    assert batched.model - small.model > 64 * MB
+
+
+def test_a_graph_that_does_not_run_is_refused(tmp_path, refused):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    with refused(BundleError, str(broken), "process of its own"):
+        peak_memory(CPU, broken, None, np.ones((1, 4), np.float32), 1)

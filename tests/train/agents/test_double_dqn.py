@@ -1,0 +1,195 @@
+"""Agents: values against those that are known, bits that are the same after a kill, int8 that still plays, refusals."""
+
+from __future__ import annotations
+
+import corridor
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pocketzoo
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.core.errors import BundleError, DataError, HeadMismatchError, RecipeError, UnknownNameError
+from pocketzoo.core.progress import Silent
+from pocketzoo.train.agents.double_dqn import Agent, fit_agent
+from pocketzoo.train.agents.replay_buffer import Replay
+from pocketzoo.train.agents.settings import SAYS, AgentConfig, agent_settings
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.data.gym_environments import Environment
+
+QUICK = {
+    "steps": 1500, "warm_up": 50, "explore_steps": 600, "evaluate_every": 500, "episodes": 8, "learning_rate": 5e-3,
+    "discount": 0.9, "target_every": 20, "goal": 2.0,
+    "learn_every": 2, "batch_size": 64,
+}  # fmt: skip
+SMALL = {"hidden": (16,)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agent")
+    bundle = fit_agent(
+        "Corridor-v0", folder / "out", backbone_options=SMALL, training=QUICK, states=folder / "states.npz"
+    )
+    return bundle, folder / "states.npz"
+
+
+def test_its_values_are_the_optimal_ones(trained):
+    """From place p the reward is 4 - p steps away: Q(p, on) = 0.9^(3 - p), and going back costs two steps more."""
+    bundle, _ = trained
+    with OnnxRunner(bundle.graph()) as runner:
+        values = runner.logits(np.eye(corridor.LENGTH, dtype=np.float32))
+    on = 0.9 ** np.arange(3.0, -1, -1)
+    back = 0.9 * on[[0, 0, 1, 2]]
+    np.testing.assert_allclose(values, np.stack([back, on], 1), atol=0.05)
+
+
+def test_the_bundle_says_how_it_went(trained):
+    bundle, _ = trained
+    manifest = read_bundle(bundle.path).manifest
+    assert manifest.gives == "q-values"
+    assert (manifest.metrics["val_return"], manifest.metrics["test_return"]) == (1.0, 1.0)
+    assert manifest.provenance["environment"] == "Corridor-v0"
+    assert len(manifest.provenance["training"]["returns"]) == 3
+    assert manifest.provenance["training"]["stopped"].endswith("steps are done")
+    assert manifest.model.backbone_options["hidden"] == [16]
+
+
+def test_int8_of_it_plays_as_well(trained, tmp_path):
+    bundle, states = trained
+    pocketzoo.compress(bundle.path, tmp_path / "small", data=states, steps=[Int8Config()], keep_slower=True)
+    played = pocketzoo.play(tmp_path / "small", episodes=10)
+    assert played.graph == "model.int8.cpu.onnx"
+    assert played.returns == (1.0,) * 10
+
+
+def test_a_time_limit_is_no_end(tmp_path):
+    """Where every step earns 1 and none is the last, all values are 1 / (1 - 0.5)."""
+    training = {**QUICK, "discount": 0.5}
+    bundle = fit_agent("Endless-v0", tmp_path / "out", backbone_options=SMALL, training=training)
+    with OnnxRunner(bundle.graph()) as runner:
+        np.testing.assert_allclose(runner.logits(np.eye(4, dtype=np.float32)), 2.0, atol=0.05)
+
+
+def test_it_stops_at_the_environments_goal(tmp_path):
+    training = {**QUICK, "goal": None, "steps": 100_000}
+    bundle = fit_agent("Corridor-v0", tmp_path / "out", backbone_options=SMALL, training=training)
+    assert bundle.manifest.metrics["steps"] < 3_000
+    assert bundle.manifest.provenance["training"]["stopped"] == "a mean return of 1.0, and the goal is 1"
+
+
+class Killed(Silent):
+    """Ends the run when it says something for the third time: behind the second snapshot."""
+
+    said = 0
+
+    def say(self, text: str) -> None:
+        self.said += 1
+        if self.said == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_after_a_kill_it_goes_on_to_the_same_bits(trained, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit_agent("Corridor-v0", tmp_path / "out", backbone_options=SMALL, training=QUICK, progress=Killed())
+    assert not (tmp_path / "out").exists()
+    bundle = fit_agent("Corridor-v0", tmp_path / "out", backbone_options=SMALL, training=QUICK)
+    whole, _ = trained
+    assert bundle.file("model.safetensors").read_bytes() == whole.file("model.safetensors").read_bytes()
+    assert bundle.manifest.provenance["training"] == whole.manifest.provenance["training"]
+
+
+def test_a_loss_that_is_not_finite_is_said(tmp_path):
+    with pytest.raises(DataError, match="the loss is not finite before step"):
+        fit_agent("Corridor-v0", tmp_path / "out", training={**QUICK, "learning_rate": 1e38})
+
+
+def test_the_target_network_is_a_copy_of_a_while_ago():
+    net = nn.Linear(4, 2)
+    config = AgentConfig(target_every=3, batch_size=4)
+    agent = Agent(net, "smooth_l1_loss", Environment("Corridor-v0"), config)
+    for _ in range(5):
+        agent.replay.add(np.ones(4, np.float32), 0, 1.0, np.ones(4, np.float32), True)
+    start = net.weight.detach().clone()
+    agent.learn()
+    agent.learn()
+    assert torch.equal(agent.target.weight, start)
+    assert not torch.equal(net.weight, start)
+    agent.learn()
+    assert torch.equal(agent.target.weight, net.weight)
+
+
+def test_exploration_falls_and_stays():
+    config = AgentConfig(explore_from=1.0, explore_to=0.2, explore_steps=100)
+    assert [round(config.exploration(step), 6) for step in (0, 50, 100, 1000)] == [1.0, 0.6, 0.2, 0.2]
+
+
+def test_a_full_replay_forgets_the_oldest():
+    replay = Replay(3, 1)
+    for i in range(5):
+        replay.add(np.float32([i]), i, float(i), np.float32([i + 1]), i == 4)
+    batch = replay.sample(200, np.random.default_rng(0))
+    assert len(replay) == 3
+    assert set(batch.actions.tolist()) == {2, 3, 4}
+    assert torch.equal(batch.following, batch.states + 1)
+    assert torch.equal(batch.ended, (batch.actions == 4).float())
+    other = Replay(3, 1)
+    other.load({name: value.clone() for name, value in replay.tensors().items()}, replay.added)
+    assert torch.equal(
+        other.sample(9, np.random.default_rng(1)).states, replay.sample(9, np.random.default_rng(1)).states
+    )
+
+
+def test_every_setting_is_said():
+    assert set(SAYS) == set(AgentConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [({"steps": "0"}, "steps cannot be 0"), ({"discount": 2}, "discount cannot be 2"),
+     ({"step": 1}, "no option 'step'"), ({"learning_rate": "0"}, "learning_rate cannot be 0")],
+)  # fmt: skip
+def test_settings_that_cannot_be(given, text):
+    with pytest.raises(RecipeError, match=text):
+        agent_settings(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [("Corridorr-v0", UnknownNameError, "Gymnasium has no"), ("Pendulum-v1", DataError, "the actions of Pendulum-v1"),
+     ("FrozenLake-v1", DataError, "the states of FrozenLake-v1")],
+)  # fmt: skip
+def test_environments_that_cannot_be(tmp_path, name, error, text):
+    with pytest.raises(error, match=text):
+        fit_agent(name, tmp_path / "out")
+
+
+def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
+    with pytest.raises(HeadMismatchError, match="gives logits"):
+        fit_agent("Corridor-v0", tmp_path / "out", head="mlp")
+    with pytest.raises(DataError, match="gives logits, no q-values"):
+        pocketzoo.play(fitted.path)
+    with pytest.raises(DataError, match=r"Acrobot-v1 has states of 6 values and 3 actions"):
+        pocketzoo.play(trained[0].path, "Acrobot-v1")
+
+
+def test_a_finished_agent_is_not_replaced_unless_told_so(trained, refused):
+    bundle, states = trained
+    before = states.read_bytes()
+    with refused(BundleError, f"{bundle.path} is a finished bundle already", hint="--force"):
+        fit_agent("NoSuchPlace-v0", bundle.path, states=states)
+    assert (read_bundle(bundle.path), states.read_bytes()) == (bundle, before)
+
+
+@pytest.mark.slow
+def test_the_commands(run, tmp_path):
+    out, states = tmp_path / "out", tmp_path / "states.npz"
+    settings = [part for name, value in QUICK.items() for part in ("--set", f"{name}={value}")]
+    done = run("fit-agent", "Corridor-v0", "--backbone-option", "hidden=16", *settings, "--states", states, "-o", out)
+    assert "test return  1" in done.stdout
+    assert np.load(states)["x"].shape[1] == 4
+    shown = run("play", out, "--episodes", 5, "--json")
+    assert '"mean": 1.0' in shown.stdout

@@ -1,0 +1,58 @@
+"""FSDP2 under torchrun on CPUs: what comes out is what one whole model learns, after a kill too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.train.fit import fit
+
+SCRIPT = """
+import sys
+import torch
+from pocketzoo.core.progress import Silent
+from pocketzoo.train import fit as module
+
+class Ending(Silent):
+    def track(self, items, label, total=None):
+        for item in items:
+            if label == "fine-tuning" and str(item) == sys.argv[4]:
+                raise SystemExit(3)
+            yield item
+
+training = dict(epochs=4, head_epochs=1, unfreeze="last:2", batch_size=32, clip=0.5)
+module.fit("tinynet", sys.argv[1], data=sys.argv[2], training=training, shard=sys.argv[3] == "shard", progress=Ending())
+"""
+
+
+def test_what_cannot_be_sharded_is_refused(few, registry, tmp_path, refused):
+    with refused(RecipeError, "one process", hint="torchrun"):
+        fit("tinynet", tmp_path / "x", data=few, unfreeze="all", shard=True, registry=registry)
+
+
+@pytest.mark.slow
+def test_a_sharded_model_learns_what_a_whole_one_does_and_goes_on_to_the_same_bits(few, tmp_path):
+    np.savez(tmp_path / "few.npz", x=few.split("train").samples, y=few.split("train").targets)
+    (tmp_path / "run.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+    def run(out: str, how: str, end: str = "") -> dict[str, torch.Tensor]:
+        command = [*launcher, tmp_path / "run.py", tmp_path / out, tmp_path / "few.npz", how, end]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
+        assert done.returncode == bool(end), done.stderr
+        return {} if end else load_file(tmp_path / out / "model.safetensors")
+
+    whole, parts = run("whole", "whole"), run("parts", "shard")
+    assert whole.keys() == parts.keys()
+    assert max(float((v.float() - parts[k].float()).abs().max()) for k, v in whole.items()) < 1e-5
+    run("cut", "shard", "3")
+    again = run("cut", "shard")
+    assert all(torch.equal(v, again[k]) for k, v in parts.items())

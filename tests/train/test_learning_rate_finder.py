@@ -1,0 +1,110 @@
+"""The learning-rate finder: steps diverge where theory says, and nothing is left changed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.learning_rate_finder import RateCurve, find_rate, sweep
+from pocketzoo.train.metrics import SCORES
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.training_loop import Phase, Trainer
+from pocketzoo.zoo.bundles.snapshot import state_of
+from pocketzoo.zoo.models.backbone_blocks import blocks
+
+
+class Constant:
+    """A source whose every batch is the same."""
+
+    def __init__(self, size: int = 40) -> None:
+        self.x = torch.ones(size, 1)
+        self.targets = self.x.numpy()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def of(self, parts):
+        for part in parts:
+            yield self.x[list(part)], self.x[list(part)]
+
+
+def trainer(config: TrainConfig, loss) -> Trainer:
+    def count(y: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(float(len(y)))
+
+    return Trainer(config, loss, count, SCORES["r2"], World(), None, SILENT)
+
+
+@pytest.mark.parametrize("curvature", [0.5, 20.0])
+def test_on_a_quadratic_it_ends_where_descent_diverges(curvature):
+    """Gradient descent on h/2 w^2 contracts below a rate of 2/h and diverges above it."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(net.weight, 3.0)
+
+    def loss(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return curvature / 2 * out.square().sum()
+
+    config = TrainConfig(batch_size=8, optimiser="sgd", momentum=0.0, weight_decay=0.0)
+    source = Constant()
+    curve = sweep(trainer(config, loss), Phase(net, net, (), source, source, 0, 1), 200, 1e-4, 1e3)
+    limit = 2 / curvature
+    assert limit < curve.rates[-1] < 10 * limit
+    assert limit / 100 < curve.suggestion < limit
+    assert net.weight.item() == 3.0
+    assert not net.training
+    # The first loss is h/2 * 9 and each step multiplies w by 1 - rate * h.
+    w = 3.0
+    for rate, found in zip(curve.rates[:50], curve.losses, strict=False):
+        assert found == pytest.approx(curvature / 2 * w * w, rel=1e-4)
+        w *= 1 - rate * curvature
+
+
+def test_rates_are_even_on_a_logarithm_and_the_mean_of_equal_losses_is_that_loss():
+    net = nn.Linear(1, 1)
+    source = Constant()
+    phase = Phase(net, net, (), source, source, 0, 1)
+    curve = sweep(trainer(TrainConfig(), lambda out, y: 0 * out.sum() + 7.0 * len(y)), phase, 30, 1e-5, 1.0)
+    assert (curve.rates[0], curve.rates[-1], len(curve.rates)) == (1e-5, pytest.approx(1.0), 30)
+    steps = [math.log(b / a) for a, b in zip(curve.rates, curve.rates[1:], strict=False)]
+    assert max(steps) == pytest.approx(min(steps))
+    assert curve.smoothed == pytest.approx((7.0,) * 30)
+    with pytest.raises(DataError, match="falls at no rate"):
+        _ = curve.suggestion
+
+
+def test_the_steepest_descent_is_suggested():
+    rates = tuple(10.0 ** (i / 10 - 5) for i in range(50))
+    smoothed = tuple(1 / (1 + math.exp((math.log10(rate) + 2) * 4)) for rate in rates)  # steepest at 0.01
+    assert RateCurve(rates, smoothed, smoothed).suggestion == pytest.approx(0.01)
+
+
+def test_blocks_that_learn_are_as_they_were():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4))
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.backbone(x))
+
+    net, source = Net().eval(), Constant()
+    before = state_of(net)
+    phase = Phase(net, net.head, blocks(net.backbone, source.x[:2]), source, source, 0, 1)
+    sweep(trainer(TrainConfig(batch_size=8), nn.MSELoss(reduction="sum")), phase, 20)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_it_finds_a_rate_for_what_fit_would_train(few, registry, own_home):
+    common = {"data": few, "steps": 60, "registry": registry}
+    one, two = (find_rate("tinynet", batch_size=16, **common) for _ in range(2))
+    assert one == two
+    assert 1e-4 < one.suggestion < 1.0
+    with pytest.raises(DataError, match="no data"):
+        find_rate("tinynet", data=None, registry=registry)

@@ -1,0 +1,92 @@
+"""What a machine can do for a target, told from its GPU, its packages and its providers."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+
+from pocketzoo.core.errors import ExportError, MissingDependencyError
+from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.available_targets import here, list_targets
+from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, lacks_fp8
+from pocketzoo.zoo.backends.tensorrt.gpu import Gpu, find_gpu
+
+TARGETS = {t.name: t for t in pocketzoo_targets()}
+ORIN = Gpu(name="Orin", capability="8.7", memory=8 << 30, driver="12.6")
+
+
+def test_every_target_is_listed_with_what_to_do(registry):
+    found = list_targets(registry)
+    assert [each.target.name for each in found] == sorted(TARGETS)
+    for each in found:
+        assert bool(each.why) == bool(each.fix) == (not each.runs)
+        assert each.builds or not each.runs
+
+
+def test_onnxruntimes_targets_run_where_their_provider_is():
+    for name in ("cpu", "cuda", "openvino"):
+        target = TARGETS[name]
+        assert here(target, None, (target.provider,)).runs
+        assert f"no {target.provider}" in here(target, None, ("OtherProvider",)).why
+        assert "not installed" in here(target, None, ()).why
+
+
+def test_a_devices_engines_are_built_on_the_device(refused):
+    if platform.machine() == "aarch64":
+        pytest.skip("this may be the device")
+    with refused(ExportError, "built on the device (aarch64)", hint="take the bundle there"):
+        check_machine(TARGETS["jetson-orin"], None)
+
+
+def test_another_gpu_than_the_devices_is_refused(refused):
+    target = replace(TARGETS["tensorrt-rtx"], capability="11.0")
+    if find_spec("tensorrt_rtx") is None:
+        pytest.skip("tensorrt_rtx is not installed")
+    check_machine(replace(target, capability="8.7"), ORIN)
+    with refused(ExportError, "compute capability 11.0, here is Orin (compute capability 8.7)", hint="there"):
+        check_machine(target, ORIN)
+
+
+def test_fp8_wants_a_gpu_that_has_it():
+    """Of TensorRT, whose engines are for the GPU they are built on."""
+    tensorrt, ada = TARGETS["tensorrt"], replace(ORIN, capability="8.9")
+    assert lacks_fp8(tensorrt, ORIN) == "fp8 wants compute capability 8.9, here is Orin (compute capability 8.7)"
+    assert lacks_fp8(tensorrt, ada) == lacks_fp8(tensorrt, replace(ORIN, capability="12.0")) == ""
+    assert lacks_fp8(tensorrt, None) == ""
+    assert lacks_fp8(TARGETS["tensorrt-rtx"], ORIN) == lacks_fp8(TARGETS["cpu"], ORIN) == ""
+
+
+@pytest.mark.engine
+def test_another_version_is_refused(refused):
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    target = replace(TARGETS["tensorrt-rtx"], versions=(99,))
+    with refused(ExportError, "wants tensorrt_rtx 99, here is ", hint="tensorrt_rtx==99"):
+        check_machine(target, None)
+    assert not here(target, None, ()).builds
+
+
+@pytest.mark.engine
+def test_rtx_builds_without_a_gpu_and_runs_with_one():
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    assert [here(TARGETS["tensorrt-rtx"], gpu, ()).runs for gpu in (None, ORIN)] == [False, True]
+    assert here(TARGETS["tensorrt-rtx"], None, ()).builds
+
+
+def test_a_missing_package_is_told_with_the_line_that_installs_it(refused):
+    target = replace(TARGETS["tensorrt"], engine="not_a_module_at_all")
+    with refused(MissingDependencyError, "'not_a_module_at_all'", hint="pip install not_a_module_at_all"):
+        check_machine(target, ORIN)
+    with refused(ExportError, "'cpu' has no engines", hint="--target tensorrt-rtx"):
+        check_machine(TARGETS["cpu"], ORIN)
+
+
+def test_the_gpu_is_what_the_driver_says():
+    gpu = find_gpu()
+    if gpu is None:
+        pytest.skip("this machine has no GPU")
+    assert gpu.name
+    assert float(gpu.capability) > 5
+    assert gpu.memory > 1 << 30

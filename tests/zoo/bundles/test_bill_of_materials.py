@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+
+import pytest
+
+import pocketzoo
+from pocketzoo.core.files import sha256
+from pocketzoo.zoo.bundles.bill_of_materials import materials_of, packages
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.models.materials import materials
+
+
+def test_the_packages_are_those_at_work_here():
+    found = packages()
+    assert next(iter(found)) == "python"
+    assert found["torch"] == version("torch")
+    assert found["onnxruntime"] == version("onnxruntime")
+    assert "surely-not-installed" not in found
+
+
+def test_a_fitted_bundle_says_what_it_is_from(fitted, registry):
+    found = materials(fitted.path, registry=registry)
+    assert found["bundle"]["manifest"] == sha256(fitted.path / MANIFEST)
+    weights = registry.get("backbone", "tinynet").weights.file
+    assert found["origin"]["backbone"] == "tinynet"
+    assert found["origin"]["lock"] == {f"package:{weights.package}/{weights.path}": weights.sha256}
+    assert found["data"]["sha256"] == pocketzoo.load_data("digits").digest()
+    assert found["packages"] == packages()
+    assert found["metrics"] == json.loads(json.dumps(dict(fitted.manifest.metrics)))
+    assert {name: file["sha256"] for name, file in found["files"].items()} == {
+        name: sha256(fitted.path / name) for name in fitted.manifest.files
+    }
+    assert not {"steps", "turned_down", "calibration"} & set(found), "nothing was compressed"
+
+
+def test_a_compressed_bundle_says_from_what_and_by_which_steps(compressed, fitted):
+    found = pocketzoo.materials(compressed.path)
+    assert found["bundle"]["compressed_from"] == {
+        "name": fitted.manifest.name,
+        "manifest": sha256(fitted.path / MANIFEST),
+    }
+    assert [step["kind"] for step in found["steps"]] == ["prune", "low-rank", "int8"]
+    assert found["steps"][0]["ratio"] == 0.3
+    assert found["calibration"]["samples"] == 48
+    assert found["data"] == materials_of(fitted)["data"], "what it was fitted on stays"
+
+
+def test_a_model_of_the_hub_is_named_by_commit_and_files(fitted):
+    commit = "0123456789" * 4
+    weights = f"hf://acme/model@{commit}/sub/model.safetensors"
+    noted = {"weights": weights, "sha256": "a" * 64, "shards": {"b": "b" * 64}}
+    files = {**fitted.manifest.files, "backbone.1_Pooling+config.json": fitted.manifest.files["README.md"]}
+    made = replace(fitted.manifest, provenance=noted, files=files)
+    origin = materials_of(Bundle(fitted.path, made))["origin"]
+    assert (origin["repository"], origin["commit"]) == ("hf://acme/model", commit)
+    assert origin["lock"] == {
+        "sub/model.safetensors": "a" * 64,
+        "b": "b" * 64,
+        "1_Pooling/config.json": fitted.manifest.files["README.md"].sha256,
+    }
+
+
+def test_of_what_nobody_recorded_nothing_is_said(fitted):
+    found = materials_of(Bundle(fitted.path, replace(fitted.manifest, provenance={}, metrics={})))
+    assert list(found) == ["bundle", "origin", "files"]
+    assert set(found["origin"]) == {"backbone", "head"}
+
+
+@pytest.mark.parametrize("source", ["fitted", "compressed"])
+def test_the_command(source, run, request):
+    bundle = request.getfixturevalue(source)
+    found = json.loads(run("info", bundle.path, "--provenance", "--json").stdout)
+    assert found == json.loads(json.dumps(materials(bundle.path)))
+    text = run("info", bundle.path, "--provenance").stdout
+    lines = dict(line.split(None, 1) for line in text.splitlines())
+    assert lines["bundle.manifest"] == sha256(bundle.path / MANIFEST)
+    assert lines["files.model.onnx"].startswith(f"sha256 {sha256(bundle.path / 'model.onnx')}, ")
+    assert lines["data.digest"] == found["data"]["sha256"]

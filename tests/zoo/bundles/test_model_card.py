@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.model_card import model_card
+from pocketzoo.zoo.catalog.specs import InputSpec
+
+MANIFEST = Manifest(
+    name="flowers",
+    model=ModelRef(backbone="tinynet", head="linear", outputs=5, cut="stage1"),
+    input=InputSpec(shape=("batch", 1, 28, 28), mean=(0.5,), std=(0.5,), resize=28),
+    labels=("a", "b", "c", "d", "e"),
+    license="MIT",
+    parameters=362208,
+    macs=37160448,
+    steps=(Step(kind="prune", config={}, plan={}), Step(kind="int8", config={}, plan={})),
+    metrics={"test_accuracy": 0.9721, "val_accuracy": 0.975, "confusion": [[1, 2], [3, 4]]},
+)
+
+
+def front_matter(card: str) -> dict:
+    _, matter, _ = card.split("---\n", 2)
+    return yaml.safe_load(matter)
+
+
+def test_the_front_matter_is_what_the_hub_reads():
+    assert front_matter(model_card(MANIFEST)) == {
+        "license": "mit",
+        "library_name": "pocketzoo",
+        "pipeline_tag": "image-classification",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# flowers\n",
+        "`tinynet`",
+        "cut after `stage1`",
+        "head `linear`",
+        "5 classes",
+        "image batch x 1 x 28 x 28, NCHW",
+        "parameters: 362,208;",
+        "per sample: 37,160,448",
+        "compressed by: prune, int8",
+        "- test_accuracy: 0.9721",
+        "pocketzoo predict . PHOTO.jpg",
+    ],
+)
+def test_the_card_says(text):
+    assert text in model_card(MANIFEST)
+
+
+def test_what_does_not_apply_is_left_out():
+    card = model_card(replace(MANIFEST, steps=(), metrics={}, model=replace(MANIFEST.model, cut="")))
+    assert "compressed" not in card
+    assert "cut after" not in card
+    assert "accuracy" not in card
+
+
+def test_tables_of_numbers_are_left_out():
+    assert "confusion" not in model_card(MANIFEST)
+
+
+@pytest.mark.parametrize("license", ["Apache-2.0", "CC-BY-4.0", "GPL-3.0-only WITH Classpath-exception-2.0", "other"])
+def test_the_front_matter_is_yaml_for_every_licence(license):
+    assert front_matter(model_card(replace(MANIFEST, license=license)))["license"] == license.lower()

@@ -1,0 +1,141 @@
+"""Lookup, nearest name, globs, kinds; plugins of all qualities are in tests/zoo/catalog/test_plugin_manager.py."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pocketzoo
+from pocketzoo.core.errors import UnknownNameError
+from pocketzoo.zoo.catalog import hookspecs
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry, list_plugins, list_specs
+
+BUILT_IN = Registry(create_manager(found=[]))
+ALL = [(entry.kind, entry.name) for entry in BUILT_IN.find()]
+
+
+def test_there_is_a_hook_for_every_kind():
+    assert {f"pocketzoo_{kind}s" for kind in KINDS} == {n for n in vars(hookspecs) if n.startswith("pocketzoo_")}
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_a_spec_is_found_under_its_name(kind, name):
+    entry = BUILT_IN.entries(kind)[name]
+    assert isinstance(entry, Entry)
+    assert (entry.kind, entry.name, entry.spec.name) == (kind, name, name)
+    assert BUILT_IN.get(kind, name) is entry.spec
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_a_misspelt_name_gets_the_nearest(refused, kind, name):
+    misspelt = name[:-1] + "_"
+    with refused(UnknownNameError, f"no {kind} is called {misspelt!r}", hint="did you mean"):
+        BUILT_IN.get(kind, misspelt)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("backbone", "known: mlp, tinynet"), ("head", "known: embedding, language-model, ")]
+)
+def test_a_name_that_is_near_to_none_gets_them_all(refused, kind, hint):
+    with refused(UnknownNameError, "'0'", hint=hint):
+        BUILT_IN.get(kind, "0")
+
+
+@pytest.mark.parametrize("name", ["", " ", "TINYNET", "tinynet ", "tiny*", "../tinynet", "\n"])
+def test_names_are_exact(refused, name):
+    with refused(UnknownNameError, repr(name)):
+        BUILT_IN.get("backbone", name)
+
+
+def test_an_unknown_name_is_a_key_error():
+    with pytest.raises(KeyError):
+        BUILT_IN.get("backbone", "resnet18")
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("backbones", "did you mean 'backbone'?"), ("model", "known: backbone, c")])
+@pytest.mark.parametrize("ask", ["entries", "get", "find", "list"])
+def test_an_unknown_kind_is_refused(refused, kind, hint, ask):
+    calls = {
+        "entries": lambda: BUILT_IN.entries(kind),
+        "get": lambda: BUILT_IN.get(kind, "tinynet"),
+        "find": lambda: list(BUILT_IN.find("*", kind)),
+        "list": lambda: list_specs("*", kind, BUILT_IN),
+    }
+    with refused(UnknownNameError, f"there is no kind {kind!r}", hint=hint):
+        calls[ask]()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_entries_are_sorted_by_name(kind):
+    names = list(BUILT_IN.entries(kind))
+    assert names == sorted(names)
+    assert names
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_collected_once(kind):
+    assert BUILT_IN.entries(kind) is BUILT_IN.entries(kind)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind", "names"),
+    [
+        ("tinynet", None, ["tinynet"]),
+        ("tinynet*", None, ["tinynet", "tinynet-fashion-mnist"]),
+        ("tinynet*", "head", ["tinynet-fashion-mnist"]),
+        ("*-mnist", None, ["tinynet-fashion-mnist", "fashion-mnist"]),
+        ("tensorrt-1?", "target", ["tensorrt-10", "tensorrt-11"]),
+        ("tensorrt", None, ["tensorrt", "tensorrt"]),
+        ("[lm]*", "head", ["language-model", "linear", "mlp"]),
+        ("???", None, ["mlp", "mlp", "cpu"]),
+        ("TINYNET", None, []),
+        ("", None, []),
+        ("nothing*", None, []),
+    ],
+)
+def test_globs(pattern, kind, names):
+    assert [e.name for e in BUILT_IN.find(pattern, kind)] == names
+
+
+@given(st.text("*?[]abcdefilmnrty-!", max_size=8))
+def test_a_glob_finds_what_it_matches_and_nothing_else(pattern):
+    assert [(e.kind, e.name) for e in BUILT_IN.find(pattern)] == [(k, n) for k, n in ALL if fnmatchcase(n, pattern)]
+
+
+def test_listing_everything_goes_kind_by_kind():
+    assert [e.kind for e in list_specs(registry=BUILT_IN)] == sorted([k for k, _ in ALL], key=KINDS.index)
+
+
+def test_the_public_list_is_of_this_environment():
+    assert pocketzoo.list() == list_specs(registry=default_registry())
+    assert default_registry() is default_registry()
+    assert pocketzoo.list("linear", "head")[0].spec is default_registry().get("head", "linear")
+
+
+def test_plugins_are_listed_in_the_order_they_were_loaded():
+    assert list_plugins(BUILT_IN) == BUILT_IN.plugins()
+    assert [p.name for p in BUILT_IN.plugins()] == [p.name for p in BUILT_IN.manager.plugins]
+
+
+def test_list_as_json_has_every_entry(run):
+    listed = json.loads(run("list", "--json").stdout)
+    wanted = [{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in list_specs()]
+    assert listed == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_of_one_kind_as_json(run, kind):
+    listed = json.loads(run("list", "--kind", kind, "--json").stdout)
+    assert [row["name"] for row in listed] == [e.name for e in list_specs(kind=kind)]
+    assert {row["kind"] for row in listed} == {kind}
+
+
+def test_list_of_nothing_as_json_is_empty(run):
+    done = run("list", "nothing*", "--json")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "[]\n", "")

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import numpy as np
+
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.data.random_samples import TOKENS, random_ids, random_samples
+
+
+def test_random_samples_have_the_shape_that_the_model_reads():
+    picture = InputSpec(shape=("batch", 3, 8, 9), mean=(0.5,) * 3, std=(0.5,) * 3, resize=8)
+    x = random_samples(picture, 4)
+    assert (x.shape, x.dtype) == ((4, 3, 8, 9), np.float32)
+    assert np.array_equal(x, random_samples(picture, 4))
+    for longest in (20, 2 * TOKENS):
+        ids = random_samples(TextSpec(vocabulary=50, pad=7, max_length=longest), 2)
+        assert (ids.shape, ids.dtype) == ((2, min(longest, TOKENS)), np.int64)
+        assert 0 <= ids.min() <= ids.max() < 50
+
+
+def test_random_texts_have_no_padding():
+    ids = random_ids(TextSpec(vocabulary=4, pad=3, max_length=64), 50, 8)
+    assert ids.shape == (50, 8)
+    assert set(np.unique(ids)) == {0, 1, 2}

@@ -1,0 +1,178 @@
+"""Tables: columns found or named, texts or numbers, rows that lack a value, files that are none."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.dataset import SPLITS
+from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.load_data import load_data, with_columns
+from pocketzoo.zoo.data.tables import Columns, read_table
+
+ROWS = [("fast model", "good"), ("small, on edge", "bad")]
+
+
+def pairs(data):
+    """Every text with its class, sorted."""
+    found = []
+    for name in SPLITS:
+        split = data.split(name)
+        labels = [""] * len(split) if split.targets is None else [data.labels[t] for t in split.targets]
+        found += zip(split.samples, labels, strict=True)
+    return sorted(found)
+
+
+def write(path, names, rows):
+    """Write a table by the library of its format."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n\n" for row in rows))
+    else:
+        with path.open("w", encoding="utf8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerows([names, *rows])
+    return path
+
+
+@pytest.fixture(params=[".csv", ".tsv", ".jsonl", ".parquet"])
+def suffix(request):
+    if request.param == ".parquet":
+        pytest.importorskip("pyarrow")
+    return request.param
+
+
+@pytest.mark.parametrize("names", [("text", "label"), ("Sentence", "Class"), ("content", "target")])
+def test_columns_are_found_by_name(names, suffix, tmp_path):
+    assert pairs(load_data(write(tmp_path / f"a{suffix}", names, ROWS))) == ROWS
+
+
+def test_columns_may_be_named(suffix, tmp_path):
+    rows = [(i, f"how was it {i}?", "text that is not meant", "ab"[i % 2]) for i in range(10)]
+    path = write(tmp_path / f"a{suffix}", ("id", "what & why?", "text", "stars=1"), rows)
+    wanted = sorted((row[1], row[3]) for row in rows)
+    reference = with_columns(str(path), "what & why?", "stars=1")
+    assert pairs(load_data(reference)) == wanted
+    assert pairs(read_table(path, Columns(text="what & why?", label="stars=1"))) == wanted
+    assert pairs(load_data(with_columns(str(path), "what & why?", None))) == [(text, "") for text, _ in wanted]
+    assert with_columns(str(path), None, None) == str(path)
+
+
+def test_a_column_that_is_not_there_is_named_with_the_nearest(suffix, tmp_path, refused):
+    path = write(tmp_path / f"a{suffix}", ("review", "stars"), ROWS)
+    with refused(DataError, "no column 'reviews'", hint="did you mean 'review'"):
+        load_data(f"{path}?text=reviews")
+    with refused(DataError, "no column of texts among: review, stars", hint="--text-column"):
+        load_data(path)
+    with refused(DataError, "both texts and labels"):
+        load_data(f"{path}?text=stars&label=stars")
+    with refused(DataError, "names a column for 'texts'", hint="'text'"):
+        load_data(f"{path}?texts=review")
+
+
+def test_columns_are_for_tables(tmp_path, refused, photos):
+    folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
+    with refused(DataError, "is no table", hint=".csv"):
+        load_data(f"{folder}?text=a")
+
+
+def test_a_question_mark_may_be_part_of_a_name(tmp_path):
+    path = write(tmp_path / "why?.csv", ("text", "label"), ROWS)
+    assert pairs(load_data(path)) == ROWS
+    assert pairs(load_data(f"{path}?text=text&label=label")) == ROWS
+
+
+def test_a_table_of_numbers_is_vectors(suffix, tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    rows = [(float(a), float(b), "uv"[i % 2], float(c)) for i, (a, b, c) in enumerate(x)]
+    data = load_data(write(tmp_path / f"a{suffix}", ("a", "b", "label", "c"), rows))
+    assert data.labels == ("u", "v")
+    for name in SPLITS:
+        split = data.split(name)
+        assert (split.samples.dtype, split.samples.shape[1]) == (np.float32, 3)
+        for sample, target in zip(split.samples, split.targets, strict=True):
+            (row,) = np.flatnonzero((x == sample).all(1))
+            assert target == row % 2
+
+
+def test_targets_may_be_numbers(suffix, tmp_path):
+    rows = [(float(i), 2.0 * i) for i in range(10)]
+    data = load_data(write(tmp_path / f"a{suffix}", ("x", "target"), rows), numeric=True)
+    assert data.numeric
+    for name in SPLITS:
+        np.testing.assert_array_equal(data.split(name).targets, 2 * data.split(name).samples)
+
+
+def test_rows_without_a_value_are_named_or_left_out_and_counted(suffix, tmp_path, refused):
+    rows = [*[(f"text {i}", "ab"[i % 2]) for i in range(10)], ("", "a"), ("b", "")]
+    path = write(tmp_path / f"a{suffix}", ("text", "label"), rows)
+    with refused(DataError, f"row 11 of {path} lacks its text", hint="--skip-bad"):
+        load_data(path)
+    skipped = Skipped()
+    assert pairs(load_data(path, skipped=skipped)) == sorted(rows[:10])
+    assert skipped.names == {f"row 11 of {path}", f"row 12 of {path}"}
+
+
+@pytest.mark.parametrize("value", ["n/a", "", "nan", "inf"])
+def test_a_number_that_is_none(value, tmp_path, refused):
+    path = write(tmp_path / "a.csv", ("x", "label"), [("1", "a"), (value, "b")])
+    with refused(DataError, f"row 2 of {path} has no number in x"):
+        load_data(path)
+
+
+def test_lines_that_are_no_json_are_named_or_left_out(tmp_path, refused):
+    path = write(tmp_path / "a.jsonl", ("text", "label"), ROWS)
+    path.write_text(path.read_text() + "{\n[1]\n")
+    with refused(DataError, "cannot read", "line 5"):
+        load_data(path)
+    skipped = Skipped()
+    assert pairs(load_data(path, skipped=skipped)) == ROWS
+    assert len(skipped.names) == 2
+
+
+def test_lines_of_text_have_no_classes(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\n two \n")
+    assert pairs(load_data(tmp_path / "a.txt")) == [("one", ""), ("two", "")]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "text,label\n" + "".join(f"{t},{c}\n" for t, c in [("x", "a"), ("y", "b")]), "utf-8-sig"
+    )
+    assert pairs(load_data(tmp_path / "a.csv")) == [("x", "a"), ("y", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "has no"), ("a.csv", b"text,label\n", "has no rows"), ("a.txt", b"\n\n", "has no rows"),
+        ("a.csv", b"x,label\na,b\n", "no column of texts among: x, label"),
+        ("a.csv", b"text,label\nfast,good\nslow\n", "row 2"), ("a.csv", b"text,label\nfast,\n", "row 1"),
+        ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "cannot read"),
+        ("a.jsonl", b'{"text": 3}\n', "row 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
+        ("a.parquet", b"PAR1", "cannot read"), ("a.parquet", b"", "cannot read"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_read(name, content, message, tmp_path, refused):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(content)
+    with refused(DataError, message, str(tmp_path / name)):
+        load_data(tmp_path / name)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(str.strip), min_size=1))
+def test_any_text_comes_back_as_it_was(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("t") / "a.csv"
+    write(path, ("text",), [(text,) for text in texts])
+    assert [text for text, _ in pairs(load_data(path))] == sorted(texts)

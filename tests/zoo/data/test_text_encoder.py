@@ -1,0 +1,62 @@
+"""Texts from tables, and texts to token ids by a real tokenizer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from hubmodels import WORDS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.text_encoder import TextEncoder
+
+SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS[4:]), max_size=12).map(" ".join), min_size=1, max_size=6))
+def test_ids_are_the_words_between_their_marks_then_padding(files, texts):
+    ids = TextEncoder(SPEC, files)(texts)
+    assert ids.dtype == np.int64
+    assert ids.shape[1] == max(min(len(t.split()) + 2, SPEC.max_length) for t in texts)
+    for row, text in zip(ids, texts, strict=True):
+        words = text.split()[: SPEC.max_length - 2]
+        assert list(row[: len(words) + 2]) == [2, *map(WORDS.index, words), 3]
+        assert not row[len(words) + 2 :].any()
+
+
+def test_a_tokenizer_that_is_missing_or_none(files, tmp_path, refused):
+    with refused(BundleError, "no tokenizer.json"):
+        TextEncoder(SPEC, {})
+    (tmp_path / "t.json").write_text("{}")
+    with refused(BundleError, "is no tokenizer"):
+        TextEncoder(SPEC, {"tokenizer.json": tmp_path / "t.json"})
+
+
+def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):
+    rows = [{"text": f"fast model {i}", "label": "ab"[i % 2]} for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_data(tmp_path / "a.jsonl", seed=3)
+    assert (data.name, data.labels) == ("a", ("a", "b"))
+    assert [len(data.split(n)) for n in ("train", "val", "test")] == [24, 8, 8]
+    assert np.bincount(data.split("train").targets).tolist() == [12, 12]
+    assert load_data(tmp_path / "a.jsonl", seed=3).digest() == data.digest() != load_data(tmp_path / "a.jsonl").digest()
+    batches = list(Batches(data.split("train"), SPEC, size=10, limit=15, files=files))
+    assert [x.shape for x, _ in batches] == [(10, 5), (5, 5)]
+    for (x, y), start in zip(batches, (0, 10), strict=True):
+        expected = data.split("train").targets[start : start + len(x)]
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_pictures_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
+    pictures = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
+    with refused(DataError, "reads pictures, and the data are texts"):
+        list(Batches(load_data(tmp_path / "a.txt").split("train"), pictures))
+    folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
+    with refused(DataError, "reads texts, and the data are pictures"):
+        list(Batches(load_data(folder).split("train"), SPEC, files=files))

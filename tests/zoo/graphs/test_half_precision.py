@@ -1,0 +1,314 @@
+"""Graphs in 16 bits: what changes, what stays, and that the answers do."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from told import Told
+
+from pocketzoo.core.errors import ExportError
+from pocketzoo.deploy.half_precision_export import halve
+from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.dataset import Split
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.graphs.half_precision import LARGEST, check_precision, modern, plan_half, to_half
+from pocketzoo.zoo.tasks.agreement import sqnr
+
+TARGETS = {t.name: t for t in pocketzoo_targets()}
+RTX = TARGETS["tensorrt-rtx"]
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+def graph(*nodes, shape=("batch", 4), out=FLOAT, **constants):
+    """x through the nodes, which make y."""
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", FLOAT, shape)],
+        [helper.make_tensor_value_info("y", out, ["batch", *[None] * (len(shape) - 1)])],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs, [output], output, **attributes)
+
+
+def run(model, x):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def halved(model, precision="fp16", target=RTX, **options):
+    model = modern(model, precision, target)
+    plan = plan_half(model, target, precision, **options)
+    made = to_half(model, plan)
+    onnx.checker.check_model(made, full_check=True)
+    return plan, made
+
+
+def types(model):
+    inferred = onnx.shape_inference.infer_shapes(model)
+    return {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
+
+
+W = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
+
+
+def test_weights_and_activations_are_halves_and_the_ends_stay():
+    model = graph(node("MatMul", ["x", "w"], "a"), node("Relu", ["a"], "y"), w=W)
+    plan, made = halved(model)
+    assert plan.nodes == ("a", "y")
+    assert plan.kept == {}
+    assert [t.data_type for t in made.graph.initializer] == [HALF]
+    assert types(made)["a_fp16"] == HALF
+    assert [n.op_type for n in made.graph.node] == ["Cast", "MatMul", "Relu", "Cast"]
+    assert made.graph.output[0].type.tensor_type.elem_type == FLOAT
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_numbers_of_few_bits_survive_exactly(precision):
+    """Sums of small whole numbers are the same in 16 bits as in 32."""
+    model = graph(node("Add", ["x", "w"], "a"), node("Relu", ["a"], "y"), w=np.arange(4, dtype=np.float32))
+    _, made = halved(model, precision)
+    if precision == "bf16":  # no kernels here: what the initializer holds is enough
+        kept = [numpy_helper.to_array(t).astype(np.float32) for t in made.graph.initializer]
+        np.testing.assert_array_equal(kept[0], np.arange(4))
+        return
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    np.testing.assert_array_equal(run(made, x), run(model, x))
+
+
+def test_softmax_and_norms_stay_in_32_bits():
+    model = graph(
+        node("MatMul", ["x", "w"], "a"), node("Softmax", ["a"], "s"), node("Relu", ["s"], "y"), w=W
+    )  # fmt: skip
+    plan, made = halved(model)
+    assert plan.kept == {"s": "Softmax needs the range"}
+    assert plan.nodes == ("a", "y")
+    assert types(made)["s"] == FLOAT
+    assert [n.op_type for n in made.graph.node] == ["Cast", "MatMul", "Cast", "Softmax", "Cast", "Relu", "Cast"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(1e5, "holds 1e+05"), (LARGEST["fp16"], ""), (1e-12, "is 1e-12"), (-np.inf, "")]
+)
+def test_constants_that_16_bits_cannot_hold(value, kept):
+    model = graph(node("Add", ["x", "c"], "y"), c=np.array([value], np.float32))
+    plan, _ = halved(model)
+    assert bool(plan.kept) == bool(kept)
+    assert all(kept in reason for reason in plan.kept.values())
+
+
+def test_a_mask_of_the_lowest_number_reaches_its_reader_whole():
+    """As attention writes it: 0 where a token is, the lowest float32 where none is."""
+    lowest = np.finfo(np.float32).min
+    model = graph(
+        node("Greater", ["x", "zero"], "is"),
+        node("Where", ["is", "zero", "lowest"], "mask"),
+        node("Add", ["x", "mask"], "y"),
+        zero=np.float32(0), lowest=np.float32(lowest),
+    )  # fmt: skip
+    plan, made = halved(model)
+    assert set(plan.kept) == {"mask", "y"}
+    x = np.array([[1, -1, 2, -2]], np.float32)
+    np.testing.assert_array_equal(run(made, x), run(model, x))
+
+
+def test_values_that_were_seen_to_be_large_stay():
+    model = graph(node("Mul", ["x", "w"], "a"), node("Relu", ["a"], "y"), w=np.full(4, 100, np.float32))
+    assert halved(model)[0].kept == {}
+    plan, made = halved(model, largest={"a": 4e4})  # less than 65,504, and too near
+    assert set(plan.kept) == {"a", "y"}
+    x = np.full((1, 4), 1000, np.float32)
+    np.testing.assert_array_equal(run(made, x), 1e5)
+
+
+def test_only_what_onnx_defines_in_16_bits_changes():
+    """The scales of a Resize are in 32 bits by ONNX, and shapes are whole numbers."""
+    model = graph(
+        node("Resize", ["x", "", "scales"], "big", mode="nearest"),
+        node("Shape", ["big"], "shape"),
+        node("ConstantOfShape", ["shape"], "ones", value=numpy_helper.from_array(np.ones(1, np.float32))),
+        node("Add", ["big", "ones"], "y"),
+        scales=np.array([1, 2], np.float32),
+    )
+    plan, made = halved(model)
+    assert plan.kept == {}
+    assert {t.name: t.data_type for t in made.graph.initializer} == {"scales": FLOAT}
+    x = np.ones((1, 4), np.float32)
+    np.testing.assert_array_equal(run(made, x), np.full((1, 8), 2))
+
+
+def test_what_graphs_inside_read_keeps_its_name():
+    inner = [
+        helper.make_graph(
+            [node("Add", ["a", "w"], name)], name, [], [helper.make_tensor_value_info(name, FLOAT, [None, None])]
+        )
+        for name in ("then", "else")
+    ]
+    model = graph(
+        node("Relu", ["x"], "a"), node("If", ["yes"], "y", then_branch=inner[0], else_branch=inner[1]),
+        w=np.ones(4, np.float32), yes=np.array(True),
+    )  # fmt: skip
+    plan, made = halved(model)
+    assert plan.nodes == ("a",)
+    x = np.ones((1, 4), np.float32)
+    np.testing.assert_array_equal(run(made, x), run(model, x))
+
+
+TAKEN = [f"{tensor}_fp16{end}" for tensor in ("x", "w", "a", "b", "s", "y") for end in ("", "_cast", "_back", "_1")]
+
+
+@pytest.mark.parametrize("role", ["constants", "outputs of nodes", "nodes", "branches"])
+def test_names_that_are_taken_are_left_to_who_has_them(role):
+    nodes, last = [], "b"
+    constants = {"w": np.eye(4, dtype=np.float32) * 2, "zero": np.float32(0)}
+    for i, name in enumerate(TAKEN if role != "branches" else ()):
+        if role == "constants":
+            constants[name] = np.float32(1 - i / 64)
+            nodes.append(node("Mul", [last, name], f"chain{i}"))
+            last = f"chain{i}"
+        else:
+            out = name if role == "outputs of nodes" else f"chain{i}"
+            nodes.append(helper.make_node("Neg", [last], [out], name=name))
+            last = out
+    if role == "branches":
+        inside = [node("Neg", [TAKEN[i - 1] if i else "b"], name) for i, name in enumerate(TAKEN)]
+        value = helper.make_tensor_value_info
+        one = helper.make_graph(inside, "one", [], [value(TAKEN[-1], FLOAT, None)])
+        two = helper.make_graph([node("Identity", ["b"], "c2")], "two", [], [value("c2", FLOAT, None)])
+        nodes = [node("ReduceMax", ["x"], "m", keepdims=0), node("Greater", ["m", "zero"], "c"),
+                 node("If", ["c"], "z", then_branch=one, else_branch=two)]  # fmt: skip
+        last = "z"
+    model = graph(
+        node("MatMul", ["x", "w"], "a"),
+        node("Relu", ["a"], "b"),
+        *nodes,
+        node("Softmax", [last], "s"),
+        node("Add", ["s", "b"], "y"),
+        **constants,
+    )
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    plan, made = halved(model)
+    assert {"a", "b"} <= set(plan.nodes)
+    assert sqnr(run(made, x), run(model, x)) > 50
+
+
+def test_a_pair_whose_scale_would_lose_bits_takes_its_layer_along():
+    def pair(scale):
+        return graph(
+            node("DequantizeLinear", ["q", "scale", "zero"], "w"), node("MatMul", ["x", "w"], "m"),
+            node("Relu", ["m"], "y"),
+            q=np.ones((4, 4), np.int8), scale=np.float32(scale), zero=np.int8(0),
+        )  # fmt: skip
+
+    assert halved(pair(0.01))[0].nodes == ("w", "m", "y")
+    plan, made = halved(pair(1e-5))
+    assert plan.nodes == ("y",)
+    assert plan.kept == {"w": "its scale would lose bits", "m": "it is one kernel with what stays in 32 bits"}
+    assert [n.op_type for n in made.graph.node][:2] == ["DequantizeLinear", "MatMul"]
+
+
+def test_convolutions_in_bf16_want_a_newer_opset():
+    model = graph(node("Conv", ["x", "k"], "y"), shape=("batch", 4, 8, 8), k=np.ones((4, 4, 1, 1), np.float32))
+    plan, made = halved(model, "bf16")
+    assert plan.nodes == ("y",)
+    assert made.opset_import[0].version == 22
+    plan, _ = halved(model, "bf16", TARGETS["jetson-orin"])
+    assert plan.kept == {"y": "ONNX has no Conv in bf16 in opset 20"}
+
+
+def test_the_graph_that_is_given_stays_as_it_is():
+    model = graph(node("MatMul", ["x", "w"], "y"), w=W)
+    before = model.SerializeToString(deterministic=True)
+    halved(model)
+    assert model.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "what", "hint"),
+    [
+        ("cpu", "fp16", "cpu does not compute in fp16", "fp32, int8"),
+        ("jetson-orin", "fp8", "does not compute in fp8", "fp16"),
+        ("openvino", "fp8", "does not compute in fp8", "fp16"),
+        ("tensorrt", "int8", "cannot be turned into int8", "--int8"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_refused(target, precision, what, hint, refused):
+    with refused(ExportError, what, hint=hint):
+        check_precision(precision, TARGETS[target])
+
+
+# -- real models
+
+
+def test_accuracy_in_fp16_is_that_of_fp32(fitted, compressed, tmp_path):
+    """Scored by onnxruntime on digits: the float graph, and the int8 one whose floats become halves."""
+    data = load_data("digits").split("test")
+    x, y = next(iter(Batches(data, fitted.manifest.input)))
+    for number, path in enumerate([fitted.graph(""), compressed.graph("tensorrt-rtx")]):
+        out, heard = tmp_path / f"{number}.onnx", Told()
+        plan = halve(path, out, RTX, "fp16", fitted.manifest.input, progress=heard)
+        assert len(plan.nodes) >= 20
+        assert heard.said[0].startswith(f"fp16: {len(plan.nodes)} of ")
+        right = [
+            (onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
+             .argmax(-1) == y).mean() for p in (path, out)
+        ]  # fmt: skip
+        assert abs(right[0] - right[1]) <= 0.01
+        assert out.stat().st_size < path.stat().st_size
+
+
+def test_every_number_in_16_bits_still_gives_the_answers(fitted, tmp_path):
+    """onnxruntime keeps 32 bits between nodes; the reference implementation of ONNX rounds after each."""
+    halve(fitted.graph(""), tmp_path / "m.onnx", RTX, "fp16", fitted.manifest.input)
+    x, _ = next(iter(Batches(load_data("digits").split("test"), fitted.manifest.input)))
+    with OnnxRunner(fitted.graph("")) as runner:
+        wanted = runner.logits(x[:2])
+    (given,) = ReferenceEvaluator(onnx.load(tmp_path / "m.onnx")).run(None, {"image": x[:2]})
+    assert sqnr(given, wanted) > 40
+
+
+def on_pictures(fitted, *nodes, **constants):
+    """A graph that reads what the bundle reads."""
+    shape = tuple(d if isinstance(d, str) else int(d) for d in fitted.manifest.input.shape)
+    return graph(*nodes, shape=shape, **constants)
+
+
+def test_values_that_samples_show_to_be_large_stay(tmp_path, fitted):
+    """A product of 120,000 is beyond 16 bits: noise goes there, and pictures with values up to 1 do not."""
+    source, out = tmp_path / "in.onnx", tmp_path / "m.onnx"
+    nodes = node("Mul", ["x", "big"], "a"), node("Mul", ["a", "small"], "y")
+    onnx.save(on_pictures(fitted, *nodes, big=np.float32(3e4), small=np.float32(1e-3)), source)
+    assert "a" in halve(source, out, RTX, "fp16", fitted.manifest.input).kept
+    zeros = Batches(Split(samples=np.zeros((4, 28, 28), np.uint8)), fitted.manifest.input)
+    assert halve(source, out, RTX, "fp16", fitted.manifest.input, zeros).kept == {}
+
+
+def test_infinite_values_may_come_and_go(tmp_path, fitted):
+    """As the logarithm of a distance of none in T5: 16 bits hold infinity."""
+    source, out = tmp_path / "in.onnx", tmp_path / "m.onnx"
+    nodes = (
+        node("Mul", ["x", "none"], "zeros"), node("Abs", ["zeros"], "positive"), node("Log", ["positive"], "far"),
+        node("Max", ["far", "least"], "near"), node("Add", ["x", "near"], "y"),
+    )  # fmt: skip
+    onnx.save(on_pictures(fitted, *nodes, none=np.float32(0), least=np.float32(-2)), source)
+    assert halve(source, out, RTX, "fp16", fitted.manifest.input).kept == {"far": "Log needs the range"}
+
+
+def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
+    """2049 is 2048 in 16 bits, and their difference nothing."""
+    source, out = tmp_path / "in.onnx", tmp_path / "out" / "m.onnx"
+    nodes = node("Sub", ["one", "other"], "a"), node("Mul", ["x", "a"], "y")
+    onnx.save(on_pictures(fitted, *nodes, one=np.float32(2049), other=np.float32(2048)), source)
+    with refused(ExportError, "the answers differ", hint="--data"):
+        halve(source, out, RTX, "fp16", fitted.manifest.input)
+    assert not out.exists()

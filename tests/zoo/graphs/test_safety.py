@@ -1,0 +1,169 @@
+"""Graphs that refer to more than themselves: refused when a bundle or an ONNX file is opened, before anything runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.core.errors import UnsafeFileError
+from pocketzoo.workflows.predict import predict
+from pocketzoo.zoo.bundles.bundle import read_bundle, updating
+from pocketzoo.zoo.graphs.safety import check_graph, references
+from pocketzoo.zoo.models.import_onnx import open_graph
+
+W = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def external(location: str, name: str = "W") -> onnx.TensorProto:
+    tensor = numpy_helper.from_array(W, name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": str(W.nbytes)}.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return tensor
+
+
+def model(*nodes: onnx.NodeProto, weights: tuple[onnx.TensorProto, ...] = (), functions=()) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        list(nodes) or [helper.make_node("MatMul", ["x", "W"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        list(weights),
+    )
+    domains = {"": 20, "evil": 1, "com.microsoft": 1, "local": 1}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=list(functions))
+
+
+PLAIN = model(helper.make_node("MatMul", ["x", "W"], ["y"]), weights=(numpy_helper.from_array(W, "W"),))
+LOCAL = helper.make_function(
+    "local", "Double", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 20)]
+)
+
+
+def branch(*nodes: onnx.NodeProto, weights: tuple[onnx.TensorProto, ...] = ()) -> onnx.NodeProto:
+    """An If whose branches hold the nodes."""
+    inside = helper.make_graph(
+        list(nodes), "b", [], [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)], list(weights)
+    )
+    return helper.make_node("If", ["c"], ["y"], then_branch=inside, else_branch=inside)
+
+
+EVIL = helper.make_node("Run", ["x"], ["z"], domain="evil")
+HOSTILE = {
+    "weights in another file": (model(weights=(external("weights.bin"),)), "'weights.bin', another file"),
+    "weights at an absolute path": (model(weights=(external("/etc/passwd"),)), "'/etc/passwd', an absolute path"),
+    "weights at a path of Windows": (model(weights=(external("C:\\w.bin"),)), "an absolute path"),
+    "weights at a path that climbs": (model(weights=(external("../../w.bin"),)), "a path that climbs out"),
+    "weights at a path that climbs in between": (model(weights=(external("a/../../w.bin"),)), "a path that climbs out"),
+    "weights in memory": (model(weights=(external("*/_ORT_MEM_ADDR_/*"),)), "another file"),
+    "weights in a constant": (
+        model(helper.make_node("Constant", [], ["y"], value=external("../w.bin"))),
+        "a path that climbs out",
+    ),
+    "weights in a branch": (model(branch(weights=(external("/w.bin", "z"),))), "an absolute path"),
+    "an operator from elsewhere": (model(EVIL), "the operator evil.Run"),
+    "an operator from elsewhere in a branch": (model(branch(EVIL)), "the operator evil.Run"),
+    "an operator from elsewhere in a function": (
+        model(
+            helper.make_node("Wrap", ["x"], ["y"], domain="local"),
+            functions=[helper.make_function("local", "Wrap", ["x"], ["z"], [EVIL], [helper.make_opsetid("evil", 1)])],
+        ),
+        "the operator evil.Run",
+    ),
+}
+
+
+@pytest.fixture(params=HOSTILE)
+def hostile(request) -> tuple[bytes, str]:
+    made, says = HOSTILE[request.param]
+    return made.SerializeToString(), says
+
+
+def test_a_bundle_with_a_graph_that_refers_elsewhere(hostile, fitted_copy, refused):
+    """Sealed anew, so that every digest is right: somebody made it so."""
+    data, says = hostile
+    with updating(fitted_copy) as draft:
+        (draft.folder / "model.onnx").write_bytes(data)
+    with refused(UnsafeFileError, "model.onnx", says):
+        read_bundle(fitted_copy.path)
+    with refused(UnsafeFileError, "model.onnx", says):
+        predict(fitted_copy.path, ["x.png"])
+
+
+def test_an_onnx_file_that_refers_elsewhere(hostile, tmp_path, refused):
+    data, says = hostile
+    (tmp_path / "theirs.onnx").write_bytes(data)
+    with refused(UnsafeFileError, "theirs.onnx", says):
+        open_graph(tmp_path / "theirs.onnx")
+
+
+def test_a_hard_link_in_a_bundle(fitted_copy, tmp_path, refused):
+    os.link(fitted_copy.path / "model.onnx", tmp_path / "elsewhere")
+    with refused(UnsafeFileError, "model.onnx is a hard link", hint="copy the bundle"):
+        read_bundle(fitted_copy.path)
+    copy = shutil.copytree(fitted_copy.path, tmp_path / "again")
+    assert read_bundle(copy).manifest == fitted_copy.manifest
+
+
+def test_what_harms_nobody_is_read(tmp_path, compressed):
+    wanted = {
+        "plain": (PLAIN, {("", "MatMul")}),
+        "onnxruntime's own": (
+            model(helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")),
+            {("com.microsoft", "Gelu")},
+        ),
+        "a function of its own": (
+            model(helper.make_node("Double", ["x"], ["y"], domain="local"), functions=[LOCAL]),
+            {("", "Add")},
+        ),
+    }
+    for name, (made, operators) in wanted.items():
+        onnx.save(made, tmp_path / "g.onnx")
+        check_graph(tmp_path / "g.onnx")
+        assert references(tmp_path / "g.onnx").operators == operators, name
+    for path in compressed.graphs().values():
+        nodes = onnx.load(path).graph.node
+        assert references(path).operators == {(node.domain, node.op_type) for node in nodes}
+
+
+def test_weights_in_a_file_that_the_bundle_lists_were_checked(tmp_path):
+    onnx.save(model(weights=(external("weights.bin"),)), tmp_path / "g.onnx")
+    assert references(tmp_path / "g.onnx").files == {"weights.bin"}
+    check_graph(tmp_path / "g.onnx", files={"weights.bin"})
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_what_is_cut_short_is_no_graph(cut, tmp_path, refused):
+    (tmp_path / "g.onnx").write_bytes(PLAIN.SerializeToString()[:-cut])
+    with refused(UnsafeFileError, "is no ONNX graph"):
+        references(tmp_path / "g.onnx")
+
+
+@pytest.mark.parametrize("data", [b"", b"no graph at all", b"\x80" * 40, b"\x0b", b"\x3a\xff\xff\xff\xff\x0f"])
+def test_what_is_no_graph_is_refused(data, tmp_path, refused):
+    (tmp_path / "g.onnx").write_bytes(data)
+    with refused(UnsafeFileError, "is no ONNX graph"):
+        references(tmp_path / "g.onnx")
+
+
+def test_a_graph_nested_without_end_is_refused(tmp_path, refused):
+    data = b""
+    for _ in range(200):  # node { attribute { g { ... } } }
+        for tag in (0x32, 0x2A, 0x0A):
+            size, length = len(data), b""
+            while size > 127:
+                length += bytes([size & 127 | 128])
+                size >>= 7
+            data = bytes([tag]) + length + bytes([size]) + data
+    size = len(data)
+    (tmp_path / "g.onnx").write_bytes(b"\x3a" + bytes([size & 127 | 128, size >> 7]) + data)
+    with refused(UnsafeFileError, "nested too deep"):
+        references(tmp_path / "g.onnx")

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.compress.configs import Int8Config, PruneConfig
+from pocketzoo.compress.pipeline.compress import compress, dry_run
+from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.models.import_onnx import Reading, open_graph
+from pocketzoo.zoo.models.open_model import open_model
+
+PICTURE = ("n", 3, 16, 16)
+
+
+def constant(name: str, shape: tuple[int, ...], seed: int) -> onnx.TensorProto:
+    value = np.random.default_rng(seed).uniform(0.2, 1.0, shape) * np.random.default_rng(seed + 99).choice(
+        [-1, 1], shape
+    )
+    return numpy_helper.from_array(value.astype(np.float32), name)
+
+
+def network(shape=PICTURE, opset=17, shape_of_rows=(0, -1), extra=(), as_nodes=False, domain="") -> onnx.ModelProto:
+    """Convolution, batch norm, Relu, pooling, Reshape, Gemm: as exporters write them that fold nothing."""
+    weights = [constant("w", (4, 3, 3, 3), 1), constant("fc", (5, 4), 2), constant("fb", (5,), 3)]
+    weights += [constant(name, (4,), i) for i, name in enumerate(("gamma", "beta", "mean"), 4)]
+    weights.append(numpy_helper.from_array(np.full(4, 0.7, np.float32), "var"))
+    weights.append(numpy_helper.from_array(np.array(shape_of_rows, np.int64), "rows"))
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["a", "gamma", "beta", "mean", "var"], ["b"]),
+        helper.make_node("Relu", ["b"], ["c"], domain=domain),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Reshape", ["d", "rows"], ["e"]),
+        helper.make_node("Gemm", ["e", "fc", "fb"], ["y"], transB=1),
+    ]
+    if as_nodes:
+        nodes = [helper.make_node("Constant", [], [t.name], value=t) for t in weights] + nodes
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), *extra]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape[0], 5])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [] if as_nodes else weights)
+    domains = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return helper.make_model(graph, opset_imports=domains, ir_version=8)
+
+
+def write(tmp_path, model: onnx.ModelProto, name: str = "theirs.onnx"):
+    onnx.save(model, tmp_path / name)
+    return tmp_path / name
+
+
+def run(path, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(network(), id="free batch"),
+        pytest.param(network(shape=(1, 3, 16, 16)), id="fixed batch"),
+        pytest.param(network(shape=(4, 3, 16, 16), shape_of_rows=(4, -1)), id="batch in a Reshape"),
+        pytest.param(network(shape=(1, 3, 16, 16), shape_of_rows=(1, 4)), id="batch and channels in a Reshape"),
+        pytest.param(network(opset=9), id="old opset"),
+        pytest.param(network(as_nodes=True), id="constants as nodes"),
+    ],
+)
+def test_what_others_write_becomes_a_bundle_that_gives_the_same(model, tmp_path):
+    path = write(tmp_path, model)
+    before = path.read_bytes()
+    bundle = open_graph(path)
+    assert path.read_bytes() == before
+    tidy = onnx.load(bundle.graph(""))
+    onnx.checker.check_model(tidy, full_check=True)
+    assert "BatchNormalization" not in {n.op_type for n in tidy.graph.node}
+    assert tidy.opset_import[0].version >= 13
+    spec = bundle.manifest.input
+    assert isinstance(spec, InputSpec)
+    assert (spec.name, spec.size, spec.mean) == ("x", (3, 16, 16), ())
+    x = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 4
+    wanted = np.concatenate([run(path, x[i : i + fixed]) for i in range(0, 4, fixed)])
+    np.testing.assert_allclose(run(bundle.graph(""), x), wanted, rtol=1e-4, atol=1e-5)
+    assert bundle.manifest.model.outputs == 5
+    assert [c["layer"] for c in bundle.manifest.layers["float"]][-1] == "fc"
+    assert open_graph(path).path == bundle.path
+
+
+def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path):
+    x = np.random.default_rng(1).normal(size=(40, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=x)
+    path = write(tmp_path, network())
+    made = compress(path, tmp_path / "out", data=tmp_path / "d.npz", steps=[Int8Config()], targets=("cpu",),
+                    keep_slower=True)  # fmt: skip
+    assert [row["precision"] for row in made.manifest.measurements] == ["float32", "float32", "int8"]
+    assert made.manifest.measurements[2]["sqnr"] > 25
+    assert "model.safetensors" not in made.manifest.files
+    assert [s.kind for s in dry_run(path, data=tmp_path / "d.npz", steps=[Int8Config()])] == ["int8"]
+    with pytest.raises(UnsupportedModelError, match="came as an ONNX graph and has no module") as caught:
+        compress(path, tmp_path / "no", data=tmp_path / "d.npz", steps=[PruneConfig()])
+    assert "int8" in caught.value.hint
+    assert not (tmp_path / "no").exists()
+
+
+def test_pictures_need_to_be_told_how(tmp_path, pictures):
+    path = write(tmp_path, network())
+    with pytest.raises(DataError, match="how this model wants its pictures is not known") as caught:
+        compress(path, tmp_path / "out", data=pictures, steps=[Int8Config()])
+    assert "--mean" in caught.value.hint
+    told = open_graph(path, Reading(mean=(0.5,), std=(0.25, 0.5, 0.25)))
+    spec = told.manifest.input
+    assert isinstance(spec, InputSpec)
+    assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.25))
+    assert told.path != open_graph(path).path
+    made = compress(told.path, tmp_path / "out", data=pictures, steps=[Int8Config()], keep_slower=True)
+    assert made.manifest.measurements[2]["sqnr"] > 20
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(5)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(10):
+        pil.fromarray(rng.integers(0, 255, (20, 20, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_labels_and_size_are_taken(tmp_path):
+    path = write(tmp_path, network(shape=("n", 3, "h", "w")))
+    with pytest.raises(UnsupportedModelError, match="reads pictures of any size") as caught:
+        open_graph(path)
+    assert "--size" in caught.value.hint
+    labels = ("a", "b", "c", "d", "e")
+    bundle = open_graph(path, Reading(size=24, labels=labels))
+    assert bundle.manifest.input.shape[1:] == (3, 24, 24)
+    assert bundle.manifest.labels == labels
+    with pytest.raises(UnsupportedModelError, match="gives 5 outputs, and there are 2 labels"):
+        open_graph(path, Reading(size=24, labels=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mean": (0.5,)}, {"mean": (0.5,), "std": (0.0,)}, {"size": 0}], ids=["no std", "std 0", "size 0"]
+)
+def test_a_reading_that_cannot_work_is_refused(wrong):
+    with pytest.raises(RecipeError):
+        Reading(**wrong)
+
+
+def test_channels_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="2 values for the 3 channels"):
+        open_graph(write(tmp_path, network()), Reading(mean=(0.5, 0.5), std=(1.0, 1.0)))
+
+
+def test_weights_in_other_files_are_refused(tmp_path):
+    path = tmp_path / "theirs.onnx"
+    onnx.save(network(), path, save_as_external_data=True, all_tensors_to_one_file=True, size_threshold=0)
+    with pytest.raises(UnsafeFileError, match=r"keeps weights in .*, another file"):
+        open_graph(path)
+
+
+def masked() -> onnx.ModelProto:
+    return network(extra=[helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n"])])
+
+
+def quantised() -> onnx.ModelProto:
+    model = network()
+    model.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["y"], ["q", "s", "z"]))
+    return model
+
+
+def quantised_in_a_function() -> onnx.ModelProto:
+    model = network(shape=("n", 3, 16, 16), domain="mine")
+    body = [helper.make_node("DynamicQuantizeLinear", ["a"], ["q", "s", "z"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["b"])]  # fmt: skip
+    model.functions.append(helper.make_function("mine", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    return model
+
+
+def quantised_in_a_branch() -> onnx.ModelProto:
+    model = network()
+    body = [helper.make_node("DynamicQuantizeLinear", ["y"], ["q", "s", "z"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["o"])]  # fmt: skip
+    branch = helper.make_graph(body, "b", [], [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)])
+    model.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["out"], then_branch=branch, else_branch=branch))
+    return model
+
+
+def counting() -> onnx.ModelProto:
+    """The batch of 2 is summed over: it means something inside."""
+    model = network(shape=(2, 3, 16, 16))
+    model.graph.node.append(helper.make_node("ReduceSum", ["y", "axis"], ["sum"], keepdims=1))
+    model.graph.node.append(helper.make_node("Sub", ["y", "sum"], ["z"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "axis"))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 5]))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (network(domain="com.acme"), "needs the operator com.acme.Relu"),
+        (masked(), "has 2 inputs: x, mask"),
+        (quantised(), "is quantised already"),
+        (quantised_in_a_function(), "is quantised already"),
+        (quantised_in_a_branch(), "is quantised already"),
+        (counting(), "is made for batches of 2"),
+        (network(shape=("n", 16, 16, 3)), "onnxruntime does not run"),
+    ],
+    ids=["custom", "two inputs", "quantised", "in a function", "in a branch", "batch inside", "broken"],
+)
+def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
+    with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:
+        open_graph(write(tmp_path, model))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph at all", b"\x00" * 64])
+def test_a_file_that_is_no_graph_says_so(content, tmp_path):
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match="is no ONNX graph"):
+        open_model(tmp_path / "x.onnx")
+
+
+def test_token_ids_are_read_as_such(tmp_path):
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["a"]), helper.make_node("ReduceMean", ["a", "axes"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", "length"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1, 4])],
+        [constant("table", (20, 4), 1), numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    spec = open_graph(write(tmp_path, model)).manifest.input
+    assert isinstance(spec, TextSpec)
+    assert (spec.name, spec.pad) == ("ids", 0)
+    graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
+    fixed = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    with pytest.raises(UnsupportedModelError, match="takes texts of 8 tokens"):
+        open_graph(write(tmp_path, fixed, "fixed.onnx"))
+
+
+# -- what its outputs are
+
+
+def with_outputs(outputs, nodes=(), constants=()) -> onnx.ModelProto:
+    """``network`` with other outputs: (name, type, shape)."""
+    model = network()
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(constants)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(*output) for output in outputs)
+    return model
+
+
+def test_an_output_that_is_a_constant_stays_one(tmp_path):
+    anchors = numpy_helper.from_array(np.arange(4, dtype=np.float32), "k")
+    node = helper.make_node("Identity", ["k"], ["anchors"])
+    outputs = [("y", TensorProto.FLOAT, ["n", 5]), ("anchors", TensorProto.FLOAT, [4])]
+    path = write(tmp_path, with_outputs(outputs, [node], [anchors]))
+    x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    bundle = compress(
+        path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
+    )
+    for graph in bundle.graphs().values():
+        onnx.checker.check_model(onnx.load(graph), full_check=True)
+        session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(["anchors"], {"x": x[:3]})[0], np.arange(4))
+    assert bundle.manifest.measurements[-1]["outputs"]["anchors"] is None
+
+
+@pytest.mark.parametrize(
+    ("output", "count", "message"),
+    [
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is n x 4 x 16 x 16, and no row of classes"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is n x 4 x 16 x 16, and no row of classes"),
+        (("y", TensorProto.FLOAT, ["n", 5]), 4, "gives 5 outputs, and there are 4 labels"),
+    ],
+)
+def test_labels_are_for_rows_of_as_many_classes(output, count, message, tmp_path, refused):
+    path = write(tmp_path, with_outputs([output]))
+    with refused(UnsupportedModelError, message):
+        open_graph(path, Reading(labels=tuple(map(str, range(count)))))
+
+
+def test_a_label_that_comes_first_is_an_answer(tmp_path):
+    node = helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0)
+    outputs = [("label", TensorProto.INT64, ["n"]), ("y", TensorProto.FLOAT, ["n", 5])]
+    path = write(tmp_path, with_outputs(outputs, [node]))
+    bundle = open_graph(path, Reading(labels=tuple("abcde"), mean=(0.0,), std=(1.0,)))
+    x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
+    y = run(bundle.graph(""), x)
+    np.savez(tmp_path / "x.npz", x=x, y=np.array(list("abcde"))[y])
+    small = compress(
+        bundle.path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
+    )
+    first, _, last = small.manifest.measurements
+    assert (first["accuracy"], first["agreement"]) == (1.0, 1.0)
+    assert last["accuracy"] == last["agreement"] >= 0.8
+    assert set(last["outputs"]) == {"label", "y"}
+
+
+def test_every_output_is_held_against_the_file(tmp_path, refused):
+    """The second output is made for a batch of two."""
+    model = with_outputs([("y", TensorProto.FLOAT, [2, 5]), ("z", TensorProto.FLOAT, [1, 10])])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 10], np.int64), "flat"))
+    model.graph.node.append(helper.make_node("Reshape", ["y", "flat"], ["z"]))
+    with refused(UnsupportedModelError, "made for batches of 2", hint="free batch axis"):
+        open_graph(write(tmp_path, model))

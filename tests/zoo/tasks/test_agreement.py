@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pocketzoo.zoo.bundles.manifest import TENSORS
+from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.tasks.agreement import (
+    CLOSE,
+    NEIGHBOURS,
+    Comparison,
+    nearest_neighbours,
+    noise_to_signal,
+    not_finite,
+    r2,
+    same,
+    sqnr,
+    worst,
+)
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("error", "decibel"), [(1.0, 0.0), (0.1, 20.0), (0.01, 40.0)])
+def test_sqnr_is_a_ratio_of_powers(error, decibel):
+    x = RNG.normal(size=(8, 8))
+    assert sqnr(x * (1 + error), x) == pytest.approx(decibel)
+    assert sqnr(x, x) == np.inf
+    assert sqnr(x * np.nan, x) == sqnr(x[:1], x) == sqnr(x, 0 * x) == -np.inf
+
+
+def test_top_answers_agree_where_the_largest_is_the_same():
+    wanted = np.eye(4, dtype=np.float32)
+    given = wanted[[0, 1, 3, 3]]
+    assert same(given, wanted, "logits").tolist() == [True, True, False, True]
+
+
+def test_numbers_agree_within_a_share_of_their_spread():
+    wanted = RNG.normal(size=(100, 2))
+    step = CLOSE * wanted.std(0)
+    assert same(wanted + 0.99 * step, wanted, "values").all()
+    assert not same(wanted + step * [0, 1.01], wanted, "values").any()
+
+
+def test_the_nearest_neighbour_is_by_the_angle():
+    vectors = np.array([[1, 0], [100, 1], [0, 1], [-1, 5]], np.float32)
+    assert nearest_neighbours(vectors).tolist() == [1, 0, 3, 2]
+    assert same(vectors * [[7], [0.1], [3], [2]], vectors, "embedding").all()
+
+
+def test_r2_is_1_for_what_is_met_and_0_for_the_mean():
+    wanted = RNG.normal(size=(50, 3))
+    assert r2(wanted, wanted) == 1
+    assert r2(np.broadcast_to(wanted.mean(0), wanted.shape), wanted) == pytest.approx(0)
+    steady = np.ones((5, 1))
+    assert (r2(steady, steady), r2(steady + 1, steady)) == (1, 0)
+
+
+# -- all outputs of a model
+
+
+SPEC = InputSpec(shape=("batch", 3), mean=(), std=(), resize=0, layout="N")
+
+
+def compared(given, wanted, returns=TENSORS, y=None) -> Comparison:
+    """Both sides are given in two batches, as they are when data is read."""
+    found = Comparison(returns, SPEC)
+    count = len(next(iter(wanted.values())))
+    for part in (slice(0, count // 3), slice(count // 3, count)):
+        of = [{name: array[part] for name, array in outputs.items()} for outputs in (given, wanted)]
+        found.add(*of, np.zeros((len(range(count)[part]), 3)), None if y is None else y[part])
+    return found
+
+
+def test_every_output_has_an_sqnr_of_its_own():
+    wanted = {"scores": RNG.normal(size=(9, 5)), "boxes": RNG.normal(size=(9, 4, 6, 6)), "k": np.ones((9, 2))}
+    given = {"scores": wanted["scores"] * 1.001, "boxes": -wanted["boxes"], "k": wanted["k"]}
+    found = compared(given, wanted)
+    assert found.sqnr == {"scores": pytest.approx(60.0), "boxes": pytest.approx(-20 * np.log10(2)), "k": None}
+    assert worst(found.sqnr) == found.sqnr["boxes"]
+    assert (found.agreement, found.accuracy, found.samples) == (None, None, 9)
+
+
+def test_outputs_of_other_names_are_told_by_their_place():
+    wanted = {"a": np.ones((6, 2)), "b": np.ones((6, 3))}
+    found = compared({"x": np.ones((6, 2)), "y": np.full((6, 3), 1.1)}, wanted)
+    assert found.sqnr == {"a": None, "b": pytest.approx(20.0)}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.bool_, object])
+def test_what_has_no_distance_counts_what_differs(kind):
+    """Of ten values one is another: 10 dB, however far apart the two labels are."""
+    wanted = np.array([0, 1] * 5).astype(str if kind is object else kind).astype(kind)
+    given = wanted.copy()
+    given[3] = kind(7) if kind is np.int64 else "7" if kind is object else not given[3]
+    assert compared({"y": given}, {"y": wanted}).sqnr == {"y": pytest.approx(10.0)}
+
+
+def test_what_is_infinite_in_both_alike_is_no_error():
+    wanted = np.where(np.eye(6) > 0, -np.inf, 2.0)
+    found = compared({"y": np.where(np.eye(6) > 0, -np.inf, 2.2)}, {"y": wanted})
+    assert found.sqnr == {"y": pytest.approx(20.0)}
+    assert not_finite({"y": wanted}, {"y": wanted}) == ""
+    assert not_finite({"y": wanted}, {"y": np.ones_like(wanted)}) == "y"
+    assert compared({"y": -wanted}, {"y": wanted}).sqnr == {"y": -np.inf}
+
+
+def test_another_shape_is_as_far_as_can_be():
+    assert compared({"y": np.ones((6, 3))}, {"y": np.ones((6, 4))}).sqnr == {"y": -np.inf}
+
+
+@pytest.mark.parametrize(
+    ("shape", "answers"), [((9, 5), True), ((9, 1), False), ((9, 5, 4), False), ((9, 5, 4, 4), False), ((9,), False)]
+)
+def test_only_rows_of_classes_have_a_top_answer(shape, answers):
+    wanted = {"y": RNG.normal(size=shape)}
+    found = compared(wanted, wanted, "logits", y=np.zeros(9, np.int64))
+    assert found.agreement == (1.0 if answers else None)
+    assert (found.accuracy is not None) == answers
+
+
+def test_a_label_is_an_answer_already():
+    wanted = {"label": np.arange(10), "scores": RNG.normal(size=(10, 4))}
+    given = {**wanted, "label": np.where(np.arange(10) < 3, 99, np.arange(10))}
+    found = compared(given, wanted, "logits", y=np.arange(10))
+    assert (found.agreement, found.accuracy) == (0.7, 0.7)
+
+
+def test_chance_is_the_most_frequent_class():
+    y = np.array([0, 0, 0, 1, 2, 2])
+    wanted = {"y": np.eye(3)[y]}
+    assert compared(wanted, wanted, "logits", y=y).chance == 0.5
+    assert compared(wanted, wanted, "logits").chance == 0.0
+
+
+@pytest.mark.parametrize(("count", "known"), [(NEIGHBOURS - 1, False), (NEIGHBOURS, True)])
+def test_neighbours_are_counted_among_many(count, known):
+    wanted = {"y": RNG.normal(size=(count, 8))}
+    assert compared(wanted, wanted, "embedding").agreement == (1.0 if known else None)
+    assert compared(wanted, wanted, TENSORS).agreement is None
+
+
+def test_noise_to_signal_is_over_all_arrays_together():
+    a, b = RNG.normal(size=(3, 4)), RNG.normal(size=(2, 4))
+    assert noise_to_signal([a * 1.1, b * 1.1], [a, b]) == pytest.approx(0.01)
+    assert noise_to_signal([a], [a]) == 0.0
+    assert noise_to_signal([a], [b]) == noise_to_signal([a], [0 * a]) == np.inf
