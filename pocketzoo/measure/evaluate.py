@@ -22,6 +22,7 @@ from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.token_windows import IGNORED, as_windows
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.pull import adopt
+from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.tasks.agreement import r2
 from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
@@ -58,7 +59,7 @@ def evaluate(
         ends = bundle.manifest.generation
         if ends is None:  # it has not written yet, so only its backbone knows
             adopt(bundle, registry)
-            ends = registry.get("backbone", bundle.manifest.model.backbone).generation
+            ends = resolve_spec("backbone", bundle.manifest.model.backbone, registry).generation
         return _of_next_tokens(bundle, dataset, ends, target, progress)
     known = aligned(dataset, labels)
     batches = Batches(

@@ -26,6 +26,7 @@ from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 SIDE, GAP, LINE = 128, 10, 17  # pixels: of a picture, between two, of a line of text
 ACROSS = 8  # pictures a row, at the most
@@ -58,7 +59,7 @@ def preview(
     registry = registry or default_registry()
     spec = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)
     if backbone:
-        spec = registry.get("backbone", backbone).input
+        spec = resolve_spec("backbone", backbone, registry).input
     dataset = load_data(data, seed=seed, registry=registry)
     if not isinstance(spec, InputSpec) or len(spec.size) != 3:
         raise DataError("a sheet shows pictures, and this backbone reads none", "leave out the backbone")

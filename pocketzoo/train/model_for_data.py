@@ -24,6 +24,7 @@ from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.token_windows import as_windows
 from pocketzoo.zoo.models.build import Model, Parts, build, load_pretrained, resolve
 from pocketzoo.zoo.models.heads import build_head, continues, heads_that_fit, plain_options
+from pocketzoo.zoo.models.resolver import resolve_entry, resolve_spec
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def asked_for(
     """
     if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
-    entry = registry.entry("backbone", backbone)
+    entry = resolve_entry("backbone", backbone, registry)
     backbone = entry.name  # of the Hub: with its commit
-    head = _own_if_it_writes(registry.entry("head", head), entry.spec, registry)
+    head = _own_if_it_writes(resolve_entry("head", head, registry), entry.spec, registry)
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
     if size and (len(size) != 2 or min(size) < 1):
         raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
@@ -87,7 +88,7 @@ def _own_if_it_writes(head: Entry, backbone: BackboneSpec, registry: Registry) -
     """The head's name; for any language model the backbone's own, where it was trained with one."""
     if head.spec.returns != "next-token-logits" or head.spec.backbone or not backbone.head:
         return head.name
-    own: HeadSpec = registry.get("head", backbone.head)
+    own: HeadSpec = resolve_spec("head", backbone.head, registry)
     return own.name if own.returns == head.spec.returns else head.name
 
 

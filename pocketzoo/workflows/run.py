@@ -36,6 +36,7 @@ from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.batches import Skipped, aligned, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
 BEGUN = "begun "
@@ -107,7 +108,7 @@ def run(
     if not given and not recipe.own_data:
         raise RecipeError("the recipe is for your own data", "name it: --data FOLDER")
     if given and not isinstance(given, Dataset):
-        numeric = recipe.fit is not None and registry.get("head", recipe.fit.head).returns == "values"
+        numeric = recipe.fit is not None and resolve_spec("head", recipe.fit.head, registry).returns == "values"
         skipped = Skipped() if recipe.skip_bad else None
         given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
     out.mkdir(parents=True, exist_ok=True)

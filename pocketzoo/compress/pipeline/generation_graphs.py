@@ -27,6 +27,7 @@ from pocketzoo.zoo.catalog.specs import BackboneSpec, TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantisable
 from pocketzoo.zoo.models.pull import adopt
+from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
 from pocketzoo.zoo.tasks.token_search import Ids, greedy
 
@@ -38,7 +39,7 @@ def writes_text(bundle: Bundle, registry: Registry) -> bool:
     if bundle.parts() or bundle.manifest.gives not in ("next-token-logits", "first-token-logits"):
         return bool(bundle.parts())
     adopt(bundle, registry)
-    spec: BackboneSpec = registry.get("backbone", bundle.manifest.model.backbone)
+    spec: BackboneSpec = resolve_spec("backbone", bundle.manifest.model.backbone, registry)
     return spec.generation is not None
 
 

@@ -35,6 +35,7 @@ from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
 from pocketzoo.zoo.models.build import Parts, build, resolve
 from pocketzoo.zoo.models.heads import plain_options
+from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.models.save import save_model
 
 SNAPSHOT = "agent.safetensors"
@@ -84,7 +85,7 @@ def fit_agent(
         backbone="mlp",
         head=head,
         outputs=place.actions,
-        head_options=plain_options(registry.get("head", head), {"hidden": (), **(head_options or {})}),
+        head_options=plain_options(resolve_spec("head", head, registry), {"hidden": (), **(head_options or {})}),
         backbone_options=plain_options(registry.get("backbone", "mlp"), options),
     )
     parts = resolve(ref, registry)

@@ -75,16 +75,11 @@ class Registry:
         return self.entry(kind, name).spec
 
     def entry(self, kind: str, name: str) -> Entry:
-        """What is called ``name``; for ``hf://...`` a repository of the Hub, which is fetched when it is not stored.
+        """What is called ``name``. Repositories of the Hub are found by ``zoo.models.resolver``.
 
         Raises:
             UnknownNameError: there is none; the hint is the nearest name.
-            HubError: the Hub does not give the repository.
         """
-        if name.startswith("hf:"):
-            from pocketzoo.zoo.models.pull import remote_entry
-
-            return remote_entry(kind, name, self)
         entries = self.entries(kind)
         if name not in entries:
             raise UnknownNameError(f"no {kind} is called {name!r}", nearest(name, entries))

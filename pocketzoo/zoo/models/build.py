@@ -23,6 +23,7 @@ from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.heads import build_head, configured, heads_that_fit, read_options
 from pocketzoo.zoo.models.input_size import resized
 from pocketzoo.zoo.models.pull import adopt
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 
 class Model(nn.Module):
@@ -55,8 +56,8 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
         UnsupportedModelError: the backbone cannot read pictures of ``ref.input_size``.
         HeadMismatchError: the head cannot read the features; the hint names heads that can.
     """
-    backbone: BackboneSpec = registry.get("backbone", ref.backbone)
-    head: HeadSpec = registry.get("head", ref.head)
+    backbone: BackboneSpec = resolve_spec("backbone", ref.backbone, registry)
+    head: HeadSpec = resolve_spec("head", ref.head, registry)
     read_options(head, ref.head_options)
     backbone = configured(backbone, ref.backbone_options)
     if ref.input_size:

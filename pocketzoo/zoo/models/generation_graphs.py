@@ -22,6 +22,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, TextSpec
 from pocketzoo.zoo.models.build import load_module
 from pocketzoo.zoo.models.export_graph import graph_from_part
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 OTHER = ((2, 3, 5), (1, 4, 0), (3, 1, 2), (1, 1, 0))  # batch, tokens, tokens before: what decoders are checked at
 
@@ -72,7 +73,7 @@ def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT, 
         return bundle
     manifest = bundle.manifest
     module: Any = load_module(bundle, registry)
-    spec: BackboneSpec = registry.get("backbone", manifest.model.backbone)
+    spec: BackboneSpec = resolve_spec("backbone", manifest.model.backbone, registry)
     if spec.generation is None or not isinstance(manifest.input, TextSpec):
         raise UnsupportedModelError(
             f"{manifest.name} gives {manifest.gives} and writes no text", "take a language model"

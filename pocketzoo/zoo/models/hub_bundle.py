@@ -13,6 +13,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.repository_loader import HEAD, read_repository_manifest
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Repository
+from pocketzoo.zoo.models.resolver import resolve_entry
 
 
 def unpack(repository: Repository, registry: Registry, progress: Progress = SILENT) -> Bundle:
@@ -43,7 +44,7 @@ def _join(repository: Repository, registry: Registry, path: Path, progress: Prog
     manifest = read_repository_manifest(repository)
     ref = manifest.model
     progress.say(f"joining the head of {repository.repo_id} to {ref.backbone.split('@')[0]} (once)")
-    entry = registry.entry("backbone", ref.backbone)
+    entry = resolve_entry("backbone", ref.backbone, registry)
     backbone: BackboneSpec = entry.spec
     model = build(ref, registry)
     load_pretrained(model, ref, registry)

@@ -17,6 +17,7 @@ from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, Weights
 from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 
 def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
@@ -55,7 +56,7 @@ def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle
         raise UnknownNameError(
             f"{spec.name} has no pretrained head", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
         )
-    head: HeadSpec = registry.get("head", spec.head)
+    head: HeadSpec = resolve_spec("head", spec.head, registry)
     pin = f"{_pin(spec.weights)}-{_pin(head.weights)}" if head.weights else _pin(spec.weights)
     short = spec.name.removeprefix("hf://").split("@")[0].replace("/", "--")
     path = home() / "models" / f"{short}-{__version__}-{_plugin_version(registry, entry.plugin)}-{pin}"

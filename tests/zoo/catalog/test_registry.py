@@ -58,6 +58,12 @@ def test_an_unknown_name_is_a_key_error():
         BUILT_IN.get("backbone", "resnet18")
 
 
+@pytest.mark.parametrize("kind", ["backbone", "head"])
+def test_a_reference_to_the_hub_is_not_looked_up(kind, refused):
+    with refused(UnknownNameError, "hf://acme/tiny"):
+        BUILT_IN.get(kind, "hf://acme/tiny")
+
+
 @pytest.mark.parametrize(("kind", "hint"), [("backbones", "did you mean 'backbone'?"), ("model", "known: backbone, c")])
 @pytest.mark.parametrize("ask", ["entries", "get", "find", "list"])
 def test_an_unknown_kind_is_refused(refused, kind, hint, ask):

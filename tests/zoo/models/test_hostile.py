@@ -43,6 +43,7 @@ from pocketzoo.zoo.hub import http as hub_http
 from pocketzoo.zoo.hub.store import Store
 from pocketzoo.zoo.models.build import build, load_pretrained
 from pocketzoo.zoo.models.pull import pull
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 REF, REPO = "hf://acme/model", "acme/model"
@@ -188,7 +189,7 @@ def outside(place: Path) -> dict[str, bytes | str]:
 def use(ref: str = REF) -> None:
     """As far as a model with its weights, and the ids of a text."""
     registry = Registry(create_manager(found=[]))
-    spec = registry.get("backbone", ref)
+    spec = resolve_spec("backbone", ref, registry)
     model_ref = ModelRef(backbone=spec.name, head=spec.head, outputs=spec.features.channels)
     load_pretrained(build(model_ref, registry), model_ref, registry)
     assert TextEncoder(spec.input, spec.files)(["the small model"]).shape == (1, 5)

@@ -31,6 +31,7 @@ from pocketzoo.zoo.models.build import load_module
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.pull import lock, outdated, pull, update
 from pocketzoo.zoo.models.push import push
+from pocketzoo.zoo.models.resolver import resolve_entry
 from pocketzoo.zoo.models.search import search
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
@@ -167,9 +168,9 @@ def test_a_branch_that_moves_is_outdated_until_it_is_updated(online, folders, tm
 def test_a_name_without_a_commit_is_the_locked_one(online, folders, tmp_path):
     (old,) = lock([TINY], registry=fresh())
     new = change(online, folders, tmp_path)
-    assert fresh().entry("backbone", TINY).name == old.pinned
+    assert resolve_entry("backbone", TINY, fresh()).name == old.pinned
     update([], registry=fresh())
-    assert fresh().entry("backbone", TINY).name == f"{TINY}@{new}"
+    assert resolve_entry("backbone", TINY, fresh()).name == f"{TINY}@{new}"
 
 
 def test_bytes_that_differ_from_the_lock_are_refused(online, refused):
@@ -227,7 +228,7 @@ def test_a_repository_with_pooling_is_a_whole_model(online):
 @pytest.mark.parametrize("ref", [f"{TINY}#head", f"{TINY}#model.safetensors"])
 def test_a_head_that_is_none(ref, online):
     with pytest.raises(UnknownNameError):
-        fresh().entry("head", ref)
+        resolve_entry("head", ref, fresh())
 
 
 # -- push
@@ -252,7 +253,7 @@ def test_a_bundle_goes_up_and_comes_back_on_another_machine(head_only, online, f
     (found,) = pull(["hf://tester/digits"], registry=fresh())
     assert found.loader == "pocketzoo"
     with pytest.raises(UnsupportedModelError, match="whole model"):
-        fresh().entry("backbone", "hf://tester/digits")
+        resolve_entry("backbone", "hf://tester/digits", fresh())
 
 
 def _files(hub, repo_id: str):
