@@ -16,7 +16,7 @@ from pocketzoo.deploy.classes import softmax
 from pocketzoo.deploy.inputs import InputReader
 from pocketzoo.errors import BundleError, DataError
 from pocketzoo.progress import SILENT, Progress
-from pocketzoo.zoo.bundle import MANIFEST, Bundle, read_bundle
+from pocketzoo.zoo.bundle import MANIFEST, TENSORS, Bundle, read_bundle
 from pocketzoo.zoo.gpu import find_gpu
 from pocketzoo.zoo.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.runner import OnnxRunner
@@ -78,7 +78,7 @@ class Runtime:
         manifest = self.bundle.manifest
         gives = manifest.gives
         if gives != "logits" or not manifest.labels:
-            has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
+            has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"gives {gives}, no classes"
             raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
         found = []
         for row in self.predict(batch):
