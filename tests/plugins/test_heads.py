@@ -95,9 +95,10 @@ def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):
     smaller = compress(bundle.path, tmp_path / "s", data=samples(backbone), steps=steps, samples=16,
                        keep_slower=True, registry=zoo)  # fmt: skip
     first, float_again, int8 = smaller.manifest.measurements
-    assert (first["agreement"], float_again["agreement"]) == (1.0, 1.0)
+    few = spec.returns == "embedding"  # to count neighbours among
+    assert (first["agreement"], float_again["agreement"]) == ((None, None) if few else (1.0, 1.0))
     # Untrained numbers hardly differ from sample to sample, and agreement of numbers is held to that difference.
-    assert int8["sqnr"] >= 20 if spec.returns == "values" else int8["agreement"] >= 0.5
+    assert few or (int8["sqnr"] >= 20 if spec.returns == "values" else int8["agreement"] >= 0.5)
     assert int8["sqnr"] > 10
     rows = pocketzoo.bench([bundle.path, smaller.path], batch_sizes=(1,), seconds=0, registry=zoo)
-    assert all(0 <= row.agreement <= 1 for row in rows)
+    assert all(row.agreement is None if few else 0 <= row.agreement <= 1 for row in rows)

@@ -20,7 +20,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.runtimes import Runner
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.tasks.classification_metrics import softmax
 
@@ -79,7 +79,7 @@ class Runtime:
         manifest = self.bundle.manifest
         gives = manifest.gives
         if gives != "logits" or not manifest.labels:
-            has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
+            has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"gives {gives}, no classes"
             raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
         found = []
         for row in self.predict(batch):
