@@ -47,6 +47,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; torch's thread
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run files, and the tests of each, in another order")
+    parser.addoption("--update-golden", action="store_true", help="write the texts of tests/golden anew")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -63,6 +64,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for path in order:
         chance.shuffle(files[path])
     items[:] = [item for path in order for item in files[path]]
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """``golden(name, text)``: the text is that of tests/golden/NAME; with --update-golden it is written there."""
+
+    def check(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, "utf8", newline="\n")
+        assert text == path.read_text("utf8"), f"{path.name} differs; if that is wanted: --update-golden"
+
+    return check
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ Their weights mean nothing, so they test that a model is read as its library rea
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,13 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalise: bool = True) -> Any:
+def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalise: bool = True, **changes: Any) -> Any:
     """A repository of sentence-transformers on a tiny bert."""
-    model = write_model(folder, "bert")
+    model = write_model(folder, "bert", **changes)
     (folder / "1_Pooling").mkdir()
     flags = {f"pooling_mode_{m}": m.startswith(mode) for m in ("cls_token", "mean_tokens", "max_tokens")}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **flags}))
+    width = model.config.hidden_size
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": width, **flags}))
     kinds = ["models.Transformer", "models.Pooling", *(["models.Normalize"] if normalise else [])]
     modules = [{"idx": i, "type": f"sentence_transformers.{kind}"} for i, kind in enumerate(kinds)]
     (folder / "modules.json").write_text(json.dumps(modules))
@@ -102,7 +104,9 @@ def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalise: b
     return model
 
 
-def write_headed(folder: Path, family: str, task: str, *, labels: int = 5, **options: Any) -> Any:
+def write_headed(
+    folder: Path, family: str, task: str, *, labels: int = 5, changes: Mapping[str, Any] | None = None, **options: Any
+) -> Any:
     """As ``write_model``, with a head for a task of TASKS; ``options`` are those of ``save_pretrained``."""
     mapping = {
         "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -111,7 +115,7 @@ def write_headed(folder: Path, family: str, task: str, *, labels: int = 5, **opt
         "language": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         "answer": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     }[task]
-    sizes = {**TEXT_FAMILIES, **ANSWER_FAMILIES, **VISION_FAMILIES}[family]
+    sizes = {**TEXT_FAMILIES, **ANSWER_FAMILIES, **VISION_FAMILIES}[family] | dict(changes or {})
     names = {"id2label": {i: f"kind {i}" for i in range(labels)}, "label2id": {f"kind {i}": i for i in range(labels)}}
     config = AutoConfig.for_model(
         family, **{**sizes, "pad_token_id": 0, **({} if task in ("language", "answer") else names)}

@@ -99,7 +99,7 @@ def _ready(x: npt.NDArray[Any], spec: InputSpec) -> Prepared:
     low, high = float(x.min()), float(x.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError(f"input {spec.name!r} has values that are not finite", "look for NaN and infinity in the data")
-    if spec.mean:
+    if spec.mean and len(spec.size) == 3:  # pixels; numbers of a table or a state may be any
         ends = [(end - m) / s for end in spec.value_range for m, s in zip(spec.mean, spec.std, strict=True)]
         if max(-low, high) > SLACK * max(map(abs, ends)):
             raise DataError(

@@ -1,7 +1,8 @@
-"""What a text model can be given. Pictures are in test_runtime.py, through a whole runtime."""
+"""What a model of texts or of numbers can be given. Pictures are in test_runtime.py, through a whole runtime."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.deploy.device.runtime_inputs import InputReader
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef
-from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 
 tokenizers = pytest.importorskip("tokenizers")
 WORDS = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "the", "cat", "sat", "on", "a", "mat"])}
@@ -84,3 +85,11 @@ def test_without_a_tokenizer_there_are_only_ids(tmp_path, refused):
     assert reads(np.array([[2]])).tolist() == [[2]]
     with refused(DataError, "no tokenizer", hint="token ids"):
         reads("the cat")
+
+
+def test_numbers_have_no_range(tmp_path):
+    """Columns of a table are what they are; it is pixels that are scaled and normalised before they come."""
+    texts = bundle(tmp_path)
+    spec = InputSpec(shape=("batch", 2), mean=(0.0,), std=(1.0,), resize=0, name="vector")
+    rows = np.array([[-3e4, 0.0], [7e5, 1e-9]], np.float32)
+    assert InputReader(replace(texts, manifest=replace(texts.manifest, input=spec)))(rows) is rows

@@ -630,7 +630,8 @@ def test_a_hub_that_is_not_there_is_about_the_connection(store, monkeypatch, ref
         fetch(HubFile(**pin("0" * 40)))
 
 
-def test_a_hub_that_sends_on_for_ever_is_one_typed_error(hub, store, refused):
+def test_a_hub_that_sends_on_for_ever_is_one_typed_error(hub, store, monkeypatch, refused):
+    monkeypatch.setattr(hub_http, "PATIENCE", 3.0)
     hub.state.renamed[REPO] = REPO
     with refused(HubConnectionError, REPO, "redirect", hint="check the connection"):
         pull(store)
@@ -799,7 +800,8 @@ def test_a_listing_that_does_not_end_is_refused(hub, store, commit, monkeypatch,
 
 @pytest.mark.parametrize("stated", [len(BIG) - 1, len(BIG) + 1, 0, 10], ids=str)
 @pytest.mark.parametrize("stored", [False, True], ids=["", "stored"])
-def test_a_size_that_lies_is_refused(hub, store, commit, stated, stored, tmp_path, refused):
+def test_a_size_that_lies_is_refused(hub, store, commit, stated, stored, tmp_path, monkeypatch, refused):
+    monkeypatch.setattr(hub_http, "PATIENCE", 3.0)  # what is missing is asked for again and again
     if stored:
         hub.state.add_folder("acme/honest", tmp_path / "repo")
         pull(store, repo_id="acme/honest")

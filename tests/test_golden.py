@@ -1,0 +1,212 @@
+"""What the command line prints, word for word, where it does not depend on the machine: help, listings, errors.
+
+tests/golden has the texts. After a change on purpose, write them anew and look at the difference:
+
+    python -m pytest -n 0 tests/test_golden.py --update-golden
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from frozenbundles import FROZEN
+
+from pocketzoo.cli.main import cli
+from pocketzoo.zoo.bundles.manifest import FORMAT
+from pocketzoo.zoo.catalog.registry import default_registry
+
+NOW = FROZEN / f"format{FORMAT}"
+BUNDLES = {"digits": "image-classifier", "small": "compressed", "houses": "regression", "writer": "gpt2",
+           "player": "agent", "sentences": "text-encoder", "theirs": "foreign"}  # fmt: skip
+RECIPES = {
+    "ratio.toml": '[[step]]\nkind = "prune"\nratoi = 0.3\n',
+    "kind.toml": '[[step]]\nkind = "purne"\n',
+    "range.toml": '[[step]]\nkind = "prune"\nratio = 3\n',
+    "order.toml": '[[step]]\nkind = "int8"\n[[step]]\nkind = "prune"\n',
+    "table.toml": '[[steps]]\nkind = "prune"\n',
+    "empty.toml": "",
+    "words.toml": "kind: prune\n",
+}
+# A line each; they are run in a folder with BUNDLES, RECIPES, data.npz, houses.csv, digit.png, theirs.onnx, notes.txt.
+MISTAKES = """
+list nonsense*
+list *net --kind bakbone
+info tinynte
+info gone/model
+new-plugin My_Plugin
+pull tinynet
+pull hf://acme/tiny/more
+pull hf://acme/tiny@main#part --locked
+lock nonsense
+update
+outdated
+store ls extra
+data preview gone -o sheet.png
+data preview
+find-rate tinynte --data data.npz
+fit tinynte --data data.npz -o out
+fit tinynet --head liner --data data.npz -o out
+fit tinynet --cut stage2 --data data.npz -o out
+fit tinynet --data digts -o out
+fit tinynet --data gone -o out
+fit tinynet --data notes.txt -o notes.txt
+fit tinynet --data data.npz -o out --epochs 0
+fit tinynet --data data.npz -o out --head-option hidden
+fit tinynet --data data.npz -o out --head mlp --head-option hiden=3
+fit tinynet --data data.npz -o out --input-size 3x
+fit small --data data.npz -o out
+fit tinynet --data houses.csv -o out
+eval gone --data data.npz
+eval digits --data gone.npz
+eval digits --data data.npz --target cup
+eval sentences --data data.npz
+eval houses --data data.npz
+compress digits -o out --data data.npz
+compress digits --int8 --data data.npz
+compress small -o out --int8 --data data.npz
+compress digits -o out --prune 1.5 --data data.npz
+compress digits -o out --low-rank 0 --data data.npz
+compress digits -o out --int8 --data data.npz --target tensort
+compress digits -o out --int8 --data data.npz --max-drop 1
+compress theirs.onnx -o out --prune 0.3 --data data.npz
+compress digits -o out -r ratio.toml --data data.npz
+compress digits -o out -r kind.toml --data data.npz
+compress digits -o out -r range.toml --data data.npz
+compress digits -o out -r order.toml --data data.npz
+compress digits -o out -r table.toml --data data.npz
+compress digits -o out -r empty.toml --data data.npz
+compress digits -o out -r words.toml --data data.npz
+compress digits -o out -r gone.toml --data data.npz
+compress digits -o notes.txt --int8 --data data.npz
+fit-agent Nowhere-v0 -o out
+play digits
+play player --episodes 0
+play houses
+generate digits "the model"
+generate writer "the model" --beams 0
+check gone --target tensorrt
+check digits --target tensort
+check notes.txt --target tensorrt
+export digits --to onx -o m.onnx
+export digits --target cup -o m.onnx
+export gone -o m.onnx
+export digits --to onnx -o notes.txt/m.onnx
+pack digits -o notes.txt
+pack gone -o out
+bench digits gone
+bench digits --batch 0
+bench digits houses
+profile gone
+predict digits gone.png
+predict digits notes.txt
+predict digits digit.png --target rtx
+predict sentences digit.png
+predict small digit.png --provider cdua
+report gone -o r.html
+sign digits --key gone.pem
+verify gone
+verify digits --key gone.pem
+push gone acme/out
+run gone
+run ratio.toml
+plugins tinynet
+doctor --fix
+search small --limit none
+targets cpu
+demo digits
+nonsense
+"""
+MACHINE = ("builds", "runs", "why", "fix")  # of a target: what this machine can do for it
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A current folder with bundles, recipes and data, a home of its own, no plugin that is installed; 80 columns."""
+    for name, case in BUNDLES.items():
+        shutil.copytree(NOW / case / "bundle", tmp_path / name)
+    for name, text in RECIPES.items():
+        (tmp_path / name).write_text(text)
+    for source in ("image-classifier/data.npz", "regression/houses.csv", "foreign/theirs.onnx"):
+        shutil.copy(NOW / source, tmp_path)
+    (tmp_path / "notes.txt").write_text("buy bread\n")
+    (tmp_path / "digit.png").write_bytes(b"\x89PNG\r\n\x1a\nthis is no picture")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("POCKETZOO_PLUGINS", "")
+    monkeypatch.setenv("COLUMNS", "80")
+    default_registry.cache_clear()  # which keeps what it found when it was first asked
+    yield tmp_path
+    default_registry.cache_clear()
+
+
+def commands(group: click.Group, *words: str) -> Iterator[tuple[str, ...]]:
+    """Every command with those of its group behind it."""
+    yield words
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *words, name)
+        else:
+            yield *words, name
+
+
+def test_help(run, place, golden):
+    golden("help.txt", "\n".join(block(run, *words, "--help") for words in commands(cli)))
+
+
+def test_mistakes(run, place, golden):
+    """Each ends in what is wrong and what to do, or in the usage; and writes nothing."""
+    before = sorted(place.rglob("*"))
+    lines = [line for line in MISTAKES.splitlines() if line]
+    assert {line.split()[0] for line in lines} == {*cli.commands, "nonsense"}
+    golden("mistakes.txt", "\n".join(block(run, *shlex.split(line), code=True) for line in lines))
+    assert [path for path in sorted(place.rglob("*")) if "home" not in path.parts] == before
+
+
+def block(run: Any, *arguments: str, code: bool = False) -> str:
+    """A command as it is typed, and what it prints; "/" is the current folder."""
+    done = run(*arguments)
+    typed = " ".join(["$ pocketzoo", *(f'"{a}"' if " " in a or not a else a for a in arguments)])
+    ends = f"[exit {done.exit_code}]\n" if code else ""
+    return f"{typed}\n{done.stdout}{done.stderr}{ends}".replace(f"{Path.cwd()}/", "/")
+
+
+def printed(run: Any, *arguments: str) -> Any:
+    done = run(*arguments, "--json")
+    assert (done.exit_code, done.stderr) == (0, ""), arguments
+    return json.loads(done.stdout)
+
+
+def test_listings(run, place, golden):
+    found = {
+        "plugins": [each for each in printed(run, "plugins") if each["origin"] == "pocketzoo"],
+        "list": printed(run, "list"),
+        "list tiny* --kind backbone": printed(run, "list", "tiny*", "--kind", "backbone"),
+        "targets": [{**each, **dict.fromkeys(MACHINE, "...")} for each in printed(run, "targets")],
+        "store ls": printed(run, "store", "ls"),
+        "check small --target cpu": printed(run, "check", "small", "--target", "cpu"),
+    }
+    golden("listings.json", as_text(found))
+
+
+def test_infos(run, place, golden):
+    """Of every registered name; targets are listed whole elsewhere."""
+    names = [(each["kind"], each["name"]) for each in printed(run, "list") if each["kind"] != "target"]
+    golden("infos.json", as_text({f"{kind} {name}": printed(run, "info", name) for kind, name in names}))
+
+
+def test_bundles(run, place, golden):
+    """What is said of bundles."""
+    lines = [["info", name] for name in BUNDLES] + [["verify", name] for name in BUNDLES]
+    lines.append(["info", "--provenance", "small"])
+    golden("bundles.txt", "\n".join(block(run, *line) for line in lines))
+
+
+def as_text(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
