@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+FILTERS = ("nearest", "bilinear", "bicubic")  # as InputSpec.interpolation
 WEIGHTS = "model.safetensors"
 
 
@@ -109,13 +110,24 @@ def pocketzoo_loaders() -> list[LoaderSpec]:
 
 
 def _input(settings: Mapping[str, Any]) -> InputSpec:
+    """How images are read.
+
+    Raises:
+        UnsupportedModelError: by a filter that is not known, or divided by nothing.
+    """
+    if (asked := settings.get("interpolation", "bicubic")) not in FILTERS:
+        raise UnsupportedModelError(
+            f"its config.json resizes images by {asked!r}", f"choose one that does by {', '.join(FILTERS)}"
+        )
+    if min(map(float, settings["std"])) <= 0:
+        raise UnsupportedModelError(f"its config.json divides by std {settings['std']}", "choose another repository")
     channels, height, width = (int(n) for n in settings["input_size"])
     return InputSpec(
         shape=("batch", channels, height, width),
         mean=tuple(map(float, settings["mean"])),
         std=tuple(map(float, settings["std"])),
         resize=int(min(height, width) / float(settings.get("crop_pct") or 0.875)),
-        interpolation=settings.get("interpolation", "bicubic"),
+        interpolation=asked,
         stretch=settings.get("crop_mode") == "squash",
     )
 

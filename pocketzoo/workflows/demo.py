@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketzoo import __version__
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline.compress import compress
-from pocketzoo.core.errors import MissingDependencyError
+from pocketzoo.core.errors import BundleError, MissingDependencyError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.export import export
@@ -18,6 +18,7 @@ from pocketzoo.reports.report import report
 from pocketzoo.train.fit import fit
 from pocketzoo.workflows.bench import bench
 from pocketzoo.zoo.bundles.bundle import check_place
+from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.load_data import load_data
 
@@ -42,10 +43,12 @@ def demo(
     Run again it replaces its own bundles, and those of others only with ``force``.
 
     Raises:
-        BundleError: where the demo was not run before there is a finished bundle of a name it uses.
+        BundleError: ``out`` is a bundle, or where the demo was not run before there is one of a name it uses.
         MissingDependencyError: the extra "demo" is not installed.
     """
     out = Path(out)
+    if (out / MANIFEST).is_file():
+        raise BundleError(f"{out} is a bundle, and the demo makes a folder of them", "choose another place with -o")
     force = force or (out / MARK).is_file()
     for name in STEPS:
         check_place(out / name, force=force)

@@ -209,3 +209,11 @@ def test_a_folder_is_counted_and_a_graph_in_16_bits_lies_beside(run, fitted, tmp
     result = run("export", fitted.path, "--precision", "fp16", "--target", "cuda")
     assert result.exit_code == 0
     assert (tmp_path / f"{fitted.manifest.name}.fp16.onnx").is_file()
+
+
+def test_the_demo_is_not_written_into_a_bundle(run, fitted_copy):
+    before = sorted(fitted_copy.path.iterdir())
+    result = run("demo", "-o", fitted_copy.path)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "hint:  choose another place with -o"
+    assert sorted(fitted_copy.path.iterdir()) == before

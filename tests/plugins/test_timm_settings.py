@@ -84,3 +84,16 @@ def test_no_name_is_both_harm_and_shape():
         "num_classes",
     }  # by their values alone
     assert not (NUMBERS | WORDS) & (HARM.keys() - of_a_model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"interpolation": "evil"}, "its config.json resizes images by 'evil'"),
+        ({"std": [0.5, 0.0, 0.5]}, "its config.json divides by std [0.5, 0.0, 0.5]"),
+    ],
+)
+def test_images_are_read_by_what_is_known(change, message, refused):
+    with refused(UnsupportedModelError, message, hint="choose"):
+        plugin._input({**SOUND["pretrained_cfg"], **change})
+    assert plugin._input(SOUND["pretrained_cfg"]).interpolation == "bicubic"

@@ -93,7 +93,8 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
     """What a step made worse beyond what goes without being asked for; "" if nothing.
 
     Where accuracy is known, all steps together may cost a fifth of what the source has above chance. Every other output
-    keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was asked for. A ``budget`` for the
+    keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was asked for, and is nearer than a
+    constant. A ``budget`` for the
     metric, which is of the first output, is held elsewhere.
     """
     outputs = dict(after.outputs)
@@ -114,7 +115,8 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
         if sqnr is not None and sqnr < floor and sqnr < _or(before.outputs.get(name), np.inf)
     }
     if not low:
-        return ""
+        flat = [name for name in after.like_constants if name in outputs and name not in before.like_constants]
+        return f"of what varies in the output {flat[0]!r} nothing is left: a constant would be as near" if flat else ""
     name = min(low, key=lambda each: low[each])
     many = f", and {len(low) - 1} more outputs" if len(low) > 1 else ""
     return f"the output {name!r} keeps {low[name]:.1f} dB of its signal{many}, below {floor:.0f} dB"

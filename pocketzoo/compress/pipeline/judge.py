@@ -30,6 +30,7 @@ class Score:
     accuracy: float | None  # share of right answers; None where the classes are not known
     agreement: float | None  # share of samples answered as the reference does, see Comparison; None where unknown
     outputs: Mapping[str, float | None]  # dB against the reference, by output; None where it differs nowhere
+    like_constants: tuple[str, ...] = ()  # outputs of which nothing is left that varies, see Comparison
     chance: float = 0.0  # accuracy of who always names the most frequent class
 
     @property
@@ -89,6 +90,7 @@ class Judge:
             accuracy=found.accuracy,
             agreement=found.agreement,
             outputs=found.sqnr,
+            like_constants=found.like_constants,
             chance=found.chance,
         )
 

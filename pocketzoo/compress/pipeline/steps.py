@@ -348,7 +348,7 @@ def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> 
 
 def _left(plan: Any) -> str:
     """The first of the layers that a plan leaves alone, and why."""
-    left: Mapping[str, str] = getattr(plan, "left", {})
+    left: Mapping[str, str] = getattr(plan, "left", {}) or getattr(plan, "dense", {})
     more = f", and {len(left) - 1} more" if len(left) > 1 else ""
     return next((f": {name} is left alone, as {why}{more}" for name, why in left.items()), "")
 

@@ -12,6 +12,7 @@ from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs, inner_graphs
 
 LAYERS = ("Conv", "Gemm", "MatMul")
+OTHERS = ("ConvTranspose", "Einsum", "GRU", "LSTM", "RNN")  # that have weights, and stay in floats
 SMALL = 64  # values of a constant that may be a shape
 
 
@@ -96,6 +97,11 @@ def left_alone(index: GraphIndex) -> dict[str, str]:
         if is_layer(node, index.constants):
             name = layer_name(node.input[1])
             reasons[name] = reasons.get(name) or _unsuited(node, index)
+        elif weight := next((name for name in node.input if name in index.constants), ""):
+            if node.op_type in OTHERS and node.domain in STANDARD:
+                reasons.setdefault(layer_name(weight), f"a {node.op_type}: Conv, Gemm and MatMul have an 8-bit form")
+            elif node.op_type in ("Gemm", "MatMul") and weight == node.input[0]:
+                reasons.setdefault(layer_name(weight), "its weight comes first")
     for node in index.model.graph.node:
         for graph in (each for inner in inner_graphs(node) for each in graphs(inner)):
             constants = {*index.constants, *(t.name for t in graph.initializer)}

@@ -257,8 +257,15 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
             raise UnsupportedModelError(
                 f"{path} changes its output {name!r} when constants are folded", "report this graph"
             )
-        # An output that no sample is in, such as anchors, stays as it is.
-        if not _close(twice, out) and not (out.ndim and _close(twice, np.concatenate([out, out]))):
+        # Twice as many samples: twice as long along one axis; an output that no sample is in stays as it is.
+        if not _close(twice, out) and not any(
+            _close(twice, np.concatenate([out, out], axis)) for axis in range(out.ndim)
+        ):
+            if not fixed and name != outputs[0]:
+                raise UnsupportedModelError(
+                    f"the output {name!r} of {path} is not of one sample each: it depends on the others of a batch",
+                    "export the model without this output",
+                )
             raise _frozen(path, fixed or len(x))
 
 
@@ -272,6 +279,11 @@ def _close(given: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic]) -> b
     if np.asarray(wanted).dtype.kind not in "fiub":  # texts
         return bool(np.array_equal(given, wanted))
     a, b = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
+    odd = ~np.isfinite(b)  # what is infinite or no number has to be so in both
+    if a.shape == b.shape and odd.any():
+        if not np.array_equal(a[odd], b[odd], equal_nan=True):
+            return False
+        a, b = a[~odd], b[~odd]
     return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(np.abs(b).max(initial=0), 1e-6))
 
 

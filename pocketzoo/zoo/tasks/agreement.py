@@ -16,6 +16,7 @@ Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's 
 
 CLOSE = 0.05  # standard deviations of the reference that a number may be off
 NEIGHBOURS = 256  # embeddings it takes until nearest neighbours say something: among few, the nearest is often far
+NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or another order of sums, make
 CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
 
 
@@ -56,6 +57,7 @@ class Comparison:
         self.samples = 0
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}
+        self._spread: dict[str, _Spread] = {}
         self._answers = self._agreed = self._right = 0
         self._targets: Counter[int] = Counter()
         self._tables: list[tuple[Array, Array]] = []  # kept only where all rows are looked at together
@@ -67,6 +69,7 @@ class Comparison:
             signal, noise = _signal_and_noise(ours, theirs)
             self._signal[name] = self._signal.get(name, 0.0) + signal
             self._noise[name] = self._noise.get(name, 0.0) + noise
+            self._spread.setdefault(name, _Spread()).add(theirs)
         rows, reference = (answers(outputs, x, self.spec, self.returns) for outputs in (given, wanted))
         if rows is None or reference is None or rows.shape != reference.shape:
             return
@@ -108,6 +111,19 @@ class Comparison:
             for name, signal in self._signal.items()
         }
 
+    @property
+    def like_constants(self) -> tuple[str, ...]:
+        """Outputs whose error is as large as all that varies in the reference's: a constant would be as near.
+
+        An output with an offset, or a truth value that is rarely true, may be so for all of its SQNR. Errors that
+        ``NEGLIGIBLE`` dB leave behind do not count: what hardly varies need not be met more closely.
+        """
+        return tuple(
+            name
+            for name, sqnr in self.sqnr.items()
+            if sqnr is not None and sqnr < NEGLIGIBLE and self._noise[name] >= self._spread[name].total
+        )
+
 
 def not_finite(given: Outputs, wanted: Outputs) -> str:
     """The name of an output with values that are infinite or no number where the reference's are not; "" if none."""
@@ -116,6 +132,30 @@ def not_finite(given: Outputs, wanted: Outputs) -> str:
             return name
     first = next(iter(wanted), "")  # of a model that gives no numbers at all there is nothing to compare
     return first if first and _is_float(wanted[first]) and np.isnan(wanted[first]).any() else ""
+
+
+class _Spread:
+    """How much an output varies, in the units of its noise: squares around the mean, or values other than the usual."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+        self.values: Counter[Any] = Counter()
+
+    def add(self, array: Array) -> None:
+        if not _is_float(array):
+            values, counts = np.unique(array, return_counts=True)
+            self.values.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+            return
+        finite = array[np.isfinite(array)].astype(np.float64)
+        self.count += finite.size
+        self.sum += float(finite.sum())
+        self.squares += float(np.square(finite).sum())
+
+    @property
+    def total(self) -> float:
+        if self.values:
+            return float(sum(self.values.values()) - max(self.values.values()))
+        return max(self.squares - self.sum**2 / self.count, 0.0) if self.count else 0.0
 
 
 def worst(sqnr: Mapping[str, float | None]) -> float | None:

@@ -69,6 +69,15 @@ def test_what_a_user_allows_is_allowed():
     assert not below_floor(unknown, unknown, after(y=FLOOR_DB), least=30.0)  # search holds that, not the floor
 
 
+def test_an_output_of_which_nothing_is_left_that_varies_is_lost():
+    unknown = replace(SOURCE, accuracy=None)
+    flat = replace(after(y=40.0, z=52.0), like_constants=("z",))
+    assert below_floor(unknown, unknown, flat) == (
+        "of what varies in the output 'z' nothing is left: a constant would be as near"
+    )
+    assert not below_floor(unknown, flat, flat)
+
+
 def test_every_cause_has_a_way_out():
     assert set(WAYS_OUT) > WORSE
     assert all("--accept" in WAYS_OUT[cause] for cause in ("floor", "unchanged"))

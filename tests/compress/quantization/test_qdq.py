@@ -221,6 +221,7 @@ def _(kind):
             "v": weight(8, 8, 1, 1),
         },
         size=(3, 8, 8),
+        left=("wt",),
     )
 
 
@@ -439,6 +440,7 @@ def _(kind):
             "bf": weight(10),
         },
         size=(1, 8, 8),
+        left=("wi",),
     )
 
 

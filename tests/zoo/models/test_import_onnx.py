@@ -315,3 +315,27 @@ def test_every_output_is_held_against_the_file(tmp_path, refused):
     model.graph.node.append(helper.make_node("Reshape", ["y", "flat"], ["z"]))
     with refused(UnsupportedModelError, "made for batches of 2", hint="free batch axis"):
         open_graph(write(tmp_path, model))
+
+
+@pytest.mark.parametrize(
+    ("node", "output"),
+    [
+        (helper.make_node("Transpose", ["y"], ["z"], perm=[1, 0]), ("z", TensorProto.FLOAT, [5, "n"])),
+        (helper.make_node("Log", ["c"], ["z"]), ("z", TensorProto.FLOAT, ["n", 4, 16, 16])),
+    ],
+    ids=["batch second", "minus infinity and no number"],
+)
+def test_outputs_may_have_the_batch_elsewhere_or_values_that_are_no_numbers(node, output, tmp_path):
+    outputs = [("y", TensorProto.FLOAT, ["n", 5]), output]
+    bundle = open_graph(write(tmp_path, with_outputs(outputs, [node])))
+    assert [o.name for o in onnx.load(bundle.graph("")).graph.output] == ["y", "z"]
+
+
+def test_an_output_that_mixes_the_samples_of_a_batch_is_named(tmp_path, refused):
+    nodes = [
+        helper.make_node("Transpose", ["y"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["t", "y"], ["gram"]),
+    ]
+    outputs = [("y", TensorProto.FLOAT, ["n", 5]), ("gram", TensorProto.FLOAT, [5, 5])]
+    with refused(UnsupportedModelError, "the output 'gram'", "depends on the others", hint="without this output"):
+        open_graph(write(tmp_path, with_outputs(outputs, nodes)))

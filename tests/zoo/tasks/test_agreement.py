@@ -145,3 +145,21 @@ def test_noise_to_signal_is_over_all_arrays_together():
     assert noise_to_signal([a * 1.1, b * 1.1], [a, b]) == pytest.approx(0.01)
     assert noise_to_signal([a], [a]) == 0.0
     assert noise_to_signal([a], [b]) == noise_to_signal([a], [0 * a]) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "flat"),
+    [
+        (100 + RNG.normal(size=200), np.full(200, 100.0), True),  # 40 dB, and all that varied is gone
+        (100 + 3 * np.arange(200.0), 100 + 3 * np.arange(200.0) + RNG.normal(size=200), False),
+        (np.arange(200) < 6, np.zeros(200, bool), True),  # 15 dB, and nothing is found any more
+        (np.arange(200) < 6, np.arange(200) < 4, False),
+        (np.arange(200) < 194, np.ones(200, bool), True),
+        (np.repeat([4, 4, 4, 7], 50), np.repeat([4, 4, 4, 4], 50), True),
+        (np.repeat([4, 4, 4, 7], 50), np.repeat([4, 4, 4, 7], 50), False),
+        (np.full(200, 5.0), np.full(200, 5.0 + 1e-6), False),  # what never varies was computed in another order
+        (np.full(200, 5.0), np.full(200, 5.1), True),
+    ],
+)
+def test_what_is_no_nearer_than_a_constant_is_told(wanted, given, flat):
+    assert compared({"y": given}, {"y": wanted}).like_constants == (("y",) if flat else ())
