@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # a decorator that a type checker cannot see would make every plugin's hooks untyped
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+    # A decorator that a type checker cannot see would make every plugin's hooks untyped.
     from pocketzoo.zoo.catalog.hookspecs import hookimpl as hookimpl
 
 __version__ = "0.1.0"
@@ -59,6 +63,21 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'pocketzoo' has no attribute {name!r}")
     module, attribute = _PUBLIC[name]
     return getattr(import_module(module), attribute)
+
+
+class _MovedModules:
+    """What the import system asks last: where a module of an older release is now (core/moved.py)."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if not name.startswith("pocketzoo."):
+            return None
+        from pocketzoo.core.moved import find_spec
+
+        return find_spec(name)
+
+
+sys.meta_path.append(_MovedModules)
 
 
 def __dir__() -> list[str]:

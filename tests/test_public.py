@@ -85,9 +85,8 @@ def test_calling_a_package_passes_arguments_and_errors_on(registry, tmp_path):
 def test_every_parameter_of_a_verb_is_typed(name):
     function = getattr(pocketzoo, name)
     if isinstance(function, ModuleType):
-        function = {"compress": "pocketzoo.compress.pipeline.compress", "plugins": "pocketzoo.zoo.catalog.registry"}[
-            name
-        ]
+        places = {"compress": "pocketzoo.compress.pipeline.compress_model", "plugins": "pocketzoo.zoo.catalog.registry"}
+        function = places[name]
         module = __import__(function, fromlist=["x"])
         function = getattr(module, {"compress": "compress", "plugins": "list_plugins"}[name])
     signature = inspect.signature(function)

@@ -196,7 +196,7 @@ def compress(
     goes on when the same command is given again. Exit code 3: a step lost too much, or changed nothing: rejected.
     MODEL may be a .onnx file from elsewhere, read as --mean and --std say; it takes steps on the graph: --int8.
     """
-    from pocketzoo.compress.pipeline import compress as pipeline
+    from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
     from pocketzoo.core.typed import from_plain
     from pocketzoo.zoo.bundles.bundle import check_place
@@ -220,7 +220,7 @@ def compress(
         "progress": Bars(),
     }
     if dry_run:
-        steps = pipeline.dry_run(model, **common)
+        steps = compress_model.dry_run(model, **common)
         if as_json:
             print_json(steps)
         else:
@@ -228,7 +228,7 @@ def compress(
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
-    bundle = pipeline.compress(model, out, force=force, **common)
+    bundle = compress_model.compress(model, out, force=force, **common)
     if as_json:
         manifest = bundle.manifest
         print_json(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pocketzoo import __version__
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.core.errors import MissingDependencyError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress

@@ -12,7 +12,7 @@ from typing import Any
 
 from pocketzoo import __version__
 from pocketzoo.compress.pipeline.acceptance import worse
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.recipe import read_steps
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file

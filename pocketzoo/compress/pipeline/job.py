@@ -167,7 +167,7 @@ def prepare(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Job:
-    """Look everything up; see ``pipeline.compress`` for the arguments and errors."""
+    """Look everything up; see ``compress_model.compress`` for the arguments and errors."""
     registry = registry or default_registry()
     if not targets:
         raise RecipeError("there is no target", "name one or more, such as cpu")
