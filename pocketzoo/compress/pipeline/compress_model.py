@@ -55,22 +55,32 @@ def compress(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Compress a bundle or registered model and write the result as a bundle at ``out``.
+    """Compress a bundle or registered model and write the result as a bundle at ``out``. The source is not changed.
 
-    ``steps`` are configs (``PruneConfig``, ...) or ``recipe`` a file of them. Up to ``samples`` samples of the training
-    split calibrate, the validation split decides, the test split measures. The first of ``targets`` decides channel
-    multiples and is what latency is measured for; an int8 step writes a graph for each of them. The source is not
-    changed.
-
-    Every step is measured before and after. One that makes the graph larger, or slower on the target, is rejected,
-    unless ``keep_slower``; the manifest says so (``turned_down``). So is, unless ``accept``, one that changes nothing,
-    or after which more than a fifth of the accuracy above chance is gone, or, where classes are not known, an output
-    keeps less than 10 dB. ``max_drop`` holds all steps together to a loss of accuracy, 0-1 (where the classes are not
-    known, of answers that stay the same): what a step removes is reduced until it fits. ``min_sqnr``, in dB, is for an
-    int8 step: it leaves layers in float until each output of its graph is as close to the float one's.
-
-    Finished steps are kept next to ``out`` while the run lasts: after a kill the same call goes on from there.
-    ``force`` replaces a finished bundle at ``out``.
+    Args:
+        model: A bundle, a registered name or a reference to the Hub.
+        out: Where the new bundle is written. What is finished is kept next to it while the run lasts: after a kill the
+            same call goes on from there.
+        data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
+            decides, the test split measures.
+        steps: Configs in order (``PruneConfig``, ...). They come after those of ``recipe``.
+        recipe: A file of steps.
+        targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
+            graph for each of them.
+        samples: How many samples of the training split calibrate, at the most; 1 or more.
+        max_drop: What all steps together may cost of the accuracy, at least 0 and below 1 (where the classes are not
+            known, of answers that stay the same): what a step removes is reduced until it fits. None: no budget.
+        min_sqnr: In dB, for an int8 step: it leaves layers in float until each output of its graph is as close to the
+            float one's. None: the config's own.
+        keep_slower: Keep a step that makes the graph larger, or slower on the target. Otherwise it is rejected, and the
+            manifest says so (``turned_down``).
+        accept: Keep a step that changes nothing, or after which more than a fifth of the accuracy above chance is gone,
+            or, where classes are not known, an output keeps less than 10 dB. Otherwise it is rejected as well.
+        seed: Of the division of ``data`` into splits.
+        skip_bad: Leave out samples that cannot be read, and say so, instead of failing.
+        force: Replace a finished bundle at ``out``.
+        registry: Where names are looked up; None: all that is installed.
+        progress: Told what is done; silent by default.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
