@@ -243,7 +243,7 @@ def refused() -> Refused:
         assert type(error) is kind
         for part in parts:
             assert str(part) in error.message, (part, error.message)
-        assert str(error) == error.message
+        assert str(error) == f"{error.message}\n{error.hint}"
         assert "\n" not in error.hint
         if hint is not None:
             assert hint in error.hint, (hint, error.hint)
