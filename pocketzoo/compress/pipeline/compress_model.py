@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
+from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
@@ -90,13 +91,10 @@ def compress(
         RejectedError: every step is; nothing is written.
         BusyError: another process is writing ``out``.
     """
-    check_place(Path(out), force=force)
-    job = prepare(
-        model,
-        data=data,
-        steps=steps,
+    settings = CompressSettings(
+        steps=tuple(steps),
         recipe=recipe,
-        targets=targets,
+        targets=tuple(targets),
         samples=samples,
         max_drop=max_drop,
         min_sqnr=min_sqnr,
@@ -104,13 +102,27 @@ def compress(
         accept=accept,
         seed=seed,
         skip_bad=skip_bad,
-        registry=registry,
-        progress=progress,
+        force=force,
     )
+    return compress_with(model, out, settings, data=data, registry=registry, progress=progress)
+
+
+def compress_with(
+    model: str | Path,
+    out: str | Path,
+    settings: CompressSettings,
+    *,
+    data: str | Path | Dataset,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """``compress``, for those who have its settings as one value."""
+    check_place(Path(out), force=settings.force)
+    job = prepare(model, settings, data=data, registry=registry, progress=progress)
     job.check_tests()
-    if job.max_drop is not None:
+    if job.settings.max_drop is not None:
         job.judge.value(job.judge.reference)  # or there is nothing that may drop
-    with checkpoints(Path(out), job.key, progress, force=force) as desk:
+    with checkpoints(Path(out), job.key, progress, force=settings.force) as desk:
         # What another run rejected is said in the source.
         bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
         while desk.finished < len(job.configs):
@@ -125,47 +137,24 @@ def compress(
 
 def dry_run(
     model: str | Path,
+    settings: CompressSettings = DEFAULTS,
     *,
     data: str | Path | Dataset,
-    steps: Sequence[Any] = (),
-    recipe: str | Path | None = None,
-    targets: Sequence[str] = ("cpu",),
-    samples: int = 256,
-    max_drop: float | None = None,
-    min_sqnr: float | None = None,
-    keep_slower: bool = False,
-    accept: bool = False,
-    seed: int = 0,
-    skip_bad: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
+    **changes: Any,
 ) -> list[Step]:
     """The steps that ``compress`` would take as they are asked for, planned and applied; nothing is written or timed.
 
     Each step's report predicts parameters, MACs and bytes of the graph before and after. What budgets and measured
-    latency would change is not known yet.
+    latency would change is not known yet. ``changes`` to the settings are given by name.
     """
     # Here, because compressing a graph needs no torch.
     from pocketzoo.compress.pipeline.forecast import Cost, module_cost
     from pocketzoo.zoo.models.build import load_module
     from pocketzoo.zoo.models.export_graph import onnx_from_model
 
-    job = prepare(
-        model,
-        data=data,
-        steps=steps,
-        recipe=recipe,
-        targets=targets,
-        samples=samples,
-        max_drop=max_drop,
-        min_sqnr=min_sqnr,
-        keep_slower=keep_slower,
-        accept=accept,
-        seed=seed,
-        skip_bad=skip_bad,
-        registry=registry,
-        progress=progress,
-    )
+    job = prepare(model, settings, data=data, registry=registry, progress=progress, **changes)
     manifest, taken = job.source.manifest, list[Step]()
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
     spec = manifest.input
