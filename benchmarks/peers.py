@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -125,7 +126,10 @@ def run(command: list[str | Path], **environment: str) -> dict[str, Any]:
         raise PeerError(f"not done after {LIMIT} s") from error
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise PeerError(lines[-1][:300] if lines else f"ended by signal {-done.returncode}")
+        what = [
+            line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)
+        ] or lines  # a hint may follow it
+        raise PeerError(what[-1][:300] if what else f"ended by signal {-done.returncode}")
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return said
 

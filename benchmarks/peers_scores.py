@@ -80,7 +80,7 @@ def parse(graph: Path, _: Path) -> dict[str, Any]:
             save_engine(graph, Path(folder) / "model.engine", target)
         row["built"] = True
     except PocketzooError as error:
-        row["reason"] = str(error)
+        row["reason"] = error.message
     return row
 
 

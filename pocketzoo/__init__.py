@@ -2,11 +2,62 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # a decorator that a type checker cannot see would make every plugin's hooks untyped
+if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py holds it equal to _PUBLIC
+    from collections.abc import Iterable
+    from importlib.machinery import ModuleSpec
+
+    from pocketzoo.compress.pipeline.compress_model import compress as compress
+    from pocketzoo.deploy.device.doctor import doctor as doctor
+    from pocketzoo.deploy.device.pack import pack as pack
+    from pocketzoo.deploy.device.runtime import load_runtime as load_runtime
+    from pocketzoo.deploy.export import export as export
+    from pocketzoo.measure.evaluate import evaluate
+    from pocketzoo.measure.profile import profile as profile
+    from pocketzoo.reports.report import report as report
+    from pocketzoo.train.agents.double_dqn import fit_agent as fit_agent
+    from pocketzoo.train.fit import fit as fit
+    from pocketzoo.workflows.bench import bench as bench
+    from pocketzoo.workflows.demo import demo as demo
+    from pocketzoo.workflows.generate import generate as generate
+    from pocketzoo.workflows.new_plugin import new_plugin as new_plugin
+    from pocketzoo.workflows.play import play as play
+    from pocketzoo.workflows.predict import predict as predict
+    from pocketzoo.workflows.run import run as run
+    from pocketzoo.zoo.bundles.bundle import read_bundle
+    from pocketzoo.zoo.bundles.signing import sign as sign
+    from pocketzoo.zoo.bundles.signing import verify_signature as verify_signature
     from pocketzoo.zoo.catalog.hookspecs import hookimpl as hookimpl
+    from pocketzoo.zoo.catalog.registry import (
+        Registry as Registry,
+    )
+    from pocketzoo.zoo.catalog.registry import (
+        default_registry as default_registry,
+    )
+    from pocketzoo.zoo.catalog.registry import (
+        list_plugins,
+        list_specs,
+    )
+    from pocketzoo.zoo.data.load_data import load_data as load_data
+    from pocketzoo.zoo.hub.store import Store as Store
+    from pocketzoo.zoo.models.import_onnx import open_graph as open_graph
+    from pocketzoo.zoo.models.info import info as info
+    from pocketzoo.zoo.models.materials import materials as materials
+    from pocketzoo.zoo.models.open_model import open_model as open_model
+    from pocketzoo.zoo.models.pull import lock as lock
+    from pocketzoo.zoo.models.pull import outdated as outdated
+    from pocketzoo.zoo.models.pull import pull as pull
+    from pocketzoo.zoo.models.pull import update as update
+    from pocketzoo.zoo.models.push import push as push
+    from pocketzoo.zoo.models.search import search as search
+
+    eval = evaluate
+    list = list_specs
+    plugins = list_plugins
+    verify = read_bundle
 
 __version__ = "0.1.0"
 
@@ -52,14 +103,31 @@ _PUBLIC = {
 __all__ = ["__version__", "compress", "plugins", *_PUBLIC]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("compress", "plugins"):
-        return import_module(f"pocketzoo.{name}")
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'pocketzoo' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
-    return getattr(import_module(module), attribute)
+if not TYPE_CHECKING:  # to whom any name would be right then
+
+    def __getattr__(name: str) -> Any:
+        if name in ("compress", "plugins"):
+            return import_module(f"pocketzoo.{name}")
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'pocketzoo' has no attribute {name!r}")
+        module, attribute = _PUBLIC[name]
+        return getattr(import_module(module), attribute)
 
 
-def __dir__() -> list[str]:
+class _MovedModules:
+    """What the import system asks last: where a module of an older release is now (core/moved.py)."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if not name.startswith("pocketzoo."):
+            return None
+        from pocketzoo.core.moved import find_spec
+
+        return find_spec(name)
+
+
+sys.meta_path.append(_MovedModules)
+
+
+def __dir__() -> Iterable[str]:
     return sorted(__all__)

@@ -126,7 +126,7 @@ def fitted(once: Once) -> Bundle:
 def compressed(fitted: Bundle, once: Once) -> Bundle:
     """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
     from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-    from pocketzoo.compress.pipeline.compress import compress
+    from pocketzoo.compress.pipeline.compress_model import compress
     from pocketzoo.zoo.bundles.bundle import read_bundle
 
     def make(path: Path) -> None:
@@ -176,7 +176,7 @@ def small_copy(small: Bundle, tmp_path: Path) -> Bundle:
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressing times graphs as briefly as can be: for tests that look at no times, nor at what they decide."""
     monkeypatch.setattr("pocketzoo.compress.pipeline.judge.SECONDS", 0.0)
-    monkeypatch.setattr("pocketzoo.compress.pipeline.compress.SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.compress.pipeline.compress_model.SECONDS", 0.0)
     monkeypatch.setattr("pocketzoo.zoo.backends.timing.WARM_UP_SECONDS", 0.0)
 
 
@@ -258,7 +258,7 @@ def refused() -> Refused:
         assert type(error) is kind
         for part in parts:
             assert str(part) in error.message, (part, error.message)
-        assert str(error) == error.message
+        assert str(error) == f"{error.message}\n{error.hint}"
         assert "\n" not in error.hint
         if hint is not None:
             assert hint in error.hint, (hint, error.hint)

@@ -87,7 +87,7 @@ def test_looking_around_in_python_loads_nothing_heavy(code):
 def test_int8_of_a_graph_needs_no_torch():
     """Importing it takes 190 MB, a third of what quantising EfficientNet-Lite0 may take."""
     code = (
-        "import pocketzoo.compress.pipeline.compress\n"
+        "import pocketzoo.compress.pipeline.compress_model\n"
         "import pocketzoo.compress.quantization.int8, pocketzoo.compress.quantization.mixed_precision"
     )
     done = python(f"{code}\nimport sys; print('torch' in sys.modules)")

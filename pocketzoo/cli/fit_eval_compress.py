@@ -196,8 +196,9 @@ def compress(
     goes on when the same command is given again. Exit code 3: a step lost too much, or changed nothing: rejected.
     MODEL may be a .onnx file from elsewhere, read as --mean and --std say; it takes steps on the graph: --int8.
     """
-    from pocketzoo.compress.pipeline import compress as pipeline
+    from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
+    from pocketzoo.compress.pipeline.settings import CompressSettings
     from pocketzoo.core.typed import from_plain
     from pocketzoo.zoo.bundles.bundle import check_place
 
@@ -205,22 +206,21 @@ def compress(
         check_place(out, force=force)  # before a .onnx file is read
     if any(option is not None for option in (mean, std, size, labels)):
         model = _opened_graph(model, mean, std, size, labels)
-    common: dict[str, Any] = {
-        "data": data,
-        "steps": _steps(prune, low_rank, int8),
-        "recipe": recipe,
-        "targets": targets,
-        "samples": samples,
-        "max_drop": max_drop,
-        "min_sqnr": min_sqnr,
-        "keep_slower": keep_slower,
-        "accept": accept,
-        "seed": seed,
-        "skip_bad": skip_bad,
-        "progress": Bars(),
-    }
+    settings = CompressSettings(
+        steps=tuple(_steps(prune, low_rank, int8)),
+        recipe=recipe,
+        targets=targets,
+        samples=samples,
+        max_drop=max_drop,
+        min_sqnr=min_sqnr,
+        keep_slower=keep_slower,
+        accept=accept,
+        seed=seed,
+        skip_bad=skip_bad,
+        force=force,
+    )
     if dry_run:
-        steps = pipeline.dry_run(model, **common)
+        steps = compress_model.dry_run(model, settings, data=data, progress=Bars())
         if as_json:
             print_json(steps)
         else:
@@ -228,7 +228,7 @@ def compress(
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
-    bundle = pipeline.compress(model, out, force=force, **common)
+    bundle = compress_model.compress_with(model, out, settings, data=data, progress=Bars())
     if as_json:
         manifest = bundle.manifest
         print_json(

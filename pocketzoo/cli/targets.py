@@ -47,7 +47,7 @@ def check(model: str, target: str, dla: bool, as_json: bool) -> None:
     Before anything is built. A target whose parser or runtime is installed is asked as well. An engine is loaded, on
     the GPU. Exits with 1 if the target refuses it.
     """
-    from pocketzoo.deploy.check.check import check
+    from pocketzoo.deploy.check.check_model import check
 
     report = check(model, target, dla=dla, progress=Bars())
     if as_json:

@@ -1,5 +1,5 @@
-"""Make models smaller. Calling the package runs ``pipeline.compress``."""
+"""Make models smaller. Calling the package runs ``pipeline.compress_model.compress``."""
 
 from pocketzoo.core.callable_module import make_callable
 
-make_callable(__name__, "pocketzoo.compress.pipeline.compress", "compress")
+make_callable(__name__, "pocketzoo.compress.pipeline.compress_model", "compress")

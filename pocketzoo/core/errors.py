@@ -1,6 +1,7 @@
 """Everything pocketzoo raises on purpose: one family, each with a message (what) and a hint (what next).
 
-The command line prints the two as two lines and exits with ``exit_code``. Any other exception is a bug and keeps its
+The command line prints the two as two lines and exits with ``exit_code``; ``str`` gives the two lines as well, so what
+quotes an error takes ``message_of``. Any other exception is a bug and keeps its
 traceback.
 """
 
@@ -18,8 +19,8 @@ class PocketzooError(Exception):
         super().__init__(message)
         self.message, self.hint = message, hint
 
-    def __str__(self) -> str:  # KeyError would print the message in quotes
-        return self.message
+    def __str__(self) -> str:  # a traceback shows both; KeyError would print the message in quotes
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
 class UnknownNameError(PocketzooError, KeyError):
@@ -142,6 +143,11 @@ class ExportMismatchError(ExportError):
 
 class StorageError(PocketzooError, OSError):
     """The disk refused: no space left, no permission, a read-only file system."""
+
+
+def message_of(error: BaseException) -> str:
+    """What was wrong, to be quoted in another error's message: an error of this family leaves its hint out."""
+    return error.message if isinstance(error, PocketzooError) else str(error)
 
 
 def check_field(config: object, field: str, ok: bool, rule: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketzoo.core.errors import StorageError
+from pocketzoo.core.errors import StorageError, message_of
 
 _REFUSED = {
     errno.ENOSPC: "no space is left",
@@ -57,7 +57,7 @@ def place_errors(folder: Path, path: Path | str, hint: str = "choose another pla
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        reason = _REFUSED.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        reason = _REFUSED.get(error.errno or 0) or (error.strerror or message_of(error)).lower()
         raise StorageError(f"cannot write {path}: {reason}", hint) from error
 
 

@@ -196,7 +196,7 @@ def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Pa
         return bundle.graph("")
     import onnx
 
-    from pocketzoo.compress.pipeline.compress import encode
+    from pocketzoo.compress.pipeline.compress_model import encode
 
     encoded = encode(bundle, target, registry)
     if encoded is None:

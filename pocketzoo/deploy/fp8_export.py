@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from pocketzoo.compress.pipeline.compress import graph_plans
+from pocketzoo.compress.pipeline.compress_model import graph_plans
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import fp8
 from pocketzoo.compress.quantization.fp8 import Fp8Layers

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketzoo.core.errors import BundleError
+from pocketzoo.core.errors import BundleError, PocketzooError
 from pocketzoo.zoo.backends.runtimes import module_of, open_runner
 
 RUNS = 3  # a runtime's arena has its size after the first
@@ -78,4 +78,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PocketzooError as error:
+        sys.exit(error.message)  # the last line on stderr is the reason

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.core.errors import PocketzooError, UnsupportedModelError
+from pocketzoo.core.errors import PocketzooError, UnsupportedModelError, message_of
 from pocketzoo.plugins.timm_settings import refusal, structure_of
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, LoaderSpec, Repository
@@ -57,7 +57,7 @@ def backbone(repository: Repository) -> BackboneSpec:
     except PocketzooError:
         raise
     except Exception as error:  # arguments that do not go together raise whatever torch and timm raise
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(message_of(error).split())[:200]
         raise UnsupportedModelError(
             f"timm cannot build {repository.repo_id}: {reason}", "upgrade timm, or choose another repository"
         ) from error

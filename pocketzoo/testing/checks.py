@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.errors import PocketzooError, message_of
 
 
 def wrong(what: str, change: str) -> NoReturn:
@@ -25,6 +25,6 @@ def blaming(what: str, change: str) -> Iterator[None]:
     except PocketzooError as error:
         failure = error
     except Exception as error:
-        raise pytest.fail.Exception(f"{what}: {type(error).__name__}: {error}\nchange: {change}") from error
+        raise pytest.fail.Exception(f"{what}: {type(error).__name__}: {message_of(error)}\nchange: {change}") from error
     if failure:  # raised out here, where pytest does not show what it replaces
         wrong(f"{what}: {failure.message}", f"{change} ({failure.hint})" if failure.hint else change)

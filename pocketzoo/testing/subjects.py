@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.core.arrays import Array
-from pocketzoo.core.errors import HubError, MissingDependencyError
+from pocketzoo.core.errors import HubError, MissingDependencyError, message_of
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, Input, Weights
@@ -69,7 +69,7 @@ class Backbone:
         try:
             load_state(self.build(), read_weights(self.spec.weights), self.spec.name)
         except Exception as error:  # test_its_weights_fit says whether that is the plugin's fault
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {message_of(error)}"
         return ""
 
     @property
@@ -127,7 +127,7 @@ def config_of(compressor: Compressor) -> Any:
     try:
         return compressor.config()
     except Exception as error:
-        pytest.skip(f"its config has no defaults to try it with: {error}")
+        pytest.skip(f"its config has no defaults to try it with: {message_of(error)}")
 
 
 def shape_of(value: object) -> str:

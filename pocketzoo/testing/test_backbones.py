@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.core.errors import UnsupportedLayerError
+from pocketzoo.core.errors import UnsupportedLayerError, message_of
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import (
     BATCHES,
@@ -183,7 +183,7 @@ def test_it_survives(backbone: Backbone, name: str, registry: Registry, tmp_path
         try:
             graphs = _compressed(backbone, compressor, registry, tmp_path / "model.onnx")
         except UnsupportedLayerError as refusal:  # said before anything is lost, so no defect
-            pytest.skip(f"{name} refuses it: {refusal}")
+            pytest.skip(f"{name} refuses it: {message_of(refusal)}")
         for graph in graphs:
             for batch in BATCHES:
                 out = logits(graph, example(backbone.spec.input, batch).numpy())

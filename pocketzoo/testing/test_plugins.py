@@ -20,12 +20,16 @@ from pocketzoo.zoo.catalog.registry import Registry
 LIST = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
+from pocketzoo.core.errors import PocketzooError
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Registry
 registry = Registry(create_manager())
-for kind in KINDS:
-    registry.entries(kind)
+try:
+    for kind in KINDS:
+        registry.entries(kind)
+except PocketzooError as error:
+    sys.exit(error.message)  # the last line on stderr is the reason
 print(json.dumps([name for name in json.loads(sys.argv[2]) if name in sys.modules]))
 """
 

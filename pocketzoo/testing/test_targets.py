@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from pocketzoo.core.typed import from_plain, to_plain
-from pocketzoo.deploy.check.check import check_graph
+from pocketzoo.deploy.check.check_model import check_graph
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import Backbone
 from pocketzoo.zoo.catalog.registry import Entry

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.core.errors import DataError, StorageError
+from pocketzoo.core.errors import DataError, StorageError, message_of
 from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
@@ -119,7 +119,7 @@ def features(
     try:
         _write(place, backbone, batches, sequence, what, progress.track(batches, label, len(batches)))
     except (StorageError, _NoRoom) as error:
-        progress.say(f"features are not kept: {error}")
+        progress.say(f"features are not kept: {message_of(error)}")
         return Samples(batches, backbone)
     made = _read(place, batches)
     assert made is not None

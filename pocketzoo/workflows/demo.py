@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pocketzoo import __version__
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress_with
+from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.core.errors import BundleError, MissingDependencyError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
@@ -59,14 +60,18 @@ def demo(
     fitted = fit("tinynet", out / "fitted", data=data, force=force, registry=registry, progress=progress)
     progress.say(f"    test accuracy {fitted.manifest.metrics['test_accuracy']:.4f}")
     # It shows what each step does, also where one is too small or this machine too busy for it to pay.
-    common = {"data": data, "targets": TARGETS, "keep_slower": True, "accept": True, "force": force}
-    common |= {"registry": registry, "progress": progress}
+    shown = CompressSettings(targets=TARGETS, keep_slower=True, accept=True, force=force)
+
+    def compress(source: str, name: str, config: object) -> None:
+        settings = replace(shown, steps=(config,))
+        compress_with(out / source, out / name, settings, data=data, registry=registry, progress=progress)
+
     progress.say("2/5 prune channels")
-    compress(out / "fitted", out / "pruned", steps=[PruneConfig(ratio=0.3)], **common)  # type: ignore[arg-type]
+    compress("fitted", "pruned", PruneConfig(ratio=0.3))
     progress.say("3/5 factorise layers")
-    compress(out / "pruned", out / "factorised", steps=[LowRankConfig(energy=0.999)], **common)  # type: ignore[arg-type]
+    compress("pruned", "factorised", LowRankConfig(energy=0.999))
     progress.say("4/5 quantise to int8")
-    compress(out / "factorised", out / "int8", steps=[Int8Config()], **common)  # type: ignore[arg-type]
+    compress("factorised", "int8", Int8Config())
     places = {"bundles": out}
     progress.say("5/5 export, measure, report")
     places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=registry)

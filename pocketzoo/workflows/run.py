@@ -6,14 +6,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pocketzoo import __version__
 from pocketzoo.compress.pipeline.acceptance import worse
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import read_steps
+from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
@@ -29,7 +30,7 @@ from pocketzoo.workflows.bench import bench
 from pocketzoo.workflows.generate import Written, generate
 from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
-from pocketzoo.workflows.run_recipe import SECTIONS, AgentSection, RunRecipe, parameters
+from pocketzoo.workflows.run_recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
@@ -73,6 +74,7 @@ def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[
         if name == "agent":
             asked["training"] = to_plain(agent_settings(asked["training"], seed=recipe.seed))
         if name == "compress":
+            asked = {"step": asked.pop("step"), **asked}
             read_steps(section.step, "the recipe", registry or default_registry())
         yield name, to_plain(asked)
 
@@ -164,10 +166,9 @@ class _Runner:
             small = self.out / "small"
             if self._is_new("compress"):
                 force = self._begin("compress")
-                asked = parameters(recipe.compress)
-                steps = read_steps(asked.pop("step"), "the recipe", self.common["registry"])
+                settings = self._settings(recipe.compress, force)
                 try:
-                    compress(model, small, steps=steps, force=force, **self.reading, **asked, **self.common)
+                    compress_with(model, small, settings, data=self.reading["data"], **self.common)
                     self._finish("compress")
                 except RejectedError as error:  # what is fitted is still of use, and the user is told
                     self.say(f"{error.message}; going on without ({error.hint})")
@@ -204,6 +205,11 @@ class _Runner:
             self._finish("agent")
         if self.data is None:
             self.data = load_data(states, seed=self.recipe.seed, registry=self.common["registry"])
+
+    def _settings(self, section: CompressSection, force: bool) -> CompressSettings:
+        given = {f.name: getattr(section, f.name) for f in fields(Limits)}
+        steps = read_steps(section.step, "the recipe", self.common["registry"])
+        return CompressSettings(**given, steps=steps, seed=self.recipe.seed, skip_bad=self.recipe.skip_bad, force=force)
 
     def _name(self, model: str | Path) -> str:
         return model.name if isinstance(model, Path) else model

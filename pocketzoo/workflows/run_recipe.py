@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pocketzoo
+from pocketzoo.compress.pipeline.settings import Limits
 from pocketzoo.core.errors import RecipeError, nearest
 from pocketzoo.core.typed import from_plain
 
@@ -46,16 +47,10 @@ class AgentSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompressSection:
+class CompressSection(Limits):
     """Parameters of ``compress``; a step is a table with its kind and the fields of its config."""
 
     step: tuple[Mapping[str, Any], ...]
-    targets: tuple[str, ...] = ("cpu",)
-    samples: int = 256
-    max_drop: float | None = None
-    min_sqnr: float | None = None
-    keep_slower: bool = False
-    accept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

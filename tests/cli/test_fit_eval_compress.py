@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from pocketzoo.cli.options import Share
 from pocketzoo.compress.configs import LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress import dry_run
+from pocketzoo.compress.pipeline.compress_model import dry_run
 from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.zoo.bundles.bundle import read_bundle

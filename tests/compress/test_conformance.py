@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pocketzoo import hookimpl
 from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress import compress, dry_run
+from pocketzoo.compress.pipeline.compress_model import compress, dry_run
 from pocketzoo.compress.plans import LowRankPlan, PrunePlan
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.typed import from_plain, to_plain

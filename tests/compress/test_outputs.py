@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.core.errors import DataError, RejectedError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.manifest import MANIFEST

@@ -15,7 +15,7 @@ from onnx import TensorProto
 from told import Told
 
 from pocketzoo.core.errors import ExportError
-from pocketzoo.deploy.check.check import check_graph
+from pocketzoo.deploy.check.check_model import check_graph
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.fp8_export import write_fp8
 from pocketzoo.plugins.targets import pocketzoo_targets

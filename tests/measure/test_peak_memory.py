@@ -50,5 +50,5 @@ def test_weights_and_activations_are_in_the_peak_and_this_process_is_not(tmp_pat
 def test_a_graph_that_does_not_run_is_refused(tmp_path, refused):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
-    with refused(BundleError, str(broken), "process of its own"):
+    with refused(BundleError, str(broken), "process of its own: onnxruntime does not load"):  # the reason, not a hint
         peak_memory(CPU, broken, None, np.ones((1, 4), np.float32), 1)

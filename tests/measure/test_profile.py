@@ -88,7 +88,7 @@ def test_an_encoding_that_this_runtime_unpacks_is_said_to_run_in_float(compresse
 @pytest.mark.slow
 def test_what_the_step_left_in_float_is_told_with_its_reason(fitted, tmp_path):
     from pocketzoo.compress.configs import Int8Config
-    from pocketzoo.compress.pipeline.compress import compress
+    from pocketzoo.compress.pipeline.compress_model import compress
 
     path = tmp_path / "some"
     bundle = compress(

@@ -11,7 +11,7 @@ from torch import nn
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config, LowRankConfig
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import Dataset, Split

@@ -186,7 +186,7 @@ def test_a_registered_model_is_measured_but_not_written_to(fitted):
 @pytest.mark.slow
 def test_pruned_single_weights_are_no_fewer_parameters(fitted, digits, tmp_path):
     """Honest rows: zeros are still stored and still computed with."""
-    from pocketzoo.compress.pipeline.compress import compress
+    from pocketzoo.compress.pipeline.compress_model import compress
 
     sparse = compress(
         fitted.path, tmp_path / "sparse", data=digits, steps=[PruneConfig(ratio=0.5, granularity="weight")], samples=8

@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketzoo.plugins.heads import build_global
-from pocketzoo.plugins.hookspecs import hookimpl
-from pocketzoo.zoo.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, PackageFile, Weights
+from pocketzoo.api import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, PackageFile, Weights, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,6 +61,12 @@ def _build(name: str) -> nn.Module:
 
     module: nn.Module = Features.from_name(name)
     return module
+
+
+def _build_classifier(features: FeatureSpec, outputs: int) -> nn.Module:
+    from pocketzoo_efficientnet_lite.module import Classifier
+
+    return Classifier(features, outputs)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -133,7 +137,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary=f"the classifier of {lite.name}, the 1000 classes of ImageNet",
             takes=("map",),
             returns="logits",
-            build=build_global,
+            build=_build_classifier,
             backbone=lite.name,
             weights=Weights(file=lite.file, prefix="head.", read=_read),
             labels=_labels,

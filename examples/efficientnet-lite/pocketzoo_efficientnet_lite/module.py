@@ -1,11 +1,13 @@
-"""The backbone as a torch module: the published network up to its classifier."""
+"""The published network as two torch modules: the backbone, and its classifier as a head."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
-from torch import Tensor
+from torch import Tensor, nn
+
+from pocketzoo.api import FeatureSpec
 
 
 class Features(EfficientNet):  # type: ignore[misc]  # the package has no types
@@ -20,3 +22,17 @@ class Features(EfficientNet):  # type: ignore[misc]  # the package has no types
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.extract_features(x)  # the package's own forward prints and classifies
         return features
+
+
+class Classifier(nn.Module):
+    """(B, C, H, W) to (B, outputs) logits: the mean over the map, then one linear layer."""
+
+    def __init__(self, features: FeatureSpec, outputs: int) -> None:
+        super().__init__()
+        height, width = (int(size) for size in features.shape[2:])
+        self.pool = nn.AvgPool2d((height, width))
+        self.linear = nn.Linear(features.channels, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.pool(x).flatten(1))
+        return logits

@@ -68,7 +68,7 @@ def check_report(
                 f"{metric} falls by {100 * drop:.2f} points, {100 * allowed:.2f} are allowed so far", report, "budget"
             )
     scores = map(job.judge.score, (job.judge.reference, before, after))
-    if not job.accept and (why := below_floor(*scores, budget=job.max_drop is not None, least=least)):
+    if not job.settings.accept and (why := below_floor(*scores, budget=job.settings.max_drop is not None, least=least)):
         raise Rejected(why, report, "floor")
     check_cost(report, job)
 
@@ -77,7 +77,7 @@ def check_cost(report: Mapping[str, Any], job: Job) -> None:
     """Raises:
     Rejected: it is larger, or slower.
     """
-    if job.keep_slower:
+    if job.settings.keep_slower:
         return
     if report["bytes_after"] > report["bytes_before"] * LARGER:
         raise Rejected(f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes", report, "larger")

@@ -15,13 +15,14 @@ from typing import Any
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.judge import Judge
 from pocketzoo.compress.pipeline.recipe import read_recipe, recipe_accepts
+from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
-from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
@@ -29,6 +30,7 @@ from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
 
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
+NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
 
 
@@ -46,19 +48,19 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Job:
-    """A source, what is to be done to it, and the data to do it with."""
+    """A source, what is to be done to it, and the data to do it with.
+
+    ``settings`` are those that were asked for, with what their recipe says in its place: ``configs`` are its steps.
+    """
 
     source: Bundle
+    settings: CompressSettings
     dataset: Dataset
     configs: tuple[tuple[Compressor, Any], ...]
     targets: tuple[TargetSpec, ...]
     samples: Inputs
     validation: Batches
     tests: Batches
-    skipped: Skipped  # of the samples, once they were read
-    max_drop: float | None  # of accuracy, 0-1, that all steps together may cost on the validation split
-    keep_slower: bool
-    accept: bool  # what a step loses without having been asked to
     registry: Registry
     progress: Progress
 
@@ -66,6 +68,12 @@ class Job:
     def target(self) -> TargetSpec:
         """The one that decides: channel multiples, latency, which layers stay in float."""
         return self.targets[0]
+
+    @property
+    def skipped(self) -> frozenset[str]:
+        """Names of samples that could not be read, once they were."""
+        skipped = self.samples.batches.skipped
+        return frozenset() if skipped is None else frozenset(skipped.names)
 
     @property
     def graph_step(self) -> tuple[GraphCompressor[Any, Any], Any] | None:
@@ -122,8 +130,8 @@ class Job:
             "data": self.dataset.name,
             "seed": self.dataset.seed,
             "sha256": self.digest,
-            "samples": self.samples.batches.samples - len(self.skipped.names),
-            "skipped": len(self.skipped.names),
+            "samples": self.samples.batches.samples - len(self.skipped),
+            "skipped": len(self.skipped),
         }
 
     @cached_property
@@ -135,16 +143,15 @@ class Job:
     def key(self) -> str:
         """Digest of everything that decides what a run makes, so that nothing of another run is taken for its own."""
         manifest = self.source.manifest
+        settings = {name: value for name, value in to_plain(self.settings).items() if name not in NOT_IN_KEY}
+        # Steps with their kind, targets with all that is known of them.
+        settings["steps"] = [(compressor.name, to_plain(config)) for compressor, config in self.configs]
+        settings["targets"] = [to_plain(target) for target in self.targets]
         facts = {
             "source": {name: entry.sha256 for name, entry in manifest.files.items()},
             "model": [to_plain(manifest.model), to_plain(manifest.steps), manifest.labels],
-            "data": [self.digest, self.dataset.seed, self.samples.batches.samples],
-            "skip_bad": self.tests.skipped is not None,
-            "steps": [(compressor.name, to_plain(config)) for compressor, config in self.configs],
-            "targets": [to_plain(target) for target in self.targets],
-            "max_drop": self.max_drop,
-            "keep_slower": self.keep_slower,
-            "accept": self.accept,
+            "data": [self.digest, self.dataset.seed],
+            "settings": settings,
             "versions": [platform.python_version(), *map(_version, VERSIONS)],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
@@ -152,70 +159,60 @@ class Job:
 
 def prepare(
     model: str | Path,
+    settings: CompressSettings = DEFAULTS,
     *,
     data: str | Path | Dataset,
-    steps: Sequence[Any] = (),
-    recipe: str | Path | None = None,
-    targets: Sequence[str] = ("cpu",),
-    samples: int = 256,
-    max_drop: float | None = None,
-    min_sqnr: float | None = None,
-    keep_slower: bool = False,
-    accept: bool = False,
-    seed: int = 0,
-    skip_bad: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
+    **changes: Any,
 ) -> Job:
-    """Look everything up; see ``pipeline.compress`` for the arguments and errors."""
+    """Look everything up; see ``compress_model.compress`` for the settings, which ``changes`` are to, and errors."""
     registry = registry or default_registry()
-    if not targets:
-        raise RecipeError("there is no target", "name one or more, such as cpu")
-    if samples < 1:
-        raise DataError(f"{samples} samples cannot calibrate", "give one or more")
-    if max_drop is not None and not 0.0 <= max_drop < 1.0:
-        raise RecipeError(f"the metric cannot drop by {max_drop}", "give a share of at least 0 and below 1: 0.01 is 1%")
-    target_specs = [registry.get("target", name) for name in targets]
-    configs = [*(read_recipe(Path(recipe), registry) if recipe else ()), *steps]
-    configs = [_with_min_sqnr(config, min_sqnr) for config in configs]
+    asked = replace(settings, **changes)
+    target_specs = [registry.get("target", name) for name in asked.targets]
+    settings = _resolved(asked, registry)
+    configs = settings.steps
     pairs = tuple((_compressor(config, registry), config) for config in configs)
     source = open_model(model, registry=registry, progress=progress)
     _check_order(pairs, source, registry)
-    if min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
+    if asked.min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
         raise RecipeError("min_sqnr is for int8, and no step is", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
-    rows = Skipped() if skip_bad else None
-    dataset = load_data(data, seed=seed, numeric=numeric, skipped=rows, registry=registry)
+    rows = Skipped() if settings.skip_bad else None
+    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=registry)
     if rows is not None and rows.names:
         progress.say(f"left out {len(rows.names)} rows that cannot be read, {min(rows.names)} first")
     dataset = aligned(dataset, source.manifest.labels)
-    if max_drop is not None and not len(dataset.split("val")):
+    if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples to hold max_drop on", "give more data")
-    skipped = Skipped()
     spec, files = source.manifest.input, source.travelled()
+
+    def batches(split: SplitName, limit: int | None = None) -> Batches:
+        skipped = Skipped() if settings.skip_bad else None
+        return Batches(dataset.split(split), spec, limit=limit, skipped=skipped, files=files)
+
     return Job(
         source=source,
+        settings=settings,
         dataset=dataset,
         configs=pairs,
         targets=tuple(target_specs),
-        samples=Inputs(
-            Batches(dataset.split("train"), spec, limit=samples, skipped=skipped if skip_bad else None, files=files)
-        ),
-        validation=Batches(
-            dataset.split("val"),
-            spec,
-            limit=VALIDATION if max_drop is not None else samples,
-            skipped=Skipped() if skip_bad else None,
-            files=files,
-        ),
-        tests=Batches(dataset.split("test"), spec, skipped=Skipped() if skip_bad else None, files=files),
-        skipped=skipped,
-        max_drop=max_drop,
-        keep_slower=keep_slower,
-        accept=accept or (recipe is not None and recipe_accepts(Path(recipe))),
+        samples=Inputs(batches("train", settings.samples)),
+        validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
+        tests=batches("test"),
         registry=registry,
         progress=progress,
     )
+
+
+def _resolved(settings: CompressSettings, registry: Registry) -> CompressSettings:
+    """The settings with what their recipe says, and with ``min_sqnr`` in the configs that it is for."""
+    steps, accept = settings.steps, settings.accept
+    if settings.recipe:
+        steps = (*read_recipe(Path(settings.recipe), registry), *steps)
+        accept = accept or recipe_accepts(Path(settings.recipe))
+    steps = tuple(_with_min_sqnr(config, settings.min_sqnr) for config in steps)
+    return replace(settings, steps=steps, accept=accept, recipe=None, min_sqnr=None)
 
 
 def _with_min_sqnr(config: Any, min_sqnr: float | None) -> Any:

@@ -49,11 +49,11 @@ CLOSE = 1 / 8  # of what a step was asked to remove: how close the search for wh
 def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
     """Take step ``number`` (from 0), and those that repair it where it needs that; note them as finished, and give it.
 
-    Under ``job.max_drop`` less and less of the step is tried, by bisection. A step that is rejected for good leaves the
-    model as it was; the manifest says so, and why.
+    Under a budget (``max_drop``) less and less of the step is tried, by bisection. A step that is rejected for good
+    leaves the model as it was; the manifest says so, and why.
     """
     compressor, asked = job.configs[number]
-    end = _end(job, number) if job.max_drop is not None else number + 1
+    end = _end(job, number) if job.settings.max_drop is not None else number + 1
     weaker = compressor.weaker if isinstance(compressor, ModuleCompressor) else None
     tried: list[dict[str, Any]] = []
     best: Path | None = None
@@ -75,7 +75,11 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
                 low = share  # less of it would change nothing either
             else:
                 high = share
-            if weaker is None or job.max_drop is None or (share == 1.0 and no.cause not in ("budget", "floor")):
+            if (
+                weaker is None
+                or job.settings.max_drop is None
+                or (share == 1.0 and no.cause not in ("budget", "floor"))
+            ):
                 break
         if low == 1.0 or high - low <= CLOSE:
             break
@@ -131,7 +135,7 @@ def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path
 
 def _allowed(job: Job, number: int) -> float | None:
     """What the metric may have lost after a step: each has an equal part of the budget, and what others left of it."""
-    return None if job.max_drop is None else job.max_drop * (number + 1) / len(job.configs)
+    return None if job.settings.max_drop is None else job.settings.max_drop * (number + 1) / len(job.configs)
 
 
 # -- steps on the module
@@ -188,7 +192,7 @@ def _module_step(
         }
         made = draft.folder / graph_name()
         report |= measure_step(bundle, made, job, job.target, draft.manifest)
-        if first and not job.accept and _unchanged(bundle, draft):
+        if first and not job.settings.accept and _unchanged(bundle, draft):
             raise Rejected(f"it changed nothing{_left(plan)}", report, "unchanged")
         if began_with is not None:
             check_report(report, job, began_with, made, allowed=allowed)
@@ -240,7 +244,7 @@ def _graph_step(
             job.progress.say(f"{compressor.name}: the graphs that write")
             texts = replace(job.graph_samples, progress=SILENT)
             plans = plan_parts(bundle, compressor, config, texts, {effect.layer for effect in kept})
-            floor = None if job.accept else FLOOR_SHARE
+            floor = None if job.settings.accept else FLOOR_SHARE
             budgets = [b for b in (allowed, getattr(config, "max_drop", None), floor) if b is not None]
             writing_report = write_parts(
                 bundle,
@@ -250,7 +254,7 @@ def _graph_step(
                 [target for target in job.targets if target.name in reports],
                 (x for x, _ in replace(job.validation, size=1)) if len(job.validation.split) else texts,
                 max_drop=min(budgets, default=None),
-                keep_slower=job.keep_slower,
+                keep_slower=job.settings.keep_slower,
                 progress=job.progress,
             )
         step = Step(
@@ -299,7 +303,7 @@ def _encoded(
         if own is not None and (sqnr := own.score(place).sqnr) is not None:
             report["sqnr_against_float_db"] = sqnr
         try:
-            if not job.accept and same_graph(model, encoded):
+            if not job.settings.accept and same_graph(model, encoded):
                 if own is not None:  # it would, were it not for the budget
                     raise Rejected("every layer would have to stay in float", report, "budget")
                 raise Rejected(f"it changed nothing{_left(plan)}", report, "unchanged")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.pruning.channel_tracer import ChannelTracer
 from pocketzoo.compress.pruning.channels import Channels
-from pocketzoo.core.errors import UnsupportedLayerError
+from pocketzoo.core.errors import UnsupportedLayerError, message_of
 
 
 def find_channels(model: nn.Module, x: Tensor) -> Channels:
@@ -29,7 +29,7 @@ def find_channels(model: nn.Module, x: Tensor) -> Channels:
             warnings.filterwarnings("ignore", message=".* assigned during export")
             program = torch.export.export(model.eval(), (x,))
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next((line for line in message_of(error).splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedLayerError(
             f"cannot trace this model: {reason}", "leave out prune; low-rank and int8 need no trace"
         ) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from pocketzoo.core.errors import message_of
 from pocketzoo.zoo.backends.onnxruntime.providers import available
 
 
@@ -76,7 +77,10 @@ def _builder(module: str, extra: str) -> Check:
         works = trt.Builder(trt.Logger(trt.Logger.ERROR)) is not None
     except Exception as error:  # a broken native library fails in its own ways; that is what is reported
         return Check(
-            name, False, f"{type(error).__name__}: {error}", f"pip install --force-reinstall 'pocketzoo[{extra}]'"
+            name,
+            False,
+            f"{type(error).__name__}: {message_of(error)}",
+            f"pip install --force-reinstall 'pocketzoo[{extra}]'",
         )
     return Check(name, works, "starts" if works else "does not start", "" if works else "check the driver: nvidia-smi")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError, message_of
 from pocketzoo.plugins.transformers import heads
 from pocketzoo.plugins.transformers.heads import read_json
 from pocketzoo.plugins.transformers.settings import refusal, structure_of
@@ -93,7 +93,8 @@ def backbone(repository: Repository) -> BackboneSpec:
             input_spec, features, build = _vision(repository, config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnsupportedModelError(
-            f"the config of {repository.repo_id} is not one of a {kind}: {error}", "choose another repository"
+            f"the config of {repository.repo_id} is not one of a {kind}: {message_of(error)}",
+            "choose another repository",
         ) from error
     return BackboneSpec(
         name=repository.name,

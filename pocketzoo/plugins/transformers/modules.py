@@ -18,7 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
-from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError, message_of
 from pocketzoo.plugins.transformers.settings import HINT, structure_of
 
 _quiet: Any = logging  # its functions have no types
@@ -41,7 +41,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(message_of(error).split())
         raise UnsupportedModelError(f"transformers does not take its config.json: {reason[:200]}", HINT) from error
 
 

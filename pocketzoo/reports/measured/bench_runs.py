@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketzoo.core.errors import BundleError, DataError, RecipeError
+from pocketzoo.core.errors import BundleError, DataError, RecipeError, message_of
 from pocketzoo.core.typed import from_plain
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, points, times
@@ -124,7 +124,8 @@ def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[R
             rows = tuple(from_plain(Measurement, row) for row in bundle.manifest.measurements)
         except RecipeError as error:
             raise BundleError(
-                f"the measurements in {bundle.path} cannot be read: {error}", f"measure again: {_command(models)}"
+                f"the measurements in {bundle.path} cannot be read: {message_of(error)}",
+                f"measure again: {_command(models)}",
             ) from error
         if rows and all(run.rows != rows for run in runs):
             runs.append(Run(index, rows))

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from pocketzoo import __version__
-from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError
+from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest
@@ -107,7 +107,7 @@ def read_bundle(path: str | Path) -> Bundle:
             raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
         manifest = from_plain(Manifest, data)
     except (ValueError, AttributeError, RecursionError, RecipeError) as error:
-        raise BundleError(f"{manifest_path} is damaged: {error}", "restore it from a copy") from error
+        raise BundleError(f"{manifest_path} is damaged: {message_of(error)}", "restore it from a copy") from error
     inside = os.path.realpath(path)
     for name, entry in manifest.files.items():
         file = path / name

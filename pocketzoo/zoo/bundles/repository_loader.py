@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError
+from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError, message_of
 from pocketzoo.core.typed import from_plain
 from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, LoaderSpec, Repository
@@ -41,7 +41,9 @@ def read_repository_manifest(repository: Repository) -> Manifest:
     try:
         return from_plain(Manifest, json.loads(repository.files[MANIFEST].read_bytes()))
     except (ValueError, RecursionError, RecipeError) as error:
-        raise BundleError(f"{MANIFEST} of {repository.repo_id} is damaged: {error}", "tell its author") from error
+        raise BundleError(
+            f"{MANIFEST} of {repository.repo_id} is damaged: {message_of(error)}", "tell its author"
+        ) from error
 
 
 def _refuses(repository: Repository) -> str:

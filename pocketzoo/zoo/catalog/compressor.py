@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from pocketzoo.core.arrays import Array
     from pocketzoo.core.progress import Progress
 
-    Samples = Iterable[Array]  # batches (B, *size) of float32, ready for the model; iterable more than once
-
+Samples = Iterable["Array"]  # batches (B, *size) of float32, ready for the model; iterable more than once
 C = TypeVar("C")
 P = TypeVar("P")
 

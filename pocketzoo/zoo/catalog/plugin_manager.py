@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pluggy
 
-from pocketzoo.core.errors import PluginError
+from pocketzoo.core.errors import PluginError, message_of
 from pocketzoo.zoo.catalog import hookspecs
 
 BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "datasets", "timm", "transformers")
@@ -64,7 +64,9 @@ def create_manager(found: Iterable[EntryPoint] | None = None, extra: Sequence[Mo
         try:
             _register(hooks, point.load(), point.name)
         except (Exception, SystemExit) as error:  # a script without __main__ guard may call sys.exit
-            reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            reason = (
+                message_of(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {message_of(error)}"
+            )
             reason = " ".join(reason.split())
         plugins.append(Plugin(point.name, origin, reason))
     return PluginManager(hooks, tuple(plugins))

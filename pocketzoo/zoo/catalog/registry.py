@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from pocketzoo.core.errors import DuplicateNameError, UnknownNameError, nearest
+from pocketzoo.core.errors import DuplicateNameError, UnknownNameError, message_of, nearest
 from pocketzoo.zoo.catalog import specs
 from pocketzoo.zoo.catalog.glob_index import Names
 from pocketzoo.zoo.catalog.kinds import KINDS
@@ -53,7 +53,7 @@ class Registry:
             try:
                 declared = [_checked(kind, spec, types) for spec in hook.function()]
             except Exception as error:  # a broken plugin is reported, not fatal
-                reason = f"{_hook(kind)}: {type(error).__name__}: {error}"
+                reason = f"{_hook(kind)}: {type(error).__name__}: {message_of(error)}"
                 self._failed[hook.plugin_name] = " ".join(reason.split())
                 continue
             for spec in declared:

@@ -1,1 +1,8 @@
 """Data sets: readers, preprocessing, batches."""
+
+from typing import TYPE_CHECKING
+
+from pocketzoo.core.moved import names_before
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+    __getattr__ = names_before(__name__)

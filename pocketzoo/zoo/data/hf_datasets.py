@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Picture
-from pocketzoo.core.errors import BadReferenceError, DataError
+from pocketzoo.core.errors import BadReferenceError, DataError, message_of
 from pocketzoo.core.files import home
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, LazyPictures, Split, SplitName
@@ -184,4 +184,4 @@ def _decodes(feature: Any) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(message_of(error).splitlines()), type(error).__name__)

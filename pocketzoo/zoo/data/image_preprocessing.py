@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pocketzoo.core.arrays import Array, Picture
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.specs import InputSpec
 
@@ -54,7 +54,7 @@ def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
     except require("PIL", extra="data").UnidentifiedImageError as error:
         raise DataError(f"cannot read the picture {name}: it is not a {NAMED} file", UNREADABLE) from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... for damaged files
-        raise DataError(f"cannot read the picture {name}: {error}", UNREADABLE) from error
+        raise DataError(f"cannot read the picture {name}: {message_of(error)}", UNREADABLE) from error
 
 
 def prepare(picture: Picture, spec: InputSpec) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Picture
-from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.data.batches import Skipped, divided
@@ -93,7 +93,9 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
             target = None if label is None else _target(row.get(label), label)
         except ValueError as error:
             if skipped is None:
-                raise DataError(f"row {number} of {name} {error}", "mend or remove it, or give --skip-bad") from None
+                raise DataError(
+                    f"row {number} of {name} {message_of(error)}", "mend or remove it, or give --skip-bad"
+                ) from None
             skipped.names.add(f"row {number} of {name}")
             continue
         samples.append(sample)
@@ -171,7 +173,7 @@ def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]
         return readers.get(path.suffix, _separated)(path, skipped)
     except (ValueError, OSError, csv.Error) as error:  # pyarrow raises the first two
         raise DataError(
-            f"cannot read {path}: {error}", "it must be UTF-8; see docs/training.md for the forms"
+            f"cannot read {path}: {message_of(error)}", "it must be UTF-8; see docs/training.md for the forms"
         ) from error
 
 
@@ -197,7 +199,7 @@ def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[R
                     raise ValueError("it is no object")
             except ValueError as error:
                 if skipped is None:
-                    raise ValueError(f"line {number}: {error}") from error
+                    raise ValueError(f"line {number}: {message_of(error)}") from error
                 skipped.names.add(f"line {number} of {path}")
                 continue
             rows.append(row)

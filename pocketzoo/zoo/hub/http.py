@@ -29,6 +29,7 @@ from pocketzoo.core.errors import (
     HubIntegrityError,
     HubMissingError,
     HubRateLimitError,
+    message_of,
 )
 
 PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or 60)  # seconds without progress before a transfer ends
@@ -83,7 +84,7 @@ class Patience:
         if pause >= self.left or self.stopped.wait(pause):
             if isinstance(error, HubError):
                 raise error
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(message_of(error).split()) or type(error).__name__
             raise HubConnectionError(
                 f"cannot fetch {self.what}: {reason}", "check the connection, then try again"
             ) from error
@@ -169,7 +170,7 @@ class AgainError(Exception):
     """An answer that may be better next time."""
 
     def __init__(self, error: HubError, seconds: float = 0.0) -> None:
-        super().__init__(str(error))
+        super().__init__(message_of(error))
         self.error, self.seconds = error, seconds
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketzoo.core.errors import LockError, RecipeError
+from pocketzoo.core.errors import LockError, RecipeError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.typed import from_plain
 from pocketzoo.zoo.hub.reference import COMMIT, is_inside
@@ -56,7 +56,7 @@ def read_lock(path: Path) -> dict[str, Locked]:
     except FileNotFoundError as error:
         raise LockError(f"there is no {path}", "make one: pocketzoo lock REF...") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecipeError) as error:
-        raise LockError(f"{path} is damaged: {error}", "restore it from git, or lock again") from error
+        raise LockError(f"{path} is damaged: {message_of(error)}", "restore it from git, or lock again") from error
     for entry in found:
         digests = [entry.commit, *(file.sha256 for file in entry.file)]
         sound = COMMIT.fullmatch(digests[0]) and all(re.fullmatch(r"[0-9a-f]{64}", d) for d in digests[1:])

@@ -13,6 +13,7 @@ from pocketzoo.core.errors import (
     UnknownNameError,
     UnsupportedLayerError,
     UnsupportedModelError,
+    message_of,
     nearest,
 )
 from pocketzoo.zoo.bundles.bundle import Bundle
@@ -158,7 +159,7 @@ def cut_after(backbone: nn.Module, layer: str) -> nn.Module:
         traced = fx.GraphModule(backbone.eval(), tracer.trace(backbone.eval()))
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
         raise UnsupportedLayerError(
-            f"cannot cut this backbone: tracing it fails ({error})", "use it whole, without a cut"
+            f"cannot cut this backbone: tracing it fails ({message_of(error)})", "use it whole, without a cut"
         ) from error
     inside = [n for n in traced.graph.nodes if n.op == "call_module" and f"{n.target}.".startswith(f"{layer}.")]
     # Functions called inside the layer (x + shortcut) have no target of their own, but know the module they ran in.

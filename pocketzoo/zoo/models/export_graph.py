@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from pocketzoo.core.errors import ExportError, ExportMismatchError
+from pocketzoo.core.errors import ExportError, ExportMismatchError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
 from pocketzoo.zoo.models.build import example
@@ -86,7 +86,7 @@ def graph_from_part(
             try:
                 found = session.run(outputs, {n: t.numpy() for n, t in zip(inputs, flat, strict=True)})
             except Exception as error:  # onnxruntime's own types
-                reason = " ".join(str(error).split())
+                reason = " ".join(message_of(error).split())
                 raise ExportMismatchError(
                     f"the graph does not run on {flat[0].shape}: {reason}", "report it"
                 ) from error
@@ -121,7 +121,7 @@ def _exported(
         cause: BaseException = error
         while cause.__cause__ is not None:  # the outermost text is advice for authors of exporters
             cause = cause.__cause__
-        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        reason = next((line for line in message_of(cause).splitlines() if line.strip()), type(cause).__name__)
         raise ExportError(f"torch cannot export this model: {reason}", "see which operator it names") from error
     if program is None:
         raise ExportError("torch exported nothing", "report this with the model's name")
@@ -237,7 +237,7 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
                 out = module(x)
             given = session.run(None, {spec.name: x.numpy()})[0]
         except Exception as error:  # torch's and onnxruntime's own types
-            reason = " ".join(str(error).split())
+            reason = " ".join(message_of(error).split())
             raise ExportMismatchError(
                 f"it does not run at batch {size}: {reason}", "a view or reshape in the model fixes the batch size"
             ) from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.errors import UnsupportedModelError, message_of
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, InputSpec
 from pocketzoo.zoo.models.layer_hooks import after
 
@@ -34,7 +34,7 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
     try:
         whole, inside = _run(spec, given)
     except Exception as error:  # the model's own code says so in any type
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(message_of(error).splitlines()), type(error).__name__)
         raise UnsupportedModelError(
             f"{spec.name} cannot read pictures of {size[0]} x {size[1]}: {reason}",
             f"its own size is {spec.input.size[1]} x {spec.input.size[2]}",

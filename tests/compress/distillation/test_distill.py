@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pocketzoo.compress.configs import HealConfig, PruneConfig
 from pocketzoo.compress.distillation import distill as heal
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pruning import prune
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT

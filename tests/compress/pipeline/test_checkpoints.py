@@ -15,7 +15,7 @@ from told import Told
 
 from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.core.errors import BundleError, BusyError, DataError, StorageError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.zoo.bundles.bundle import read_bundle
@@ -166,7 +166,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(small, small_regi
     code = (
         f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[2])!r})\nimport smallnet\n"
         "from pocketzoo.compress.configs import Int8Config, PruneConfig\n"
-        "from pocketzoo.compress.pipeline.compress import compress\n"
+        "from pocketzoo.compress.pipeline.compress_model import compress\n"
         "from pocketzoo.zoo.catalog.plugin_manager import create_manager\n"
         "from pocketzoo.zoo.catalog.registry import Registry\n"
         "registry = Registry(create_manager(found=[], extra=[smallnet]))\n"

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.acceptance import worse
-from pocketzoo.compress.pipeline.compress import compress
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.judge import Race
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
 from pocketzoo.core.typed import to_plain

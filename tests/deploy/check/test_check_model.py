@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError
-from pocketzoo.deploy.check.check import check, check_graph
+from pocketzoo.deploy.check.check_model import check, check_graph
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
 

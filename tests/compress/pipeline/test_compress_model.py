@@ -15,7 +15,7 @@ from told import Told
 from torch import nn
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress import compress, dry_run, encode
+from pocketzoo.compress.pipeline.compress_model import compress, dry_run, encode
 from pocketzoo.core.errors import BundleError, DataError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.measure.measure_graphs import Measurement

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
+from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
@@ -55,22 +56,32 @@ def compress(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Compress a bundle or registered model and write the result as a bundle at ``out``.
+    """Compress a bundle or registered model and write the result as a bundle at ``out``. The source is not changed.
 
-    ``steps`` are configs (``PruneConfig``, ...) or ``recipe`` a file of them. Up to ``samples`` samples of the training
-    split calibrate, the validation split decides, the test split measures. The first of ``targets`` decides channel
-    multiples and is what latency is measured for; an int8 step writes a graph for each of them. The source is not
-    changed.
-
-    Every step is measured before and after. One that makes the graph larger, or slower on the target, is rejected,
-    unless ``keep_slower``; the manifest says so (``turned_down``). So is, unless ``accept``, one that changes nothing,
-    or after which more than a fifth of the accuracy above chance is gone, or, where classes are not known, an output
-    keeps less than 10 dB. ``max_drop`` holds all steps together to a loss of accuracy, 0-1 (where the classes are not
-    known, of answers that stay the same): what a step removes is reduced until it fits. ``min_sqnr``, in dB, is for an
-    int8 step: it leaves layers in float until each output of its graph is as close to the float one's.
-
-    Finished steps are kept next to ``out`` while the run lasts: after a kill the same call goes on from there.
-    ``force`` replaces a finished bundle at ``out``.
+    Args:
+        model: A bundle, a registered name or a reference to the Hub.
+        out: Where the new bundle is written. What is finished is kept next to it while the run lasts: after a kill the
+            same call goes on from there.
+        data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
+            decides, the test split measures.
+        steps: Configs in order (``PruneConfig``, ...). They come after those of ``recipe``.
+        recipe: A file of steps.
+        targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
+            graph for each of them.
+        samples: How many samples of the training split calibrate, at the most; 1 or more.
+        max_drop: What all steps together may cost of the accuracy, at least 0 and below 1 (where the classes are not
+            known, of answers that stay the same): what a step removes is reduced until it fits. None: no budget.
+        min_sqnr: In dB, for an int8 step: it leaves layers in float until each output of its graph is as close to the
+            float one's. None: the config's own.
+        keep_slower: Keep a step that makes the graph larger, or slower on the target. Otherwise it is rejected, and the
+            manifest says so (``turned_down``).
+        accept: Keep a step that changes nothing, or after which more than a fifth of the accuracy above chance is gone,
+            or, where classes are not known, an output keeps less than 10 dB. Otherwise it is rejected as well.
+        seed: Of the division of ``data`` into splits.
+        skip_bad: Leave out samples that cannot be read, and say so, instead of failing.
+        force: Replace a finished bundle at ``out``.
+        registry: Where names are looked up; None: all that is installed.
+        progress: Told what is done; silent by default.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
@@ -80,13 +91,10 @@ def compress(
         RejectedError: every step is; nothing is written.
         BusyError: another process is writing ``out``.
     """
-    check_place(Path(out), force=force)
-    job = prepare(
-        model,
-        data=data,
-        steps=steps,
+    settings = CompressSettings(
+        steps=tuple(steps),
         recipe=recipe,
-        targets=targets,
+        targets=tuple(targets),
         samples=samples,
         max_drop=max_drop,
         min_sqnr=min_sqnr,
@@ -94,13 +102,27 @@ def compress(
         accept=accept,
         seed=seed,
         skip_bad=skip_bad,
-        registry=registry,
-        progress=progress,
+        force=force,
     )
+    return compress_with(model, out, settings, data=data, registry=registry, progress=progress)
+
+
+def compress_with(
+    model: str | Path,
+    out: str | Path,
+    settings: CompressSettings,
+    *,
+    data: str | Path | Dataset,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """``compress``, for those who have its settings as one value."""
+    check_place(Path(out), force=settings.force)
+    job = prepare(model, settings, data=data, registry=registry, progress=progress)
     job.check_tests()
-    if job.max_drop is not None:
+    if job.settings.max_drop is not None:
         job.judge.value(job.judge.reference)  # or there is nothing that may drop
-    with checkpoints(Path(out), job.key, progress, force=force) as desk:
+    with checkpoints(Path(out), job.key, progress, force=settings.force) as desk:
         # What another run rejected is said in the source.
         bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
         while desk.finished < len(job.configs):
@@ -115,47 +137,24 @@ def compress(
 
 def dry_run(
     model: str | Path,
+    settings: CompressSettings = DEFAULTS,
     *,
     data: str | Path | Dataset,
-    steps: Sequence[Any] = (),
-    recipe: str | Path | None = None,
-    targets: Sequence[str] = ("cpu",),
-    samples: int = 256,
-    max_drop: float | None = None,
-    min_sqnr: float | None = None,
-    keep_slower: bool = False,
-    accept: bool = False,
-    seed: int = 0,
-    skip_bad: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
+    **changes: Any,
 ) -> list[Step]:
     """The steps that ``compress`` would take as they are asked for, planned and applied; nothing is written or timed.
 
     Each step's report predicts parameters, MACs and bytes of the graph before and after. What budgets and measured
-    latency would change is not known yet.
+    latency would change is not known yet. ``changes`` to the settings are given by name.
     """
     # Here, because compressing a graph needs no torch.
     from pocketzoo.compress.pipeline.forecast import Cost, module_cost
     from pocketzoo.zoo.models.build import load_module
     from pocketzoo.zoo.models.export_graph import onnx_from_model
 
-    job = prepare(
-        model,
-        data=data,
-        steps=steps,
-        recipe=recipe,
-        targets=targets,
-        samples=samples,
-        max_drop=max_drop,
-        min_sqnr=min_sqnr,
-        keep_slower=keep_slower,
-        accept=accept,
-        seed=seed,
-        skip_bad=skip_bad,
-        registry=registry,
-        progress=progress,
-    )
+    job = prepare(model, settings, data=data, registry=registry, progress=progress, **changes)
     manifest, taken = job.source.manifest, list[Step]()
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
     spec = manifest.input

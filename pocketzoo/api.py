@@ -1,0 +1,232 @@
+"""What plugins import, and scripts that use plugins: the one part of pocketzoo whose names and signatures stay.
+
+Everything else may move or change in any release. A name goes from here only after a release in which it warned.
+Importing this loads nothing heavy (no torch, numpy or onnx): a plugin may do so where it declares its specs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.plans import HealPlan, Int8Plan, LowRankPlan, PrunePlan
+from pocketzoo.core.errors import (
+    BadReferenceError,
+    BundleError,
+    BusyError,
+    DataError,
+    DuplicateNameError,
+    ExportError,
+    ExportMismatchError,
+    HeadMismatchError,
+    HubAccessError,
+    HubConnectionError,
+    HubError,
+    HubIntegrityError,
+    HubMissingError,
+    HubRateLimitError,
+    HubRenamedError,
+    LicenseError,
+    LockError,
+    MemoryShortError,
+    MissingDependencyError,
+    PluginError,
+    PocketzooError,
+    ProcessLostError,
+    RecipeError,
+    RejectedError,
+    SignatureError,
+    StorageError,
+    TrainingError,
+    UnknownNameError,
+    UnsafeFileError,
+    UnsupportedLayerError,
+    UnsupportedModelError,
+    check_field,
+    nearest,
+)
+from pocketzoo.core.optional import require
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Lesson, ModuleCompressor, Samples
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.kinds import KINDS
+from pocketzoo.zoo.catalog.plugin_manager import Plugin
+from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.specs import (
+    METRICS,
+    PER_TOKEN,
+    RETURNS,
+    WINDOW,
+    BackboneSpec,
+    Cut,
+    DatasetSpec,
+    Dim,
+    DlaSpec,
+    ExporterSpec,
+    FeatureKind,
+    FeatureSpec,
+    Fp8Encoding,
+    GenerationSpec,
+    HeadSpec,
+    HubFile,
+    Input,
+    InputSpec,
+    Int8Encoding,
+    LoaderSpec,
+    PackageFile,
+    Repository,
+    TargetSpec,
+    TextSpec,
+    Weights,
+)
+
+if TYPE_CHECKING:
+    from pocketzoo.core.arrays import Array, Picture
+    from pocketzoo.core.files import replacing_file, replacing_folder
+    from pocketzoo.testing.conformance import check_conformance
+    from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
+    from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
+    from pocketzoo.zoo.catalog.dataset import Dataset, LazyPictures, Split, SplitName, Targets
+    from pocketzoo.zoo.data.batches import from_arrays
+    from pocketzoo.zoo.hub.weights import load_state, read_safetensors
+
+# Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
+_LAZY = {
+    "Array": "pocketzoo.core.arrays",
+    "Picture": "pocketzoo.core.arrays",
+    "replacing_file": "pocketzoo.core.files",
+    "replacing_folder": "pocketzoo.core.files",
+    "check_conformance": "pocketzoo.testing.conformance",
+    "Bundle": "pocketzoo.zoo.bundles.bundle",
+    "read_bundle": "pocketzoo.zoo.bundles.bundle",
+    "FileEntry": "pocketzoo.zoo.bundles.manifest",
+    "Manifest": "pocketzoo.zoo.bundles.manifest",
+    "ModelRef": "pocketzoo.zoo.bundles.manifest",
+    "Step": "pocketzoo.zoo.bundles.manifest",
+    "Dataset": "pocketzoo.zoo.catalog.dataset",
+    "LazyPictures": "pocketzoo.zoo.catalog.dataset",
+    "Split": "pocketzoo.zoo.catalog.dataset",
+    "SplitName": "pocketzoo.zoo.catalog.dataset",
+    "Targets": "pocketzoo.zoo.catalog.dataset",
+    "from_arrays": "pocketzoo.zoo.data.batches",
+    "load_state": "pocketzoo.zoo.hub.weights",
+    "read_safetensors": "pocketzoo.zoo.hub.weights",
+}
+__all__ = [
+    "KINDS",
+    "METRICS",
+    "PER_TOKEN",
+    "RETURNS",
+    "SILENT",
+    "WINDOW",
+    "Array",
+    "BackboneSpec",
+    "BadReferenceError",
+    "Bundle",
+    "BundleError",
+    "BusyError",
+    "Compressor",
+    "Cut",
+    "DataError",
+    "Dataset",
+    "DatasetSpec",
+    "Dim",
+    "DlaSpec",
+    "DuplicateNameError",
+    "EngineOptions",
+    "Entry",
+    "ExportError",
+    "ExportMismatchError",
+    "ExportRequest",
+    "ExporterSpec",
+    "FeatureKind",
+    "FeatureSpec",
+    "FileEntry",
+    "Fp8Encoding",
+    "GenerationSpec",
+    "GraphCompressor",
+    "HeadMismatchError",
+    "HeadSpec",
+    "HealConfig",
+    "HealPlan",
+    "HubAccessError",
+    "HubConnectionError",
+    "HubError",
+    "HubFile",
+    "HubIntegrityError",
+    "HubMissingError",
+    "HubRateLimitError",
+    "HubRenamedError",
+    "Input",
+    "InputSpec",
+    "Int8Config",
+    "Int8Encoding",
+    "Int8Plan",
+    "LazyPictures",
+    "Lesson",
+    "LicenseError",
+    "LoaderSpec",
+    "LockError",
+    "LowRankConfig",
+    "LowRankPlan",
+    "Manifest",
+    "MemoryShortError",
+    "MissingDependencyError",
+    "ModelRef",
+    "ModuleCompressor",
+    "PackageFile",
+    "Picture",
+    "Plugin",
+    "PluginError",
+    "PocketzooError",
+    "ProcessLostError",
+    "Progress",
+    "PruneConfig",
+    "PrunePlan",
+    "RecipeError",
+    "Registry",
+    "RejectedError",
+    "Repository",
+    "Samples",
+    "SignatureError",
+    "Sizes",
+    "Split",
+    "SplitName",
+    "Step",
+    "StorageError",
+    "TargetSpec",
+    "Targets",
+    "TextSpec",
+    "TrainingError",
+    "UnknownNameError",
+    "UnsafeFileError",
+    "UnsupportedLayerError",
+    "UnsupportedModelError",
+    "Weights",
+    "check_conformance",
+    "check_field",
+    "default_registry",
+    "from_arrays",
+    "hookimpl",
+    "load_state",
+    "nearest",
+    "read_bundle",
+    "read_safetensors",
+    "replacing_file",
+    "replacing_folder",
+    "require",
+]
+
+
+if not TYPE_CHECKING:  # to whom any name would be right then
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'pocketzoo.api' has no attribute {name!r}")
+        return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -1,0 +1,291 @@
+"""Where modules and names are that older releases had elsewhere: old paths still import, with one warning each.
+
+They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a module whose place
+a package has taken asks ``names_before``. Neither imports anything until a name is used.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+# Old module -> the new one, or those that its names went to, looked through in this order; all below pocketzoo.
+MOVED: dict[str, str | tuple[str, ...]] = {
+    "callable_module": "core.callable_module",
+    "cli.agent": "cli.agents",
+    "cli.look": "cli.catalog",
+    "cli.model": "cli.fit_eval_compress",
+    "cli.rate": "cli.find_rate",
+    "cli.ship": "cli.export_bench_report",
+    "cli.target": "cli.targets",
+    "cli.training": "cli.training_options",
+    "cli.trust": "cli.pack_sign_verify",
+    "cli.write": "cli.generate",
+    "compress.acceptance": "compress.pipeline.acceptance",
+    "compress.allocate": "compress.low_rank.rank_allocation",
+    "compress.base": "zoo.catalog.compressor",
+    "compress.budget": "compress.pruning.channel_budget",
+    "compress.calibrate": "compress.quantization.calibration",
+    "compress.checkpoints": "compress.pipeline.checkpoints",
+    "compress.dynamic": "compress.quantization.dynamic_quantization",
+    "compress.effects": "compress.low_rank.layer_effects",
+    "compress.eligible": "compress.statistics.eligible_layers",
+    "compress.embeddings": "compress.quantization.embedding_tables",
+    "compress.encode": "compress.quantization.qdq",
+    "compress.factors": "compress.low_rank.factorizations",
+    "compress.fake_int8": "compress.distillation.fake_quantization",
+    "compress.float_layers": "compress.quantization.mixed_precision",
+    "compress.forecast": "compress.pipeline.forecast",
+    "compress.fp8": "compress.quantization.fp8",
+    "compress.graph_index": "zoo.graphs.index",
+    "compress.groups": (
+        "compress.pruning.channels",
+        "compress.pruning.channel_tracer",
+        "compress.pruning.channel_groups",
+    ),
+    "compress.heal": "compress.distillation.distill",
+    "compress.histogram": "compress.statistics.histogram",
+    "compress.int8": "compress.quantization.int8",
+    "compress.job": "compress.pipeline.job",
+    "compress.judge": "compress.pipeline.judge",
+    "compress.latency": "compress.pruning.latency_budget",
+    "compress.layers": ("compress.statistics.eligible_layers", "compress.statistics.module_layers"),
+    "compress.lockstep": "compress.statistics.layerwise",
+    "compress.lowrank": "compress.low_rank.low_rank",
+    "compress.memory": "core.malloc_trim",
+    "compress.moments": "compress.statistics.second_moments",
+    "compress.operands": "zoo.graphs.operands",
+    "compress.patches": "compress.quantization.layer_inputs",
+    "compress.patterns": "core.name_patterns",
+    "compress.pipeline": "compress.pipeline.compress_model",
+    "compress.prune": "compress.pruning.prune",
+    "compress.recipe": "compress.pipeline.recipe",
+    "compress.refit": "compress.pruning.refit",
+    "compress.regress": "compress.pruning.least_squares",
+    "compress.rounding": "compress.quantization.gptq",
+    "compress.saliency": "compress.pruning.saliency",
+    "compress.sensitivity": "compress.pruning.gauss_newton",
+    "compress.smooth": "compress.quantization.smoothquant",
+    "compress.sparse": "compress.pruning.sparse",
+    "compress.steps": ("compress.pipeline.step_report", "compress.pipeline.acceptance", "compress.pipeline.steps"),
+    "compress.stopwatch": "compress.low_rank.layer_timing",
+    "compress.writing": "compress.pipeline.generation_graphs",
+    "deploy.answers": "measure.confusion_matrix",
+    "deploy.bench": "workflows.bench",
+    "deploy.bench_engines": "workflows.bench_engines",
+    "deploy.bench_writing": "workflows.bench_generation",
+    "deploy.build_progress": "zoo.backends.tensorrt.build_progress",
+    "deploy.check": "deploy.check.check_model",
+    "deploy.check_dla": "deploy.check.dla_rules",
+    "deploy.check_rules": "deploy.check.rules",
+    "deploy.choose": "deploy.device.fastest_runtime",
+    "deploy.classes": "zoo.tasks.classification_metrics",
+    "deploy.demo": "workflows.demo",
+    "deploy.doctor": "deploy.device.doctor",
+    "deploy.engine_cache": "zoo.backends.tensorrt.engine_cache",
+    "deploy.evaluate": "measure.evaluate",
+    "deploy.export_parts": "deploy.export_generation_graphs",
+    "deploy.fp8": "deploy.fp8_export",
+    "deploy.generate": "workflows.generate",
+    "deploy.halve": "deploy.half_precision_export",
+    "deploy.inputs": "deploy.device.runtime_inputs",
+    "deploy.pack": "deploy.device.pack",
+    "deploy.play": "workflows.play",
+    "deploy.plot": "reports.bench_plot",
+    "deploy.precision": "zoo.graphs.half_precision",
+    "deploy.predict": "workflows.predict",
+    "deploy.profile": "measure.profile",
+    "deploy.profile_layers": "measure.node_layers",
+    "deploy.profile_page": "reports.profile_page",
+    "deploy.reading": "zoo.graphs.shapes",
+    "deploy.report": "reports.report",
+    "deploy.report_answers": "reports.confusion_section",
+    "deploy.report_bars": "reports.charts.layer_bars",
+    "deploy.report_bundle": "reports.bundle_section",
+    "deploy.report_curves": "reports.charts.training_curves",
+    "deploy.report_graph": "reports.charts.graph_drawing",
+    "deploy.report_labels": "reports.charts.plot_labels",
+    "deploy.report_layers": "reports.measured.layer_costs",
+    "deploy.report_numbers": "reports.measured.number_format",
+    "deploy.report_page": "reports.html_page",
+    "deploy.report_rates": "reports.learning_rate_plot",
+    "deploy.report_runs": "reports.measured.bench_runs",
+    "deploy.report_scatter": "reports.charts.scatter_plot",
+    "deploy.report_section": "reports.bench_section",
+    "deploy.report_steps": "reports.compression_steps",
+    "deploy.report_svg": "reports.charts.svg",
+    "deploy.report_table": "reports.bench_table",
+    "deploy.report_timings": "reports.timing_table",
+    "deploy.run": "workflows.run",
+    "deploy.run_recipe": "workflows.run_recipe",
+    "deploy.runtime": "deploy.device.runtime",
+    "deploy.targets": ("zoo.backends.tensorrt.build_machine", "zoo.backends.available_targets"),
+    "deploy.triton": "deploy.triton.model_repository",
+    "deploy.triton_pictures": "deploy.triton.image_preprocessing_graph",
+    "optional": "core.optional",
+    "plugins.manager": "zoo.catalog.plugin_manager",
+    "plugins.scaffold": "workflows.new_plugin",
+    "progress": "core.progress",
+    "train.agent_settings": "train.agents.settings",
+    "train.augment": ("train.augmenter", "train.augment.transforms"),
+    "train.augment_spec": "train.augment.specification",
+    "train.blocks": "zoo.models.backbone_blocks",
+    "train.features": "train.feature_cache",
+    "train.finder": "train.learning_rate_finder",
+    "train.learning": "train.trainable_parameters",
+    "train.log": "train.tensorboard",
+    "train.loop": "train.training_loop",
+    "train.optimise": "train.optimizers",
+    "train.preview": "train.contact_sheet",
+    "train.qlearning": "train.agents.double_dqn",
+    "train.replay": "train.agents.replay_buffer",
+    "train.scores": "train.metrics",
+    "train.shard": "train.distributed.fsdp",
+    "train.step": ("train.augment.mixed_targets", "train.optimizer_step"),
+    "train.task": "train.model_for_data",
+    "train.transfer": "train.transfer_learning",
+    "train.world": "train.distributed.process_group",
+    "zoo.agreement": "zoo.tasks.agreement",
+    "zoo.arrays": "zoo.data.npz_files",
+    "zoo.bundle": ("zoo.bundles.manifest", "zoo.bundles.bundle"),
+    "zoo.card": "zoo.bundles.model_card",
+    "zoo.collector": "zoo.backends.tensorrt.garbage_collector",
+    "zoo.cost": "zoo.graphs.cost",
+    "zoo.cuda": "zoo.backends.tensorrt.cuda",
+    "zoo.data": ("zoo.catalog.dataset", "zoo.data.batches"),
+    "zoo.decoding": "zoo.tasks.token_search",
+    "zoo.engine_options": "zoo.catalog.engine_options",
+    "zoo.engine_runner": "zoo.backends.tensorrt.engine_runner",
+    "zoo.engines": "zoo.backends.tensorrt.load_engine",
+    "zoo.environments": "zoo.data.gym_environments",
+    "zoo.files": "core.files",
+    "zoo.findings": "zoo.data.findings",
+    "zoo.folders": "zoo.data.image_folders",
+    "zoo.foreign": "zoo.models.import_onnx",
+    "zoo.gpu": "zoo.backends.tensorrt.gpu",
+    "zoo.graph": "zoo.models.export_graph",
+    "zoo.graph_names": "zoo.graphs.fresh_names",
+    "zoo.graph_safety": "zoo.graphs.safety",
+    "zoo.heads": "zoo.models.heads",
+    "zoo.hooks": "zoo.models.layer_hooks",
+    "zoo.hub": "zoo.hub.repositories",
+    "zoo.hub_http": "zoo.hub.http",
+    "zoo.info": "zoo.models.info",
+    "zoo.kinds": "zoo.catalog.kinds",
+    "zoo.library": "zoo.data.hf_datasets",
+    "zoo.lockfile": "zoo.hub.lock_file",
+    "zoo.materials": ("zoo.models.materials", "zoo.bundles.bill_of_materials"),
+    "zoo.measure": "measure.measure_graphs",
+    "zoo.memory": "measure.peak_memory",
+    "zoo.model": "zoo.models.build",
+    "zoo.names": "zoo.catalog.glob_index",
+    "zoo.parts": "zoo.models.generation_graphs",
+    "zoo.preprocess": ("core.arrays", "zoo.data.image_preprocessing"),
+    "zoo.pretrained": ("zoo.models.provenance", "zoo.models.open_model"),
+    "zoo.providers": "zoo.backends.onnxruntime.providers",
+    "zoo.pull": ("zoo.models.open_remote", "zoo.models.pull"),
+    "zoo.push": "zoo.models.push",
+    "zoo.reference": "zoo.hub.reference",
+    "zoo.registry": "zoo.catalog.registry",
+    "zoo.remote_bundle": ("zoo.bundles.repository_loader", "zoo.models.hub_bundle"),
+    "zoo.resize": "zoo.models.input_size",
+    "zoo.runner": "zoo.backends.onnxruntime.runner",
+    "zoo.runtimes": "zoo.backends.runtimes",
+    "zoo.samples": "zoo.data.random_samples",
+    "zoo.save": "zoo.models.save",
+    "zoo.search": "zoo.models.search",
+    "zoo.shards": "zoo.hub.shard_index",
+    "zoo.snapshot": "zoo.bundles.snapshot",
+    "zoo.sources": "zoo.data.load_data",
+    "zoo.store": ("zoo.hub.stored_files", "zoo.hub.locked_files", "zoo.hub.store_layout", "zoo.hub.store"),
+    "zoo.tables": "zoo.data.tables",
+    "zoo.text": "zoo.data.text_encoder",
+    "zoo.timing": "zoo.backends.timing",
+    "zoo.torch_runner": "zoo.backends.torch_runner",
+    "zoo.transfer": "zoo.hub.download",
+    "zoo.trust": "zoo.bundles.signing",
+    "zoo.typed": "core.typed",
+    "zoo.unfinished": "zoo.bundles.work_folder",
+    "zoo.weights": "zoo.hub.weights",
+    "zoo.windows": "zoo.data.token_windows",
+    "zoo.writer": "zoo.tasks.text_generator",
+}
+# (old module, old name) -> the new name, where it has another as well.
+RENAMED = {
+    ("compress.steps", "TurnedDown"): "Rejected",
+}
+ROOT = "pocketzoo."
+
+
+def new_modules(old: str) -> tuple[str, ...]:
+    """Full names of the modules that what ``old`` held is in now; none if it did not move."""
+    found = MOVED.get(old.removeprefix(ROOT), ())
+    return tuple(ROOT + name for name in ((found,) if isinstance(found, str) else found))
+
+
+def find_spec(name: str) -> ModuleSpec | None:
+    """How to import a module by its old name; None if there never was one.
+
+    The module looks every name up where it is now, and says so when it is imported (DeprecationWarning).
+    """
+    loader: Any = _Forwarding()  # importlib.abc.Loader takes long to import
+    return ModuleSpec(name, loader, origin=" and ".join(new)) if (new := new_modules(name)) else None
+
+
+def names_before(package: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a package that is called as a module was: for the names that the module had."""
+
+    def find(name: str) -> Any:
+        if PathFinder.find_spec(f"{package}.{name}", sys.modules[package].__path__):
+            raise AttributeError(f"{package}.{name} is a module", name=name)  # which is imported then
+        new, value = _resolve(package, name)
+        if name != "__all__":  # which ``import *`` asks for, and then for every name in it
+            warnings.warn(
+                f"{name} of {package} has moved to {new}; the old path works for one release",
+                DeprecationWarning,
+                stacklevel=2,  # the import system's own frames are not counted
+            )
+            vars(sys.modules[package])[name] = value  # so that it is said once
+        return value
+
+    return find
+
+
+class _Forwarding:
+    """A loader of the import system."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """None: an ordinary module will do."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        name, new = module.__name__, new_modules(module.__name__)
+        module.__doc__ = f"Moved to {' and '.join(new)}."
+        vars(module)["__getattr__"] = lambda attribute: _resolve(name, attribute)[1]
+        vars(module)["__dir__"] = lambda: _names(name)
+        warnings.warn(
+            f"{name} has moved to {' and '.join(new)}; the old path works for one release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+
+def _resolve(old: str, name: str) -> tuple[str, Any]:
+    """The module that has what was ``old.name``, and what it is."""
+    if name == "__all__":
+        return old, _names(old)
+    if not name.startswith("__"):
+        name = RENAMED.get((old.removeprefix(ROOT), name), name)
+        for new in new_modules(old):
+            if hasattr(module := import_module(new), name):
+                return new, getattr(module, name)
+    raise AttributeError(f"module {old!r} has no attribute {name!r}", name=name)
+
+
+def _names(old: str) -> list[str]:
+    """The public names of all modules that ``old`` became."""
+    return sorted({n for new in new_modules(old) for n in vars(import_module(new)) if not n.startswith("_")})
