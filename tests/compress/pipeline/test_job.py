@@ -78,6 +78,7 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(prepared, small,
     keys = {name: prepared(**change).key for name, change in changes.items()}
     keys["nothing"], keys["int8 alone"] = prepared().key, prepared(steps=[Int8Config()]).key
     keys["the pieces, seed 0"] = prepared(data=pieces).key
+    keys["divided by another seed"] = prepared(data=replace(few, seed=1)).key  # which the record says
     keys["targets in another order"] = prepared(targets=("openvino", "cpu")).key
     del keys["recipe"]
     assert prepared(recipe=recipe, steps=()).key == keys["accept"]
