@@ -22,7 +22,7 @@ import torch
 from onnx import ModelProto, helper, numpy_helper
 
 import pocketzoo
-from pocketzoo.compress.pipeline.compress import encode
+from pocketzoo.compress.pipeline.compress_model import encode
 from pocketzoo.compress.pipeline.generation_graphs import encode_parts
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST

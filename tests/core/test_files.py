@@ -174,6 +174,76 @@ def test_a_symlink_to_a_folder_leaves_nothing_behind(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["real", "x"]
 
 
+# -- what has reached the disk when
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[str, int]]:
+    """What is asked of the disk, in order: ("fsync", inode), and ("rename", the inode that moves)."""
+    seen: list[tuple[str, int]] = []
+    fsync, replace, rename = os.fsync, os.replace, os.rename
+
+    def noting_fsync(handle: int) -> None:
+        seen.append(("fsync", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def noting(move):
+        def call(source, place, **more) -> None:
+            inode = os.stat(source).st_ino
+            move(source, place, **more)
+            seen.append(("rename", inode))
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting(replace))
+    monkeypatch.setattr(os, "rename", noting(rename))
+    return seen
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+def test_a_file_is_on_the_disk_before_its_name_is_and_then_its_name(tmp_path, calls):
+    with replacing_file(tmp_path / "x") as temporary:
+        temporary.write_bytes(b"new")
+        assert calls == []
+    file = inode(tmp_path / "x")
+    assert calls == [("fsync", file), ("rename", file), ("fsync", inode(tmp_path))]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_folder_is_on_the_disk_before_its_name_is_and_then_its_name(tmp_path, calls, old):
+    """Every file of it and every folder, then the rename, or where one is replaced the swap, then the one above."""
+    path = tmp_path / "x"
+    if old:
+        path.mkdir()
+        fill(path, "old")
+    with replacing_folder(path) as temporary:
+        fill(temporary, "new")
+        assert calls == []
+    parts = [path, path / "a", path / "sub", path / "sub" / "b"]
+    moved = [("rename", inode(path))] if ("rename", inode(path)) in calls else []
+    assert moved or old
+    assert sorted(calls[: len(parts)]) == sorted(("fsync", inode(part)) for part in parts)
+    assert calls[len(parts) :] == [*moved, ("fsync", inode(tmp_path))]
+    assert calls.index(("fsync", inode(path))) > calls.index(("fsync", inode(path / "a"))), "names after what they name"
+
+
+@pytest.mark.parametrize("exchange", ["the system's", "two renames"])
+def test_folders_are_swapped_where_one_is_replaced(tmp_path, monkeypatch, exchange):
+    """Where the system has no call for it the new one comes by two renames, and nothing lies about afterwards."""
+    if exchange == "two renames":
+        monkeypatch.setattr("ctypes.CDLL", lambda *args, **more: object())
+    for name in ("x", "new"):
+        (tmp_path / name).mkdir()
+        fill(tmp_path / name, name)
+    put_folder(tmp_path / "new", tmp_path / "x")
+    assert (tmp_path / "x" / "sub" / "b").read_text() == "new"
+    assert {p.name for p in tmp_path.iterdir()} <= {"x", "new"}
+
+
 # -- what the disk refuses
 
 

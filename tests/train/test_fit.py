@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +25,8 @@ from pocketzoo.core.errors import (
     UnknownNameError,
 )
 from pocketzoo.measure.evaluate import evaluate
-from pocketzoo.train.fit import fit
+from pocketzoo.train.fit import _key, fit
+from pocketzoo.train.model_for_data import asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
@@ -187,6 +191,99 @@ def test_another_seed_gives_another_head(small, few, registry, tmp_path):
 
 def test_the_data_is_not_changed(few, small):
     assert few.digest() == small.manifest.provenance["data"]["sha256"]
+
+
+# -- the key of a run
+
+
+class Asked(BaseException):
+    """Ends a run where it asks for its unfinished work."""
+
+
+@pytest.fixture
+def key_of(few, registry, tmp_path, monkeypatch):
+    """The key that a call of ``fit`` has, before anything is trained."""
+
+    def unfinished(out, key, *others, **more):
+        raise Asked(key)
+
+    def call(**changes) -> str:
+        given = {"backbone": "tinynet", "data": few, "epochs": 4, "registry": registry}
+        with pytest.raises(Asked) as caught:
+            fit(out=tmp_path / "out", **{**given, **changes})
+        return str(caught.value)
+
+    monkeypatch.setattr("pocketzoo.train.fit.unfinished", unfinished)
+    return call
+
+
+def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, few, registry, tmp_path):
+    """All of ``fit`` but those named last, so that a new one has to be put somewhere."""
+    rows = {name: Split(few.split(name).samples[1:], few.split(name).targets[1:]) for name in SPLITS}
+    table = {"backbone": "mlp", "backbone_options": {"input": "1,28,28", "hidden": "8"}}
+    changes = {
+        "backbone": table,
+        "backbone_options": {**table, "backbone_options": {"input": "1,28,28", "hidden": "9"}},
+        "data": {"data": replace(few, splits=rows)},
+        "head": {"head": "mlp"},
+        "head_options": {"head_options": {"pool": "max"}},
+        "cut": {"cut": "stage1"},
+        "input_size": {"input_size": 36},
+        "epochs": {"epochs": 5},
+        "batch_size": {"batch_size": 32},
+        "learning_rate": {"learning_rate": 1e-3},
+        "unfreeze": {"unfreeze": "all"},
+        "seed": {"seed": 1},
+        "training": {"training": {"optimiser": "sgd"}},
+        "skip_bad": {"skip_bad": True},
+    }
+    assert set(changes) | {"out", "log", "shard", "force", "registry", "progress"} == set(
+        inspect.signature(fit).parameters
+    )
+    keys = {name: key_of(**change) for name, change in changes.items()}
+    keys["nothing"] = key_of()
+    keys["divided by another seed"] = key_of(data=replace(few, seed=1))
+    assert len(set(keys.values())) == len(keys), keys
+    assert keys["nothing"] == key_of() == key_of(force=True, log=tmp_path / "log", progress=Told())
+
+
+SETTINGS = {  # other values of those that have no number of their own
+    "optimiser": "sgd", "schedule": "constant", "clip": 1.0, "patience": 3, "unfreeze": "all", "augment": "flip",
+    "mix": "mixup:0.2", "precision": "bfloat16", "balanced": True,
+}  # fmt: skip
+
+
+def test_every_setting_is_in_the_key(few, registry):
+    asked = asked_for("tinynet", "linear", None, None, "", None, registry)
+    task = task_of(asked, few, TrainConfig(), registry, None, Told())
+
+    def key(config: TrainConfig) -> str:
+        return _key(task.ref, config, "data", 0, task.model, False)
+
+    base = TrainConfig(unfreeze="last:1")
+    keys = {"nothing": key(base)}
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(base, field.name)
+        other = SETTINGS.get(field.name, value + 1 if isinstance(value, int) else None)
+        other = (value + 1.0) / 4 if other is None else other
+        more = {"unfreeze": "none"} if field.name == "lora_rank" else {}
+        keys[field.name] = key(replace(base, **{field.name: other, **more}))
+    assert len(set(keys.values())) == len(keys), keys
+
+
+def test_other_weights_or_another_torch_make_another_run(few, registry, monkeypatch):
+    """A plugin's newer version has the same names for other numbers."""
+    task = task_of(asked_for("tinynet", "linear", None, None, "", None, registry), few, TrainConfig(), registry, None,
+                   Told())  # fmt: skip
+    given = (task.ref, TrainConfig(), "data", 0, task.model, False)
+    before = _key(*given)
+    assert _key(*given) == before
+    with torch.no_grad():
+        next(task.model.parameters()).flatten()[0] += 1e-3
+    after = _key(*given)
+    assert after != before
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert _key(*given) not in (before, after)
 
 
 # -- other ways to call it

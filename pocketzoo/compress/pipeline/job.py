@@ -31,6 +31,8 @@ from pocketzoo.zoo.models.open_model import open_model
 
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
+# Of the source's manifest: said of it, and no part of what is made. A registered model is written anew now and then.
+NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "turned_down", "metrics", "measurements", "layers")
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
 
 
@@ -142,14 +144,13 @@ class Job:
     @property
     def key(self) -> str:
         """Digest of everything that decides what a run makes, so that nothing of another run is taken for its own."""
-        manifest = self.source.manifest
+        source = to_plain(self.source.manifest)
         settings = {name: value for name, value in to_plain(self.settings).items() if name not in NOT_IN_KEY}
         # Steps with their kind, targets with all that is known of them.
         settings["steps"] = [(compressor.name, to_plain(config)) for compressor, config in self.configs]
         settings["targets"] = [to_plain(target) for target in self.targets]
         facts = {
-            "source": {name: entry.sha256 for name, entry in manifest.files.items()},
-            "model": [to_plain(manifest.model), to_plain(manifest.steps), manifest.labels],
+            "source": {name: value for name, value in source.items() if name not in NOT_MADE_OF},
             "data": [self.digest, self.dataset.seed],
             "settings": settings,
             "versions": [platform.python_version(), *map(_version, VERSIONS)],

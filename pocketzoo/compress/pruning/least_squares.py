@@ -71,7 +71,8 @@ class Sums:
 def regress(
     now: Tensor, parts: Sequence[Sums], *, shifts: bool, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor] | None:
-    """The weight (O, I) and the shift (O,) that give y from x'; None if ``now`` without a shift does it best.
+    """The weight (O, I) and the shift (O,) that give y from x'; None if ``now`` without a shift does it best, or the
+    sums are not finite.
 
     ``parts`` are sums over two halves of the samples, fitted on one and judged on the other. Neighbouring positions of
     a sample say much the same, so the number of rows alone promises too much. ``shifts``: whether there may be a shift;
@@ -79,6 +80,8 @@ def regress(
     """
     whole = parts[0] + parts[1]
     if not all(part.count for part in parts):  # a single sample: there is nothing to judge on
+        return None
+    if not (torch.isfinite(whole.gram).all() and torch.isfinite(whole.cross).all()):
         return None
     errors = dict.fromkeys(RIDGES, 0.0)
     nothing = sum(test.error(now, torch.zeros_like(test.wanted)) for test in parts)

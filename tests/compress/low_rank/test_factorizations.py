@@ -115,6 +115,28 @@ def test_options_foretell_what_they_make(layer):
         assert off(layer, made, option.kind, metric) == pytest.approx(option.error, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(
+    ("layer", "kind", "ranks"),
+    [
+        (nn.Linear(20, 6), "svd", (4,)),
+        (nn.Linear(6, 20), "svd", (4,)),
+        (nn.Conv2d(6, 8, 3), "svd", (5,)),
+        (nn.Conv2d(6, 8, 3), "tucker", (4, 5)),
+        (nn.Conv2d(3, 40, 3), "tucker", (2, 9)),
+        (nn.Conv2d(6, 8, 3), "spatial", (5,)),
+    ],
+)
+def test_a_component_has_the_same_norm_in_both_factors(layer, kind, ranks, weighed):
+    """The product says nothing of how it is shared, and int8 does: one scale a tensor."""
+    layer = layer.double()
+    layer.weight.data *= 100
+    inner, out = layer.weight[0].numel(), len(layer.weight)
+    metric = Metric(second(drawn(400, inner)), second(drawn(200, out, seed=1))) if weighed else plain_metric(layer)
+    *_, before, last = factorise(layer, kind, ranks, metric)
+    torch.testing.assert_close(before.weight.flatten(1).norm(dim=1), last.weight.movedim(1, 0).flatten(1).norm(dim=1))
+
+
 def test_inputs_that_never_vary_are_no_trouble():
     """Second moments of rank one, of zeros, and gradients that reach one output only."""
     layer = nn.Conv2d(6, 8, 3).double()

@@ -9,13 +9,15 @@ import onnx
 import pytest
 import smallnet
 from onnx import helper, numpy_helper
+from told import Told
 
 from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress
+from pocketzoo.compress.pipeline.job import prepare
 from pocketzoo.compress.pipeline.judge import Race
+from pocketzoo.compress.pipeline.steps import _allowed
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
-from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
@@ -266,26 +268,59 @@ def test_a_budget_needs_validation_samples(small, few, tmp_path, refused, small_
         )
 
 
-def test_the_key_tells_every_run_apart(small, few, small_registry):
-    from pocketzoo.compress.pipeline.job import prepare
+@pytest.mark.parametrize(
+    ("budget", "steps", "allowed"),
+    [
+        (None, 3, [None, None, None]),
+        (0.0, 2, [0.0, 0.0]),
+        (0.03, 1, [0.03]),
+        (0.03, 2, [0.015, 0.03]),
+        (0.06, 3, [0.02, 0.04, 0.06]),
+    ],
+)
+def test_a_budget_is_divided_among_the_steps(budget, steps, allowed, small, few, small_registry):
+    """Equally, and what one leaves the next one has as well: the first must not take it all."""
+    asked = [PruneConfig(granularity="weight")] * steps
+    job = prepare(small.path, data=few, steps=asked, max_drop=budget, samples=8, registry=small_registry)
+    assert [_allowed(job, number) for number in range(steps)] == pytest.approx(allowed)
 
-    given = {"registry": small_registry, "data": few, "steps": [Int8Config()], "samples": 8}
-    changes = [
-        {},
-        {"samples": 9},
-        {"steps": [Int8Config(ranges="minmax")]},
-        {"targets": ("tensorrt",)},
-        {"max_drop": 0.01},
-        {"min_sqnr": 20.0},
-        {"keep_slower": True},
-        {"accept": True},
-        {"data": replace(few, splits={**few.splits, "val": few.split("train")})},
-        {"skip_bad": True},
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
+def test_each_step_may_spend_its_own_part_of_a_budget_and_what_was_left(small, digits, tmp_path, small_registry):
+    """Of three steps a third each: the first must not take it all."""
+    steps = [PruneConfig(ratio=r, granularity="weight", refit=False) for r in (0.97, 0.98, 0.99)]
+    given = {"data": digits, "samples": 8, "keep_slower": True, "registry": small_registry}
+    bundle = compress(small.path, tmp_path / "out", steps=steps, max_drop=0.06, **given)
+    first = accuracy(small.graph(""), digits, small.manifest.input)
+    tried = [step.report.get("turned_down", []) for step in bundle.manifest.steps]
+    tried += [no.get("tried", [no]) for no in bundle.manifest.turned_down]
+    said = [no["why"].partition(" points, ")[2] for nos in tried for no in nos if no["cause"] == "budget"]
+    assert list(dict.fromkeys(said)) == [f"{points} are allowed so far" for points in ("2.00", "4.00", "6.00")]
+    for number, step in enumerate(bundle.manifest.steps, 1):
+        assert step.report["accuracy_after"] >= first - 0.02 * number - 1e-9
+
+
+@pytest.mark.parametrize("cause", ["slower", "unchanged", "larger"])
+@pytest.mark.usefixtures("untimed")
+def test_less_of_a_step_is_tried_for_a_budget_alone(cause, small, few, tmp_path, small_registry, monkeypatch, refused):
+    """What is slower, larger or nothing as it was asked for would be no better with less of it removed."""
+    took = 2.0 if cause == "slower" else 1.0
+    monkeypatch.setattr(
+        "pocketzoo.compress.pipeline.step_report.race", lambda *graphs, **more: Race(before=1.0, after=took)
+    )
+    if cause == "larger":
+        monkeypatch.setattr("pocketzoo.compress.pipeline.acceptance.LARGER", 0.0)
+    told = Told()
+    asked = {"slower": PruneConfig(ratio=0.3), "unchanged": PruneConfig(ratio=0.0, granularity="weight")}
+    steps = [asked.get(cause, PruneConfig(ratio=0.3, granularity="weight"))]
+    with refused(RejectedError, "nothing was written: prune: "):
+        compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, max_drop=0.9,
+                 registry=small_registry, progress=told)  # fmt: skip
+    assert [line for line in told.said if "rejected" in line or "trying" in line] == [
+        line for line in told.said if line.startswith("prune: rejected: ")
     ]
-    keys = [prepare(small.path, **{**given, **change}).key for change in changes]
-    assert len(set(keys)) == len(keys)
-    assert keys[0] == prepare(small.path, **given).key
-    assert to_plain(given["steps"][0])
+    assert sum(line == "prune: planning" for line in told.said) == 1
 
 
 # -- what is rejected though nobody set a budget
@@ -366,8 +401,6 @@ def test_a_race_is_run_on_what_ships(int8, small, few, tmp_path, small_registry,
 def test_what_becomes_int8_keeps_the_channels_that_its_kernels_are_fast_for(
     target, multiple, small, few, small_registry
 ):
-    from pocketzoo.compress.pipeline.job import prepare
-
     given = {"registry": small_registry, "data": few, "samples": 8, "targets": (target,)}
     assert prepare(small.path, steps=[PruneConfig(), Int8Config()], **given).module_target.channel_multiple == multiple
     assert prepare(small.path, steps=[PruneConfig()], **given).module_target.channel_multiple == 8

@@ -538,6 +538,22 @@ def shared_norm():
     )
 
 
+NORM = {f"norm.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+
+
+@pytest.mark.parametrize(
+    ("build", "shared"),
+    [
+        (shared_twice, {"twice.weight", "twice.bias"}),
+        (shared_side_by_side, {"tower.weight", "tower.bias"}),
+        (shared_norm, NORM),
+        (chain_with_batch_norm, set()),
+    ],
+)
+def test_what_is_used_more_than_once_is_noted(build, shared):
+    assert find_channels(build(), torch.zeros(2, 3, 12, 12)).shared == shared
+
+
 # -- what is not understood stays as it is
 
 

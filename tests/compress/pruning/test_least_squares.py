@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -34,6 +35,46 @@ def test_a_linear_relation_is_found(outputs, inputs, seed):
     assert found is not None
     torch.testing.assert_close(found[0], wanted, rtol=0, atol=2e-3)
     torch.testing.assert_close(found[1], shift, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("shifts", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_of_many_rows_with_noise_the_fit_is_that_of_numpy(seed, shifts):
+    """The weight and the shift, less what the smallest ridges take: rows in half the directions are few enough."""
+    x, wanted, noise, now = drawn(seed, (2000, 6), (3, 6), (2000, 3), (3, 6))
+    x = x @ torch.diag(torch.tensor([3.0, 2, 1, 1, 0.5, 0.3], dtype=torch.float64)) + 1.0
+    y = x @ wanted.T + 0.5 * noise + 2.0
+    found = regress(now, halves(x, y), shifts=shifts)
+    ones = torch.ones(2000, int(shifts), dtype=torch.float64)
+    best = torch.from_numpy(np.linalg.lstsq(torch.cat([x, ones], 1).numpy(), y.numpy(), rcond=None)[0]).T
+    assert found is not None
+    torch.testing.assert_close(found[0], best[:, :6], rtol=0, atol=0.02)
+    torch.testing.assert_close(found[1], best[:, 6] if shifts else torch.zeros_like(found[1]), rtol=0, atol=0.03)
+
+
+def test_sums_are_those_of_rows_however_they_come():
+    """In pieces, of some outputs, around the means; the error is the squared one, less the energy of y."""
+    x, y, weight, shift = drawn(3, (20, 4), (20, 3), (3, 4), (3,))
+    whole, pieces = Sums.empty(3, 4), [Sums.empty(3, 4), Sums.empty(3, 4)]
+    whole.add(x, y)
+    pieces[0].add(x[:7], y[:7])
+    pieces[1].add(x[7:], y[7:])
+    joined = pieces[0] + pieces[1]
+    for sums in (whole, joined):
+        torch.testing.assert_close(sums.gram, x.T @ x)
+        torch.testing.assert_close(sums.cross, y.T @ x)
+        torch.testing.assert_close(sums.given, x.sum(0))
+        torch.testing.assert_close(sums.wanted, y.sum(0))
+        assert sums.count == 20
+        squared = float((y - x @ weight.T - shift).square().sum() - y.square().sum())
+        assert sums.error(weight, shift) == pytest.approx(squared)
+    few = whole.of(slice(1, 3))
+    torch.testing.assert_close(few.cross, whole.cross[1:])
+    torch.testing.assert_close(few.wanted, whole.wanted[1:])
+    centred, x0, y0 = whole.centred(), x - x.mean(0), y - y.mean(0)
+    torch.testing.assert_close(centred.gram, x0.T @ x0)
+    torch.testing.assert_close(centred.cross, y0.T @ x0)
+    assert centred.count == 20
 
 
 @given(seed=st.integers(0, 10**6))

@@ -198,6 +198,28 @@ def test_refitting_what_is_used_twice_does_no_harm(kind, seed, randomised, sampl
     assert errors[1] < errors[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "shared", "never"),
+    [
+        ("layer", {"a.weight", "a.bias"}, {"a.bias"}),
+        ("norm", {"norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"}, {"norm.running_mean"}),
+        ("both", {"a.weight", "a.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"},
+         {"a.bias", "norm.running_mean"}),
+    ],
+)  # fmt: skip
+def test_what_is_used_twice_is_noted_and_never_refitted(kind, shared, never, randomised, samples, cpu):
+    """One layer in two places reads two things; what suits the one need not suit the other."""
+    model = randomised(Twice(kind))
+    assert find_channels(model, torch.from_numpy(samples[0])).shared == shared
+    found = prune.plan(model, PruneConfig(ratio=0.3, multiple=1), samples, cpu)
+    assert set(found.shared) == shared
+    assert never.isdisjoint(found.shifts.values())
+    before, fitted = prune.apply(model, found).state_dict(), prune.apply(model, found, samples).state_dict()
+    for name in shared:
+        assert torch.equal(fitted[name], before[name]), name
+    assert not torch.equal(fitted["out.weight"], before["out.weight"])
+
+
 def test_weights_that_lost_no_input_are_kept_bit_for_bit(net, samples, cpu):
     found = prune.plan(net, PruneConfig(ratio=0.5), samples, cpu)
     smaller = prune.apply(net, found, samples).state_dict()

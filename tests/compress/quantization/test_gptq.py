@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.compress.quantization.gptq import cost, feedback, nearest, round_weight, widest_scale
+from pocketzoo.compress.quantization.gptq import BLOCK, DAMPING, cost, feedback, nearest, round_weight, widest_scale
 
 SHAPES = [(1, 6, 20), (1, 1, 1), (5, 1, 9), (2, 4, 130), (3, 2, 64)]  # (G, O, I)
 
@@ -65,6 +65,55 @@ def test_feedback_gains_much_where_inputs_are_correlated():
     levels, scale = round_weight(weight, second)
     limit = lost(weight, nearest(weight, scale), scale, second).sum()
     assert lost(weight, levels, scale, second).sum() < 0.6 * limit
+
+
+def by_obq(weight: np.ndarray, second: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The levels (O, I) of one group, as OBQ defines them: an inverse of its own for the columns left at each step.
+
+    After column q was rounded, the weights that minimize the error are those less e / F_qq * F_q with F the inverse of
+    what is left of the Hessian (arXiv:2208.11580, eq. 2-3). Columns go by the diagonal, the largest first.
+    """
+    size = len(second)
+    hessian = second.astype(np.float64) + DAMPING * np.diag(second).astype(np.float64).mean() * np.eye(size)
+    left, levels = weight.astype(np.float64), np.empty(weight.shape, np.int64)
+    columns = sorted(range(size), key=lambda i: -second[i, i])
+    while columns:
+        inverse = np.linalg.inv(hessian[np.ix_(columns, columns)])
+        first = columns[0]
+        levels[:, first] = np.clip(np.rint(left[:, first] / scale), -127, 127)
+        error = (left[:, first] - levels[:, first] * scale) / inverse[0, 0]
+        left[:, columns] -= error[:, None] * inverse[0]
+        columns = columns[1:]
+    return levels
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 6])
+def test_feedback_is_the_recursion_of_obq(size):
+    """Before ``round_weight`` takes the better of this and rounding to nearest, which hides what goes wrong here."""
+    same = total = 0
+    for seed in range(20 if size < 10 else 2):
+        weight, second = drawn((2, 6, size), seed=seed)
+        scale = widest_scale(weight)
+        found = feedback(weight, second, scale)
+        for group in range(2):
+            wanted = by_obq(weight[group], second[group], scale[group])
+            same, total = same + (found[group] == wanted).sum(), total + wanted.size
+    assert same >= 0.99 * total  # one that lies between two steps may go either way in single precision
+
+
+def test_what_columns_far_away_can_make_up_for_is_handed_on():
+    """The last input is nearly the sum of all others, so it can take what they lose: more than ``BLOCK`` away too."""
+    size = 2 * BLOCK
+    r = np.random.default_rng(0)
+    x = r.normal(size=(4000, size)) * np.linspace(2.0, 1.0, size)  # the order of the diagonal is that of the inputs
+    x[:, -1] = x[:, 0] / 4  # what the first column loses, four steps of the last one make up for, and no other
+    second = (x.T @ x / len(x))[None].astype(np.float32)
+    weight = r.normal(size=(1, 40, size)).astype(np.float32)
+    scale = widest_scale(weight)
+    error = (weight - feedback(weight, second, scale) * scale[..., None])[0] / scale[0][:, None]
+    together = error[:, 0] + error[:, -1] / 4  # in steps of the first input
+    assert np.abs(together).max() < 0.25
+    assert np.abs(error[:, 0]).max() > 0.4
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -13,8 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.deploy.check.check_model import check, check_graph
+from pocketzoo.deploy.check.dla_rules import off_dla
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.graphs.shapes import Reading
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
 RTX, ORIN, CPU = TARGETS["tensorrt-rtx"], TARGETS["jetson-orin"], TARGETS["cpu"]
@@ -164,6 +166,111 @@ def test_what_dla_leaves_to_the_gpu(graph, made, reason):
     found = [f for f in check_graph(path, ORIN, dla=True).findings if "not on DLA" in f.what]
     assert [f.nodes for f in found] == ([(f"layer ({node.op_type})",)] if reason else [])
     assert all(reason in f.what for f in found)
+
+
+KERNEL = {"kernel_shape": [3, 3]}
+LARGEST = {  # NVIDIA, "Working with DLA", TensorRT 10: layers and restrictions; of a batch 4096
+    "kernel": 32, "stride": 8, "window": 8, "window_stride": 16, "channels": 8192, "size": 8192, "batch": 4096,
+}  # fmt: skip
+
+
+def test_the_ranges_of_dla_are_nvidias():
+    assert ORIN.dla is not None
+    assert {name: getattr(ORIN.dla, name) for name in LARGEST} == LARGEST
+
+
+def node(op: str, inputs: tuple[str, ...] = ("x", "w"), **attributes):
+    return helper.make_node(op, inputs, ["y"], "layer", **attributes)
+
+
+def reading(op, weight=(), shape=(8, 16, 64, 64), made=None, **attributes):
+    """A graph of one node as rules see it: x of ``shape``, w of ``weight``, y of ``made``, none of it allocated."""
+    info = helper.make_tensor_value_info
+    w = TensorProto(name="w", data_type=FLOAT, dims=weight, raw_data=b"")
+    out = info("y", FLOAT, made or (8, 16, 64, 64))
+    inputs = ("x", "w") if weight else ("x",)
+    graph = helper.make_graph(
+        [node(op, inputs, **attributes)], "g", [info("x", FLOAT, shape)], [out], [w] if weight else []
+    )
+    return Reading(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+
+
+@pytest.mark.parametrize(
+    ("fits", "exceeds", "reason"),
+    [
+        *[
+            (
+                {"op": op, "weight": (16, 16, 32, 32)},
+                {"op": op, "weight": (16, 16, *kernel)},
+                "its window is larger than 32",
+            )
+            for op in ("Conv", "ConvTranspose")
+            for kernel in ((33, 3), (3, 33))
+        ],
+        *[
+            (
+                {"op": op, "weight": (16, 16, 3, 3), "strides": [8, 8]},
+                {"op": op, "weight": (16, 16, 3, 3), "strides": strides},
+                "its stride is larger than 8",
+            )
+            for op in ("Conv", "ConvTranspose")
+            for strides in ([9, 1], [1, 9])
+        ],
+        *[
+            ({"op": op, "kernel_shape": [8, 8]}, {"op": op, "kernel_shape": kernel}, "its window is larger than 8")
+            for op in ("AveragePool", "MaxPool")
+            for kernel in ([9, 1], [1, 9])
+        ],
+        *[
+            (
+                {"op": op, **KERNEL, "strides": [16, 16]},
+                {"op": op, **KERNEL, "strides": strides},
+                "its stride is larger than 16",
+            )
+            for op in ("AveragePool", "MaxPool")
+            for strides in ([17, 1], [1, 17])
+        ],
+        *[
+            (
+                {"op": "Conv", "weight": (8192, 8192, 1, 1)},
+                {"op": "Conv", "weight": weight},
+                "more than 8192 channels",
+            )
+            for weight in ((8193, 16, 1, 1), (16, 8193, 1, 1))
+        ],
+        *[
+            ({"op": "Relu", "made": (9000, 8192, 8192)}, {"op": "Relu", "made": made}, "an axis is longer than 8192")
+            for made in ((8, 8193, 2), (8, 2, 8193))
+        ],
+        ({"op": "Relu", "made": (8, "sequence", 2)}, {"op": "Erf"}, "DLA has no Erf"),
+        ({"op": "Conv", "weight": (16, 16, 3, 3)}, {"op": "Conv", "weight": (16, 16, 3)}, "it is not 2-D"),
+        ({"op": "Conv", "weight": (16, 16, 3, 3)}, {"op": "Conv", "weight": (16, 16, 3, 3, 3)}, "it is not 2-D"),
+        ({"op": "MaxPool", **KERNEL}, {"op": "MaxPool", "kernel_shape": [3]}, "it is not 2-D"),
+        (
+            {"op": "Conv", "weight": (16, 1, 3, 3), "group": 16},
+            {"op": "ConvTranspose", "weight": (16, 1, 3, 3), "group": 2},
+            "a grouped deconvolution",
+        ),
+        ({"op": "Gemm", "weight": (64, 64)}, {"op": "Gemm"}, "a product of two activations"),
+        ({"op": "Relu"}, {"op": "DequantizeLinear", "weight": (1,)}, "pairs of quantisation"),
+    ],
+)  # fmt: skip
+def test_dla_takes_what_is_within_its_ranges_and_no_more(fits, exceeds, reason):
+    for facts, wanted in ((fits, ""), (exceeds, reason)):
+        if facts["op"] == "Gemm" and "weight" not in facts:
+            graph = reading("Gemm")
+            (found,) = graph.nodes
+            found.input.append("x")
+        else:
+            graph = reading(**facts)
+            (found,) = graph.nodes
+        said = off_dla(found, graph, ORIN)
+        assert said.startswith(wanted) if wanted else said == ""
+
+
+def test_a_target_without_dla_runs_nothing_on_one():
+    graph = reading("Relu")
+    assert off_dla(graph.nodes[0], graph, CPU) == "there is none"
 
 
 def test_dla_wants_one_shape_and_16_bits(graph):

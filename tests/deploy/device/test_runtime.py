@@ -13,7 +13,8 @@ from PIL import Image
 
 import pocketzoo
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, UnknownNameError
-from pocketzoo.deploy.device.runtime import load_runtime
+from pocketzoo.deploy.device.fastest_runtime import Choice
+from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
@@ -105,7 +106,14 @@ def test_answers_are_written_where_asked(runtime, ready, wanted):
 
 
 @pytest.mark.parametrize(
-    "out", [np.empty((10, 9), np.float32), np.empty((10, 10), np.float64), np.empty((10, 20), np.float32)[:, ::2]]
+    "out",
+    [
+        np.empty((10, 9), np.float32),
+        np.empty((10, 10), np.float64),
+        np.empty((10, 20), np.float32)[:, ::2],
+        np.empty(100, np.float32),
+        np.empty((10, 10, 1), np.float32),
+    ],
 )
 def test_a_place_for_answers_that_does_not_fit_is_refused(out, runtime, ready):
     with pytest.raises(DataError) as caught:
@@ -189,10 +197,68 @@ def test_closing_waits_for_what_runs_and_then_refuses(fitted, ready):
     assert set(shapes) == {(50, 10)}
 
 
+class Held:
+    """A runner of onnxruntime whose first answer waits until it is let go, and that notes what runs when it closes."""
+
+    def __init__(self, runner: OnnxRunner) -> None:
+        self.runner, self.running, self.first = runner, 0, True
+        self.asked, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()
+        self.running_at_close: list[int] = []
+
+    def logits(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        self.running += 1
+        if self.first:
+            self.first = False
+            self.asked.set()
+            self.let_go.wait()
+        try:
+            return self.runner.logits(x, out)
+        finally:
+            self.running -= 1
+
+    def close(self) -> None:
+        self.running_at_close.append(self.running)
+        self.runner.close()
+        self.closed.set()
+
+
+def until_closed(runtime: Runtime, batch: np.ndarray) -> None:
+    """Ask it again and again: others are answered until it begins to close."""
+    while True:
+        runtime.predict(batch)
+
+
+def test_closing_waits_for_an_answer_that_is_on_its_way(fitted, ready, wanted):
+    runner = Held(OnnxRunner(fitted.graph(""), threads=1))
+    runtime = Runtime(fitted, fitted.graph(""), runner, Choice(way="cpu"))
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            answer = pool.submit(runtime.predict, ready)
+            runner.asked.wait()
+            closing = pool.submit(runtime.close)
+            with pytest.raises(ValueError, match="the runtime is closed"):
+                until_closed(runtime, ready[:1])
+            assert not runner.closed.wait(0.2)
+        finally:
+            runner.let_go.set()
+        np.testing.assert_allclose(answer.result(), wanted, atol=1e-5)
+        closing.result()
+    runtime.close()
+    assert runner.running_at_close == [0]
+
+
+def test_an_answer_that_fails_does_not_keep_it_open(fitted, ready):
+    runtime = load_runtime(fitted, threads=1)
+    with pytest.raises(DataError):
+        runtime.predict(ready, out=np.empty(3, np.float32))
+    runtime.close()
+
+
 MEMORY = """
 import gc, sys
 import numpy as np
-from pocketzoo.deploy.device.runtime import load_runtime
+from pocketzoo.deploy.device.fastest_runtime import Choice
+from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 
 def resident():
     gc.collect()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import corridor
 import numpy as np
 import pytest
@@ -193,3 +196,51 @@ def test_the_commands(run, tmp_path):
     assert np.load(states)["x"].shape[1] == 4
     shown = run("play", out, "--episodes", 5, "--json")
     assert '"mean": 1.0' in shown.stdout
+
+
+# -- the key of a run
+
+
+class Asked(BaseException):
+    """Ends a run where it asks for its unfinished work."""
+
+
+@pytest.fixture
+def key_of(tmp_path, monkeypatch):
+    """The key that a call of ``fit_agent`` has, before anything is trained."""
+
+    def unfinished(out, key, *others, **more):
+        raise Asked(key)
+
+    def call(**changes) -> str:
+        with pytest.raises(Asked) as caught:
+            fit_agent(out=tmp_path / "out", **{"environment": "Corridor-v0", "training": QUICK, **changes})
+        return str(caught.value)
+
+    monkeypatch.setattr("pocketzoo.train.agents.double_dqn.unfinished", unfinished)
+    return call
+
+
+def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, monkeypatch, tmp_path):
+    changes = {
+        "environment": {"environment": "CartPole-v1"},
+        "head": None,  # no other head gives q-values
+        "head_options": {"head_options": {"dueling": "true"}},
+        "backbone_options": {"backbone_options": SMALL},
+        "seed": {"seed": 1},
+        "training": {"training": {**QUICK, "clip": 1.0}},
+    }
+    assert set(changes) | {"out", "states", "force", "registry", "progress"} == set(
+        inspect.signature(fit_agent).parameters
+    )
+    keys = {name: key_of(**change) for name, change in changes.items() if change is not None}
+    keys["nothing"] = key_of()
+    assert keys["nothing"] == key_of(states=tmp_path / "states.npz", force=True)
+    for field in dataclasses.fields(AgentConfig):
+        value = {**dataclasses.asdict(AgentConfig()), **QUICK}[field.name]
+        other = value + 1 if isinstance(value, int) else value / 2
+        keys[field.name] = key_of(training={**QUICK, field.name: other})
+    del keys["seed"]  # the argument is the setting
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    keys["torch"] = key_of()
+    assert len(set(keys.values())) == len(keys), keys

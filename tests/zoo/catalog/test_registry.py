@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -51,6 +53,39 @@ def test_a_name_that_is_near_to_none_gets_them_all(refused, kind, hint):
 def test_names_are_exact(refused, name):
     with refused(UnknownNameError, repr(name)):
         BUILT_IN.get("backbone", name)
+
+
+def declaring(kind: str, *specs: object) -> Registry:
+    """The built-in plugins, and one that declares these specs as of a kind."""
+    plugin = ModuleType("acme")
+    setattr(plugin, f"pocketzoo_{kind}s", pocketzoo.hookimpl(lambda: specs))
+    return Registry(create_manager(found=[], extra=[plugin]))
+
+
+@pytest.mark.parametrize("other", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spec_of_another_kind_is_not_registered(kind, other):
+    """All have a name, so nothing but their type tells them apart. The plugin is left out and says why."""
+    spec = replace(next(iter(BUILT_IN.entries(other).values())).spec, name="acme-thing")
+    registry = declaring(kind, spec)
+    (reason,) = [p.reason for p in registry.plugins() if p.name == "acme"]
+    if kind == other:
+        assert registry.get(kind, "acme-thing") == spec
+        assert reason == ""
+    else:
+        assert "acme-thing" not in registry.entries(kind)
+        assert reason.startswith(f"pocketzoo_{kind}s: TypeError: ")
+        assert "'acme-thing'" in reason
+        assert " is no " in reason
+        assert "acme-thing" not in [e.name for e in registry.find()]
+
+
+@pytest.mark.parametrize("name", ["", None, 3, ("a",)])
+def test_a_spec_that_cannot_be_called_by_a_name_is_not_registered(name):
+    registry = declaring("head", replace(BUILT_IN.get("head", "linear"), name=name))
+    assert name not in registry.entries("head")
+    (reason,) = [p.reason for p in registry.plugins() if p.name == "acme"]
+    assert reason == f"pocketzoo_heads: TypeError: a head cannot be called {name!r}"
 
 
 def test_an_unknown_name_is_a_key_error():

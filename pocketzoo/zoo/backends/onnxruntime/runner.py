@@ -22,7 +22,7 @@ _TYPES = {
 }
 # What onnxruntime and the C++ library below it say when memory is short; the number, where there is one, is in bytes.
 _SHORT = re.compile(r"allocate memory|bad_alloc|bad allocation|out of memory|BFCArena|CUDA failure 2\b", re.I)
-_DOES_NOT_FIT = re.compile(r"INVALID_ARGUMENT|out of (data )?bounds|broadcast|dimension|shape", re.I)
+_DOES_NOT_FIT = re.compile(r"INVALID_ARGUMENT|out of (data )?bounds|broadcast|dimension|shape|\brank\b", re.I)
 _BYTES = re.compile(r"(?:buffer of size|requested bytes|allocate) (\d+)|(\d+) bytes", re.I)
 
 
