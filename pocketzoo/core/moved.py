@@ -1,7 +1,8 @@
 """Where modules and names are that older releases had elsewhere: old paths still import, with one warning each.
 
-They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a module whose place
-a package has taken asks ``names_before``. Neither imports anything until a name is used.
+They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a package that has
+taken a module's place, and a module that stays and has renamed something, have ``names_before`` as their
+``__getattr__``. Neither imports anything until a name is used.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.windows": "zoo.data.token_windows",
     "zoo.writer": "zoo.tasks.text_generator",
 }
-# (old module, old name) -> the new name, where it has another as well.
+# (module of the last release, name) -> the new name, where it has another, whether the module moved or not.
 RENAMED = {
     ("compress.steps", "TurnedDown"): "Rejected",
 }
@@ -237,20 +238,23 @@ def find_spec(name: str) -> ModuleSpec | None:
     return ModuleSpec(name, loader, origin=" and ".join(new)) if (new := new_modules(name)) else None
 
 
-def names_before(package: str) -> Callable[[str], Any]:
-    """``__getattr__`` of a package that is called as a module was: for the names that the module had."""
+def names_before(module: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a module: for names that it, or the module whose place it took, had in the last release."""
+    held = vars(sys.modules[module])
 
     def find(name: str) -> Any:
-        if PathFinder.find_spec(f"{package}.{name}", sys.modules[package].__path__):
-            raise AttributeError(f"{package}.{name} is a module", name=name)  # which is imported then
-        new, value = _resolve(package, name)
+        if "__path__" in held and PathFinder.find_spec(f"{module}.{name}", held["__path__"]):
+            raise AttributeError(f"{module}.{name} is a module", name=name)  # which is imported then
+        new, value = _resolve(module, name)
         if name != "__all__":  # which ``import *`` asks for, and then for every name in it
+            renamed = RENAMED.get((module.removeprefix(ROOT), name))
             warnings.warn(
-                f"{name} of {package} has moved to {new}; the old path works for one release",
+                f"{name} of {module} {f'is called {renamed} now, in' if renamed else 'has moved to'} {new}; "
+                f"the old {'name' if renamed else 'path'} works for one release",
                 DeprecationWarning,
                 stacklevel=2,  # the import system's own frames are not counted
             )
-            vars(sys.modules[package])[name] = value  # so that it is said once
+            held[name] = value  # so that it is said once
         return value
 
     return find
@@ -276,13 +280,14 @@ class _Forwarding:
 
 def _resolve(old: str, name: str) -> tuple[str, Any]:
     """The module that has what was ``old.name``, and what it is."""
-    if name == "__all__":
+    new = new_modules(old)
+    if name == "__all__" and new:
         return old, _names(old)
     if not name.startswith("__"):
-        name = RENAMED.get((old.removeprefix(ROOT), name), name)
-        for new in new_modules(old):
-            if hasattr(module := import_module(new), name):
-                return new, getattr(module, name)
+        renamed = RENAMED.get((old.removeprefix(ROOT), name))
+        for place in new or ((old,) if renamed else ()):
+            if hasattr(module := import_module(place), renamed or name):
+                return place, getattr(module, renamed or name)
     raise AttributeError(f"module {old!r} has no attribute {name!r}", name=name)
 
 
