@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, Pr
 from pocketzoo.compress.pipeline import job as module
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.job import VALIDATION, VERSIONS, Job, prepare
+from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import Silent
 from pocketzoo.core.typed import to_plain
@@ -74,7 +74,7 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(prepared, small,
         "seed": {"data": pieces, "seed": 1},
         "skip_bad": {"skip_bad": True},
     }
-    assert set(changes) | {"registry", "progress"} == set(inspect.signature(prepare).parameters)
+    assert set(changes) == {"model", "data", *(f.name for f in fields(CompressSettings))} - {"force"}
     keys = {name: prepared(**change).key for name, change in changes.items()}
     keys["nothing"], keys["int8 alone"] = prepared().key, prepared(steps=[Int8Config()]).key
     keys["the pieces, seed 0"] = prepared(data=pieces).key
@@ -199,7 +199,7 @@ def test_what_cannot_be_run_is_refused_before_anything_long_begins(changes, kind
 
 
 def test_the_ends_of_what_a_budget_may_be(prepared):
-    assert [prepared(max_drop=share).max_drop for share in (0.0, 0.999)] == [0.0, 0.999]
+    assert [prepared(max_drop=share).settings.max_drop for share in (0.0, 0.999)] == [0.0, 0.999]
     assert prepared(samples=1).samples.batches.limit == 1
 
 
@@ -222,7 +222,7 @@ def test_what_is_int8_already_is_refused(small, few, small_registry, prepared, t
 def test_the_record_of_the_data_counts_what_was_read(prepared, photos, tmp_path):
     path: Path = photos(tmp_path / "digits", dict.fromkeys("0123456789", 6))
     job = prepared(data=path, skip_bad=True, samples=5)
-    job.skipped.names.add("a")
+    job.samples.batches.skipped.names.add("a")
     record = job.describe()
     assert (record["data"], record["seed"], record["sha256"]) == ("digits", 0, job.dataset.digest())
     assert (record["samples"], record["skipped"]) == (4, 1)
