@@ -66,7 +66,6 @@ WRONG = {
     "test_backbones.test_it_survives": {
         "no-graph-low-rank": "torch cannot export this model",
         "fragile-prune": "prune fails on it",
-        "fragile-low-rank": "low-rank fails on it",
     },
     "test_heads.test_it_takes_known_features": {"takes-nothing": "takes ()"},
     "test_heads.test_its_loss_and_metric_exist": {

@@ -33,7 +33,7 @@ class Net(nn.Module):
             return F.dropout(y, training=True)
         if self.fault == "branch":
             return y if x.sum().item() > 3 else -y
-        if self.fault == "fragile":  # it looks at its own layers, which compression changes
+        if self.fault == "fragile":  # it looks at its own layers, which pruning changes; low rank sees it and stops
             whole = isinstance(self.body, nn.Conv2d) and (self.body.in_channels, self.body.out_channels) == (16, 32)
             return y if whole else y * float("nan")
         return y
