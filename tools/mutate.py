@@ -30,6 +30,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 from mutants import Mutant, mutants_of
 
@@ -90,7 +91,7 @@ TESTS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant: noticed, survived, equivalent or untested, and why."""
+    """What became of a mutant: noticed, survived, equivalent, untested or (not yet) pending, and why."""
 
     mutant: Mutant
     verdict: str
@@ -137,15 +138,17 @@ class Bench:
             self.free.put(copy)
         self.plain = cache(self._plain)
 
-    def _plain(self, tests: tuple[str, ...]) -> float:
-        """Seconds that test files take with nothing changed."""
-        copy = self.free.get()
+    def _plain(self, tests: tuple[str, ...]) -> tuple[float, str]:
+        """Seconds that test files take with nothing changed, and what fails all the same."""
+        copy, failed = self.free.get(), ""
         try:
-            start = time.perf_counter()
-            status, said = _pytest(copy, tests, None)
-            if status not in (0, NO_TESTS):
-                raise SystemExit(f"the tests fail before anything is changed: {' '.join(tests)}\n{said}")
-            return time.perf_counter() - start
+            for _ in range(2):
+                start = time.perf_counter()
+                status, said = _pytest(copy, tests, None)
+                if status in (0, NO_TESTS):
+                    return time.perf_counter() - start, ""
+                failed = _failed(said)
+            return 0.0, failed
         finally:
             self.free.put(copy)
 
@@ -154,7 +157,10 @@ class Bench:
         tests = tests_of(self.root, mutant.file)
         if not tests:
             return Verdict(mutant, "untested", "no test file")
-        limit = self.plain(tests) * PATIENCE + 60
+        seconds, failed = self.plain(tests)
+        if failed:
+            return Verdict(mutant, "untested", f"its tests fail before anything is changed: {failed}")
+        limit = seconds * PATIENCE + 60
         copy = self.free.get()
         path = copy / self.package / mutant.file
         source = path.read_bytes()
@@ -209,33 +215,31 @@ def equivalent(path: Path) -> dict[tuple[str, str, str, str], str]:
     return {(row["file"], row["operator"], row["before"], row["after"]): row["why"] for row in rows}
 
 
-def result(verdicts: list[Verdict], seed: int) -> dict[str, object]:
+def result(verdicts: list[Verdict], seed: int) -> dict[str, Any]:
     """What is recorded; the share is of those that are not equivalent, untested ones included."""
     counts = Counter(v.verdict for v in verdicts)
     of = len(verdicts) - counts["equivalent"]
-    order = ["survived", "untested", "equivalent", "noticed"]
+    order = ["pending", "survived", "untested", "equivalent", "noticed"]
     rows = sorted(verdicts, key=lambda v: (order.index(v.verdict), v.mutant.file, v.mutant.line))
     return {
         "seed": seed,
         "count": len(verdicts),
-        **{verdict: counts[verdict] for verdict in reversed(order)},
+        **{verdict: counts[verdict] for verdict in reversed(order) if verdict != "pending" or counts[verdict]},
         "share_noticed": round(counts["noticed"] / of, 4) if of else None,
         "mutants": [{**v.mutant.record(), "verdict": v.verdict, "why": v.why} for v in rows],
     }
 
 
 def known(package: Path, path: Path) -> list[Verdict]:
-    """The verdicts of an earlier run, as far as the code is still the same."""
-    rows = json.loads(path.read_text("utf8"))["mutants"]
+    """The verdicts of an earlier run, as far as the lines that were changed still stand."""
     found = []
-    for file in sorted({row["file"] for row in rows}):
-        source = (package / file).read_bytes()
-        here = {tuple(m.record().items()): m for m in mutants_of(file, source)}
-        for row in (row for row in rows if row["file"] == file):
-            facts = tuple((k, v) for k, v in row.items() if k not in ("verdict", "why"))
-            if (mutant := here.get(facts)) is None:
-                raise SystemExit(f"{file}:{row['line']} has changed since; draw again")
-            found.append(Verdict(mutant, row["verdict"], row["why"]))
+    for row in json.loads(path.read_text("utf8"))["mutants"]:
+        key = (row["file"], row["operator"], row["before"], row["after"])
+        same = [m for m in mutants_of(row["file"], (package / row["file"]).read_bytes()) if m.key == key]
+        if not same:
+            raise SystemExit(f"{row['file']}:{row['line']} has changed since; draw again")
+        mutant = min(same, key=lambda m: abs(m.line - row["line"]))
+        found.append(Verdict(mutant, row["verdict"], row["why"]))
     return found
 
 
@@ -260,18 +264,24 @@ def main() -> None:
     else:
         drawn = draw(asked.root, asked.package, asked.count, seed, asked.only)
     same = equivalent(asked.equivalent)
-    left = [m for m in drawn if m.key not in same]
+    left = {m: Verdict(m, "pending") for m in drawn if m.key not in same}
     done += [Verdict(m, "equivalent", same[m.key]) for m in drawn if m.key in same]
     if asked.list:
         print("\n".join(map(str, left)))
         return
+
+    def write() -> dict[str, Any]:
+        found = result([*done, *left.values()], seed)
+        asked.out.write_text(json.dumps({"machine": _machine(), **found}, indent=2) + "\n", "utf8")
+        return found
+
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asked.root, asked.package, Path(folder), asked.workers)
         for i, verdict in enumerate(bench.run(left), 1):
-            done.append(verdict)
+            left[verdict.mutant] = verdict
             print(f"{i}/{len(left)} {verdict.verdict}: {verdict.mutant}  [{verdict.why}]", flush=True)
-    found = result(done, seed)
-    asked.out.write_text(json.dumps({"machine": _machine(), **found}, indent=2) + "\n", "utf8")
+            write()  # what is found is kept, whatever becomes of the rest: --again goes on from there
+    found = write()
     counts = ", ".join(f"{found[k]} {k}" for k in ("noticed", "survived", "untested", "equivalent"))
     print(f"{found['count']} mutants of seed {seed}: {counts}; share noticed {found['share_noticed']}")
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from told import Told
+from torch import nn
 from torch.nn import functional as F
 
+from pocketzoo.core.errors import TrainingError
 from pocketzoo.train.augment.mixed_targets import sum_of
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.optimizer_step import Stepper
+from pocketzoo.train.settings import TrainConfig
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -28,3 +36,111 @@ def test_mixed_numbers_have_the_gradient_of_their_mean():
     out = torch.randn(7, 2, generator=generator, requires_grad=True)
     sum_of([(0.3, one), (0.7, two)], lambda y: F.mse_loss(out, y, reduction="sum")).backward()
     assert torch.allclose(out.grad, 2 * (out.detach() - (0.3 * one + 0.7 * two)), atol=1e-5)
+
+
+# -- memory
+
+
+class Narrow(nn.Linear):
+    """A layer that has memory for so many samples at once."""
+
+    def __init__(self, room: int, words: str = "DefaultCPUAllocator: not enough memory") -> None:
+        super().__init__(3, 2)
+        self.room, self.words, self.seen = room, words, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.room:
+            raise RuntimeError(self.words)
+        return super().forward(x)
+
+
+def stepper(world: World | None = None, told: Told | None = None, **settings) -> Stepper:
+    config = TrainConfig(**{"batch_size": 8, "optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0, **settings})
+
+    def summed(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out, y, reduction="sum")
+
+    return Stepper(config, summed, lambda y: torch.tensor(float(len(y))), world or World(), told or Told())
+
+
+def stepped(room: int, step: Stepper, count: int = 8) -> tuple[Narrow, tuple[float, float]]:
+    torch.manual_seed(0)
+    layer = Narrow(room)
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(count, 3, generator=generator), torch.randint(2, (count,), generator=generator)
+    return layer, step(layer, torch.optim.SGD(layer.parameters(), lr=0.5), x, [(1.0, y)])
+
+
+@pytest.mark.parametrize(
+    ("room", "tried"), [(8, [8]), (7, [8, 4, 4]), (3, [8, 4, 2, 2, 2, 2]), (1, [8, 4, 2, *[1] * 8])]
+)
+def test_a_batch_that_memory_is_short_for_goes_through_in_halves(room, tried):
+    """The step is the same, and the next one begins with what fitted."""
+    whole, wanted = stepped(8, stepper())
+    told = Told()
+    step = stepper(told=told)
+    halved, found = stepped(room, step)
+    assert halved.seen == tried
+    assert found == pytest.approx(wanted)
+    torch.testing.assert_close(halved.weight, whole.weight)
+    assert step.at_once == tried[-1]
+    assert [line.split(":")[0] for line in told.said] == ["out of memory"] * len([n for n in tried if n > room])
+    again, _ = stepped(room, step)
+    assert set(again.seen) == {tried[-1]}
+
+
+def test_a_batch_smaller_than_asked_for_is_halved_from_its_own_size():
+    layer, _ = stepped(3, stepper(batch_size=64), count=6)
+    assert layer.seen == [6, 3, 3]
+
+
+def test_where_not_even_one_sample_fits_it_is_said(refused):
+    with refused(TrainingError, "no memory for a single sample", hint="smaller backbone"):
+        stepped(0, stepper())
+
+
+@pytest.mark.parametrize("words", ["mat1 and mat2 shapes cannot be multiplied", "the code is wrong"])
+def test_other_errors_are_no_lack_of_memory(words):
+    layer = Narrow(0, words)
+    with pytest.raises(RuntimeError, match=words):
+        stepper()(layer, torch.optim.SGD(layer.parameters()), torch.zeros(8, 3), [(1.0, torch.zeros(8).long())])
+    assert layer.seen == [8]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_losses_are_scaled_where_half_precision_underflows_and_cuda_can(precision):
+    """Nowhere else: a scaler that is on would warn without CUDA, and warnings are errors here."""
+    assert not stepper(precision=precision).scaler.is_enabled()
+
+
+def test_a_step_whose_loss_is_not_finite_is_not_taken():
+    torch.manual_seed(0)
+    layer = Narrow(8)
+    before = layer.weight.detach().clone()
+    loss, weight = stepper()(
+        layer,
+        torch.optim.SGD(layer.parameters(), lr=0.5),
+        torch.full((8, 3), torch.inf),
+        [(1.0, torch.zeros(8).long())],
+    )
+    assert not math.isfinite(loss)
+    assert weight == 8.0
+    assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e6, None])
+def test_gradients_are_clipped_to_their_norm_together(clip):
+    plain, _ = stepped(8, stepper())
+    torch.manual_seed(0)
+    start = Narrow(8)
+    clipped, _ = stepped(8, stepper(clip=clip))
+
+    def moved(layer: Narrow) -> torch.Tensor:
+        return torch.cat(
+            [(a - b).detach().flatten() for a, b in zip(layer.parameters(), start.parameters(), strict=True)]
+        )
+
+    size = float(moved(plain).norm())
+    assert float(moved(clipped).norm()) == pytest.approx(size if clip in (1e6, None) else 0.5 * clip, rel=1e-3)
+    torch.testing.assert_close(moved(clipped) / moved(clipped).norm(), moved(plain) / size)

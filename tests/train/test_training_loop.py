@@ -426,3 +426,14 @@ def test_a_killed_process_goes_on_to_the_same_bits(few, tmp_path):
     assert start("cut").wait(600) == 0
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(v, two[k]) for k, v in one.items())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_rate_that_is_noted_is_the_heads(frozen):
+    """The backbone's blocks have groups of their own, before it, with lower ones."""
+    net = Net()
+    body = () if frozen else blocks(net.backbone, torch.zeros(2, 4))
+    config = TrainConfig(
+        epochs=2, batch_size=8, schedule="constant", learning_rate=0.02, unfreeze="none" if frozen else "all"
+    )
+    assert trained(net, config, body).history.rates == [0.02, 0.02]

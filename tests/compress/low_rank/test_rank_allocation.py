@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,3 +72,24 @@ def test_it_is_the_best_there_is_for_what_it_spends_at_some_price(layers, share)
         return
     worst = max((o.error for each in options.values() for o in each), default=0.0)
     assert error(choice) <= min(map(error, fit)) + worst + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("sizes", "curves", "budget", "least"),
+    [
+        # All by trying every combination.
+        ((34, 26), [[(1, 88), (16, 69), (23, 37), (33, 8)], [(1, 65), (13, 33), (19, 72), (22, 89)]], 35.3, 65.0),
+        ((28, 19, 31), [[(14, 19), (18, 46), (24, 78), (26, 69)], [(1, 44), (7, 60), (10, 23), (13, 24)],
+                        [(1, 69), (10, 47), (12, 96), (26, 43)]], 42.8, 88.0),
+        ((10, 10), [[(2, 8), (4, 4), (6, 2)], [(2, 80), (4, 40), (6, 20)]], 8.0, 28.0),
+        ((10, 10), [[(2, 8), (4, 4), (6, 2)], [(2, 80), (4, 40), (6, 20)]], 12.0, 8.0),
+        ((10, 10), [[(2, 8)], [(2, 80)]], 3.0, 88.0),  # nothing fits: the smallest
+    ],
+)  # fmt: skip
+def test_small_budgets_are_spent_as_well_as_can_be(sizes, curves, budget, least):
+    options = {str(i): [Option("svd", (n,), n, float(lost)) for n, lost in curve] for i, curve in enumerate(curves)}
+    named = {str(i): size for i, size in enumerate(sizes)}
+    every = [dict(zip(named, c, strict=True)) for c in product(*([*options[n], None] for n in named))]
+    fit = [error(c) for c in every if cost(c, named) <= budget]
+    assert min(fit, default=least) == least
+    assert error(allocate(options, named, budget)) == least

@@ -37,7 +37,8 @@ def stop_after(number: int, out: Path, bundle: Path, key: str = "a", kind: type[
         with checkpoints(out, key, SILENT) as desk:
             for i in range(1, number + 1):
                 shutil.copytree(bundle, desk.folder / "made")
-                desk.keep(i, desk.folder / "made")
+                assert desk.keep(i, desk.folder / "made") == desk.bundle == read_bundle(desk.folder / f"step-{i}")
+                assert desk.finished == i
             (desk.folder / "trial").mkdir()
             (desk.folder / "trial" / "half").write_text("of the next")
             raise kind("stop", "next")

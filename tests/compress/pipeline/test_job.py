@@ -226,3 +226,13 @@ def test_the_record_of_the_data_counts_what_was_read(prepared, photos, tmp_path)
     record = job.describe()
     assert (record["data"], record["seed"], record["sha256"]) == ("digits", 0, job.dataset.digest())
     assert (record["samples"], record["skipped"]) == (4, 1)
+
+
+def test_what_is_made_is_judged_on_validation_samples_and_else_on_those_of_calibration(prepared, small, few):
+    for data, split in ((few, "val"), (replace(few, splits={**few.splits, "val": few.split("val").take([])}), "train")):
+        job = prepared(data=data)
+        assert job.judge is job.judge
+        score = job.judge.score(small.graph(""))
+        assert (score.samples, score.agreement) == (8, 1.0)
+        assert job.judge.reference == job.source.graph("")
+        assert job.judge.samples.split is data.split(split)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.recipe import read_recipe
+from pocketzoo.compress.pipeline.recipe import read_recipe, read_steps
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.typed import to_plain
 
@@ -122,6 +122,7 @@ MISTAKES = {
         '[[step]]\nkind = "low-rank"\nenergy = 0.9\nparameters = 0.5', "one of parameters, energy and rank_share", ""
     ),
     "neither measure": ('[[step]]\nkind = "low-rank"', "one of parameters, energy and rank_share", "parameters = "),
+    "accept is no truth": ('accept = 1\n[[step]]\nkind = "prune"', "accept of", "write accept = true"),
     "no toml": ("step: prune", "is no TOML", ""),
     "an open quote": ('[[step]]\nkind = "prune', "is no TOML", ""),
     "a key twice": ('[[step]]\nkind = "prune"\nkind = "int8"', "is no TOML", ""),
@@ -159,3 +160,10 @@ def test_a_folder_is_no_recipe(tmp_path, registry, refused):
 def test_the_name_of_the_file_is_in_the_message(write, registry, refused):
     with refused(RecipeError, "recipe.toml"):
         read_recipe(write(""), registry)
+
+
+@pytest.mark.parametrize("steps", [["int8"], [{"kind": "prune"}, "int8"], ["int8", {"kind": "prune"}], [{}, 3]])
+def test_steps_that_are_not_all_tables_are_refused(steps, registry, refused):
+    """As JSON and Python give them: TOML has no lists of both."""
+    with refused(RecipeError, "mine has a step that is no table", hint="[[step]]"):
+        read_steps(steps, "mine", registry)

@@ -494,6 +494,17 @@ def a_single_head():
 
 
 @case({}, (5, 8))
+def heads_of_values_that_are_not_followed():
+    """Heads that come in another order in one of the three: none may go."""
+
+    def wiring(m, x):
+        q, k, v = (layer(x).view(*x.shape[:2], 4, 3).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        return m.proj(F.scaled_dot_product_attention(q, k, torch.roll(v, 1, 1)).transpose(1, 2).flatten(2))
+
+    return Net(wiring, q=nn.Linear(8, 12), k=nn.Linear(8, 12), v=nn.Linear(8, 12), proj=nn.Linear(12, 4))
+
+
+@case({}, (5, 8))
 def heads_with_a_bias_for_each():
     """A bias that a head has of its own is no layer's: the heads stay."""
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import int8
-from pocketzoo.compress.quantization.mixed_precision import Effect, effects, search
+from pocketzoo.compress.quantization.mixed_precision import LEAST, Effect, effects, search
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
 
@@ -129,3 +129,24 @@ def test_leaving_the_worst_layer_in_float_reaches_the_sqnr(plain, samples, cpu, 
     assert "b" not in found[0].layers
     onnx.save(int8.apply(plain, found[0], cpu), int8_graph)
     assert sqnr(int8_graph) >= goal
+
+
+def test_what_is_lost_is_the_share_that_a_layer_in_float_takes_longer(plain, samples, cpu, tmp_path, monkeypatch):
+    plan = int8.plan(plain, Int8Config(), samples)
+    times = {"int8.onnx": 2.0, "one.onnx": 3.0}
+    monkeypatch.setattr(
+        "pocketzoo.compress.quantization.mixed_precision.milliseconds",
+        lambda graphs, x, seconds: [times[graph.name] for graph in graphs],
+    )
+    found = effects(plain, plan, samples, cpu, tmp_path)
+    assert [(e.lost, e.milliseconds) for e in found] == [(0.5, 1.0)] * len(plan.layers)
+    assert [e.worth for e in found] == [e.gained / 0.5 for e in found]
+
+
+def test_worth_is_what_is_gained_for_what_can_be_told_from_chance():
+    assert Effect(layer="a", gained=3.0, lost=0.5).worth == 6.0
+    assert (
+        Effect(layer="a", gained=3.0, lost=-0.1).worth == Effect(layer="a", gained=3.0, lost=0.0).worth == 3.0 / LEAST
+    )
+    assert str(Effect(layer="a", gained=3.0, lost=0.25)) == "+3.00 dB for 25.0% of the MACs"
+    assert str(Effect(layer="a", gained=-1.0, lost=0.25, milliseconds=0.5)) == "-1.00 dB for +0.500 ms"

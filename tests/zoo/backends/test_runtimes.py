@@ -88,3 +88,13 @@ def test_a_runtime_runs_modules_or_what_is_made_of_graphs(name, modules, importe
 def test_every_runtime_with_engines_is_called_as_its_target(registry):
     for name, module in ENGINES.items():
         assert registry.get("target", name).engine == module
+
+
+@pytest.mark.parametrize("there", [["cpu"], ["cpu", "cuda"], ["cpu", "tensorrt", "openvino"]])
+def test_a_provider_runs_where_this_onnxruntime_has_it(there, monkeypatch):
+    monkeypatch.setattr("pocketzoo.zoo.backends.runtimes.installed_providers", lambda: there)
+    known = runtimes()
+    for name in ("cuda", "tensorrt", "openvino"):
+        wanted = "" if name in there else f"this onnxruntime has no {name} provider"
+        assert known[f"{CPU}-{name}"] == wanted
+    assert f"{CPU}-cpu" not in known

@@ -69,3 +69,9 @@ def test_rows_of_ids_are_texts_too(files):
 def test_what_is_no_text_is_refused(samples, message, files, refused):
     with refused(DataError, message):
         windows(samples, files)
+
+
+def test_of_several_ends_the_first_is_written(files):
+    data = Dataset("texts", (), dict.fromkeys(SPLITS, Split([WORDS[4]])), 0)
+    split = as_windows(data, SPEC, GenerationSpec(end=(1, 5)), files, 4).split("test")
+    assert split.targets.tolist() == [[4, 3, 1]]

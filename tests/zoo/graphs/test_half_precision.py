@@ -98,7 +98,19 @@ def test_softmax_and_norms_stay_in_32_bits():
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"), [(1e5, "holds 1e+05"), (LARGEST["fp16"], ""), (1e-12, "is 1e-12"), (-np.inf, "")]
+    ("value", "kept"),
+    [
+        (1e5, "holds 1e+05"),
+        (np.nextafter(np.float32(65504), np.float32(1e9)), "holds 6.55e+04"),
+        (-65504.0, ""),
+        (LARGEST["fp16"], ""),
+        (1e-12, "is 1e-12"),
+        (2.0**-14, ""),  # the smallest with all bits of its mantissa
+        (-(2.0**-15), "is 3.05e-05"),
+        (np.nextafter(np.float32(2.0**-14), np.float32(0)), "is 6.1e-05"),
+        (0.0, ""),
+        (-np.inf, ""),
+    ],
 )
 def test_constants_that_16_bits_cannot_hold(value, kept):
     model = graph(node("Add", ["x", "c"], "y"), c=np.array([value], np.float32))
