@@ -32,6 +32,7 @@ from pocketzoo.zoo.catalog.specs import Repository
 from pocketzoo.zoo.models.build import build, cut_after, load_pretrained
 from pocketzoo.zoo.models.input_size import resized
 from pocketzoo.zoo.models.pull import pull
+from pocketzoo.zoo.models.resolver import resolve_spec
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # of what timm and torchvision import
 CONFIG = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
@@ -254,7 +255,7 @@ def test_a_pickle_called_weights_is_refused_when_it_is_read(place, hub):
     (place / "repo" / "model.safetensors").write_bytes(checkpoint(place / "canary"))
     hub.state.add_folder("acme/model", place / "repo")
     registry = Registry(create_manager(found=[]))
-    spec = registry.get("backbone", "hf://acme/model")
+    spec = resolve_spec("backbone", "hf://acme/model", registry)
     ref = ModelRef(backbone=spec.name, head=spec.head, outputs=10)
     with pytest.raises(UnsafeFileError):
         load_pretrained(build(ref, registry), ref, registry)
@@ -311,7 +312,7 @@ def test_weights_in_other_types_become_float32(stored, saved, place, hub):
     save_file(state, place / "repo" / "model.safetensors")
     hub.state.add_folder("acme/model", place / "repo")
     registry = Registry(create_manager(found=[]))
-    spec = registry.get("backbone", "hf://acme/model")
+    spec = resolve_spec("backbone", "hf://acme/model", registry)
     ref = ModelRef(backbone=spec.name, head=spec.head, outputs=1000)
     module = build(ref, registry)
     load_pretrained(module, ref, registry)
