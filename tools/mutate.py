@@ -256,6 +256,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run what was not noticed once more, and draw nothing")
     parser.add_argument("--list", action="store_true", help="print what is drawn, and run nothing")
     asked = parser.parse_args()
+    # A shell that starts this in the background makes it deaf to Ctrl-C, and with it the tests of what Ctrl-C does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed, done = asked.seed, list[Verdict]()
     if asked.again:
         seed, earlier = json.loads(asked.out.read_text("utf8"))["seed"], known(asked.root / asked.package, asked.out)

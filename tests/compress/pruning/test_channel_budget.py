@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.pruning import prune
-from pocketzoo.compress.pruning.channel_budget import Curves, choices, uniform
-from pocketzoo.compress.pruning.channels import Group
+from pocketzoo.compress.pruning.channel_budget import Curves, Weight, choices, costs, removed, uniform
+from pocketzoo.compress.pruning.channels import Channels, Group
 from pocketzoo.compress.pruning.saliency import Elimination
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -92,10 +92,10 @@ def test_budgets_that_cannot_be_are_refused(wrong):
         PruneConfig(**wrong)
 
 
-costs = st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=5)
+COSTS = st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=5)
 
 
-@given(st.lists(costs, min_size=1, max_size=3), st.floats(0.1, 0.9))
+@given(st.lists(COSTS, min_size=1, max_size=3), st.floats(0.1, 0.9))
 def test_what_is_taken_fits_and_nothing_more_would(marginals, share):
     groups = [_group(len(m) + 1) for m in marginals]
     orders = [Elimination(tuple(range(len(m))), tuple(np.cumsum(m))) for m in marginals]
@@ -106,7 +106,7 @@ def test_what_is_taken_fits_and_nothing_more_would(marginals, share):
     assert not room or sum(counts) + 1 > wanted
 
 
-@given(st.lists(costs, min_size=1, max_size=3))
+@given(st.lists(COSTS, min_size=1, max_size=3))
 def test_with_growing_prices_no_other_choice_of_as_many_is_cheaper(marginals):
     """Convex curves: the choice at a price is the best of all that save as much."""
     marginals = [sorted(m) for m in marginals]
@@ -125,3 +125,96 @@ def test_heads_are_a_multiple_already():
     assert choices(_group(12, 64), 8) == [0, *range(1, 12)]
     assert choices(_group(6, 4), 8) == [0, 2, 4]
     assert uniform([_group(12, 64)], 0.25, 16) == [3]
+
+
+# -- small cases against every combination
+
+
+def _curves(marginals: list[list[float]]) -> Curves:
+    """Groups of which one channel more always stays, each saving one unit."""
+    groups = [_group(len(m) + 1) for m in marginals]
+    orders = [Elimination(tuple(range(len(m))), tuple(np.cumsum(m))) for m in marginals]
+    return Curves(groups, orders, [1.0] * len(groups), 1)
+
+
+def _harm(marginals: list[list[float]], counts: list[int]) -> float:
+    return sum(sum(m[:n]) for m, n in zip(marginals, counts, strict=True))
+
+
+def _least(marginals: list[list[float]], units: int) -> float:
+    """The harm of the best choice that saves as many."""
+    every = product(*(range(len(m) + 1) for m in marginals))
+    return min(_harm(marginals, list(c)) for c in every if sum(c) == units)
+
+
+STRAIGHT = [[1.0] * 4, [2.0] * 4, [3.0] * 4]  # at their price all of a group go at once: some are given back
+BENT = [[0.1, 0.4, 0.9, 1.6], [0.3, 0.5, 0.7, 2.0], [0.2, 0.25, 1.7]]
+
+
+@pytest.mark.parametrize("marginals", [STRAIGHT, STRAIGHT[::-1], BENT, BENT[::-1], BENT[:1]])
+def test_what_goes_for_a_budget_is_the_least_harm_that_fits(marginals):
+    for units in range(sum(map(len, marginals)) + 1):
+        counts = _curves(marginals).within(lambda c, units=units: sum(c) >= units)
+        assert sum(counts) == units
+        assert _harm(marginals, counts) == pytest.approx(_least(marginals, units))
+        shared = _curves(marginals).share(units + 0.5)
+        assert sum(shared) == units
+        assert _harm(marginals, shared) == pytest.approx(_least(marginals, units))
+
+
+def test_where_nothing_fits_as_much_goes_as_may():
+    assert _curves(BENT).within(lambda counts: False) == [4, 4, 3]
+    assert _curves(BENT).within(lambda counts: True) == [0, 0, 0]
+    assert _curves(BENT).share(1e9) == [4, 4, 3]
+
+
+def test_a_step_is_the_next_count_and_the_harm_of_a_unit_it_saves():
+    groups = [_group(9)]
+    curve = Curves(groups, [Elimination(tuple(range(8)), tuple(np.arange(1.0, 9) ** 2))], [2.0], 4)
+    assert curve.options[0].tolist() == [0, 1, 5]
+    assert curve.step([0], 0, 1) == (1, 0.5)
+    assert curve.step([1], 0, 1) == (5, 3.0)
+    assert curve.step([5], 0, -1) == (1, 3.0)
+    assert curve.step([5], 0, 1) is None
+    assert curve.step([0], 0, -1) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ratio", "multiple", "counts"),
+    [
+        ([10, 16], 0.5, 1, [5, 8]),
+        ([10, 16], 0.5, 8, [2, 8]),
+        ([12], 0.5, 8, [4]),
+        ([10], 0.25, 1, [2]),  # 2 and 3 are as near: the one that keeps more
+        ([10, 16], 0.0, 8, [0, 0]),
+        ([4, 3], 0.99, 1, [3, 2]),
+        ([6], 0.9, 8, [0]),
+    ],
+)
+def test_the_same_share_of_each_group(sizes, ratio, multiple, counts):
+    assert uniform([_group(size) for size in sizes], ratio, multiple) == counts
+
+
+def test_costs_are_those_of_layers_written_out():
+    """A 3 x 3 convolution of 4 to 8 channels on 100 places, a depthwise one, a bias that multiplies nothing."""
+    weights = {
+        "a": Weight((8, 4, 3, 3), 100),
+        "deep": Weight((8, 1, 3, 3), 25),
+        "fc": Weight((5, 8), 1),
+        "bias": Weight((8,), 0),
+    }
+    assert costs(weights, {}) == (8 * 4 * 9 * 100 + 8 * 9 * 25 + 40, 288 + 72 + 40 + 8)
+    fewer = {("a", 0): 6, ("deep", 0): 6, ("fc", 1): 6, ("bias", 0): 6}
+    assert costs(weights, fewer) == (6 * 4 * 9 * 100 + 6 * 9 * 25 + 30, 216 + 54 + 30 + 6)
+
+
+def test_the_last_channel_of_a_layer_is_passed_over():
+    """Channel 0 is all that b reads; the next in the order go in its place."""
+    axes = {("a.weight", 0): np.array([0, 1, 2, 3]), ("b.weight", 1): np.array([0]), ("c.weight", 1): np.arange(4)}
+    channels = Channels(axes, (), {}, frozenset(), {})
+    order = Elimination((0, 1, 2, 3), (1.0, 2.0, 3.0, 4.0))
+    assert removed(channels, [order], [0]) == set()
+    assert removed(channels, [order], [2]) == {1, 2}
+    assert removed(channels, [order], [4]) == {1, 2, 3}
+    without = Channels({k: v for k, v in axes.items() if k[0] != "b.weight"}, (), {}, frozenset(), {})
+    assert removed(without, [order], [4]) == {0, 1, 2}

@@ -97,6 +97,21 @@ def test_a_range_has_room_above_what_int8_cut_off():
     assert zero.dtype == ml_dtypes.float8_e4m3fn
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "magnitude", "scale"),
+    [
+        (0.0, 56.0, 1.0, 1.0),  # 8 times 56 is the largest number there is
+        (0.0, 57.0, 1.0, 2.0),
+        (-57.0, 1.0, 1.0, 2.0),
+        (0.0, 1.0, 57.0, 2.0),
+        (0.0, 28.0, 1.0, 0.5),
+    ],
+)
+def test_the_room_is_three_octaves(low, high, magnitude, scale):
+    """Int8's ranges are cut to a tenth at the least: of the three that a range has the widest counts."""
+    assert activation_parameters(Range(low=low, high=high, magnitude=magnitude))[0] == scale
+
+
 def test_no_channel_loses_more_than_by_rounding_to_nearest():
     r = np.random.default_rng(0)
     weight = r.normal(size=(2, 6, 90)).astype(np.float32)

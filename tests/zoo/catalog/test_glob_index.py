@@ -54,3 +54,9 @@ def test_no_names():
 
 def test_a_pattern_of_many_stars_ends():
     assert list(Names(["a" * 60]).matching("*a" * 20 + "*b")) == []
+
+
+@pytest.mark.parametrize(("names", "all_of_one"), [((), True), (MANY, True), (("a", "b\nc"), False), (("\n",), False)])
+def test_names_of_several_lines_are_told_apart(names, all_of_one):
+    """They cannot be searched in one text; others are, which is what it is for."""
+    assert Names(names).one_line is all_of_one
