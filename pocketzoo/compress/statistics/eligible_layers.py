@@ -156,8 +156,8 @@ def _is_product(layer: Layer, function: Any, x: Tensor, args: tuple[Any, ...], k
     if isinstance(layer, nn.Linear):
         return function is F.linear and operands
     same = (
-        _pair(given.get("stride", 1)) == layer.stride
-        and _pair(given.get("dilation", 1)) == layer.dilation
+        _pair(given.get("stride", 1)) == _pair(layer.stride)  # some networks state theirs as a list
+        and _pair(given.get("dilation", 1)) == _pair(layer.dilation)
         and given.get("groups", 1) == layer.groups
     )
     return function in (F.conv2d, torch.conv2d) and operands and same

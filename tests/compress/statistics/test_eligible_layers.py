@@ -71,6 +71,12 @@ class PadsItself(nn.Conv2d):
         return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
+def listed(layer: nn.Conv2d) -> nn.Conv2d:
+    """As EfficientNet's layers state it."""
+    layer.stride = list(layer.stride)
+    return layer
+
+
 class Renamed(nn.Conv2d):
     pass
 
@@ -132,6 +138,7 @@ ALONE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "depthwise": (lambda: nn.Conv2d(8, 8, 3, groups=8), ""),
     "renamed": (lambda: Renamed(8, 8, 3), ""),
     "pads itself": (lambda: PadsItself(8, 8, 3, stride=2), ""),
+    "pads itself, its stride in a list": (lambda: listed(PadsItself(8, 8, 3, stride=2)), ""),
     "casts": (lambda: Casts(8, 8, 3, stride=2, dilation=2), ""),
     "circular": (lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"), ""),
 }
