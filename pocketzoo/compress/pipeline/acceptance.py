@@ -94,8 +94,7 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
 
     Where accuracy is known, all steps together may cost a fifth of what the source has above chance. Every other output
     keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was asked for, and is nearer than a
-    constant. A ``budget`` for the
-    metric, which is of the first output, is held elsewhere.
+    constant. A ``budget`` for the metric, which is of the first output, is held elsewhere.
     """
     outputs = dict(after.outputs)
     if budget:
@@ -169,7 +168,7 @@ def rejections(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
 
 def worse(manifest: Manifest) -> list[Mapping[str, Any]]:
     """Those of them that a command does not end in 0 after."""
-    return [no for no in rejections(manifest) if no["cause"] in WORSE]
+    return [no for no in rejections(manifest) if no.get("cause") in WORSE]  # bundles of before name none
 
 
 def nothing_left(manifest: Manifest) -> RejectedError:

@@ -7,7 +7,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.compress.pipeline.acceptance import FLOOR_DB, WAYS_OUT, WORSE, below_floor, same_graph, same_module
+from pocketzoo.compress.pipeline.acceptance import (
+    FLOOR_DB,
+    WAYS_OUT,
+    WORSE,
+    below_floor,
+    same_graph,
+    same_module,
+    worse,
+)
 from pocketzoo.compress.pipeline.judge import Score
 
 SOURCE = Score(samples=100, accuracy=0.9, agreement=1.0, outputs={"y": None}, chance=0.4)
@@ -127,3 +135,10 @@ def test_a_module_is_the_same_if_all_of_its_numbers_are(small, tmp_path):
     assert not same_module(small.manifest, small.manifest, (file, other))
     assert not same_module(small.manifest, small.manifest, (file, fewer))
     assert not same_module(small.manifest, replace(small.manifest, macs=1), (file, file))
+
+
+def test_bundles_of_before_name_no_cause(small):
+    """``run`` asks it of a bundle that an older version finished."""
+    old = {"kind": "int8", "config": {}, "why": "slower: 1.000 -> 2.000 ms a sample", "report": {}}
+    manifest = replace(small.manifest, turned_down=(old, {**old, "cause": "floor"}, {**old, "cause": "slower"}))
+    assert [no["cause"] for no in worse(manifest)] == ["floor"]
