@@ -16,11 +16,11 @@ from record import write
 from torch import nn
 
 from pocketzoo import default_registry, fit, load_data, open_model
-from pocketzoo.compress.configs import HealConfig, PruneConfig
-from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.configs import DistillConfig, PruneConfig
+from pocketzoo.compress.distillation import distill
 from pocketzoo.compress.pruning import prune
 from pocketzoo.core.progress import SILENT
-from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import load_module
 
@@ -57,9 +57,9 @@ def run(name: str, folder: Path) -> dict[str, Any]:
         pruned = prune.apply(teacher, plan, given)
         rows[kind] = scores(pruned, teacher, tests)
         start = time.perf_counter()
-        healed = heal.teach(
-            pruned, heal.plan(pruned, HealConfig(), samples, registry.get("target", "cpu")), samples,
-            Lesson(teacher, folder / f"{name} {kind}", SILENT),
+        healed = distill.distill(
+            pruned, distill.plan(pruned, DistillConfig(), samples, registry.get("target", "cpu")), samples,
+            Distillation(teacher, folder / f"{name} {kind}", SILENT),
         )  # fmt: skip
         rows[f"{kind}, healed"] = {**scores(healed, teacher, tests), "seconds": time.perf_counter() - start}
         lost = rows["original"]["accuracy"] - rows[kind]["accuracy"]

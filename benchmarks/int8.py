@@ -1,7 +1,7 @@
 """int8 alone: what is asked of it, measured in one run, each row made by a process of its own.
 
 Usage: python benchmarks/int8.py [--many 4096] [--only PATTERN]. Needs what benchmarks/peers.py needs, and only
-onnxruntime's quantiser beside pocketzoo. ``--many``: samples that one more row calibrates on, the same ones over and
+onnxruntime's quantizer beside pocketzoo. ``--many``: samples that one more row calibrates on, the same ones over and
 over, to see whether memory grows with them. --only takes the rows whose "model/name" does not match from the last run.
 Writes benchmarks/results/int8.json.
 """

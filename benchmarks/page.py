@@ -218,9 +218,9 @@ against the first row. The bars: {"; ".join(f"{model}: {bar}" for model, bar in 
         steps = []
         for name, made in found["recipes"].items():
             for step in made["steps"]:
-                steps += [[name, *_turned_down(no, step["kind"])] for no in step["report"].get("turned_down", ())]
+                steps += [[name, *_turned_down(no, step["kind"])] for no in step["report"].get("rejected", ())]
                 steps.append([name, step["kind"], *_changes(step["report"])])
-            steps += [[name, *_turned_down(no, no["kind"])] for no in made["turned_down"]]
+            steps += [[name, *_turned_down(no, no["kind"])] for no in made["rejected"]]
         took = ", ".join(f"{name} {made['seconds']:.0f} s" for name, made in found["recipes"].items())
         head = ["recipe", "step", "file", "ms, batch 1", "accuracy or agreement", "SQNR dB", "s"]
         parts.append(

@@ -115,7 +115,7 @@ CUT: Columns = {**COSTS, "MMACs": _share, "agreement": _kept("agreement"), "SQNR
 TEXT: Columns = {
     **COSTS,
     "cosine": _kept("cosine", 4),
-    "nearest neighbour kept": _kept("neighbours"),
+    "nearest neighbor kept": _kept("neighbours"),
     "SQNR dB": _sqnr,
     **REST,
 }
@@ -186,7 +186,7 @@ class Bars:
                 self.lines.append([f"{name}: engine", "built", *_yes(built)])
             else:
                 self.ask(f"{name}: cosine", "0.997", row.get("cosine"), lambda v: v >= 0.997, "{:.4f}")
-                self.ask(f"{name}: neighbour kept", "0.92", row.get("neighbours"), lambda v: v >= 0.92, "{:.3f}")
+                self.ask(f"{name}: neighbor kept", "0.92", row.get("neighbours"), lambda v: v >= 0.92, "{:.3f}")
                 speed = row["latency"]["ratio"] if row else None
                 self.ask(f"{name}: faster than float32", "2.2x", speed, lambda v: v >= 2.2, "{:.2f}x")
 

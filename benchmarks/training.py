@@ -37,7 +37,7 @@ TEXTS = "hf://sentence-transformers/all-MiniLM-L6-v2"
 MODEL, EPOCHS, TRIED = "efficientnet-lite0", 40, 2  # epochs of a fit; those in which features are really computed anew
 
 
-def labelled(folder: Path, count: int) -> Dataset:
+def labeled(folder: Path, count: int) -> Dataset:
     """Crops of photographs, the photograph as class."""
     files = sorted(write_crops(folder, count, seed=5).iterdir())
     classes = np.arange(count) % len(sources())
@@ -95,7 +95,7 @@ def decoding(data: Dataset, rounds: int = 5) -> dict[str, Any]:
 
 
 def clothing(count: int) -> Dataset:
-    """A part of Fashion-MNIST in colour."""
+    """A part of Fashion-MNIST in color."""
     whole = pocketzoo.load_data("fashion-mnist")
     splits = {}
     for name, size in sizes(count).items():
@@ -179,7 +179,7 @@ def main() -> None:
         folder = Path(name)
         result: dict[str, Any] = {"photos": args.photos}
         if not args.quality:
-            data = labelled(folder / "photos", args.photos)
+            data = labeled(folder / "photos", args.photos)
             result["features"] = kept_features(data)
             print(result["features"], flush=True)
             result["decoding"] = decoding(data)

@@ -38,7 +38,7 @@ def main() -> None:
             calibration_data_reader=Reader(onnx.load(graph).graph.input[0].name, Samples(samples)),
             calibration_eps=["cpu"],
             high_precision_dtype="fp32",  # what is not int8 stays as it was, as with every other tool here
-            dq_only=True,  # int8 weights in the file, and not float ones with their quantisation behind them
+            dq_only=True,  # int8 weights in the file, and not float ones with their quantization behind them
             output_path=str(out),
             log_level="ERROR",
         )

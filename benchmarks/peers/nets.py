@@ -98,7 +98,7 @@ class ViT(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """all-MiniLM-L6-v2 for texts of one length: the normalised mean of all positions."""
+    """all-MiniLM-L6-v2 for texts of one length: the normalized mean of all positions."""
 
     def __init__(self, size: int = 384, depth: int = 6, heads: int = 12, words: int = 30522) -> None:
         super().__init__()

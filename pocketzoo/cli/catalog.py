@@ -77,21 +77,21 @@ def info(name: str, provenance: bool, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        shown = _shown_materials(facts) if provenance else _shown(facts)
+        shown = _shown_bill(facts) if provenance else _shown(facts)
         print_columns([list(row) for row in flat(shown) if row[1] not in ("", "{}")])
 
 
-def _shown_materials(facts: dict[str, Any]) -> dict[str, Any]:
+def _shown_bill(facts: dict[str, Any]) -> dict[str, Any]:
     """Every step and digest in full, a line each."""
     steps = {f"{i}. {step['kind']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
-    refused = {no["kind"]: no.get("why", "") for no in facts.get("turned_down", ())}
+    refused = {no["kind"]: no.get("why", "") for no in facts.get("rejected", ())}
     files = {name: f"sha256 {file['sha256']}, {file['bytes']:,} bytes" for name, file in facts["files"].items()}
     data: dict[str, Any] = {
         part: {"digest" if key == "sha256" else key: value for key, value in facts[part].items()}
         for part in ("data", "calibration")
         if part in facts
     }
-    return {**facts, "steps": steps, "turned_down": refused, **data, "files": files}
+    return {**facts, "steps": steps, "rejected": refused, **data, "files": files}
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings, print_writing
+from pocketzoo.cli.render import Bars, print_columns, print_generation, print_json, print_measurements, print_timings
 
 
 class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
@@ -137,7 +137,7 @@ def bench(
     from pocketzoo.reports.bench_plot import save_plot
     from pocketzoo.reports.html_page import check_picture
     from pocketzoo.workflows.bench import bench
-    from pocketzoo.workflows.bench_generation import bench_writing
+    from pocketzoo.workflows.bench_generation import bench_generation
 
     if plot:
         check_picture(plot)
@@ -155,7 +155,7 @@ def bench(
         skip_bad=skip_bad,
         progress=Bars(),
     )
-    writing = bench_writing(
+    writing = bench_generation(
         models, data=data, seconds=seconds, threads=threads, seed=seed, skip_bad=skip_bad, progress=Bars()
     )
     if as_json:
@@ -163,7 +163,7 @@ def bench(
     else:
         print_measurements(rows)
         print_timings(rows)
-        print_writing(writing)
+        print_generation(writing)
     if plot:
         click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 
@@ -174,7 +174,7 @@ def _numbers(text: str, option: str) -> list[int]:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
-        raise click.BadParameter(f"{text!r} is no list of positive numbers, as 1,8,32 is", param_hint=option)
+        raise click.BadParameter(f"{text!r} is not a list of positive numbers, as 1,8,32 is", param_hint=option)
     return numbers
 
 
@@ -230,7 +230,7 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
 def demo(out: Path | None, force: bool) -> None:
     """Run the whole job on real data, in a minute.
 
-    Fits a head to handwritten digits, prunes, factorises, quantises, exports, builds an engine and measures. Run again,
+    Fits a head to handwritten digits, prunes, factorizes, quantizes, exports, builds an engine and measures. Run again,
     it replaces what it wrote.
     """
     from pocketzoo.workflows.demo import demo

@@ -107,7 +107,7 @@ def fit(
 @skip_bad_option
 @json_option
 def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json: bool) -> None:
-    """Score MODEL on the test split of labelled data."""
+    """Score MODEL on the test split of labeled data."""
     from pocketzoo.measure.evaluate import evaluate
 
     scores = evaluate(model, data=data, target=target, seed=seed, skip_bad=skip_bad, progress=Bars())
@@ -129,7 +129,7 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
 
 
 def _mistaken(label: str, scores: dict[str, Any]) -> str:
-    """What a class is taken for most often, when it is not recognised."""
+    """What a class is taken for most often, when it is not recognized."""
     wrong = {name: count for name, count in scores["confusion"][label].items() if name != label}
     if not wrong:
         return ""
@@ -142,8 +142,8 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @out_option(required=False, text="Where to write the bundle.")
 @click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML file.")
 @click.option("--prune", type=float, metavar="R", help="Remove this share of the channels, 0-1.")
-@click.option("--low-rank", type=float, metavar="E", help="Factorise; keep this share of the energy, 0-1.")
-@click.option("--int8", is_flag=True, help="Quantise weights and activations to 8 bits.")
+@click.option("--low-rank", type=float, metavar="E", help="Factorize; keep this share of the energy, 0-1.")
+@click.option("--int8", is_flag=True, help="Quantize weights and activations to 8 bits.")
 @data_option(required=True)
 @click.option("--mean", metavar="M,..", help="For a .onnx file: mean of pixels (0-1) by channel.")
 @click.option("--std", metavar="S,..", help="For a .onnx file: their standard deviation.")
@@ -236,7 +236,7 @@ def compress(
                 "bundle": str(out),
                 "measurements": manifest.measurements,
                 "steps": [{"kind": step.kind, "report": step.report} for step in manifest.steps],
-                "turned_down": manifest.turned_down,
+                "rejected": manifest.rejected,
             }
         )
     else:
@@ -244,7 +244,7 @@ def compress(
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
-        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.turned_down))
+        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.rejected))
         click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
@@ -264,7 +264,7 @@ def _opened_graph(model: str, mean: str | None, std: str | None, size: int | Non
         try:
             return tuple(float(part) for part in (text or "").split(",") if part.strip())
         except ValueError as error:
-            raise click.UsageError(f"{text!r} are no numbers; write 0.485,0.456,0.406") from error
+            raise click.UsageError(f"{text!r} are not numbers; write 0.485,0.456,0.406") from error
 
     classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
     reading = Reading(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
@@ -287,7 +287,7 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
 def _print_decisions(manifest: Any) -> None:
     """What was turned down, which layers stayed in float, and which were left alone, and why."""
     for step in manifest.steps:
-        for no in step.report.get("turned_down", ()):
+        for no in step.report.get("rejected", ()):
             what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
             click.echo(f"rejected: {step.kind}{what}: {no['why']}")
         if taken := step.report.get("left_in_float"):
@@ -298,7 +298,7 @@ def _print_decisions(manifest: Any) -> None:
         }:
             click.echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
             print_columns([["", name, why] for name, why in left.items()])
-    for no in manifest.turned_down:
+    for no in manifest.rejected:
         click.echo(f"rejected: {no['kind']}: {no['why']}")
 
 

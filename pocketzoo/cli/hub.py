@@ -127,7 +127,7 @@ def outdated(lock_file: Path, as_json: bool) -> None:
 @click.argument("repository", metavar="ORG/NAME")
 @click.option("--head-only", is_flag=True, help="Upload the head's weights alone; its backbone is fetched by its pin.")
 @click.option("--private", is_flag=True, help="Make the repository private, if it is made now.")
-@click.option("--license", default="", metavar="ID", help="The licence, where the backbone's is not known.")
+@click.option("--license", default="", metavar="ID", help="The license, where the backbone's is not known.")
 def push(bundle: Path, repository: str, head_only: bool, private: bool, license: str) -> None:
     """Upload BUNDLE to the Hub, with its model card.
 

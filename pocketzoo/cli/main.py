@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import TextIO
 
 import click
 
@@ -14,6 +16,7 @@ from pocketzoo import __version__
 from pocketzoo.cli.render import print_hint
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
+from pocketzoo.core.renamed import RenamedWarning
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
 # function whose name is taken in Python has an underscore behind it.
@@ -32,7 +35,7 @@ WHERE = {
     "data": ("data", "Look at data before it is learned from."),
     "find-rate": ("find_rate", "Find a learning rate for fit with the same options."),
     "fit": ("fit_eval_compress", "Fit a new head to your data on a pretrained BACKBONE."),
-    "eval": ("fit_eval_compress", "Score MODEL on the test split of labelled data."),
+    "eval": ("fit_eval_compress", "Score MODEL on the test split of labeled data."),
     "compress": ("fit_eval_compress", "Make MODEL smaller and faster, and measure it."),
     "fit-agent": ("agents", "Train an agent in an ENVIRONMENT of Gymnasium."),
     "play": ("agents", "Play episodes with the agent MODEL."),
@@ -88,7 +91,9 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> object:
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                return super().invoke(context)
         except PocketzooError as error:  # anything else is a bug and keeps its traceback
             show_error(missing(error) or error)
             if isinstance(error, ProcessLostError):
@@ -99,6 +104,21 @@ class Commands(click.Group):
                 raise
             show_error(explained)
             context.exit(1)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A renamed option as one line on stderr, any other warning as Python shows it."""
+    if issubclass(category, RenamedWarning):
+        click.echo(f"{click.style('note:', fg='yellow', bold=True)}  {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def leave(code: int) -> None:

@@ -43,7 +43,7 @@ class Share(click.ParamType[float]):
         try:
             share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
-            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
+            self.fail(f"{text!r} is not a share; write 1% or 0.01", param, ctx)
         if not 0.0 <= share < 1.0:
             self.fail(f"{text!r} is not at least 0% and below 100%; write 1% or 0.01", param, ctx)
         return share

@@ -38,7 +38,7 @@ def profile(
     """Show where MODEL spends its time, layer by layer.
 
     Every node that onnxruntime runs is timed, fused as it runs, and every layer of
-    the torch module. With -o the graph is drawn, coloured by share of time.
+    the torch module. With -o the graph is drawn, colored by share of time.
     """
     from pocketzoo.measure.profile import profile, total
     from pocketzoo.reports.profile_page import headline, save_page, setting

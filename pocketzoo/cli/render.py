@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pocketzoo.measure.measure_graphs import Latency, Measurement
-    from pocketzoo.workflows.bench_generation import WritingMeasurement
+    from pocketzoo.workflows.bench_generation import GenerationMeasurement
 
 T = TypeVar("T")
 MOST_SETTINGS = 4  # batch sizes that are columns of one table
@@ -147,7 +147,7 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
-def print_writing(rows: Sequence[WritingMeasurement]) -> None:
+def print_generation(rows: Sequence[GenerationMeasurement]) -> None:
     """The table of graphs that write, below that of the graphs that read a whole text at once."""
     if not rows:
         return
@@ -207,7 +207,7 @@ def _short(value: Any) -> str:
 
 
 class Bars:
-    """Draws progress on stderr, and nothing where that is no terminal."""
+    """Draws progress on stderr, and nothing where that is not a terminal."""
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         if not label or not sys.stderr.isatty():

@@ -55,8 +55,8 @@ def check(model: str, target: str, dla: bool, as_json: bool) -> None:
     else:
         click.echo(f"{report.graph} for {report.target}: {report.nodes} nodes; {report.asked}")
         for finding in report.findings:
-            colour = {"refused": "red", "slow": "yellow", "note": "cyan"}[finding.level]
-            click.echo(f"{click.style(f'{finding.level:8}', fg=colour)}{finding.what}")
+            color = {"refused": "red", "slow": "yellow", "note": "cyan"}[finding.level]
+            click.echo(f"{click.style(f'{finding.level:8}', fg=color)}{finding.what}")
             click.echo(f"{'':8}{_shortened(finding.nodes)}" if finding.nodes else "", nl=bool(finding.nodes))
             click.echo(f"{'':8}do: {finding.todo}")
         if not report.findings:

@@ -39,7 +39,7 @@ class Saving:
 class PrunePlan:
     """``axes``: parameter -> what stays of it. ``thresholds``: weight -> magnitude up to which it becomes 0.
 
-    ``patterns``: weight -> how many of how many neighbours stay ("2:4"). ``sizes``: what a module's own attribute
+    ``patterns``: weight -> how many of how many neighbors stay ("2:4"). ``sizes``: what a module's own attribute
     ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is. ``left``: layer -> what of it is
     not understood, or of a layer whose channels are its own.
     """
@@ -82,7 +82,7 @@ class LowRankPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HealPlan:
+class DistillPlan:
     """How the weights were trained; the structure stays as it is. An empty plan trains nothing."""
 
     epochs: int = 0
@@ -91,7 +91,7 @@ class HealPlan:
     features: float = 0.0  # share of the epochs that match features too
     patience: int = 1
     seed: int = 0
-    quantised: bool = False  # whether it learned with 8 bits
+    quantized: bool = False  # whether it learned with 8 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Int8Plan:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     samples: int = 0  # that the ranges were calibrated on
-    dynamic: tuple[str, ...] = ()  # layers whose activations are quantised as they come, on targets that can
+    dynamic: tuple[str, ...] = ()  # layers whose activations are quantized as they come, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
     left: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""  # of ``tensors``

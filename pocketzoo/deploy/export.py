@@ -177,7 +177,7 @@ def _samples(
     if data is None:
         return None
     rows = load_data(data, registry=registry).split(split)
-    return Batches(rows, bundle.manifest.input, size=size, files=bundle.travelled())
+    return Batches(rows, bundle.manifest.input, size=size, files=bundle.source_files())
 
 
 def _named(kept: str, precision: str) -> str:

@@ -1,4 +1,4 @@
-"""A bundle that was quantised to int8 as a graph in fp8, checked against the float graph before it appears."""
+"""A bundle that was quantized to int8 as a graph in fp8, checked against the float graph before it appears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle answers on labelled data: how often each class is taken for which, and samples it gets wrong."""
+"""What a bundle answers on labeled data: how often each class is taken for which, and samples it gets wrong."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def answers(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: 
             f"{data.name} and {bundle.manifest.name} have no classes in common", "leave out --data, or give other data"
         )
     skipped = Skipped() if skip_bad else None
-    batches = Batches(known, bundle.manifest.input, skipped=skipped, files=bundle.travelled())
+    batches = Batches(known, bundle.manifest.input, skipped=skipped, files=bundle.source_files())
     counts, surest = ClassCounts(labels), list[tuple[float, int, int, int]]()
     with OnnxRunner(bundle.graph("cpu")) as runner:
         for row, logits, target in progress.track(_answered(batches, runner), "finding mistakes", len(known)):

@@ -1,4 +1,4 @@
-"""Score a bundle on labelled data, with the graph that will run."""
+"""Score a bundle on labeled data, with the graph that will run."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def evaluate(
         known.split("test"),
         bundle.manifest.input,
         skipped=skipped if skip_bad else None,
-        files=bundle.travelled(),
+        files=bundle.source_files(),
     )
-    if cut := too_long([batches.split], bundle.manifest.input, bundle.travelled()):
+    if cut := too_long([batches.split], bundle.manifest.input, bundle.source_files()):
         progress.say(f"{cut} texts are longer than the model takes and are cut")
     facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
     if numeric:
@@ -121,7 +121,7 @@ def _of_next_tokens(
         raise DataError(f"{manifest.name} reads no texts", "compare it: pocketzoo bench")
     training: Any = manifest.provenance.get("training", {})
     size = training.get("window", WINDOW)
-    data = as_windows(texts, manifest.input, ends, bundle.travelled(), size)
+    data = as_windows(texts, manifest.input, ends, bundle.source_files(), size)
     batches = Batches(data.split("test"), manifest.input, size=8)
     total, tokens = 0.0, 0
     with OnnxRunner(graph) as runner:

@@ -77,9 +77,9 @@ class Measurement:
     macs: int
     samples: int
     accuracy: float | None  # share of right answers; None where the classes are not known
-    # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbour is;
+    # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbor is;
     # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's. None where
-    # outputs are no such answers, or the embeddings too few to have neighbours.
+    # outputs are no such answers, or the embeddings too few to have neighbors.
     agreement: float | None
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name

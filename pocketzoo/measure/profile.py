@@ -164,7 +164,7 @@ def _graph(
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/run"
-        options.optimized_model_filepath = f"{folder}/optimised.onnx"
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: x}
         start, clock = time.perf_counter(), _clock(threads)
@@ -174,7 +174,7 @@ def _graph(
             session.run(None, feed)
             spent.append((clock() - begin) * 1e3)
         events = json.loads(Path(session.end_profiling()).read_text("utf8"))
-        optimised = onnx.load(f"{folder}/optimised.onnx").graph
+        optimized = onnx.load(f"{folder}/optimized.onnx").graph
     runs = len(spent)
     ran = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
     if not ran or len(ran) % runs:
@@ -185,7 +185,7 @@ def _graph(
     middle = _middle(times)
     layers = Layers(onnx.load(float_graph).graph)
     # Both lists are in the order of execution, unless a node has a graph of its own inside.
-    known = list(optimised.node)
+    known = list(optimized.node)
     if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:
         known = [onnx.NodeProto(op_type=e["args"]["op_name"]) for e in ran[:count]]
     made: dict[str, int] = {}

@@ -147,7 +147,7 @@ class Mlp(nn.Module):
         return x
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """Vectors (B, N), each number by an offset and a scale: (x - offset) / scale. It does not learn; it is told."""
 
     def __init__(self, width: int) -> None:
@@ -155,7 +155,7 @@ class Standardise(nn.Module):
         self.register_buffer("offset", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
-    def standardise(self, offset: Tensor, scale: Tensor) -> None:
+    def standardize(self, offset: Tensor, scale: Tensor) -> None:
         """Set mean and standard deviation of the numbers, each (N,)."""
         self.get_buffer("offset").copy_(offset)
         self.get_buffer("scale").copy_(scale)
@@ -172,7 +172,7 @@ class Regression(Mlp):
         self.register_buffer("offset", torch.zeros(outputs))
         self.register_buffer("scale", torch.ones(outputs))
 
-    def standardise(self, offset: Tensor, scale: Tensor) -> None:
+    def standardize(self, offset: Tensor, scale: Tensor) -> None:
         """Set mean and standard deviation of the targets, each (outputs,)."""
         self.get_buffer("offset").copy_(offset)
         self.get_buffer("scale").copy_(scale)
@@ -263,17 +263,17 @@ class Embedding(nn.Module):
     """A sequence (B, T, C), or what ``Pool`` makes of other features, to one vector a sample: (B, outputs).
 
     As in Sentence-BERT (Reimers and Gurevych 2019, arXiv:1908.10084): the mean or maximum over tokens, the first or the
-    last one; ``normalise`` makes the vector's length 1, so that a dot product is a cosine. A linear layer without bias
+    last one; ``normalize`` makes the vector's length 1, so that a dot product is a cosine. A linear layer without bias
     stands before that where there are not as many outputs as channels.
     """
 
     def __init__(self, features: FeatureSpec, outputs: int, options: EmbeddingOptions | None = None) -> None:
         super().__init__()
         options = options or EmbeddingOptions()
-        self.pool, self.normalise = Pool(features, mode=options.pool), options.normalise
+        self.pool, self.normalize = Pool(features, mode=options.pool), options.normalize
         same = outputs == self.pool.width
         self.linear = nn.Identity() if same else nn.Linear(self.pool.width, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(self.pool(x))
-        return nn.functional.normalize(out, dim=-1) if self.normalise else out
+        return nn.functional.normalize(out, dim=-1) if self.normalize else out

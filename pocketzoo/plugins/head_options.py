@@ -84,7 +84,7 @@ class EmbeddingOptions:
     """Features to one vector; a linear layer makes it shorter or longer where other outputs are asked for."""
 
     pool: Literal["mean", "cls", "max", "last"] = "mean"  # maps know mean and max alone
-    normalise: bool = True  # to length 1, so that a dot product is a cosine
+    normalize: bool = True  # to length 1, so that a dot product is a cosine
 
 
 def _check_dropout(share: float) -> None:

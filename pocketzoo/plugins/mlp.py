@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.renamed import renamed
 from pocketzoo.plugins.head_options import Activation
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@renamed(standardise="standardize")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerceptronOptions:
     """What the perceptron reads, and its layers; as it comes it is 784-512-256 on pictures of 28 x 28."""
@@ -25,7 +27,7 @@ class PerceptronOptions:
     dropout: float = 0.0  # share of the units left out while training, 0 to below 1
     mean: float = 0.0  # of pictures, whose pixels are 0-1: subtracted, and then divided by std
     std: float = 1.0
-    standardise: bool = False  # of vectors: each number by its mean and deviation in the training data
+    standardize: bool = False  # of vectors: each number by its mean and deviation in the training data
 
     def __post_init__(self) -> None:
         if len(self.input) not in (1, 3) or min(self.input) < 1:
@@ -36,8 +38,8 @@ class PerceptronOptions:
             raise RecipeError(f"hidden layers of {self.hidden} units cannot be", "give 1 or more units for each")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"dropout cannot be {self.dropout}", "give a share from 0 to below 1")
-        if self.standardise and len(self.input) != 1:
-            raise RecipeError("pictures are not standardised", "leave out standardise, or give mean and std")
+        if self.standardize and len(self.input) != 1:
+            raise RecipeError("pictures are not standardized", "leave out standardize, or give mean and std")
         if not self.std > 0:
             raise RecipeError(f"std cannot be {self.std}", "give a number above 0")
 
@@ -73,13 +75,13 @@ def _spec(options: PerceptronOptions) -> BackboneSpec:
 def _build(options: PerceptronOptions) -> nn.Module:
     from torch import nn
 
-    from pocketzoo.plugins.head_modules import ACTIVATIONS, Standardise
+    from pocketzoo.plugins.head_modules import ACTIVATIONS, Standardize
 
     layers = nn.Sequential()
     if len(options.input) == 3:
         layers.append(nn.Flatten())
-    if options.standardise:
-        layers.add_module("standard", Standardise(options.input[0]))
+    if options.standardize:
+        layers.add_module("standard", Standardize(options.input[0]))
     width = 1
     for side in options.input:
         width *= side

@@ -19,18 +19,18 @@ ONNXRUNTIME = Int8Encoding(
     activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True, splits_norm=True
 )
 # NVIDIA's parsers refuse an int32 DequantizeLinear, its kernels take symmetric activations only, and its fusion of
-# convolution and addition wants the other summand quantised, not what lies between the two.
+# convolution and addition wants the other summand quantized, not what lies between the two.
 NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True)
 # OpenVINO takes zero points as they are, and wants biases in floats.
 OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, fuses_add=False)
-# TensorRT's release notes: fp8 convolutions came with 10.2, none are optimised for groups, and on Ada and Blackwell's
+# TensorRT's release notes: fp8 convolutions came with 10.2, none are optimized for groups, and on Ada and Blackwell's
 # desktop GPUs none take more than 32 values of a filter; "Working with Quantized Types" of TensorRT-RTX: products of
-# matrices from Ada (8.9) on. Model Optimizer, NVIDIA's own quantiser, leaves out what loses time: convolutions of up to
+# matrices from Ada (8.9) on. Model Optimizer, NVIDIA's own quantizer, leaves out what loses time: convolutions of up to
 # 16 channels and products of less than 16. Scales for each channel came with 10.6 (Hopper) and 10.7 (Ada), for products
 # alone; one a tensor is what every kernel has.
 NVIDIA_FP8 = Fp8Encoding(conv_channels=17, matmul_channels=16, kernel=32, capability="8.9")
 
-STATIC = "compress for this target: it quantises by ranges of a calibration"
+STATIC = "compress for this target: it quantizes by ranges of a calibration"
 OUTSIDE = "do it before or behind the graph"
 SEQUENCES = "give the graph tensors, not sequences or optional values"
 FLOATS = "write it as floats, or do it outside the graph"
@@ -60,9 +60,9 @@ REFUSED_BY_NVIDIA = {
 NOT_IN_TENSORRT_10 = dict.fromkeys(
     ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish", "TensorScatter"), "export with opset 20"
 )
-SYNCHRONISES = "the size of its output waits for data, and the GPU with it; do it behind the graph"
+SYNCHRONIZES = "the size of its output waits for data, and the GPU with it; do it behind the graph"
 SLOW_ON_GPUS = {
-    **dict.fromkeys(("NonZero", "NonMaxSuppression", "RoiAlign"), SYNCHRONISES),
+    **dict.fromkeys(("NonZero", "NonMaxSuppression", "RoiAlign"), SYNCHRONIZES),
     **dict.fromkeys(("If", "Loop", "Scan"), "control flow splits the engine; export the model without the branch"),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), "one step after the other, each too small for a GPU"),
 }

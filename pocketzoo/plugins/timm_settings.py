@@ -46,11 +46,11 @@ def refusal(config: Mapping[str, Any]) -> str:
     """Why timm is not given this config; "" where nothing speaks against it."""
     name, arguments = config.get("architecture"), config.get("model_args")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        return f"its config.json sets 'architecture' to {_shown(name)}, which is no name of timm's"
+        return f"its config.json sets 'architecture' to {_shown(name)}, which is not a name of timm's"
     if not _whole(config.get("num_classes", 1000)):
-        return f"its config.json sets 'num_classes' to {_shown(config['num_classes'])}, which is no number"
+        return f"its config.json sets 'num_classes' to {_shown(config['num_classes'])}, which is not a number"
     if not isinstance(arguments, Mapping | None):
-        return f"its config.json sets 'model_args' to {_shown(arguments)}, which is no table"
+        return f"its config.json sets 'model_args' to {_shown(arguments)}, which is not a table"
     for key, value in (arguments or {}).items():
         if value is None:
             continue

@@ -30,7 +30,7 @@ RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency_ms": ("one sample", milliseconds),
 }
 SHARES = {"accuracy": "accuracy", "agreement": "same answers"}
-OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "turned_down")
+OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def rest_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reasons(manifest: Manifest) -> dict[str, str]:
-    """Layer -> why it is not in int8, or not factorised, as far as a step says."""
+    """Layer -> why it is not in int8, or not factorized, as far as a step says."""
     found: dict[str, str] = {}
     for step in manifest.steps:
         found |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
@@ -89,13 +89,13 @@ def _rows(manifest: Manifest) -> list[_Row]:
     rows = []
     for i, step in enumerate(manifest.steps):
         key = f"steps.{i}.report"
-        for j, no in enumerate(step.report.get("turned_down", ())):
+        for j, no in enumerate(step.report.get("rejected", ())):
             what = f"{step.kind} for {no['target']}" if "target" in no else step.kind
             report = no.get("report", {})
-            rows.append(_Row(what, no.get("config", {}), report, f"{key}.turned_down.{j}.report", no["why"]))
+            rows.append(_Row(what, no.get("config", {}), report, f"{key}.rejected.{j}.report", no["why"]))
         rows.append(_Row(step.kind, step.config, step.report, key))
-    for i, no in enumerate(manifest.turned_down):
-        rows.append(_Row(no["kind"], no["config"], no.get("report", {}), f"turned_down.{i}.report", no["why"]))
+    for i, no in enumerate(manifest.rejected):
+        rows.append(_Row(no["kind"], no["config"], no.get("report", {}), f"rejected.{i}.report", no["why"]))
     return rows
 
 
@@ -125,5 +125,5 @@ def _cell(row: _Row, name: str, index: int) -> str:
         ratio = old / new if new else 1.0
         change, worse, better = times(ratio), ratio < 0.95, ratio > 1.05
         shown, before = now.shown(RATIOS[name][1](new)), was.shown(RATIOS[name][1](old))
-    colour = " worse" if worse else " better" if better else ""
-    return f'{shown}<span class="sub{colour}">{change} from {before}</span>'
+    color = " worse" if worse else " better" if better else ""
+    return f'{shown}<span class="sub{color}">{change} from {before}</span>'

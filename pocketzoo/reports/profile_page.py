@@ -124,6 +124,6 @@ def _graph(profile: Profile) -> str:
     legend = (
         '<p class="legend"><span><i class="key circle heat"></i>float</span>'
         '<span><i class="key square heat"></i>int8</span><span>small: conversion</span>'
-        "<span>colour and bar: share of the time</span></p>"
+        "<span>color and bar: share of the time</span></p>"
     )
     return f"<figure><h2>The graph as it runs</h2>{legend}{''.join(drawings)}</figure>"

@@ -41,7 +41,7 @@ def report(
 ) -> Path:
     """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
 
-    With labelled ``data`` the best model answers its test split: the page shows which classes are taken for which, and
+    With labeled ``data`` the best model answers its test split: the page shows which classes are taken for which, and
     the surest wrong answers, texts or small pictures that become part of the page.
 
     Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
@@ -49,7 +49,7 @@ def report(
 
     Raises:
         DataError: no models, or one that was not measured; data that cannot be read or has none of the classes.
-        BundleError: a model is no bundle, is damaged, or holds measurements or layers of another version.
+        BundleError: a model is not a bundle, is damaged, or holds measurements or layers of another version.
         UnknownNameError: a model is neither a path nor a registered name.
         ExportError: ``out`` is a folder, or inside a bundle.
         StorageError: the disk refused.

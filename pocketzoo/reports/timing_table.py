@@ -33,7 +33,7 @@ def _caption(run: Run) -> str:
     note = " ~ marks times that vary much: one run in ten takes a quarter longer than the median." if wide else ""
     return (
         f"Percentiles are of the clock. Faster than {escape(run.reference.bundle)}: {clock}, compared round by round; "
-        f"the median, and between which bounds it is with 99% confidence. = marks what is no difference.{note}"
+        f"the median, and between which bounds it is with 99% confidence. = marks what is not a difference.{note}"
     )
 
 

@@ -18,7 +18,7 @@ def wrong(what: str, change: str) -> NoReturn:
 
 @contextmanager
 def blaming(what: str, change: str) -> Iterator[None]:
-    """Turn any error of the plugin's code into a failed check; what is no error of ours keeps its traceback."""
+    """Turn any error of the plugin's code into a failed check; what is not an error of ours keeps its traceback."""
     failure: PocketzooError | None = None
     try:
         yield

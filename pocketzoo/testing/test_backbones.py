@@ -59,7 +59,7 @@ def test_its_input_is_sane(backbone: Backbone) -> None:
     if given.resize < min(height, width):
         wrong(
             f"{spec.name} resizes to {given.resize} and cuts out {height} x {width}",
-            "resize is the shorter side before the centre is cut out: make it at least as large",
+            "resize is the shorter side before the center is cut out: make it at least as large",
         )
     if not given.value_range[0] < given.value_range[1]:
         wrong(f"{spec.name} has the value range {given.value_range}", "give (low, high), such as (0.0, 1.0)")

@@ -66,7 +66,7 @@ def test_its_splits_share_no_sample(loaded: Dataset) -> None:
 
 
 def test_its_classes_have_names(loaded: Dataset) -> None:
-    """A target is a number below the number of labels; every class can be learnt."""
+    """A target is a number below the number of labels; every class can be learned."""
     if not loaded.labels:
         pytest.skip("its classes are not known")
     if len(set(loaded.labels)) != len(loaded.labels):

@@ -14,7 +14,7 @@ from pocketzoo.testing.subjects import Backbone
 from pocketzoo.zoo.catalog.registry import Entry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
-OPSET = 13  # per-channel quantisation came with it
+OPSET = 13  # per-channel quantization came with it
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "int8")
 
 

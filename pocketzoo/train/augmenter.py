@@ -26,7 +26,7 @@ def augmenter(
     however many they are. Samples are mixed with others of the same process.
 
     Raises:
-        RecipeError: the model reads no pictures, or no colours.
+        RecipeError: the model reads no pictures, or no colors.
         MissingDependencyError: kornia is not installed.
     """
     augment, mix = read_augment(config.augment), read_mix(config.mix)
@@ -36,10 +36,8 @@ def augmenter(
         raise RecipeError("augment and mix are for pictures, and this model reads texts", "leave them out")
     if len(spec.size) != 3 and (augment or (mix and mix.kind == "cutmix")):
         raise RecipeError("augment and cutmix are for pictures, and this model reads none", "mix=mixup:0.2 takes any")
-    if (augment.colour or augment.hue) and (spec.size[0] not in (1, 3) or not spec.mean):
-        raise RecipeError(
-            "augment changes colours, and this model reads none that are known", "leave out colour and hue"
-        )
+    if (augment.color or augment.hue) and (spec.size[0] not in (1, 3) or not spec.mean):
+        raise RecipeError("augment changes colors, and this model reads none that are known", "leave out color and hue")
     if augment:
         require("kornia", extra="augment")
 

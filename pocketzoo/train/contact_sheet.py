@@ -50,7 +50,7 @@ def preview(
     pictures are as that one reads them.
 
     Raises:
-        DataError: the data are no pictures.
+        DataError: the data are not pictures.
         RecipeError: a setting cannot be what it is.
         UnknownNameError: no such data set or backbone.
         MissingDependencyError: Pillow, or for ``augment`` kornia, is not installed.

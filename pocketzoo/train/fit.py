@@ -65,7 +65,7 @@ def fit(
 
     As it comes the backbone is frozen: its features are computed once, and kept for the next time. With ``unfreeze``,
     such as "last:2", blocks of it learn as well. ``training`` has all settings (``settings.SAYS`` says what they are),
-    such as ``{"optimiser": "sgd", "patience": 5}``; those with a parameter of their own here may be given by it. The
+    such as ``{"optimizer": "sgd", "patience": 5}``; those with a parameter of their own here may be given by it. The
     weights are those of the epoch with the best metric on the
     validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
     with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of it.

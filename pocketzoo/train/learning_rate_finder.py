@@ -13,7 +13,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.train.distributed.process_group import joined
 from pocketzoo.train.model_for_data import asked_for, task_of
-from pocketzoo.train.optimizers import build_optimiser
+from pocketzoo.train.optimizers import build_optimizer
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import STEPS, Phase, Trainer, batches
@@ -106,7 +106,7 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
     learning = Learning(phase.model, phase.head, phase.body)
     before = learning.state()
     learning.begin()
-    optimiser = build_optimiser(phase.head, phase.body, config)
+    optimizer = build_optimizer(phase.head, phase.body, config)
     model = world.spread(phase.model)
     order = list(islice(_forever(len(phase.train), config), steps))
     rates: list[float] = []
@@ -116,10 +116,10 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
     found = zip(order, phase.train.of(map(world.share, order)), strict=False)
     for step, (rows, (x, y)) in enumerate(trainer.progress.track(found, "raising the rate", steps)):
         rate = low * (high / low) ** (step / max(steps - 1, 1))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = group["highest"] / config.learning_rate * rate
         world.seed(config.seed * STEPS + step)
-        total, weight = trainer.step(model, optimiser, *phase.given(x, y, len(rows), world.device))
+        total, weight = trainer.step(model, optimizer, *phase.given(x, y, len(rows), world.device))
         mean = SMOOTH * mean + (1 - SMOOTH) * total / weight
         level = mean / (1 - SMOOTH ** (step + 1))  # as if it had not begun at 0 (arXiv:1412.6980, section 3)
         if not math.isfinite(level) or (smoothed and level > WORSE * min(smoothed)):

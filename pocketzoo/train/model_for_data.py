@@ -130,7 +130,7 @@ def task_of(
     torch.manual_seed(config.seed)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
-    _standardise(model.backbone, rows)
+    _standardize(model.backbone, rows)
     return Task(ref, parts, model, dataset, read, config)
 
 
@@ -173,7 +173,7 @@ def _outputs(data: Dataset, head: HeadSpec) -> int:
             f"{data.name} has no classes", "make one sub-folder a class, or name a table's column: --label-column"
         )
     if len(data.labels) == 1:
-        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labelled classes")
+        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labeled classes")
     return len(data.labels)
 
 
@@ -186,21 +186,22 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
 
 def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
-    given = {"input": (width,), "standardise": True}
     known = {f.name for f in fields(spec.options)} if spec.options else set()
+    flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
+    given = {"input": (width,), flag: True}
     own = plain_options(spec, {})
     if not known >= set(given) or ref.backbone_options.get("input") != own["input"]:
         return ref
     return replace(ref, backbone_options={**ref.backbone_options, **given})
 
 
-def _standardise(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
-    """Tell layers with a method ``standardise(offset, scale)`` what the columns of the training rows are like."""
+def _standardize(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
+    """Tell layers with a method ``standardize(offset, scale)`` what the columns of the training rows are like."""
     for layer in backbone.modules() if rows is not None else ():
-        if callable(standardise := getattr(layer, "standardise", None)):
+        if callable(standardize := getattr(layer, "standardize", getattr(layer, "standardise", None))):
             assert rows is not None
             scale = rows.std(0)
-            standardise(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
+            standardize(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
 
 
 def _for_untrained(config: TrainConfig, parts: Parts, progress: Progress) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""One step of an optimiser on a batch, in parts where there is no memory for it as a whole."""
+"""One step of an optimizer on a batch, in parts where there is no memory for it as a whole."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "float16" and world.device.type == "cuda")
 
     def __call__(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, wanted: Wanted
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, wanted: Wanted
     ) -> tuple[float, float]:
         """Step on a batch on the device: its summed loss over all processes, and the weight that is divided by.
 
@@ -46,7 +46,7 @@ class Stepper:
         """
         weight = self.world.sum(sum_of(wanted, self.weigh).double())
         while True:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             total = torch.zeros((), dtype=torch.float64, device=self.world.device)
             try:
                 for start in range(0, len(x), self.at_once):
@@ -67,11 +67,11 @@ class Stepper:
             self.progress.say(f"out of memory: from now on {self.at_once} samples go through at once")
         total = self.world.sum(total)
         if math.isfinite(float(total)):
-            self.scaler.unscale_(optimiser)
+            self.scaler.unscale_(optimizer)
             if self.config.clip is not None:
-                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
                 torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-            self.scaler.step(optimiser)
+            self.scaler.step(optimizer)
             self.scaler.update()
         return float(total), float(weight)
 

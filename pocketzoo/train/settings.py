@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pocketzoo.core.errors import RecipeError, check_field, nearest
+from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import with_changes
 from pocketzoo.train.augment.specification import read_augment, read_mix
 from pocketzoo.zoo.catalog.specs import WINDOW
 
-Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
+Optimizer = Literal["adamw", "adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -21,7 +22,7 @@ SAYS = {  # the help of the command line's options too
     "epochs": "Passes over the training data.",
     "batch_size": "Samples behind one step, of all processes together.",
     "seed": "Of all chance, the splits included.",
-    "optimiser": "What takes the steps.",
+    "optimizer": "What takes the steps.",
     "learning_rate": "Of the head, at its highest.",
     "momentum": "Of sgd and rmsprop, 0-1.",
     "weight_decay": "Of weights; biases and norms have none.",
@@ -38,13 +39,14 @@ SAYS = {  # the help of the command line's options too
     "lora_rank": "Of low-rank adapters for the backbone's linear layers, merged in the end; 0: none.",
     "lora_alpha": "Adapters count alpha / rank times.",
     "lora_dropout": "Share of what adapters read that is left out, 0-1.",
-    "augment": "Random changes of pictures: flip,rotate:15,shift:0.1,shear:10,zoom:0.2,colour:0.2,hue:0.05.",
+    "augment": "Random changes of pictures: flip,rotate:15,shift:0.1,shear:10,zoom:0.2,color:0.2,hue:0.05.",
     "mix": "Samples mixed in pairs, with their labels: mixup:0.2 or cutmix:1.",
     "window": "Tokens that a language model learns from at once, at the most.",
     "precision": "Of the arithmetic; weights stay float32.",
 }
 
 
+@renamed(optimiser="optimizer")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Settings of ``fit``. ``SAYS`` has what each of them is."""
@@ -52,7 +54,7 @@ class TrainConfig:
     epochs: int = 40
     batch_size: int = 64
     seed: int = 0
-    optimiser: Optimiser = "adamw"
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 3e-3
     momentum: float = 0.9
     weight_decay: float = 1e-2
@@ -79,7 +81,7 @@ class TrainConfig:
         check_field(self, "epochs", self.epochs >= 1, "at least 1")
         check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
         check_field(self, "seed", self.seed >= 0, "0 or more")
-        for name, known in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
+        for name, known in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
             if (value := getattr(self, name)) not in get_args(known):
                 raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), get_args(known)))
         for name in ("learning_rate", "backbone_rate", "layer_decay", "lora_alpha"):

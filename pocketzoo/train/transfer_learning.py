@@ -172,7 +172,7 @@ def _loss(
         return smoothed, lambda y: (y != IGNORED).sum().float()
     function = partial(getattr(F, name), reduction="sum")
     if metric == "r2":
-        return _standardised(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
+        return _standardized(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
     if config.label_smoothing:  # arXiv:1512.00567
         function = partial(function, label_smoothing=config.label_smoothing)
     if not config.balanced:
@@ -184,18 +184,18 @@ def _loss(
     )
 
 
-def _standardised(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
+def _standardized(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
     """``loss`` in standard deviations of the targets, so that a learning rate fits numbers of any size.
 
-    A head with a method ``standardise(offset, scale)`` is told them, and so starts where the targets are.
+    A head with a method ``standardize(offset, scale)`` is told them, and so starts where the targets are.
     """
     offset, scale = targets.mean(0), targets.std(0, correction=0)
     scale = torch.where(scale > 0, scale, 1.0)
-    if callable(standardise := getattr(head, "standardise", None)):
-        standardise(offset, scale)
+    if callable(standardize := getattr(head, "standardize", getattr(head, "standardise", None))):
+        standardize(offset, scale)
 
-    def standardised(out: Tensor, y: Tensor) -> Tensor:
+    def standardized(out: Tensor, y: Tensor) -> Tensor:
         by, size = offset.to(out.device), scale.to(out.device)
         return loss((out - by) / size, (y - by) / size)
 
-    return standardised
+    return standardized

@@ -49,7 +49,7 @@ def bench(
     the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
 
     Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
-    go into the manifest of every bundle that is no registered model.
+    go into the manifest of every bundle that is not a registered model.
 
     Raises:
         UnknownNameError: no such model or data set, or a runtime that does not work here.
@@ -74,7 +74,7 @@ def bench(
         skipped = Skipped() if skip_bad else None
         dataset = load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
         split = aligned(dataset, first.labels).split("test")
-        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
+        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
     with TemporaryDirectory() as folder:
         found: list[Candidate] = []
         for runtime in runtimes:
@@ -107,7 +107,7 @@ def bench(
 
 
 def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
-    """Every graph of the bundles once: a step that only quantises leaves the float graph as it was. Or every module."""
+    """Every graph of the bundles once: a step that only quantizes leaves the float graph as it was. Or every module."""
     found: dict[str, Candidate] = {}
     for bundle in bundles:
         for candidate in candidates(bundle, [""] if on_modules(runtime) else None):

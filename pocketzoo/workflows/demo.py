@@ -22,7 +22,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.load_data import load_data
 
 TARGETS = ("cpu", "tensorrt-rtx")
-STEPS = ("fitted", "pruned", "factorised", "int8")  # a bundle each
+STEPS = ("fitted", "pruned", "factorized", "int8")  # a bundle each
 MARK = "demo.json"  # says that a folder's bundles are the demo's own, to be replaced
 
 
@@ -37,7 +37,7 @@ class Demo:
 def demo(
     out: str | Path, *, force: bool = False, registry: Registry | None = None, progress: Progress = SILENT
 ) -> Demo:
-    """Fit a head to the digits, prune, factorise, quantise, export, build an engine, measure; all below ``out``.
+    """Fit a head to the digits, prune, factorize, quantize, export, build an engine, measure; all below ``out``.
 
     Run again it replaces its own bundles, and those of others only with ``force``.
 
@@ -60,10 +60,10 @@ def demo(
     common |= {"registry": registry, "progress": progress}
     progress.say("2/5 prune channels")
     compress(out / "fitted", out / "pruned", steps=[PruneConfig(ratio=0.3)], **common)  # type: ignore[arg-type]
-    progress.say("3/5 factorise layers")
-    compress(out / "pruned", out / "factorised", steps=[LowRankConfig(energy=0.999)], **common)  # type: ignore[arg-type]
-    progress.say("4/5 quantise to int8")
-    compress(out / "factorised", out / "int8", steps=[Int8Config()], **common)  # type: ignore[arg-type]
+    progress.say("3/5 factorize layers")
+    compress(out / "pruned", out / "factorized", steps=[LowRankConfig(energy=0.999)], **common)  # type: ignore[arg-type]
+    progress.say("4/5 quantize to int8")
+    compress(out / "factorized", out / "int8", steps=[Int8Config()], **common)  # type: ignore[arg-type]
     places = {"bundles": out}
     progress.say("5/5 export, measure, report")
     places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=registry)

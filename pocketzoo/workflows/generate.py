@@ -65,7 +65,7 @@ def generate(
     assert settings is not None
     if settings.not_followed:
         progress.say(f"not followed, though its repository sets them: {', '.join(settings.not_followed)}")
-    encode = TextEncoder(spec, bundle.travelled())
+    encode = TextEncoder(spec, bundle.source_files())
     found = []
     with GraphWriter(bundle.parts(target), settings.start) as writer:
         for prompt in progress.track(prompts, "writing", len(prompts)):

@@ -42,7 +42,7 @@ def predict(
     Raises:
         UnknownNameError: no such model or target.
         BundleError: the bundle is damaged: a file has not the digest that its manifest gives.
-        DataError: a file is missing or is no picture, or the model gives neither classes nor numbers for it.
+        DataError: a file is missing or is not a picture, or the model gives neither classes nor numbers for it.
         MissingDependencyError: onnxruntime, or the provider, is not installed.
     """
     if not files:

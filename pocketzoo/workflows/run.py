@@ -93,7 +93,7 @@ def run(
     sections that are finished are not run again. ``force`` replaces models there that were asked for otherwise.
 
     Raises:
-        BundleError: ``out`` is no run of a recipe, or has finished models of other settings, data or versions.
+        BundleError: ``out`` is not a run of a recipe, or has finished models of other settings, data or versions.
         RecipeError: a setting or a step that cannot be; the recipe has no data and none is given.
         PocketzooError: whatever the functions raise that it names.
     """
@@ -101,7 +101,7 @@ def run(
     list(plan(recipe, registry))
     out = Path(out)
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} exists and is no run of a recipe", "choose another place with -o")
+        raise BundleError(f"{out} exists and is not a run of a recipe", "choose another place with -o")
     given = data or recipe.data
     if not given and recipe.generate is not None and recipe.own_data:
         given = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
@@ -191,7 +191,7 @@ class _Runner:
         if recipe.bench is not None:
             made.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
             if isinstance(models[-1], Path):  # a registered model keeps no measurements
-                reading = self.reading if self._labelled(models[-1]) else {}
+                reading = self.reading if self._labeled(models[-1]) else {}
                 made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
         return made
 
@@ -208,7 +208,7 @@ class _Runner:
     def _name(self, model: str | Path) -> str:
         return model.name if isinstance(model, Path) else model
 
-    def _labelled(self, model: str | Path) -> bool:
+    def _labeled(self, model: str | Path) -> bool:
         """Whether the data has classes that the model knows."""
         manifest = open_model(model, registry=self.common["registry"]).manifest
         assert self.data is not None

@@ -147,14 +147,14 @@ def read_run_recipe(path: Path, changes: Iterable[tuple[str, str]] = (), *, back
     Another ``backbone`` takes the fields of ``fit`` with it that are for the recipe's own: cut, size and options.
 
     Raises:
-        RecipeError: there is no such file, it is no TOML, or has an unknown section or field.
+        RecipeError: there is no such file, it is not valid TOML, or has an unknown section or field.
     """
     try:
         data = tomllib.loads(path.read_text("utf8"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no TOML: {error}", "see docs/recipes.md for the form") from error
+        raise RecipeError(f"{path} is not valid TOML: {error}", "see docs/recipes.md for the form") from error
     if "backbone" not in data and "step" in data:
         raise RecipeError(f"{path} has steps of compression alone", f"use it with: pocketzoo compress MODEL -r {path}")
     if backbone is not None and backbone != data.get("backbone"):
@@ -196,7 +196,7 @@ def _change(data: dict[str, Any], path: list[str], text: str, name: str) -> None
     for part in path[:-1]:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise RecipeError(f"{part!r} of {name} is no section", f"sections: {', '.join(SECTIONS)}")
+            raise RecipeError(f"{part!r} of {name} is not a section", f"sections: {', '.join(SECTIONS)}")
     data[path[-1]] = value
 
 

@@ -159,7 +159,7 @@ def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
     data = load_data(folder)
     bad = [data.split(name).samples[2] for name in ("train", "val", "test")]
     for path in bad:
-        path.write_bytes(b"\x89PNG\r\n\x1a\nthis is no picture")
+        path.write_bytes(b"\x89PNG\r\n\x1a\nthis is not a picture")
     return folder, bad
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_npz(content, run, place, fitted, tmp_path):
 
 def test_a_file_that_is_no_data_set(run, place, fitted, tmp_path):
     (tmp_path / "data.xyz").write_text("1,2")
-    check(run("eval", fitted.path, "--data", tmp_path / "data.xyz"), "is no data set", hint="npz")
+    check(run("eval", fitted.path, "--data", tmp_path / "data.xyz"), "is not data set", hint="npz")
 
 
 def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):
@@ -264,7 +264,7 @@ def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):
         ('[[step]]\nkind = "prune"\nskip = ["backbone.stem.1"]', "skip names no layer", "backbone.stem.0"),
         ('[[step]]\nkind = "int8"\n[[step]]\nkind = "prune"', "int8 is not the last step", "put prune"),
         ('[[step]]\nkind = "int8"\n[[step]]\nkind = "int8"', "int8", ""),
-        ("kind: prune", "is no TOML", ""),
+        ("kind: prune", "is not valid TOML", ""),
         ("", "has no steps", "[[step]]"),
     ],
 )
@@ -371,7 +371,7 @@ def test_a_bundle_that_points_outside_itself(target, run, place, broken):
 def test_a_folder_that_is_no_bundle(run, place, tmp_path, few, digit):
     (tmp_path / "folder").mkdir()
     for arguments in _readers(tmp_path / "folder", few, digit):
-        check(run(*arguments), "is no bundle", hint="pocketzoo fit")
+        check(run(*arguments), "is not a bundle", hint="pocketzoo fit")
 
 
 # -- writing
@@ -382,9 +382,9 @@ def test_what_is_no_bundle_is_not_overwritten(run, fitted, few, photos, tmp_path
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
     result = run("compress", fitted.path, "-o", mine, "--prune", 0.3, "--data", few)
-    check(result, "exists and is no bundle", hint="-o", progress=True)
+    check(result, "exists and is not a bundle", hint="-o", progress=True)
     result = run("fit", "tinynet", "--data", few, "-o", mine, "--epochs", 1)
-    check(result, "exists and is no bundle", hint="-o", progress=True)
+    check(result, "exists and is not a bundle", hint="-o", progress=True)
     assert contents(mine) == {"thesis.txt": b"precious"}
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 

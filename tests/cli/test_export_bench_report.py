@@ -124,7 +124,7 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
     result = run("demo", "-o", out)
     assert result.exit_code == 0, result.stderr
     assert {p.name for p in out.iterdir()} == {
-        "fitted", "pruned", "factorised", "int8", "report.html", "demo.json",
+        "fitted", "pruned", "factorized", "int8", "report.html", "demo.json",
     }  # fmt: skip
     assert (out / "int8" / "model.int8.tensorrt-rtx.engine").stat().st_size > 10_000
     for step in ("1/5", "2/5", "3/5", "4/5", "5/5"):
@@ -136,7 +136,7 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
         assert f"{row['accuracy']:.3f}" in result.stdout
     for place in (out / "report.html", out / "int8"):
         assert str(place) in result.stdout
-    for name in ("fitted", "pruned", "factorised", "int8"):
+    for name in ("fitted", "pruned", "factorized", "int8"):
         assert run("verify", out / name).exit_code == 0
 
 

@@ -137,7 +137,7 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, perceptron, few, t
         "bundle": str(out),
         "measurements": plain(bundle.manifest.measurements),
         "steps": [{"kind": s.kind, "report": plain(s.report)} for s in bundle.manifest.steps],
-        "turned_down": plain(bundle.manifest.turned_down),
+        "rejected": plain(bundle.manifest.rejected),
     }
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert bundle.manifest.steps[0].config["ratio"] == 0.5

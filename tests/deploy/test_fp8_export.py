@@ -107,8 +107,8 @@ def test_layers_are_fp8_in_nvidias_network(written):
     """A pair before each of them and a weight behind one: nothing else is in 8 bits, and little in 32."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
     count = Counter(layer_precisions(written[0], RTX).values())
-    quantise = sum(n.op_type == "QuantizeLinear" for n in onnx.load(written[0]).graph.node)
-    assert count["FP8"] >= quantise
+    quantize = sum(n.op_type == "QuantizeLinear" for n in onnx.load(written[0]).graph.node)
+    assert count["FP8"] >= quantize
     assert count["HALF"] > count["FP8"] > count["FLOAT"]
     assert "INT8" not in count
 

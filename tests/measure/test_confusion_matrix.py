@@ -1,4 +1,4 @@
-"""Answers on labelled data, against the graph's own; and the part of the report that shows them."""
+"""Answers on labeled data, against the graph's own; and the part of the report that shows them."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, fold
     rows = [replace(candidate(graph), returns="embedding") for graph in (identity, turned, mixed)]
     four = np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]])
     assert [row.agreement for row in measure(rows, data(four), batch_sizes=(1,), seconds=0)] == [None] * 3
-    monkeypatch.setattr("pocketzoo.zoo.tasks.agreement.NEIGHBOURS", 4)
+    monkeypatch.setattr("pocketzoo.zoo.tasks.agreement.NEIGHBORS", 4)
     of = data(four)
     assert [row.agreement for row in measure(rows, of, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
     assert score(identity, turned, of=of)[1].agreement == 0.0

@@ -469,8 +469,8 @@ def test_without_onnx_and_without_layers_the_rest_is_there(pair: list[Path], mon
 def contrast(a: str, b: str) -> float:
     """Of two colours "#rrggbb". Source: WCAG 2.2, relative luminance."""
 
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -543,7 +543,7 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
     why = "accuracy falls by 3.00 points, 0.50 are allowed so far"
     no = {"kind": "prune", "config": {"ratio": 0.6}, "why": why, "report": measured(accuracy_after=0.945)}
     steps = (
-        Step(kind="prune", config={"ratio": 0.3}, plan={}, report=measured(turned_down=[no])),
+        Step(kind="prune", config={"ratio": 0.3}, plan={}, report=measured(rejected=[no])),
         Step(
             kind="int8",
             config={"skip": ["dense1"]},
@@ -555,7 +555,7 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
               "report": measured(latency_ms_after=0.7)}  # fmt: skip
     cost = {"op": "Gemm", "precision": "float32", "parameters": 54, "nonzero": 54, "bytes": 216, "macs": 48}
     layers = {"float": [{**cost, "layer": f"dense{i}"} for i in range(2)]}
-    path = bundle(tmp_path / "a", "a", RUN, steps=steps, turned_down=(slower,), layers=layers)
+    path = bundle(tmp_path / "a", "a", RUN, steps=steps, rejected=(slower,), layers=layers)
     page = draw([path])
     known = sources([read_bundle(path)])
     numbers = page.numbers()
@@ -565,10 +565,10 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
     keys = {e.attributes["data-key"] for e in numbers}
     assert {
         "steps.0.report.latency_ms_after",
-        "steps.0.report.turned_down.0.report.accuracy_after",
+        "steps.0.report.rejected.0.report.accuracy_after",
         "steps.1.report.sqnr_db",
         "steps.1.report.seconds",
-        "turned_down.0.report.latency_ms_after",
+        "rejected.0.report.latency_ms_after",
     } <= keys
     heads = [e.text for e in page.all("th") if e.attributes.get("scope") == "row" and "details" in e.inside]
     assert heads[:4] == [

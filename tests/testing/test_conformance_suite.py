@@ -144,9 +144,9 @@ WRONG = {
     "test_plugins.test_listing_it_imports_nothing_heavy": {"wrong": "listing 'wrong' imports numpy"},
     "test_specs.test_its_name_can_be_typed": {"backbone Bad Name": "'Bad Name' is hard to type"},
     "test_specs.test_its_summary_is_a_line": {"backbone no-summary": "is ''"},
-    "test_specs.test_its_licence_is_known": {
-        "backbone no-licence": "Invalid license expression: ''",
-        "backbone odd-licence": "Invalid license expression: 'my own licence'",
+    "test_specs.test_its_license_is_known": {
+        "backbone no-license": "Invalid license expression: ''",
+        "backbone odd-license": "Invalid license expression: 'my own license'",
     },
     "test_specs.test_its_weights_are_pinned": {
         "backbone unhashed": "the sha256 'abc'",
@@ -157,7 +157,7 @@ WRONG = {
 }
 # The same for plugins that are wrong as a whole.
 BROKEN = {
-    "test_plugins.test_it_loads": {"broken": "RuntimeError: no licence server"},
+    "test_plugins.test_it_loads": {"broken": "RuntimeError: no license server"},
     "test_plugins.test_it_declares_something": {"empty": "'empty' declares nothing"},
 }
 TWICE = {
@@ -248,7 +248,7 @@ def test_what_is_not_there_is_skipped_with_its_reason(wrong):
     ids=["broken", "twice"],
 )
 def test_a_plugin_that_is_wrong_as_a_whole(points, table, install, suite):
-    site = install(points, broken="raise RuntimeError('no licence server')\n", empty=EMPTY, twice=AGAIN)
+    site = install(points, broken="raise RuntimeError('no license server')\n", empty=EMPTY, twice=AGAIN)
     done = suite("--plugin", ",".join(points), site=site)
     assert set(done.failed) == keys(table), done.output
     for check, specs in table.items():

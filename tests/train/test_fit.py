@@ -392,7 +392,7 @@ def test_pictures_of_another_size(few, registry, tmp_path):
 
 
 def brightness() -> Dataset:
-    """Pictures of one colour each, and numbers that lie on a line over it."""
+    """Pictures of one color each, and numbers that lie on a line over it."""
     generator = np.random.default_rng(0)
     shade = generator.uniform(-1, 1, 90).astype(np.float32)
     x = np.broadcast_to(shade[:, None, None, None], (90, 1, 28, 28)).copy()
@@ -430,7 +430,7 @@ def npz(y: object) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        (npz(["cat"] * 20), "the targets of x.npz are no numbers"),
+        (npz(["cat"] * 20), "the targets of x.npz are not numbers"),
         (npz(np.full(20, np.nan)), "or are not finite"),
         (npz(np.zeros((20, 2, 2))), "shape (20, 2, 2) for 20 samples"),
         (npz(np.zeros(19)), "shape (19,) for 20 samples"),

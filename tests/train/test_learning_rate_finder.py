@@ -50,7 +50,7 @@ def test_on_a_quadratic_it_ends_where_descent_diverges(curvature):
     def loss(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return curvature / 2 * out.square().sum()
 
-    config = TrainConfig(batch_size=8, optimiser="sgd", momentum=0.0, weight_decay=0.0)
+    config = TrainConfig(batch_size=8, optimizer="sgd", momentum=0.0, weight_decay=0.0)
     source = Constant()
     curve = sweep(trainer(config, loss), Phase(net, net, (), source, source, 0, 1), 200, 1e-4, 1e3)
     limit = 2 / curvature

@@ -148,7 +148,7 @@ def test_it_stops_when_nothing_gets_better():
 
 
 def test_gradients_are_clipped():
-    plain = {"optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+    plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
     net, config = Net(), TrainConfig(epochs=1, batch_size=60, learning_rate=1.0, clip=1e-3, **plain)
     before = torch.cat([p.detach().flatten().clone() for p in net.head.parameters()])
     trained(net, config)
@@ -197,7 +197,7 @@ def test_without_memory_for_a_batch_it_goes_through_in_parts():
     def run(room: int) -> tuple[nn.Module, Told]:
         torch.manual_seed(0)
         net, told = Small(room), Told()
-        trained(net, TrainConfig(epochs=2, batch_size=16, optimiser="sgd"), progress=told)
+        trained(net, TrainConfig(epochs=2, batch_size=16, optimizer="sgd"), progress=told)
         return net, told
 
     (whole, _), (parts, told) = run(100), run(5)
@@ -245,7 +245,7 @@ def test_r2_from_sums_is_r2():
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
-    config = TrainConfig(epochs=6, batch_size=8, learning_rate=0.01, momentum=0.5, optimiser="sgd", warm_up=0.2)
+    config = TrainConfig(epochs=6, batch_size=8, learning_rate=0.01, momentum=0.5, optimizer="sgd", warm_up=0.2)
 
     def body(net: Net):
         return blocks(net.backbone, toy().x[:2])
@@ -375,7 +375,7 @@ def test_pictures_come_in_the_order_asked_for(photos, tmp_path):
 
 # -- many processes
 
-TRAINING = {"epochs": 4, "head_epochs": 2, "unfreeze": "last:1", "batch_size": 32, "optimiser": "sgd"}
+TRAINING = {"epochs": 4, "head_epochs": 2, "unfreeze": "last:1", "batch_size": 32, "optimizer": "sgd"}
 LONGER = {**TRAINING, "epochs": 40, "head_epochs": 20}
 SCRIPT = """
 import sys

@@ -70,10 +70,10 @@ def test_one_that_ships_is_whole(name):
         (("fit.epoch", "3"), "no field of FitSection is called 'epoch'", "did you mean 'epochs'?"),
         (("fitt.epochs", "3"), "no field of RunRecipe is called 'fitt'", "did you mean 'fit'?"),
         (("fit.epochs", "many"), "fit.epochs must be int, not 'many'", "correct"),
-        (("fit.training.optimizer", "sgd"), "training has no option 'optimizer'", "did you mean 'optimiser'?"),
+        (("fit.training.optimizer", "sgd"), "training has no option 'optimizer'", "did you mean 'optimizer'?"),
         (("compress.step", '[{kind = "int9"}]'), "no step is of kind 'int9'", "int8"),
         (("compress.step", "[]"), "no steps", "int8"),
-        (("summary.x", "1"), "'summary' of summary.x is no section", "fit"),
+        (("summary.x", "1"), "'summary' of summary.x is not a section", "fit"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, refused):
@@ -95,7 +95,7 @@ def test_files_that_are_none(tmp_path, refused):
         find_recipe("horse-or-humn")
     with refused(RecipeError, "cannot read the recipe"):
         read_run_recipe(tmp_path / "none.toml")
-    with refused(RecipeError, "is no TOML"):
+    with refused(RecipeError, "is not valid TOML"):
         read_run_recipe(write(tmp_path / "a.toml", "[fit"))
     with refused(RecipeError, "no section to run", hint="fit"):
         read_run_recipe(write(tmp_path / "b.toml", 'summary = "s"\nbackbone = "tinynet"'))
@@ -127,7 +127,7 @@ def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
     assert made.places["onnx"].stat().st_size > 0
     fitted = read_bundle(tmp_path / "out" / "fitted").manifest
     assert fitted.model.head_options["hidden"] == [1024]
-    assert fitted.provenance["training"]["optimiser"] == "rmsprop"
+    assert fitted.provenance["training"]["optimizer"] == "rmsprop"
 
     heard, small = Told(), (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns
     run(recipe, tmp_path / "out", data=two, progress=heard)
@@ -236,7 +236,7 @@ def test_a_run_that_is_stopped_goes_on_wherever_that_was(job, refused):
 def test_a_place_that_is_something_else_is_left_alone(two, tmp_path, refused):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out" / "mine.txt", "x")
-    with refused(BundleError, "is no run of a recipe"):
+    with refused(BundleError, "is not a run of a recipe"):
         run(read_run_recipe(find_recipe("vgg16-features"), backbone="tinynet"), tmp_path / "out", data=two)
     with refused(RecipeError, "for your own data", hint="--data"):
         run(read_run_recipe(find_recipe("vgg16-features")), tmp_path / "other")
@@ -344,8 +344,8 @@ def licences(tmp_path) -> Path:
         sentences = [
             s.strip() for s in text.split(". ") if 40 < len(s) < 300 and name.split("-")[0].lower() not in s.lower()
         ]
-        rows += [{"sentence": s, "licence": name} for s in sentences[:60]]
-    return write(tmp_path / "licences.jsonl", "\n".join(map(json.dumps, rows)))
+        rows += [{"sentence": s, "license": name} for s in sentences[:60]]
+    return write(tmp_path / "licenses.jsonl", "\n".join(map(json.dumps, rows)))
 
 
 @pytest.mark.slow
@@ -360,7 +360,7 @@ def test_texts_on_minilm_and_fine_tuned_on_a_tiny_bert(hub, tmp_path, licences):
     write_model(tmp_path / "tiny", "bert")
     hub.state.add_folder("tester/tiny", tmp_path / "tiny")
     user = User(hub, tmp_path / "user")
-    table = ["--data", licences, "--text-column", "sentence", "--label-column", "licence"]
+    table = ["--data", licences, "--text-column", "sentence", "--label-column", "license"]
     quick = ["--set", "bench.seconds=0", "--set", "compress.samples=16"]
     backbone = ["--backbone", "hf://sentence-transformers/all-MiniLM-L6-v2"]
     said = user("run", "bert-features", *backbone, *table, *quick, "-o", "features", OMP_NUM_THREADS="1")

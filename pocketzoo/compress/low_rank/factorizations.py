@@ -108,7 +108,7 @@ def parameters(layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...])
     return ranks[0] * (inner * rows * columns + out)
 
 
-def factorise(
+def factorize(
     layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...], metric: Metric, wanted: Tensor | None = None
 ) -> nn.Sequential:
     """The layer as two or three, the last with its bias. ``wanted`` (O, I) stands for its weight, where given."""
@@ -128,7 +128,7 @@ def factorise(
 
 
 def product(made: nn.Sequential, kind: Kind) -> Tensor:
-    """The weight (O, I) that the layers of ``factorise`` amount to, in one."""
+    """The weight (O, I) that the layers of ``factorize`` amount to, in one."""
     first, *middle, last = (cast(Tensor, layer.weight).detach() for layer in made)
     if kind == "spatial":
         return torch.einsum("riy,orx->oiyx", first[..., 0], last[:, :, 0]).flatten(1)
@@ -163,7 +163,7 @@ def _pair(weight: Tensor, metric: Metric, rank: int) -> tuple[Tensor, Tensor]:
     else:
         left, back = metric.output_root
         down, up = vectors.T @ left @ weight, back @ vectors
-    scale = (up.norm(dim=0).clamp_min(1e-30) / down.norm(dim=1).clamp_min(1e-30)).sqrt()  # so both quantise well
+    scale = (up.norm(dim=0).clamp_min(1e-30) / down.norm(dim=1).clamp_min(1e-30)).sqrt()  # so both quantize well
     return down * scale[:, None], up / scale
 
 

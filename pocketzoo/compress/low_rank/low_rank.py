@@ -2,7 +2,7 @@
 
 Ranks of all layers come from one budget, spent by what each layer's error does to the model's outputs
 (layer_effects.py, rank_allocation.py). Then layer after layer is written anew by least squares on the inputs that the
-model, its earlier layers already factorised, gives it.
+model, its earlier layers already factorized, gives it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pocketzoo.compress.low_rank.factorizations import (
     Metric,
     Option,
     energies,
-    factorise,
+    factorize,
     kinds,
     options,
     parameters,
@@ -47,11 +47,11 @@ ROUNDS = 12  # of allocating anew without what was found to be slow
 def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec) -> LowRankPlan:
     """Choose how each layer is written, or that it stays dense.
 
-    ``config.parameters`` is a budget for all layers that may be factorised, spent by effect. ``config.energy`` is what
+    ``config.parameters`` is a budget for all layers that may be factorized, spent by effect. ``config.energy`` is what
     each layer keeps of tr(G W C WT), by the way that takes fewest parameters; 1.0 means full rank by rule.
-    ``config.rank_share`` keeps that share of the singular values. Ranks are multiples of what the target likes. A layer
-    stays dense unless its factors have fewer numbers and, with ``config.only_faster`` and a target that runs here,
-    take less time for one sample.
+    ``config.rank_fraction`` keeps that fraction of the singular values. Ranks are multiples of what the target prefers.
+    A layer stays dense unless its factors have fewer parameters and, with ``config.only_faster`` and a target that runs
+    here, take less time for one sample.
 
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
@@ -80,7 +80,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
             shapes[name] = effects[name].shape if name in effects else ()
             own = energies(layer, metric)
             totals[name] = float(own.sum())
-            ways = ("svd",) if config.rank_share is not None else kinds(layer)
+            ways = ("svd",) if config.rank_fraction is not None else kinds(layer)
             every = list(options(layer, metric, multiple, ways))
             found[name] = _wanted(every, config, totals[name], layer, multiple, dense, name)
     choose = _chooser(config, {name: layer.weight.numel() for name, layer in open_.items()})
@@ -117,7 +117,7 @@ def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None =
     factored = copied(model)
     layers = {name: m for name, m in weighted_layers(factored).items() if name in plan.factors}
     for name, layer in layers.items():
-        made = factorise(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
+        made = factorize(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
         parent, _, child = name.rpartition(".")
         setattr(factored.get_submodule(parent), child, made)
     if samples is not None and layers:
@@ -140,7 +140,7 @@ class _Clock:
         layer, shape = self.layers[name], self.shapes[name]
         key = (repr(layer), shape, option.kind, option.ranks)
         if key not in self.known:
-            made = factorise(layer, option.kind, option.ranks, plain_metric(layer))
+            made = factorize(layer, option.kind, option.ranks, plain_metric(layer))
             self.known[key] = race(layer, made, shape) if shape and fits(layer, shape) else None
         return self.known[key]
 
@@ -161,8 +161,8 @@ def _wanted(
         if not every:
             dense[name] = f"rank {min(multiple, full)} would already take as many numbers as the {size:,} it has"
         return every
-    if config.rank_share is not None:
-        rank = max(round(config.rank_share * full / multiple), 1) * multiple
+    if config.rank_fraction is not None:
+        rank = max(round(config.rank_fraction * full / multiple), 1) * multiple
         rank = min(rank, full)
         kept = [o for o in every if o.ranks == (rank,)]
         cost = parameters(layer, "svd", (rank,))
@@ -270,7 +270,7 @@ def _put(
     means: tuple[Tensor, Tensor],
 ) -> None:
     """Write a layer's factors, for ``weight`` (O, I) in its place; its bias takes up what its mean loses."""
-    made = factorise(layer, factor.kind, factor.ranks, metric, weight)
+    made = factorize(layer, factor.kind, factor.ranks, metric, weight)
     bias = cast("Tensor | None", made[-1].bias)
     if bias is not None:
         shift = layer.weight.detach().flatten(1).double() @ means[0] - product(made, factor.kind).double() @ means[1]

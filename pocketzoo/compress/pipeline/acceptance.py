@@ -156,13 +156,13 @@ def _constants(graph: GraphProto) -> dict[str, bytes]:
 
 def rejections(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
     """Every step, or what it made for one target, that was left out of a bundle for good."""
-    yield from manifest.turned_down
+    yield from manifest.rejected
     for step in manifest.steps:
-        yield from ({"kind": step.kind, **no} for no in step.report.get("turned_down", ()) if "target" in no)
-        for target, report in step.report.get("writing", {}).items():
-            if "turned_down" in report:
-                cause = "budget" if "tokens change" in report["turned_down"] else "slower"
-                yield {"kind": step.kind, "target": target, "why": report["turned_down"], "cause": cause}
+        yield from ({"kind": step.kind, **no} for no in step.report.get("rejected", ()) if "target" in no)
+        for target, report in step.report.get("generation", {}).items():
+            if "rejected" in report:
+                cause = "budget" if "tokens change" in report["rejected"] else "slower"
+                yield {"kind": step.kind, "target": target, "why": report["rejected"], "cause": cause}
 
 
 def worse(manifest: Manifest) -> list[Mapping[str, Any]]:

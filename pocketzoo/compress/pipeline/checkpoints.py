@@ -14,7 +14,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, put_bundle, read_bundle
 from pocketzoo.zoo.bundles.work_folder import KEY, LOCK, clear, unfinished
 
 STEP = "step-"
-LESSON = "lesson"  # what the step at hand has learned so far
+DISTILLATION = "distillation"  # what the step at hand has learned so far
 
 
 class Checkpoints:
@@ -31,7 +31,7 @@ class Checkpoints:
                 break
             except BundleError:  # a damaged disk: the step is taken again
                 continue
-        clear(folder, keep=(LOCK, KEY, LESSON, self.place(self.finished).name))
+        clear(folder, keep=(LOCK, KEY, DISTILLATION, self.place(self.finished).name))
 
     def place(self, number: int) -> Path:
         """Where the bundle of the first ``number`` steps is."""
@@ -61,7 +61,7 @@ def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False)
     They are forgotten when the body succeeds, and when what failed is a mistake.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle, or without ``force`` is one.
+        BundleError: ``out`` exists and is not a bundle, or without ``force`` is one.
         BusyError: another process works on the same output.
         StorageError: the disk refused.
     """
@@ -78,4 +78,4 @@ def _left(folder: Path) -> str:
     steps = [int(path.name.removeprefix(STEP)) for path in folder.glob(f"{STEP}*")]
     if steps:
         return f"step {max(steps)}"
-    return "what was learned" if (folder / LESSON).is_dir() else ""
+    return "what was learned" if (folder / DISTILLATION).is_dir() else ""

@@ -63,7 +63,7 @@ def compress(
     changed.
 
     Every step is measured before and after. One that makes the graph larger, or slower on the target, is rejected,
-    unless ``keep_slower``; the manifest says so (``turned_down``). So is, unless ``accept``, one that changes nothing,
+    unless ``keep_slower``; the manifest says so (``rejected``). So is, unless ``accept``, one that changes nothing,
     or after which more than a fifth of the accuracy above chance is gone, or, where classes are not known, an output
     keeps less than 10 dB. ``max_drop`` holds all steps together to a loss of accuracy, 0-1 (where the classes are not
     known, of answers that stay the same): what a step removes is reduced until it fits. ``min_sqnr``, in dB, is for an
@@ -102,7 +102,7 @@ def compress(
         job.judge.value(job.judge.reference)  # or there is nothing that may drop
     with checkpoints(Path(out), job.key, progress, force=force) as desk:
         # What another run rejected is said in the source.
-        bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
+        bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, rejected=()))
         while desk.finished < len(job.configs):
             bundle = take(bundle, desk.finished, job, desk)
         if len(bundle.manifest.steps) == len(job.source.manifest.steps):

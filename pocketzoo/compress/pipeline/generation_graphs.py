@@ -25,7 +25,7 @@ from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_name
-from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantisable
+from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
 from pocketzoo.zoo.models.pull import adopt
 from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
@@ -108,7 +108,7 @@ def _without(config: Any, model: onnx.ModelProto, float_layers: set[str]) -> Any
     if not isinstance(config, Int8Config):
         return config
     index = GraphIndex(model)
-    known = [layer_name(name) for name in [*(node.input[1] for node in quantisable(index, ())), *tables(index)]]
+    known = [layer_name(name) for name in [*(node.input[1] for node in quantizable(index, ())), *tables(index)]]
     known += left_alone(index)
     patterns = [*config.skip, *sorted(float_layers)]
     return replace(config, skip=tuple(p for p in patterns if any(matches(name, [p]) for name in known)))
@@ -155,7 +155,7 @@ def write_parts(
                     times = milliseconds_a_token([reference, writer], few[0], 0.2)
                     report |= {"ms_a_token_before": times[0], "ms_a_token_after": times[1]}
             if why := _against(report, max_drop, keep_slower):
-                report["turned_down"] = why
+                report["rejected"] = why
                 for path in after.values():
                     path.unlink()
                     del draft.kinds[path.name]
@@ -184,7 +184,7 @@ def encode_parts(bundle: Bundle, target: TargetSpec, registry: Registry, folder:
     own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
         compressor = registry.get("compressor", step.kind)
-        declined = "turned_down" in step.report.get("writing", {}).get(target.name, {})
+        declined = "rejected" in step.report.get("generation", {}).get(target.name, {})
         for part, plan in step.parts.items():
             if part in own or declined:
                 continue

@@ -192,7 +192,7 @@ def prepare(
     if max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples to hold max_drop on", "give more data")
     skipped = Skipped()
-    spec, files = source.manifest.input, source.travelled()
+    spec, files = source.manifest.input, source.source_files()
     return Job(
         source=source,
         dataset=dataset,

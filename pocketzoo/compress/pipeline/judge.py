@@ -14,7 +14,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.tasks.agreement import NEIGHBOURS, Comparison, Outputs, not_finite, worst
+from pocketzoo.zoo.tasks.agreement import NEIGHBORS, Comparison, Outputs, not_finite, worst
 
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,
 ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once
@@ -111,12 +111,12 @@ class Judge:
         score = self.score(graph)
         value = score.accuracy if score.accuracy is not None else score.agreement
         if value is None:
-            few = self.returns == "embedding" and score.samples < NEIGHBOURS
+            few = self.returns == "embedding" and score.samples < NEIGHBORS
             raise DataError(
-                f"{score.samples} embeddings are too few for neighbours to mean something"
+                f"{score.samples} embeddings are too few for neighbors to mean something"
                 if few
                 else "no metric is known for what this model gives, and so nothing that could drop",
-                f"give {NEIGHBOURS} samples or more to validate on" if few else "hold it to --min-sqnr instead",
+                f"give {NEIGHBORS} samples or more to validate on" if few else "hold it to --min-sqnr instead",
             )
         return value
 

@@ -16,7 +16,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
-FEW = 8  # samples that a graph is quantised on to be timed alone
+FEW = 8  # samples that a graph is quantized on to be timed alone
 
 
 def measure_step(

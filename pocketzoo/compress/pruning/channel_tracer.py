@@ -49,7 +49,7 @@ class ChannelTracer:
             self.parents[self.root(int(i))] = self.root(int(j))
 
     def bound(self, ids: Ids, count: int) -> Ids:
-        """Bind ids into ``count`` blocks of neighbours that go together; returns one id of each."""
+        """Bind ids into ``count`` blocks of neighbors that go together; returns one id of each."""
         blocks = ids.reshape(count, -1)
         for i in range(1, blocks.shape[1]):
             self.join(blocks[:, i], blocks[:, 0])

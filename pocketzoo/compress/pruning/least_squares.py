@@ -55,7 +55,7 @@ class Sums:
         """The same of some outputs."""
         return Sums(self.gram, self.cross[rows], self.given, self.wanted[rows], self.count)
 
-    def centred(self) -> Sums:
+    def centered(self) -> Sums:
         """The same around the means, for a layer whose bias takes them."""
         n = max(self.count, 1)
         gram = self.gram - torch.outer(self.given, self.given) / n
@@ -73,7 +73,7 @@ def regress(
 ) -> tuple[Tensor, Tensor] | None:
     """The weight (O, I) and the shift (O,) that give y from x'; None if ``now`` without a shift does it best.
 
-    ``parts`` are sums over two halves of the samples, fitted on one and judged on the other. Neighbouring positions of
+    ``parts`` are sums over two halves of the samples, fitted on one and judged on the other. Neighboring positions of
     a sample say much the same, so the number of rows alone promises too much. ``shifts``: whether there may be a shift;
     ``mask``: where a weight may change.
     """
@@ -106,7 +106,7 @@ def _fitted(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Weight and shift of some rows, for each ridge."""
     now, sums, mask = now[rows], sums.of(rows), None if mask is None else mask[rows]
-    about = sums.centred() if shifts else sums
+    about = sums.centered() if shifts else sums
     for weight in _solved(now, about, ridges) if mask is None else masked_weights(now, about, ridges, mask):
         if shifts:
             yield weight, (sums.wanted - weight @ sums.given) / sums.count

@@ -130,7 +130,7 @@ def eliminate(
             for judge in judges:
                 judge.reader.remove(order[-len(own) :])
             now = max(sum(judge.error() for judge in judges), spent)
-            # Between two judgements costs grow as the readers say: what costs them nothing is free.
+            # Between two judgments costs grow as the readers say: what costs them nothing is free.
             parts = own if sum(own) > 0 else [1.0] * len(own)
             found = [spent + (now - spent) * part / sum(parts) for part in accumulate(parts, initial=0.0)]
         else:

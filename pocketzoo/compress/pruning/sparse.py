@@ -1,4 +1,4 @@
-"""Single weights to zero: the smallest of all, or two of any four neighbours. The zeros lie in plain layers.
+"""Single weights to zero: the smallest of all, or two of any four neighbors. The zeros lie in plain layers.
 
 The smallest by magnitude over all layers is the classic recipe (Han et al. 2015, arXiv:1506.02626). For 2:4 the two of
 four that matter least go: w^2 / [H^-1]_jj, with H the second moments of the layer's inputs (Optimal Brain Surgeon, as
@@ -101,7 +101,7 @@ def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterabl
 
 
 def two_of_four(importance: Tensor) -> Tensor:
-    """1 for the two most important of every four neighbours along dim 1 (O, I, ...), I a multiple of 4; else 0."""
+    """1 for the two most important of every four neighbors along dim 1 (O, I, ...), I a multiple of 4; else 0."""
     rows = importance.movedim(1, -1)  # NVIDIA's pattern runs along input channels, at each place of the kernel
     fours = rows.reshape(*rows.shape[:-1], -1, 4)
     mask = torch.zeros_like(fours).scatter_(-1, fours.topk(2, dim=-1).indices, 1.0)

@@ -28,7 +28,7 @@ def tables(index: GraphIndex) -> list[str]:
     ]
 
 
-def quantise(model: ModelProto, names: Iterable[str]) -> None:
+def quantize(model: ModelProto, names: Iterable[str]) -> None:
     """Put the tables ``names`` in int8 with one scale a row, in place.
 
     The rows that a text needs are gathered as integers and become floats then; the table never does. It costs

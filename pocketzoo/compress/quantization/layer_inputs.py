@@ -16,7 +16,7 @@ from pocketzoo.zoo.graphs.index import out_axis
 T = TypeVar("T", bound=np.generic)
 
 WIDEST = 4608  # values of a column up to which all second moments are kept: those of a 3 x 3 of 512 channels
-LEAST, MOST = 64, 384  # positions of one sample that are taken at the most; neighbouring ones differ little
+LEAST, MOST = 64, 384  # positions of one sample that are taken at the most; neighboring ones differ little
 WAITING = 256  # columns that are gathered before they are multiplied: one large product is quicker than many small ones
 BLOCK = 256  # rows of second moments that are added to at a time
 

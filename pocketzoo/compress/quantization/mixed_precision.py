@@ -1,7 +1,7 @@
 """Which layers to leave in float: the effect of each on output and latency is measured, and the best go first.
 
 A layer's effect is what changes when it alone goes back to float in the int8 graph: noise of the output against the
-float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantise one layer alone, which
+float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantize one layer alone, which
 costs the same and does not see how errors meet), and time. Layers are taken in the order of dB gained per ms lost.
 """
 

@@ -1,7 +1,7 @@
 """Which layers of a module the steps may change, and why others are left alone.
 
 A step that changes a weight must know everything that is computed from it. So a layer has to multiply what it reads by
-a parameter of its own and do nothing else, and nobody else may read that parameter: weight norm, standardised
+a parameter of its own and do nothing else, and nobody else may read that parameter: weight norm, standardized
 convolutions, tied weights and code that reads the weights of its layers (as attention does) are found by what they do.
 """
 

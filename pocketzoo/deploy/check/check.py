@@ -54,7 +54,7 @@ def check(
     Raises:
         UnknownNameError: an unknown model or target.
         MissingDependencyError: an engine's package is not installed.
-        ExportError: the file is no ONNX graph; the target has no DLA; an engine is of another version or GPU.
+        ExportError: the file is not an ONNX graph; the target has no DLA; an engine is of another version or GPU.
     """
     registry = registry or default_registry()
     spec: TargetSpec = registry.get("target", target)

@@ -54,7 +54,7 @@ def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
     if limits is None:
         return "there is none"
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        return "pairs of quantisation (DLA of TensorRT 10 takes int8 by scales beside the graph only)"
+        return "pairs of quantization (DLA of TensorRT 10 takes int8 by scales beside the graph only)"
     if node.op_type not in limits.operators:
         return f"{LACKS}{node.op_type}"
     shape = graph.shapes.get(node.output[0], [])

@@ -105,7 +105,7 @@ def _precisions(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
 
 
 def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
-    """Whether the pairs of quantisation are written as the target reads them."""
+    """Whether the pairs of quantization are written as the target reads them."""
     uneven, wide = [], []
     for node in graph.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -127,8 +127,8 @@ def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
 def _float_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
     """Layers of an int8 graph that were left in float. Beside fp8 they run in 16 bits, for want of kernels."""
     layers = list(graph.layers())
-    kinds = {graph.quantised(node) for node, *_ in layers}
-    left = [node_name(node) for node, *_ in layers if not graph.quantised(node)]
+    kinds = {graph.quantized(node) for node, *_ in layers}
+    left = [node_name(node) for node, *_ in layers if not graph.quantized(node)]
     if left and "int8" in kinds and "int8" in target.precisions:
         yield Finding(
             level="slow",
@@ -144,7 +144,7 @@ def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         return
     odd, deep = [], []
     for node, inputs, outputs, groups in graph.layers():
-        multiple = target.channel_multiple if graph.quantised(node) else target.half_multiple
+        multiple = target.channel_multiple if graph.quantized(node) else target.half_multiple
         if groups > 1:
             if inputs // groups < target.half_multiple:
                 deep.append(node_name(node))
@@ -152,7 +152,7 @@ def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
             odd.append(f"{node_name(node)} ({inputs} to {outputs})")
     if odd:
         sizes = f"{target.half_multiple} (16 bits) or {target.channel_multiple} (8 bits)"
-        what = f"channels that are no multiple of {sizes}"
+        what = f"channels that are not multiples of {sizes}"
         todo = "prune for this target, which keeps multiples; of a first or last layer leave it"
         yield Finding(level="slow", what=what, todo=todo, nodes=tuple(odd))
     if deep:

@@ -55,7 +55,7 @@ def pack(
             steps=tuple(replace(step, plan={}, parts={}) for step in manifest.steps),
             measurements=(),
             layers={},
-            turned_down=(),
+            rejected=(),
             provenance={**manifest.provenance, "packed_from": sha256(bundle.path / MANIFEST)},
         )
     return read_bundle(out)
@@ -65,5 +65,5 @@ def _needed(bundle: Bundle, target: str) -> Iterable[str]:
     yield bundle.graph(target).name
     yield from (path.name for path in bundle.parts(target).values())
     spec = bundle.manifest.input
-    if isinstance(spec, TextSpec) and spec.tokenizer in (travelled := bundle.travelled()):
-        yield travelled[spec.tokenizer].name
+    if isinstance(spec, TextSpec) and spec.tokenizer in (sources := bundle.source_files()):
+        yield sources[spec.tokenizer].name

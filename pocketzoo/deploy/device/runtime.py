@@ -123,7 +123,7 @@ def load_runtime(
     checked, and the fastest is taken and remembered. ``threads`` = 0 takes all cores.
 
     Raises:
-        BundleError: it is no bundle, is damaged, or does not run here.
+        BundleError: it is not a bundle, is damaged, or does not run here.
         UnknownNameError: no such model or target.
         MissingDependencyError: onnxruntime or a provider is not installed; the hint says what would run here.
     """

@@ -16,8 +16,8 @@ from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.image_preprocessing import FORMATS, NAMED, prepare
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 
-# How far beyond the range of normalised pictures values may go. Noise does, and so do models fed with made-up data;
-# pixels of 0 to 255 that nobody normalised go tens of times as far.
+# How far beyond the range of normalized pictures values may go. Noise does, and so do models fed with made-up data;
+# pixels of 0 to 255 that nobody normalized go tens of times as far.
 SLACK = 8.0
 
 Prepared = npt.NDArray[Any]
@@ -34,7 +34,7 @@ class InputReader:
         """
         self.spec = bundle.manifest.input
         self.encoder: TextEncoder | None = None
-        if isinstance(self.spec, TextSpec) and self.spec.tokenizer in (files := bundle.travelled()):
+        if isinstance(self.spec, TextSpec) and self.spec.tokenizer in (files := bundle.source_files()):
             self.encoder = TextEncoder(self.spec, files)
 
     def __call__(self, batch: Any) -> Prepared:
@@ -83,7 +83,7 @@ def _pixels(batch: npt.NDArray[np.uint8], spec: InputSpec) -> list[npt.NDArray[n
         return [batch]
     if batch.ndim == 3 or (batch.ndim == 4 and batch.shape[-1] == 3):
         return list(batch)
-    raise DataError(f"pixels of shape {batch.shape} are no pictures", _wanted(spec))
+    raise DataError(f"pixels of shape {batch.shape} are not pictures", _wanted(spec))
 
 
 def _ready(x: npt.NDArray[Any], spec: InputSpec) -> Prepared:
@@ -103,7 +103,7 @@ def _ready(x: npt.NDArray[Any], spec: InputSpec) -> Prepared:
         ends = [(end - m) / s for end in spec.value_range for m, s in zip(spec.mean, spec.std, strict=True)]
         if max(-low, high) > SLACK * max(map(abs, ends)):
             raise DataError(
-                f"input {spec.name!r} goes from {low:.4g} to {high:.4g}; the model takes pictures that were normalised,"
+                f"input {spec.name!r} goes from {low:.4g} to {high:.4g}; the model takes pictures that were normalized,"
                 f" from {min(ends):.3g} to {max(ends):.3g}",
                 _wanted(spec),
             )
@@ -114,7 +114,7 @@ def _wanted(spec: InputSpec) -> str:
     ready = f"{spec.dtype} of {('batch', *spec.size)}"
     if len(spec.size) != 3 or not spec.mean:
         return f"give {ready}"
-    return f"give picture files, uint8 pixels (height, width, 3), or {ready}, scaled and normalised"
+    return f"give picture files, uint8 pixels (height, width, 3), or {ready}, scaled and normalized"
 
 
 def _texts(batch: Any, spec: TextSpec, encoder: TextEncoder | None) -> Prepared:

@@ -3,7 +3,7 @@
 ::
 
     NAME/config.pbtxt, labels.txt, 1/model.onnx or 1/model.plan     the model
-    NAME-pictures/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalises pictures
+    NAME-pictures/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalizes pictures
     NAME-from-pictures/config.pbtxt, labels.txt, 1/                 both, one behind the other: an ensemble
 
 Source: "Model Configuration" and "Ensemble Models" of Triton's user guide; fields are those of its model_config.proto.
@@ -56,7 +56,7 @@ def save_repository(
     """Write a model repository to the folder ``out``.
 
     A target with engines gets Triton's tensorrt backend and the engine, which is built here; any other its onnxruntime
-    backend. Pictures get a second model that prepares them, and an ensemble of both; texts do not, since tokenising is
+    backend. Pictures get a second model that prepares them, and an ensemble of both; texts do not, since tokenizing is
     no graph.
 
     Raises:
@@ -100,14 +100,14 @@ def model_config(
     _, best, most = request.options.sizes(batch)
     most = max(most, 1)
     best = min(max(best, 1), most)
-    labelled = {"label_filename": LABELS} if request.labels else {}
+    labeled = {"label_filename": LABELS} if request.labels else {}
     sample = {value.name: {**_tensor(value, request.options), "zero_data": True} for value in inputs}
     return {
         "name": request.name,
         "backend": "tensorrt" if target.engine else "onnxruntime",
         "max_batch_size": most,
         "input": [{"name": value.name, **_tensor(value)} for value in inputs],
-        "output": [{"name": v.name, **_tensor(v), **(labelled if i == 0 else {})} for i, v in enumerate(outputs)],
+        "output": [{"name": v.name, **_tensor(v), **(labeled if i == 0 else {})} for i, v in enumerate(outputs)],
         "dynamic_batching": {
             "preferred_batch_size": sorted({best, most}),
             "max_queue_delay_microseconds": DELAY,
@@ -174,7 +174,7 @@ def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress
     """The model that prepares pictures, and the ensemble."""
     spec = request.input
     if not isinstance(spec, InputSpec) or len(spec.size) != 3 or not spec.mean:
-        progress.say("no ensemble: what this model reads is no picture, so a client prepares it")
+        progress.say("no ensemble: what this model reads is not a picture, so a client prepares it")
         return
     from pocketzoo.deploy.triton.image_preprocessing_graph import FILTERS, PIXELS, save_preparation
 

@@ -61,7 +61,7 @@ def refuses(repository: Repository) -> str:
         return f"the model type {kind!r} is not among those it knows"
     if WEIGHTS not in repository.sizes and not (INDEX in repository.sizes and shard_names(repository.sizes)):
         if any(path.endswith((".bin", ".pt", ".ckpt", ".h5")) for path in repository.sizes):
-            return "its weights are no safetensors, and other files could run code"
+            return "its weights are not safetensors, and other files could run code"
         return f"it has no {WEIGHTS}, and no shards with an index"
     if reason := refusal(repository.config):
         return reason

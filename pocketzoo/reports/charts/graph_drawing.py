@@ -1,4 +1,4 @@
-"""A graph drawn as it runs: a row a node, lanes for what is kept meanwhile, coloured by share of time."""
+"""A graph drawn as it runs: a row a node, lanes for what is kept meanwhile, colored by share of time."""
 
 from __future__ import annotations
 

@@ -53,6 +53,6 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def tick_decimals(values: Sequence[float]) -> int:
-    """Decimals that tell neighbouring ticks apart."""
+    """Decimals that tell neighboring ticks apart."""
     step = values[1] - values[0] if len(values) > 1 else 1.0
     return max(0, -math.floor(math.log10(step) + 1e-6))

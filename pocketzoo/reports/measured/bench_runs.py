@@ -116,7 +116,7 @@ def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[R
 
     Raises:
         DataError: a bundle has no measurements, and those of the others are not about it.
-        BundleError: rows that are no measurements of this version.
+        BundleError: rows that are not measurements of this version.
     """
     runs: list[Run] = []
     for index, bundle in enumerate(bundles):

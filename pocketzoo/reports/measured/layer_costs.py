@@ -34,7 +34,7 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
     """The layers of every graph of a bundle; of the float graph alone, where the manifest has none and onnx is here.
 
     Raises:
-        BundleError: the manifest's entries are no layers.
+        BundleError: the manifest's entries are not layers.
     """
     found = {}
     tables: Mapping[str, Any] = bundle.manifest.layers
@@ -80,7 +80,7 @@ class Pair:
 def match(before: Sequence[Layer], after: Sequence[Layer]) -> list[Pair]:
     """Match layers by name, in the order of ``before``.
 
-    A factorised layer "conv1" is "conv1.0" and "conv1.1" after. What has no match stays alone.
+    A factorized layer "conv1" is "conv1.0" and "conv1.1" after. What has no match stays alone.
     """
     names = {layer.name for layer in before}
     pairs: dict[tuple[str, int], tuple[list[Layer], list[Layer]]] = {}

@@ -29,7 +29,7 @@ from pocketzoo.train.agents.replay_buffer import Replay
 from pocketzoo.train.agents.settings import AgentConfig, agent_settings
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
-from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
+from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors, read_snapshot, state_of, write_snapshot
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
@@ -71,7 +71,7 @@ def fit_agent(
         BundleError: ``out`` is a finished bundle, or something else.
         MissingDependencyError: gymnasium is not installed.
         UnknownNameError: there is no such environment.
-        DataError: its states are no vectors, or its actions are not numbered; or the loss was never finite.
+        DataError: its states are not vectors, or its actions are not numbered; or the loss was never finite.
         HeadMismatchError: the head gives no q-values.
         RecipeError: an option or a setting cannot be what it is.
         BusyError: another run is writing ``out``.
@@ -138,7 +138,7 @@ class Agent:
         self.net, self.environment, self.config, self.place, self.progress = net, environment, config, place, progress
         self.loss, self.target = getattr(F, loss), copy.deepcopy(net)
         self.best = copy.deepcopy(net)
-        self.optimiser = torch.optim.Adam(net.parameters(), config.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, fused=True)
         self.replay = Replay(config.capacity, environment.size)
         self.generator = np.random.default_rng(config.seed)
         self.career = Career()
@@ -174,10 +174,10 @@ class Agent:
             wanted = batch.rewards + self.config.discount * (1.0 - batch.ended) * future
         values = self.net(batch.states).gather(1, batch.actions[:, None])[:, 0]
         loss: Tensor = self.loss(values, wanted)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip, error_if_nonfinite=False)
-        self.optimiser.step()
+        self.optimizer.step()
         self.career.learned += 1
         if self.career.learned % self.config.target_every == 0:
             self.target.load_state_dict(self.net.state_dict())
@@ -240,7 +240,7 @@ class Agent:
             net=state_of(self.net),
             target=state_of(self.target),
             best=state_of(self.best),
-            optimiser=optimiser_tensors(self.optimiser),
+            optimizer=optimizer_tensors(self.optimizer),
             replay=self.replay.tensors(),
         )
 
@@ -252,7 +252,7 @@ class Agent:
         self.net.load_state_dict(found.parts["net"])
         self.target.load_state_dict(found.parts["target"])
         self.best.load_state_dict(found.parts["best"])
-        load_optimiser(self.optimiser, found.parts["optimiser"])
+        load_optimizer(self.optimizer, found.parts["optimizer"])
         self.replay.load(found.parts["replay"], self.career.added)
         self.generator.bit_generator.state = self.career.chance
         self.progress.say(f"going on after step {self.career.step} of an earlier run")

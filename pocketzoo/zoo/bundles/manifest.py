@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pocketzoo import __version__
+from pocketzoo.core.renamed import renamed
+from pocketzoo.core.typed import from_plain
+from pocketzoo.zoo.bundles.format_1 import converted
 from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
 
-FORMAT = 1
+FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
 TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
@@ -50,6 +53,7 @@ class FileEntry:
     part: str = ""  # of a model that runs in several graphs: "encoder" or "decoder"
 
 
+@renamed(turned_down="rejected")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything known of a model; stored as ``pocketzoo.json``."""
@@ -68,7 +72,7 @@ class Manifest:
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
-    turned_down: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
+    rejected: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
@@ -80,3 +84,12 @@ class Manifest:
         if self.returns or self.labels:
             return self.returns or "logits"
         return TENSORS if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"
+
+
+def read_manifest(data: Any) -> Manifest:
+    """A manifest from the plain data of its file, of this format or of format 1.
+
+    Raises:
+        RecipeError: a field is unknown, missing, or of a wrong type.
+    """
+    return from_plain(Manifest, converted(data))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError
-from pocketzoo.core.typed import from_plain
-from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest
+from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest, read_manifest
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, LoaderSpec, Repository
 from pocketzoo.zoo.hub.reference import is_inside
 
@@ -39,13 +38,13 @@ def read_repository_manifest(repository: Repository) -> Manifest:
         BundleError: it is damaged.
     """
     try:
-        return from_plain(Manifest, json.loads(repository.files[MANIFEST].read_bytes()))
+        return read_manifest(json.loads(repository.files[MANIFEST].read_bytes()))
     except (ValueError, RecursionError, RecipeError) as error:
         raise BundleError(f"{MANIFEST} of {repository.repo_id} is damaged: {error}", "tell its author") from error
 
 
 def _refuses(repository: Repository) -> str:
-    return "" if MANIFEST in repository.sizes else "it is no bundle"
+    return "" if MANIFEST in repository.sizes else "it is not a bundle"
 
 
 def _wants(repository: Repository) -> tuple[str, ...]:

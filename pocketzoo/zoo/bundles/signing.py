@@ -25,7 +25,7 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
 
     Raises:
         MissingDependencyError: model-signing is not installed.
-        BundleError, UnsafeFileError: it is no bundle, or is damaged.
+        BundleError, UnsafeFileError: it is not a bundle, or is damaged.
         SignatureError: the key cannot be used.
     """
     signing = require("model_signing.signing", extra="sign")
@@ -36,7 +36,7 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
         config.use_elliptic_key_signer(private_key=Path(key), password=secret)
     except (ValueError, TypeError, AttributeError, OSError) as error:  # cryptography's, for what is no such key
         raise SignatureError(
-            f"{key} is no private key to sign with: {error}",
+            f"{key} is not a private key to sign with: {error}",
             "make one: openssl ecparam -name prime256v1 -genkey -noout -out KEY",
         ) from error
     place = Path(out) if out is not None else opened.path / SIGNATURE
@@ -52,7 +52,7 @@ def verify_signature(bundle: str | Path, *, key: str | Path, signature: str | Pa
 
     Raises:
         MissingDependencyError: model-signing is not installed.
-        BundleError, UnsafeFileError: it is no bundle, or is damaged.
+        BundleError, UnsafeFileError: it is not a bundle, or is damaged.
         SignatureError: there is no signature, it is of another key, or the bundle is not what was signed.
     """
     verifying = require("model_signing.verifying", extra="sign")
@@ -65,7 +65,7 @@ def verify_signature(bundle: str | Path, *, key: str | Path, signature: str | Pa
         config.use_elliptic_key_verifier(public_key=Path(key))
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise SignatureError(
-            f"{key} is no public key to verify with: {error}",
+            f"{key} is not a public key to verify with: {error}",
             "ask who signed it for it; they make it by: openssl ec -in KEY -pubout -out PUB",
         ) from error
     try:

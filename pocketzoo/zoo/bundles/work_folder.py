@@ -32,7 +32,7 @@ def unfinished(
     which names what the folder holds to go on from, finds nothing.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle, or without ``force`` is one.
+        BundleError: ``out`` exists and is not a bundle, or without ``force`` is one.
         BusyError: another process works on the same output.
         StorageError: the disk refused.
     """

@@ -33,7 +33,7 @@ Dim = str | int  # a string names an axis of free length
 class InputSpec:
     """What a backbone reads, and how a picture becomes that.
 
-    A picture is resized so that its shorter side is ``resize``, and its centre of ``shape[2:]`` is cut out; with
+    A picture is resized so that its shorter side is ``resize``, and its center of ``shape[2:]`` is cut out; with
     ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. Then pixels are scaled to ``value_range``, and
     ``(x - mean) / std`` is taken per channel.
     """
@@ -136,7 +136,7 @@ class Weights:
     file: PackageFile | HubFile  # with ``shards``: the index that says which tensor is in which of them
     shards: tuple[HubFile, ...] = ()
     prefix: str = ""  # only keys that start with it, without it
-    # How a file that is no safetensors is read: the plugin's own code, run on bytes that match the pin.
+    # How a file that is not a safetensors is read: the plugin's own code, run on bytes that match the pin.
     read: Callable[[Path], Mapping[str, Tensor]] | None = None
     convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None  # what was read to what is built
 
@@ -196,13 +196,13 @@ class DatasetSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Encoding:
-    """How a runtime wants a quantised graph written; the ranges behind it are common to all."""
+    """How a runtime wants a quantized graph written; the ranges behind it are common to all."""
 
     activations: Literal["uint8", "int8"]
     symmetric: bool  # activations have zero_point 0
     int32_bias: bool  # biases are int32 with scale = scale(x) * scale(w)
     fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
-    dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantised as they come
+    dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantized as they come
     splits_norm: bool = False  # it fuses an addition with the layer norm behind it, and is slower for it
 
 

@@ -32,7 +32,7 @@ class Environment:
         Raises:
             MissingDependencyError: gymnasium is not installed, or something that this environment needs.
             UnknownNameError: Gymnasium knows none of this name.
-            DataError: its states are no vectors, or its actions are not numbered.
+            DataError: its states are not vectors, or its actions are not numbered.
         """
         gym = require("gymnasium", extra="gym")
         try:

@@ -22,11 +22,11 @@ def read_picture(picture: Picture, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3).
 
     Raises:
-        DataError: the file is missing or is no picture, of a format of ``FORMATS``.
+        DataError: the file is missing or is not a picture, of a format of ``FORMATS``.
     """
     if isinstance(picture, np.ndarray):
         if picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or 0 in picture.shape:
-            raise DataError(f"pixels of shape {picture.shape} are no picture", "give (height, width) or (.., .., 3)")
+            raise DataError(f"pixels of shape {picture.shape} are not picture", "give (height, width) or (.., .., 3)")
         return require("PIL.Image", extra="data").fromarray(picture).convert("L" if channels == 1 else "RGB")
     return decode_picture(picture, str(picture), channels)
 
@@ -35,7 +35,7 @@ def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3) from an encoded file: the one place where Pillow is given bytes.
 
     Raises:
-        DataError: ``name``, as the message calls it, is missing or is no picture of a format of ``FORMATS``.
+        DataError: ``name``, as the message calls it, is missing or is not a picture of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
     mode = "L" if channels == 1 else "RGB"
@@ -58,7 +58,7 @@ def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
 
 
 def prepare(picture: Picture, spec: InputSpec) -> Array:
-    """One picture as a float32 array of shape ``spec.size``: resized, cut at the centre, scaled, normalised.
+    """One picture as a float32 array of shape ``spec.size``: resized, cut at the center, scaled, normalized.
 
     Raises:
         DataError: the picture cannot be read, or nobody said how the model wants it.
@@ -71,7 +71,7 @@ def prepare(picture: Picture, spec: InputSpec) -> Array:
     channels, height, width = spec.size
     image = read_picture(picture, channels)
     longest = LONGEST * min(image.size)
-    if max(image.size) > longest:  # only the centre stays; enlarging a line of pixels as a whole would take gigabytes
+    if max(image.size) > longest:  # only the center stays; enlarging a line of pixels as a whole would take gigabytes
         left, top = max(0, (image.width - longest) // 2), max(0, (image.height - longest) // 2)
         image = image.crop((left, top, min(image.width, left + longest), min(image.height, top + longest)))
     scale = spec.resize / min(image.size)
@@ -85,5 +85,5 @@ def prepare(picture: Picture, spec: InputSpec) -> Array:
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32)
     low, high = spec.value_range
     pixels = pixels.reshape(height, width, channels) / 255.0 * (high - low) + low
-    normalised = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
+    normalized = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1), dtype=np.float32)

@@ -36,7 +36,7 @@ def load_data(
     Raises:
         DataError: it is empty, unreadable, or a class has no pictures.
         MissingDependencyError: an extra that reads it is not installed.
-        UnknownNameError: it is no path and no registered name.
+        UnknownNameError: it is not a path and no registered name.
     """
     if isinstance(reference, Dataset):
         return reference
@@ -48,7 +48,7 @@ def load_data(
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, numeric, skipped)
     if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
-        raise DataError(f"{path} is no table, and has no columns to name", "give a .csv, .tsv, .jsonl or .parquet")
+        raise DataError(f"{path} is not a table, and has no columns to name", "give a .csv, .tsv, .jsonl or .parquet")
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         return read_saved(path, columns, seed, numeric, skipped) if is_saved(path) else read_folder(path, seed)

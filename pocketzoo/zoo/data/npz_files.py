@@ -17,7 +17,7 @@ def read_npz(path: Path, seed: int, numeric: bool = False) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``: classes, or with ``numeric`` numbers.
 
     Raises:
-        DataError: it is damaged, or its arrays are no samples with their targets.
+        DataError: it is damaged, or its arrays are not samples with their targets.
     """
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
@@ -52,7 +52,7 @@ def as_numbers(name: str, y: npt.NDArray[Any], count: int) -> Targets:
     try:
         numbers = y.astype(np.float32)
     except ValueError as error:
-        raise DataError(f"the targets of {name} are no numbers: {error}", "fit a classifier: --head linear") from error
+        raise DataError(f"the targets of {name} are not numbers: {error}", "fit a classifier: --head linear") from error
     numbers = numbers[:, None] if numbers.ndim == 1 else numbers
     if numbers.ndim != 2 or len(numbers) != count or not np.isfinite(numbers).all():
         raise DataError(

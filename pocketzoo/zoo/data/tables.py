@@ -194,7 +194,7 @@ def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[R
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError("it is no object")
+                    raise ValueError("it is not an object")
             except ValueError as error:
                 if skipped is None:
                     raise ValueError(f"line {number}: {error}") from error

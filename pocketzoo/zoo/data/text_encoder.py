@@ -30,7 +30,9 @@ class TextEncoder:
         try:
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(files[spec.tokenizer]))
         except Exception as error:  # its Rust side raises Exception itself
-            raise BundleError(f"{files[spec.tokenizer]} is no tokenizer: {error}", "make the bundle again") from error
+            raise BundleError(
+                f"{files[spec.tokenizer]} is not a tokenizer: {error}", "make the bundle again"
+            ) from error
         self.tokenizer.enable_truncation(spec.max_length)
         self.tokenizer.no_padding()
         self.pad, self.longest = spec.pad, spec.max_length

@@ -29,7 +29,7 @@ def as_windows(
     learned. Classes are left out.
 
     Raises:
-        DataError: they are no texts, or a split has less than two tokens.
+        DataError: they are not texts, or a split has less than two tokens.
     """
     encode = TextEncoder(spec, files)
     end = generation.end[0] if generation is not None and generation.end else None

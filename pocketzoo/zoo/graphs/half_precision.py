@@ -1,7 +1,7 @@
 """A graph in 32 bits to one that computes in 16 where that is safe, as strongly typed networks want it.
 
-What stays in 32 bits: operators that need the range (``TargetSpec.keeps_fp32``: normalisation, softmax, sums), nodes
-whose constants or calibrated values 16 bits cannot hold, and quantised layers whose scales would lose bits. Inputs and
+What stays in 32 bits: operators that need the range (``TargetSpec.keeps_fp32``: normalization, softmax, sums), nodes
+whose constants or calibrated values 16 bits cannot hold, and quantized layers whose scales would lose bits. Inputs and
 outputs of the graph keep their types. NVIDIA's AutoCast (Model Optimizer) and onnxconverter-common do the same by lists
 of operators; here ONNX's own schemas say which types an operator takes.
 """

@@ -1,4 +1,4 @@
-"""Who makes and who reads each tensor of an ONNX graph, and which layers in it can be quantised."""
+"""Who makes and who reads each tensor of an ONNX graph, and which layers in it can be quantized."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def is_layer(node: NodeProto, constants: Collection[str]) -> bool:
     return node.op_type in LAYERS and node.domain in STANDARD and len(node.input) > 1 and node.input[1] in constants
 
 
-def quantisable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
+def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
     """Conv, Gemm and MatMul nodes with a constant weight that ``skip`` does not name, in graph order.
 
     Those that ``left_alone`` names are not among them. ``others`` are weights of other kinds that ``skip`` may name as

@@ -54,7 +54,7 @@ def references(path: Path) -> References:
     """Read what a graph refers to.
 
     Raises:
-        UnsafeFileError: it is no ONNX file: what cannot be read here may be read otherwise by others.
+        UnsafeFileError: it is not an ONNX file: what cannot be read here may be read otherwise by others.
     """
     operators: set[tuple[str, str]] = set()
     defined: set[tuple[str, str]] = set()
@@ -63,8 +63,8 @@ def references(path: Path) -> References:
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         _walk(data, "Model", operators, defined, files, 0)
-    except (ValueError, IndexError) as error:  # of mmap for an empty file, of text that is no UTF-8, of an early end
-        raise UnsafeFileError(f"{path} is no ONNX graph: {error}", "make the graph again") from error
+    except (ValueError, IndexError) as error:  # of mmap for an empty file, of text that is not UTF-8, of an early end
+        raise UnsafeFileError(f"{path} is not an ONNX graph: {error}", "make the graph again") from error
     return References(frozenset(operators - defined), frozenset(files))
 
 
@@ -72,7 +72,7 @@ def check_graph(path: Path, *, files: Collection[str] = (), domains: Collection[
     """Refuse a graph that needs anything but itself, ``files`` that were checked, and operators of known ``domains``.
 
     Raises:
-        UnsafeFileError: it names another file, or an operator that needs foreign code; or is no graph.
+        UnsafeFileError: it names another file, or an operator that needs foreign code; or is not a graph.
     """
     found = references(path)
     if outside := sorted(found.files - set(files)):
@@ -84,7 +84,7 @@ def check_graph(path: Path, *, files: Collection[str] = (), domains: Collection[
         )
     if foreign := sorted(operator for operator in found.operators if operator[0] not in domains):
         raise UnsafeFileError(
-            f"{path} needs the operator {'.'.join(foreign[0])}, which is no standard one: it would be foreign code",
+            f"{path} needs the operator {'.'.join(foreign[0])}, which is not a standard one: it would be foreign code",
             "export it again with standard operators",
         )
 

@@ -69,7 +69,7 @@ class Reading:
             else:
                 yield node, weight.dims[-2], weight.dims[-1], 1
 
-    def quantised(self, node: NodeProto) -> str:
+    def quantized(self, node: NodeProto) -> str:
         """What a layer's weight is in, "int8" or "fp8"; "" where it is in floats."""
         weight = self.weight(node.input[1])
         return "" if weight is None else EIGHT_BITS.get(weight.data_type, "")
@@ -89,16 +89,16 @@ def load_graph(path: Path) -> ModelProto:
     """An ONNX file, without what it may refer to outside itself.
 
     Raises:
-        ExportError: there is none, or it is no graph.
+        ExportError: there is none, or it is not a graph.
     """
     if not path.is_file():
         raise ExportError(f"there is no file {path}", "check the path")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own types
-        raise ExportError(f"{path} is no ONNX graph", "give a file that an exporter wrote") from error
+        raise ExportError(f"{path} is not an ONNX graph", "give a file that an exporter wrote") from error
     if outside := [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]:
         raise ExportError(f"{path} keeps weights in other files, {outside[0]} for one", "save it as one file")
     if not model.graph.node:
-        raise ExportError(f"{path} is no ONNX graph, or an empty one", "give a file that an exporter wrote")
+        raise ExportError(f"{path} is not an ONNX graph, or an empty one", "give a file that an exporter wrote")
     return model

@@ -34,7 +34,7 @@ from pocketzoo.core.errors import (
 PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or 60)  # seconds without progress before a transfer ends
 SILENCE = 10.0  # seconds that one read may take before the connection is made anew
 SLICE = 0.25  # seconds between looks at an answer that does not come
-STEP = 4096  # bytes; fewer than these in PATIENCE seconds are no progress
+STEP = 4096  # bytes; fewer than these in PATIENCE seconds are not progress
 LARGE_STEP = 1 << 20  # bytes after which failures no longer count
 LONGEST_ANSWER = 1 << 26  # bytes
 DISTRUST = "do not use it; tell the repository's author"
@@ -236,7 +236,7 @@ def _ask_once(question: str, repo_id: str, revision: str, patience: Patience) ->
         kind = response.headers.get("Content-Type", "")
         if response.status_code != 200 or not of_hub(response) or not kind.startswith("application/json"):
             what = f"{response.url.host} answers for {patience.what} with {kind[:40]!r}"
-            raise HubConnectionError(what, "check the connection: a login page, or HF_ENDPOINT is no Hub")
+            raise HubConnectionError(what, "check the connection: a login page, or HF_ENDPOINT is not a Hub")
         for chunk in response.iter_raw():
             data += chunk
             patience.progress(len(data))

@@ -143,7 +143,7 @@ def check_upload(repo_id: str) -> str:
 
     Raises:
         HubAccessError: there is no token that may be sent.
-        HubError: it is no name of a repository, or this is offline.
+        HubError: it is not a name of a repository, or this is offline.
     """
     check_name(repo_id)
     if is_offline():
@@ -160,7 +160,7 @@ def check_name(repo_id: str) -> None:
         HubMissingError: it is no such name.
     """
     if not REPOSITORY.fullmatch(repo_id):
-        raise HubMissingError(f"{repo_id!r} is no name of a repository", "write hf://org/name")
+        raise HubMissingError(f"{repo_id!r} is not a name of a repository", "write hf://org/name")
 
 
 def _stored_listing(repo_id: str, commit: str, store: Store) -> Listing | None:

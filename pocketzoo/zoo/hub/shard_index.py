@@ -22,7 +22,7 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
     """Tensor -> the shard it is in; every shard is one of ``shards``, which are the files that there are.
 
     Raises:
-        UnsafeFileError: it is no index, names a tensor twice, or a file outside the repository.
+        UnsafeFileError: it is not an index, names a tensor twice, or a file outside the repository.
         UnsupportedModelError: it names a shard that is not there.
     """
     from pocketzoo.zoo.hub.reference import is_inside
@@ -31,9 +31,9 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
         index = json.loads(path.read_bytes(), object_pairs_hook=_once)
         names: Any = index["weight_map"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise UnsafeFileError(f"{INDEX} is no index of shards: {error}", DISTRUST) from error
+        raise UnsafeFileError(f"{INDEX} is not an index of shards: {error}", DISTRUST) from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UnsafeFileError(f"{INDEX} is no index of shards: its weight_map is no table of files", DISTRUST)
+        raise UnsafeFileError(f"{INDEX} is not an index of shards: its weight_map is not a table of files", DISTRUST)
     for name in sorted(set(names.values())):
         if not is_inside(name):
             raise UnsafeFileError(f"{INDEX} names a file outside the repository: {name!r:.80}", DISTRUST)

@@ -290,7 +290,7 @@ class Store:
         for place in files_below(self.root / "repos"):
             record = read_record(place)
             if record is None and os.path.lexists(place):
-                problems.append(Problem(place, "it is no record"))
+                problems.append(Problem(place, "it is not a record"))
             elif record is not None and not self._has(record.sha256):
                 problems.append(Problem(place, "the bytes it names are not there"))
         return problems

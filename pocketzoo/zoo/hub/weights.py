@@ -56,7 +56,7 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
     """The state dict in float32, whatever type it is stored in, keys without ``weights.prefix``.
 
     Raises:
-        UnsupportedModelError: it is stored in a type that is no number without a scale, as float8.
+        UnsupportedModelError: it is stored in a type that is not a number without a scale, as float8.
     """
     path = locate(weights.file)  # in the store it is called by its digest
     name = weights.file.filename if isinstance(weights.file, HubFile) else weights.file.path
@@ -67,7 +67,7 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
     elif name.endswith(".safetensors"):
         state = read_safetensors(path, name)
     else:
-        raise PluginError(f"{name} is no safetensors file", "give Weights a read function, or convert the file")
+        raise PluginError(f"{name} is not a safetensors file", "give Weights a read function, or convert the file")
     state = {key: _single(key, value) for key, value in state.items()}
     if weights.convert is not None:
         state = weights.convert(state)
@@ -118,7 +118,7 @@ def read_safetensors(path: Path, name: str = "") -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise UnsafeFileError(
-            f"{name or path.name} is no safetensors file ({error})", "do not use it: other formats could run code"
+            f"{name or path.name} is not a safetensors file ({error})", "do not use it: other formats could run code"
         ) from error
 
 

@@ -110,7 +110,7 @@ def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
     if ref.backbone.startswith(GRAPH_ONLY):
         raise UnsupportedModelError(
             f"{bundle.manifest.name} came as an ONNX graph and has no module",
-            "only steps on the graph work on it, such as int8; pruning and factorising need the torch model",
+            "only steps on the graph work on it, such as int8; pruning and factorizing need the torch model",
         )
     adopt(bundle, registry)
     module: nn.Module = build(ref, registry)

@@ -21,7 +21,7 @@ from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, Uns
 from pocketzoo.core.files import home, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, travelling, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
@@ -31,7 +31,7 @@ from pocketzoo.zoo.graphs.safety import check_graph
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
-QUANTISED = (
+QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 )  # fmt: skip
@@ -64,7 +64,7 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
     file. The file is not changed.
 
     Raises:
-        BundleError: it is no ONNX graph, or onnxruntime does not run it.
+        BundleError: it is not an ONNX graph, or onnxruntime does not run it.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
         UnsupportedModelError: operators of one runtime, several inputs, or a batch that is fixed inside.
     """
@@ -73,9 +73,9 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
         model = onnx.load(path, load_external_data=False)
         names = [i.name for i in model.graph.input]
     except Exception as error:  # protobuf's errors share no base but Exception
-        raise BundleError(f"{path} is no ONNX graph", "give a .onnx file") from error
+        raise BundleError(f"{path} is not an ONNX graph", "give a .onnx file") from error
     if not names or not model.graph.node:
-        raise BundleError(f"{path} is no ONNX graph: it has no inputs or nodes", "give a .onnx file")
+        raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     _refuse(model, path)
     tokenizer = reading.tokenizer or path.parent / "tokenizer.json"
     pins = [sha256(path), repr(replace(reading, tokenizer=None)), sha256(tokenizer) if tokenizer.is_file() else ""]
@@ -97,7 +97,7 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
         if isinstance(spec, TextSpec) and tokenizer.is_file():
-            shutil.copyfile(tokenizer, draft.folder / travelling(spec.tokenizer))
+            shutil.copyfile(tokenizer, draft.folder / source_file_name(spec.tokenizer))
         layers = layer_costs(graph)
         draft.manifest = Manifest(
             name=path.stem,
@@ -138,11 +138,11 @@ def _refuse(model: ModelProto, path: Path) -> None:
     for node in nodes(model.graph.node, inside):
         if node.domain not in STANDARD and (node.domain, node.op_type) not in local:
             raise UnsupportedModelError(
-                f"{path} needs the operator {node.domain}.{node.op_type}, which is no standard one",
-                "export it again without optimisations of one runtime",
+                f"{path} needs the operator {node.domain}.{node.op_type}, which is not a standard one",
+                "export it again without optimizations of one runtime",
             )
-        if node.op_type in QUANTISED:
-            raise UnsupportedModelError(f"{path} is quantised already", "give the float graph it was made from")
+        if node.op_type in QUANTIZED:
+            raise UnsupportedModelError(f"{path} is quantized already", "give the float graph it was made from")
 
 
 def _tidied(model: ModelProto, path: Path) -> ModelProto:
@@ -252,7 +252,9 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
         raise _frozen(path, fixed or len(x)) from error
     for name, once, twice, out in zip(outputs, whole, double, wanted, strict=True):
         if not isinstance(out, np.ndarray):
-            raise UnsupportedModelError(f"the output {name!r} of {path} is no tensor", "export it with tensors alone")
+            raise UnsupportedModelError(
+                f"the output {name!r} of {path} is not a tensor", "export it with tensors alone"
+            )
         if not _close(once, out):
             raise UnsupportedModelError(
                 f"{path} changes its output {name!r} when constants are folded", "report this graph"

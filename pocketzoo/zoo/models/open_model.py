@@ -27,7 +27,7 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
     ONNX file (see ``open_graph`` for what one may say of it).
 
     Raises:
-        BundleError: the path is no bundle, or is damaged.
+        BundleError: the path is not a bundle, or is damaged.
         UnsupportedModelError: an ONNX file that pocketzoo does not work on.
         UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
     """
@@ -45,12 +45,12 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
         if name not in backbones:
             models = [known for known, entry in backbones.items() if entry.spec.head]
             raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, models))
-        return _materialise(backbones[name], registry, progress)
+        return _materialize(backbones[name], registry, progress)
     opened = open_remote(name, registry, progress)
-    return opened if isinstance(opened, Bundle) else _materialise(opened, registry, progress)
+    return opened if isinstance(opened, Bundle) else _materialize(opened, registry, progress)
 
 
-def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
+def _materialize(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
     spec: BackboneSpec = entry.spec
     if not spec.head or spec.weights is None:
         raise UnknownNameError(

@@ -157,7 +157,7 @@ def adopt(bundle: Bundle, registry: Registry) -> None:
     if not name.startswith("hf:") or ("backbone", name) in registry.remote:
         return
     ref = hub_reference(name)
-    files = bundle.travelled()
+    files = bundle.source_files()
     repository = Repository(
         repo_id=ref.repo_id,
         commit=ref.revision,
@@ -319,5 +319,7 @@ def _json(path: Path, repo_id: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UnsafeFileError(f"{CONFIG} of {repo_id} is no JSON: {error}", "tell the repository's author") from error
+        raise UnsafeFileError(
+            f"{CONFIG} of {repo_id} is not valid JSON: {error}", "tell the repository's author"
+        ) from error
     return data if isinstance(data, dict) else {}

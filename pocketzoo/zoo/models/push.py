@@ -33,15 +33,15 @@ def push(
     where it is pinned.
 
     Raises:
-        BundleError: it is no bundle, or its head belongs to a backbone that compression changed.
-        LicenseError: the backbone's licence is not known, and none is given.
+        BundleError: it is not a bundle, or its head belongs to a backbone that compression changed.
+        LicenseError: the backbone's license is not known, and none is given.
         HubError: the Hub refuses; without a token it always does.
     """
     opened = read_bundle(bundle)
     manifest = replace(opened.manifest, license=license or opened.manifest.license)
     if manifest.license.lower() in UNCLEAR:
         raise LicenseError(
-            f"the licence of {manifest.model.backbone} is not known", "read it at its source, then give --license ID"
+            f"the license of {manifest.model.backbone} is not known", "read it at its source, then give --license ID"
         )
     if head_only and manifest.steps:
         raise BundleError(

@@ -15,7 +15,7 @@ from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
 Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's order
 
 CLOSE = 0.05  # standard deviations of the reference that a number may be off
-NEIGHBOURS = 256  # embeddings it takes until nearest neighbours say something: among few, the nearest is often far
+NEIGHBORS = 256  # embeddings it takes until nearest neighbors say something: among few, the nearest is often far
 CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
 
 
@@ -37,7 +37,7 @@ def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | No
 def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
     """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their share."""
     if returns == "embedding":
-        return np.asarray(nearest_neighbours(given) == nearest_neighbours(wanted))
+        return np.asarray(nearest_neighbors(given) == nearest_neighbors(wanted))
     if returns == "values":
         return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
     return np.asarray(_top(given) == _top(wanted))
@@ -81,9 +81,9 @@ class Comparison:
 
     @property
     def agreement(self) -> float | None:
-        """Share of answers that are the reference's, 0-1; None where none can be told, or too few for neighbours."""
+        """Share of answers that are the reference's, 0-1; None where none can be told, or too few for neighbors."""
         if self._tables:
-            if self.returns == "embedding" and self._answers < NEIGHBOURS:
+            if self.returns == "embedding" and self._answers < NEIGHBORS:
                 return None
             given, wanted = (np.concatenate(part) for part in zip(*self._tables, strict=True))
             return float(np.mean(same(given, wanted, self.returns)))
@@ -156,7 +156,7 @@ def _is_float(array: Array) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating))
 
 
-def nearest_neighbours(vectors: Array) -> npt.NDArray[np.intp]:
+def nearest_neighbors(vectors: Array) -> npt.NDArray[np.intp]:
     """For each vector (N, C) the other one of the largest cosine: (N,)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     cosines = unit @ unit.T

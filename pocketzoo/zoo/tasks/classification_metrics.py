@@ -54,7 +54,7 @@ class ClassCounts:
         """Accuracy, precision, recall and F1 (means over the classes that occur), and the expected calibration error.
 
         With more than ``TOP`` classes also the share of samples whose class is among the first answers. With more than
-        twice ``RANKED`` also recall and normalised discounted cumulative gain of that many answers, of which one is
+        twice ``RANKED`` also recall and normalized discounted cumulative gain of that many answers, of which one is
         right (Jarvelin and Kekalainen 2002, doi:10.1145/582415.582418). "classes" has
         the recall of each, "confusion" the counts of answers for each. The calibration error is that of Guo et al.
         2017 (arXiv:1706.04599), of probabilities by softmax.

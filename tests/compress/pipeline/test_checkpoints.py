@@ -112,7 +112,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path):
 
 def test_what_is_no_bundle_is_refused_before_anything_is_done(tmp_path, refused):
     (tmp_path / "out").write_text("mine")
-    with refused(BundleError, "is no bundle", hint="-o"), checkpoints(tmp_path / "out", "a", SILENT):
+    with refused(BundleError, "is not a bundle", hint="-o"), checkpoints(tmp_path / "out", "a", SILENT):
         pass
     assert names(tmp_path) == ["out"]
 

@@ -319,7 +319,7 @@ def test_what_is_no_bundle_is_not_overwritten(kind, small, few, tmp_path, refuse
         (out / "thesis.txt").write_text("mine")
     before = contents(tmp_path)
     for force in (False, True):
-        with refused(BundleError, f"{out} exists and is no bundle", hint="-o"):
+        with refused(BundleError, f"{out} exists and is not a bundle", hint="-o"):
             squeeze(small.path, out, data=few, steps=[PRUNE], samples=8, force=force)
     assert contents(tmp_path) == before
 

@@ -10,7 +10,7 @@ import pytest
 import smallnet
 from onnx import helper, numpy_helper
 
-from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
+from pocketzoo.compress.configs import DistillConfig, Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress import compress
 from pocketzoo.compress.pipeline.judge import Race
@@ -126,7 +126,7 @@ def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few,
     bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
     assert set(bundle.graphs()) == {""}
     assert [step.kind for step in bundle.manifest.steps] == ["prune"]
-    (no,) = bundle.manifest.turned_down
+    (no,) = bundle.manifest.rejected
     assert (no["kind"], no["cause"]) == ("bloat", "larger")
     assert no["why"].startswith("larger: ")
     assert no["config"] == {"width": 256}
@@ -148,7 +148,7 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
         small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
     )
     assert set(bundle.graphs()) == {"", "cpu"}
-    assert bundle.manifest.turned_down == ()
+    assert bundle.manifest.rejected == ()
     assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
 
 
@@ -169,7 +169,7 @@ def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, mon
         targets=("cpu", "tensorrt-rtx"),
     )
     assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
-    (no,) = bundle.manifest.steps[-1].report["turned_down"]
+    (no,) = bundle.manifest.steps[-1].report["rejected"]
     assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
 
 
@@ -190,17 +190,17 @@ def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_pa
     assert accuracy(bundle.graph(""), digits, spec) >= accuracy(small.graph(""), digits, spec) - 0.02
     (step,) = bundle.manifest.steps
     assert 0 < step.config["ratio"] < 0.97
-    tried = [no["config"]["ratio"] for no in step.report["turned_down"]]
+    tried = [no["config"]["ratio"] for no in step.report["rejected"]]
     assert tried[0] == 0.97
     assert step.config["ratio"] < min(tried)
     assert min(tried) - step.config["ratio"] <= 0.97 / 8 + 1e-9
-    assert all("accuracy falls by" in no["why"] for no in step.report["turned_down"])
+    assert all("accuracy falls by" in no["why"] for no in step.report["rejected"])
 
 
 @pytest.mark.usefixtures("untimed")
 def test_a_budget_is_held_after_the_step_that_heals(small, few, tmp_path, small_registry):
     """What pruning alone may not lose, it may before it is healed."""
-    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), DistillConfig(epochs=3)]
     given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
     alone = compress(small.path, tmp_path / "alone", steps=steps[:1], accept=True, **given)
     lost = alone.manifest.steps[0].report
@@ -209,7 +209,7 @@ def test_a_budget_is_held_after_the_step_that_heals(small, few, tmp_path, small_
     bundle = compress(small.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
     prune, heal = bundle.manifest.steps
     assert prune.config["ratio"] == 0.95
-    assert "turned_down" not in prune.report
+    assert "rejected" not in prune.report
     assert heal.report["accuracy_after"] >= lost["accuracy_before"] - drop
     assert heal.report["accuracy_before"] == lost["accuracy_after"]
 
@@ -315,7 +315,7 @@ def test_the_rest_of_a_recipe_goes_on_without_what_is_rejected(small, few, tmp_p
 
 @pytest.mark.usefixtures("untimed")
 def test_what_repairs_a_step_may_bring_it_back_above_the_floor(small, digits, tmp_path, small_registry):
-    steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), HealConfig(epochs=20)]
+    steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), DistillConfig(epochs=20)]
     given = {"registry": small_registry, "data": digits, "samples": 256, "keep_slower": True}
     manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
     prune, heal = (step.report for step in manifest.steps)
@@ -338,7 +338,7 @@ def test_a_step_that_changes_nothing_is_rejected(step, small, few, tmp_path, sma
         compress(small.path, tmp_path / "out", **given)
     kept = compress(small.path, tmp_path / "out", **given, accept=True)
     assert len(kept.manifest.steps) == 1
-    assert kept.manifest.turned_down == ()
+    assert kept.manifest.rejected == ()
 
 
 # -- what becomes int8 is timed as such

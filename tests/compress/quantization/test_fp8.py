@@ -180,8 +180,8 @@ def test_layers_read_pairs_and_nobody_else_does(graphs, plans):
         assert inside >= len(found.layers), name
         zeros = [constants[n.input[2]] for n in made.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
         assert {t.data_type for t in zeros} == {TensorProto.FLOAT8E4M3FN}
-        quantised = [n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
-        assert len(quantised) == len(set(quantised)), "one pair for a tensor, whoever reads it"
+        quantized = [n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
+        assert len(quantized) == len(set(quantized)), "one pair for a tensor, whoever reads it"
 
 
 def test_a_weight_that_two_layers_share_is_stored_once(graphs, plans):

@@ -204,7 +204,7 @@ def test_the_parser_is_asked_and_stands_in_for_its_twin(graph):
 
 def test_mistakes_are_named(graph, tmp_path, refused):
     (tmp_path / "text.onnx").write_text("no graph")
-    with refused(ExportError, "text.onnx is no ONNX graph"):
+    with refused(ExportError, "text.onnx is not an ONNX graph"):
         check(tmp_path / "text.onnx", "cpu")
     with refused(ExportError, "there is no file", hint="path"):
         check(tmp_path / "none.onnx", "cpu")
@@ -227,7 +227,7 @@ def test_an_engine_is_loaded_where_it_could_run(tmp_path, refused):
     with refused(ExportError, "there is no engine", hint="pocketzoo export"):
         check(tmp_path / "m.engine", "tensorrt-rtx")
     (tmp_path / "m.engine").write_bytes(b"no engine")
-    here = (MissingDependencyError, "NVIDIA GPU") if find_gpu() is None else (ExportError, "is no engine that")
+    here = (MissingDependencyError, "NVIDIA GPU") if find_gpu() is None else (ExportError, "is not an engine that")
     with refused(*here):
         check(tmp_path / "m.engine", "tensorrt-rtx")
 

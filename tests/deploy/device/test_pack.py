@@ -87,7 +87,7 @@ def test_a_finished_bundle_is_replaced_only_when_told_so(compressed, fitted_copy
     assert "packed_from" in pack(compressed.path, out, force=True).manifest.provenance
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
-    with refused(BundleError, "exists and is no bundle", hint="-o"):
+    with refused(BundleError, "exists and is not a bundle", hint="-o"):
         pack(compressed.path, tmp_path / "mine", force=True)
 
 

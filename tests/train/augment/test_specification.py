@@ -10,9 +10,9 @@ from pocketzoo.train.settings import TrainConfig
 
 
 def test_each_part_is_read():
-    text = "flip, rotate:15,shift:0.1,shear:10,zoom:0.2,colour:0.3,hue:0.05,fill:reflect"
+    text = "flip, rotate:15,shift:0.1,shear:10,zoom:0.2,color:0.3,hue:0.05,fill:reflect"
     wanted = AugmentSpec(
-        flip=0.5, rotate=15, shift=0.1, shear=10, zoom=0.2, colour=0.3, hue=0.05, fill="reflect"
+        flip=0.5, rotate=15, shift=0.1, shear=10, zoom=0.2, color=0.3, hue=0.05, fill="reflect"
     )  # fmt: skip
     assert read_augment(text) == wanted
     assert read_augment("flip:1") == AugmentSpec(flip=1.0)

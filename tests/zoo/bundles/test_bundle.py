@@ -342,7 +342,7 @@ def test_a_path_that_is_no_bundle(refused, tmp_path, what):
         (path / "photo.jpg").write_text("x")
     if what == "manifest is a folder":
         (path / MANIFEST).mkdir()
-    with refused(BundleError, f"{path} is no bundle", MANIFEST, hint="pocketzoo fit"):
+    with refused(BundleError, f"{path} is not a bundle", MANIFEST, hint="pocketzoo fit"):
         read_bundle(path)
 
 
@@ -358,7 +358,7 @@ def test_what_is_no_bundle_is_never_written_over(refused, tmp_path, what):
         path.mkdir()
         (path / "thesis.tex").write_text("mine")
     for force in (False, True):
-        with refused(BundleError, f"{path} exists and is no bundle", hint="-o"), writing(path, force=force):
+        with refused(BundleError, f"{path} exists and is not a bundle", hint="-o"), writing(path, force=force):
             raise AssertionError("never reached")
     if what == "file":
         assert path.read_text() == "mine"
@@ -409,7 +409,7 @@ def test_what_comes_to_lie_there_while_a_bundle_is_written_is_not_lost(refused, 
         put()
         assert read_bundle(path).manifest.name == "late"
     else:
-        says = "is a finished bundle already" if other == "bundle" else "exists and is no bundle"
+        says = "is a finished bundle already" if other == "bundle" else "exists and is not a bundle"
         with refused(BundleError, str(path), says, hint="-o"):
             put()
         assert other != "bundle" or read_bundle(path).manifest.name == "toy"

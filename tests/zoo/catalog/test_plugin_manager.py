@@ -234,7 +234,7 @@ def yields_then_raises():
 @pytest.mark.parametrize(
     ("hook", "text"),
     [
-        (raises(RuntimeError("no licence found")), "RuntimeError: no licence found"),
+        (raises(RuntimeError("no license found")), "RuntimeError: no license found"),
         (raises(ImportError("no torch")), "ImportError: no torch"),
         (lambda: None, "TypeError"),
         (lambda: 3, "TypeError"),
@@ -267,7 +267,7 @@ def test_a_hook_that_fails_when_asked_is_reported(hook, text):
         HeadSpec,
         head(3),  # type: ignore[arg-type]
     ],
-    ids=["namespace", "spec of another kind", "class", "name that is no text"],
+    ids=["namespace", "spec of another kind", "class", "name that is not a text"],
 )
 def test_what_is_no_spec_of_the_kind_is_reported_and_not_registered(declared):
     registry = registry_of(Point("odd", plugin(pocketzoo_heads=lambda: [declared])))

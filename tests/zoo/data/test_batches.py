@@ -247,7 +247,7 @@ def test_a_path_that_is_not_there_is_named(refused, tmp_path, monkeypatch, name)
 @pytest.mark.parametrize("name", ["pets.xml", "pets", "pets.npy", "pets.zip"])
 def test_a_file_of_another_kind_is_named(refused, tmp_path, name):
     (tmp_path / name).write_text("x")
-    with refused(DataError, tmp_path / name, "is no data set", hint=".npz"):
+    with refused(DataError, tmp_path / name, "is not data set", hint=".npz"):
         load_data(tmp_path / name)
 
 

@@ -147,12 +147,12 @@ def test_resizing_keeps_the_aspect(height, width, size):
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(4, 30))
 def test_a_mirrored_picture_gives_a_mirrored_array(height, width, half):
-    """For even margins on both sides, so that the centre is one place."""
+    """For even margins on both sides, so that the center is one place."""
     size = 2 * half
     height, width = 2 * height + 2, 2 * width + 2
     pixels = noise(height, width)
     square = plain(3, size, resize=size)
-    # Where the longer side comes out odd, the centre is between two places.
+    # Where the longer side comes out odd, the center is between two places.
     assume(round(width * size / min(height, width)) % 2 == 0 and round(height * size / min(height, width)) % 2 == 0)
     np.testing.assert_allclose(prepare(pixels[:, ::-1], square), prepare(pixels, square)[:, :, ::-1], atol=1.01)
 
@@ -173,7 +173,7 @@ def test_a_single_pixel_fills_the_array(value):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
 def test_a_picture_one_pixel_high_takes_little_memory(shape):
-    """Only the centre is wanted: enlarging all of it first would take 600 MB here, and 6 GB at 1 x 30,000."""
+    """Only the center is wanted: enlarging all of it first would take 600 MB here, and 6 GB at 1 x 30,000."""
     code = (
         "import numpy as np, PIL.Image\n"
         "from pocketzoo.zoo.data.image_preprocessing import prepare\n"

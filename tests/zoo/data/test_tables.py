@@ -82,7 +82,7 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(suffix, tmp_path, 
 
 def test_columns_are_for_tables(tmp_path, refused, photos):
     folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
-    with refused(DataError, "is no table", hint=".csv"):
+    with refused(DataError, "is not a table", hint=".csv"):
         load_data(f"{folder}?text=a")
 
 

@@ -33,7 +33,7 @@ def test_a_tokenizer_that_is_missing_or_none(files, tmp_path, refused):
     with refused(BundleError, "no tokenizer.json"):
         TextEncoder(SPEC, {})
     (tmp_path / "t.json").write_text("{}")
-    with refused(BundleError, "is no tokenizer"):
+    with refused(BundleError, "is not a tokenizer"):
         TextEncoder(SPEC, {"tokenizer.json": tmp_path / "t.json"})
 
 

@@ -143,14 +143,14 @@ def test_weights_in_a_file_that_the_bundle_lists_were_checked(tmp_path):
 @pytest.mark.parametrize("cut", [1, 20, 60])
 def test_what_is_cut_short_is_no_graph(cut, tmp_path, refused):
     (tmp_path / "g.onnx").write_bytes(PLAIN.SerializeToString()[:-cut])
-    with refused(UnsafeFileError, "is no ONNX graph"):
+    with refused(UnsafeFileError, "is not an ONNX graph"):
         references(tmp_path / "g.onnx")
 
 
 @pytest.mark.parametrize("data", [b"", b"no graph at all", b"\x80" * 40, b"\x0b", b"\x3a\xff\xff\xff\xff\x0f"])
 def test_what_is_no_graph_is_refused(data, tmp_path, refused):
     (tmp_path / "g.onnx").write_bytes(data)
-    with refused(UnsafeFileError, "is no ONNX graph"):
+    with refused(UnsafeFileError, "is not an ONNX graph"):
         references(tmp_path / "g.onnx")
 
 

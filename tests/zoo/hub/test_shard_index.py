@@ -67,7 +67,7 @@ def test_an_index_that_does_not_fit_its_shards(written, refused, where, held, ki
 def test_a_shard_that_is_a_pickle_is_refused(written, refused):
     index, shards = written()
     shards[TWO].write_bytes(pickle.dumps(STATE))
-    with refused(UnsafeFileError, f"{TWO} is no safetensors file"):
+    with refused(UnsafeFileError, f"{TWO} is not a safetensors file"):
         read_shards(index, shards)
 
 

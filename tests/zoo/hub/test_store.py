@@ -240,7 +240,7 @@ def test_a_damaged_record_is_none(store, text):
     place.write_bytes(text.encode())
     assert store.known(REPO, COMMIT) == {}
     assert store.pins() == []
-    assert [(p.path, p.what) for p in store.verify()] == [(place, "it is no record")]
+    assert [(p.path, p.what) for p in store.verify()] == [(place, "it is not a record")]
     store.record(REPO, COMMIT, file)
     assert store.known(REPO, COMMIT) == {"a.bin": file}
     assert store.verify() == []

@@ -42,7 +42,7 @@ OWN = HeadSpec(name="own", summary="s", takes=("map",), returns="logits", build=
         ("mlp", {"pool": "flatten", "dropout": 0}, MlpOptions(pool="flatten", dropout=0.0)),
         ("q-values", {"dueling": "yes"}, QValuesOptions(dueling=True)),
         ("q-values", {"dueling": False}, QValuesOptions()),
-        ("embedding", {"normalise": "False", "pool": "cls"}, EmbeddingOptions(normalise=False, pool="cls")),
+        ("embedding", {"normalize": "False", "pool": "cls"}, EmbeddingOptions(normalize=False, pool="cls")),
     ],
 )
 def test_options_are_read_by_their_type(registry, head, given, wanted):

@@ -126,8 +126,8 @@ def only_a_pickle(folder: Path) -> None:
 REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a pickle called model.safetensors": (pickled(WEIGHTS), UnsafeFileError, WEIGHTS),
     "an old pickle called model.safetensors": (pickled(WEIGHTS, 0), UnsafeFileError, WEIGHTS),
-    "a pickle called config.json": (pickled(CONFIG), UnsafeFileError, "config.json of acme/model is no JSON"),
-    "a pickle called tokenizer.json": (pickled("tokenizer.json"), BundleError, "is no tokenizer"),
+    "a pickle called config.json": (pickled(CONFIG), UnsafeFileError, "config.json of acme/model is not valid JSON"),
+    "a pickle called tokenizer.json": (pickled("tokenizer.json"), BundleError, "is not a tokenizer"),
     "a pickle called modules.json": (pickled("modules.json"), UnsupportedModelError, "modules.json"),
     "a pickle called 1_Pooling/config.json": (pickled("1_Pooling/config.json"), UnsupportedModelError, "1_Pooling"),
     "a pickle alone": (only_a_pickle, UnsupportedModelError, "could run code"),
@@ -141,7 +141,7 @@ REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a zip bomb called config.json": (holds(CONFIG, zipped(100_000_000)), UnsafeFileError, "no JSON"),
     "a gzip bomb called model.safetensors": (holds(WEIGHTS, BOMB), UnsafeFileError, ""),
     "a gzip bomb called config.json": (holds(CONFIG, BOMB), UnsafeFileError, "no JSON"),
-    "a gzip called tokenizer.json": (holds("tokenizer.json", gzip.compress(b"{}")), BundleError, "is no tokenizer"),
+    "a gzip called tokenizer.json": (holds("tokenizer.json", gzip.compress(b"{}")), BundleError, "is not a tokenizer"),
     "a header of 2^64 - 1 bytes": (holds(WEIGHTS, header(b"{}", 2**64 - 1)), UnsafeFileError, WEIGHTS),
     "a header of 2^63 bytes": (holds(WEIGHTS, header(b"{}", 2**63)), UnsafeFileError, WEIGHTS),
     "a header longer than the file": (holds(WEIGHTS, header(b"{}", 50_000_000)), UnsafeFileError, WEIGHTS),
@@ -153,7 +153,7 @@ REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "no bytes called model.safetensors": (holds(WEIGHTS, b""), UnsafeFileError, WEIGHTS),
     "model.safetensors is a link": (links(WEIGHTS, "../../../../../etc/passwd"), UnsafeFileError, WEIGHTS),
     "config.json is a link": (links(CONFIG, "/etc/passwd"), UnsafeFileError, "no JSON"),
-    "tokenizer.json is a link": (links("tokenizer.json", "/etc/passwd"), BundleError, "is no tokenizer"),
+    "tokenizer.json is a link": (links("tokenizer.json", "/etc/passwd"), BundleError, "is not a tokenizer"),
 }
 
 
@@ -260,7 +260,7 @@ ANSWERS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[PocketzooError], 
     "a commit that is not the pin": (lambda i: {**i, "sha": "f" * 40}, HubIntegrityError, "f" * 12),
 }  # fmt: skip
 FAULTS: dict[str, tuple[Fault, str]] = {
-    "an ETag that is no hash": (
+    "an ETag that is not a hash": (
         Fault("GET /acme/", "setheader", times=-1, headers={"ETag": '"../x"', "X-Linked-ETag": '"../x"'}), "its digest"
     ),
     "an ETag of other bytes": (
@@ -336,7 +336,7 @@ def reads_a_secret(folder: Path) -> None:
     put(folder, "model.onnx", graph.SerializeToString())
 
 
-NO_GRAPH = "is no ONNX graph"
+NO_GRAPH = "is not an ONNX graph"
 BUNDLES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a pickle called pocketzoo.json": (pickled(MANIFEST), BundleError, "is damaged"),
     "a manifest without end": (holds(MANIFEST, b"[" * 200_000), BundleError, "is damaged"),

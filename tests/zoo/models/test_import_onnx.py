@@ -166,7 +166,7 @@ def masked() -> onnx.ModelProto:
     return network(extra=[helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n"])])
 
 
-def quantised() -> onnx.ModelProto:
+def quantized() -> onnx.ModelProto:
     model = network()
     model.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["y"], ["q", "s", "z"]))
     return model
@@ -206,13 +206,13 @@ def counting() -> onnx.ModelProto:
     [
         (network(domain="com.acme"), "needs the operator com.acme.Relu"),
         (masked(), "has 2 inputs: x, mask"),
-        (quantised(), "is quantised already"),
-        (quantised_in_a_function(), "is quantised already"),
-        (quantised_in_a_branch(), "is quantised already"),
+        (quantized(), "is quantized already"),
+        (quantised_in_a_function(), "is quantized already"),
+        (quantised_in_a_branch(), "is quantized already"),
         (counting(), "is made for batches of 2"),
         (network(shape=("n", 16, 16, 3)), "onnxruntime does not run"),
     ],
-    ids=["custom", "two inputs", "quantised", "in a function", "in a branch", "batch inside", "broken"],
+    ids=["custom", "two inputs", "quantized", "in a function", "in a branch", "batch inside", "broken"],
 )
 def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
     with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:
@@ -223,7 +223,7 @@ def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp
 @pytest.mark.parametrize("content", [b"", b"not a graph at all", b"\x00" * 64])
 def test_a_file_that_is_no_graph_says_so(content, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(BundleError, match="is no ONNX graph"):
+    with pytest.raises(BundleError, match="is not an ONNX graph"):
         open_model(tmp_path / "x.onnx")
 
 

@@ -197,7 +197,7 @@ def test_a_model_of_the_hub_is_a_backbone_and_its_bundle_needs_no_hub(online, tm
     (tmp_path / "texts.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     bundle = pocketzoo.fit(TINY, "fitted", data=tmp_path / "texts.csv", epochs=3, registry=fresh())
     assert bundle.manifest.model.backbone.startswith(f"{TINY}@")
-    assert set(bundle.travelled()) == {"config.json", "tokenizer.json"}
+    assert set(bundle.source_files()) == {"config.json", "tokenizer.json"}
     from pocketzoo.compress.configs import Int8Config
 
     small = pocketzoo.compress(
@@ -271,7 +271,7 @@ def test_a_push_needs_a_token_and_a_licence(online, fitted_copy, monkeypatch, re
         push(fitted_copy.path, "tester/digits")
     manifest = fitted_copy.path / "pocketzoo.json"
     manifest.write_text(manifest.read_text().replace('"license": "MIT"', '"license": "other"'))
-    with refused(LicenseError, "licence of tinynet", hint="--license"):
+    with refused(LicenseError, "license of tinynet", hint="--license"):
         push(fitted_copy.path, "tester/digits")
 
 

@@ -86,7 +86,7 @@ class OnnxRunner:
         for name, value in found.items():
             if not isinstance(value, np.ndarray):
                 raise UnsupportedModelError(
-                    f"the output {name!r} is no tensor but a {type(value).__name__}", "export the model with tensors"
+                    f"the output {name!r} is not a tensor but a {type(value).__name__}", "export the model with tensors"
                 )
         return found
 

@@ -44,7 +44,7 @@ def watched(trt: ModuleType, builder: Any, network: Any, config: Any, progress: 
             for _ in progress.track(_ticks(monitor.reached, worker), "building the engine", TICKS):
                 pass
         except BaseException:  # Ctrl-C, or an error in what draws the bar
-            monitor.cancelled = True
+            monitor.canceled = True
             raise
         finally:
             worker.join()
@@ -118,7 +118,7 @@ def _monitor(trt: ModuleType) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.phases, self.cancelled = Phases(), False
+            self.phases, self.canceled = Phases(), False
             self.reached: SimpleQueue[float | None] = SimpleQueue()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -126,7 +126,7 @@ def _monitor(trt: ModuleType) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self.reached.put(self.phases.step(phase_name, step))
-            return not self.cancelled
+            return not self.canceled
 
         def phase_finish(self, phase_name: str) -> None:
             self.phases.finish(phase_name)

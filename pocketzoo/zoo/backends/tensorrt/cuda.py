@@ -15,7 +15,7 @@ from pocketzoo.core.errors import BundleError, MemoryShortError, MissingDependen
 from pocketzoo.zoo.backends.tensorrt.gpu import DRIVER, find_gpu
 
 _OUT_OF_MEMORY = 2
-_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is no part of a graph
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is not part of a graph
 
 
 class Cuda:

@@ -1,6 +1,6 @@
 """Engines that were built here, by what they were built of: ``store/engines``. Standard library.
 
-The graph is the artefact, an engine only saves the time to build it again: none is fetched, and none is taken that is
+The graph is the artifact, an engine only saves the time to build it again: none is fetched, and none is taken that is
 not what was put in. ``store prune`` removes those that nobody took for a month.
 """
 

@@ -77,7 +77,9 @@ def unloadable(engine: Path, module: str, version: str, gpu: Gpu, said: str) -> 
         return ExportError(f"{engine.name} was built by another version than {module} {version}: {said}", again)
     if "compute capability" in low or "device" in low or "incompatible" in low:
         return ExportError(f"{engine.name} was built for another GPU than {gpu}: {said}", again)
-    return ExportError(f"{engine.name} is no engine that {module} {version} reads: {said or 'no reason given'}", again)
+    return ExportError(
+        f"{engine.name} is not an engine that {module} {version} reads: {said or 'no reason given'}", again
+    )
 
 
 def short_of_memory(said: str) -> bool:
