@@ -171,7 +171,7 @@ def _roofline(seconds: float) -> dict[str, Any]:
 
 
 def _fp8_product() -> Run:
-    """From compute capability 8.9 on; one scale a matrix."""
+    """From compute capability 8.9 on; one scale per matrix."""
     import torch
 
     kept: list[Any] = []

@@ -36,7 +36,7 @@ def read(bundle: Any, path: str) -> list[Any]:
 
 
 def uniform(model: nn.Module, share: float, metrics: dict[str, Metric] | None) -> nn.Module:
-    """Every layer at the same share of its parameters; the ranks are multiples of 8."""
+    """Every layer at the same fraction of its parameters; the ranks are multiples of 8."""
     made = copy.deepcopy(model)
     for name, layer in model.named_modules():
         if not isinstance(layer, nn.Linear):

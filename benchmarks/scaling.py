@@ -194,7 +194,7 @@ def make_bundle(path: str, size: str) -> None:
 
 
 def peak() -> int:
-    """Bytes that this process held at the most."""
+    """Bytes that this process held at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 

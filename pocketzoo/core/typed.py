@@ -1,4 +1,4 @@
-"""Frozen dataclasses to plain data and back, strictly: what recipes and manifests are read with."""
+"""Convert frozen dataclasses to plain data and back, strictly: how recipes and manifests are read."""
 
 from __future__ import annotations
 
@@ -186,6 +186,6 @@ def _words(hint: Any) -> str:
     if origin is Literal:
         return "one of: " + ", ".join(map(str, args))
     if origin is tuple:
-        return f"{_words(args[0])}, or several with commas between"
+        return f"{_words(args[0])}, or several separated by commas"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "nothing"}
     return names.get(hint, str(hint))

@@ -1,4 +1,4 @@
-"""A bundle to a file that a device runs."""
+"""Export a bundle to a file that a device runs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def export(
     "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold. In
     "fp8" the plan's layers are in that instead of int8, with weights rounded to suit ``data``, and the rest in fp16.
     ``engine`` says how one is built. Without ``out`` a file goes into the bundle, or for a registered model, a folder
-    and a graph in 16 bits into the current folder. Of a model that writes text the graphs that write become files as
-    well, ``NAME.decoder.onnx`` and so on beside ``NAME.onnx``, in the precision they have.
+    and a graph in half precision into the current folder. Of a model that writes text the generation graphs become
+    files as well, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the precision they have.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.
@@ -55,7 +55,7 @@ def export(
     exporter: ExporterSpec = registry.get("exporter", to)
     spec: TargetSpec = registry.get("target", target or exporter.default_target)
     if engine is not None and not exporter.asks:
-        raise ExportError(f"--to {to} builds no engine, and options of one were given", "leave them out")
+        raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
     bundle = open_model(model, registry=registry, progress=progress)
     beside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not beside
@@ -66,11 +66,11 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
         parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
-        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its graphs that write just now
+        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its generation graphs just now
         if precision == "fp8":
             builds = exporter.asks and not exporter.folder
             if builds and (why := lacks_fp8(spec, find_gpu())):
-                raise ExportError(why, "take --precision fp16; --to onnx writes the graph for another GPU")
+                raise ExportError(why, "use --precision fp16; --to onnx writes the graph for another GPU")
             graph = _in_fp8(bundle, spec, data, registry, Path(folder), progress)
         else:
             graph = graph_for(bundle, spec, registry, Path(folder))
@@ -82,7 +82,7 @@ def export(
             for made_part in parts:
                 sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
                 shutil.copyfile(made_part.file, sibling)
-                progress.say(f"wrote {sibling}, its {made_part.part}, which writes")
+                progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
             return place
         made = Path(folder) / f"export{exporter.suffix}"
         exporter.export(graph, made, spec, progress, *request)
@@ -101,7 +101,7 @@ def export(
                 called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
                 marked = draft.mark(called, target=own, precision=made_part.precision, part=made_part.part)
                 shutil.copyfile(made_part.file, marked)
-                progress.say(f"wrote {called}, its {made_part.part}, which writes")
+                progress.say(f"wrote {called}, its {made_part.part}, for generation")
     return bundle.path / name
 
 

@@ -1,4 +1,4 @@
-"""Which layer of the module a node of the graph that onnxruntime made for itself belongs to."""
+"""Map the nodes of onnxruntime's optimized graph back to layers of the module."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Layers:
         return ""
 
     def _back(self, node: onnx.NodeProto | None) -> str:
-        """The layer that ends in this node: back through what was fused behind it."""
+        """The layer that ends in this node: back through what was fused after it."""
         for _ in range(4):
             if node is None:
                 return ""

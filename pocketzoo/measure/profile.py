@@ -1,4 +1,4 @@
-"""Where a model spends its time: every node that onnxruntime runs, by layer and by operator, beside torch's layers."""
+"""Profile a model: the time of every onnxruntime node, by layer and operator, and of every torch layer."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def profile(
     """Run the graph for ``target`` under onnxruntime's profiler, and the module with a clock at each layer.
 
     The samples are random. ``torch``: whether the module runs too; None: where torch is installed and there is one.
-    Looking at every node takes time itself: the sum is more than ``bench`` measures.
+    Profiling every node takes time itself: the sum is more than ``bench`` measures.
 
     Raises:
         UnknownNameError: no such model or target.
@@ -178,7 +178,7 @@ def _graph(
     runs = len(spent)
     ran = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
     if not ran or len(ran) % runs:
-        raise BundleError(f"{path.name} does not run the same nodes each time", "it cannot be shown node by node")
+        raise BundleError(f"{path.name} does not run the same nodes each time", "it cannot be profiled node by node")
     count = len(ran) // runs
     times = np.array([e["dur"] for e in ran], float).reshape(runs, count)[WARM_UP:] / 1e3
     wholes = np.array(spent[WARM_UP:])
@@ -293,7 +293,9 @@ def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
         if cost.precision != "int8":
             why = said.get(cost.layer, "the plan has no ranges for it")
         elif ran and all(node.kind == "float" for node in ran):
-            why = f"its weights are int8, and unpacked: no kernel here fits the encoding, so {ran[0].op} runs on floats"
+            why = (
+                f"its int8 weights are dequantized: no kernel here supports the encoding, so {ran[0].op} runs in float"
+            )
         else:
             continue
         found.append(Left(layer=cost.layer, why=why, ms=spent))

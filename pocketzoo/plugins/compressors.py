@@ -1,4 +1,4 @@
-"""The ways to make a model smaller that ship with pocketzoo."""
+"""The compressors that ship with pocketzoo: prune, low-rank, distill, int8."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def pocketzoo_compressors() -> list[Compressor]:
     return [
         ModuleCompressor(
             name="prune",
-            summary="remove channels physically, or set single weights to zero",
+            summary="remove channels, or set single weights to zero",
             config=PruneConfig,
             plan_type=PrunePlan,
             plan=_plan_prune,
@@ -117,7 +117,7 @@ def pocketzoo_compressors() -> list[Compressor]:
         ),
         ModuleCompressor(
             name="distill",
-            summary="train what is left to give what the original gives",
+            summary="train the compressed model to reproduce the original's outputs",
             config=DistillConfig,
             plan_type=DistillPlan,
             plan=_plan_distill,
@@ -128,7 +128,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             name="int8",
             precision="int8",
             several_inputs=True,
-            summary="quantize weights and activations to 8 bits",
+            summary="quantize weights and activations to int8",
             config=Int8Config,
             plan_type=Int8Plan,
             plan=_plan_int8,

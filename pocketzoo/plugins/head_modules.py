@@ -37,7 +37,7 @@ class Pool(nn.Module):
     A grid of 1 is global average pooling (Lin et al. 2013, arXiv:1312.4400). A grid of 2 still knows roughly where
     things were (as spatial pyramids do, He et al. 2014, arXiv:1406.4729), which a small frozen backbone gains from.
     Or it is "mean", "max", "flatten", and for sequences "cls" (the first token), "last", or "cls+mean" (the first
-    beside the mean of the others). A vector stays as it is.
+    alongside the mean of the others). A vector stays as it is.
 
     Raises:
         HeadMismatchError: the features cannot be pooled so.
@@ -49,11 +49,13 @@ class Pool(nn.Module):
         if features.kind == "vector":
             return
         if features.kind == "map" and mode in ("cls", "last", "cls+mean"):
-            raise HeadMismatchError(f"pool={mode} takes a token, and a map has none", "pool: grid, mean, max, flatten")
+            raise HeadMismatchError(
+                f"pool={mode} selects a token, and a feature map has none", "pool: grid, mean, max, flatten"
+            )
         if mode == "flatten":
             if any(isinstance(d, str) for d in features.shape[1:]):
                 raise HeadMismatchError(
-                    "a sequence of free length cannot be flattened", "pool: mean, max, cls or last take one"
+                    "a sequence of dynamic length cannot be flattened", "pool: mean, max, cls or last take one"
                 )
             self.width = 1
             for d in features.shape[1:]:
@@ -95,7 +97,7 @@ def _of_sequence(x: Tensor, mode: str) -> Tensor:
 
 
 def present(x: Tensor) -> Tensor:
-    """1.0 for the tokens of a sequence (B, T, C), 0.0 behind its end, where all features are zero: (B, T, 1)."""
+    """1.0 for the tokens of a sequence (B, T, C), 0.0 after its end, where all features are zero: (B, T, 1)."""
     return (x.abs().amax(-1, keepdim=True) > 0).to(x.dtype)
 
 
@@ -118,7 +120,7 @@ class Linear(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Pooling, then hidden layers with an activation and dropout behind each, then one linear layer."""
+    """Pooling, then hidden layers with an activation and dropout after each, then one linear layer."""
 
     def __init__(self, features: FeatureSpec, outputs: int, options: MlpOptions | None = None) -> None:
         super().__init__()
@@ -182,7 +184,7 @@ class Regression(Mlp):
 
 
 class QValues(Mlp):
-    """``Mlp`` to one number an action (Mnih et al. 2013, arXiv:1312.5602).
+    """``Mlp`` to one number per action (Mnih et al. 2013, arXiv:1312.5602).
 
     A dueling one (Wang et al. 2016, arXiv:1511.06581) adds the state's value to each action's advantage over the mean.
     """

@@ -1,4 +1,4 @@
-"""The runtimes and devices pocketzoo encodes for, as their makers describe them.
+"""The targets (runtimes and devices) that ship with pocketzoo, by their vendors' documentation.
 
 Sources: NVIDIA's support matrices, "DLA Supported Layers and Restrictions" and "Working with DLA" of TensorRT 10 and 11
 (docs.nvidia.com/deeplearning/tensorrt); "Supported ONNX Operators & Functions on Orin DLA" (NVIDIA's repository
@@ -30,10 +30,10 @@ OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, 
 # alone; one a tensor is what every kernel has.
 NVIDIA_FP8 = Fp8Encoding(conv_channels=17, matmul_channels=16, kernel=32, capability="8.9")
 
-STATIC = "compress for this target: it quantizes by ranges of a calibration"
-OUTSIDE = "do it before or behind the graph"
+STATIC = "compress for this target, which needs calibrated (static) ranges"
+OUTSIDE = "do it before or after the graph"
 SEQUENCES = "give the graph tensors, not sequences or optional values"
-FLOATS = "write it as floats, or do it outside the graph"
+FLOATS = "use float tensors, or move it out of the graph"
 
 REFUSED_BY_NVIDIA = {
     **dict.fromkeys(("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"), STATIC),
@@ -60,17 +60,17 @@ REFUSED_BY_NVIDIA = {
 NOT_IN_TENSORRT_10 = dict.fromkeys(
     ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish", "TensorScatter"), "export with opset 20"
 )
-SYNCHRONIZES = "the size of its output waits for data, and the GPU with it; do it behind the graph"
+SYNCHRONIZES = "its output size depends on the data, so the GPU has to wait; do it after the graph"
 SLOW_ON_GPUS = {
     **dict.fromkeys(("NonZero", "NonMaxSuppression", "RoiAlign"), SYNCHRONIZES),
     **dict.fromkeys(("If", "Loop", "Scan"), "control flow splits the engine; export the model without the branch"),
-    **dict.fromkeys(("GRU", "LSTM", "RNN"), "one step after the other, each too small for a GPU"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "runs its steps one after another, each too small for a GPU"),
 }
 SLOW_ON_CUDA = {
     **SLOW_ON_GPUS,
     **dict.fromkeys(
         ("QuantizeLinear", "DequantizeLinear"),
-        "onnxruntime's CUDA kernels compute in floats between the pairs; use fp16, or a TensorRT target for int8",
+        "onnxruntime's CUDA kernels compute in float between Q/DQ nodes; use fp16, or a TensorRT target for int8",
     ),
 }
 # Sums over many values overflow 65,504, and what is small vanishes below 6e-8.

@@ -1,4 +1,4 @@
-"""What one bundle is: its steps, scores, layers, origin and files."""
+"""Report section of one bundle: steps, scores, layers, origin and files."""
 
 from __future__ import annotations
 

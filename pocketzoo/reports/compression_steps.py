@@ -1,4 +1,4 @@
-"""What each step did, before and after, and what was turned down and why."""
+"""Table of compression steps: measurements before and after, rejected attempts and the reasons."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "bytes": ("file", kilobytes),
     "latency_ms": ("one sample", milliseconds),
 }
-SHARES = {"accuracy": "accuracy", "agreement": "same answers"}
+SHARES = {"accuracy": "accuracy", "agreement": "agreement"}
 OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "rejected")
 
 
@@ -41,7 +41,7 @@ class _Row:
     config: Mapping[str, Any]
     report: Mapping[str, Any]
     key: str  # of the report in the manifest
-    why: str | None = None  # it was turned down
+    why: str | None = None  # it was rejected
 
 
 def steps_table(manifest: Manifest, index: int) -> str:
@@ -75,13 +75,13 @@ def reasons(manifest: Manifest) -> dict[str, str]:
     found: dict[str, str] = {}
     for step in manifest.steps:
         found |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
-        found |= {layer: f"{step.kind}: left alone: {why}" for layer, why in step.plan.get("left", {}).items()}
+        found |= {layer: f"{step.kind}: unchanged: {why}" for layer, why in step.plan.get("left", {}).items()}
         found |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
         if "ranges" in step.plan:
             layers = {row["layer"] for row in manifest.layers.get("float", ())}
             for layer in layers - set(step.plan["layers"]) - set(found):
                 if any(fnmatchcase(layer, pattern) for pattern in step.config.get("skip", ())):
-                    found[layer] = "in float: the recipe skips it"
+                    found[layer] = "in float: skipped by the recipe"
     return found
 
 
@@ -100,7 +100,7 @@ def _rows(manifest: Manifest) -> list[_Row]:
 
 
 def _line(row: _Row, known: Sequence[str], index: int) -> str:
-    note = "" if row.why is None else f'<span class="sub worse">turned down: {escape(row.why)}</span>'
+    note = "" if row.why is None else f'<span class="sub worse">rejected: {escape(row.why)}</span>'
     numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
     asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
     head = f'<span class="model">{escape(row.kind)}</span><span class="sub">{escape(asked)}</span>{note}'

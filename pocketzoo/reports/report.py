@@ -1,4 +1,4 @@
-"""Draw what was measured of bundles as one self-contained HTML page."""
+"""The ``report`` function: an HTML page of everything measured on one or more bundles."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def report(
 ) -> Path:
     """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
 
-    With labeled ``data`` the best model answers its test split: the page shows which classes are taken for which, and
-    the surest wrong answers, texts or small pictures that become part of the page.
+    With labeled ``data`` the best model answers its test split: the page shows which classes are confused with which,
+    and the surest wrong answers, texts or small images that become part of the page.
 
     Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
     value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, which of ``models`` it is of.
@@ -56,7 +56,7 @@ def report(
     """
     place = Path(out)
     if not models:
-        raise DataError("there is nothing to report", "name one or more bundles")
+        raise DataError("no bundles are given", "name one or more bundles")
     if place.is_dir():
         raise ExportError(f"{place} is a folder", "give a file name with -o")
     if (place.parent / MANIFEST).is_file():
@@ -83,8 +83,8 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: An
     runs = read_runs(bundles, models)
     layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
     alone = len(runs) == 1
-    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, each measured by itself"
-    lead = "" if alone else "They do not compare with one another: no ratio here is across runs."
+    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, measured separately"
+    lead = "" if alone else "They are not comparable with one another: no ratio on this page is across runs."
     sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
     subjects = {owner(run, run.rows[run.best], bundles) for run in runs}
     shown = sorted(i for i in subjects if i is not None)

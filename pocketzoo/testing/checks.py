@@ -1,4 +1,4 @@
-"""How a check fails: with what is wrong, and what the plugin's author should change."""
+"""Failures of conformance checks: what is wrong, and what the plugin's author should change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every compressor promises, tried on tinynet: plan, then apply; plans are data, and what it is given stays."""
+"""Conformance of compressors, tried on tinynet: plan then apply, plans as data, inputs unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every data set promises: three splits that share no sample, classes with names, the same each time."""
+"""Conformance of data sets: three disjoint splits, class names, the same every time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.registry import Entry
 
-DOUBLES = 0.01  # of a split may be in another: published sets hold some pictures twice
+DOUBLES = 0.01  # of a split may be in another: published sets hold some images twice
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What every exporter promises: a file's suffix, a target that is registered, and the file itself."""
+"""Conformance of exporters: suffix, registered target, and the exported file."""
 
 from __future__ import annotations
 

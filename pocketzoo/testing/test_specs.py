@@ -1,4 +1,4 @@
-"""What every spec promises, of whatever kind: a name to type, a line to read, a license, bytes that are pinned."""
+"""Conformance of every spec: name, summary, license, pinned files."""
 
 from __future__ import annotations
 

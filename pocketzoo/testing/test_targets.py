@@ -1,4 +1,4 @@
-"""What every target promises: facts that go together, survive a manifest, and let graphs be held against them."""
+"""Conformance of targets: consistent facts that survive a manifest, and usable checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfer learning: a pretrained backbone, frozen or not, and a new head fitted to the user's data."""
+"""The ``fit`` function: train a new head on a pretrained backbone, frozen or fine-tuned."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def fit(
     such as "last:2", blocks of it learn as well. ``training`` has all settings (``settings.SAYS`` says what they are),
     such as ``{"optimizer": "sgd", "patience": 5}``; those with a parameter of their own here may be given by it. The
     weights are those of the epoch with the best metric on the
-    validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
-    with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of it.
+    validation split. Deterministic for a seed; a run that was killed continues when the same call is made again, and
+    ends with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of
+    it.
 
     ``force`` replaces a finished bundle at ``out``.
 
@@ -87,7 +88,7 @@ def fit(
         UnknownNameError: no such backbone, head, cut, block or data set.
         HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or returns
             what no data set here has targets for.
-        UnsupportedModelError: the backbone cannot read pictures of ``input_size``.
+        UnsupportedModelError: the backbone cannot read images of ``input_size``.
         RecipeError: an option of head or backbone, or a setting, cannot be what it is.
         DataError: the data cannot be read, or has no classes (for "values": no numbers).
         TrainingError: another process ended, or there is not enough memory.
@@ -113,8 +114,8 @@ def fit(
             )
         if world.size > 1 and skip_bad and (config.backbone_learns or config.augment or config.mix):
             raise RecipeError(
-                "skip_bad needs one process when the backbone learns or pictures are augmented",
-                "remove the broken pictures first",
+                "skip_bad needs a single process when the backbone is fine-tuned or images are augmented",
+                "remove the unreadable images first",
             )
         place: Path | None = None
         if world.first:
@@ -168,7 +169,7 @@ def _key(ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model:
 
 
 def _left(folder: Path) -> str:
-    """What an interrupted run can go on from."""
+    """What an interrupted run can resume from."""
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
@@ -176,7 +177,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, registry: Regist
     """Write a backbone with a head that has nothing to learn."""
     ref, parts = asked.ref, asked.parts
     if data is not None:
-        raise HeadMismatchError(f"head {ref.head!r} has nothing to learn from data", "leave out --data")
+        raise HeadMismatchError(f"head {ref.head!r} has no trainable parameters", "leave out --data")
     options = plain_options(parts.head, ref.head_options)
     ref = replace(ref, outputs=parts.features.channels, head_options=options)
     model = build(ref, registry)

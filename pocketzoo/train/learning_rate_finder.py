@@ -1,4 +1,4 @@
-"""Which learning rate to take: the rate rises step by step until the loss does too (Smith 2015, arXiv:1506.01186)."""
+"""Learning-rate finder: increase the rate until the loss diverges (Smith 2015, arXiv:1506.01186)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
 LOW, HIGH = 1e-6, 10.0  # the rates it starts and ends with
-SMOOTH = 0.9  # share of the mean so far in the next one
+SMOOTH = 0.9  # fraction of the mean so far in the next one
 WORSE = 4.0  # times the smallest loss, where it ends
 
 
@@ -49,7 +49,7 @@ class RateCurve:
             for i in range(max(first, 1), last)
         }
         if not slopes or min(slopes.values()) > -1e-6 * max(self.smoothed):
-            raise DataError("the loss falls at no rate", "check the data, or take more steps")
+            raise DataError("the loss falls at no learning rate", "check the data, or use more steps")
         return self.rates[min(slopes, key=lambda i: slopes[i])]
 
 
@@ -72,7 +72,7 @@ def find_rate(
 ) -> RateCurve:
     """Sweep the head's learning rate on what ``fit`` would train first with the same arguments; nothing is written.
 
-    Blocks of the backbone that learn do so at their share of the rate, as in ``fit``.
+    Blocks of the backbone that learn do so at their fraction of the rate, as in ``fit``.
 
     Raises:
         PocketzooError: as ``fit``.
@@ -114,7 +114,7 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
     smoothed: list[float] = []
     mean = 0.0
     found = zip(order, phase.train.of(map(world.share, order)), strict=False)
-    for step, (rows, (x, y)) in enumerate(trainer.progress.track(found, "raising the rate", steps)):
+    for step, (rows, (x, y)) in enumerate(trainer.progress.track(found, "increasing the learning rate", steps)):
         rate = low * (high / low) ** (step / max(steps - 1, 1))
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] / config.learning_rate * rate

@@ -1,4 +1,4 @@
-"""One step of an optimizer on a batch, in parts where there is no memory for it as a whole."""
+"""One optimizer step on a batch, split into micro-batches where memory runs out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Stepper:
     ) -> tuple[float, float]:
         """Step on a batch on the device: its summed loss over all processes, and the weight that is divided by.
 
-        A step whose loss is not finite is not taken. Where there is no memory for the batch it goes through in halves,
+        A step whose loss is not finite is not taken. Where memory runs out for the batch it goes through in halves,
         whose gradients are summed.
 
         Raises:
@@ -63,8 +63,8 @@ class Stepper:
                     raise
                 self.at_once = min(self.at_once, len(x)) // 2
                 if not self.at_once:
-                    raise TrainingError("there is no memory for a single sample", "take a smaller backbone") from error
-            self.progress.say(f"out of memory: from now on {self.at_once} samples go through at once")
+                    raise TrainingError("out of memory for a single sample", "use a smaller backbone") from error
+            self.progress.say(f"out of memory: continuing with {self.at_once} samples at a time")
         total = self.world.sum(total)
         if math.isfinite(float(total)):
             self.scaler.unscale_(optimizer)

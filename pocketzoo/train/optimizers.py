@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name; each block of a backbone with a rate of its own."""
+"""Optimizers and learning-rate schedules by name; a learning rate for each block of the backbone."""
 
 from __future__ import annotations
 

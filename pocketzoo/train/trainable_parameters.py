@@ -1,4 +1,4 @@
-"""What of a model learns: set to learn, taken out, kept and put back, whole also where the model is sharded."""
+"""The trainable parameters of a model: select, extract, save and restore them, sharded or not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Learning:
         self.names = [name for name in model.state_dict() if name in names]  # in one order in all processes
 
     def begin(self) -> None:
-        """Training mode and gradients for what learns; statistics of frozen batch norms stay as they are."""
+        """Training mode and gradients for what is trained; statistics of frozen batch norms stay as they are."""
         self.model.eval().requires_grad_(False)
         self.head.train().requires_grad_(True)
         for block in self.body:

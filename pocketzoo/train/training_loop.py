@@ -1,4 +1,4 @@
-"""The loop: epochs over a source, a snapshot after each, and the best of them in the end."""
+"""The training loop: epochs, a snapshot after each, early stopping, and the best weights in the end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class History:
 
 
 class Trainer:
-    """Runs phases one after the other, and goes on where an earlier run was stopped."""
+    """Runs phases one after the other, and resumes where an earlier run was stopped."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Trainer:
             learning.load(found.parts["model"])
             learning.load_optimizer(optimizer, found.parts["optimizer"])
             best = found.parts["best"]
-            self.progress.say(f"going on in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
+            self.progress.say(f"resuming in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
         else:
             best = learning.state()
             history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
@@ -151,7 +151,7 @@ class Trainer:
             self._keep(learning, best, optimizer)
             kept = time.monotonic()
         if not history.stopped and history.epoch < phase.last == self.config.epochs:
-            history.stopped = f"no better for {history.stale} epochs"
+            history.stopped = f"no improvement for {history.stale} epochs"
         learning.load(best)
         phase.model.eval()
 

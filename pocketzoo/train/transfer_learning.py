@@ -1,4 +1,4 @@
-"""What is trained on what: the head on features that are computed once, then the backbone's last blocks with it."""
+"""Phases of transfer learning: the head on cached features, then fine-tuning the last blocks with it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Transfer:
         if head_epochs:  # where nothing random happens before the head, the same features serve all epochs
             random: tuple[SplitName, ...] = ("train",) if self.augment else ()
             if random:
-                self.progress.say("augmentation is random, so features of train are computed anew in every epoch")
+                self.progress.say("augmentation is random, so training features are recomputed in every epoch")
             self.sources, self.net = {**raw, **self._features([n for n in SPLITS if n not in random])}, model.head
             train, val = self.sources["train"], self.sources["val"]
             reader = model if random else model.head
@@ -147,15 +147,15 @@ class Transfer:
 
 def _check_shard(config: TrainConfig, world: World) -> None:
     if world.size == 1:
-        raise RecipeError("there is one process, and nothing to shard", "torchrun --nproc-per-node 2 -m pocketzoo ...")
+        raise RecipeError("sharding needs more than one process", "torchrun --nproc-per-node 2 -m pocketzoo ...")
     if not config.backbone_learns:
-        raise RecipeError("shard is for a backbone that learns", 'set unfreeze, such as "all", or lora_rank')
+        raise RecipeError("shard needs a backbone that is fine-tuned", 'set unfreeze, such as "all", or lora_rank')
     if config.precision == "float16":
-        raise RecipeError("shard does not go with float16, whose loss is scaled", "set precision to bfloat16")
+        raise RecipeError("shard does not support float16, which needs loss scaling", "set precision to bfloat16")
 
 
 def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
-    """Of the samples of a split; a picture that was written again is another one."""
+    """Of the samples of a split; an image that was written again is another one."""
     found = hashlib.sha256(f"{digest} {name}".encode())
     for sample in dataset.split(name).samples:
         if isinstance(sample, Path):

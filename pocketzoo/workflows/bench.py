@@ -1,4 +1,4 @@
-"""Measure bundles side by side in one run."""
+"""The ``bench`` function: measure bundles side by side in one run."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def bench(
 
     Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules, and TensorRT engines
     that are built for it, or were before. The first row is what ratios are against: round by round, see ``zoo.timing``.
-    Timing goes on until their intervals are narrow, for ``PATIENCE`` times ``seconds`` a model at most. ``lengths`` are
-    the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
+    Timing continues until their intervals are narrow, for ``PATIENCE`` times ``seconds`` a model at most. ``lengths``
+    are the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
 
     Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
     go into the manifest of every bundle that is not a registered model.
@@ -57,7 +57,7 @@ def bench(
         ExportError: TensorRT refuses a graph.
     """
     if not models:
-        raise DataError("there is nothing to measure", "name one or more bundles")
+        raise DataError("no bundles are given", "name one or more bundles")
     for runtime in runtimes:
         check_runtime(runtime)
     bundles = [open_model(m, registry=registry, progress=progress) for m in models]
@@ -66,7 +66,8 @@ def bench(
         shapes = (other.input.shape, other.model.outputs, other.gives)
         if shapes != (first.input.shape, first.model.outputs, first.gives):
             raise DataError(
-                f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
+                f"{other.name} and {first.name} do not have the same input and output shapes",
+                "measure them in separate runs",
             )
     if data is None:
         batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
@@ -114,7 +115,7 @@ def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
             file = bundle.path / "model.safetensors" if on_modules(runtime) else candidate.graph
             if file.name not in bundle.manifest.files:
                 raise DataError(
-                    f"{bundle.manifest.name} came as an ONNX graph, which torch does not run", f"--runtime {CPU}"
+                    f"{bundle.manifest.name} was imported as an ONNX graph, which torch cannot run", f"--runtime {CPU}"
                 )
             measured = replace(candidate, graph=file, runtime=runtime, source=bundle.path)
             found.setdefault(bundle.manifest.files[file.name].sha256, measured)

@@ -1,4 +1,4 @@
-"""Measure graphs that write side by side: the same texts, a token at a time, timed in turn."""
+"""Bench of generation graphs side by side: the same texts, token by token, timed in turn."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class GenerationMeasurement:
     files: tuple[str, ...]
     bytes: int  # of all of them
     texts: int
-    tokens: int  # that the first row's graphs wrote behind them
-    agreement: float  # share of these tokens that it would have written there too
-    same_texts: float  # share of the texts that it writes the same to the end
-    ms_a_token: float  # the median of one token behind the first text
+    tokens: int  # that the first row's graphs wrote after them
+    agreement: float  # fraction of these tokens that it would have written there too
+    same_texts: float  # fraction of the texts that it writes the same to the end
+    ms_a_token: float  # the median of one token after the first text
 
 
 def bench_generation(
@@ -46,7 +46,7 @@ def bench_generation(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[GenerationMeasurement]:
-    """Let all graphs that write go on behind texts of the test split, greedily; the first bundle's float ones lead.
+    """Let all generation graphs resume after texts of the test split, greedily; the first bundle's float ones lead.
 
     Without ``data`` the texts are random. Nothing where no bundle has such graphs: ``generate`` and ``compress`` make
     them.

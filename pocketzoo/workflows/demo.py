@@ -1,4 +1,4 @@
-"""The main job from end to end on real data: handwritten digits on tinynet."""
+"""The ``demo`` function: the whole workflow on real data, handwritten digits on tinynet."""
 
 from __future__ import annotations
 

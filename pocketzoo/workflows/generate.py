@@ -1,4 +1,4 @@
-"""Write text with a language model's graphs: token by token, by onnxruntime, without torch once they are made."""
+"""The ``generate`` function: text from a language model's graphs, on onnxruntime, without torch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def generate(
     assert isinstance(spec, TextSpec)
     assert settings is not None
     if settings.not_followed:
-        progress.say(f"not followed, though its repository sets them: {', '.join(settings.not_followed)}")
+        progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
     encode = TextEncoder(spec, bundle.source_files())
     found = []
     with GraphWriter(bundle.parts(target), settings.start) as writer:
@@ -94,7 +94,9 @@ def _room(settings: GenerationSpec, ids: Ids, wanted: int, name: str, progress: 
         return wanted
     room = settings.positions - int(ids.shape[1])
     if room < 1:
-        raise DataError(f"the text has {ids.shape[1]} tokens, and {name} reads {settings.positions}", "shorten it")
+        raise DataError(
+            f"the text has {ids.shape[1]} tokens, the context length of {name} is {settings.positions}", "shorten it"
+        )
     if room < wanted:
-        progress.say(f"{name} reads {settings.positions} tokens: it writes {room} at the most")
+        progress.say(f"{name} has a context length of {settings.positions}: generating at most {room} tokens")
     return min(room, wanted)

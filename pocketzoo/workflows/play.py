@@ -1,4 +1,4 @@
-"""A Q-network of a bundle plays episodes: its graph chooses the actions, without torch."""
+"""The ``play`` function: episodes of an environment, played by the graph of a Q-network, without torch."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def play(
 
     Raises:
         UnknownNameError: no such model, target or environment.
-        DataError: the model gives no q-values, or does not fit the environment.
+        DataError: the model outputs no q-values, or does not fit the environment.
     """
     registry = registry or default_registry()
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
     manifest = bundle.manifest
     if manifest.gives != "q-values":
-        raise DataError(f"{manifest.name} gives {manifest.gives}, no q-values", "train one: pocketzoo fit-agent")
+        raise DataError(f"{manifest.name} outputs {manifest.gives}, not q-values", "train one: pocketzoo fit-agent")
     name = environment or str(manifest.provenance.get("environment", ""))
     if not name:
-        raise DataError(f"{manifest.name} does not say what it plays", "name an environment")
+        raise DataError(f"{manifest.name} does not name its environment", "name an environment")
     place, shape = Environment(name), tuple(manifest.input.shape[1:])
     if shape != (place.size,) or manifest.model.outputs != place.actions:
         raise DataError(

@@ -142,7 +142,7 @@ def test_data_without_samples_is_an_error(identity, refused):
 
 def test_data_of_another_shape_is_an_error(identity, refused):
     spec = InputSpec(shape=("batch", 3, 2, 2), mean=(0.0,) * 3, std=(1.0,) * 3, resize=2)
-    with refused(DataError, "the graph takes"):
+    with refused(DataError, "the graph expects"):
         score(identity, of=Batches(Split(np.zeros((4, 3, 2, 2), np.float32)), spec))
 
 
@@ -258,7 +258,7 @@ def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused
 
 
 def test_pictures_have_no_length(identity, refused):
-    with refused(DataError, "no texts", hint="--length"):
+    with refused(DataError, "does not read text", hint="--length"):
         measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
 
 

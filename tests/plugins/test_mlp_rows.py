@@ -37,7 +37,7 @@ def test_rows_are_standardised(registry):
 
 
 def test_pictures_are_not_standardised(registry, refused):
-    with refused(RecipeError, "pictures are not standardized"):
+    with refused(RecipeError, "images are not standardized"):
         configured(registry.get("backbone", "mlp"), {"standardize": True})
 
 

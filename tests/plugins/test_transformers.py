@@ -141,16 +141,16 @@ def test_a_pickle_under_another_name_is_refused_and_not_run(written, tmp_path, r
 @pytest.mark.parametrize("header", [2**63 - 1, 2**40, 200_000_000, 0])
 def test_a_header_of_any_size_is_refused_at_once(header, tmp_path, refused, written):
     (tmp_path / "model.safetensors").write_bytes(header.to_bytes(8, "little") + b"{}" + bytes(1000))
-    with refused(UnsafeFileError, "no safetensors file"):
+    with refused(UnsafeFileError, "is not a safetensors file"):
         read_state(repository(written("bert")[0]).config, tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(
     ("config", "without", "reason"),
     [
-        ({"model_type": "unheard-of"}, (), "'unheard-of' is not among"),
-        ({"model_type": None}, (), "names no model type"),
-        ({"auto_map": {"AutoModel": "modeling.Evil"}}, (), "code of its own"),
+        ({"model_type": "unheard-of"}, (), "'unheard-of' is not supported"),
+        ({"model_type": None}, (), "has no model_type"),
+        ({"auto_map": {"AutoModel": "modeling.Evil"}}, (), "requires custom code"),
         ({}, ("model.safetensors",), "no model.safetensors, and no shards"),
         ({}, ("tokenizer.json",), "no tokenizer.json"),
     ],
@@ -166,7 +166,7 @@ def test_a_repository_with_pickles_alone_says_so(written):
     facts = repository(written("bert")[0])
     sizes = {"config.json": 1, "pytorch_model.bin": 1, "tokenizer.json": 1}
     changed = Repository(repo_id="a/b", commit="0" * 40, sizes=sizes, config=facts.config)
-    assert "could run code" in plugin.refuses(changed)
+    assert "can run code" in plugin.refuses(changed)
     assert "pytorch_model.bin" not in plugin.wants(changed)
 
 

@@ -282,7 +282,7 @@ HEADLINES = [
     ((row("a"), row("b", bytes=3_000_000, latency=fast(1.6))),
      "2.0\u00d7 larger and 2.0\u00d7 slower, with no accuracy lost"),
     ((row("a", accuracy=None), row("b", "x", accuracy=None, agreement=0.9, bytes=150_000, latency={})),
-     "10\u00d7 smaller, with the same answer for 90.0% of the samples"),
+     "10\u00d7 smaller, with equal predictions for 90.0% of the samples"),
     # No int8 for the CPU: the smallest row, be it encoded for another target.
     ((row("a"), row("b", bytes=700_000), row("c", "x", bytes=600_000)),
      "2.5\u00d7 smaller and as fast, with no accuracy lost"),
@@ -346,7 +346,7 @@ def test_each_run_has_its_own_section_and_its_own_reference(tmp_path: Path) -> N
     runs = (row("a"), row("b", "cpu", bytes=750_000)), (row("b", bytes=9_000_000), row("c", "cpu", bytes=3_000_000))
     page = draw([bundle(tmp_path / f"{i}", name, rows) for i, (name, rows) in enumerate(zip("bc", runs, strict=True))])
     sections = [e for e in page.all("section") if e.attributes.get("class") == "run"]
-    assert page.text("h1") == "2 runs, each measured by itself"
+    assert page.text("h1") == "2 runs, measured separately"
     assert len(sections) == 2
     assert "Run 1: 2.0\u00d7 smaller" in sections[0].text
     assert "Run 2: 3.0\u00d7 smaller" in sections[1].text
@@ -380,7 +380,7 @@ def test_measurements_and_layers_of_another_version_are_named(tmp_path: Path, re
     with refused(BundleError, problem, hint=f"measure again: pocketzoo bench {path} --data DATA --save"):
         report([path], tmp_path / "r.html")
     path = bundle(tmp_path / "b", "b", RUN, layers={"float": [{"layer": "x"}]})
-    with refused(BundleError, f"the layers in {path} cannot be read: KeyError('op')", hint="make the bundle again"):
+    with refused(BundleError, f"the layers in {path} cannot be read: KeyError('op')", hint="rebuild the bundle"):
         report([path], tmp_path / "r.html")
 
 
@@ -389,7 +389,7 @@ def test_places_that_are_no_file_are_refused(pair: list[Path], refused: Any) -> 
         report(pair, pair[0].parent)
     with refused(ExportError, "report.html is inside a bundle", hint="-o"):
         report(pair, pair[0] / "report.html")
-    with refused(DataError, "there is nothing to report", hint="name one or more bundles"):
+    with refused(DataError, "no bundles are given", hint="name one or more bundles"):
         report([], pair[0].parent / "r.html")
 
 
@@ -572,10 +572,10 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
     } <= keys
     heads = [e.text for e in page.all("th") if e.attributes.get("scope") == "row" and "details" in e.inside]
     assert heads[:4] == [
-        f"pruneratio 0.6turned down: {why}",
+        f"pruneratio 0.6rejected: {why}",
         "pruneratio 0.3",
         "int8",
-        "low-rankenergy 0.9turned down: slower: 0.500 -> 0.700 ms a sample",
+        "low-rankenergy 0.9rejected: slower: 0.500 -> 0.700 ms a sample",
     ]
     whys = [e.text for e in page.all("td") if e.attributes.get("class") == "text why"]
-    assert whys == ["in float: +2.10 dB for +0.020 ms", "in float: the recipe skips it"]
+    assert whys == ["in float: +2.10 dB for +0.020 ms", "in float: skipped by the recipe"]

@@ -190,7 +190,7 @@ def run_over_wrong_zoo(install, suite):
     site = install({"wrong": "wrong_zoo"}, HERE / "wrong_zoo.py", HERE / "wrong_zoo_parts.py")
     (site / "wrong_zoo_files").mkdir()
     (site / "wrong_zoo_files" / "__init__.py").touch()
-    (site / "wrong_zoo_files" / "w.safetensors").write_bytes(b"other bytes")
+    (site / "wrong_zoo_files" / "w.safetensors").write_bytes(b"differs from its pinned sha256")
     # Exporting takes seconds: only those that are wrong there, and the one that is right.
     done = suite("--plugin", "wrong", "-k", "not (exports or survives) or no-graph or fragile or fine-", site=site)
     return {f.name: getattr(done, f.name) for f in fields(done)}

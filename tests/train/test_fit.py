@@ -143,7 +143,7 @@ def test_a_finished_bundle_is_not_replaced_unless_told_so(head, few, registry, t
     """Said before the backbone, the head or the data is looked at."""
     out, given = tmp_path / "out", {"data": few, "epochs": 1} if head == "linear" else {}
     first = fit("tinynet", out, head=head, registry=registry, **given)
-    with refused(BundleError, f"{out} is a finished bundle already", hint="give another -o, or --force to replace it"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="give another -o, or --force to replace it"):
         fit("no backbone", out, head="none", data="no data", registry=registry)
     assert read_bundle(out) == first
     other = fit("tinynet", out, data=few, epochs=2, force=True, registry=registry)
@@ -162,7 +162,7 @@ def test_what_another_finished_meanwhile_is_not_lost_nor_is_what_was_learned(few
                 shutil.copytree(small.path, out)
 
     given = {"data": few, "epochs": 2, "registry": registry}
-    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="--force"):
         fit("tinynet", out, **given, progress=Other())
     assert read_bundle(out).manifest == small.manifest
     told = Told()
@@ -217,7 +217,7 @@ def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, ref
     path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
     for name in ("cat/001.png", "dog/002.png"):
         (path / name).write_bytes(b"broken")
-    with refused(DataError, "cannot read the picture", hint="--skip-bad"):
+    with refused(DataError, "cannot read the image", hint="--skip-bad"):
         fit("tinynet", tmp_path / "model", data=path, epochs=1, registry=registry)
     assert not (tmp_path / "model").exists()
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=1, skip_bad=True, registry=registry)
@@ -262,7 +262,7 @@ def test_progress_is_reported(few, registry, tmp_path, own_home):
         ({"cut": "stag"}, UnknownNameError, "tinynet has no cut 'stag'", "stage1"),
         ({"data": "digit"}, UnknownNameError, "no dataset is called 'digit'", "did you mean 'digits'?"),
         ({"data": "no/such/folder"}, DataError, "there is no data set at", "check the path"),
-        ({"head": "tinynet-fashion-mnist"}, HeadMismatchError, "is fitted already", "--head linear"),
+        ({"head": "tinynet-fashion-mnist"}, HeadMismatchError, "is already trained", "--head linear"),
     ],
     ids=lambda v: str(v)[:40],
 )
@@ -434,7 +434,7 @@ def npz(y: object) -> dict[str, np.ndarray]:
         (npz(np.full(20, np.nan)), "or are not finite"),
         (npz(np.zeros((20, 2, 2))), "shape (20, 2, 2) for 20 samples"),
         (npz(np.zeros(19)), "shape (19,) for 20 samples"),
-        ({"x": npz(0)["x"]}, "x has no numbers to learn"),
+        ({"x": npz(0)["x"]}, "x has no regression targets"),
     ],
 )
 def test_targets_that_are_no_numbers_are_refused(registry, tmp_path, refused, arrays, text):
@@ -445,19 +445,19 @@ def test_targets_that_are_no_numbers_are_refused(registry, tmp_path, refused, ar
 
 
 def test_classes_are_no_numbers(few, registry, tmp_path, refused):
-    with refused(DataError, "few has no numbers to learn", hint=".npz"):
+    with refused(DataError, "few has no regression targets", hint=".npz"):
         fit("tinynet", tmp_path / "out", data=few, head="regression", registry=registry)
 
 
 @pytest.mark.parametrize(
     ("changes", "kind", "text", "hint"),
     [
-        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' gives q-values, which fit cannot train yet",
-         "heads that fit can train here: linear, mlp, regression"),
-        ({"head": "embedding"}, HeadMismatchError, "nothing to learn from data", "leave out --data"),
-        ({"data": None}, DataError, "head 'linear' learns, and there is no data", "--data"),
+        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' outputs q-values, which fit cannot train yet",
+         "heads that fit can train: linear, mlp, regression"),
+        ({"head": "embedding"}, HeadMismatchError, "no trainable parameters", "leave out --data"),
+        ({"data": None}, DataError, "head 'linear' needs training data", "--data"),
         ({"head": "mlp", "head_options": {"hiden": 3}}, RecipeError, "no option 'hiden'", "did you mean 'hidden'?"),
-        ({"head_options": {"pool": "cls"}}, HeadMismatchError, "a map has none", "pool: grid"),
+        ({"head_options": {"pool": "cls"}}, HeadMismatchError, "a feature map has none", "pool: grid"),
         ({"input_size": 0}, RecipeError, "input_size cannot be 0", "pixels"),
         ({"input_size": (1, 2, 3)}, RecipeError, "input_size cannot be (1, 2, 3)", "pixels"),
     ],

@@ -39,7 +39,7 @@ def test_every_setting_says_what_it_is():
         ({"clip": 0.0}, "clip"),
         ({"patience": 0}, "patience"),
         ({"head_epochs": 50, "unfreeze": "all"}, "head_epochs cannot be 50"),
-        ({"head_epochs": 1}, "head_epochs is for a backbone that learns"),
+        ({"head_epochs": 1}, "head_epochs needs a backbone that is fine-tuned"),
         ({"unfreeze": "last:"}, "unfreeze"),
         ({"unfreeze": "last:0"}, "unfreeze"),
         ({"unfreeze": "last:x"}, "unfreeze"),

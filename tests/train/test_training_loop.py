@@ -258,7 +258,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
             trained(net, config, body(net), progress=Told("fine-tuning", epoch), place=tmp_path / "s")
     net, told = Net(), Told()
     last = trained(net, config, body(net), progress=told, place=tmp_path / "s")
-    assert told.said == ["going on in epoch 5, step 1, of an earlier run"]
+    assert told.said == ["resuming in epoch 5, step 1, of an earlier run"]
     assert changed(net, whole.state_dict()) == set()
     assert last.history == reference.history
 
@@ -283,7 +283,7 @@ def test_a_run_goes_on_within_an_epoch(tmp_path, monkeypatch):
         trained(Net(), config, source=Cut(data.x, data.y), place=tmp_path / "s")
     net, told = Net(), Told()
     again = trained(net, config, progress=told, place=tmp_path / "s")
-    assert told.said == ["going on in epoch 2, step 3, of an earlier run"]
+    assert told.said == ["resuming in epoch 2, step 3, of an earlier run"]
     assert changed(net, whole.state_dict()) == set()
     assert again.history == reference.history
 
@@ -298,7 +298,7 @@ def test_fit_goes_on_in_either_phase(few, registry, tmp_path):
         assert (tmp_path / ".cut.run").is_dir()
     told = Told()
     again = fit("tinynet", tmp_path / "cut", progress=told, **settings)
-    assert "going on in epoch 4, step 1, of an earlier run" in told.said
+    assert "resuming in epoch 4, step 1, of an earlier run" in told.said
     assert not (tmp_path / ".cut.run").exists()
     one, two = (load_file(b.file("model.safetensors")) for b in (whole, again))
     assert all(torch.equal(v, two[k]) for k, v in one.items())
@@ -346,7 +346,7 @@ def test_blocks_learn_though_the_first_picture_is_broken(photos, registry, tmp_p
 def test_what_cannot_be_unfrozen_is_refused(few, registry, tmp_path, refused):
     with refused(RecipeError, "blocks, and the last 99", hint="all"):
         fit("tinynet", tmp_path / "x", data=few, unfreeze="last:99", registry=registry)
-    with refused(RecipeError, "are for classes"):
+    with refused(RecipeError, "need classes"):
         fit("tinynet", tmp_path / "x", data=few, head="regression", training={"balanced": True}, registry=registry)
     assert list(tmp_path.iterdir()) == []
 

@@ -166,7 +166,7 @@ def test_a_model_of_few_positions_stops_there(language, tmp_path):
     (written,) = generate(tmp_path / "copy", [many], max_new_tokens=50, registry=registry, progress=heard)
     assert len(written.ids) == 40 - 32
     assert any("it writes 8 at the most" in line for line in heard.said)
-    assert any("not followed, though its repository sets them: repetition_penalty" in line for line in heard.said)
+    assert any("ignored generation settings of the repository: repetition_penalty" in line for line in heard.said)
     with pytest.raises(DataError, match=f"the text has 40 tokens, and {bundle.manifest.name} reads 40"):
         generate(tmp_path / "copy", [f"{many} {many}"], registry=registry)
 

@@ -82,9 +82,9 @@ def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, r
 
 
 def test_one_model_and_an_agent_is_a_perceptron(refused):
-    with refused(RecipeError, "an agent and a fit"):
+    with refused(RecipeError, "both [agent] and [fit]"):
         read_run_recipe(find_recipe("cartpole"), [("fit.epochs", "1")])
-    with refused(RecipeError, "an agent is a perceptron, not 'tinynet'"):
+    with refused(RecipeError, "an agent needs the mlp backbone, not 'tinynet'"):
         read_run_recipe(find_recipe("cartpole"), backbone="tinynet")
     with refused(RecipeError, "steps"):
         list(plan(read_run_recipe(find_recipe("cartpole"), [("agent.training.steps", "0")])))
@@ -99,7 +99,7 @@ def test_files_that_are_none(tmp_path, refused):
         read_run_recipe(write(tmp_path / "a.toml", "[fit"))
     with refused(RecipeError, "no section to run", hint="fit"):
         read_run_recipe(write(tmp_path / "b.toml", 'summary = "s"\nbackbone = "tinynet"'))
-    with refused(RecipeError, "steps of compression alone", hint="pocketzoo compress"):
+    with refused(RecipeError, "compression steps only", hint="pocketzoo compress"):
         read_run_recipe(find_recipe("horse-or-human").parent / "edge.toml")
 
 
@@ -198,10 +198,10 @@ def finished(said: list[str]) -> list[str]:
 def test_models_of_other_settings_are_not_replaced_unless_told_so(job, refused):
     job()
     assert finished(job()) == ["fit", "compress"]
-    with refused(BundleError, "out/fitted is a finished bundle already", hint="--force"):
+    with refused(BundleError, "out/fitted is already a finished bundle", hint="--force"):
         job(("fit.epochs", "2"))
     heard = Told()
-    with refused(BundleError, "out/small is a finished bundle already", hint="--force"):
+    with refused(BundleError, "out/small is already a finished bundle", hint="--force"):
         job(("compress.samples", "9"), told=heard)
     assert heard.said == [], "it is said before anything else"
     assert epochs() == 1
@@ -209,7 +209,7 @@ def test_models_of_other_settings_are_not_replaced_unless_told_so(job, refused):
     assert finished(job(("compress.samples", "9"), force=True)) == ["fit"]
     job(("fit.epochs", "2"), force=True)
     assert (epochs(), epochs("small")) == (2, 2)
-    with refused(BundleError, "out/fitted is a finished bundle already"):
+    with refused(BundleError, "out/fitted is already a finished bundle"):
         job()
 
 
@@ -227,7 +227,7 @@ def test_a_run_that_is_stopped_goes_on_wherever_that_was(job, refused):
     with pytest.raises(Stopped):
         job(("fit.epochs", "2"), force=True, told=Stopping("exporting and checking"))
     assert epochs() == 1
-    with refused(BundleError, "out/fitted is a finished bundle already", hint="--force"):
+    with refused(BundleError, "out/fitted is already a finished bundle", hint="--force"):
         job(("fit.epochs", "3"))
     assert finished(job(("fit.epochs", "2"), force=True)) == []
     assert (epochs(), epochs("small")) == (2, 2)
@@ -238,7 +238,7 @@ def test_a_place_that_is_something_else_is_left_alone(two, tmp_path, refused):
     write(tmp_path / "out" / "mine.txt", "x")
     with refused(BundleError, "is not a run of a recipe"):
         run(read_run_recipe(find_recipe("vgg16-features"), backbone="tinynet"), tmp_path / "out", data=two)
-    with refused(RecipeError, "for your own data", hint="--data"):
+    with refused(RecipeError, "the recipe needs data", hint="--data"):
         run(read_run_recipe(find_recipe("vgg16-features")), tmp_path / "other")
 
 

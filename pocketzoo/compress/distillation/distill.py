@@ -1,4 +1,4 @@
-"""Heal: train a compressed model for a short while to give what the original gives, on samples without targets.
+"""Distillation: fine-tune a compressed model to reproduce the outputs of the original, on samples without labels.
 
 First the features of all blocks that still have their shape are matched (FitNets, Romero et al. 2015, arXiv:1412.6550),
 then the outputs, by squared error, which for logits does as well as softened classes (Kim et al. 2021,
@@ -32,7 +32,7 @@ from pocketzoo.zoo.models.layer_hooks import after
 
 HELD_OUT = 8  # one sample in so many
 OBSERVED = 8  # batches that ranges are taken from
-SPARSE = 0.01  # share of zeros from which a weight counts as pruned: the zeros stay
+SPARSE = 0.01  # fraction of zeros from which a weight counts as pruned: the zeros stay
 
 
 def plan(model: nn.Module, config: DistillConfig, samples: Iterable[Array], target: TargetSpec) -> DistillPlan:
@@ -49,7 +49,7 @@ def plan(model: nn.Module, config: DistillConfig, samples: Iterable[Array], targ
 
 
 def apply(model: nn.Module, plan: DistillPlan, samples: Iterable[Array] | None = None) -> nn.Module:
-    """A copy: healing changes no structure, and without an original there is nothing to learn."""
+    """A copy: distillation changes no structure, and without an original there is nothing to learn."""
     return copied(model)
 
 
@@ -60,7 +60,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
     those that 8 bits can tell apart: the int8 step rounds them to themselves.
 
     The same plan, model and samples give the same model, also when the work was interrupted: each epoch is kept in
-    ``context.folder``, and the same call goes on from there.
+    ``context.folder``, and the same call resumes from there.
 
     Raises:
         DataError: fewer than two samples, or a teacher whose outputs are not finite.
@@ -71,7 +71,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
     with torch.no_grad():
         wanted = [teacher(x) for x in held]
     if not all(torch.isfinite(y).all() for y in wanted):
-        raise DataError("the original's outputs are not finite", "check the samples for NaN or infinity")
+        raise DataError("the outputs of the original model are not finite", "check the samples for NaN or infinity")
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
     optimizer = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
@@ -91,7 +91,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
         for x in _shuffled(train, plan.batch_size, plan.seed * 100_003 + epoch):
             loss = _loss(run, student, teacher, x, blocks if epoch < first else [])
             if not torch.isfinite(loss):
-                raise DataError("healing diverged: its loss is not finite", "lower the learning rate")
+                raise DataError("distillation diverged: the loss is not finite", "lower the learning rate")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -139,7 +139,9 @@ def _split(samples: Iterable[Array], size: int) -> tuple[list[Tensor], list[Tens
         held += [x[out]] if out.any() else []
         train += [x[~out]] if not out.all() else []
     if not train or not held:
-        raise DataError("healing needs samples to learn from and samples to check on", "give two or more in a batch")
+        raise DataError(
+            "distillation needs samples to train on and samples to validate on", "give batches of two or more samples"
+        )
     if len({x.shape[1:] for x in train}) == 1:  # texts are of different lengths, and stay in their batches
         train = list(torch.cat(train).split(size))  # type: ignore[no-untyped-call]
     return train, held

@@ -1,4 +1,4 @@
-"""A weight as two or three smaller ones: what each way costs, how far it is off, and the layers it makes.
+"""Factorizations of a weight (SVD, Tucker-2, spatial): their cost, their error, and the layers they make.
 
 W x with W (O, I) is approached by W' x so that tr(G (W - W') C (W - W')T) is least, with C the second moments of the
 inputs x and G those of the gradients at the outputs: C alone gives the best outputs of that rank (SVD-LLM, Wang et al.
@@ -185,7 +185,7 @@ class _Front:
 
 
 def _behind(front: _Front, weight: Tensor, metric: Metric) -> tuple[Tensor, Metric]:
-    """The best weight (O, J) for what is left behind a first layer, by least squares, and what weighs its errors."""
+    """The best weight (O, J) for what is left after a first layer, by least squares, and what weighs its errors."""
     crossed = front.reads(metric.inputs)  # C TT (I, J)
     inner = front.reads(crossed.T.contiguous()).T  # T C TT (J, J)
     inner = (inner + inner.T) / 2

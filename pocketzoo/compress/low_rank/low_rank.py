@@ -1,4 +1,4 @@
-"""Low rank: a layer becomes two or three smaller ones (see factorizations.py for the ways).
+"""The low-rank step: plan the rank of each layer and replace it by two or three smaller layers.
 
 Ranks of all layers come from one budget, spent by what each layer's error does to the model's outputs
 (layer_effects.py, rank_allocation.py). Then layer after layer is written anew by least squares on the inputs that the
@@ -40,7 +40,7 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 PICTURES, TEXTS = (
     64,
     256,
-)  # samples that layers are refitted on: a picture gives hundreds of positions, a text some tens
+)  # samples that layers are refitted on: an image gives hundreds of positions, a text some tens
 ROUNDS = 12  # of allocating anew without what was found to be slow
 
 
@@ -99,7 +99,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     }
     for name in open_:
         if name not in factors:
-            dense.setdefault(name, "its parameters are better spent here than elsewhere")
+            dense.setdefault(name, "the parameter budget is better spent on this layer than on others")
     return LowRankPlan(
         factors=factors,
         dense={name: dense[name] for name in layers if name in dense},
@@ -159,20 +159,20 @@ def _wanted(
     full = min(layer.weight.flatten(1).shape)
     if config.parameters is not None:
         if not every:
-            dense[name] = f"rank {min(multiple, full)} would already take as many numbers as the {size:,} it has"
+            dense[name] = f"rank {min(multiple, full)} already needs as many parameters as the {size:,} it has"
         return every
     if config.rank_fraction is not None:
         rank = max(round(config.rank_fraction * full / multiple), 1) * multiple
         rank = min(rank, full)
         kept = [o for o in every if o.ranks == (rank,)]
         cost = parameters(layer, "svd", (rank,))
-        reason = f"rank {rank} would take {cost:,} numbers instead of {size:,}"
+        reason = f"rank {rank} needs {cost:,} parameters instead of {size:,}"
     else:
         assert config.energy is not None
         allowed = (1.0 - config.energy) * total if config.energy < 1.0 else -1.0
         kept = [o for o in every if o.error <= allowed]
         kept = [min(kept, key=lambda o: (o.parameters, o.error))] if kept else []
-        reason = f"no rank that keeps {config.energy:.4g} of its energy takes fewer numbers than the {size:,} it has"
+        reason = f"no rank that keeps {config.energy:.4g} of its energy needs fewer parameters than the {size:,} it has"
     if not kept:
         dense[name] = reason
     return kept
@@ -225,7 +225,7 @@ def _without_slow(
 def _refit(
     model: nn.Module, factored: nn.Module, layers: Mapping[str, Layer], plan: LowRankPlan, samples: Iterable[Array]
 ) -> None:
-    """Write each layer anew as W' = argmin |G^1/2 (W x - W' x')|^2: x as the model gives it, x' as the factored one."""
+    """Refit each layer as W' = argmin |G^1/2 (W x - W' x')|^2: x of the original model, x' of the factorized one."""
     batches = _first(samples)
     arrays = [x.numpy() for x in batches]
     effects = measure_effects(model, list(layers), arrays, inputs=False)

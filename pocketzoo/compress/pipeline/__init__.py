@@ -1,1 +1,1 @@
-"""Run the steps of a recipe on a bundle, each measured."""
+"""Run the steps of a recipe on a bundle and measure each."""

@@ -1,4 +1,4 @@
-"""The finished steps of a run, kept next to its output, so that the same command goes on where it was stopped."""
+"""Finished steps of a run, kept next to its output, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False)
         place = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
         found = Checkpoints(folder, place, force=force)
         if found.finished:
-            progress.say(f"going on after step {found.finished} of an earlier run")
+            progress.say(f"resuming after step {found.finished} of an earlier run")
         yield found
 
 
 def _left(folder: Path) -> str:
-    """What an interrupted run can go on from."""
+    """What an interrupted run can resume from."""
     steps = [int(path.name.removeprefix(STEP)) for path in folder.glob(f"{STEP}*")]
     if steps:
         return f"step {max(steps)}"

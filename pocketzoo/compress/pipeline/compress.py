@@ -1,4 +1,4 @@
-"""Run a recipe: bundle in, steps in order, smaller bundle out, everything measured."""
+"""The ``compress`` function: run the steps of a recipe on a bundle, measure each, write a smaller bundle."""
 
 from __future__ import annotations
 

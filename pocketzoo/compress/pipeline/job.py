@@ -1,4 +1,4 @@
-"""What a run is made of, looked up and checked before anything long begins."""
+"""Check and resolve everything a compression run needs (model, data, steps, targets) before it starts."""
 
 from __future__ import annotations
 
@@ -170,11 +170,11 @@ def prepare(
     """Look everything up; see ``pipeline.compress`` for the arguments and errors."""
     registry = registry or default_registry()
     if not targets:
-        raise RecipeError("there is no target", "name one or more, such as cpu")
+        raise RecipeError("no target is given", "give one or more, such as cpu")
     if samples < 1:
-        raise DataError(f"{samples} samples cannot calibrate", "give one or more")
+        raise DataError(f"{samples} is not a number of calibration samples", "give one or more")
     if max_drop is not None and not 0.0 <= max_drop < 1.0:
-        raise RecipeError(f"the metric cannot drop by {max_drop}", "give a share of at least 0 and below 1: 0.01 is 1%")
+        raise RecipeError(f"max_drop cannot be {max_drop}", "give a fraction of at least 0 and below 1: 0.01 is 1%")
     target_specs = [registry.get("target", name) for name in targets]
     configs = [*(read_recipe(Path(recipe), registry) if recipe else ()), *steps]
     configs = [_with_min_sqnr(config, min_sqnr) for config in configs]
@@ -182,15 +182,15 @@ def prepare(
     source = open_model(model, registry=registry, progress=progress)
     _check_order(pairs, source, registry)
     if min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
-        raise RecipeError("min_sqnr is for int8, and no step is", "add --int8, or leave out --min-sqnr")
+        raise RecipeError("min_sqnr needs an int8 step, and there is none", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
     rows = Skipped() if skip_bad else None
     dataset = load_data(data, seed=seed, numeric=numeric, skipped=rows, registry=registry)
     if rows is not None and rows.names:
-        progress.say(f"left out {len(rows.names)} rows that cannot be read, {min(rows.names)} first")
+        progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     dataset = aligned(dataset, source.manifest.labels)
     if max_drop is not None and not len(dataset.split("val")):
-        raise DataError(f"{dataset.name} has no validation samples to hold max_drop on", "give more data")
+        raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
     skipped = Skipped()
     spec, files = source.manifest.input, source.source_files()
     return Job(
@@ -227,12 +227,14 @@ def _compressor(config: Any, registry: Registry) -> Compressor:
         if entry.spec.config is type(config):
             compressor: Compressor = entry.spec
             return compressor
-    raise RecipeError(f"no compressor takes a {type(config).__name__}", "use the config class of a registered one")
+    raise RecipeError(
+        f"no compressor is configured by a {type(config).__name__}", "use the config class of a registered one"
+    )
 
 
 def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, registry: Registry) -> None:
     if not pairs:
-        raise RecipeError("there is nothing to do", "give a recipe with -r, or --prune, --low-rank, --int8")
+        raise RecipeError("no steps are given", "give a recipe (-r), or --prune, --low-rank, --int8")
     forms = [compressor.form for compressor, _ in pairs]
     if "graph" in forms and "module" in forms[forms.index("graph") :]:
         raise RecipeError(f"{pairs[forms.index('graph')][0].name} is not the last step", "put prune and low-rank first")

@@ -1,4 +1,4 @@
-"""A recipe file (TOML) to a tuple of configs, strictly."""
+"""Read a compression recipe (TOML) into a tuple of step configs, strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take one step of a recipe: bundle in, bundle out, measured before and after, rejected where it does not pay."""
+"""Run one step of a recipe: plan, apply, measure before and after, and reject it where it does not pay."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
             best, low = folder, share
         except Rejected as no:
             if no.cause == "floor" and end < _end(job, number):  # what repairs it may bring it back above
-                job.progress.say(f"{compressor.name}: {no.why}; going on to the step that repairs it")
+                job.progress.say(f"{compressor.name}: {no.why}; continuing to the distillation step after it")
                 end = _end(job, number)
                 continue
             job.progress.say(f"{compressor.name}: rejected: {no.why}")
@@ -80,7 +80,7 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         if low == 1.0 or high - low <= CLOSE:
             break
         share = (low + high) / 2
-        job.progress.say(f"{compressor.name}: trying {share:.0%} of what was asked")
+        job.progress.say(f"{compressor.name}: trying {share:.0%} of the requested reduction")
     made = desk.folder / "made"
     if best is None:
         whole = {**tried[0], **({"tried": tried} if len(tried) > 1 else {})}
@@ -237,7 +237,7 @@ def _graph_step(
         )
         plans: dict[str, Any] = {}
         if compressor.several_inputs and bundle.parts():
-            job.progress.say(f"{compressor.name}: the graphs that write")
+            job.progress.say(f"{compressor.name}: generation graphs")
             texts = replace(job.graph_samples, progress=SILENT)
             plans = plan_parts(bundle, compressor, config, texts, {effect.layer for effect in kept})
             floor = None if job.accept else FLOOR_SHARE
@@ -323,7 +323,9 @@ def _own_judge(bundle: Bundle, config: Any, job: Job, allowed: float | None) -> 
     if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, allowed) == (None, None, None):
         return None
     if not len(job.validation.split):
-        raise DataError(f"{job.dataset.name} has no validation samples to hold int8 to a budget on", "give more data")
+        raise DataError(
+            f"{job.dataset.name} has no validation samples, which a budget for int8 needs", "give more data"
+        )
     if bundle.path == job.source.path:
         return job.judge
     return Judge(bundle.file(graph_name()), job.validation, returns=bundle.manifest.gives)
@@ -350,7 +352,7 @@ def _left(plan: Any) -> str:
     """The first of the layers that a plan leaves alone, and why."""
     left: Mapping[str, str] = getattr(plan, "left", {})
     more = f", and {len(left) - 1} more" if len(left) > 1 else ""
-    return next((f": {name} is left alone, as {why}{more}" for name, why in left.items()), "")
+    return next((f": {name} is left unchanged, as {why}{more}" for name, why in left.items()), "")
 
 
 def copy_float(bundle: Bundle, draft: Draft) -> None:

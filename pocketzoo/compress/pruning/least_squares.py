@@ -1,7 +1,6 @@
-"""Least squares between what layers read and what they should give, from sums over rows: damped as far as they overfit.
+"""Damped least squares from sums over rows, with the damping chosen on held-out data.
 
-How far is decided on rows that were not fitted, among solutions that begin with "change nothing": from few samples a
-fit may be worse than none, and then there is none.
+The candidates begin with "change nothing", since a fit from few samples may be worse than none.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from math import inf, isfinite, isinf
 import torch
 from torch import Tensor
 
-RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, inf)  # added to the diagonal, as a share of it; inf: no fit
+RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, inf)  # fraction of the diagonal added to it; inf: no fit
 STEPS = 40  # of conjugate gradients, where weights are masked
 BLOCK = 2**18  # weights that are solved for at once there, for all ridges
 
@@ -159,7 +158,7 @@ def masked_weights(now: Tensor, sums: Sums, ridges: Sequence[float], mask: Tenso
     first = power.clone()
     changes = residual.new_zeros(len(finite), *residual.shape)
     theirs = residual.expand_as(changes).clone()  # directions, as they are for each ridge
-    shrink = share = torch.ones_like(more * power)  # their residuals, as a share of the last ones, and of ours
+    shrink = share = torch.ones_like(more * power)  # their residuals, as a fraction of the last ones, and of ours
     step_before, turn = torch.ones_like(power), torch.zeros_like(power)
     for _ in range(STEPS):
         if bool((power <= 1e-10 * first).all()):

@@ -1,4 +1,4 @@
-"""In which order the channels of a group should go, and what each costs: second-order saliency with compensation.
+"""Rank the channels of a group by second-order saliency, with compensation by the channels that stay.
 
 Removing an input B of a layer W and refitting the others on calibration data costs W_B ([H^-1]_BB)^-1 W_B^T in squared
 error of the layer's output, with H the second moments of its inputs (Optimal Brain Surgeon, Hassibi & Stork 1993; in

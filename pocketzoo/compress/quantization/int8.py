@@ -1,6 +1,6 @@
-"""int8 on the ONNX graph: the plan holds ranges, layers and integers, and each target gets its own encoding of it.
+"""The int8 step: one plan (ranges, layers, integer weights), encoded differently for each target.
 
-Weights are symmetric, one scale an output channel; activations one scale a tensor (Krishnamoorthi 2018,
+Weights are symmetric, one scale per output channel; activations one scale per tensor (Krishnamoorthi 2018,
 arXiv:1806.08342). One pass over the samples finds the ranges and what rounding the weights needs; biases take up the
 mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
 """
@@ -174,7 +174,7 @@ def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
     if plan.sha256 and plan.sha256 != digest(plan.tensors):
-        raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
+        raise BundleError("the tensors do not match the int8 plan", "compress the model again")
     return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
 
 
@@ -269,7 +269,7 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
     for node in index.model.graph.node:
         if not integers(node):
             continue
-        # A move reads what it moves; the shape or the axes beside it are not activations.
+        # A move reads what it moves; the shape or the axes alongside it are not activations.
         for name in node.input[:1] if node.op_type in MOVES else node.input:
             if name and name not in index.constants and index.is_float(name):
                 wanted.setdefault(name)

@@ -1,4 +1,4 @@
-"""Write a planned graph in int8 for one target: where the pairs of QuantizeLinear and DequantizeLinear stand.
+"""Insert Q/DQ nodes (QuantizeLinear, DequantizeLinear) into a planned graph, where one target wants them.
 
 Every runtime reads the pairs; where they stand and which integers they use is what differs (``Int8Encoding``).
 """

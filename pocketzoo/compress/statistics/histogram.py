@@ -1,4 +1,4 @@
-"""How the values of one activation are distributed, and the range to quantize that follows from it."""
+"""Histogram of an activation, and the quantization range chosen from it."""
 
 from __future__ import annotations
 

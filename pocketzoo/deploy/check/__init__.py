@@ -1,1 +1,1 @@
-"""What a target refuses of a graph."""
+"""Check a graph against a target before an engine is built."""

@@ -1,4 +1,4 @@
-"""What is installed here, what works, and what to install for the rest."""
+"""Report which optional packages, runtimes and GPUs work here, and how to install the rest."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _PACKAGES = (
     ("onnxscript", ("onnxscript",), "compress", "export to ONNX"),
     ("safetensors", ("safetensors",), "compress", "weights"),
     ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "edge", "run graphs"),
-    ("PIL", ("pillow",), "data", "read pictures"),
-    ("tokenizers", ("tokenizers",), "text", "read texts"),
+    ("PIL", ("pillow",), "data", "read images"),
+    ("tokenizers", ("tokenizers",), "text", "tokenize text"),
     ("transformers", ("transformers",), "transformers", "models of transformers"),
     ("timm", ("timm",), "timm", "models of timm"),
     ("sklearn", ("scikit-learn",), "demo", "the data set digits"),

@@ -1,4 +1,4 @@
-"""What a device needs of a bundle, as a bundle of its own: one graph, labels, tokenizer; no weights to train on."""
+"""Pack a bundle for a device: one graph, labels, tokenizer; no weights to train on."""
 
 from __future__ import annotations
 

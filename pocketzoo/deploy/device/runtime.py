@@ -1,4 +1,4 @@
-"""A bundle ready to answer: pictures, texts or arrays in, outputs out, on what is fastest here. No torch."""
+"""The device runtime: a loaded bundle that predicts from images, texts or arrays. No torch."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Runtime:
         self.reads = InputReader(bundle)
 
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """The model's outputs for a batch, one row a sample: (B, outputs), as its head gives them.
+        """The model's outputs for a batch, one row per sample: (B, outputs), as its head outputs them.
 
-        A model that reads pictures takes one or a sequence of picture files, Pillow images or uint8 pixels (height,
+        A model that reads images takes one or a sequence of image files, Pillow images or uint8 pixels (height,
         width[, 3]); one that reads texts takes one or a sequence of them, or of ``Path`` to files. Both take the array
         that the graph reads as well, float32 (B, C, H, W) or int64 (B, T), and hand it on without a copy. With ``out``,
         an array of the outputs' shape and type, the answers are written there.
@@ -79,7 +79,7 @@ class Runtime:
         manifest = self.bundle.manifest
         gives = manifest.gives
         if gives != "logits" or not manifest.labels:
-            has = "has no classes" if gives in ("logits", "embedding") else f"gives {gives}, no classes"
+            has = "has no classes" if gives in ("logits", "embedding") else f"outputs {gives}, not classes"
             raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
         found = []
         for row in self.predict(batch):

@@ -1,4 +1,4 @@
-"""The preparation of pictures as an ONNX graph, for servers that run nothing else.
+"""Image preprocessing as an ONNX graph, for servers that run nothing else.
 
 It does what ``zoo/data/image_preprocessing.py`` does with Pillow: resize so that the shorter side is as long as the
 model wants, cut out the center, scale, normalize. Resizing is Pillow's own rule, written as a product with one matrix
@@ -25,7 +25,7 @@ from pocketzoo.zoo.graphs.fresh_names import FreshNames
 
 PIXELS = "pixels"  # uint8 (batch, height, width, channels)
 OPSET = 18
-UNIT = 2.0**22  # of Pillow's weights, which are whole numbers
+UNIT = 2.0**22  # of Pillow's weights, which are intact numbers
 FILTERS = ("bilinear", "bicubic")
 
 
@@ -39,7 +39,7 @@ def save_preparation(spec: InputSpec, path: Path) -> str:
 
 
 def preparation(spec: InputSpec) -> onnx.ModelProto:
-    """The graph, for pictures resized by one of ``FILTERS``."""
+    """The graph, for images resized by one of ``FILTERS``."""
     return _Graph(spec).build()
 
 

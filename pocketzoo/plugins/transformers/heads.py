@@ -1,4 +1,4 @@
-"""The heads that repositories of transformers were trained with. Declarations; no torch.
+"""Pretrained heads of transformers repositories. Declarations only; no torch.
 
 Their modules are pocketzoo's own, because each is pooling and one or two linear layers; the tables say which.
 """
@@ -89,7 +89,7 @@ def _classifier(
     layers = {own: theirs for own in ("norm", "dense", "linear") if (theirs := getattr(reader, own))}
     return HeadSpec(
         name=f"{repository.name}#head",
-        summary=f"its own {'numbers' if numbers else 'classifier'}, {len(labels)} outputs",
+        summary=f"its own {'regression head' if numbers else 'classifier'}, {len(labels)} outputs",
         takes=("map",) if reader.pool == "mean" else ("sequence",),
         returns="values" if numbers else "logits",
         build=partial(_build_pooled, options, reader.bias, norm),
@@ -106,7 +106,7 @@ def _token_classifier(repository: Repository, weights: PinWeights, kind: str, co
     labels = _labels(config)
     return HeadSpec(
         name=f"{repository.name}#head",
-        summary=f"its own classifier of tokens, {len(labels)} classes",
+        summary=f"its own token classifier, {len(labels)} classes",
         takes=("sequence",),
         returns="token-logits",
         build=_build_token,

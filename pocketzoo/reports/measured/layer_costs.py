@@ -1,4 +1,4 @@
-"""What each layer costs, as the bundles say or their float graphs are counted; layers before matched with after."""
+"""Cost of each layer, from the bundle or counted on its float graph, matched before and after compression."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
             found[target] = [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
         except (KeyError, TypeError) as error:
             raise BundleError(
-                f"the layers in {bundle.path} cannot be read: {error!r}", "make the bundle again with this version"
+                f"the layers in {bundle.path} cannot be read: {error!r}", "rebuild the bundle with this version"
             ) from error
     if not found and "" in bundle.graphs() and find_spec("onnx") is not None:
         from pocketzoo.zoo.graphs.cost import layer_costs
@@ -101,7 +101,7 @@ def _origin(name: str, names: set[str]) -> str:
 
 
 def costliest(pairs: Sequence[Pair], limit: int) -> tuple[list[Pair], list[Pair]]:
-    """The ``limit`` pairs that cost the most, by their shares of MACs and bytes, and the others; both in order."""
+    """The ``limit`` pairs that cost the most, by their fractions of MACs and bytes, and the others; both in order."""
     macs = sum(layer.macs.value for pair in pairs for layer in pair.before + pair.after) or 1
     size = sum(layer.bytes.value for pair in pairs for layer in pair.before + pair.after) or 1
 

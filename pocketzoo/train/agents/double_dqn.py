@@ -1,7 +1,7 @@
-"""An agent for an environment of Gymnasium: a Q-network trained by double DQN.
+"""Train an agent on a Gymnasium environment: a Q-network by double DQN.
 
 Mnih et al. 2015 (doi:10.1038/nature14236): replay, a target network, random actions that become rare, the Huber loss.
-Van Hasselt et al. 2015 (arXiv:1509.06461): the network chooses the action whose value the target network gives.
+Van Hasselt et al. 2015 (arXiv:1509.06461): the network chooses the action whose value the target network outputs.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def fit_agent(
     ``states`` is where to write states the agent was in, as an ``.npz`` to calibrate int8 on. ``force`` replaces a
     finished bundle at ``out``.
 
-    Deterministic for a seed; a run that was killed goes on from its last evaluation when the same call is made again.
+    Deterministic for a seed; a run that was killed resumes from its last evaluation when the same call is made again.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else.
         MissingDependencyError: gymnasium is not installed.
         UnknownNameError: there is no such environment.
         DataError: its states are not vectors, or its actions are not numbered; or the loss was never finite.
-        HeadMismatchError: the head gives no q-values.
+        HeadMismatchError: the head outputs no q-values.
         RecipeError: an option or a setting cannot be what it is.
         BusyError: another run is writing ``out``.
     """
@@ -90,9 +90,9 @@ def fit_agent(
     )
     parts = resolve(ref, registry)
     if parts.head.returns != "q-values":
-        raise HeadMismatchError(f"head {head!r} gives {parts.head.returns}", "an agent needs a head of q-values")
+        raise HeadMismatchError(f"head {head!r} outputs {parts.head.returns}", "an agent needs a q-values head")
     if parts.backbone.input.shape[1:] != (place.size,):
-        raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave the option input out")
+        raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave out the option input")
     torch.manual_seed(config.seed)
     key = hashlib.sha256(
         json.dumps([environment, to_plain(ref), to_plain(config), torch.__version__], sort_keys=True).encode()
@@ -101,7 +101,7 @@ def fit_agent(
         agent = Agent(build(ref, registry), parts.head.loss, place, config, folder / SNAPSHOT, progress)
         agent.run()
         test = agent.evaluate(agent.best, episode_seed(config.seed, "test"))
-        progress.say(f"mean return over {config.episodes} fresh episodes: {test:.1f}")
+        progress.say(f"mean return over {config.episodes} evaluation episodes: {test:.1f}")
         if states is not None:  # before the bundle: once that is there the run is finished
             _write_states(Path(states), agent.replay, config.seed)
         _save(Path(out), force, agent, ref, parts, test)
@@ -223,9 +223,9 @@ class Agent:
             career.returns.append(value)
             career.at.append(career.step)
             if self.goal is not None and value >= self.goal:
-                career.ended = f"a mean return of {value:.1f}, and the goal is {self.goal:g}"
+                career.ended = f"a mean return of {value:.1f}, the goal is {self.goal:g}"
             elif career.step >= config.steps:
-                career.ended = f"{career.step} steps are done"
+                career.ended = f"all {career.step} steps are done"
         self.progress.say(f"step {career.step}: mean return {career.returns[-1]:.1f} {career.ended}".rstrip())
         self._keep()
 
@@ -255,11 +255,11 @@ class Agent:
         load_optimizer(self.optimizer, found.parts["optimizer"])
         self.replay.load(found.parts["replay"], self.career.added)
         self.generator.bit_generator.state = self.career.chance
-        self.progress.say(f"going on after step {self.career.step} of an earlier run")
+        self.progress.say(f"resuming after step {self.career.step} of an earlier run")
 
 
 def _left(folder: Path) -> str:
-    """What an interrupted run can go on from."""
+    """What an interrupted run can resume from."""
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 

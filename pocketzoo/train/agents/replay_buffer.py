@@ -1,4 +1,4 @@
-"""What an agent went through: the last transitions, from which it learns in random order (Lin 1992)."""
+"""Replay buffer of an agent: the last transitions, sampled at random (Lin 1992)."""
 
 from __future__ import annotations
 

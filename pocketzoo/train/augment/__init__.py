@@ -1,1 +1,1 @@
-"""Random changes of samples."""
+"""Data augmentation."""

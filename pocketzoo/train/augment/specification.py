@@ -48,7 +48,7 @@ LIMITS = {"flip": 1.0, "rotate": 180.0, "shift": 0.9, "shear": 60.0, "zoom": 0.9
 
 @dataclass(frozen=True, slots=True)
 class MixSpec:
-    """Pairs of samples become one: the share of the first is drawn from Beta(alpha, alpha)."""
+    """Pairs of samples become one: the fraction of the first is drawn from Beta(alpha, alpha)."""
 
     kind: Mixing
     alpha: float
@@ -74,7 +74,7 @@ def read_augment(text: str) -> AugmentSpec:
         if name not in known:
             raise RecipeError(f"augment has no {name!r}", nearest(name, known))
         if name in values:
-            raise RecipeError(f"augment has {name} twice", "give it once")
+            raise RecipeError(f"augment has {name} more than once", "give it once")
         values[name] = value if name == "fill" else _number(part, value or ("0.5" if name == "flip" else ""))
     return AugmentSpec(**values)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What a bundle is made of: where its weights are from, its data, steps, packages, metrics and files, with digests."""
+"""The bill of materials of a bundle: origin of weights, data, steps, packages, metrics and files, with digests."""
 
 from __future__ import annotations
 

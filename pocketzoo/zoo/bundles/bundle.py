@@ -1,4 +1,4 @@
-"""A model on disk: a folder with a manifest, safetensors, graphs and engines. Read, verify, write. Standard library."""
+"""Read, verify and write bundles: folders with a manifest, safetensors, graphs and engines. Standard library."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Bundle:
         return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
 
     def parts(self, target: str = "") -> dict[str, Path]:
-        """The graphs that write text with a cache of keys and values, by part; empty where it has none.
+        """The generation graphs with a cache of keys and values, by part; empty where it has none.
 
         Each is the one encoded for ``target``, else the float one.
         """
@@ -117,9 +117,9 @@ def read_bundle(path: str | Path) -> Bundle:
         if Path(name).is_absolute() or outside:
             raise BundleError(f"{path} points outside itself: {name}", "do not use this bundle")
         if not os.path.isfile(file):  # Path.is_file would raise for a name that is too long
-            raise BundleError(f"{path} lacks its file {name}", "restore it from a copy, or make the bundle again")
+            raise BundleError(f"{path} is missing its file {name}", "restore it from a copy, or rebuild the bundle")
         if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
-            raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or make the bundle again")
+            raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or rebuild the bundle")
         if file.stat().st_nlink > 1:  # whoever has the other name can change the file after it was checked
             raise UnsafeFileError(f"{file} is a hard link to a file elsewhere", f"copy the bundle: cp -r {path} COPY")
         if name.endswith(".onnx"):
@@ -152,7 +152,7 @@ def check_place(path: Path, *, force: bool) -> None:
     """
     if (path / MANIFEST).is_file():
         if not force:
-            raise BundleError(f"{path} is a finished bundle already", "give another -o, or --force to replace it")
+            raise BundleError(f"{path} is already a finished bundle", "give another -o, or --force to replace it")
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path} exists and is not a bundle", "choose another place with -o")
 

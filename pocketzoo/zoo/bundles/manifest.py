@@ -1,4 +1,4 @@
-"""The manifest of a bundle, pocketzoo.json: what the model is built from, its steps, files and numbers."""
+"""The manifest of a bundle, pocketzoo.json: model, steps, files and measurements."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
-    returns: str = ""  # what the head gives, one of specs.RETURNS; bundles made before there were others have none
+    returns: str = ""  # what the head outputs, one of specs.RETURNS; bundles made before there were others have none
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
@@ -80,7 +80,7 @@ class Manifest:
 
     @property
     def gives(self) -> str:
-        """What the head gives, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
+        """What the head outputs, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
         if self.returns or self.labels:
             return self.returns or "logits"
         return TENSORS if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"

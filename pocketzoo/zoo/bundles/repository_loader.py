@@ -1,4 +1,4 @@
-"""The loader of repositories that are bundles, or the heads of bundles: what ``push`` uploads."""
+"""Loader for Hub repositories that are bundles, or heads of bundles, as ``push`` uploads them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _wants(repository: Repository) -> tuple[str, ...]:
 
 def _backbone(repository: Repository) -> BackboneSpec:
     raise UnsupportedModelError(
-        f"{repository.repo_id} is a whole model, no backbone", "give it to compress, export, bench or predict"
+        f"{repository.repo_id} is a whole model, not a backbone", "use it with compress, export, bench or predict"
     )
 
 

@@ -1,4 +1,4 @@
-"""Who made a bundle: signatures of its files by an elliptic-curve key, offline, through model-signing."""
+"""Sign and verify bundles by an elliptic-curve key, offline, through model-signing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pocketzoo.core.optional import require
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 
-SIGNATURE = "model.sig"  # beside the manifest, which does not list it: what changes the bundle leaves it behind
+SIGNATURE = "model.sig"  # next to the manifest, which does not list it: whatever changes the bundle drops it
 
 
 def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, out: str | Path | None = None) -> Path:
@@ -59,14 +59,14 @@ def verify_signature(bundle: str | Path, *, key: str | Path, signature: str | Pa
     opened = read_bundle(bundle)
     place = Path(signature) if signature is not None else opened.path / SIGNATURE
     if not place.is_file():
-        raise SignatureError(f"{opened.path} is not signed", "its maker does: pocketzoo sign BUNDLE --key KEY")
+        raise SignatureError(f"{opened.path} is not signed", "its author signs it by: pocketzoo sign BUNDLE --key KEY")
     config = verifying.Config().set_hashing_config(_hashing(opened))
     try:
         config.use_elliptic_key_verifier(public_key=Path(key))
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise SignatureError(
             f"{key} is not a public key to verify with: {error}",
-            "ask who signed it for it; they make it by: openssl ec -in KEY -pubout -out PUB",
+            "ask the signer for it; they make it by: openssl ec -in KEY -pubout -out PUB",
         ) from error
     try:
         config.verify(opened.path, place)

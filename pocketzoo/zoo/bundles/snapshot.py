@@ -1,4 +1,4 @@
-"""Work in progress in one file: tensors and facts. A kill at any moment leaves the last one that was whole."""
+"""Snapshots of unfinished work: tensors and facts in one file, replaced atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a compressor is, and which form of a model it works on. No heavy imports."""
+"""The types of compressors: those that work on the torch module and those on the graph. No heavy imports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Named(Generic[C, P]):
     plan_type: type[P]
 
     def read_plan(self, data: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> P:
-        """A plan as it was saved in a bundle, with the tensors that were saved beside it."""
+        """A plan as it was saved in a bundle, with the tensors that were saved alongside it."""
         from pocketzoo.core.typed import from_plain
 
         plan: Any = from_plain(self.plan_type, data)
@@ -81,7 +81,7 @@ class GraphCompressor(_Named[C, P]):
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in
-    # Whether a sample may be a mapping, input -> array (1, ...): then graphs that write text are compressed as well.
+    # Whether a sample may be a mapping, input -> array (1, ...): then generation graphs are compressed as well.
     several_inputs: bool = False
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]

@@ -1,4 +1,4 @@
-"""Name to spec: lookup, glob, duplicates. Each kind is asked of the plugins once, when first needed."""
+"""The registry: specs by kind and name, globs, duplicates. Plugins are asked once per kind, on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium whose states are vectors and whose actions are numbered; episodes played by a policy."""
+"""Gymnasium environments with vector states and discrete actions, and episodes played by a policy."""
 
 from __future__ import annotations
 

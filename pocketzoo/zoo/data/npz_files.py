@@ -1,4 +1,4 @@
-"""Files of numpy arrays as data sets."""
+"""Files of numpy arrays (.npz) as data sets."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def read_npz(path: Path, seed: int, numeric: bool = False) -> Dataset:
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
     x, y = arrays["x"], arrays.get("y")
     if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
-        raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample a row")
+        raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")
     if x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 1:
         x = x[..., 0]
     if x.dtype != np.uint8:
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
-            raise DataError(f"{path}: x has values that are not finite", "remove NaN and infinite samples")
+            raise DataError(f"{path}: x has non-finite values", "remove samples with NaN or infinity")
     if y is None:
         return from_arrays(path.stem, (), x, None, seed)
     if numeric:
         return from_arrays(path.stem, (), x, as_numbers(path.name, y, len(x)), seed)
     if y.ndim != 1 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
-        raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give one name or number for each sample")
+        raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give one label or number per sample")
     if len(y) != len(x):
-        raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y for each x")
+        raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y per x")
     names, targets = np.unique(y, return_inverse=True)
     return from_arrays(path.stem, tuple(str(n) for n in names), x, targets.astype(np.int64), seed)
 

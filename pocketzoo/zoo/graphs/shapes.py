@@ -1,4 +1,4 @@
-"""A graph as it is read before anything is done with it: shapes, types, makers, layers with their weights."""
+"""Read an ONNX graph with inferred shapes, types, producers, and layers with their weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reading:
         return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=1)
 
     def weight(self, name: str) -> TensorProto | None:
-        """The constant behind a layer's second input, through a DequantizeLinear if there is one."""
+        """The constant that a layer's second input stands for, through a DequantizeLinear if there is one."""
         maker = self.makers.get(name)
         if maker is not None and maker.op_type in ("DequantizeLinear", "Cast", "Transpose"):
             name = maker.input[0]

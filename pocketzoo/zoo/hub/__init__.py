@@ -1,1 +1,1 @@
-"""Repositories of the Hub, their files in the store, weights, the lock file."""
+"""The Hub: references, repositories, the store, weights, the lock file."""

@@ -1,4 +1,4 @@
-"""Weights in several files: the index that says which tensor is in which of them. Standard library only."""
+"""The index of sharded weights: which file has which tensor. Standard library only."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
             raise UnsafeFileError(f"{INDEX} names a file outside the repository: {name!r:.80}", DISTRUST)
         if name not in shards:
             raise UnsupportedModelError(
-                f"{INDEX} names {name!r:.80}, which the repository lacks", "pull another revision, or tell its author"
+                f"{INDEX} names {name!r:.80}, which the repository does not have",
+                "pull another revision, or tell its author",
             )
     return names
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON none of whose keys is there twice."""
+    """An object of JSON none of whose keys appears twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} is there twice")
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} appears twice")
     return found

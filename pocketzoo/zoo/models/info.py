@@ -1,4 +1,4 @@
-"""Everything known of one name or bundle, as plain data."""
+"""The ``info`` function: details of a registered name or a bundle, as plain data."""
 
 from __future__ import annotations
 

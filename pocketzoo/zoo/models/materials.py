@@ -1,4 +1,4 @@
-"""The bill of materials of whatever can be opened: a bundle, or a registered model."""
+"""The ``materials`` function: the bill of materials of a bundle or a registered model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wherever a bundle is read, a registered name stands for that pretrained model with its own classifier."""
+"""Open a model wherever a bundle is read: a bundle's path, a registered name, or a Hub reference."""
 
 from __future__ import annotations
 

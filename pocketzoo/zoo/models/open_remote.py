@@ -1,4 +1,4 @@
-"""Open what a repository of the Hub holds: a bundle, or a backbone."""
+"""Open a Hub repository: a bundle, or a backbone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References to models on the Hub: resolved, checked, fetched, locked."""
+"""Pull models from the Hub: resolve, check, download, lock."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def update(
     """
     refs, known = [str(hub_reference(text)) for text in refs], read_lock(Path(lock))
     if missing := [ref for ref in refs if ref not in known]:
-        raise LockError(f"{lock} does not hold {missing[0]}", f"add it: pocketzoo lock {missing[0]}")
+        raise LockError(f"{lock} does not have {missing[0]}", f"add it: pocketzoo lock {missing[0]}")
     return _lock(refs or known, Path(lock), again=True, registry=registry or default_registry(), progress=progress)
 
 
@@ -123,7 +123,7 @@ def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tu
 
     moved, entries = [], read_lock(Path(lock)).values()
     if is_offline():
-        raise HubConnectionError("what is outdated only the Hub knows, and this is offline", "leave out --offline")
+        raise HubConnectionError("checking for updates needs the Hub, and this is offline", "leave out --offline")
     for entry in entries:
         if (ref := hub_reference(entry.ref)).pinned:
             continue
@@ -147,7 +147,7 @@ def remote_entry(kind: str, name: str, registry: Registry, progress: Progress = 
     offer(repository, loader, registry)
     pinned = str(ref.at(repository.commit))
     if (kind, pinned) not in registry.remote:
-        raise UnknownNameError(f"{name} has no head that {loader.name} knows", "fit a new one: --head linear")
+        raise UnknownNameError(f"{name} has no head known to {loader.name}", "fit a new one: --head linear")
     return registry.remote[kind, pinned]
 
 
@@ -204,7 +204,7 @@ def hub_reference(text: str) -> HubRef:
     """
     ref = parse(text)
     if not isinstance(ref, HubRef):
-        raise BadReferenceError(f"{text!r} is not on the Hub", "write hf://org/name[@revision]")
+        raise BadReferenceError(f"{text!r} is not a reference to the Hub", "write hf://org/name[@revision]")
     return ref
 
 
@@ -301,7 +301,7 @@ def _lock(refs: Iterable[str], path: Path, *, again: bool, registry: Registry, p
 
 def _locked(ref: HubRef | str, entries: Mapping[str, Locked], path: str | Path) -> Locked:
     if str(ref) not in entries:
-        raise LockError(f"{path} does not hold {ref}", f"add it: pocketzoo lock {ref}")
+        raise LockError(f"{path} does not have {ref}", f"add it: pocketzoo lock {ref}")
     return entries[str(ref)]
 
 

@@ -1,4 +1,4 @@
-"""A bundle, or its head alone, to a repository of the Hub."""
+"""Push a bundle, or its head only, to a Hub repository."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def push(
         )
     if head_only and manifest.steps:
         raise BundleError(
-            f"{manifest.name} was compressed, so its head fits no other backbone", "push it whole, without --head-only"
+            f"{manifest.name} was compressed, so its head only fits its own backbone",
+            "push the whole model, without --head-only",
         )
     from pocketzoo.zoo.hub.repositories import check_upload, upload
 

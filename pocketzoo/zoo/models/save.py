@@ -1,4 +1,4 @@
-"""Put a module into a bundle: safetensors, its ONNX graph, and the facts counted on them."""
+"""Save a module as a bundle: safetensors, ONNX graph, and counted facts."""
 
 from __future__ import annotations
 

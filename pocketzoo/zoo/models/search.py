@@ -1,4 +1,4 @@
-"""Search the Hub for models that a registered loader reads."""
+"""Search the Hub for models that a registered loader can load."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def search(
             continue
         loader, reason = _loader(repository, registry)
         if max_params is not None and parameters is None:
-            loader, reason = "", "the Hub does not state its size"
+            loader, reason = "", "its size is unknown"
         found.append(
             Found(
                 repo_id=repository.repo_id,

@@ -1,4 +1,4 @@
-"""How near answers are to those of a reference."""
+"""Agreement of a model's outputs with those of a reference, without labels."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row'
 
 
 def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | None:
-    """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row an answer.
+    """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row per answer.
 
     Answers are of samples, or of the tokens that a text has. A single number a sample, (N,), is a label already. None
-    where the output is no such table: a map, boxes, one number a row.
+    where the output is no such table: a map, boxes, one number per row.
     """
     out = next(iter(outputs.values()))
     if returns in PER_TOKEN:
@@ -35,7 +35,7 @@ def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | No
 
 
 def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
-    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their share."""
+    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their fraction."""
     if returns == "embedding":
         return np.asarray(nearest_neighbors(given) == nearest_neighbors(wanted))
     if returns == "values":
@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def agreement(self) -> float | None:
-        """Share of answers that are the reference's, 0-1; None where none can be told, or too few for neighbors."""
+        """Fraction of answers that are the reference's, 0-1; None where none can be told, or too few for neighbors."""
         if self._tables:
             if self.returns == "embedding" and self._answers < NEIGHBORS:
                 return None
@@ -91,13 +91,13 @@ class Comparison:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right answers, 0-1; None where the classes are not known."""
+        """Fraction of right answers, 0-1; None where the classes are not known."""
         known = sum(self._targets.values())
         return self._right / known if known else None
 
     @property
     def chance(self) -> float:
-        """Share of right answers of who always names the class that is most frequent, 0-1."""
+        """Fraction of right answers of who always names the class that is most frequent, 0-1."""
         return max(self._targets.values()) / sum(self._targets.values()) if self._targets else 0.0
 
     @property
@@ -187,7 +187,7 @@ def sqnr(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
 
 
 def noise_to_signal(given: Iterable[Array], wanted: Iterable[Array]) -> float:
-    """The power of the error as a share of that of what was wanted, over arrays of any shapes; 0 where both are equal.
+    """The power of the error relative to that of the expected outputs, over arrays of any shapes; 0 if they are equal.
 
     Infinite where shapes differ, what was given is not finite, or there is an error and no signal.
     """

@@ -268,7 +268,7 @@ def test_energy_one_means_full_rank_which_is_never_smaller(net, samples, free):
     plan = lowrank.plan(net, config_of(energy=1.0), samples, free)
     assert plan.factors == {}
     assert same_state(lowrank.apply(net, plan, samples), net)
-    assert all("takes fewer numbers" in plan.dense[n] for n in ("stem", "wide", "fc1", "fc2", "mix.0"))
+    assert all("needs fewer parameters" in plan.dense[n] for n in ("stem", "wide", "fc1", "fc2", "mix.0"))
 
 
 def test_a_layer_of_low_rank_is_found(randomised, samples, free):

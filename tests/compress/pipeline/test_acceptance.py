@@ -27,7 +27,7 @@ def test_a_fifth_of_what_is_above_chance_may_go(accuracy, fails):
     assert bool(why) == fails
     if fails:
         assert why == (
-            f"accuracy falls from 90.0% to {accuracy:.1%}, more than a fifth of what is above chance (40.0%)"
+            f"accuracy falls from 90.0% to {accuracy:.1%}, losing more than a fifth of what is above chance (40.0%)"
         )
 
 
@@ -43,7 +43,7 @@ def test_other_outputs_keep_ten_decibels(decibels, fails):
 def test_the_worst_output_is_named():
     unknown = replace(SOURCE, accuracy=None)
     why = below_floor(unknown, unknown, after(a=5.0, boxes=-1.26, c=40.0))
-    assert why == "the output 'boxes' keeps -1.3 dB of its signal, and 1 more outputs, below 10 dB"
+    assert why == "the SQNR of output 'boxes' is -1.3 dB, and 1 more outputs, below 10 dB"
 
 
 def test_a_model_that_is_no_better_than_chance_is_held_by_decibels():

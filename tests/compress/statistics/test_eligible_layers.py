@@ -110,7 +110,7 @@ def hooked(kind: str) -> Callable[[], nn.Module]:
     return make
 
 
-COMPUTED, OWN, HOOK, KIND = "weight is computed", "way of its own", "a hook", "steps on modules know"
+COMPUTED, OWN, HOOK, KIND = "weight is computed", "overrides how the weight is used", "a hook", "only Conv2d and Linear"
 ALONE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "weight norm": (lambda: parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), COMPUTED),
     "spectral norm": (lambda: parametrizations.spectral_norm(nn.Conv2d(8, 8, 3)), COMPUTED),

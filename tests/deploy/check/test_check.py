@@ -133,7 +133,7 @@ def test_free_axes_are_said_where_engines_are_built(graph):
 def test_types_that_a_gpu_does_not_have(graph):
     node = helper.make_node("Relu", ["x"], ["y"], "r")
     double = check_graph(graph(node, kind=TensorProto.DOUBLE, out=TensorProto.DOUBLE), RTX)
-    assert "64 bits" in the(double, "slow").what
+    assert "float64 tensors" in the(double, "slow").what
     text = helper.make_node("Identity", ["x"], ["y"], "words")
     said = check_graph(graph(text, kind=TensorProto.STRING, out=TensorProto.STRING), RTX)
     assert "string" in said.findings[0].what
@@ -169,8 +169,8 @@ def test_what_dla_leaves_to_the_gpu(graph, made, reason):
 def test_dla_wants_one_shape_and_16_bits(graph):
     node, w = conv()
     said = " ".join(f.what for f in check_graph(graph(node, constants=w), ORIN, dla=True).findings)
-    assert "free axes (batch)" in said
-    assert "32 bits" in said
+    assert "dynamic axes (batch)" in said
+    assert "float32" in said
 
 
 def test_a_target_without_dla_says_which_has_one(graph, refused):
@@ -196,7 +196,7 @@ def test_the_parser_is_asked_and_stands_in_for_its_twin(graph):
     assert report.asked == "asked the parser of tensorrt_rtx"
     assert the(report, "refused").what.startswith("tensorrt_rtx: ")
     if find_spec("tensorrt") is None:
-        assert "twin of tensorrt" in check_graph(path, ORIN).asked
+        assert "in place of tensorrt" in check_graph(path, ORIN).asked
 
 
 # -- mistakes

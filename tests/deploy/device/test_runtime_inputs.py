@@ -48,7 +48,7 @@ def test_texts_become_ids(reads, tmp_path):
         assert reads(batch).tolist() == wanted
     assert reads([tmp_path / "text.txt", "a mat"]).tolist() == wanted
     assert reads("the cat sat").tolist() == reads(tmp_path / "text.txt").tolist() == [[2, 3, 4]]
-    assert reads("the cat sat on a mat the cat").tolist() == [[2, 3, 4, 5, 6, 7]], "cut at what the model takes"
+    assert reads("the cat sat on a mat the cat").tolist() == [[2, 3, 4, 5, 6, 7]], "cut at what the model expects"
 
 
 def test_ids_pass_as_they_are(reads):

@@ -179,7 +179,7 @@ def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
 def test_a_finished_agent_is_not_replaced_unless_told_so(trained, refused):
     bundle, states = trained
     before = states.read_bytes()
-    with refused(BundleError, f"{bundle.path} is a finished bundle already", hint="--force"):
+    with refused(BundleError, f"{bundle.path} is already a finished bundle", hint="--force"):
         fit_agent("NoSuchPlace-v0", bundle.path, states=states)
     assert (read_bundle(bundle.path), states.read_bytes()) == (bundle, before)
 

@@ -156,7 +156,7 @@ def test_what_has_no_pictures_is_refused(refused):
     with refused(RecipeError, "reads texts"):
         augmenter(TrainConfig(mix="mixup:1"), text, World())
     row = InputSpec(shape=("batch", 4), mean=(), std=(), resize=0)
-    with refused(RecipeError, "reads none"):
+    with refused(RecipeError, "does not read images"):
         augmenter(TrainConfig(augment="flip"), row, World())
     assert augmenter(TrainConfig(mix="mixup:1"), row, World()) is not None
     unknown = InputSpec(shape=("batch", 3, 9, 9), mean=(), std=(), resize=9)
@@ -192,7 +192,7 @@ def test_fit_augments_anew_in_each_epoch_and_goes_on_to_the_same_bits(few, regis
     common = {"data": few, "epochs": 3, "training": training, "registry": registry}
     told = Told()
     whole = fit("tinynet", tmp_path / "whole", progress=told, **common)
-    assert told.said.count("augmentation is random, so features of train are computed anew in every epoch") == 1
+    assert told.said.count("augmentation is random, so training features are recomputed in every epoch") == 1
     assert len(list(own_home.glob("**/values.f32"))) == 2  # of the validation and the test split
     with pytest.raises(Killed):
         fit("tinynet", tmp_path / "cut", progress=Told(2), **common)

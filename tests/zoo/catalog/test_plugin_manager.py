@@ -325,7 +325,7 @@ def test_a_plugin_name_declared_twice_keeps_the_first():
     registry = registry_of(first, second)
     reasons = [p.reason for p in registry.plugins() if p.name == "acme"]
     assert reasons[0] == ""
-    assert "'acme' is loaded already" in reasons[1]
+    assert "'acme' is already loaded" in reasons[1]
     assert "a" in registry.entries("head")
     assert "b" not in registry.entries("head")
 
@@ -333,7 +333,7 @@ def test_a_plugin_name_declared_twice_keeps_the_first():
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_name_of_a_built_in_plugin_cannot_be_taken(name):
     registry = registry_of(Point(name, with_heads("b")))
-    assert f"{name!r} is loaded already" in reason_of(registry, name)
+    assert f"{name!r} is already loaded" in reason_of(registry, name)
     assert "b" not in registry.entries("head")
 
 

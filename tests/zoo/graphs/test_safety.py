@@ -61,12 +61,15 @@ HOSTILE = {
     "weights in another file": (model(weights=(external("weights.bin"),)), "'weights.bin', another file"),
     "weights at an absolute path": (model(weights=(external("/etc/passwd"),)), "'/etc/passwd', an absolute path"),
     "weights at a path of Windows": (model(weights=(external("C:\\w.bin"),)), "an absolute path"),
-    "weights at a path that climbs": (model(weights=(external("../../w.bin"),)), "a path that climbs out"),
-    "weights at a path that climbs in between": (model(weights=(external("a/../../w.bin"),)), "a path that climbs out"),
+    "weights at a path that climbs": (model(weights=(external("../../w.bin"),)), "a path outside the folder"),
+    "weights at a path that climbs in between": (
+        model(weights=(external("a/../../w.bin"),)),
+        "a path outside the folder",
+    ),
     "weights in memory": (model(weights=(external("*/_ORT_MEM_ADDR_/*"),)), "another file"),
     "weights in a constant": (
         model(helper.make_node("Constant", [], ["y"], value=external("../w.bin"))),
-        "a path that climbs out",
+        "a path outside the folder",
     ),
     "weights in a branch": (model(branch(weights=(external("/w.bin", "z"),))), "an absolute path"),
     "an operator from elsewhere": (model(EVIL), "the operator evil.Run"),

@@ -1,7 +1,7 @@
-"""Build an engine while its progress is shown, and so that Ctrl-C ends it.
+"""Show the progress of an engine build, and let Ctrl-C stop it.
 
-The builder is one call that may take minutes, in which no signal reaches Python. So it runs beside, reports to a queue,
-and asks after each step whether it shall go on.
+The builder is one call that may take minutes, in which no signal reaches Python. So it runs in a thread, reports to a
+queue, and asks after each step whether it is to continue.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Phases:
         self.open.pop(name, None)
 
     def _width(self, parent: str) -> float:
-        """The share of the whole that a phase inside ``parent`` is."""
+        """The fraction of the whole that a phase inside ``parent`` is."""
         if parent not in self.open:
             return 1.0 if not parent else 0.0
         above, steps, _ = self.open[parent]
