@@ -36,14 +36,14 @@ def export(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Export a bundle or registered model; returns the file or folder that was written.
+    """Export a bundle or registered model; returns the path of the file or folder.
 
     An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. ``precision`` ("fp16",
-    "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold. In
-    "fp8" the plan's layers are in that instead of int8, with weights rounded to suit ``data``, and the rest in fp16.
-    ``engine`` says how one is built. Without ``out`` a file goes into the bundle, or for a registered model, a folder
-    and a graph in half precision into the current folder. Of a model that writes text the generation graphs become
-    files as well, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the precision they have.
+    "bf16") converts the float layers where their values stay in range, as samples of ``data`` show; "fp8" runs the
+    layers of the int8 plan in fp8, with weights rounded to suit ``data``, and the rest in fp16. ``engine`` has options
+    for building an engine. Without ``out`` the file goes into the bundle; folders, half-precision graphs, and anything
+    of a registered model go into the current folder. A language model exports its generation graphs too,
+    ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the precision they have.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.
@@ -115,7 +115,7 @@ def _check_place(place: Path, exporter: ExporterSpec, *, given: bool) -> None:
 
 
 def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
-    """What an engine of this model is built for, where nobody says otherwise: its batches, and its longest text."""
+    """The default batch sizes and sequence lengths of an engine for this model."""
     manifest = bundle.manifest
     usual: dict[str, Sizes] = {}
     if isinstance(manifest.input, TextSpec):
@@ -188,7 +188,7 @@ def _named(kept: str, precision: str) -> str:
 
 
 def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:
-    """The bundle's graph for a target: the one it has, else encoded into ``folder`` from its plan."""
+    """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
     graphs = bundle.graphs()
     if target.name in graphs:
         return graphs[target.name]

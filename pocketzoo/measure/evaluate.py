@@ -37,9 +37,9 @@ def evaluate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and errors.
+    """Evaluate a model on the test split: classification metrics (``ClassCounts.scores``) or R2 and errors.
 
-    Of a language model perplexity, on windows as long as those it was fitted on, else of ``WINDOW`` tokens.
+    A language model gets its perplexity, on windows as long as those it was trained on, else of ``WINDOW`` tokens.
 
     Raises:
         UnknownNameError: no such model, data set or target.

@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Milliseconds of the clock for one batch. Rows of older versions have p50 and p99 alone."""
+    """Wall-clock milliseconds for one batch. Rows of older versions have only p50 and p99."""
 
     p50: float
     p99: float
@@ -66,7 +66,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One row of the table. Agreement and SQNR are against the first candidate of the run."""
+    """One row of a bench. Agreement and SQNR are against the first candidate of the run."""
 
     bundle: str
     target: str

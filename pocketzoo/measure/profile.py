@@ -57,9 +57,10 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Milliseconds for one batch, means without the fastest and slowest quarter of the runs.
+    """A profile: milliseconds for one batch, averaged without the fastest and slowest quarter of the runs.
 
-    With one thread, whole runs and torch's layers are in CPU time: other work on the machine does not add to them.
+    With one thread, whole runs and torch's layers are measured in CPU time, so other work on the machine does not
+    count.
     """
 
     bundle: str
@@ -106,9 +107,9 @@ def profile(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
-    """Run the graph for ``target`` under onnxruntime's profiler, and the module with a clock at each layer.
+    """Profile the graph for ``target`` with onnxruntime's profiler, and the module layer by layer.
 
-    The samples are random. ``torch``: whether the module runs too; None: where torch is installed and there is one.
+    The samples are random. ``torch``: whether to run the module too; None: if torch is installed and there is a module.
     Profiling every node takes time itself: the sum is more than ``bench`` measures.
 
     Raises:

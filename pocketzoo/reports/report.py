@@ -39,13 +39,13 @@ def report(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
+    """Write an HTML page about bundles; returns its path. It shows rows that ``bench --save`` or ``compress`` stored.
 
-    With labeled ``data`` the best model answers its test split: the page shows which classes are confused with which,
-    and the surest wrong answers, texts or small images that become part of the page.
+    With labeled ``data`` the page includes the confusion matrix of the best model on the test split, and its most
+    confident misclassifications as texts or embedded thumbnails.
 
     Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
-    value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, which of ``models`` it is of.
+    value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, the index into ``models``.
 
     Raises:
         DataError: no models, or one that was not measured; data that cannot be read or has none of the classes.

@@ -44,10 +44,10 @@ def preview(
     training: TrainConfig | Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> tuple[int, int]:
-    """Draw a sheet of ``samples`` images of the train split, all classes in turn; its width and height in pixels.
+    """Draw ``samples`` images of the train split, all classes in turn; returns the sheet's width and height in pixels.
 
-    Below each it stands again as ``augment`` and ``mix`` of ``training`` make it, three times. With a ``backbone`` the
-    images are as that one reads them.
+    Below each are three copies as ``augment`` and ``mix`` of ``training`` change it. With a ``backbone`` the images are
+    preprocessed as it needs them.
 
     Raises:
         DataError: the data are not images.

@@ -72,7 +72,7 @@ def find_rate(
 ) -> RateCurve:
     """Sweep the head's learning rate on what ``fit`` would train first with the same arguments; nothing is written.
 
-    Blocks of the backbone that learn do so at their fraction of the rate, as in ``fit``.
+    Unfrozen blocks are trained at their fraction of the rate, as in ``fit``.
 
     Raises:
         PocketzooError: as ``fit``.

@@ -41,15 +41,15 @@ def bench(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
-    """Measure every graph of the bundles; the first bundle's float graph is the reference for agreement and SQNR.
+    """Measure every graph of the bundles; the first bundle's float graph is the baseline of agreement and SQNR.
 
-    Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules, and TensorRT engines
-    that are built for it, or were before. The first row is what ratios are against: round by round, see ``zoo.timing``.
-    Timing continues until their intervals are narrow, for ``PATIENCE`` times ``seconds`` a model at most. ``lengths``
-    are the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
+    Each of ``runtimes`` measures all of them: torch the modules, TensorRT engines that are built or cached. Ratios are
+    against the first row, taken round by round (``zoo.backends.timing``). Timing continues until the intervals are
+    narrow, for at most ``PATIENCE`` times ``seconds`` per model. ``lengths`` are sequence lengths to time texts at.
+    ``memory`` measures the peak of a separate process for each row.
 
     Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
-    go into the manifest of every bundle that is not a registered model.
+    are stored in the manifest of every bundle that is not a registered model.
 
     Raises:
         UnknownNameError: no such model or data set, or a runtime that does not work here.

@@ -21,7 +21,7 @@ from pocketzoo.zoo.tasks.text_generator import TEXTS, GraphWriter, alike, millis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationMeasurement:
-    """One row: all parts of a bundle for one target. Shares are against the first row's."""
+    """One row: the generation graphs of a bundle for one target. Fractions are against the first row."""
 
     bundle: str
     target: str  # "" for the float graphs
@@ -46,10 +46,10 @@ def bench_generation(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[GenerationMeasurement]:
-    """Let all generation graphs resume after texts of the test split, greedily; the first bundle's float ones lead.
+    """Compare generation graphs: greedy decoding after texts of the test split, led by the first bundle's float graphs.
 
-    Without ``data`` the texts are random. Nothing where no bundle has such graphs: ``generate`` and ``compress`` make
-    them.
+    Without ``data`` the texts are random. Empty where no bundle has generation graphs: ``generate`` and ``compress``
+    make them.
 
     Raises:
         UnknownNameError: no such model or data set.

@@ -39,7 +39,7 @@ def demo(
 ) -> Demo:
     """Fit a head to the digits, prune, factorize, quantize, export, build an engine, measure; all below ``out``.
 
-    Run again it replaces its own bundles, and those of others only with ``force``.
+    Running it again replaces its own bundles, and those of others only with ``force``.
 
     Raises:
         BundleError: where the demo was not run before there is a finished bundle of a name it uses.

@@ -19,7 +19,7 @@ from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text and what a model wrote."""
+    """A prompt and the text generated from it."""
 
     prompt: str
     text: str  # the prompt and what follows it, or the answer to it
@@ -38,11 +38,11 @@ def generate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Written]:
-    """Continue texts, or answer them where the model is an encoder-decoder; one after the other.
+    """Generate text from each prompt: a language model continues it, an encoder-decoder answers it.
 
-    With one beam the likeliest token is taken each time, with more it is beam search (see ``zoo.decoding``). The tokens
-    are those that ``generate`` of transformers gives for the same settings. The graphs are made when a bundle is first
-    used so, and stay in it; from then on no torch is needed. Of an int8 bundle those encoded for ``target`` write.
+    One beam is greedy search, more is beam search. The tokens equal those of ``generate`` of transformers for the same
+    settings. The generation graphs are exported on first use and kept in the bundle; after that no torch is needed. Of
+    an int8 bundle those encoded for ``target`` are used.
 
     Raises:
         UnknownNameError: no such model or target.

@@ -26,9 +26,9 @@ LONGEST = 40
 
 
 def new_plugin(name: str, out: str | Path | None = None) -> Path:
-    """Write a plugin called ``name`` to the folder ``out``, by default ``name`` in the current one; returns the folder.
+    """Write a plugin package to the folder ``out``, by default ``name`` in the current one; returns the folder.
 
-    ``name`` becomes that of the distribution, the entry point and the backbone; with "_" for "-" that of the package.
+    ``name`` is the name of the distribution, the entry point and the backbone; with "_" for "-" that of the module.
 
     Raises:
         PluginError: the name cannot be used, or the folder holds something.

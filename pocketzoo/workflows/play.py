@@ -19,7 +19,7 @@ from pocketzoo.zoo.models.open_model import open_model
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """How episodes went."""
+    """The returns of the episodes that were played."""
 
     environment: str
     graph: str
@@ -40,7 +40,7 @@ def play(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Played:
-    """Play ``episodes`` with the best action of each state, in the environment the model was trained in or another.
+    """Play ``episodes`` with the greedy action in each state, in the environment of training or another.
 
     Raises:
         UnknownNameError: no such model, target or environment.

@@ -17,7 +17,7 @@ from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The top classes of one image with their probabilities (softmax), best first; or the numbers it is given."""
+    """The top classes of one sample with their probabilities (softmax), best first; or the values of a regression."""
 
     file: str
     top: tuple[tuple[str, float], ...]
@@ -34,9 +34,9 @@ def predict(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
-    """Classify images, or texts, one by one with a bundle or registered model.
+    """Predict classes or values for images or texts, one by one, with a bundle or registered model.
 
-    For a model that reads texts, ``files`` are files of text or the texts themselves. ``target`` and ``providers`` are
+    For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``providers`` are
     those of ``load_runtime``.
 
     Raises:

@@ -45,7 +45,7 @@ MODELS = {"agent": "fitted", "fit": "fitted", "compress": "small"}  # the sectio
 
 @dataclass
 class Run:
-    """What a recipe made."""
+    """The results of a recipe run."""
 
     metrics: dict[str, Any] = field(default_factory=dict)  # of the fitted model
     plays: list[tuple[str, Played]] = field(default_factory=list)  # of each model, by its bundle's name
@@ -57,7 +57,7 @@ class Run:
 
 
 def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The sections that would run with all that is asked for in them, checked as far as that needs no model.
+    """The sections of a recipe that would run, with all their settings, checked without a model.
 
     Raises:
         RecipeError: a setting or a step that cannot be.
@@ -86,11 +86,11 @@ def run(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Run:
-    """Run the sections of a recipe one after the other; everything is written below ``out``.
+    """Run the sections of a recipe in order; everything is written below ``out``.
 
-    ``data`` stands in for the recipe's. Without either an agent's are states that it was in, and those of a recipe that
-    writes and fits nothing its prompts. A run that was stopped resumes where it was when the same call is made again:
-    sections that are finished are not run again. ``force`` replaces models there that were asked for otherwise.
+    ``data`` overrides the recipe's. Without either, an agent uses the states it visited, and a recipe that only
+    generates text its prompts. An interrupted run resumes when the same call is made again: finished sections are not
+    repeated. ``force`` replaces models there of other settings.
 
     Raises:
         BundleError: ``out`` is not a run of a recipe, or has finished models of other settings, data or versions.

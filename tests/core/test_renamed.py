@@ -70,7 +70,7 @@ def test_a_wrong_value_of_an_old_name_is_refused_under_the_new_one(refused):
 def test_augment_takes_the_old_spelling():
     with pytest.warns(RenamedWarning, match="'colour' was renamed to 'color'"):
         assert read_augment("flip,colour:0.2") == AugmentSpec(flip=0.5, color=0.2)
-    with pytest.warns(RenamedWarning), pytest.raises(RecipeError, match="augment has color twice"):
+    with pytest.warns(RenamedWarning), pytest.raises(RecipeError, match="augment has color more than once"):
         read_augment("color:0.1,colour:0.2")
 
 

@@ -167,7 +167,7 @@ def test_what_another_finished_meanwhile_is_not_lost_nor_is_what_was_learned(few
     assert read_bundle(out).manifest == small.manifest
     told = Told()
     assert fit("tinynet", out, **given, force=True, progress=told).manifest.name == "out"
-    assert any("going on" in line for line in told.said), told.said
+    assert any("resuming" in line for line in told.said), told.said
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -290,7 +290,7 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
     acme = Registry(create_manager(found=[], extra=[plugin]))
     with refused(
-        HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: embedding, linear, mlp"
+        HeadMismatchError, "'tokens' takes a sequence", "outputs a map", hint="heads that fit: embedding, linear, mlp"
     ):
         fit("tinynet", tmp_path / "x", data=few, head="tokens", registry=acme)
 

@@ -144,7 +144,7 @@ def test_it_learns():
 def test_it_stops_when_nothing_gets_better():
     trainer = trained(Net(), TrainConfig(epochs=50, batch_size=8, learning_rate=1e-9, patience=3))
     assert len(trainer.history.scores) == 4
-    assert trainer.history.stopped == "no better for 3 epochs"
+    assert trainer.history.stopped == "no improvement for 3 epochs"
 
 
 def test_gradients_are_clipped():
@@ -202,8 +202,8 @@ def test_without_memory_for_a_batch_it_goes_through_in_parts():
 
     (whole, _), (parts, told) = run(100), run(5)
     assert told.said == [
-        "out of memory: from now on 8 samples go through at once",
-        "out of memory: from now on 4 samples go through at once",
+        "out of memory: continuing with 8 samples at a time",
+        "out of memory: continuing with 4 samples at a time",
     ]
     assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
     with pytest.raises(TrainingError, match="single sample"):
@@ -311,7 +311,7 @@ def test_another_command_starts_anew(few, registry, tmp_path):
     told = Told()
     fit("tinynet", tmp_path / "x", data=few, epochs=2, registry=registry, progress=told)
     assert any("another command" in text for text in told.said)
-    assert not any("going on" in text for text in told.said)
+    assert not any("resuming" in text for text in told.said)
 
 
 # -- fine-tuning
@@ -344,7 +344,7 @@ def test_blocks_learn_though_the_first_picture_is_broken(photos, registry, tmp_p
 
 
 def test_what_cannot_be_unfrozen_is_refused(few, registry, tmp_path, refused):
-    with refused(RecipeError, "blocks, and the last 99", hint="all"):
+    with refused(RecipeError, "blocks, but the last 99", hint="all"):
         fit("tinynet", tmp_path / "x", data=few, unfreeze="last:99", registry=registry)
     with refused(RecipeError, "need classes"):
         fit("tinynet", tmp_path / "x", data=few, head="regression", training={"balanced": True}, registry=registry)

@@ -142,7 +142,7 @@ def test_a_bundle_that_is_missing_is_refused(fitted, tmp_path, refused):
 def test_models_of_other_outputs_are_not_compared(fitted, digits, tmp_path, refused):
     some = {k: Split(s.samples[s.targets < 3], s.targets[s.targets < 3]) for k, s in digits.splits.items()}
     three = fit("tinynet", tmp_path / "three", data=Dataset("three", ("0", "1", "2"), some), epochs=1)
-    with refused(DataError, "three", fitted.manifest.name, "same input and output shapes", hint="two runs"):
+    with refused(DataError, "three", fitted.manifest.name, "same input and output shapes", hint="separate runs"):
         bench([fitted.path, three.path], **QUICK)
 
 

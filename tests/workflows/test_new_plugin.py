@@ -93,8 +93,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, refused):
         ("a" * 41, "too long"),
         ("class", "a Python keyword"),
         ("json", "a Python keyword"),
-        ("tinynet", "pocketzoo's own"),
-        ("pocketzoo", "pocketzoo's own"),
+        ("tinynet", "reserved by pocketzoo"),
+        ("pocketzoo", "reserved by pocketzoo"),
         ("torch", "installed already"),
     ],
 )  # fmt: skip

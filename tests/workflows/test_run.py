@@ -70,7 +70,7 @@ def test_one_that_ships_is_whole(name):
         (("fit.epoch", "3"), "no field of FitSection is called 'epoch'", "did you mean 'epochs'?"),
         (("fitt.epochs", "3"), "no field of RunRecipe is called 'fitt'", "did you mean 'fit'?"),
         (("fit.epochs", "many"), "fit.epochs must be int, not 'many'", "correct"),
-        (("fit.training.optimizer", "sgd"), "training has no option 'optimizer'", "did you mean 'optimizer'?"),
+        (("fit.training.optimizr", "sgd"), "training has no option 'optimizr'", "did you mean 'optimizer'?"),
         (("compress.step", '[{kind = "int9"}]'), "no step is of kind 'int9'", "int8"),
         (("compress.step", "[]"), "no steps", "int8"),
         (("summary.x", "1"), "'summary' of summary.x is not a section", "fit"),
@@ -131,12 +131,12 @@ def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
 
     heard, small = Told(), (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns
     run(recipe, tmp_path / "out", data=two, progress=heard)
-    assert [line.split(":")[0] for line in heard.said if "finished before" in line] == ["fit", "compress"]
+    assert [line.split(":")[0] for line in heard.said if "already finished" in line] == ["fit", "compress"]
     assert (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns == small
     changed = read_run_recipe(find_recipe("horse-or-human"), [*SMALL, ("fit.epochs", "1")], backbone="tinynet")
     heard = Told()
     run(changed, tmp_path / "out", data=two, force=True, progress=heard)
-    assert not [line for line in heard.said if "finished before" in line], "another fit is another model to compress"
+    assert not [line for line in heard.said if "already finished" in line], "another fit is another model to compress"
 
 
 ON_DIGITS = """summary = "digits on two convolutions"
@@ -191,7 +191,7 @@ def epochs(name: str = "fitted") -> int:
 
 
 def finished(said: list[str]) -> list[str]:
-    return [line.split(":")[0] for line in said if "finished before" in line]
+    return [line.split(":")[0] for line in said if "already finished" in line]
 
 
 @pytest.mark.usefixtures("untimed")
@@ -236,7 +236,7 @@ def test_a_run_that_is_stopped_goes_on_wherever_that_was(job, refused):
 def test_a_place_that_is_something_else_is_left_alone(two, tmp_path, refused):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out" / "mine.txt", "x")
-    with refused(BundleError, "is not a run of a recipe"):
+    with refused(BundleError, "was not written by a recipe run"):
         run(read_run_recipe(find_recipe("vgg16-features"), backbone="tinynet"), tmp_path / "out", data=two)
     with refused(RecipeError, "the recipe needs data", hint="--data"):
         run(read_run_recipe(find_recipe("vgg16-features")), tmp_path / "other")
@@ -283,7 +283,7 @@ def test_an_agent_learns_plays_and_becomes_int8_on_states_it_was_in(tmp_path, ru
     assert {row["precision"] for row in small.measurements} == {"float32", "int8"}
     assert (out / "onnx.onnx").stat().st_size > 0
     assert not find_spec("tensorrt_rtx") or (out / "tensorrt-rtx.engine").stat().st_size > 0
-    assert "finished before" in run(*line).stderr
+    assert "already finished" in run(*line).stderr
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
     _read(place, student, optimizer, state, _key(plan, model))
     first = round(plan.features * plan.epochs) if blocks else 0
     epochs = range(state.epoch, plan.epochs)
-    for epoch in context.progress.track(epochs, "healing", len(epochs)):
+    for epoch in context.progress.track(epochs, "distilling", len(epochs)):
         if state.stale >= plan.patience and epoch >= first:
             break
         for group in optimizer.param_groups:

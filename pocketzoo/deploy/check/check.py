@@ -47,9 +47,9 @@ def check(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
-    """Hold a bundle's graph, a registered model's, or that of an ONNX file against a target; an engine is loaded.
+    """Check a graph (of a bundle, a registered model, or an ONNX file) against a target; an engine is loaded.
 
-    ``dla``: also say what the target's deep learning accelerator leaves to the GPU.
+    ``dla``: also report what falls back from the target's deep learning accelerator to the GPU.
 
     Raises:
         UnknownNameError: an unknown model or target.

@@ -40,7 +40,7 @@ _PACKAGES = (
 
 
 def doctor() -> list[Check]:
-    """Examine this environment. Starts what it can, so that "works" means it was tried."""
+    """Check this environment. Everything is started where possible, so that "works" means it was tried."""
     checks = [Check("python", True, platform.python_version())]
     for module, distributions, extra, purpose in _PACKAGES:
         checks.append(_package(module, distributions, extra, purpose))

@@ -26,11 +26,11 @@ def pack(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines do not travel.
+    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines are not copied.
 
-    The facts of the manifest stay, without plans, costs of layers and measurements. The copy answers as the bundle does
-    and cannot be compressed, or encoded for another target; its provenance has the digest of the manifest it is from.
-    ``force`` replaces a finished bundle at ``out``.
+    The manifest is kept, without plans, layer costs and measurements. The copy predicts as the bundle does and cannot
+    be compressed or encoded for another target; its provenance has the digest of the original manifest. ``force``
+    replaces a finished bundle at ``out``.
 
     Raises:
         UnknownNameError: no such model or target.

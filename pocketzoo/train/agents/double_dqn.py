@@ -58,14 +58,13 @@ def fit_agent(
 ) -> Bundle:
     """Train a Q-network on ``environment``, such as "CartPole-v1", and write it as a bundle at ``out``.
 
-    The network is the backbone "mlp" on the environment's states, 64-64 unless ``backbone_options`` say otherwise, and
-    a linear layer: ``head_options`` of "q-values" can make it dueling. It is evaluated on fresh episodes every while,
-    and training ends when their mean return reaches the goal, or after ``training``'s steps; the weights are those of
-    the best evaluation, and ``test_return`` is their mean return over as many episodes that nothing was chosen by.
-    ``states`` is where to write states the agent was in, as an ``.npz`` to calibrate int8 on. ``force`` replaces a
-    finished bundle at ``out``.
+    The network is the "mlp" backbone, 64-64 unless ``backbone_options`` say otherwise, and a linear head;
+    ``head_options`` of "q-values" can make it dueling. Training ends when the mean return over evaluation episodes
+    reaches the goal, or after ``training``'s steps. The weights are those of the best evaluation; ``test_return`` is
+    their mean return over as many further episodes. ``states`` is an ``.npz`` to save visited states in, for
+    calibrating int8. ``force`` replaces a finished bundle at ``out``.
 
-    Deterministic for a seed; a run that was killed resumes from its last evaluation when the same call is made again.
+    Deterministic for a seed; a killed run resumes from its last evaluation when the same call is made again.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else.

@@ -20,8 +20,8 @@ SIGNATURE = "model.sig"  # next to the manifest, which does not list it: whateve
 def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, out: str | Path | None = None) -> Path:
     """Sign a bundle with a private key in PEM (P-256, P-384 or P-521); returns the signature's file.
 
-    What is signed are the digests of the manifest and of every file that it lists. The signature is one of Sigstore,
-    which ``model_signing verify key`` reads too; it lies in the bundle, or at ``out``.
+    The signature covers the digests of the manifest and of every file that it lists. It is a Sigstore signature, which
+    ``model_signing verify key`` reads too; it is written into the bundle, or to ``out``.
 
     Raises:
         MissingDependencyError: model-signing is not installed.
@@ -48,7 +48,7 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
 
 
 def verify_signature(bundle: str | Path, *, key: str | Path, signature: str | Path | None = None) -> Bundle:
-    """Open a bundle, and hold it against its signature with the signer's public key in PEM.
+    """Open a bundle and verify its signature with the signer's public key in PEM.
 
     Raises:
         MissingDependencyError: model-signing is not installed.

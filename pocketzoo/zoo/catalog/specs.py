@@ -31,7 +31,7 @@ Dim = str | int  # a string names an axis of free length
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """What a backbone reads, and how an image becomes that.
+    """The image or vector input of a backbone, and the preprocessing from an image to it.
 
     An image is resized so that its shorter side is ``resize``, and its center of ``shape[2:]`` is cut out; with
     ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. Then pixels are scaled to ``value_range``, and
@@ -57,9 +57,9 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSpec:
-    """What a language model reads: token ids (B, T), int64, filled up with ``pad`` after the end of a text.
+    """The text input of a language model: token ids (B, T), int64, padded with ``pad``.
 
-    There is no mask alongside them: the model makes it from the ids, so a device feeds one array.
+    There is no attention mask input: the model computes it from the ids, so a device feeds one array.
     """
 
     vocabulary: int
@@ -77,9 +77,9 @@ Input = InputSpec | TextSpec
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """What a backbone outputs: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
+    """The features of a backbone: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
 
-    A sequence is zero after the end of its text, and nowhere else; heads find the padding by that.
+    A sequence is zero at padding and nowhere else, which is how heads find the padding.
     """
 
     kind: FeatureKind
@@ -237,7 +237,7 @@ class DlaSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """What a runtime or device accepts and likes. ``refuses`` and ``slow`` say of operators of ONNX what to do."""
+    """What a runtime or device supports and prefers. ``refuses`` and ``slow`` map ONNX operators to what to do."""
 
     name: str
     summary: str

@@ -38,7 +38,7 @@ class Environment:
         try:
             self.env: Any = gym.make(name, disable_env_checker=True)
         except gym.error.UnregisteredEnv as error:  # no such name, or no such version of it
-            raise UnknownNameError(f"Gymnasium has no {name!r}: {error}", "name one as CartPole-v1") from error
+            raise UnknownNameError(f"Gymnasium has no {name!r}: {error}", "name one such as CartPole-v1") from error
         except gym.error.Error as error:
             raise DataError(f"Gymnasium cannot make {name!r}: {error}", "install what it needs") from error
         self.name = name

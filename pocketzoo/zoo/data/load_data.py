@@ -24,14 +24,14 @@ def load_data(
     skipped: Skipped | None = None,
     registry: Registry | None = None,
 ) -> Dataset:
-    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; one is itself.
+    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
 
     A folder has one sub-folder per class, with or without train / val / test above them; a folder of images alone is a
-    data set without classes, good enough to calibrate on. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``;
-    ``reviews.csv?text=review&label=stars`` names its columns. A folder that the library ``datasets`` saved, and
-    ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. What is not divided
-    yet is divided 60 / 20 / 20, by ``seed``. With ``numeric`` targets are numbers: ``y`` of shape (N,) or (N, outputs),
-    or the column of labels. Rows that cannot be read are noted in ``skipped``; without it the first is an error.
+    data set without classes, which is enough for calibration. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
+    ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns. A folder saved by the library ``datasets``,
+    and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
+    splits is split 60 / 20 / 20 by ``seed``. With ``numeric`` the targets are numbers: ``y`` of shape (N,) or (N,
+    outputs), or the label column. Unreadable rows are noted in ``skipped``; without it the first is an error.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no images.

@@ -41,7 +41,7 @@ LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What an ONNX file does not say: how an image or a text becomes its input, and what its outputs are called."""
+    """What an ONNX file does not record: the preprocessing of its input, and labels of its outputs."""
 
     mean: tuple[float, ...] = ()  # per channel, in units of value_range; () is not known
     std: tuple[float, ...] = ()
@@ -58,10 +58,10 @@ class Reading:
 
 
 def open_graph(path: Path, reading: Reading | None = None, progress: Progress = SILENT) -> Bundle:
-    """A bundle of an ONNX file, written below ``home()`` when first used. It has a graph and no module.
+    """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
-    Constants are folded, batch norm too, and a batch axis of fixed size is freed; the result is checked against the
-    file. The file is not changed.
+    Constants and batch norm are folded, a fixed batch axis is made dynamic, and the result is checked against the file.
+    The file is not changed.
 
     Raises:
         BundleError: it is not an ONNX graph, or onnxruntime does not run it.

@@ -23,8 +23,8 @@ from pocketzoo.zoo.models.resolver import resolve_spec
 def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
     """Open a bundle or an ONNX file by path, or a pretrained model by its registered name.
 
-    A pretrained model is written as a bundle below ``home()`` when first used, and read from there afterwards; so is an
-    ONNX file (see ``open_graph`` for what one may say of it).
+    A pretrained model is written as a bundle below ``home()`` on first use, and read from there afterwards; so is an
+    ONNX file (see ``open_graph`` for its options).
 
     Raises:
         BundleError: the path is not a bundle, or is damaged.

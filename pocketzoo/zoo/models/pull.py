@@ -54,9 +54,9 @@ def pull(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Pulled]:
-    """Fetch models into the store. With ``locked`` exactly what the lock file says, all of it if ``refs`` is empty.
+    """Download models into the store. With ``locked`` exactly what the lock file pins, all of it if ``refs`` is empty.
 
-    A head that was pushed alone brings the backbone along that it is to be joined to: afterwards nothing is missing.
+    For a head that was pushed alone, its backbone is downloaded too: afterwards nothing is missing.
 
     Raises:
         BadReferenceError: a reference to something else than the Hub.
@@ -84,7 +84,7 @@ def lock(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Pulled]:
-    """Pull models and write what they are into a lock file; entries that it has already stay as they are.
+    """Pull models and pin them in a lock file; existing entries stay unchanged.
 
     Raises:
         HubError, UnsupportedModelError: as ``pull``.
@@ -100,7 +100,7 @@ def update(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Pulled]:
-    """Move locked references to where their branch or tag stands now; all of them if ``refs`` is empty.
+    """Move locked references to the latest commit of their branch or tag; all of them if ``refs`` is empty.
 
     Raises:
         LockError: a reference is not locked, or the lock file is damaged.

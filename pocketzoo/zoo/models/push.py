@@ -26,11 +26,11 @@ def push(
     license: str = "",
     progress: Progress = SILENT,
 ) -> str:
-    """Upload a bundle to ``org/name``; returns the pinned reference to what was uploaded.
+    """Upload a bundle to ``org/name``; returns the pinned reference to it.
 
-    Weights, graphs, manifest and model card go up; engines stay, because an engine is a program and nobody should load
-    one from elsewhere. With ``head_only`` the head's weights go up alone: whoever pulls them gets the backbone from
-    where it is pinned.
+    Weights, graphs, manifest and model card are uploaded. Engines are not, because an engine is a program and nobody
+    should load one from elsewhere. With ``head_only`` only the head's weights are uploaded: whoever pulls them gets the
+    backbone from where it is pinned.
 
     Raises:
         BundleError: it is not a bundle, or its head belongs to a backbone that compression changed.

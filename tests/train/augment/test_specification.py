@@ -31,7 +31,7 @@ def test_each_part_is_read():
         ({"augment": "rotate:181"}, "augment cannot have rotate:181"),
         ({"augment": "zoom:nan"}, "augment cannot have zoom:nan"),
         ({"augment": "shift:-0.1"}, "augment cannot have shift:-0.1"),
-        ({"augment": "flip,flip"}, "augment has flip twice"),
+        ({"augment": "flip,flip"}, "augment has flip more than once"),
         ({"augment": "fill:red"}, "augment cannot have fill:red"),
         ({"mix": "mixup"}, "'mixup' has no number"),
         ({"mix": "mixup:0"}, "alpha of 0"),

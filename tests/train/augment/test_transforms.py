@@ -153,7 +153,7 @@ def test_targets_are_shared_as_pixels_are(kind):
 
 def test_what_has_no_pictures_is_refused(refused):
     text = TextSpec(vocabulary=10, pad=0, max_length=5)
-    with refused(RecipeError, "reads texts"):
+    with refused(RecipeError, "this model reads text"):
         augmenter(TrainConfig(mix="mixup:1"), text, World())
     row = InputSpec(shape=("batch", 4), mean=(), std=(), resize=0)
     with refused(RecipeError, "does not read images"):

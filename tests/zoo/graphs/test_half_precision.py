@@ -98,7 +98,7 @@ def test_softmax_and_norms_stay_in_32_bits():
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"), [(1e5, "holds 1e+05"), (LARGEST["fp16"], ""), (1e-12, "is 1e-12"), (-np.inf, "")]
+    ("value", "kept"), [(1e5, "values up to 1e+05"), (LARGEST["fp16"], ""), (1e-12, "is 1e-12"), (-np.inf, "")]
 )
 def test_constants_that_16_bits_cannot_hold(value, kept):
     model = graph(node("Add", ["x", "c"], "y"), c=np.array([value], np.float32))
