@@ -91,7 +91,10 @@ class DistillPlan:
     features: float = 0.0  # fraction of the epochs that match features too
     patience: int = 1
     seed: int = 0
-    quantized: bool = False  # whether it learned with 8 bits
+    quantized: bool = False  # whether it was quantization-aware
+
+
+HealPlan = DistillPlan  # the name of the previous release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

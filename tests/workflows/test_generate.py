@@ -167,7 +167,7 @@ def test_a_model_of_few_positions_stops_there(language, tmp_path):
     assert len(written.ids) == 40 - 32
     assert any("generating at most 8 tokens" in line for line in heard.said)
     assert any("ignored generation settings of the repository: repetition_penalty" in line for line in heard.said)
-    with pytest.raises(DataError, match=f"the text has 40 tokens, and {bundle.manifest.name} reads 40"):
+    with pytest.raises(DataError, match=f"the text has 40 tokens, the context length of {bundle.manifest.name} is 40"):
         generate(tmp_path / "copy", [f"{many} {many}"], registry=registry)
 
 
