@@ -20,7 +20,7 @@ ENVIRONMENT = "CartPole-v1"
 
 
 def learned(folder: Path, seed: int) -> dict[str, Any]:
-    """One agent: trained, quantised, and played with, each as a user would."""
+    """One agent: trained, quantized, and played with, each as a user would."""
     out, states = folder / f"seed-{seed}", folder / f"states-{seed}.npz"
     start, cpu = time.perf_counter(), time.process_time()
     bundle = pocketzoo.fit_agent(ENVIRONMENT, out, seed=seed, states=states)

@@ -40,7 +40,7 @@ def environment(folder: Path, extra: str) -> tuple[Path, dict[str, int]]:
     """An environment with nothing but ``pocketzoo[extra]``: its Python, and bytes by what lies in site-packages."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
-    source = folder.with_name(f"{folder.name}-source")  # building a wheel leaves files beside what it is made of
+    source = folder.with_name(f"{folder.name}-source")  # building a wheel leaves files alongside what it is made of
     shutil.copytree(ROOT / "pocketzoo", source / "pocketzoo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "recipes", source / "recipes")
     for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", default="1,32,256", help="batch sizes")
     parser.add_argument("--seconds", type=float, default=0.3, help="to time each row for")
     parser.add_argument("--out", type=Path, help="write the result here instead")
-    parser.add_argument("--commit", default="", help="what --out says was measured, where this is no git checkout")
+    parser.add_argument("--commit", default="", help="what --out says was measured, where this is not a git checkout")
     return parser.parse_args()
 
 
@@ -171,7 +171,7 @@ def _roofline(seconds: float) -> dict[str, Any]:
 
 
 def _fp8_product() -> Run:
-    """From compute capability 8.9 on; one scale a matrix."""
+    """From compute capability 8.9 on; one scale per matrix."""
     import torch
 
     kept: list[Any] = []
@@ -289,7 +289,7 @@ def _torch(make: Any, kind: torch.dtype | None, way: str, x: torch.Tensor) -> tu
 
 
 def _graph(subject: Any, precision: str, folder: Path, x: torch.Tensor) -> Path:
-    """The module as an ONNX graph in a precision; 8 bits as quantise and dequantise, as NVIDIA's parsers take them."""
+    """The module as an ONNX graph in a precision; 8 bits as quantize and dequantize, as NVIDIA's parsers take them."""
     import torch
     from gpu_models import two_of_four
 

@@ -102,7 +102,7 @@ class Int8Linear(nn.Module):
         scale = linear.weight.float().abs().amax(1).clamp(min=1e-12) / 127
         weight = (linear.weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
         self.register_buffer("weight", weight.t())  # (I, O), by columns: what the kernels want
-        self.register_buffer("scale", scale.view(torch.int32))  # so that module.half() leaves it in 32 bits
+        self.register_buffer("scale", scale.view(torch.int32))  # so that module.half() leaves it in float32
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:

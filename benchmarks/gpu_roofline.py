@@ -17,7 +17,7 @@ def attainable(operations: float, traffic: float, rate: float, bandwidth: float)
 
 
 def share(row: dict[str, Any], model: dict[str, Any], roofline: dict[str, Any]) -> float | None:
-    """The share of what could be reached that a row reached; None where no peak was measured for its precision.
+    """The fraction of what could be reached that a row reached; None where no peak was measured for its precision.
 
     Traffic is what cannot be avoided: weights and samples once in, outputs once out. A model whose weights stay in the
     cache from one run to the next can do with less, and come out above 1.

@@ -1,7 +1,7 @@
 """int8 alone: what is asked of it, measured in one run, each row made by a process of its own.
 
 Usage: python benchmarks/int8.py [--many 4096] [--only PATTERN]. Needs what benchmarks/peers.py needs, and only
-onnxruntime's quantiser beside pocketzoo. ``--many``: samples that one more row calibrates on, the same ones over and
+onnxruntime's quantizer alongside pocketzoo. ``--many``: samples that one more row calibrates on, the same ones over and
 over, to see whether memory grows with them. --only takes the rows whose "model/name" does not match from the last run.
 Writes benchmarks/results/int8.json.
 """
@@ -67,7 +67,7 @@ def measure(work: Path, many: int, only: str) -> dict[str, Any]:
 
 
 def agreement_under_noise(logits: np.ndarray, decibels: float) -> float:
-    """The share of answers (N, classes) that stay when white noise of that SQNR is added, over ``DRAWS`` draws."""
+    """The fraction of answers (N, classes) that stay when white noise of that SQNR is added, over ``DRAWS`` draws."""
     generator = np.random.default_rng(0)
     scale = np.sqrt(np.square(logits, dtype=np.float64).mean() / 10 ** (decibels / 10))
     kept = [

@@ -1,7 +1,7 @@
 """Low rank on a text encoder: plain SVD, SVD whitened by the inputs, and ours, at the same number of parameters.
 
 Usage: python benchmarks/lowrank.py MODEL CALIBRATE.txt TEST.txt, where MODEL is a bundle or name of an encoder whose
-outputs are embeddings (all-MiniLM-L6-v2). All its linear layers are factorised; nothing is timed away.
+outputs are embeddings (all-MiniLM-L6-v2). All its linear layers are factorized; nothing is timed away.
 Writes benchmarks/results/lowrank.json.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pocketzoo import default_registry, load_data, open_model
 from pocketzoo.compress.configs import LowRankConfig
 from pocketzoo.compress.low_rank import low_rank as lowrank
-from pocketzoo.compress.low_rank.factorizations import Metric, factorise, plain_metric
+from pocketzoo.compress.low_rank.factorizations import Metric, factorize, plain_metric
 from pocketzoo.compress.low_rank.layer_effects import measure_effects
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import load_module
@@ -30,13 +30,13 @@ SHARES = (0.8, 0.6, 0.4)
 def read(bundle: Any, path: str) -> list[Any]:
     data = load_data(path)
     batches = [
-        Batches(data.split(s), bundle.manifest.input, files=bundle.travelled()) for s in ("train", "val", "test")
+        Batches(data.split(s), bundle.manifest.input, files=bundle.source_files()) for s in ("train", "val", "test")
     ]
     return [x for each in batches for x, _ in each]
 
 
 def uniform(model: nn.Module, share: float, metrics: dict[str, Metric] | None) -> nn.Module:
-    """Every layer at the same share of its parameters; the ranks are multiples of 8."""
+    """Every layer at the same fraction of its parameters; the ranks are multiples of 8."""
     made = copy.deepcopy(model)
     for name, layer in model.named_modules():
         if not isinstance(layer, nn.Linear):
@@ -44,7 +44,7 @@ def uniform(model: nn.Module, share: float, metrics: dict[str, Metric] | None) -
         rank = int(share * layer.weight.numel() / sum(layer.weight.shape)) // 8 * 8
         metric = metrics[name] if metrics else plain_metric(layer)
         parent, _, child = name.rpartition(".")
-        setattr(made.get_submodule(parent), child, factorise(layer, "svd", (rank,), metric))
+        setattr(made.get_submodule(parent), child, factorize(layer, "svd", (rank,), metric))
     return made
 
 

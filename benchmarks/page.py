@@ -40,7 +40,7 @@ def page() -> str:
         "edge": _edge,
         "compress": _compress,
         "lowrank": _lowrank,
-        "heal": _heal,
+        "distill": _distill,
         "training": _training,
         "recipes": _recipes,
         "int8": _int8,
@@ -84,11 +84,11 @@ def _timing(result: dict[str, Any]) -> str:
         [name, f"{row['tenth_seen']} of {count}", f"{row['equal_differs']} of {count}", f"{row['width']:.1%}"]
         for name, row in result["rows"].items()
     ]
-    table = _table(["compared by", "a tenth seen", "equal called different", "width of the interval"], rows)
+    table = _table(["compared by", "10% detected", "false positives", "width of the interval"], rows)
     return (
         "## What timing tells apart\n\n"
-        "`python benchmarks/timing.py`: a run against an equal one and one of a tenth more work,\n"
-        f"{result['rounds']} rounds each, beside whatever else ran. Of a hundred equal ones one may be called "
+        "`python benchmarks/timing.py`: a run against an equal one and one with 10% more work,\n"
+        f"{result['rounds']} rounds each, alongside whatever else ran. Of a hundred equal ones one may be called "
         f"different.\n\n{table}\n"
     )
 
@@ -131,7 +131,7 @@ def _edge(result: dict[str, Any]) -> str:
     parts = result["footprint"]["edge"]["largest"]
     return f"""## On the device
 
-`python benchmarks/edge.py`: an environment made by pip with nothing but the extra; a bundle as `compress` writes it,
+`python benchmarks/edge.py`: an environment with nothing but the extra; a bundle as `compress` writes it,
 and as `pack` copies it.
 
 {_table(["what", "on the disk", "bar"], rows)}
@@ -158,12 +158,12 @@ def _compress(result: dict[str, Any]) -> str:
     ]
     return f"""## EfficientNet-Lite0
 
-`python benchmarks/compress.py`: real ImageNet weights, crops of real photographs, each stage in a process of its own.
+`python benchmarks/compress.py`: real ImageNet weights, crops of real photographs, each stage in its own process.
 The peak is that of the whole process.
 
 {_table(["stage", "time", "peak memory", "bar"], rows)}
 
-What the whole command measured:
+Measurements of the whole command:
 
 {_measurements(result["rows"]["compress"]["measurements"])}
 """
@@ -174,17 +174,17 @@ def _training(result: dict[str, Any]) -> str:
     texts = result["quality_texts"]
     rows = [
         [
-            f"{kept['epochs']} epochs on kept features, against computing them in each",
+            f"{kept['epochs']} epochs on cached features, against computing them in each",
             f"{kept['kept_s']:.1f} s against {kept['anew_s']:.0f} s: {kept['anew_s'] / kept['kept_s']:.1f}x",
             "15x",
         ],
         [
-            "pictures a second, against a bare loop in two processes",
+            "images per second, against a bare loop in two processes",
             f"{loader['loader']:.0f} against {loader['loop']:.0f}: {loader['ratio']:.2f}",
             "0.80",
         ],
         [
-            "accuracy of a linear head on pictures, against scikit-learn's logistic regression",
+            "accuracy of a linear head on images, against scikit-learn's logistic regression",
             f"{quality['linear']:.4f} against {quality['sklearn']:.4f}",
             "within 0.005",
         ],
@@ -197,9 +197,9 @@ def _training(result: dict[str, Any]) -> str:
     return f"""## Training
 
 `python benchmarks/training.py`: EfficientNet-Lite0, frozen; {result["photos"]:,} crops of photographs, and for accuracy
-{quality["samples"]["train"]:,} pictures of Fashion-MNIST. Texts are {texts["samples"]["train"]:,} sentences out of the
+{quality["samples"]["train"]:,} images of Fashion-MNIST. Texts are {texts["samples"]["train"]:,} sentences out of the
 documentation of three libraries, on frozen MiniLM; the library is the class. What computing features in each epoch
-takes was measured on {kept["tried"]} epochs. Export and the reading of pictures are included.
+takes was measured on {kept["tried"]} epochs. Export and the reading of images are included.
 
 {_table(["what", "measured", "bar"], rows)}
 """
@@ -210,7 +210,7 @@ def _recipes(result: dict[str, Any]) -> str:
         f"""## Recipes
 
 `python benchmarks/recipes.py`: the textbook's recipe (`recipes/classic.toml`) and ours (`recipes/edge.toml`) on the
-same model and data, {result["samples"]} samples to calibrate, every graph timed in turn on one thread. Ratios are
+same model and data, {result["samples"]} calibration samples, every graph timed in turn on one thread. Ratios are
 against the first row. The bars: {"; ".join(f"{model}: {bar}" for model, bar in RECIPE_BARS.items())}.
 """
     ]
@@ -218,9 +218,9 @@ against the first row. The bars: {"; ".join(f"{model}: {bar}" for model, bar in 
         steps = []
         for name, made in found["recipes"].items():
             for step in made["steps"]:
-                steps += [[name, *_turned_down(no, step["kind"])] for no in step["report"].get("turned_down", ())]
+                steps += [[name, *_rejected(no, step["kind"])] for no in step["report"].get("rejected", ())]
                 steps.append([name, step["kind"], *_changes(step["report"])])
-            steps += [[name, *_turned_down(no, no["kind"])] for no in made["turned_down"]]
+            steps += [[name, *_rejected(no, no["kind"])] for no in made["rejected"]]
         took = ", ".join(f"{name} {made['seconds']:.0f} s" for name, made in found["recipes"].items())
         head = ["recipe", "step", "file", "ms, batch 1", "accuracy or agreement", "SQNR dB", "s"]
         parts.append(
@@ -247,9 +247,9 @@ def _changes(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _turned_down(no: dict[str, Any], kind: str) -> list[str]:
+def _rejected(no: dict[str, Any], kind: str) -> list[str]:
     cells = _changes(no.get("report", {}))
-    return [f"{kind}, turned down: {no['why']}", *cells]
+    return [f"{kind}, rejected: {no['why']}", *cells]
 
 
 def _lowrank(result: dict[str, Any]) -> str:
@@ -262,15 +262,15 @@ def _lowrank(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     return f"""## Low rank
 
-`python benchmarks/lowrank.py`: all linear layers of {result["model"]}, {result["calibrate"]} sentences to calibrate,
-cosine to the fp32 embeddings of {result["test"]} others. The first two have the same share in every layer, ours one
-budget for all.
+`python benchmarks/lowrank.py`: all linear layers of {result["model"]}, {result["calibrate"]} calibration sentences,
+cosine to the fp32 embeddings of {result["test"]} others. The first two keep the same fraction in every layer, ours has
+one budget for all.
 
-{_table(["way", "share of parameters", "used", "cosine", "least of all", "bar"], rows)}
+{_table(["way", "fraction of parameters", "used", "cosine", "minimum", "bar"], rows)}
 """
 
 
-def _heal(result: dict[str, Any]) -> str:
+def _distill(result: dict[str, Any]) -> str:
     cells = []
     for name, data in result["data"].items():
         for kind, row in data["rows"].items():
@@ -278,13 +278,13 @@ def _heal(result: dict[str, Any]) -> str:
             cells.append(
                 [name, kind, f"{row['accuracy']:.4f}", f"{row['agreement']:.4f}", "-" if won is None else f"{won:.0%}"]
             )
-    learned = ", ".join(f"{data['learned_from']:,} of {name}" for name, data in result["data"].items())
-    return f"""## Heal
+    trained = ", ".join(f"{data['learned_from']:,} of {name}" for name, data in result["data"].items())
+    return f"""## Distillation
 
-`python benchmarks/heal.py`: tinynet with {result["ratio"]:.0%} of its channels removed, as textbooks do and with
-compensation, then `heal` on samples without classes ({learned}). The bar is half of the accuracy that was lost.
+`python benchmarks/distill.py`: tinynet with {result["ratio"]:.0%} of its channels removed, with and without
+compensation, then `distill` on samples without labels ({trained}). The bar: half of the lost accuracy is recovered.
 
-{_table(["data", "model", "accuracy", "agreement", "won back"], cells)}
+{_table(["data", "model", "accuracy", "agreement", "recovered"], cells)}
 """
 
 
@@ -292,9 +292,9 @@ def _int8(result: dict[str, Any]) -> str:
     return f"""## int8
 
 `python benchmarks/int8.py`: each row made by a process of its own, {result["samples"]["efficientnet-lite0"][0]} crops
-and {result["samples"]["minilm"][0]} sentences to calibrate. The peak is all that the process held, imports included.
-Time is that of the clock and, in brackets, of all cores. Latency is of one sample on one thread, all graphs in turn,
-the least of all rounds; x: how many times faster than float32, the median over the rounds.
+and {result["samples"]["minilm"][0]} calibration sentences. The peak is the memory of the process, imports included.
+Time is wall-clock time and, in brackets, CPU time of all cores. Latency is of one sample on one thread, all graphs in
+turn, the minimum over the rounds; x: median speedup over float32.
 
 {render_int8(result)}"""
 
@@ -310,10 +310,10 @@ def _pruning(result: dict[str, Any]) -> str:
     head = ["network", "pruned by", "MMACs (share)", "accuracy", "agreement", "cosine"]
     return f"""## Channels removed in one shot
 
-`python benchmarks/pruning.py`: pocketzoo to a share of the multiply-accumulates of convolutions and linear layers, then
-Torch-Pruning to as many; nothing is trained afterwards, and either may use {calibrate} samples without classes (MiniLM:
+`python benchmarks/pruning.py`: pocketzoo to a fraction of the multiply-accumulates of convolutions and linear layers,
+then Torch-Pruning to as many, without training afterwards; either may use {calibrate} samples without classes (MiniLM:
 256 texts of 16 tokens). ResNet, VGG and ViT are small, made for 28 x 28, and were trained for {steps:,} steps of
-{batch} on Fashion-MNIST; {test:,} pictures test them. MiniLM has its published weights, and is scored by the cosine to
+{batch} on Fashion-MNIST; {test:,} images test them. MiniLM has its published weights, and is scored by the cosine to
 its own vectors.
 
 {_table(head, cells)}
@@ -323,8 +323,8 @@ its own vectors.
 def _peers(result: dict[str, Any]) -> str:
     return f"""## Other tools
 
-`python benchmarks/peers.py`: each tool in an environment of its own, on the same graph and the same samples; what they
-wrote is scored, timed and parsed in one place.
+`python benchmarks/peers.py`: each tool in an environment of its own, on the same graph and the same samples; their
+outputs are scored, timed and parsed in one place.
 
 {render_peers(result)}"""
 
@@ -336,8 +336,8 @@ def _gpu(result: dict[str, Any]) -> str:
 
 `python benchmarks/gpu.py` on {gpu["name"]} (compute capability {gpu["capability"]}, {gpu["memory"] >> 30} GiB;
 driver, clock and power: {gpu["driver, clock, power"]}); {versions}. Outputs were checked against torch in fp32 on the
-CPU first. "of the roofline": of what the peaks of the same run allow, for operations and for weights and samples once
-in, outputs once out; above 100%, weights stayed in the cache.
+CPU first. "of the roofline": relative to the peaks of the same run, for operations and for reading weights and samples
+once and writing outputs once; above 100%, weights stayed in the cache.
 
 {render_gpu(result)}"""
 

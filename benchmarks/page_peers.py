@@ -25,15 +25,15 @@ def render(result: dict[str, Any]) -> str:
     bars.int8(crops, texts)
     bars.cut(crops)
     return f"""EfficientNet-Lite0 with its ImageNet weights, int8: {tests[0]} crops of photographs calibrate,
-{tests[1]} others test. Time is that of the clock and, in brackets, of all cores, without imports. Latency is that of
-one crop on one thread of onnxruntime's CPU provider, all graphs in turn, the least of all rounds; x: how many times
-faster than float32, the median over the rounds.
+{tests[1]} others test. Time is wall-clock time and, in brackets, CPU time of all cores, without imports. Latency is
+that of one crop on one thread of onnxruntime's CPU provider, all graphs in turn, the minimum over the rounds; x: median
+speedup over float32.
 
 {table(INT8, int8)}
 
 {_reasons(int8)}
-The same network with channels removed in one shot, no training. Ours removes the share that the row names;
-Torch-Pruning then goes on until it has come down to as many multiply-accumulates.
+The same network with channels removed in one shot, no training. Ours removes the fraction in the row; Torch-Pruning
+then prunes down to as many multiply-accumulates.
 
 {table(CUT, [crops[0], *cut])}
 
@@ -44,7 +44,7 @@ Latency is that of a sentence of {shape} tokens.
 {table(TEXT, texts)}
 
 {_reasons(texts)}
-What is asked of pocketzoo, and what it did in this run:
+The bars for pocketzoo, and what it reached in this run:
 
 {render_table(ASKED, bars.lines)}
 
@@ -64,7 +64,7 @@ def render_int8(result: dict[str, Any]) -> str:
     noise = ", ".join(f"{kept:.3f} at {decibels} dB" for decibels, kept in result["noise"].items())
     return f"""{render_table(["EfficientNet-Lite0", *INT8], _cells(INT8, crops))}
 
-What white noise on the float32 answers would leave of the agreement on these crops: {noise}.
+Agreement on these crops under white noise on the float32 outputs: {noise}.
 
 {_reasons(crops)}
 {render_table(["MiniLM", *TEXT], _cells(TEXT, texts))}
@@ -96,7 +96,7 @@ def _latency(row: Row, _: Row) -> str:
 
 def _nvidia(row: Row, _: Row) -> str:
     said = row["nvidia"]
-    return "built" if said["built"] else "taken, not built" if said["accepted"] else "refused"
+    return "built" if said["built"] else "parsed, not built" if said["accepted"] else "refused"
 
 
 def _share(row: Row, first: Row) -> str:
@@ -115,7 +115,7 @@ CUT: Columns = {**COSTS, "MMACs": _share, "agreement": _kept("agreement"), "SQNR
 TEXT: Columns = {
     **COSTS,
     "cosine": _kept("cosine", 4),
-    "nearest neighbour kept": _kept("neighbours"),
+    "same nearest neighbor": _kept("neighbours"),
     "SQNR dB": _sqnr,
     **REST,
 }
@@ -186,7 +186,7 @@ class Bars:
                 self.lines.append([f"{name}: engine", "built", *_yes(built)])
             else:
                 self.ask(f"{name}: cosine", "0.997", row.get("cosine"), lambda v: v >= 0.997, "{:.4f}")
-                self.ask(f"{name}: neighbour kept", "0.92", row.get("neighbours"), lambda v: v >= 0.92, "{:.3f}")
+                self.ask(f"{name}: same neighbor", "0.92", row.get("neighbours"), lambda v: v >= 0.92, "{:.3f}")
                 speed = row["latency"]["ratio"] if row else None
                 self.ask(f"{name}: faster than float32", "2.2x", speed, lambda v: v >= 2.2, "{:.2f}x")
 

@@ -9,12 +9,12 @@ HEAD = """# Scaling
 
 Written by `python benchmarks/page.py` from `benchmarks/results/scaling.json`; do not edit.
 
-What growth costs. Every point is a process of its own; seconds are CPU time of all its threads, and the peak is all
-that it held, imports included. In brackets, how many times more than at the point before: a cost in proportion grows as
-many times as the count does.
+What growth costs. Every point is a process of its own; seconds are CPU time of all its threads, and the peak is its
+memory, imports included. In brackets, the growth over the point before: a linear cost grows by the same factor as the
+count.
 """
 NAMES = {
-    "samples": ("Samples to calibrate", "samples"),
+    "samples": ("Calibration samples", "samples"),
     "layers": ("Layers", "layers"),
     "batch": ("Batch", "samples in a batch"),
     "megabytes": ("Size of a bundle", "MB of weights"),

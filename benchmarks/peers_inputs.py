@@ -78,7 +78,7 @@ def _minilm(folder: Path) -> None:
         bundle = open_model(f"hf://{name}")
         shutil.copyfile(bundle.file("model.onnx"), folder / "model.onnx")
         texts = sentences(sum(SENTENCES))
-        batches = Batches(Split(texts), bundle.manifest.input, size=len(texts), files=bundle.travelled())
+        batches = Batches(Split(texts), bundle.manifest.input, size=len(texts), files=bundle.source_files())
         ids = next(iter(batches))[0]
     np.save(folder / "calibration.npy", ids[: SENTENCES[0]])
     np.save(folder / "test.npy", ids[SENTENCES[0] :])

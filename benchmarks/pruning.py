@@ -56,16 +56,16 @@ def trained(name: str, folder: Path, data: dict[str, np.ndarray]) -> nn.Module:
     text = (SCRIPTS / "nets.py").read_bytes() + repr((STEPS, BATCH, RATE, len(data["train"]))).encode()
     file = folder / f"{name}-{hashlib.sha256(text).hexdigest()[:12]}.pt"
     if not file.exists():
-        optimiser = torch.optim.AdamW(net.parameters(), RATE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+        optimizer = torch.optim.AdamW(net.parameters(), RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
         order = np.random.default_rng(0).permutation(len(data["train"]))
         for step in range(STEPS):
             chosen = order[np.arange(step * BATCH, (step + 1) * BATCH) % len(order)]
             x, y = torch.from_numpy(data["train"][chosen]), torch.from_numpy(data["train_labels"][chosen])
             loss = nn.functional.cross_entropy(net(x), y.long())
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         torch.save(net.state_dict(), file)
     net.load_state_dict(torch.load(file, weights_only=True))

@@ -53,7 +53,7 @@ def run(model: str, folder: Path, count: int) -> dict[str, Any]:
         made[name] = {
             "seconds": time.perf_counter() - start,
             "steps": [{"kind": s.kind, "config": s.config, "report": s.report} for s in bundle.manifest.steps],
-            "turned_down": bundle.manifest.turned_down,
+            "rejected": bundle.manifest.rejected,
         }
         print(f"{model}, {name}: {made[name]['seconds']:.0f} s", flush=True)
     rows = pocketzoo.bench([model, *(folder / name for name in RECIPES)], data=data, seconds=2.0)

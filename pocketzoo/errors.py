@@ -1,4 +1,4 @@
-"""The errors of pocketzoo, where plugins and users import them from."""
+"""Public names of the errors, for plugins and users."""
 
 from pocketzoo.core.errors import (
     BadReferenceError,

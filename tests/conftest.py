@@ -124,7 +124,7 @@ def fitted(once: Once) -> Bundle:
 
 @pytest.fixture(scope="session")
 def compressed(fitted: Bundle, once: Once) -> Bundle:
-    """``fitted`` pruned, factorised and quantised for two targets, made once for all workers. Read only."""
+    """``fitted`` pruned, factorized and quantized for two targets, made once for all workers. Read only."""
     from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
     from pocketzoo.compress.pipeline.compress_model import compress
     from pocketzoo.zoo.bundles.bundle import read_bundle

@@ -90,14 +90,14 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalise: bool = True, **changes: Any) -> Any:
+def write_sentence_transformer(folder: Path, mode: str = "mean", *, normalize: bool = True, **changes: Any) -> Any:
     """A repository of sentence-transformers on a tiny bert."""
     model = write_model(folder, "bert", **changes)
     (folder / "1_Pooling").mkdir()
     flags = {f"pooling_mode_{m}": m.startswith(mode) for m in ("cls_token", "mean_tokens", "max_tokens")}
     width = model.config.hidden_size
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": width, **flags}))
-    kinds = ["models.Transformer", "models.Pooling", *(["models.Normalize"] if normalise else [])]
+    kinds = ["models.Transformer", "models.Pooling", *(["models.Normalize"] if normalize else [])]
     modules = [{"idx": i, "type": f"sentence_transformers.{kind}"} for i, kind in enumerate(kinds)]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24}))

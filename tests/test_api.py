@@ -24,7 +24,7 @@ STABLE = [
     "hookimpl", "require", "check_field", "nearest", "PocketzooError", "RecipeError", "DataError",
     "HeadMismatchError", "UnsupportedModelError", "BackboneSpec", "HeadSpec", "DatasetSpec", "ExporterSpec",
     "TargetSpec", "LoaderSpec", "FeatureSpec", "InputSpec", "TextSpec", "Cut", "Weights", "PackageFile", "HubFile",
-    "Repository", "Compressor", "ModuleCompressor", "GraphCompressor", "Lesson", "Samples", "EngineOptions",
+    "Repository", "Compressor", "ModuleCompressor", "GraphCompressor", "Distillation", "Samples", "EngineOptions",
     "ExportRequest", "PruneConfig", "LowRankConfig", "Int8Config", "PrunePlan", "LowRankPlan", "Int8Plan", "Array",
     "Dataset", "Split", "from_arrays", "Bundle", "read_bundle", "Manifest", "Registry", "Entry", "Plugin",
     "default_registry", "Progress", "SILENT", "load_state", "read_safetensors", "replacing_file",

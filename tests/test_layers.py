@@ -47,8 +47,10 @@ FACADES = (
 # What plugins that ship see at the top is what any plugin sees: specs, hooks, and no registry.
 PLUGINS_SEE = (
     "pocketzoo.core.errors",
+    "pocketzoo.core.moved",
     "pocketzoo.core.optional",
     "pocketzoo.core.progress",
+    "pocketzoo.core.renamed",
     "pocketzoo.compress.configs",
     "pocketzoo.compress.plans",
     "pocketzoo.plugins.*",
@@ -64,7 +66,9 @@ COMMANDS_SEE = (
     "pocketzoo.__version__",
     "pocketzoo.cli.*",
     "pocketzoo.core.errors",
+    "pocketzoo.core.moved",
     "pocketzoo.core.optional",
+    "pocketzoo.core.renamed",
     "pocketzoo.train.agents.settings",
     "pocketzoo.train.settings",
     "pocketzoo.zoo.catalog.kinds",

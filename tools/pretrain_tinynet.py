@@ -1,7 +1,7 @@
 """Pretrain tinynet on Fashion-MNIST; writes the weights and the record that ship in the package.
 
 Usage: python tools/pretrain_tinynet.py [--epochs 12] [--seed 0]
-Data: Debian's package dataset-fashion-mnist (60,000 training and 10,000 test images, MIT licence).
+Data: Debian's package dataset-fashion-mnist (60,000 training and 10,000 test images, MIT license).
 The schedule is one-cycle SGD (Smith & Topin 2017, arXiv:1708.07120); the test images are looked at once, at the end.
 """
 
@@ -79,9 +79,9 @@ def main() -> None:
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decay, "weight_decay": 1e-3}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
     steps = len(x) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, total_steps=args.epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=args.epochs * steps)
     start = time.time()
     for epoch in range(args.epochs):
         model.train()
@@ -90,9 +90,9 @@ def main() -> None:
         for i in order[: steps * BATCH].split(BATCH):
             batch = augment(x[i], generator).contiguous(memory_format=torch.channels_last)
             loss = F.cross_entropy(model(batch), y[i])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             total += loss.item()
         print(f"epoch {epoch + 1}: loss {total / steps:.4f}, {time.time() - start:.0f} s", flush=True)
@@ -103,7 +103,7 @@ def main() -> None:
     save_file(state, weights)
     record = {
         "script": "tools/pretrain_tinynet.py",
-        "data": "Fashion-MNIST, 60,000 training images, Debian package dataset-fashion-mnist, MIT licence",
+        "data": "Fashion-MNIST, 60,000 training images, Debian package dataset-fashion-mnist, MIT license",
         "epochs": args.epochs,
         "seed": args.seed,
         "batch": BATCH,

@@ -56,7 +56,7 @@ def measured() -> Iterator[dict[str, Any]]:
     """Time what is inside and print it with the process's peak memory; what is put into the dict is printed as well.
 
     The peak is all that the process held, imports included; ``start_mb`` is what it held before.
-    The time of all cores is told beside that of the clock: it says less of what else the machine was doing.
+    The time of all cores is told alongside that of the clock: it says less of what else the machine was doing.
     """
     said: dict[str, Any] = {"start_mb": memory_mb("VmRSS")}
     start, cpu = time.perf_counter(), time.process_time()

@@ -21,7 +21,7 @@ class Reader(CalibrationDataReader):
         return None if batch is None else {self.name: batch}
 
     def get_first(self) -> dict:
-        """A batch to infer shapes from; the tool asks for it beside the others."""
+        """A batch to infer shapes from; the tool asks for it alongside the others."""
         return {self.name: next(iter(self.samples))}
 
     def rewind(self) -> None:
@@ -38,7 +38,7 @@ def main() -> None:
             calibration_data_reader=Reader(onnx.load(graph).graph.input[0].name, Samples(samples)),
             calibration_eps=["cpu"],
             high_precision_dtype="fp32",  # what is not int8 stays as it was, as with every other tool here
-            dq_only=True,  # int8 weights in the file, and not float ones with their quantisation behind them
+            dq_only=True,  # int8 weights in the file, and not float ones with their quantization after them
             output_path=str(out),
             log_level="ERROR",
         )

@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 def resnet(widths: tuple[int, ...] = (16, 32, 64, 128)) -> nn.Module:
-    """ResNet-18's plan for pictures of 28 x 28: two blocks a width."""
+    """ResNet-18's plan for images of 28 x 28: two blocks a width."""
     layers: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
     i = widths[0]
     for n, width in enumerate(widths):
@@ -66,7 +66,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer of a transformer; norms before attention and MLP, as in ViT, or behind them, as in BERT."""
+    """A layer of a transformer; norms before attention and MLP, as in ViT, or after them, as in BERT."""
 
     def __init__(self, size: int, heads: int, inner: int, *, first: bool, eps: float) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class ViT(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """all-MiniLM-L6-v2 for texts of one length: the normalised mean of all positions."""
+    """all-MiniLM-L6-v2 for texts of one length: the normalized mean of all positions."""
 
     def __init__(self, size: int = 384, depth: int = 6, heads: int = 12, words: int = 30522) -> None:
         super().__init__()
@@ -132,6 +132,6 @@ def macs(net: nn.Module, x: Tensor) -> int:
 
 
 def outputs(net: nn.Module, samples: Tensor) -> Tensor:
-    """What a network gives, in batches."""
+    """What a network outputs, in batches."""
     with torch.no_grad():
         return torch.cat([net(x) for x in samples.split(64)])

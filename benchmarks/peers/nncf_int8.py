@@ -16,13 +16,13 @@ def main() -> None:
     name = model.graph.input[0].name
     with measured():
         batches = Samples(samples, size=1)  # as in its examples: it takes its statistics a sample at a time
-        quantised = nncf.quantize(
+        quantized = nncf.quantize(
             model,
             nncf.Dataset(batches, lambda batch: {name: batch}),
             subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER if method == "transformer" else None,
         )
-        onnx.save(quantised, out)
+        onnx.save(quantized, out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""int8 by onnxruntime's quantiser, prepared as its documentation asks. See common.py for the arguments."""
+"""int8 by onnxruntime's quantizer, prepared as its documentation asks. See common.py for the arguments."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from common import Samples, measured
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
-STEPS = 100  # it cuts this share of MAX a time until the target is met
+STEPS = 100  # it cuts this fraction of MAX a time until the target is met
 MAX = 0.6
 
 

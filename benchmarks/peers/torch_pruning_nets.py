@@ -1,7 +1,7 @@
 """Networks of nets.py pruned by Torch-Pruning, in one shot, to as many multiply-accumulates as METHOD names.
 
 METHOD is "vit:123000,88000"; GRAPH holds the weights, SAMPLES the arrays "calibrate" and "test", and OUT gets what each
-pruned network gives on the test samples, by importance and target. See common.py.
+pruned network outputs on the test samples, by importance and target. See common.py.
 
 Heads of attention stay, hidden units go. Torch-Pruning 1.6.1 cuts no heads in small steps: ranked over all layers a
 step takes less than one, and it ends with an UnboundLocalError; layer by layer each step takes one, until none is left.
@@ -20,7 +20,7 @@ from common import measured
 from nets import NETS, Attention, macs, outputs
 from torch import nn
 
-STEPS, MOST = 200, 0.95  # it cuts this share of MOST a time until the target is met
+STEPS, MOST = 200, 0.95  # it cuts this fraction of MOST a time until the target is met
 
 
 def main() -> None:

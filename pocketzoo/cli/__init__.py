@@ -1,1 +1,1 @@
-"""The command line: parse, call one library function, render. No algorithm lives here."""
+"""The command line: parse the arguments, call one library function, print the result."""

@@ -13,15 +13,15 @@ from pocketzoo.train.agents.settings import SAYS
 
 @click.command("fit-agent")
 @click.argument("environment")
-@out_option(required=True, text="Where to write the bundle.")
+@out_option(required=True, text="Bundle to write.")
 @click.option("--backbone-option", "backbone_options", multiple=True, metavar="NAME=VALUE",
-              help="An option of the backbone mlp, such as hidden=64,64.")  # fmt: skip
+              help="Option of the mlp backbone, such as hidden=64,64.")  # fmt: skip
 @click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE",
-              help="An option of the head q-values, such as dueling=yes.")  # fmt: skip
+              help="Option of the q-values head, such as dueling=yes.")  # fmt: skip
 @click.option("--set", "training", multiple=True, metavar="NAME=VALUE",
-              help=f"A setting; may be given more than once: {', '.join(SAYS)}.")  # fmt: skip
+              help=f"Training setting, repeatable: {', '.join(SAYS)}.")  # fmt: skip
 @click.option("--states", type=click.Path(path_type=Path), metavar="FILE",
-              help="Where to write states that it was in, as an .npz to calibrate on.")  # fmt: skip
+              help="Save visited states to this .npz, as calibration data.")  # fmt: skip
 @seed_option
 @force_option
 @json_option
@@ -36,11 +36,10 @@ def fit_agent(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train an agent in an ENVIRONMENT of Gymnasium.
+    """Train an agent in a Gymnasium ENVIRONMENT.
 
-    A Q-network learns by double DQN, in CartPole-v1 for example.
-    It ends when the mean return over 100 fresh episodes reaches the environment's goal. A run that was stopped goes on
-    when the same command is given again.
+    Trains a Q-network by double DQN, in CartPole-v1 for example, until the mean return over 100 evaluation episodes
+    reaches the environment's goal. An interrupted run resumes when the same command is given again.
     """
     from pocketzoo.train.agents.double_dqn import fit_agent
 
@@ -66,15 +65,15 @@ def fit_agent(
 @click.command()
 @model_argument
 @click.argument("environment", default="")
-@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="How many.")
+@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Number of episodes.")
 @click.option("--target", default="cpu", show_default=True, shell_complete=names("target"),
-              help="Play with the graph encoded for this target.")  # fmt: skip
+              help="Use the graph for this target.")  # fmt: skip
 @seed_option
 @json_option
 def play(model: str, environment: str, episodes: int, target: str, seed: int, as_json: bool) -> None:
     """Play episodes with the agent MODEL.
 
-    ENVIRONMENT is the one it was trained in, unless another is named.
+    ENVIRONMENT defaults to the one it was trained in.
     """
     from pocketzoo.workflows.play import play
 

@@ -1,4 +1,4 @@
-"""Commands that look around: list, info, plugins, doctor; and new-plugin, which adds to what there is."""
+"""Commands about what is registered and installed: list, info, plugins, new-plugin, doctor."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def _uncollected() -> Iterator[None]:
 
 @click.command("list")
 @click.argument("pattern", default="*")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Only this kind.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Show only this kind.")
 @json_option
 @_uncollected()
 def list_(pattern: str, kind: str | None, as_json: bool) -> None:
-    """List what is registered, by name or glob.
+    """List registered names, all or by glob.
 
     PATTERN is a name or a glob such as "efficientnet*".
     """
@@ -59,12 +59,12 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", metavar="NAME|MODEL", shell_complete=names(*KINDS))
-@click.option("--provenance", is_flag=True, help="Of a model: origin, data, steps, packages, digests.")
+@click.option("--provenance", is_flag=True, help="Bill of materials of a model: origin, data, steps, digests.")
 @json_option
 def info(name: str, provenance: bool, as_json: bool) -> None:
-    """Show everything known of a registered name or a model.
+    """Show details of a registered name or a model.
 
-    A model of the Hub (hf://org/name) is pulled for it.
+    A model of the Hub (hf://org/name) is pulled first.
     """
     if provenance:
         from pocketzoo.zoo.models.materials import materials
@@ -77,21 +77,21 @@ def info(name: str, provenance: bool, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        shown = _shown_materials(facts) if provenance else _shown(facts)
+        shown = _shown_bill(facts) if provenance else _shown(facts)
         print_columns([list(row) for row in flat(shown) if row[1] not in ("", "{}")])
 
 
-def _shown_materials(facts: dict[str, Any]) -> dict[str, Any]:
-    """Every step and digest in full, a line each."""
+def _shown_bill(facts: dict[str, Any]) -> dict[str, Any]:
+    """Every step and digest in full, one per line."""
     steps = {f"{i}. {step['kind']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
-    refused = {no["kind"]: no.get("why", "") for no in facts.get("turned_down", ())}
+    refused = {no["kind"]: no.get("why", "") for no in facts.get("rejected", ())}
     files = {name: f"sha256 {file['sha256']}, {file['bytes']:,} bytes" for name, file in facts["files"].items()}
     data: dict[str, Any] = {
         part: {"digest" if key == "sha256" else key: value for key, value in facts[part].items()}
         for part in ("data", "calibration")
         if part in facts
     }
-    return {**facts, "steps": steps, "turned_down": refused, **data, "files": files}
+    return {**facts, "steps": steps, "rejected": refused, **data, "files": files}
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
 @click.command()
 @json_option
 def plugins(as_json: bool) -> None:
-    """List plugins, and why one is not in use."""
+    """List plugins, and why one could not be loaded."""
     from pocketzoo.zoo.catalog.registry import list_plugins
 
     found = list_plugins()
@@ -130,9 +130,9 @@ def plugins(as_json: bool) -> None:
 @click.argument("name")
 @out_option(required=False, text="Folder to write [default: NAME].")
 def new_plugin(name: str, out: Path | None) -> None:
-    """Write a plugin to start from: a backbone, a head and a test.
+    """Create a plugin package: a backbone, a head and a test.
 
-    NAME is in small letters with "-" between words, as in my-backbone.
+    NAME is lowercase words joined by "-", such as my-backbone.
     """
     from pocketzoo.workflows.new_plugin import new_plugin
 
@@ -144,9 +144,9 @@ def new_plugin(name: str, out: Path | None) -> None:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check what is installed and what works.
+    """Check this installation, its runtimes and GPUs.
 
-    Tries runtimes, engine builders and GPUs, and says what to install for those that do not work.
+    Tries each runtime, engine builder and GPU, and says what to install where one does not work.
     """
     from pocketzoo.deploy.device.doctor import doctor
 

@@ -1,4 +1,4 @@
-"""Commands that look at data: data preview."""
+"""Commands that inspect data: data preview."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from pocketzoo.cli.options import named, names, out_option, seed_option
 
 @click.group()
 def data() -> None:
-    """Look at data before it is learned from."""
+    """Inspect data before training."""
 
 
 @data.command()
 @click.argument("data", metavar="D", shell_complete=names("dataset"))
-@out_option(required=True, text="Where to write the sheet, a PNG or JPEG.")
-@click.option("--backbone", default="", shell_complete=names("backbone"), help="Show pictures as this one reads them.")
-@click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Pictures to show.")
+@out_option(required=True, text="Image file to write, PNG or JPEG.")
+@click.option(
+    "--backbone", default="", shell_complete=names("backbone"), help="Preprocess images as this backbone does."
+)
+@click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Number of images.")
 @click.option("--set", "training", multiple=True, metavar="NAME=VALUE",
-              help="augment or mix, as for fit; may be given more than once.")  # fmt: skip
+              help="augment or mix, as for fit; repeatable.")  # fmt: skip
 @seed_option
 def preview(data: str, out: Path, backbone: str, samples: int, training: tuple[str, ...], seed: int) -> None:
-    """Draw a contact sheet of D: pictures with their classes, and what augmentation makes of them."""
+    """Draw a contact sheet of D: images with their labels, and augmented copies."""
     from pocketzoo.train.contact_sheet import preview
 
     width, height = preview(

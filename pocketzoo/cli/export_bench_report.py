@@ -1,4 +1,4 @@
-"""Commands that take models to devices: export, bench, predict, report, demo."""
+"""Commands that deploy and measure: export, bench, predict, report, demo."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements, print_timings, print_writing
+from pocketzoo.cli.render import Bars, print_columns, print_generation, print_json, print_measurements, print_timings
 
 
 class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
-    """An axis and its lengths: batch=1:8:32, or batch=8."""
+    """An axis and its minimum, optimal and maximum length, batch=1:8:32, or one fixed length, batch=8."""
 
     name = "lengths"
 
@@ -34,31 +34,35 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
         try:
             return name, read_sizes(text)
         except ValueError:
-            self.fail(f"{value!r} names no axis and lengths, as batch=1:8:32 and batch=8 do", param, ctx)
+            self.fail(f"{value!r} is not AXIS=MIN:OPT:MAX; write batch=1:8:32, or batch=8", param, ctx)
 
 
 @click.command()
 @model_argument
 @click.option(
-    "--to", default="onnx", show_default=True, shell_complete=names("exporter"), help="onnx, tensorrt, triton, ..."
+    "--to",
+    default="onnx",
+    show_default=True,
+    shell_complete=names("exporter"),
+    help="Format: onnx, tensorrt, triton, ...",
 )
-@click.option("--target", shell_complete=names("target"), help="Encode for this target [default: what --to runs on].")
+@click.option("--target", shell_complete=names("target"), help="Target of the graph [default: that of --to].")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "fp8"]),
     default="fp32",
-    help="Of floats; fp8 in place of int8.",
+    help="Precision of float layers; fp8 replaces int8.",
 )
 @data_option(required=False)
 @click.option(
-    "--shape", "shapes", type=Lengths(), multiple=True, metavar="AXIS=MIN:OPT:MAX", help="Lengths to build for."
+    "--shape", "shapes", type=Lengths(), multiple=True, metavar="AXIS=MIN:OPT:MAX", help="Lengths of a dynamic axis."
 )
-@click.option("--version-compatible", is_flag=True, help="Engine for later versions too.")
-@click.option("--hardware-compatible", is_flag=True, help="Engine for other GPUs too.")
+@click.option("--version-compatible", is_flag=True, help="Engine that later TensorRT versions load.")
+@click.option("--hardware-compatible", is_flag=True, help="Engine that other GPUs load.")
 @click.option("--strip", is_flag=True, help="Engine without weights.")
-@click.option("--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core, the rest on the GPU.")
-@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Memory that a layer may work in.")
-@out_option(required=False, text="File to write [default: into the bundle].")
+@click.option("--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core; the GPU runs the rest.")
+@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Maximum workspace memory of a layer.")
+@out_option(required=False, text="Output file [default: in the bundle].")
 @json_option
 def export(
     model: str,
@@ -102,16 +106,18 @@ def export(
 @click.command()
 @models_argument
 @data_option(required=False)
-@click.option("--runtime", default="onnxruntime", show_default=True, help="Or torch, tensorrt-rtx and others.")
+@click.option("--runtime", default="onnxruntime", show_default=True, help="Also torch, tensorrt-rtx, ...")
 @click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
-@click.option("--length", help="Tokens to time texts at, as 32,128 [default: those of the data].")
-@click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
+@click.option("--length", help="Sequence lengths to time, such as 32,128 [default: from the data].")
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="To time each model, at least."
+    "--threads", type=click.IntRange(0), default=1, show_default=True, help="Threads of the runtime; 0: all cores."
 )
-@click.option("--memory/--no-memory", default=True, help="Run each in a process of its own for its peak.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: an .svg or .html file.")
-@click.option("--save", is_flag=True, help="Keep the rows in the bundles, for report.")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="Minimum time to run each model."
+)
+@click.option("--memory/--no-memory", default=True, help="Measure peak memory, in a process per model.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Plot to an .svg or .html file.")
+@click.option("--save", is_flag=True, help="Store the results in the bundles, for report.")
 @seed_option
 @skip_bad_option
 @json_option
@@ -130,14 +136,14 @@ def bench(
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Measure models side by side; the first is the reference.
+    """Measure models side by side; the first is the baseline.
 
-    RUNTIME, and the lists of numbers, may have commas between: --batch 1,8,32.
+    Separate several runtimes, batch sizes or lengths by commas: --batch 1,8,32.
     """
     from pocketzoo.reports.bench_plot import save_plot
     from pocketzoo.reports.html_page import check_picture
     from pocketzoo.workflows.bench import bench
-    from pocketzoo.workflows.bench_generation import bench_writing
+    from pocketzoo.workflows.bench_generation import bench_generation
 
     if plot:
         check_picture(plot)
@@ -155,7 +161,7 @@ def bench(
         skip_bad=skip_bad,
         progress=Bars(),
     )
-    writing = bench_writing(
+    writing = bench_generation(
         models, data=data, seconds=seconds, threads=threads, seed=seed, skip_bad=skip_bad, progress=Bars()
     )
     if as_json:
@@ -163,7 +169,7 @@ def bench(
     else:
         print_measurements(rows)
         print_timings(rows)
-        print_writing(writing)
+        print_generation(writing)
     if plot:
         click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 
@@ -174,21 +180,21 @@ def _numbers(text: str, option: str) -> list[int]:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
-        raise click.BadParameter(f"{text!r} is no list of positive numbers, as 1,8,32 is", param_hint=option)
+        raise click.BadParameter(f"{text!r} is not a list of positive integers such as 1,8,32", param_hint=option)
     return numbers
 
 
 @click.command()
 @model_argument
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
-@click.option("--target", shell_complete=names("target"), help="Run the graph encoded for this target.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes to show.")
+@click.option("--target", shell_complete=names("target"), help="Use the graph for this target.")
 @click.option("--provider", help="cpu, cuda, tensorrt, openvino or engine [default: the fastest here].")
 @json_option
 def predict(
     model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
 ) -> None:
-    """Show the most likely classes of pictures or texts."""
+    """Predict classes or values for images or texts."""
     from pocketzoo.workflows.predict import predict
 
     found = predict(model, files, top=top, target=target, providers=provider, progress=Bars())
@@ -204,20 +210,20 @@ def predict(
         return
     for prediction in found:
         click.echo(prediction.file)
-        print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+        print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
         print_columns([["", f"{value:.6g}"] for value in prediction.values])
 
 
 @click.command()
 @models_argument
 @data_option(required=False)
-@out_option(required=True, text="The HTML file to write.")
+@out_option(required=True, text="HTML file to write.")
 @seed_option
 @skip_bad_option
 def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip_bad: bool) -> None:
-    """Draw what was measured of bundles as one HTML page.
+    """Write an HTML report on one or more bundles.
 
-    With --data it also shows which classes are taken for which, and wrong answers.
+    With --data it includes the confusion matrix and misclassified samples.
     """
     from pocketzoo.reports.report import report
 
@@ -225,13 +231,13 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
 
 
 @click.command()
-@out_option(required=False, text="Folder to write to [default: pocketzoo-demo].")
+@out_option(required=False, text="Output folder [default: pocketzoo-demo].")
 @force_option
 def demo(out: Path | None, force: bool) -> None:
-    """Run the whole job on real data, in a minute.
+    """Run the whole workflow on real data, in a minute.
 
-    Fits a head to handwritten digits, prunes, factorises, quantises, exports, builds an engine and measures. Run again,
-    it replaces what it wrote.
+    Fits a head to handwritten digits, prunes, factorizes, quantizes, exports, builds an engine and measures. Running
+    it again replaces its output.
     """
     from pocketzoo.workflows.demo import demo
 

@@ -1,4 +1,4 @@
-"""The command that looks for a learning rate: find-rate."""
+"""The command that finds a learning rate: find-rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import json_option, named, out_option, picture_size, seed_option
+from pocketzoo.cli.options import image_size, json_option, named, out_option, seed_option
 from pocketzoo.cli.render import Bars, print_json
 from pocketzoo.cli.training_options import model_options, training_options
 
@@ -14,8 +14,8 @@ from pocketzoo.cli.training_options import model_options, training_options
 @click.command()
 @model_options
 @training_options("batch_size", "unfreeze")
-@click.option("--steps", type=click.IntRange(20), default=100, show_default=True, help="Steps of the sweep.")
-@out_option(required=False, text="Where to draw the curve, an .svg or .html.")
+@click.option("--steps", type=click.IntRange(20), default=100, show_default=True, help="Number of training steps.")
+@out_option(required=False, text="Plot to an .svg or .html file.")
 @seed_option
 @json_option
 def find_rate(
@@ -36,8 +36,8 @@ def find_rate(
 ) -> None:
     """Find a learning rate for fit with the same options.
 
-    The rate rises step by step until the loss does; the one at which it falls most steeply is suggested. Nothing that
-    was learned is kept.
+    Increases the learning rate until the loss diverges, and suggests the rate at which the loss fell fastest. The
+    trained weights are discarded.
     """
     from pocketzoo.reports.html_page import check_picture
     from pocketzoo.reports.learning_rate_plot import draw_rates
@@ -52,7 +52,7 @@ def find_rate(
         head_options=named(head_options, "--head-option"),
         backbone_options=named(backbone_options, "--backbone-option"),
         cut=cut,
-        input_size=picture_size(input_size),
+        input_size=image_size(input_size),
         batch_size=batch_size,
         unfreeze=unfreeze,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Commands that make models: fit, eval, compress."""
+"""Commands that make and evaluate models: fit, eval, compress."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from pocketzoo.cli.options import (
-    Share,
+    Fraction,
     data_option,
     force_option,
+    image_size,
     json_option,
     model_argument,
     named,
     names,
     out_option,
-    picture_size,
     seed_option,
     skip_bad_option,
 )
@@ -27,13 +27,13 @@ from pocketzoo.core.errors import RejectedError
 
 @click.command()
 @model_options
-@out_option(required=True, text="Where to write the bundle.")
+@out_option(required=True, text="Bundle to write.")
 @training_options("epochs", "batch_size", "learning_rate", "unfreeze")
 @seed_option
 @skip_bad_option
 @click.option("--log", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Write events of each epoch for TensorBoard.")  # fmt: skip
-@click.option("--shard", is_flag=True, help="Spread what learns over torchrun's processes.")
+              help="Write TensorBoard events to this folder.")  # fmt: skip
+@click.option("--shard", is_flag=True, help="Shard trainable parameters (FSDP).")
 @force_option
 @json_option
 def fit(
@@ -59,8 +59,8 @@ def fit(
 ) -> None:
     """Fit a new head to your data on a pretrained BACKBONE.
 
-    The backbone is frozen unless --unfreeze says what of it learns too. A head with nothing to learn (embedding) needs
-    no data. A run that was stopped goes on when the command is given again. torchrun starts many processes.
+    The backbone is frozen unless --unfreeze selects blocks to fine-tune. A head without parameters (embedding) needs no
+    data. An interrupted run resumes when the command is given again. Start it by torchrun to use several processes.
     """
     from pocketzoo.train.fit import fit
 
@@ -72,7 +72,7 @@ def fit(
         head_options=named(head_options, "--head-option"),
         backbone_options=named(backbone_options, "--backbone-option"),
         cut=cut,
-        input_size=picture_size(input_size),
+        input_size=image_size(input_size),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -101,13 +101,13 @@ def fit(
     default="cpu",
     show_default=True,
     shell_complete=names("target"),
-    help="Score the graph encoded for this target.",
+    help="Use the graph for this target.",
 )
 @seed_option
 @skip_bad_option
 @json_option
 def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json: bool) -> None:
-    """Score MODEL on the test split of labelled data."""
+    """Evaluate MODEL on the test split of labeled data."""
     from pocketzoo.measure.evaluate import evaluate
 
     scores = evaluate(model, data=data, target=target, seed=seed, skip_bad=skip_bad, progress=Bars())
@@ -121,47 +121,49 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
             *[
-                [f"  {label}", f"{share:.4f}{_mistaken(label, scores)}"]
-                for label, share in scores.get("classes", {}).items()
+                [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
+                for label, score in scores.get("classes", {}).items()
             ],
         ]
     )
 
 
 def _mistaken(label: str, scores: dict[str, Any]) -> str:
-    """What a class is taken for most often, when it is not recognised."""
+    """The class that samples of this one are most often misclassified as."""
     wrong = {name: count for name, count in scores["confusion"][label].items() if name != label}
     if not wrong:
         return ""
     most = max(wrong, key=lambda name: wrong[name])
-    return f"  taken for {most}: {wrong[most]}"
+    return f"  most confused with {most}: {wrong[most]}"
 
 
 @click.command()
 @model_argument
-@out_option(required=False, text="Where to write the bundle.")
-@click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML file.")
-@click.option("--prune", type=float, metavar="R", help="Remove this share of the channels, 0-1.")
-@click.option("--low-rank", type=float, metavar="E", help="Factorise; keep this share of the energy, 0-1.")
-@click.option("--int8", is_flag=True, help="Quantise weights and activations to 8 bits.")
+@out_option(required=False, text="Bundle to write.")
+@click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML recipe.")
+@click.option("--prune", type=float, metavar="R", help="Remove this fraction of the channels, 0-1.")
+@click.option("--low-rank", type=float, metavar="E", help="Factorize; keep this fraction of the energy, 0-1.")
+@click.option("--int8", is_flag=True, help="Quantize weights and activations to int8.")
 @data_option(required=True)
-@click.option("--mean", metavar="M,..", help="For a .onnx file: mean of pixels (0-1) by channel.")
-@click.option("--std", metavar="S,..", help="For a .onnx file: their standard deviation.")
-@click.option("--size", type=click.IntRange(1), help="For a .onnx file that reads any size: pixels a side.")
+@click.option("--mean", metavar="M,..", help="For a .onnx file: pixel mean (0-1) per channel.")
+@click.option("--std", metavar="S,..", help="For a .onnx file: pixel standard deviation.")
+@click.option("--size", type=click.IntRange(1), help="For a .onnx file of dynamic size: pixels per side.")
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="For a .onnx file: a class a line.",
+    help="For a .onnx file: one label per line.",
 )
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
-              help="Runtime to encode for; may be given more than once.")  # fmt: skip
-@click.option("--samples", type=click.IntRange(1), default=256, show_default=True, help="To calibrate on, at the most.")
-@click.option("--max-drop", type=Share(), metavar="P", help="Accuracy that all steps may cost, such as 1%.")
-@click.option("--min-sqnr", type=float, metavar="DB", help="Leave layers in float until each output has it.")
+              help="Target to encode for; repeatable.")  # fmt: skip
+@click.option(
+    "--samples", type=click.IntRange(1), default=256, show_default=True, help="Maximum number of calibration samples."
+)
+@click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum accuracy loss of all steps, such as 1%.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
-@click.option("--accept", is_flag=True, help="Keep a step that loses much or changes nothing.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@click.option("--accept", is_flag=True, help="Keep a step that loses accuracy or changes nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @seed_option
 @skip_bad_option
 @force_option
@@ -192,9 +194,9 @@ def compress(
 ) -> None:
     """Make MODEL smaller and faster, and measure it.
 
-    The steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. A run that was stopped
-    goes on when the same command is given again. Exit code 3: a step lost too much, or changed nothing: rejected.
-    MODEL may be a .onnx file from elsewhere, read as --mean and --std say; it takes steps on the graph: --int8.
+    Steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. An interrupted run resumes
+    when the same command is given again. Exit code 3: a step was rejected. MODEL may be a .onnx file, which reads
+    images as --mean and --std say and takes steps on the graph only: --int8.
     """
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
@@ -236,7 +238,7 @@ def compress(
                 "bundle": str(out),
                 "measurements": manifest.measurements,
                 "steps": [{"kind": step.kind, "report": step.report} for step in manifest.steps],
-                "turned_down": manifest.turned_down,
+                "rejected": manifest.rejected,
             }
         )
     else:
@@ -244,7 +246,7 @@ def compress(
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
-        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.turned_down))
+        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.rejected))
         click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
@@ -253,7 +255,7 @@ def compress(
 
 
 def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:
-    """The bundle of a .onnx file that is read as the options say."""
+    """The bundle of a .onnx file, whose input is described by the options."""
     from pocketzoo.zoo.models.import_onnx import Reading, open_graph
 
     path = Path(model.removeprefix("file:"))
@@ -264,7 +266,7 @@ def _opened_graph(model: str, mean: str | None, std: str | None, size: int | Non
         try:
             return tuple(float(part) for part in (text or "").split(",") if part.strip())
         except ValueError as error:
-            raise click.UsageError(f"{text!r} are no numbers; write 0.485,0.456,0.406") from error
+            raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
 
     classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
     reading = Reading(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
@@ -285,9 +287,9 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
 
 
 def _print_decisions(manifest: Any) -> None:
-    """What was turned down, which layers stayed in float, and which were left alone, and why."""
+    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
     for step in manifest.steps:
-        for no in step.report.get("turned_down", ()):
+        for no in step.report.get("rejected", ()):
             what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
             click.echo(f"rejected: {step.kind}{what}: {no['why']}")
         if taken := step.report.get("left_in_float"):
@@ -298,7 +300,7 @@ def _print_decisions(manifest: Any) -> None:
         }:
             click.echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
             print_columns([["", name, why] for name, why in left.items()])
-    for no in manifest.turned_down:
+    for no in manifest.rejected:
         click.echo(f"rejected: {no['kind']}: {no['why']}")
 
 
@@ -320,7 +322,7 @@ def _print_plans(steps: list[Any]) -> None:
 
 
 def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
-    """What a plan decides, a line a layer, whichever fields it has."""
+    """What a plan decides, one row per layer, whichever fields it has."""
     rows = []
     for name, axes in plan.get("axes", {}).items():
         if name.endswith("weight") and (cuts := [f"{a['size']} -> {len(a['kept'])}" for a in axes]):

@@ -1,4 +1,4 @@
-"""The command that writes text: generate."""
+"""The command that generates text: generate."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from pocketzoo.cli.render import Bars, print_json
 @click.command()
 @model_argument
 @click.argument("prompts", metavar="TEXT...", nargs=-1, required=True)
-@click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="To write, at the most.")
-@click.option("--beams", type=click.IntRange(1), default=1, show_default=True, help="Texts that are followed at once.")
-@click.option("--length-penalty", type=float, default=1.0, show_default=True, help="Of beams: above 0 long texts gain.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Maximum number of new tokens."
+)
+@click.option("--beams", type=click.IntRange(1), default=1, show_default=True, help="Beam width; 1: greedy search.")
+@click.option(
+    "--length-penalty",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Length penalty of beam search; above 0 favors long texts.",
+)
 @click.option("--early-stopping", type=click.Choice(["yes", "no", "never"]), default="no", show_default=True,
-              help="Of beams: stop once enough are finished; never: while any could get better.")  # fmt: skip
+              help="Stop beam search when enough beams are finished; never: when none can improve.")  # fmt: skip
 @click.option("--target", default="cpu", show_default=True, shell_complete=names("target"),
-              help="Write with the graphs encoded for this target.")  # fmt: skip
+              help="Use the generation graphs for this target.")  # fmt: skip
 @json_option
 def generate(
     model: str,
@@ -29,9 +37,9 @@ def generate(
     target: str,
     as_json: bool,
 ) -> None:
-    """Let MODEL continue each TEXT, or answer it.
+    """Generate text with MODEL from each prompt TEXT.
 
-    A language model continues, an encoder-decoder such as T5 answers.
+    A language model continues the prompt; an encoder-decoder such as T5 answers it.
     """
     from pocketzoo.workflows.generate import generate
 

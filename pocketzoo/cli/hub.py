@@ -12,16 +12,16 @@ from pocketzoo.cli.render import Bars, print_columns, print_json
 from pocketzoo.core.errors import HubIntegrityError
 
 lock_option = click.option(
-    "--lock", "lock_file", type=click.Path(path_type=Path), default="zoo.lock", show_default=True, help="The lock file."
+    "--lock", "lock_file", type=click.Path(path_type=Path), default="zoo.lock", show_default=True, help="Lock file."
 )
 
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option("--task", metavar="T", help="Only this task, such as feature-extraction.")
-@click.option("--library", type=click.Choice(["timm", "transformers"]), help="Only this library.")
-@click.option("--max-params", type=click.IntRange(1), metavar="N", help="Only models of at most N parameters.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show this many at the most.")
+@click.option("--task", metavar="T", help="Only models for this task, such as feature-extraction.")
+@click.option("--library", type=click.Choice(["timm", "transformers"]), help="Only models of this library.")
+@click.option("--max-params", type=click.IntRange(1), metavar="N", help="Only models with at most N parameters.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of results.")
 @json_option
 def search(
     words: tuple[str, ...], task: str | None, library: str | None, max_params: int | None, limit: int, as_json: bool
@@ -47,16 +47,16 @@ def search(
     ]
     print_columns(rows)
     if not rows:
-        click.echo("nothing was found; try fewer words", err=True)
+        click.echo("no results; try fewer words", err=True)
 
 
 @click.command()
 @click.argument("refs", metavar="REF...", nargs=-1)
-@click.option("--locked", is_flag=True, help="Fetch exactly what the lock file says; all of it without REF.")
+@click.option("--locked", is_flag=True, help="Pull exactly what is locked; without REF, everything.")
 @lock_option
 @json_option
 def pull(refs: tuple[str, ...], locked: bool, lock_file: Path, as_json: bool) -> None:
-    """Fetch models from the Hub, checked byte by byte.
+    """Download models from the Hub and verify every byte.
 
     REF is hf://org/name[@revision].
     """
@@ -79,7 +79,7 @@ def pull(refs: tuple[str, ...], locked: bool, lock_file: Path, as_json: bool) ->
 def lock(refs: tuple[str, ...], lock_file: Path) -> None:
     """Pin models in zoo.lock: commit and sha256 of every file.
 
-    References that are locked already keep their commit; "update" moves them.
+    References already locked keep their commit; "update" moves them.
     """
     from pocketzoo.zoo.models.pull import lock
 
@@ -92,7 +92,7 @@ def lock(refs: tuple[str, ...], lock_file: Path) -> None:
 @click.argument("refs", metavar="REF...", nargs=-1)
 @lock_option
 def update(refs: tuple[str, ...], lock_file: Path) -> None:
-    """Move locked models to where their branch stands.
+    """Move locked models to the latest commit of their branch.
 
     Without REF, all of them.
     """
@@ -125,9 +125,9 @@ def outdated(lock_file: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("repository", metavar="ORG/NAME")
-@click.option("--head-only", is_flag=True, help="Upload the head's weights alone; its backbone is fetched by its pin.")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is made now.")
-@click.option("--license", default="", metavar="ID", help="The licence, where the backbone's is not known.")
+@click.option("--head-only", is_flag=True, help="Upload only the head's weights; the backbone is pulled by its pin.")
+@click.option("--private", is_flag=True, help="Create the repository as private.")
+@click.option("--license", default="", metavar="ID", help="License, where that of the backbone is unknown.")
 def push(bundle: Path, repository: str, head_only: bool, private: bool, license: str) -> None:
     """Upload BUNDLE to the Hub, with its model card.
 
@@ -140,13 +140,13 @@ def push(bundle: Path, repository: str, head_only: bool, private: bool, license:
 
 @click.group()
 def store() -> None:
-    """Look after the files that were fetched."""
+    """Manage downloaded files."""
 
 
 @store.command("ls")
 @json_option
 def store_ls(as_json: bool) -> None:
-    """List what is stored."""
+    """List stored models."""
     from pocketzoo.zoo.hub.store import Store
 
     pins = Store().pins()
@@ -164,7 +164,7 @@ def store_ls(as_json: bool) -> None:
 @store.command("du")
 @json_option
 def store_du(as_json: bool) -> None:
-    """Show how much space the store takes; files that several models share count once."""
+    """Show disk usage of the store; shared files count once."""
     from pocketzoo.zoo.hub.store import Store
 
     here = Store()
@@ -176,7 +176,7 @@ def store_du(as_json: bool) -> None:
 
 @store.command("verify")
 def store_verify() -> None:
-    """Hash every stored file."""
+    """Verify the digest of every stored file."""
     from pocketzoo.zoo.hub.store import Store
 
     here = Store()
@@ -187,15 +187,15 @@ def store_verify() -> None:
             f"{len(problems)} files of the store are damaged",
             "remove them with: pocketzoo store prune; then pull again",
         )
-    click.echo(f"{here.root} is whole: {len(here.pins())} models, {_megabytes(here.used())}")
+    click.echo(f"{here.root} is intact: {len(here.pins())} models, {_megabytes(here.used())}")
 
 
 @store.command("prune")
 @click.option(
-    "--keep", type=click.Path(path_type=Path), metavar="LOCK", help="Forget every model that this lock file lacks."
+    "--keep", type=click.Path(path_type=Path), metavar="LOCK", help="Remove models that are not in this lock file, too."
 )
 def store_prune(keep: Path | None) -> None:
-    """Remove what nothing refers to: damaged files, temporaries, bytes without a name."""
+    """Remove damaged, temporary and unreferenced files."""
     from pocketzoo.zoo.hub.lock_file import read_lock
     from pocketzoo.zoo.hub.reference import HubRef, parse
     from pocketzoo.zoo.hub.store import Store

@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import TextIO
 
 import click
 
@@ -14,42 +16,43 @@ from pocketzoo import __version__
 from pocketzoo.cli.render import print_hint
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
+from pocketzoo.core.renamed import RenamedWarning
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
-# function whose name is taken in Python has an underscore behind it.
+# function whose name is taken in Python ends with an underscore.
 WHERE = {
-    "list": ("catalog", "List what is registered, by name or glob."),
-    "info": ("catalog", "Show everything known of a registered name or a model."),
-    "plugins": ("catalog", "List plugins, and why one is not in use."),
-    "new-plugin": ("catalog", "Write a plugin to start from: a backbone, a head and a test."),
-    "doctor": ("catalog", "Check what is installed and what works."),
+    "list": ("catalog", "List registered names, all or by glob."),
+    "info": ("catalog", "Show details of a registered name or a model."),
+    "plugins": ("catalog", "List plugins, and why one could not be loaded."),
+    "new-plugin": ("catalog", "Create a plugin package: a backbone, a head and a test."),
+    "doctor": ("catalog", "Check this installation, its runtimes and GPUs."),
     "search": ("hub", "Search the Hub for models that can be loaded here."),
-    "pull": ("hub", "Fetch models from the Hub, checked byte by byte."),
+    "pull": ("hub", "Download models from the Hub and verify every byte."),
     "lock": ("hub", "Pin models in zoo.lock: commit and sha256 of every file."),
-    "update": ("hub", "Move locked models to where their branch stands."),
+    "update": ("hub", "Move locked models to the latest commit of their branch."),
     "outdated": ("hub", "List locked models whose branch has moved."),
-    "store": ("hub", "Look after the files that were fetched."),
-    "data": ("data", "Look at data before it is learned from."),
+    "store": ("hub", "Manage downloaded files."),
+    "data": ("data", "Inspect data before training."),
     "find-rate": ("find_rate", "Find a learning rate for fit with the same options."),
     "fit": ("fit_eval_compress", "Fit a new head to your data on a pretrained BACKBONE."),
-    "eval": ("fit_eval_compress", "Score MODEL on the test split of labelled data."),
+    "eval": ("fit_eval_compress", "Evaluate MODEL on the test split of labeled data."),
     "compress": ("fit_eval_compress", "Make MODEL smaller and faster, and measure it."),
-    "fit-agent": ("agents", "Train an agent in an ENVIRONMENT of Gymnasium."),
+    "fit-agent": ("agents", "Train an agent in a Gymnasium ENVIRONMENT."),
     "play": ("agents", "Play episodes with the agent MODEL."),
-    "generate": ("generate", "Let MODEL continue each TEXT, or answer it."),
+    "generate": ("generate", "Generate text with MODEL from each prompt TEXT."),
     "targets": ("targets", "List targets, and what this machine can do for them."),
-    "check": ("targets", "Say which nodes a target refuses or runs slowly, and what to do."),
+    "check": ("targets", "Check which nodes a target rejects or runs slowly."),
     "export": ("export_bench_report", "Export MODEL to an ONNX graph or an NVIDIA engine."),
     "pack": ("pack_sign_verify", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
-    "bench": ("export_bench_report", "Measure models side by side; the first is the reference."),
+    "bench": ("export_bench_report", "Measure models side by side; the first is the baseline."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
-    "predict": ("export_bench_report", "Show the most likely classes of pictures or texts."),
-    "report": ("export_bench_report", "Draw what was measured of bundles as one HTML page."),
+    "predict": ("export_bench_report", "Predict classes or values for images or texts."),
+    "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
-    "verify": ("pack_sign_verify", "Check every file of BUNDLE, and who signed it."),
+    "verify": ("pack_sign_verify", "Verify every file of BUNDLE, and who signed it."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
-    "run": ("run", "Run a RECIPE for the whole job, by name or from a file."),
-    "demo": ("export_bench_report", "Run the whole job on real data, in a minute."),
+    "run": ("run", "Run a whole workflow from a RECIPE, by name or file."),
+    "demo": ("export_bench_report", "Run the whole workflow on real data, in a minute."),
 }
 
 
@@ -70,13 +73,13 @@ class Modules(Mapping[str, click.Command]):
 
 
 class Commands(click.Group):
-    """Lists commands in the order of the work, and turns errors a user can mend into two lines and their exit code."""
+    """Lists commands in the order of the work; prints errors a user can fix as two lines and exits with their code."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """In one line: with a line each, the commands below would not fit on a screen."""
+        """On one line, so that the commands below fit on a screen."""
         words = [record[0] + ("" if p.is_eager else f" ({record[1].rstrip('.').lower()})")
                  for p in self.get_params(context) if (record := p.get_help_record(context))]  # fmt: skip
         formatter.write(f"\nOptions: {'; '.join(words)}\n")
@@ -88,7 +91,9 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> object:
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                return super().invoke(context)
         except PocketzooError as error:  # anything else is a bug and keeps its traceback
             show_error(missing(error) or error)
             if isinstance(error, ProcessLostError):
@@ -99,6 +104,21 @@ class Commands(click.Group):
                 raise
             show_error(explained)
             context.exit(1)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A renamed option as one line on stderr, any other warning as Python shows it."""
+    if issubclass(category, RenamedWarning):
+        click.echo(f"{click.style('note:', fg='yellow', bold=True)}  {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def leave(code: int) -> None:
@@ -121,7 +141,7 @@ def show_error(error: PocketzooError) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
-@click.option("--offline", is_flag=True, help="Use the store alone.")
+@click.option("--offline", is_flag=True, help="Use stored files only.")
 def cli(offline: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
     a bundle (of fit or compress), a registered name, or hf://org/name.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from pocketzoo.core.errors import PocketzooError, RecipeError
+from pocketzoo.core.moved import names_before
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -33,20 +34,20 @@ def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[c
     return complete
 
 
-class Share(click.ParamType[float]):
-    """A share as "1%" or "0.01"; "1" could be either and is refused."""
+class Fraction(click.ParamType[float]):
+    """A fraction as "1%" or "0.01"; "1" could be either and is rejected."""
 
-    name = "share"
+    name = "fraction"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value)
         try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            fraction = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
-            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
-        if not 0.0 <= share < 1.0:
+            self.fail(f"{text!r} is not a fraction; write 1% or 0.01", param, ctx)
+        if not 0.0 <= fraction < 1.0:
             self.fail(f"{text!r} is not at least 0% and below 100%; write 1% or 0.01", param, ctx)
-        return share
+        return fraction
 
 
 def model_argument(f: F) -> F:
@@ -58,7 +59,7 @@ def models_argument(f: F) -> F:
 
 
 def data_option(required: bool) -> Callable[[F], F]:
-    """``--data``, and options that name the columns of a table; the command gets one reference for all of them."""
+    """``--data`` and the options that name columns of a table; the command gets them as one reference."""
 
     def decorate(f: F) -> F:
         @wraps(f)
@@ -69,14 +70,14 @@ def data_option(required: bool) -> Callable[[F], F]:
                 data = with_columns(data, text_column, label_column)
             return f(*args, data=data, **kw)
 
-        label = click.option("--label-column", metavar="C", help="Of a table: the classes [default: by name].")
-        text = click.option("--text-column", metavar="C", help="Of a table: the texts [default: by name].")
+        label = click.option("--label-column", metavar="C", help="Column of labels in a table [default: by name].")
+        text = click.option("--text-column", metavar="C", help="Column of texts in a table [default: by name].")
         data = click.option(
             "--data",
             metavar="D",
             required=required,
             shell_complete=names("dataset"),
-            help="A registered data set, a folder with a sub-folder a class, an .npz, or a table.",
+            help="A registered name, a folder with one sub-folder per class, an .npz, or a table.",
         )
         return data(text(label(cast("F", command))))
 
@@ -88,15 +89,15 @@ def out_option(required: bool, text: str) -> Callable[[F], F]:
 
 
 def force_option(f: F) -> F:
-    return click.option("--force", is_flag=True, help="Replace what is there already.")(f)
+    return click.option("--force", is_flag=True, help="Overwrite existing output.")(f)
 
 
 def seed_option(f: F) -> F:
-    return click.option("--seed", type=int, default=0, show_default=True, help="Of all chance, splits too.")(f)
+    return click.option("--seed", type=int, default=0, show_default=True, help="Random seed, also for the splits.")(f)
 
 
 def skip_bad_option(f: F) -> F:
-    return click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and count it.")(f)
+    return click.option("--skip-bad", is_flag=True, help="Skip unreadable samples and count them.")(f)
 
 
 def json_option(f: F) -> F:
@@ -106,19 +107,23 @@ def json_option(f: F) -> F:
 def named(options: tuple[str, ...], flag: str) -> dict[str, str]:
     """``NAME=VALUE`` of each."""
     if wrong := [option for option in options if "=" not in option]:
-        raise RecipeError(f"{flag} {wrong[0]} names no value", "write NAME=VALUE, such as hidden=512,128")
+        raise RecipeError(f"{flag} {wrong[0]} has no value", "write NAME=VALUE, such as hidden=512,128")
     pairs = [option.partition("=")[::2] for option in options]
     twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
     if twice:
-        raise RecipeError(f"{flag} {twice[0]} is given twice", "for a list write commas: hidden=512,128")
+        raise RecipeError(f"{flag} {twice[0]} is given more than once", "for a list write commas: hidden=512,128")
     return dict(pairs)
 
 
-def picture_size(text: str | None) -> tuple[int, int] | None:
+def image_size(text: str | None) -> tuple[int, int] | None:
     """``150`` or ``150x200`` as (height, width)."""
     if text is None:
         return None
     height, _, width = text.partition("x")
     if not height.isdecimal() or not (width.isdecimal() or height == text):
-        raise RecipeError(f"--input-size cannot be {text!r}", "give pixels: 150, or 150x200 for height and width")
+        raise RecipeError(f"invalid --input-size {text!r}", "write pixels: 150, or 150x200 for height x width")
     return int(height), int(width or height)
+
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+    __getattr__ = names_before(__name__)

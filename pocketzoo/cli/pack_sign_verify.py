@@ -1,4 +1,4 @@
-"""Commands that bundles leave and arrive by: pack, sign, verify."""
+"""Commands to hand bundles over: pack, sign, verify."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pocketzoo.cli.render import Bars, print_json
 @click.command()
 @model_argument
 @click.option(
-    "--target", default="cpu", show_default=True, shell_complete=names("target"), help="What the device runs."
+    "--target", default="cpu", show_default=True, shell_complete=names("target"), help="Target of the graph to copy."
 )
 @out_option(required=True, text="Folder to write.")
 @force_option
@@ -35,13 +35,15 @@ def pack(model: str, target: str, out: Path, force: bool, as_json: bool) -> None
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="Private key, elliptic curve, PEM.")
-@click.option("--password", envvar="POCKETZOO_KEY_PASSWORD", help="Of the key [default: $POCKETZOO_KEY_PASSWORD].")
-@out_option(required=False, text="File to write [default: model.sig in the bundle].")
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Private key (elliptic curve, PEM).")
+@click.option(
+    "--password", envvar="POCKETZOO_KEY_PASSWORD", help="Password of the key [default: $POCKETZOO_KEY_PASSWORD]."
+)
+@out_option(required=False, text="Signature file [default: model.sig in the bundle].")
 def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> None:
     """Sign BUNDLE with a private key.
 
-    Works offline. Make a pair of keys with openssl ecparam; see docs/deploy.md.
+    Works offline. Create a key pair with openssl ecparam; see docs/deploy.md.
     """
     from pocketzoo.zoo.bundles.signing import sign
 
@@ -50,12 +52,12 @@ def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> Non
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) of who should have signed it.")
-@click.option("--signature", type=click.Path(path_type=Path), help="[default: model.sig in the bundle]")
+@click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) of the expected signer.")
+@click.option("--signature", type=click.Path(path_type=Path), help="Signature file [default: model.sig in the bundle].")
 def verify(bundle: Path, key: Path | None, signature: Path | None) -> None:
-    """Check every file of BUNDLE, and who signed it.
+    """Verify every file of BUNDLE, and who signed it.
 
-    Without --key, files are held against the manifest's digests alone.
+    Without --key, only the digests in the manifest are checked.
     """
     if signature is not None and key is None:
         raise click.UsageError("--signature needs --key PUBLIC_KEY")
@@ -69,4 +71,4 @@ def verify(bundle: Path, key: Path | None, signature: Path | None) -> None:
         manifest = read_bundle(bundle).manifest
     size = sum(entry.size for entry in manifest.files.values())
     signed = f", signed by the owner of {key}" if key is not None else ""
-    click.echo(f"{bundle} is whole: {len(manifest.files)} files, {size:,} bytes{signed}")
+    click.echo(f"{bundle} is intact: {len(manifest.files)} files, {size:,} bytes{signed}")

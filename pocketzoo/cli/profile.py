@@ -1,4 +1,4 @@
-"""The command that shows where a model spends its time."""
+"""The command that profiles a model: profile."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from pocketzoo.cli.render import Bars, print_columns, print_json
 @click.command()
 @model_argument
 @click.option(
-    "--target", default="cpu", show_default=True, shell_complete=names("target"), help="Of the graph; float: unencoded."
+    "--target",
+    default="cpu",
+    show_default=True,
+    shell_complete=names("target"),
+    help="Target of the graph; float: the float graph.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples at once.")
-@click.option("--length", type=click.IntRange(1), help="Tokens, of a model that reads texts.")
-@click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Of the runtime; 0: all cores.")
-@click.option("--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="To run each for.")
-@click.option("--torch/--no-torch", default=None, help="Run the module too [default: if torch is installed].")
-@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="How many layers to print.")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Draw it as an HTML page.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
+@click.option("--length", type=click.IntRange(1), help="Sequence length, for text models.")
+@click.option(
+    "--threads", type=click.IntRange(0), default=1, show_default=True, help="Threads of the runtime; 0: all cores."
+)
+@click.option("--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Time to run each model.")
+@click.option("--torch/--no-torch", default=None, help="Profile the module too [default: if torch is installed].")
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Number of layers to print.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML page to write.")
 @json_option
 def profile(
     model: str,
@@ -37,8 +43,8 @@ def profile(
 ) -> None:
     """Show where MODEL spends its time, layer by layer.
 
-    Every node that onnxruntime runs is timed, fused as it runs, and every layer of
-    the torch module. With -o the graph is drawn, coloured by share of time.
+    Times every node that onnxruntime runs, after fusion, and every layer of the
+    torch module. With -o the graph is drawn, colored by fraction of time.
     """
     from pocketzoo.measure.profile import profile, total
     from pocketzoo.reports.profile_page import headline, save_page, setting
@@ -60,14 +66,14 @@ def profile(
         return
     whole, summed = total(found.nodes) or 1.0, 0.0
     click.echo(f"{setting(found)}\n{headline(found)}\n")
-    rows = [["operator", "nodes", "on", "ms", "share"]]
+    rows = [["operator", "nodes", "on", "ms", "fraction"]]
     for op, nodes in found.by_operator().items():
         kinds = ", ".join(sorted({node.kind for node in nodes}))
         rows.append([op, str(len(nodes)), kinds, f"{total(nodes):.3f}", f"{total(nodes) / whole:.1%}"])
     print_columns(rows)
     click.echo()
     layers = found.by_layer()
-    rows = [["layer", "nodes", "ms", "share", "up to here", "torch ms"]]
+    rows = [["layer", "nodes", "ms", "fraction", "cumulative", "torch ms"]]
     for name, nodes in list(layers.items())[:top]:
         summed += total(nodes)
         ops = ", ".join(dict.fromkeys(node.op for node in nodes))
@@ -76,7 +82,7 @@ def profile(
         rows.append([name, ops, f"{total(nodes):.3f}", *shares])
     print_columns(rows)
     if len(layers) > top:
-        click.echo(f"and {len(layers) - top} more: --top, or -o for a page")
+        click.echo(f"and {len(layers) - top} more: see --top, or -o for a page")
     if found.target:
         left = found.left_in_float
         click.echo(f"\nleft in float: {len(left) or 'no layer with weights'}")

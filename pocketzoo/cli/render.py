@@ -1,4 +1,4 @@
-"""Results as text: JSON, plain columns, the table of measurements. Progress as bars on stderr."""
+"""Print results as JSON, columns and tables, and progress as bars on stderr."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pocketzoo.core.moved import names_before
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pocketzoo.measure.measure_graphs import Latency, Measurement
-    from pocketzoo.workflows.bench_generation import WritingMeasurement
+    from pocketzoo.workflows.bench_generation import GenerationMeasurement
 
 T = TypeVar("T")
 MOST_SETTINGS = 4  # batch sizes that are columns of one table
@@ -70,15 +72,15 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     runtimes = " and ".join(dict.fromkeys(row.runtime for row in rows))
     click.echo(
         f"medians on {runtimes}, {threads}, {first.samples} samples; "
-        f"agreement and SQNR against {first.bundle}; (x) how many times smaller or faster"
+        f"agreement and SQNR against {first.bundle}; (x): times smaller or faster"
     )
     if len(first.outputs) > 1:
-        click.echo("\nSQNR of each output, dB (-: equal); in the table above stands the worst")
+        click.echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
         named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
         print_columns([["", *first.outputs], *named])
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
         click.echo(
-            f"*: {first.runtime} runs the graph for {' and '.join(foreign)} rightly but slowly; time it on the device"
+            f"*: {first.runtime} runs the graph for {' and '.join(foreign)} correctly but slowly; time it on the device"
         )
 
 
@@ -87,14 +89,14 @@ def _decibels(sqnr: float | None) -> str:
 
 
 def print_timings(rows: Sequence[Measurement]) -> None:
-    """Every percentile, with how many times faster than the first row each is, and how surely."""
+    """Latency percentiles, throughput, and the speedup over the first row with its confidence interval."""
     from rich.table import Table
 
     click.echo()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("model", "precision", "batch"):
         table.add_column(title, no_wrap=True)
-    for title in ("p50 ms", "p90", "p99", "samples/s", "faster", "99% sure", "peak MB", "of it the model"):
+    for title in ("p50 ms", "p90", "p99", "samples/s", "faster", "99% interval", "peak MB", "model MB"):
         table.add_column(title, justify="right", no_wrap=True)
     for size in rows[0].latency:
         for row in rows:
@@ -116,11 +118,11 @@ def print_timings(rows: Sequence[Measurement]) -> None:
     clocks = {times.clock for row in rows[1:] for times in row.latency.values() if times.faster}
     what = "CPU time of the thread" if clocks == {"cpu"} else "time"
     if len(rows) > 1:
-        click.echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no difference was found")
+        click.echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no significant difference")
     if any(row.memory for row in rows):
-        click.echo("peak: of a process for each row that loads the model and runs the largest batch, imports included")
+        click.echo("peak: memory of a process that loads the model and runs the largest batch, imports included")
     if any(times.wide for row in rows for times in row.latency.values()):
-        click.echo("~: the times vary much; on a quieter machine, or with more --seconds, they say more")
+        click.echo("~: the times vary much; measure on a quieter machine, or with more --seconds")
 
 
 def _bounds(times: Latency) -> str:
@@ -130,7 +132,7 @@ def _bounds(times: Latency) -> str:
 
 
 def setting(size: str) -> str:
-    """What was timed: "1" is "batch 1", and "8x128" "batch 8 x 128 tokens"."""
+    """A timed size in words: "1" is "batch 1", and "8x128" "batch 8 x 128 tokens"."""
     batch, _, tokens = size.partition("x")
     return f"batch {batch} x {tokens} tokens" if tokens else f"batch {batch}"
 
@@ -147,13 +149,13 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
-def print_writing(rows: Sequence[WritingMeasurement]) -> None:
-    """The table of graphs that write, below that of the graphs that read a whole text at once."""
+def print_generation(rows: Sequence[GenerationMeasurement]) -> None:
+    """The table of generation graphs, below that of the graphs that read a whole text at once."""
     if not rows:
         return
     first = rows[0]
-    click.echo(f"\nwriting, a token at a time, behind {first.texts} texts")
-    titles = ["model", "precision", "graphs", "tokens that stay", "texts that stay", "size KB", "ms a token"]
+    click.echo(f"\ngeneration, token by token, after {first.texts} texts")
+    titles = ["model", "precision", "graphs", "equal tokens", "equal texts", "size KB", "ms per token"]
     table = [
         [
             row.bundle,
@@ -207,7 +209,7 @@ def _short(value: Any) -> str:
 
 
 class Bars:
-    """Draws progress on stderr, and nothing where that is no terminal."""
+    """Draws progress on stderr, and nothing where that is not a terminal."""
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         if not label or not sys.stderr.isatty():
@@ -220,3 +222,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         click.echo(click.style(f"  {text}", dim=True), err=True)
+
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+    __getattr__ = names_before(__name__)

@@ -1,4 +1,4 @@
-"""The command that runs a recipe for the whole job."""
+"""The command that runs a whole workflow: run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pocketzoo.core.errors import RejectedError
 @click.command()
 @click.argument("recipe")
 @data_option(required=False)
-@click.option("--backbone", metavar="B", shell_complete=names("backbone"), help="Another backbone than the recipe's.")
+@click.option("--backbone", metavar="B", shell_complete=names("backbone"), help="Backbone in place of the recipe's.")
 @click.option("--set", "changes", multiple=True, metavar="SECTION.FIELD=VALUE",
-              help="Another value than the recipe's, such as fit.epochs=3; may be given more than once.")  # fmt: skip
-@out_option(required=False, text="Folder to write to [default: the recipe's name].")
-@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+              help="Override a field of the recipe, such as fit.epochs=3; repeatable.")  # fmt: skip
+@out_option(required=False, text="Output folder [default: the recipe's name].")
+@click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @force_option
 def run(
     recipe: str,
@@ -30,11 +30,11 @@ def run(
     dry_run: bool,
     force: bool,
 ) -> None:
-    """Run a RECIPE for the whole job, by name or from a file.
+    """Run a whole workflow from a RECIPE, by name or file.
 
-    A recipe fits a model or an agent, compresses, uses, exports and measures it, whichever it has a section for. A run
-    that was stopped goes on when the same command is given again; one that is finished keeps its models, and measures
-    them again. To put other models in their place takes --force.
+    The sections of a recipe train a model or an agent, compress, use, export and measure it. An interrupted run resumes
+    when the same command is given again; a finished one keeps its models and measures them again. --force replaces
+    models of other settings or data.
     """
     from pocketzoo.workflows.run_recipe import find_recipe, read_run_recipe
 
@@ -49,7 +49,7 @@ def run(
     made = run_recipe(asked, place, data=data, force=force, progress=Bars())
     for prediction in made.predictions:
         click.echo(prediction.file)
-        print_columns([["", f"{share:6.1%}", label] for label, share in prediction.top])
+        print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
     if made.plays:
         print_columns([[name, f"mean return {played.mean:.1f}"] for name, played in made.plays])
     for name, texts in made.written:
@@ -61,7 +61,7 @@ def run(
     for why in made.rejected:
         click.echo(f"rejected: {why}")
     if made.rejected:
-        print_hint("ask for less, or ship it all the same with --set compress.accept=true")
+        print_hint("ask for less, or accept it with --set compress.accept=true")
         click.get_current_context().exit(RejectedError.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""Commands about targets: targets lists them, check holds a graph against one."""
+"""Commands about targets: targets, check."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def targets(as_json: bool) -> None:
 
 @click.command()
 @click.argument("model", metavar="MODEL|FILE.onnx|FILE.engine", shell_complete=names("backbone"))
-@click.option("--target", required=True, shell_complete=names("target"), help="Hold the graph against this target.")
-@click.option("--dla", is_flag=True, help="For its deep learning accelerator: what falls back to the GPU.")
+@click.option("--target", required=True, shell_complete=names("target"), help="Target to check against.")
+@click.option("--dla", is_flag=True, help="For its deep learning accelerator: which nodes fall back to the GPU.")
 @json_option
 def check(model: str, target: str, dla: bool, as_json: bool) -> None:
-    """Say which nodes a target refuses or runs slowly, and what to do.
+    """Check which nodes a target rejects or runs slowly.
 
-    Before anything is built. A target whose parser or runtime is installed is asked as well. An engine is loaded, on
-    the GPU. Exits with 1 if the target refuses it.
+    Each finding says what to do. Nothing is built; the parser or runtime of the target is asked as well where it is
+    installed. An engine is loaded on the GPU. Exit code 1: the target rejects the model.
     """
     from pocketzoo.deploy.check.check_model import check
 
@@ -55,8 +55,8 @@ def check(model: str, target: str, dla: bool, as_json: bool) -> None:
     else:
         click.echo(f"{report.graph} for {report.target}: {report.nodes} nodes; {report.asked}")
         for finding in report.findings:
-            colour = {"refused": "red", "slow": "yellow", "note": "cyan"}[finding.level]
-            click.echo(f"{click.style(f'{finding.level:8}', fg=colour)}{finding.what}")
+            color = {"refused": "red", "slow": "yellow", "note": "cyan"}[finding.level]
+            click.echo(f"{click.style(f'{finding.level:8}', fg=color)}{finding.what}")
             click.echo(f"{'':8}{_shortened(finding.nodes)}" if finding.nodes else "", nl=bool(finding.nodes))
             click.echo(f"{'':8}do: {finding.todo}")
         if not report.findings:

@@ -1,4 +1,4 @@
-"""What is trained and how, as options of the commands that train."""
+"""Options of the commands that train: backbone, head, data, training settings."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def model_options(command: F) -> F:
     """A backbone, its head and the data."""
-    size = "Pixels of pictures [default: the backbone's]."
+    size = "Image size in pixels [default: the backbone's]."
     command = click.option("--input-size", metavar="N|HxW", help=size)(command)
     command = click.option("--cut", default="", help="End the backbone after this layer (see info).")(command)
     command = data_option(required=False)(command)
-    option = "An option of the head (see info HEAD)."
+    option = "Option of the head (see info HEAD)."
     command = click.option("--head-option", "head_options", multiple=True, metavar="NAME=VALUE", help=option)(command)
-    option = "An option of a backbone that has any."
+    option = "Option of the backbone, where it has any."
     command = click.option("--backbone-option", "backbone_options", multiple=True, metavar="NAME=VALUE", help=option)(
         command
     )
     complete = names("head")
-    command = click.option("--head", default="linear", show_default=True, shell_complete=complete, help="To fit.")(
-        command
-    )
+    command = click.option(
+        "--head", default="linear", show_default=True, shell_complete=complete, help="Head to train."
+    )(command)
     return click.argument("backbone", shell_complete=names("backbone"))(command)
 
 
 def training_options(*often: str) -> Callable[[F], F]:
-    """Settings of training by an option of their own, and one option for all others."""
+    """An option for each setting in ``often``, and ``--set`` for all others."""
 
     def add(command: F) -> F:
         standard = TrainConfig()
         others = ", ".join(name for name in SAYS if name not in (*often, "seed"))
-        every = "Another setting; may be given more than once: " + others + "."
+        every = "Other setting, repeatable: " + others + "."
         command = click.option("--set", "training", multiple=True, metavar="NAME=VALUE", help=every)(command)
         for name in reversed(often):
             value = getattr(standard, name)

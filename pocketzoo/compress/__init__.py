@@ -1,4 +1,4 @@
-"""Make models smaller. Calling the package runs ``pipeline.compress_model.compress``."""
+"""Compression of models. Calling the package runs ``pipeline.compress_model.compress``."""
 
 from pocketzoo.core.callable_module import make_callable
 

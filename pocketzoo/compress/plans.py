@@ -1,4 +1,4 @@
-"""What each step decided: plain frozen data that is printed, saved in the bundle, and replayed when it is loaded."""
+"""The plan of each compression step: frozen data that is printed, saved in the bundle, and replayed on loading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Saving:
 class PrunePlan:
     """``axes``: parameter -> what stays of it. ``thresholds``: weight -> magnitude up to which it becomes 0.
 
-    ``patterns``: weight -> how many of how many neighbours stay ("2:4"). ``sizes``: what a module's own attribute
+    ``patterns``: weight -> how many of how many neighbors stay ("2:4"). ``sizes``: what a module's own attribute
     ("attention.num_heads") says after that. ``dense``: layer -> why it stays as it is. ``left``: layer -> what of it is
     not understood, or of a layer whose channels are its own.
     """
@@ -64,7 +64,7 @@ class Factor:
 
     kind: Kind = "svd"
     ranks: tuple[int, ...]  # channels between the layers
-    error: float  # share of the weighed outputs' energy that is lost
+    error: float  # fraction of the weighed outputs' energy that is lost
     parameters: int  # of the weight before
     after: int  # of the weights that take its place
 
@@ -82,16 +82,19 @@ class LowRankPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HealPlan:
+class DistillPlan:
     """How the weights were trained; the structure stays as it is. An empty plan trains nothing."""
 
     epochs: int = 0
     learning_rate: float = 0.0
     batch_size: int = 1
-    features: float = 0.0  # share of the epochs that match features too
+    features: float = 0.0  # fraction of the epochs that match features too
     patience: int = 1
     seed: int = 0
-    quantised: bool = False  # whether it learned with 8 bits
+    quantized: bool = False  # whether it was quantization-aware
+
+
+HealPlan = DistillPlan  # the name of the previous release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +111,14 @@ class Int8Plan:
     """Activation tensor -> its range, and the layers (by the name of their weight) that become int8.
 
     ``left``: layers that stay in float because no 8-bit form is known for them, with the reason. ``tensors`` are what
-    calibration made of the weights: divisors of channels, integers, scales, corrected biases. They lie in a file beside
-    the manifest, and ``sha256`` says which they are.
+    calibration made of the weights: divisors of channels, integers, scales, corrected biases. They lie in a file
+    alongside the manifest, and ``sha256`` says which they are.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     samples: int = 0  # that the ranges were calibrated on
-    dynamic: tuple[str, ...] = ()  # layers whose activations are quantised as they come, on targets that can
+    dynamic: tuple[str, ...] = ()  # layers whose activations are quantized dynamically, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
     left: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""  # of ``tensors``

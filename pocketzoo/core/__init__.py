@@ -1,1 +1,1 @@
-"""What every room uses: errors, progress, files, names. Nothing here knows what a model is."""
+"""Utilities without any knowledge of models: errors, progress, files, names."""

@@ -1,4 +1,4 @@
-"""Let a package be called: ``pocketzoo.compress(...)`` is a verb, and ``pocketzoo.compress.configs`` is in its folder.
+"""Make a package callable: ``pocketzoo.compress(...)`` works, and so does ``pocketzoo.compress.configs``.
 
 Importing anything below ``pocketzoo.compress`` makes the import system bind that name to the package, whatever
 ``pocketzoo`` had there before, so a function of the same name would be there only until then.

@@ -32,7 +32,7 @@ class DuplicateNameError(PocketzooError):
 
 
 class PluginError(PocketzooError):
-    """A plugin that cannot be used: it does not import, or declares something that is no spec."""
+    """A plugin that cannot be used: it does not import, or declares something that is not a spec."""
 
 
 class MissingDependencyError(PocketzooError, ImportError):

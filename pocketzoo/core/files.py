@@ -1,4 +1,4 @@
-"""Digests and writes that a kill cannot leave half-done: unique temporary, fsync, rename."""
+"""Digests, and atomic file writes: unique temporary, fsync, rename."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system: small tensors that wait leave glibc's pools full of holes."""
+"""Return freed memory to the system: glibc keeps it after many small tensors."""
 
 from __future__ import annotations
 

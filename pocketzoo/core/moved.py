@@ -218,7 +218,31 @@ MOVED: dict[str, str | tuple[str, ...]] = {
 }
 # (module of the last release, name) -> the new name, where it has another, whether the module moved or not.
 RENAMED = {
+    ("cli.options", "Share"): "Fraction",
+    ("cli.options", "picture_size"): "image_size",
+    ("cli.render", "print_writing"): "print_generation",
+    ("compress.checkpoints", "LESSON"): "DISTILLATION",
+    ("compress.dynamic", "quantise"): "quantize",
+    ("compress.embeddings", "quantise"): "quantize",
+    ("compress.factors", "factorise"): "factorize",
+    ("compress.graph_index", "quantisable"): "quantizable",
+    ("compress.heal", "teach"): "distill",
     ("compress.steps", "TurnedDown"): "Rejected",
+    ("deploy.bench_writing", "WritingMeasurement"): "GenerationMeasurement",
+    ("deploy.bench_writing", "bench_writing"): "bench_generation",
+    ("plugins.head_modules", "Standardise"): "Standardize",
+    ("plugins.targets", "SYNCHRONISES"): "SYNCHRONIZES",
+    ("train.learning", "whole_optimiser"): "whole_optimizer",
+    ("train.optimise", "build_optimiser"): "build_optimizer",
+    ("train.settings", "Optimiser"): "Optimizer",
+    ("zoo.agreement", "NEIGHBOURS"): "NEIGHBORS",
+    ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
+    ("zoo.bundle", "TRAVELS"): "SOURCE_PREFIX",
+    ("zoo.bundle", "travelling"): "source_file_name",
+    ("zoo.foreign", "QUANTISED"): "QUANTIZED",
+    ("zoo.materials", "materials_of"): "bill_of_materials",
+    ("zoo.snapshot", "load_optimiser"): "load_optimizer",
+    ("zoo.snapshot", "optimiser_tensors"): "optimizer_tensors",
 }
 ROOT = "pocketzoo."
 

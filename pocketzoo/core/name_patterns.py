@@ -1,4 +1,4 @@
-"""Layers as a user names them: by name or glob."""
+"""Match layer names against names and globs that a user gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import a package that only an extra brings, or say which extra that is."""
+"""Import optional packages, or raise an error that names the extra to install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work reports where it stands: a function that wraps an iterable. The library's own is silent."""
+"""The progress protocol: a function that wraps an iterable. The default is silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to plain data and back, strictly: what recipes and manifests are read with."""
+"""Convert frozen dataclasses to plain data and back, strictly: how recipes and manifests are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocketzoo.core.errors import RecipeError, nearest
+from pocketzoo.core.renamed import with_new_names
 
 T = TypeVar("T")
 
-BESIDE = {"beside": True}  # metadata of a field that is no plain data: whoever saves the object keeps it in a file
+BESIDE = {"beside": True}  # metadata of a field that is not plain data: whoever saves the object keeps it in a file
 
 
 def to_plain(value: Any) -> Any:
@@ -56,7 +57,7 @@ def from_texts(cls: type[T], given: Mapping[str, Any], owner: str) -> T:
     Raises:
         RecipeError: there is no such option, or the value does not fit; the hint says what does.
     """
-    hints = get_type_hints(cls)
+    given, hints = with_new_names(cls, given), get_type_hints(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     if unknown := [name for name in given if name not in known]:
         raise RecipeError(f"{owner} has no option {unknown[0]!r}", nearest(unknown[0], known))
@@ -74,6 +75,7 @@ def from_texts(cls: type[T], given: Mapping[str, Any], owner: str) -> T:
 def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
+    data = with_new_names(cls, data)
     known = {f.name: f for f in fields(cls) if not f.metadata.get("beside")}  # type: ignore[arg-type]
     hints, here = get_type_hints(cls), "" if where == cls.__name__ else f" ({where})"
     for name in data:
@@ -184,6 +186,6 @@ def _words(hint: Any) -> str:
     if origin is Literal:
         return "one of: " + ", ".join(map(str, args))
     if origin is tuple:
-        return f"{_words(args[0])}, or several with commas between"
+        return f"{_words(args[0])}, or several separated by commas"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "nothing"}
     return names.get(hint, str(hint))

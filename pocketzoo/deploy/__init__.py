@@ -1,1 +1,1 @@
-"""From bundle to device: engines, runners, measurements, reports."""
+"""Deployment: export, checks against targets, Triton, the device runtime."""

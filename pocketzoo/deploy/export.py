@@ -1,4 +1,4 @@
-"""A bundle to a file that a device runs."""
+"""Export a bundle to a file that a device runs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def export(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Export a bundle or registered model; returns the file or folder that was written.
+    """Export a bundle or registered model; returns the path of the file or folder.
 
     An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. ``precision`` ("fp16",
-    "bf16") is what the rest computes in, as far as it can; samples of ``data`` show which values it could not hold. In
-    "fp8" the plan's layers are in that instead of int8, with weights rounded to suit ``data``, and the rest in fp16.
-    ``engine`` says how one is built. Without ``out`` a file goes into the bundle, or for a registered model, a folder
-    and a graph in 16 bits into the current folder. Of a model that writes text the graphs that write become files as
-    well, ``NAME.decoder.onnx`` and so on beside ``NAME.onnx``, in the precision they have.
+    "bf16") converts the float layers where their values stay in range, as samples of ``data`` show; "fp8" runs the
+    layers of the int8 plan in fp8, with weights rounded to suit ``data``, and the rest in fp16. ``engine`` has options
+    for building an engine. Without ``out`` the file goes into the bundle; folders, half-precision graphs, and anything
+    of a registered model go into the current folder. A language model exports its generation graphs too,
+    ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the precision they have.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.
@@ -55,7 +55,7 @@ def export(
     exporter: ExporterSpec = registry.get("exporter", to)
     spec: TargetSpec = registry.get("target", target or exporter.default_target)
     if engine is not None and not exporter.asks:
-        raise ExportError(f"--to {to} builds no engine, and options of one were given", "leave them out")
+        raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
     bundle = open_model(model, registry=registry, progress=progress)
     beside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not beside
@@ -66,11 +66,11 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
         parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
-        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its graphs that write just now
+        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its generation graphs just now
         if precision == "fp8":
             builds = exporter.asks and not exporter.folder
             if builds and (why := lacks_fp8(spec, find_gpu())):
-                raise ExportError(why, "take --precision fp16; --to onnx writes the graph for another GPU")
+                raise ExportError(why, "use --precision fp16; --to onnx writes the graph for another GPU")
             graph = _in_fp8(bundle, spec, data, registry, Path(folder), progress)
         else:
             graph = graph_for(bundle, spec, registry, Path(folder))
@@ -82,7 +82,7 @@ def export(
             for made_part in parts:
                 sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
                 shutil.copyfile(made_part.file, sibling)
-                progress.say(f"wrote {sibling}, its {made_part.part}, which writes")
+                progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
             return place
         made = Path(folder) / f"export{exporter.suffix}"
         exporter.export(graph, made, spec, progress, *request)
@@ -101,7 +101,7 @@ def export(
                 called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
                 marked = draft.mark(called, target=own, precision=made_part.precision, part=made_part.part)
                 shutil.copyfile(made_part.file, marked)
-                progress.say(f"wrote {called}, its {made_part.part}, which writes")
+                progress.say(f"wrote {called}, its {made_part.part}, for generation")
     return bundle.path / name
 
 
@@ -115,7 +115,7 @@ def _check_place(place: Path, exporter: ExporterSpec, *, given: bool) -> None:
 
 
 def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
-    """What an engine of this model is built for, where nobody says otherwise: its batches, and its longest text."""
+    """The default batch sizes and sequence lengths of an engine for this model."""
     manifest = bundle.manifest
     usual: dict[str, Sizes] = {}
     if isinstance(manifest.input, TextSpec):
@@ -177,7 +177,7 @@ def _samples(
     if data is None:
         return None
     rows = load_data(data, registry=registry).split(split)
-    return Batches(rows, bundle.manifest.input, size=size, files=bundle.travelled())
+    return Batches(rows, bundle.manifest.input, size=size, files=bundle.source_files())
 
 
 def _named(kept: str, precision: str) -> str:
@@ -188,7 +188,7 @@ def _named(kept: str, precision: str) -> str:
 
 
 def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:
-    """The bundle's graph for a target: the one it has, else encoded into ``folder`` from its plan."""
+    """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
     graphs = bundle.graphs()
     if target.name in graphs:
         return graphs[target.name]

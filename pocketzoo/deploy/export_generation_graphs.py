@@ -1,4 +1,4 @@
-"""The graphs that write, to files that a device runs: one for each part, beside that of the whole model."""
+"""Export generation graphs (prefill, decode): one file each, next to the graph of the whole model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, S
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 
-WRITES = ("next-token-logits", "first-token-logits")  # what the head of a model gives that may write
+WRITES = ("next-token-logits", "first-token-logits")  # what the head of a model outputs that may write
 LONGEST = 512  # tokens that an engine takes, where the model's positions do not end sooner
 
 

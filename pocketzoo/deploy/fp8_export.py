@@ -1,4 +1,4 @@
-"""A bundle that was quantised to int8 as a graph in fp8, checked against the float graph before it appears."""
+"""Export an int8 bundle as an fp8 graph, checked against the float graph."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def write_fp8(
     name = bundle.manifest.name
     if found is None:
         raise ExportError(
-            f"{name} was not calibrated: fp8 takes the ranges that compressing to int8 finds",
+            f"{name} was not calibrated: fp8 needs the ranges of an int8 step",
             "compress first: pocketzoo compress MODEL --int8 --data D -o SMALL",
         )
     if not found.layers:
-        raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(found)}", "take --precision fp16")
+        raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(found)}", "use --precision fp16")
     shown = [random_samples(bundle.manifest.input, 1)] if testing is None else few(testing)
     _, made = half(model, target, "fp16", shown)
     ratio = compare(floats, made, shown)
@@ -78,4 +78,4 @@ def write_fp8(
 
 def _counted(found: Fp8Layers) -> str:
     counts = Counter(found.left.values()).most_common(3)
-    return f"{len(found.left)} stay in floats: " + "; ".join(f"{reason} ({count})" for reason, count in counts)
+    return f"{len(found.left)} stay in float: " + "; ".join(f"{reason} ({count})" for reason, count in counts)

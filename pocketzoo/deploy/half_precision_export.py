@@ -1,4 +1,4 @@
-"""A graph file in 16 bits, checked against the one in 32 on the same samples before it appears."""
+"""Export a graph in fp16 or bf16, checked against the float32 graph on the same samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pocketzoo.zoo.graphs.shapes import Reading, load_graph
 from pocketzoo.zoo.tasks.agreement import sqnr
 
 SAMPLES = 64  # that show the range of values
-LEAST = 20.0  # dB; what is further from the answers in 32 bits is refused
+LEAST = 20.0  # dB; what is further from the answers in float32 is refused
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 Array = npt.NDArray[Any]
 
@@ -42,7 +42,7 @@ def halve(
     """Write ``graph`` in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
 
     ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
-    without any it is noise. onnxruntime's CPU kernels compute in 32 bits between what they round to 16.
+    without any it is noise. onnxruntime's CPU kernels compute in float32 between what they round to 16.
 
     Raises:
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
@@ -79,12 +79,12 @@ def told(ratio: float | None) -> str:
 
 def check_ratio(ratio: float | None, least: float, precision: str) -> None:
     """Raises:
-    ExportError: the answers in ``precision`` are less than ``least`` dB from those in 32 bits.
+    ExportError: the answers in ``precision`` are less than ``least`` dB from those in float32.
     """
     if ratio is not None and ratio < least:
         raise ExportError(
-            f"in {precision} the answers differ from those in 32 bits ({ratio:.0f} dB, wanted {least:.0f})",
-            f"give samples that show the ranges: --data D; or take --precision {WIDER[precision]}",
+            f"in {precision} the outputs differ from float32 ({ratio:.0f} dB, at least {least:.0f} required)",
+            f"give representative samples: --data D; or use --precision {WIDER[precision]}",
         )
 
 
@@ -125,7 +125,9 @@ def compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array])
         except Exception as error:  # onnxruntime's own types
             if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
                 return None
-            raise ExportError(f"the graph does not run in 16 bits: {error}", "report it with the model") from error
+            raise ExportError(
+                f"the graph does not run in half precision: {error}", "report it with the model"
+            ) from error
         outs.append([session.run(None, {name: x})[0] for x in islice(samples, 8)])
     wanted, given = (np.concatenate([np.ravel(x) for x in out]).astype(np.float64) for out in outs)
     return sqnr(given, wanted)

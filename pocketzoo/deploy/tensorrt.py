@@ -1,4 +1,4 @@
-"""Engines, where scripts import their functions from."""
+"""Public names for scripts that build and run engines."""
 
 from pocketzoo.zoo.backends.tensorrt.build_engine import (
     DEFAULT,

@@ -1,4 +1,4 @@
-"""The command of NVIDIA's trtexec that builds the engine pocketzoo would, for a machine that has only that."""
+"""Write the trtexec command that builds the same engine on a machine without pocketzoo."""
 
 from __future__ import annotations
 

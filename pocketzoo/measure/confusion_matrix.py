@@ -1,4 +1,4 @@
-"""What a bundle answers on labelled data: how often each class is taken for which, and samples it gets wrong."""
+"""The confusion matrix of a bundle on labeled data, and samples it misclassifies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mistake:
 
     @property
     def source(self) -> str:
-        """The picture as a URL that holds it."""
+        """The image as a URL that holds it."""
         return f"data:image/jpeg;base64,{b64encode(self.picture).decode()}" if self.picture else ""
 
 
@@ -72,10 +72,12 @@ def answers(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: 
             f"{data.name} and {bundle.manifest.name} have no classes in common", "leave out --data, or give other data"
         )
     skipped = Skipped() if skip_bad else None
-    batches = Batches(known, bundle.manifest.input, skipped=skipped, files=bundle.travelled())
+    batches = Batches(known, bundle.manifest.input, skipped=skipped, files=bundle.source_files())
     counts, surest = ClassCounts(labels), list[tuple[float, int, int, int]]()
     with OnnxRunner(bundle.graph("cpu")) as runner:
-        for row, logits, target in progress.track(_answered(batches, runner), "finding mistakes", len(known)):
+        for row, logits, target in progress.track(
+            _answered(batches, runner), "finding misclassified samples", len(known)
+        ):
             counts.add(logits[None], np.array([target]))
             taken = int(logits.argmax())
             if taken != target:
@@ -104,7 +106,7 @@ def _answered(batches: Batches, runner: OnnxRunner) -> Iterator[tuple[int, npt.N
 
 
 def _shown(sample: Any) -> tuple[str, bytes]:
-    """A sample as a person sees it: a text, and a small picture."""
+    """A sample as a person sees it: a text, and a small image."""
     if isinstance(sample, str):
         return sample if len(sample) <= LETTERS else f"{sample[:LETTERS]}\u2026", b""
     name = f"{sample.parent.name}/{sample.name}" if isinstance(sample, Path) else ""

@@ -1,4 +1,4 @@
-"""Score a bundle on labelled data, with the graph that will run."""
+"""Evaluate a bundle on labeled data, with the graph that will run."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def evaluate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Scores on the test split: of classes those of ``ClassCounts.scores``, of numbers R2 and errors.
+    """Evaluate a model on the test split: classification metrics (``ClassCounts.scores``) or R2 and errors.
 
-    Of a language model perplexity, on windows as long as those it was fitted on, else of ``WINDOW`` tokens.
+    A language model gets its perplexity, on windows as long as those it was trained on, else of ``WINDOW`` tokens.
 
     Raises:
         UnknownNameError: no such model, data set or target.
-        DataError: the data cannot be read, has no classes, or classes the model does not know; or the model gives
+        DataError: the data cannot be read, has no classes, or classes the model does not know; or the model outputs
             something that no data set here has targets for.
     """
     registry = registry or default_registry()
@@ -51,7 +51,9 @@ def evaluate(
     bundle = open_model(model, registry=registry, progress=progress)
     labels, gives = bundle.manifest.labels, bundle.manifest.gives
     if gives not in METRICS:
-        raise DataError(f"{bundle.manifest.name} gives {gives}, which eval cannot score", "compare it: pocketzoo bench")
+        raise DataError(
+            f"{bundle.manifest.name} outputs {gives}, which eval cannot score", "compare it: pocketzoo bench"
+        )
     numeric = gives == "values"
     skipped = Skipped()
     dataset = load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
@@ -66,14 +68,14 @@ def evaluate(
         known.split("test"),
         bundle.manifest.input,
         skipped=skipped if skip_bad else None,
-        files=bundle.travelled(),
+        files=bundle.source_files(),
     )
-    if cut := too_long([batches.split], bundle.manifest.input, bundle.travelled()):
-        progress.say(f"{cut} texts are longer than the model takes and are cut")
+    if cut := too_long([batches.split], bundle.manifest.input, bundle.source_files()):
+        progress.say(f"{cut} texts are longer than the model accepts and are truncated")
     facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
     if numeric:
         if batches.split.targets is None or not known.numeric:
-            raise DataError(f"{dataset.name} has no numbers to score by", "give an .npz with y, or a .csv")
+            raise DataError(f"{dataset.name} has no regression targets", "give an .npz with y, or a .csv")
         return {**facts, **_of_numbers(batches, bundle.graph(target), progress), "skipped": len(skipped.names)}
     if batches.split.targets is None:
         raise DataError(
@@ -103,7 +105,7 @@ def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, 
     given, right = np.concatenate(out), np.concatenate(wanted)
     if given.shape != right.shape:
         raise DataError(
-            f"the model gives {given.shape[1]} numbers a sample, the data has {right.shape[1]}", "give other data"
+            f"the model outputs {given.shape[1]} numbers per sample, the data has {right.shape[1]}", "give other data"
         )
     return {
         "samples": len(given),
@@ -118,10 +120,10 @@ def _of_next_tokens(
 ) -> dict[str, Any]:
     manifest, graph = bundle.manifest, bundle.graph(target)
     if not isinstance(manifest.input, TextSpec):
-        raise DataError(f"{manifest.name} reads no texts", "compare it: pocketzoo bench")
+        raise DataError(f"{manifest.name} does not read text", "compare it: pocketzoo bench")
     training: Any = manifest.provenance.get("training", {})
     size = training.get("window", WINDOW)
-    data = as_windows(texts, manifest.input, ends, bundle.travelled(), size)
+    data = as_windows(texts, manifest.input, ends, bundle.source_files(), size)
     batches = Batches(data.split("test"), manifest.input, size=8)
     total, tokens = 0.0, 0
     with OnnxRunner(graph) as runner:

@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Milliseconds of the clock for one batch. Rows of older versions have p50 and p99 alone."""
+    """Wall-clock milliseconds for one batch. Rows of older versions have only p50 and p99."""
 
     p50: float
     p99: float
@@ -66,7 +66,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One row of the table. Agreement and SQNR are against the first candidate of the run."""
+    """One row of a bench. Agreement and SQNR are against the first candidate of the run."""
 
     bundle: str
     target: str
@@ -76,10 +76,10 @@ class Measurement:
     parameters: int
     macs: int
     samples: int
-    accuracy: float | None  # share of right answers; None where the classes are not known
-    # Share of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbour is;
+    accuracy: float | None  # fraction of right answers; None where the classes are not known
+    # Fraction of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbor is;
     # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's. None where
-    # outputs are no such answers, or the embeddings too few to have neighbours.
+    # outputs are no such answers, or the embeddings too few to have neighbors.
     agreement: float | None
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
@@ -127,7 +127,7 @@ def measure(
     """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
 
     ``lengths`` are tokens: texts are timed at each of them, with random ids; without, as long as those of the data are.
-    ``precise`` goes on timing until the intervals are narrow, within ``timing.PATIENCE``. ``memory`` runs each
+    ``precise`` continues timing until the intervals are narrow, within ``timing.PATIENCE``. ``memory`` runs each
     candidate in a process of its own, after the others are through.
 
     Raises:
@@ -191,7 +191,7 @@ def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int])
         return {str(size): np.concatenate([first] * -(-size // len(first)))[:size] for size in batch_sizes}
     spec = data.spec
     if not isinstance(spec, TextSpec):
-        raise DataError("this model reads no texts, which lengths are of", "leave --length out")
+        raise DataError("this model does not read text, so it has no lengths", "leave out --length")
     if not 0 < min(lengths) <= max(lengths) <= spec.max_length:
         raise DataError(f"this model reads texts of 1 to {spec.max_length} tokens", "give other lengths")
     return {f"{size}x{length}": random_ids(spec, size, length) for size in batch_sizes for length in lengths}
@@ -235,7 +235,7 @@ def _scores(
         for runner, row, score in zip(runners, rows, scores, strict=True):
             out = reference if runner is runners[0] else runner.run(x)
             if lacking := not_finite(out, reference):
-                raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "make the model again")
+                raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "rebuild the model")
             score.add(out, reference, x, y)
     return scores
 

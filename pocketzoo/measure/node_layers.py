@@ -1,4 +1,4 @@
-"""Which layer of the module a node of the graph that onnxruntime made for itself belongs to."""
+"""Map the nodes of onnxruntime's optimized graph back to layers of the module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 class Layers:
-    """The layers of a graph as it was before it was optimised, looked up by node."""
+    """The layers of a graph as it was before it was optimized, looked up by node."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.made = {out: node for node in graph.node for out in node.output}
@@ -21,7 +21,7 @@ class Layers:
         self.known = {name.rpartition(".")[0] for name in self.constants if "." in name}
 
     def of(self, node: onnx.NodeProto, name: str, before: Sequence[str]) -> str:
-        """By its parameters; else by what the graph computed under its name or its output's before it was optimised.
+        """By its parameters; else by what the graph computed under its name or its output's before it was optimized.
 
         ``before`` are the layers of the nodes that it reads: of those that unpack its parameters among them.
         """
@@ -45,7 +45,7 @@ class Layers:
         return ""
 
     def _back(self, node: onnx.NodeProto | None) -> str:
-        """The layer that ends in this node: back through what was fused behind it."""
+        """The layer that ends in this node: back through what was fused after it."""
         for _ in range(4):
             if node is None:
                 return ""

@@ -1,4 +1,4 @@
-"""What a process holds that runs one model and nothing else: a fresh one for each, so that none pays for another."""
+"""Peak memory of running one model, measured in a fresh process for each."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def peak_memory(runtime: str, graph: Path, source: Path | None, x: np.ndarray[An
 
 
 def _resident(what: str) -> int:
-    """A line of /proc/self/status. Not getrusage: what it says goes on from the process that this one was made by."""
+    """A line of /proc/self/status. Not getrusage: what it says resumes from the process that this one was made by."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
 

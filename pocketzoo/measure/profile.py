@@ -1,4 +1,4 @@
-"""Where a model spends its time: every node that onnxruntime runs, by layer and by operator, beside torch's layers."""
+"""Profile a model: the time of every onnxruntime node, by layer and operator, and of every torch layer."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Milliseconds for one batch, means without the fastest and slowest quarter of the runs.
+    """A profile: milliseconds for one batch, averaged without the fastest and slowest quarter of the runs.
 
-    With one thread, whole runs and torch's layers are in CPU time: other work on the machine does not add to them.
+    With one thread, whole runs and torch's layers are measured in CPU time, so other work on the machine does not
+    count.
     """
 
     bundle: str
@@ -106,10 +107,10 @@ def profile(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
-    """Run the graph for ``target`` under onnxruntime's profiler, and the module with a clock at each layer.
+    """Profile the graph for ``target`` with onnxruntime's profiler, and the module layer by layer.
 
-    The samples are random. ``torch``: whether the module runs too; None: where torch is installed and there is one.
-    Looking at every node takes time itself: the sum is more than ``bench`` measures.
+    The samples are random. ``torch``: whether to run the module too; None: if torch is installed and there is a module.
+    Profiling every node takes time itself: the sum is more than ``bench`` measures.
 
     Raises:
         UnknownNameError: no such model or target.
@@ -164,7 +165,7 @@ def _graph(
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/run"
-        options.optimized_model_filepath = f"{folder}/optimised.onnx"
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: x}
         start, clock = time.perf_counter(), _clock(threads)
@@ -174,18 +175,18 @@ def _graph(
             session.run(None, feed)
             spent.append((clock() - begin) * 1e3)
         events = json.loads(Path(session.end_profiling()).read_text("utf8"))
-        optimised = onnx.load(f"{folder}/optimised.onnx").graph
+        optimized = onnx.load(f"{folder}/optimized.onnx").graph
     runs = len(spent)
     ran = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
     if not ran or len(ran) % runs:
-        raise BundleError(f"{path.name} does not run the same nodes each time", "it cannot be shown node by node")
+        raise BundleError(f"{path.name} does not run the same nodes each time", "it cannot be profiled node by node")
     count = len(ran) // runs
     times = np.array([e["dur"] for e in ran], float).reshape(runs, count)[WARM_UP:] / 1e3
     wholes = np.array(spent[WARM_UP:])
     middle = _middle(times)
     layers = Layers(onnx.load(float_graph).graph)
     # Both lists are in the order of execution, unless a node has a graph of its own inside.
-    known = list(optimised.node)
+    known = list(optimized.node)
     if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:
         known = [onnx.NodeProto(op_type=e["args"]["op_name"]) for e in ran[:count]]
     made: dict[str, int] = {}
@@ -293,7 +294,9 @@ def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
         if cost.precision != "int8":
             why = said.get(cost.layer, "the plan has no ranges for it")
         elif ran and all(node.kind == "float" for node in ran):
-            why = f"its weights are int8, and unpacked: no kernel here fits the encoding, so {ran[0].op} runs on floats"
+            why = (
+                f"its int8 weights are dequantized: no kernel here supports the encoding, so {ran[0].op} runs in float"
+            )
         else:
             continue
         found.append(Left(layer=cost.layer, why=why, ms=spent))

@@ -1,4 +1,4 @@
-"""What ships with pocketzoo, declared through the same hooks as anyone's. Calling the package lists all plugins."""
+"""The plugins that ship with pocketzoo, declared through the public hooks. Calling the package lists all plugins."""
 
 from pocketzoo.core.callable_module import make_callable
 

@@ -1,4 +1,4 @@
-"""The ways to make a model smaller that ship with pocketzoo."""
+"""The compressors that ship with pocketzoo: prune, low-rank, distill, int8."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.plans import HealPlan, Int8Plan, LowRankPlan, PrunePlan
-from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Lesson, ModuleCompressor
+from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.plans import DistillPlan, Int8Plan, LowRankPlan, PrunePlan
+from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
@@ -45,22 +45,22 @@ def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array
     return lowrank.apply(model, plan, samples)
 
 
-def _plan_heal(model: nn.Module, config: HealConfig, samples: Iterable[Array], target: TargetSpec) -> HealPlan:
-    from pocketzoo.compress.distillation import distill as heal
+def _plan_distill(model: nn.Module, config: DistillConfig, samples: Iterable[Array], target: TargetSpec) -> DistillPlan:
+    from pocketzoo.compress.distillation import distill
 
-    return heal.plan(model, config, samples, target)
-
-
-def _apply_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
-    from pocketzoo.compress.distillation import distill as heal
-
-    return heal.apply(model, plan, samples)
+    return distill.plan(model, config, samples, target)
 
 
-def _teach_heal(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
-    from pocketzoo.compress.distillation import distill as heal
+def _apply_distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    from pocketzoo.compress.distillation import distill
 
-    return heal.teach(model, plan, samples, lesson)
+    return distill.apply(model, plan, samples)
+
+
+def _distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], context: Distillation) -> nn.Module:
+    from pocketzoo.compress.distillation import distill
+
+    return distill.distill(model, plan, samples, context)
 
 
 def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
@@ -72,7 +72,7 @@ def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
 
 def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
     """What is kept moves towards everything."""
-    kept = {name: getattr(config, name) for name in ("parameters", "energy", "rank_share")}
+    kept = {name: getattr(config, name) for name in ("parameters", "energy", "rank_fraction")}
     return replace(config, **{name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None})
 
 
@@ -99,7 +99,7 @@ def pocketzoo_compressors() -> list[Compressor]:
     return [
         ModuleCompressor(
             name="prune",
-            summary="remove channels physically, or set single weights to zero",
+            summary="remove channels, or set single weights to zero",
             config=PruneConfig,
             plan_type=PrunePlan,
             plan=_plan_prune,
@@ -116,19 +116,19 @@ def pocketzoo_compressors() -> list[Compressor]:
             weaker=_weaker_low_rank,
         ),
         ModuleCompressor(
-            name="heal",
-            summary="train what is left to give what the original gives",
-            config=HealConfig,
-            plan_type=HealPlan,
-            plan=_plan_heal,
-            apply=_apply_heal,
-            teach=_teach_heal,
+            name="distill",
+            summary="train the compressed model to reproduce the original's outputs",
+            config=DistillConfig,
+            plan_type=DistillPlan,
+            plan=_plan_distill,
+            apply=_apply_distill,
+            distill=_distill,
         ),
         GraphCompressor(
             name="int8",
             precision="int8",
             several_inputs=True,
-            summary="quantise weights and activations to 8 bits",
+            summary="quantize weights and activations to int8",
             config=Int8Config,
             plan_type=Int8Plan,
             plan=_plan_int8,

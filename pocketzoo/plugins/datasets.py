@@ -1,4 +1,4 @@
-"""Data sets that have a name."""
+"""The named data sets that ship with pocketzoo."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _digits() -> Dataset:
 
 
 def _fashion_mnist() -> Dataset:
-    """70,000 pictures of clothing, 28 x 28 grey (Xiao et al. 2017, arXiv:1708.07747); 1 in 10 of train becomes val."""
+    """70,000 images of clothing, 28 x 28 grey (Xiao et al. 2017, arXiv:1708.07747); 1 in 10 of train becomes val."""
     import numpy as np
 
     from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName
@@ -77,7 +77,7 @@ def pocketzoo_datasets() -> list[DatasetSpec]:
         ),
         DatasetSpec(
             name="fashion-mnist",
-            summary="70,000 pictures of clothing, 10 classes (Debian's dataset-fashion-mnist)",
+            summary="70,000 images of clothing, 10 classes (Debian's dataset-fashion-mnist)",
             license="MIT",
             load=_fashion_mnist,
         ),

@@ -1,4 +1,4 @@
-"""The forms a graph can be turned into."""
+"""The export formats that ship with pocketzoo."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pocketzoo_exporters() -> list[ExporterSpec]:
         ),
         ExporterSpec(
             name="triton",
-            summary="model repository for NVIDIA's Triton server, with onnxruntime or TensorRT behind it",
+            summary="model repository for NVIDIA's Triton server, running onnxruntime or TensorRT",
             suffix=".triton",
             default_target="cpu",
             export=_triton,
@@ -68,7 +68,7 @@ def pocketzoo_exporters() -> list[ExporterSpec]:
         ),
         ExporterSpec(
             name="trtexec",
-            summary="the graph, and the command of NVIDIA's trtexec that builds its engine elsewhere",
+            summary="the graph, and the trtexec command that builds its engine on another machine",
             suffix=".trtexec",
             default_target="tensorrt",
             export=_trtexec,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pocketzoo.core.errors import HeadMismatchError
+from pocketzoo.core.moved import names_before
 from pocketzoo.plugins.head_options import (
     EmbeddingOptions,
     MlpOptions,
@@ -37,7 +39,7 @@ class Pool(nn.Module):
     A grid of 1 is global average pooling (Lin et al. 2013, arXiv:1312.4400). A grid of 2 still knows roughly where
     things were (as spatial pyramids do, He et al. 2014, arXiv:1406.4729), which a small frozen backbone gains from.
     Or it is "mean", "max", "flatten", and for sequences "cls" (the first token), "last", or "cls+mean" (the first
-    beside the mean of the others). A vector stays as it is.
+    alongside the mean of the others). A vector stays as it is.
 
     Raises:
         HeadMismatchError: the features cannot be pooled so.
@@ -49,11 +51,13 @@ class Pool(nn.Module):
         if features.kind == "vector":
             return
         if features.kind == "map" and mode in ("cls", "last", "cls+mean"):
-            raise HeadMismatchError(f"pool={mode} takes a token, and a map has none", "pool: grid, mean, max, flatten")
+            raise HeadMismatchError(
+                f"pool={mode} selects a token, and a feature map has none", "pool: grid, mean, max, flatten"
+            )
         if mode == "flatten":
             if any(isinstance(d, str) for d in features.shape[1:]):
                 raise HeadMismatchError(
-                    "a sequence of free length cannot be flattened", "pool: mean, max, cls or last take one"
+                    "a sequence of dynamic length cannot be flattened", "pool: mean, max, cls or last take one"
                 )
             self.width = 1
             for d in features.shape[1:]:
@@ -95,7 +99,7 @@ def _of_sequence(x: Tensor, mode: str) -> Tensor:
 
 
 def present(x: Tensor) -> Tensor:
-    """1.0 for the tokens of a sequence (B, T, C), 0.0 behind its end, where all features are zero: (B, T, 1)."""
+    """1.0 for the tokens of a sequence (B, T, C), 0.0 after its end, where all features are zero: (B, T, 1)."""
     return (x.abs().amax(-1, keepdim=True) > 0).to(x.dtype)
 
 
@@ -118,7 +122,7 @@ class Linear(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Pooling, then hidden layers with an activation and dropout behind each, then one linear layer."""
+    """Pooling, then hidden layers with an activation and dropout after each, then one linear layer."""
 
     def __init__(self, features: FeatureSpec, outputs: int, options: MlpOptions | None = None) -> None:
         super().__init__()
@@ -147,7 +151,7 @@ class Mlp(nn.Module):
         return x
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """Vectors (B, N), each number by an offset and a scale: (x - offset) / scale. It does not learn; it is told."""
 
     def __init__(self, width: int) -> None:
@@ -155,7 +159,7 @@ class Standardise(nn.Module):
         self.register_buffer("offset", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
-    def standardise(self, offset: Tensor, scale: Tensor) -> None:
+    def standardize(self, offset: Tensor, scale: Tensor) -> None:
         """Set mean and standard deviation of the numbers, each (N,)."""
         self.get_buffer("offset").copy_(offset)
         self.get_buffer("scale").copy_(scale)
@@ -172,7 +176,7 @@ class Regression(Mlp):
         self.register_buffer("offset", torch.zeros(outputs))
         self.register_buffer("scale", torch.ones(outputs))
 
-    def standardise(self, offset: Tensor, scale: Tensor) -> None:
+    def standardize(self, offset: Tensor, scale: Tensor) -> None:
         """Set mean and standard deviation of the targets, each (outputs,)."""
         self.get_buffer("offset").copy_(offset)
         self.get_buffer("scale").copy_(scale)
@@ -182,7 +186,7 @@ class Regression(Mlp):
 
 
 class QValues(Mlp):
-    """``Mlp`` to one number an action (Mnih et al. 2013, arXiv:1312.5602).
+    """``Mlp`` to one number per action (Mnih et al. 2013, arXiv:1312.5602).
 
     A dueling one (Wang et al. 2016, arXiv:1511.06581) adds the state's value to each action's advantage over the mean.
     """
@@ -263,17 +267,21 @@ class Embedding(nn.Module):
     """A sequence (B, T, C), or what ``Pool`` makes of other features, to one vector a sample: (B, outputs).
 
     As in Sentence-BERT (Reimers and Gurevych 2019, arXiv:1908.10084): the mean or maximum over tokens, the first or the
-    last one; ``normalise`` makes the vector's length 1, so that a dot product is a cosine. A linear layer without bias
+    last one; ``normalize`` makes the vector's length 1, so that a dot product is a cosine. A linear layer without bias
     stands before that where there are not as many outputs as channels.
     """
 
     def __init__(self, features: FeatureSpec, outputs: int, options: EmbeddingOptions | None = None) -> None:
         super().__init__()
         options = options or EmbeddingOptions()
-        self.pool, self.normalise = Pool(features, mode=options.pool), options.normalise
+        self.pool, self.normalize = Pool(features, mode=options.pool), options.normalize
         same = outputs == self.pool.width
         self.linear = nn.Identity() if same else nn.Linear(self.pool.width, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(self.pool(x))
-        return nn.functional.normalize(out, dim=-1) if self.normalise else out
+        return nn.functional.normalize(out, dim=-1) if self.normalize else out
+
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+    __getattr__ = names_before(__name__)

@@ -1,4 +1,4 @@
-"""What the heads that ship with pocketzoo can be asked for. No torch."""
+"""Options of the heads that ship with pocketzoo. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LinearOptions:
 
     def __post_init__(self) -> None:
         if self.grid < 1:
-            raise RecipeError(f"a grid of {self.grid} has no windows", "give 1 or more")
+            raise RecipeError(f"grid cannot be {self.grid}", "give 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +30,14 @@ class MlpOptions(LinearOptions):
     """Hidden layers between the vector and the outputs."""
 
     hidden: tuple[int, ...] = (256,)  # units of each hidden layer
-    activation: Activation = "relu"  # behind each of them
-    dropout: float = 0.2  # share of the hidden units left out while training, 0 to below 1
+    activation: Activation = "relu"  # after each of them
+    dropout: float = 0.2  # fraction of the hidden units left out while training, 0 to below 1
 
     def __post_init__(self) -> None:
         LinearOptions.__post_init__(self)  # super() does not know a class with slots
         _check_dropout(self.dropout)
         if any(units < 1 for units in self.hidden):
-            raise RecipeError(f"hidden layers of {self.hidden} units cannot be", "give 1 or more units for each")
+            raise RecipeError(f"hidden cannot be {self.hidden}", "give 1 or more units per layer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,8 @@ class PooledOptions:
 
     pool: Literal["cls", "mean", "max", "last", "cls+mean"] = "cls"
     dense: bool = True  # the pooler that BERT has
-    activation: Activation = "tanh"  # behind the dense layer
-    dropout: float = 0.1  # share of the vector left out while training, 0 to below 1
+    activation: Activation = "tanh"  # after the dense layer
+    dropout: float = 0.1  # fraction of the vector left out while training, 0 to below 1
 
     def __post_init__(self) -> None:
         _check_dropout(self.dropout)
@@ -73,7 +73,7 @@ class PooledOptions:
 class TokenOptions:
     """A linear layer on every token."""
 
-    dropout: float = 0.1  # share of the features left out while training, 0 to below 1
+    dropout: float = 0.1  # fraction of the features left out while training, 0 to below 1
 
     def __post_init__(self) -> None:
         _check_dropout(self.dropout)
@@ -84,9 +84,9 @@ class EmbeddingOptions:
     """Features to one vector; a linear layer makes it shorter or longer where other outputs are asked for."""
 
     pool: Literal["mean", "cls", "max", "last"] = "mean"  # maps know mean and max alone
-    normalise: bool = True  # to length 1, so that a dot product is a cosine
+    normalize: bool = True  # to length 1, so that a dot product is a cosine
 
 
 def _check_dropout(share: float) -> None:
     if not 0 <= share < 1:
-        raise RecipeError(f"dropout cannot be {share}", "give a share from 0 to below 1")
+        raise RecipeError(f"dropout cannot be {share}", "give a fraction of at least 0 and below 1")

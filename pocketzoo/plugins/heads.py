@@ -1,4 +1,4 @@
-"""Heads that fit any backbone whose features they take."""
+"""The heads that ship with pocketzoo, for any backbone whose features they take."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
         ),
         HeadSpec(
             name="token-classifier",
-            summary="a linear layer on every token: (B, T, classes)",
+            summary="token classification: a linear layer on every token, (B, T, classes)",
             takes=("sequence",),
             returns="token-logits",
             build=_built("TokenClassifier"),
@@ -86,7 +86,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
         ),
         HeadSpec(
             name="language-model",
-            summary="the next token after every token: (B, T, vocabulary)",
+            summary="next-token prediction: (B, T, vocabulary)",
             takes=("sequence",),
             returns="next-token-logits",
             build=_built("LanguageModel"),
@@ -94,7 +94,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
         ),
         HeadSpec(
             name="embedding",
-            summary="mean over places or tokens, made a vector of length 1",
+            summary="mean over positions or tokens, normalized to unit length",
             takes=ANY,
             returns="embedding",
             build=_built("Embedding"),
@@ -104,7 +104,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
         ),
         HeadSpec(
             name="regression",
-            summary="average pooling over a 2 x 2 grid and one linear layer, to numbers",
+            summary="regression: average pooling over a 2 x 2 grid and one linear layer",
             takes=ANY,
             returns="values",
             build=_built("Regression"),
@@ -114,7 +114,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
         ),
         HeadSpec(
             name="q-values",
-            summary="average pooling over a 2 x 2 grid, 512 hidden units with ReLU, a number an action",
+            summary="average pooling over a 2 x 2 grid, 512 hidden units with ReLU, one value per action",
             takes=ANY,
             returns="q-values",
             build=_built("QValues"),

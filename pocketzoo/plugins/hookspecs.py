@@ -1,4 +1,4 @@
-"""The hooks, where plugins import them from."""
+"""Public names of the hooks, for plugins."""
 
 from pocketzoo.zoo.catalog.hookspecs import (
     PROJECT,

@@ -1,4 +1,4 @@
-"""The perceptron as a backbone: linear layers on a vector, or on a picture as one long vector. It has no weights."""
+"""The mlp backbone: linear layers on a feature vector or a flattened image, without pretrained weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.renamed import renamed
 from pocketzoo.plugins.head_options import Activation
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec
@@ -15,29 +16,28 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@renamed(standardise="standardize")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerceptronOptions:
-    """What the perceptron reads, and its layers; as it comes it is 784-512-256 on pictures of 28 x 28."""
+    """What the perceptron reads, and its layers; as it comes it is 784-512-256 on images of 28 x 28."""
 
     input: tuple[int, ...] = (1, 28, 28)  # of one sample: a number of values, or channels, height, width
     hidden: tuple[int, ...] = (512, 256)  # units of each layer, the features last
-    activation: Activation = "relu"  # behind each of them
-    dropout: float = 0.0  # share of the units left out while training, 0 to below 1
-    mean: float = 0.0  # of pictures, whose pixels are 0-1: subtracted, and then divided by std
+    activation: Activation = "relu"  # after each of them
+    dropout: float = 0.0  # fraction of the units left out while training, 0 to below 1
+    mean: float = 0.0  # of images, whose pixels are 0-1: subtracted, and then divided by std
     std: float = 1.0
-    standardise: bool = False  # of vectors: each number by its mean and deviation in the training data
+    standardize: bool = False  # of vectors: each number by its mean and deviation in the training data
 
     def __post_init__(self) -> None:
         if len(self.input) not in (1, 3) or min(self.input) < 1:
-            raise RecipeError(
-                f"an input of {self.input} cannot be", "give a number of values, or channels,height,width"
-            )
+            raise RecipeError(f"input cannot be {self.input}", "give the number of features, or channels,height,width")
         if not self.hidden or min(self.hidden) < 1:
-            raise RecipeError(f"hidden layers of {self.hidden} units cannot be", "give 1 or more units for each")
+            raise RecipeError(f"hidden cannot be {self.hidden}", "give 1 or more units per layer")
         if not 0 <= self.dropout < 1:
-            raise RecipeError(f"dropout cannot be {self.dropout}", "give a share from 0 to below 1")
-        if self.standardise and len(self.input) != 1:
-            raise RecipeError("pictures are not standardised", "leave out standardise, or give mean and std")
+            raise RecipeError(f"dropout cannot be {self.dropout}", "give a fraction of at least 0 and below 1")
+        if self.standardize and len(self.input) != 1:
+            raise RecipeError("images are not standardized", "leave out standardize, or give mean and std")
         if not self.std > 0:
             raise RecipeError(f"std cannot be {self.std}", "give a number above 0")
 
@@ -52,7 +52,7 @@ def _spec(options: PerceptronOptions) -> BackboneSpec:
     channels = options.input[0] if picture else 1
     return BackboneSpec(
         name="mlp",
-        summary="perceptron, 784-512-256 unless other widths are asked for; it is not pretrained",
+        summary="multilayer perceptron, 784-512-256 by default, not pretrained",
         license="Apache-2.0",
         input=InputSpec(
             shape=("batch", *options.input),
@@ -73,13 +73,13 @@ def _spec(options: PerceptronOptions) -> BackboneSpec:
 def _build(options: PerceptronOptions) -> nn.Module:
     from torch import nn
 
-    from pocketzoo.plugins.head_modules import ACTIVATIONS, Standardise
+    from pocketzoo.plugins.head_modules import ACTIVATIONS, Standardize
 
     layers = nn.Sequential()
     if len(options.input) == 3:
         layers.append(nn.Flatten())
-    if options.standardise:
-        layers.add_module("standard", Standardise(options.input[0]))
+    if options.standardize:
+        layers.add_module("standard", Standardize(options.input[0]))
     width = 1
     for side in options.input:
         width *= side

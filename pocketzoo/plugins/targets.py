@@ -1,4 +1,4 @@
-"""The runtimes and devices pocketzoo encodes for, as their makers describe them.
+"""The targets (runtimes and devices) that ship with pocketzoo, by their vendors' documentation.
 
 Sources: NVIDIA's support matrices, "DLA Supported Layers and Restrictions" and "Working with DLA" of TensorRT 10 and 11
 (docs.nvidia.com/deeplearning/tensorrt); "Supported ONNX Operators & Functions on Orin DLA" (NVIDIA's repository
@@ -9,7 +9,9 @@ its parser, operator by operator, and a test asks again.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from pocketzoo.core.moved import names_before
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import DlaSpec, Fp8Encoding, Int8Encoding, TargetSpec
 
@@ -19,21 +21,21 @@ ONNXRUNTIME = Int8Encoding(
     activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True, splits_norm=True
 )
 # NVIDIA's parsers refuse an int32 DequantizeLinear, its kernels take symmetric activations only, and its fusion of
-# convolution and addition wants the other summand quantised, not what lies between the two.
+# convolution and addition wants the other summand quantized, not what lies between the two.
 NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True)
 # OpenVINO takes zero points as they are, and wants biases in floats.
 OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, fuses_add=False)
-# TensorRT's release notes: fp8 convolutions came with 10.2, none are optimised for groups, and on Ada and Blackwell's
+# TensorRT's release notes: fp8 convolutions came with 10.2, none are optimized for groups, and on Ada and Blackwell's
 # desktop GPUs none take more than 32 values of a filter; "Working with Quantized Types" of TensorRT-RTX: products of
-# matrices from Ada (8.9) on. Model Optimizer, NVIDIA's own quantiser, leaves out what loses time: convolutions of up to
+# matrices from Ada (8.9) on. Model Optimizer, NVIDIA's own quantizer, leaves out what loses time: convolutions of up to
 # 16 channels and products of less than 16. Scales for each channel came with 10.6 (Hopper) and 10.7 (Ada), for products
 # alone; one a tensor is what every kernel has.
 NVIDIA_FP8 = Fp8Encoding(conv_channels=17, matmul_channels=16, kernel=32, capability="8.9")
 
-STATIC = "compress for this target: it quantises by ranges of a calibration"
-OUTSIDE = "do it before or behind the graph"
+STATIC = "compress for this target, which needs calibrated (static) ranges"
+OUTSIDE = "do it before or after the graph"
 SEQUENCES = "give the graph tensors, not sequences or optional values"
-FLOATS = "write it as floats, or do it outside the graph"
+FLOATS = "use float tensors, or move it out of the graph"
 
 REFUSED_BY_NVIDIA = {
     **dict.fromkeys(("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"), STATIC),
@@ -60,17 +62,17 @@ REFUSED_BY_NVIDIA = {
 NOT_IN_TENSORRT_10 = dict.fromkeys(
     ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish", "TensorScatter"), "export with opset 20"
 )
-SYNCHRONISES = "the size of its output waits for data, and the GPU with it; do it behind the graph"
+SYNCHRONIZES = "its output size depends on the data, so the GPU has to wait; do it after the graph"
 SLOW_ON_GPUS = {
-    **dict.fromkeys(("NonZero", "NonMaxSuppression", "RoiAlign"), SYNCHRONISES),
+    **dict.fromkeys(("NonZero", "NonMaxSuppression", "RoiAlign"), SYNCHRONIZES),
     **dict.fromkeys(("If", "Loop", "Scan"), "control flow splits the engine; export the model without the branch"),
-    **dict.fromkeys(("GRU", "LSTM", "RNN"), "one step after the other, each too small for a GPU"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "runs its steps one after another, each too small for a GPU"),
 }
 SLOW_ON_CUDA = {
     **SLOW_ON_GPUS,
     **dict.fromkeys(
         ("QuantizeLinear", "DequantizeLinear"),
-        "onnxruntime's CUDA kernels compute in floats between the pairs; use fp16, or a TensorRT target for int8",
+        "onnxruntime's CUDA kernels compute in float between Q/DQ nodes; use fp16, or a TensorRT target for int8",
     ),
 }
 # Sums over many values overflow 65,504, and what is small vanishes below 6e-8.
@@ -187,3 +189,7 @@ def pocketzoo_targets() -> list[TargetSpec]:
             capability="11.0",
         ),
     ]
+
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+    __getattr__ = names_before(__name__)

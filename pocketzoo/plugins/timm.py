@@ -1,4 +1,4 @@
-"""Repositories of timm as backbones with their classifiers as heads.
+"""Loader for timm repositories of the Hub: backbones, with their classifiers as heads.
 
 Shapes are not guessed: the model is built without memory (on torch's meta device) and run once, which also finds every
 layer it can be cut at.
@@ -27,9 +27,9 @@ WEIGHTS = "model.safetensors"
 def refuses(repository: Repository) -> str:
     """Why a repository cannot be loaded; "" where it can."""
     if not isinstance(repository.config.get("architecture"), str) or "pretrained_cfg" not in repository.config:
-        return "its config.json is none of timm's"
+        return "its config.json is not a timm config"
     if WEIGHTS not in repository.sizes:
-        return f"it has no {WEIGHTS}, and other files could run code"
+        return f"it has no {WEIGHTS}, and other formats can run code"
     return refusal(repository.config)
 
 

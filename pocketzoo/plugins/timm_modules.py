@@ -1,4 +1,4 @@
-"""Models of timm in two parts: what finds features, and the classifier that reads them."""
+"""timm models split into a backbone that outputs features and their classifier."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def trace(config: Mapping[str, Any], size: tuple[int, ...]) -> tuple[FeatureSpec
         _watch(model, note)
         out = _run(model.forward_features, torch.empty(2, *size))
     if out.ndim == 4 and out.shape[1] != model.num_features:
-        raise UnsupportedModelError("its features come with channels last", "choose a model that gives (B, C, H, W)")
+        raise UnsupportedModelError("its features come with channels last", "choose a model with features (B, C, H, W)")
     return FeatureSpec(KINDS[out.ndim], ("batch", *out.shape[1:])), maps
 
 

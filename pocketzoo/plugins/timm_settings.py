@@ -1,4 +1,4 @@
-"""What a repository's config.json may say to timm: an architecture by its name, and arguments that shape it.
+"""Which settings of a repository's config.json are passed to timm: architecture name and safe arguments.
 
 timm's ``create_model`` takes names that make it fetch another repository, read a local folder or unpickle a file. So it
 is given a plain name, and of ``model_args`` those that are listed here, with values that can name no file. All others
@@ -14,7 +14,7 @@ from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
 
-HINT = "choose another repository, or a copy of this one that does without"
+HINT = "choose another repository, or a copy of this one without it"
 NAME = re.compile(r"[A-Za-z0-9_]+")  # no scheme, no path, no tag
 WORD = re.compile(r"[A-Za-z0-9_]{0,32}")  # timm looks these up in tables of its own
 WORDS = {
@@ -46,11 +46,11 @@ def refusal(config: Mapping[str, Any]) -> str:
     """Why timm is not given this config; "" where nothing speaks against it."""
     name, arguments = config.get("architecture"), config.get("model_args")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        return f"its config.json sets 'architecture' to {_shown(name)}, which is no name of timm's"
+        return f"its config.json sets 'architecture' to {_shown(name)}, which is not a timm model name"
     if not _whole(config.get("num_classes", 1000)):
-        return f"its config.json sets 'num_classes' to {_shown(config['num_classes'])}, which is no number"
+        return f"its config.json sets 'num_classes' to {_shown(config['num_classes'])}, which is not a number"
     if not isinstance(arguments, Mapping | None):
-        return f"its config.json sets 'model_args' to {_shown(arguments)}, which is no table"
+        return f"its config.json sets 'model_args' to {_shown(arguments)}, which is not a table"
     for key, value in (arguments or {}).items():
         if value is None:
             continue

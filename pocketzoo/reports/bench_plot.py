@@ -1,4 +1,4 @@
-"""The rows of a bench as one picture: how good against how fast, and what nothing beats in both."""
+"""A bench as one plot: accuracy against latency, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
 
 def _picture(run: Run) -> str:
     drawn = scatter(run, "bench", wide=True)
-    # A picture of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
+    # An image of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
     own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"
     _, _, rest = drawn.partition(">")
-    key = "circle: float32; square: int8; area: file size; dashed: no row is both faster and better"
+    key = "circle: float32; square: int8; area: file size; dashed: Pareto front"
     opening = '<svg class="plot wide" xmlns="http://www.w3.org/2000/svg" viewBox="-24 -20 1112 460" role="img"'
     return (
         f'{opening} width="1112" height="460" aria-labelledby="bench-wide-title bench-wide-desc">'

@@ -1,4 +1,4 @@
-"""The section of one run: what was won, how the rows compare, and in which layers."""
+"""Report section of one bench run: summary, comparison of rows, costs by layer."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def scatter_figure(run: Run, name: str, level: int) -> str:
     return (
         f"<figure><h{level}>{run.quality.capitalize()} against latency</h{level}>"
         '<p class="legend"><span><i class="key circle"></i>float32</span><span><i class="key square"></i>int8</span>'
-        '<span><i class="key dash"></i>no row is both faster and better</span><span>area: file size</span></p>'
+        '<span><i class="key dash"></i>Pareto front</span><span>area: file size</span></p>'
         f"{''.join(drawings)}<figcaption>On the line: {escape(best)}. Of {samples.shown(f'{samples.value:,}')} "
         f"samples, one is {100 / max(samples.value, 1):.2g} points.</figcaption></figure>"
     )

@@ -1,4 +1,4 @@
-"""The table of a run: every row with every number, and how many times smaller or faster it is than the first."""
+"""Table of a bench run: every measured number, and ratios to the first row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from pocketzoo.reports.measured.bench_runs import Run, setting
 from pocketzoo.reports.measured.number_format import NOTHING, Number, decimals, points, share_decimals, times, unit
 
-MOST_BATCHES = 3  # whose times are columns beside all others
+MOST_BATCHES = 3  # whose times are columns alongside all others
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What one bundle is: its steps, scores, layers, origin and files."""
+"""Report section of one bundle: steps, scores, layers, origin and files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _model(bundle: Bundle) -> dict[str, Any]:
 
 
 def _steps(manifest: Manifest, index: int) -> str:
-    if not manifest.steps and not manifest.turned_down:
+    if not manifest.steps and not manifest.rejected:
         return ""
     rows = []
     for i, step in enumerate(manifest.steps):

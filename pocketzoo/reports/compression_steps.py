@@ -1,4 +1,4 @@
-"""What each step did, before and after, and what was turned down and why."""
+"""Table of compression steps: measurements before and after, rejected attempts and the reasons."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "bytes": ("file", kilobytes),
     "latency_ms": ("one sample", milliseconds),
 }
-SHARES = {"accuracy": "accuracy", "agreement": "same answers"}
-OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "turned_down")
+SHARES = {"accuracy": "accuracy", "agreement": "agreement"}
+OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class _Row:
     config: Mapping[str, Any]
     report: Mapping[str, Any]
     key: str  # of the report in the manifest
-    why: str | None = None  # it was turned down
+    why: str | None = None  # it was rejected
 
 
 def steps_table(manifest: Manifest, index: int) -> str:
@@ -71,17 +71,17 @@ def rest_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reasons(manifest: Manifest) -> dict[str, str]:
-    """Layer -> why it is not in int8, or not factorised, as far as a step says."""
+    """Layer -> why it is not in int8, or not factorized, as far as a step says."""
     found: dict[str, str] = {}
     for step in manifest.steps:
         found |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
-        found |= {layer: f"{step.kind}: left alone: {why}" for layer, why in step.plan.get("left", {}).items()}
+        found |= {layer: f"{step.kind}: unchanged: {why}" for layer, why in step.plan.get("left", {}).items()}
         found |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
         if "ranges" in step.plan:
             layers = {row["layer"] for row in manifest.layers.get("float", ())}
             for layer in layers - set(step.plan["layers"]) - set(found):
                 if any(fnmatchcase(layer, pattern) for pattern in step.config.get("skip", ())):
-                    found[layer] = "in float: the recipe skips it"
+                    found[layer] = "in float: skipped by the recipe"
     return found
 
 
@@ -89,18 +89,18 @@ def _rows(manifest: Manifest) -> list[_Row]:
     rows = []
     for i, step in enumerate(manifest.steps):
         key = f"steps.{i}.report"
-        for j, no in enumerate(step.report.get("turned_down", ())):
+        for j, no in enumerate(step.report.get("rejected", ())):
             what = f"{step.kind} for {no['target']}" if "target" in no else step.kind
             report = no.get("report", {})
-            rows.append(_Row(what, no.get("config", {}), report, f"{key}.turned_down.{j}.report", no["why"]))
+            rows.append(_Row(what, no.get("config", {}), report, f"{key}.rejected.{j}.report", no["why"]))
         rows.append(_Row(step.kind, step.config, step.report, key))
-    for i, no in enumerate(manifest.turned_down):
-        rows.append(_Row(no["kind"], no["config"], no.get("report", {}), f"turned_down.{i}.report", no["why"]))
+    for i, no in enumerate(manifest.rejected):
+        rows.append(_Row(no["kind"], no["config"], no.get("report", {}), f"rejected.{i}.report", no["why"]))
     return rows
 
 
 def _line(row: _Row, known: Sequence[str], index: int) -> str:
-    note = "" if row.why is None else f'<span class="sub worse">turned down: {escape(row.why)}</span>'
+    note = "" if row.why is None else f'<span class="sub worse">rejected: {escape(row.why)}</span>'
     numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
     asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
     head = f'<span class="model">{escape(row.kind)}</span><span class="sub">{escape(asked)}</span>{note}'
@@ -125,5 +125,5 @@ def _cell(row: _Row, name: str, index: int) -> str:
         ratio = old / new if new else 1.0
         change, worse, better = times(ratio), ratio < 0.95, ratio > 1.05
         shown, before = now.shown(RATIOS[name][1](new)), was.shown(RATIOS[name][1](old))
-    colour = " worse" if worse else " better" if better else ""
-    return f'{shown}<span class="sub{colour}">{change} from {before}</span>'
+    color = " worse" if worse else " better" if better else ""
+    return f'{shown}<span class="sub{color}">{change} from {before}</span>'

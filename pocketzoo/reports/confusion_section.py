@@ -1,4 +1,4 @@
-"""Which classes are taken for which, as a grid, and the samples of the surest wrong answers."""
+"""Report section with the confusion matrix and the most confident misclassifications."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def answers_section(answers: Answers, title: str, name: str) -> str:
     samples = int(answers.confusion.sum())
     right = (samples - answers.wrong) / samples if samples else 0.0
     lead = (
-        f"<strong>{escape(title)}</strong> answers {samples - answers.wrong:,} of {samples:,} test samples of "
-        f"{escape(answers.data)} rightly ({percent(right, samples)})."
+        f"<strong>{escape(title)}</strong> classifies {samples - answers.wrong:,} of {samples:,} test samples of "
+        f"{escape(answers.data)} correctly ({percent(right, samples)})."
     )
     return (
-        f'<section class="answers" aria-labelledby="{name}"><h2 id="{name}">What it gets wrong</h2>'
+        f'<section class="answers" aria-labelledby="{name}"><h2 id="{name}">Misclassified samples</h2>'
         f'<p class="lead">{lead}</p>{_grid(answers, name)}{_mistakes(answers)}</section>\n'
     )
 
@@ -57,11 +57,12 @@ def _grid(answers: Answers, name: str) -> str:
         len(shown) < len(answers.labels)
     )
     words = "; ".join(f"{names[i]}: {counts[i, i]} of {totals[i]}" for i in range(len(names)))
-    drawing = svg(f"{name}-grid", width, height, "Which class is taken for which", f"Right answers. {words}.", body, "")
+    drawing = svg(f"{name}-grid", width, height, "Confusion matrix", f"Correct predictions. {words}.", body, "")
     return (
-        f'<figure class="confusion"><h3>Which class is taken for which</h3><div class="grid" '
-        f'style="max-width:{width:.0f}px">{drawing}</div><figcaption>A row is a class, a column what its samples were '
-        f"taken for; green is right, orange wrong, the stronger the larger the share of the row.{hidden}</figcaption>"
+        f'<figure class="confusion"><h3>Confusion matrix</h3><div class="grid" '
+        f'style="max-width:{width:.0f}px">{drawing}</div><figcaption>Rows are true classes, columns '
+        "predictions; green is correct, orange wrong, the stronger the larger the fraction of the row."
+        f"{hidden}</figcaption>"
         "</figure>"
     )
 
@@ -78,7 +79,7 @@ def _cell(count: int, total: int, row: int, column: int, names: list[str], origi
     x, y = origin[0] + column * CELL, origin[1] + row * CELL
     kind = "right" if row == column else "wrong"
     share = count / total
-    tip = f"{names[row]}, taken for {names[column]}: {count} of {total}"
+    tip = f"{names[row]}, predicted {names[column]}: {count} of {total}"
     fill = f' style="fill-opacity:{0.12 + 0.88 * share:.3f}"' if count else ""
     number = (
         f'<text class="middle count{" strong" if share > 0.55 else ""}" x="{x + CELL / 2:g}" '
@@ -95,10 +96,14 @@ def _mistakes(answers: Answers) -> str:
     if not shown:
         return ""
     kind = "pictures" if any(mistake.source for mistake in shown) else "texts"
-    title = "Wrong answers" if len(shown) == answers.wrong else f"Wrong answers: {len(shown)} of {answers.wrong:,}"
+    title = (
+        "Misclassified samples"
+        if len(shown) == answers.wrong
+        else f"Misclassified samples: {len(shown)} of {answers.wrong:,}"
+    )
     return (
         f'<figure><h3>{title}</h3><ul class="mistakes {kind}">{"".join(map(_item, shown))}</ul>'
-        "<figcaption>The surest first, with the probability that the wrong class was given.</figcaption></figure>"
+        "<figcaption>The most confident first, with the predicted probability of the wrong class.</figcaption></figure>"
     )
 
 
@@ -107,6 +112,6 @@ def _item(mistake: Mistake) -> str:
     text = f'<p class="said">{escape(mistake.text)}</p>' if mistake.text and not mistake.source else ""
     title = f' title="{escape(mistake.text)}"' if mistake.source and mistake.text else ""
     return (
-        f'<li{title}>{shown}{text}<p><span class="label">{escape(mistake.label)}</span> <span class="taken-for">taken '
-        f"for <b>{escape(mistake.taken_for)}</b> {mistake.certainty:.0%}</span></p></li>"
+        f'<li{title}>{shown}{text}<p><span class="label">{escape(mistake.label)}</span> <span class="taken-for">'
+        f"predicted <b>{escape(mistake.taken_for)}</b> {mistake.certainty:.0%}</span></p></li>"
     )

@@ -1,4 +1,4 @@
-"""The shell of every HTML page that pocketzoo writes. It stands alone: nothing on it is fetched or run."""
+"""The HTML page that all reports share. It is self-contained: nothing is fetched and no script runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def page(brand: str, title: str, main: str, *, lead: str = "", footer: str = "")
 
 
 def style() -> str:
-    """The rules that pages and single pictures share."""
+    """The rules that pages and single images share."""
     return files("pocketzoo.reports").joinpath("report.css").read_text("utf8")
 
 
@@ -50,7 +50,7 @@ def sentence(words: str) -> str:
 
 def check_picture(path: Path) -> None:
     """Raises:
-    ExportError: a picture cannot be written to ``path``; asked before anything is measured.
+    ExportError: an image cannot be written to ``path``; asked before anything is measured.
     """
     if path.suffix not in (".svg", ".html"):
-        raise ExportError(f"a picture is an .svg or .html file, not {path.name!r}", "give it another name")
+        raise ExportError(f"a plot is an .svg or .html file, not {path.name!r}", "give it another name")

@@ -1,4 +1,4 @@
-"""The loss over the learning rate, with the rate to take, as a picture of its own or on a page."""
+"""Plot of the loss over the learning rate, with the suggested rate, as SVG or HTML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AREA = Box(56, 40, WIDTH - 24, HEIGHT - 52)
 def draw_rates(
     out: str | Path, rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], best: float, what: str
 ) -> Path:
-    """Write the picture to ``out``, an .svg or .html file; ``best`` is one of ``rates``, ``what`` the title.
+    """Write the image to ``out``, an .svg or .html file; ``best`` is one of ``rates``, ``what`` the title.
 
     Raises:
         ExportError: the file is called otherwise.
@@ -43,7 +43,7 @@ def draw_rates(
 def rate_curve(
     rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], best: float, what: str
 ) -> str:
-    """The picture: the loss of each step pale, smoothed on top, a mark at the rate to take."""
+    """The image: the loss of each step pale, smoothed on top, a mark at the rate to take."""
     left, right = math.log10(rates[0]), math.log10(rates[-1])
     start = max(smoothed[: max(len(smoothed) // 4, 1)])
     high = min(max(smoothed), 1.3 * start) * 1.05  # where it blows up there is nothing to see

@@ -22,7 +22,7 @@ def save_page(profile: Profile, path: Path) -> Path:
     sections = [_operators(profile), _left(profile), _layers(profile), _graph(profile)]
     main = f'<section class="run">\n{"".join(sections)}\n</section>'
     footer = (
-        f"Means over {profile.runs} runs without the fastest and slowest quarter. Looking at every node takes time "
+        f"Means over {profile.runs} runs without the fastest and slowest quarter. Profiling every node takes time "
         "itself: bench measures less."
     )
     text = page("profile", headline(profile), main, lead=setting(profile), footer=footer)
@@ -75,13 +75,13 @@ def _operators(profile: Profile) -> str:
         for op, nodes in profile.by_operator().items()
     ]  # fmt: skip
     between = profile.ms - total(profile.nodes)
-    caption = f"Between the nodes, a run spends {max(between, 0.0):.3f} ms, the profiler's own time included."
-    head = ["operator", "nodes", "on", "ms", "share"]
+    caption = f"A run spends {max(between, 0.0):.3f} ms between nodes, including the profiler's own time."
+    head = ["operator", "nodes", "on", "ms", "fraction"]
     return f"<figure><h2>By operator</h2>{_table('operators', caption, head, rows)}</figure>"
 
 
 def _share(share: float) -> str:
-    """A share with a bar behind it."""
+    """A share with a bar after it."""
     return (
         f'<span class="meter"><i style="width:{100 * share:.1f}%"></i></span><span class="percent">{share:.1%}</span>'
     )
@@ -96,7 +96,7 @@ def _left(profile: Profile) -> str:
             "<figure><h2>Left in float</h2><p class='did'>No layer with weights: all of them run in int8.</p></figure>"
         )
     rows = [[escape(e.layer), f"{e.ms:.3f}", _share(e.ms / whole), escape(e.why)] for e in profile.left_in_float]
-    head = ["layer", "ms", "share", "why"]
+    head = ["layer", "ms", "fraction", "why"]
     table = _table("left", "Layers with weights that the int8 graph runs in float.", head, rows)
     return f"<figure><h2>Left in float</h2>{table}</figure>"
 
@@ -111,10 +111,11 @@ def _layers(profile: Profile) -> str:
             escape(name), ", ".join(dict.fromkeys(escape(n.op) for n in nodes)), f"{ours:.3f}", _share(ours / whole),
             f"{summed / whole:.1%}", f"{theirs:.3f}" if theirs is not None else NOTHING, faster,
         ])  # fmt: skip
-    head = ["layer", "nodes", "ms", "share", "up to here", "torch, ms", "faster"]
+    head = ["layer", "nodes", "ms", "fraction", "cumulative", "torch, ms", "faster"]
     caption = (
-        "The costliest first. What belongs to no layer is under its operator, in brackets. A layer's nodes do what was "
-        "fused into them too, such as the activation behind it; in torch those are layers of their own."
+        "Slowest first. Nodes that belong to no layer are listed under their operator, in brackets. "
+        "The time of a layer includes operators that are fused into it, such as the activation after it; in torch "
+        "those are separate layers."
     )
     return f"<figure><h2>By layer</h2>{_table('by-layer', caption, head, rows, 2)}</figure>"
 
@@ -124,6 +125,6 @@ def _graph(profile: Profile) -> str:
     legend = (
         '<p class="legend"><span><i class="key circle heat"></i>float</span>'
         '<span><i class="key square heat"></i>int8</span><span>small: conversion</span>'
-        "<span>colour and bar: share of the time</span></p>"
+        "<span>color and bar: fraction of the time</span></p>"
     )
     return f"<figure><h2>The graph as it runs</h2>{legend}{''.join(drawings)}</figure>"

@@ -1,4 +1,4 @@
-"""Draw what was measured of bundles as one self-contained HTML page."""
+"""The ``report`` function: an HTML page of everything measured on one or more bundles."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def report(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Write the page; returns its path. It shows the rows that ``bench --save`` or ``compress`` put into the bundles.
+    """Write an HTML page about bundles; returns its path. It shows rows that ``bench --save`` or ``compress`` stored.
 
-    With labelled ``data`` the best model answers its test split: the page shows which classes are taken for which, and
-    the surest wrong answers, texts or small pictures that become part of the page.
+    With labeled ``data`` the page includes the confusion matrix of the best model on the test split, and its most
+    confident misclassifications as texts or embedded thumbnails.
 
     Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
-    value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, which of ``models`` it is of.
+    value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, the index into ``models``.
 
     Raises:
         DataError: no models, or one that was not measured; data that cannot be read or has none of the classes.
-        BundleError: a model is no bundle, is damaged, or holds measurements or layers of another version.
+        BundleError: a model is not a bundle, is damaged, or holds measurements or layers of another version.
         UnknownNameError: a model is neither a path nor a registered name.
         ExportError: ``out`` is a folder, or inside a bundle.
         StorageError: the disk refused.
     """
     place = Path(out)
     if not models:
-        raise DataError("there is nothing to report", "name one or more bundles")
+        raise DataError("no bundles are given", "name one or more bundles")
     if place.is_dir():
         raise ExportError(f"{place} is a folder", "give a file name with -o")
     if (place.parent / MANIFEST).is_file():
@@ -83,8 +83,8 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: An
     runs = read_runs(bundles, models)
     layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
     alone = len(runs) == 1
-    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, each measured by itself"
-    lead = "" if alone else "They do not compare with one another: no ratio here is across runs."
+    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, measured separately"
+    lead = "" if alone else "They are not comparable with one another: no ratio on this page is across runs."
     sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
     subjects = {owner(run, run.rows[run.best], bundles) for run in runs}
     shown = sorted(i for i in subjects if i is not None)

@@ -1,4 +1,4 @@
-"""The times of a run in full: percentiles, throughput, and how many times faster each row is, and how surely."""
+"""Table of timings: percentiles, throughput, and speedup with its confidence interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def timings_figure(run: Run, name: str, level: int) -> str:
     batches = [b for b in run.batches if any(run.number(i, f"latency.{b}.p90") for i in range(len(run.rows)))]
     if not batches:
         return ""
-    titles = [*(f"{p}, ms" for p in PERCENTILES), "samples/s", "faster", "99% sure"]
+    titles = [*(f"{p}, ms" for p in PERCENTILES), "samples/s", "faster", "99% interval"]
     head = '<th scope="col" rowspan="1">model</th>' + "".join(f'<th scope="col">{title}</th>' for title in titles)
     bodies = "".join(_body(run, batch, len(titles) + 1) for batch in batches)
     table = (
@@ -28,12 +28,12 @@ def timings_figure(run: Run, name: str, level: int) -> str:
 
 def _caption(run: Run) -> str:
     clocks = {found.clock for row in run.rows[1:] for found in row.latency.values() if found.faster}
-    clock = "the CPU time of the one thread" if clocks == {"cpu"} else "the time of the clock"
+    clock = "CPU time of the one thread" if clocks == {"cpu"} else "wall-clock time"
     wide = any(found.wide for row in run.rows for found in row.latency.values())
-    note = " ~ marks times that vary much: one run in ten takes a quarter longer than the median." if wide else ""
+    note = " ~ marks noisy times: one run in ten takes a quarter longer than the median." if wide else ""
     return (
-        f"Percentiles are of the clock. Faster than {escape(run.reference.bundle)}: {clock}, compared round by round; "
-        f"the median, and between which bounds it is with 99% confidence. = marks what is no difference.{note}"
+        f"Percentiles are wall-clock time. Faster than {escape(run.reference.bundle)}: {clock}, compared round by "
+        f"round; the median with its 99% confidence interval. = marks no significant difference.{note}"
     )
 
 

@@ -1,4 +1,4 @@
-"""How a check fails: with what is wrong, and what the plugin's author should change."""
+"""Failures of conformance checks: what is wrong, and what the plugin's author should change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def wrong(what: str, change: str) -> NoReturn:
 
 @contextmanager
 def blaming(what: str, change: str) -> Iterator[None]:
-    """Turn any error of the plugin's code into a failed check; what is no error of ours keeps its traceback."""
+    """Turn any error of the plugin's code into a failed check; what is not an error of ours keeps its traceback."""
     failure: PocketzooError | None = None
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is checked: a backbone that is built once, with its weights where they can be had, and a head that fits."""
+"""What the checks run on: a backbone built once, with its weights where available, and a head that fits."""
 
 from __future__ import annotations
 

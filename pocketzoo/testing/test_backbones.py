@@ -1,4 +1,4 @@
-"""What every backbone promises: the input and features it states, its cuts, a graph, to survive compression."""
+"""Conformance of backbones: stated input and features, cuts, export to a graph, compression."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RANK = {"map": 4, "vector": 2, "sequence": 3}
 
 
 def test_its_input_is_sane(backbone: Backbone) -> None:
-    """A picture or a text can become what the input states."""
+    """An image or a text can become what the input states."""
     spec, given = backbone.spec, backbone.spec.input
     if isinstance(given, TextSpec):
         if not 0 <= given.pad < given.vocabulary or given.max_length < 1:
@@ -59,7 +59,7 @@ def test_its_input_is_sane(backbone: Backbone) -> None:
     if given.resize < min(height, width):
         wrong(
             f"{spec.name} resizes to {given.resize} and cuts out {height} x {width}",
-            "resize is the shorter side before the centre is cut out: make it at least as large",
+            "resize is the shorter side before the center is cut out: make it at least as large",
         )
     if not given.value_range[0] < given.value_range[1]:
         wrong(f"{spec.name} has the value range {given.value_range}", "give (low, high), such as (0.0, 1.0)")

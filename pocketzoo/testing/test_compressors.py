@@ -1,4 +1,4 @@
-"""What every compressor promises, tried on tinynet: plan, then apply; plans are data, and what it is given stays."""
+"""Conformance of compressors, tried on tinynet: plan then apply, plans as data, inputs unchanged."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_its_config_and_plan_are_frozen(compressor: Entry) -> None:
     """Dataclasses that nothing changes after they were made."""
     for what, kind in (("config", compressor.spec.config), ("plan_type", compressor.spec.plan_type)):
         if not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[union-attr]
-            wrong(f"its {what} is {kind!r}, which is no frozen dataclass", "write @dataclass(frozen=True) above it")
+            wrong(f"its {what} is {kind!r}, which is not a frozen dataclass", "write @dataclass(frozen=True) above it")
 
 
 def test_its_config_is_read_from_a_recipe(compressor: Entry) -> None:

@@ -1,4 +1,4 @@
-"""What every data set promises: three splits that share no sample, classes with names, the same each time."""
+"""Conformance of data sets: three disjoint splits, class names, the same every time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.registry import Entry
 
-DOUBLES = 0.01  # of a split may be in another: published sets hold some pictures twice
+DOUBLES = 0.01  # of a split may be in another: published sets hold some images twice
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_its_splits_share_no_sample(loaded: Dataset) -> None:
 
 
 def test_its_classes_have_names(loaded: Dataset) -> None:
-    """A target is a number below the number of labels; every class can be learnt."""
+    """A target is a number below the number of labels; every class can be learned."""
     if not loaded.labels:
         pytest.skip("its classes are not known")
     if len(set(loaded.labels)) != len(loaded.labels):

@@ -1,4 +1,4 @@
-"""What every exporter promises: a file's suffix, a target that is registered, and the file itself."""
+"""Conformance of exporters: suffix, registered target, and the exported file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_it_is_complete(exporter: Entry, registry: Registry) -> None:
     with blaming(f"its target {exporter.spec.default_target!r}", "name a registered target, or declare it"):
         registry.get("target", exporter.spec.default_target)
     if not callable(exporter.spec.export):
-        wrong("its export is no function", "give a function (graph, out, target, progress)")
+        wrong("its export is not a function", "give a function (graph, out, target, progress)")
 
 
 def test_it_writes_its_file(exporter: Entry, registry: Registry, tinynet: Backbone, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every head promises: it fits the features it takes, can be trained and scored, and knows its classes."""
+"""Conformance of heads: accepted features, training, evaluation, classes."""
 
 from __future__ import annotations
 

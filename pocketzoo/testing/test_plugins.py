@@ -1,4 +1,4 @@
-"""What every plugin promises as a whole: it loads, declares something of its own, and costs nothing to list."""
+"""Conformance of a plugin as a whole: it loads, declares something, and is cheap to list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every spec promises, of whatever kind: a name to type, a line to read, a licence, bytes that are pinned."""
+"""Conformance of every spec: name, summary, license, pinned files."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_its_summary_is_a_line(entry: Entry) -> None:
         )
 
 
-def test_its_licence_is_known(licensed: Entry) -> None:
+def test_its_license_is_known(licensed: Entry) -> None:
     """An SPDX expression: it is written into every bundle that is made from it."""
     try:
         canonicalize_license_expression(licensed.spec.license)
     except InvalidLicenseExpression as error:
         wrong(
-            f"the licence of {licensed.kind} {licensed.name!r} is {licensed.spec.license!r}: {error}",
+            f"the license of {licensed.kind} {licensed.name!r} is {licensed.spec.license!r}: {error}",
             'give its SPDX identifier, such as "Apache-2.0"; for any other text "LicenseRef-" and a name',
         )
 

@@ -1,4 +1,4 @@
-"""What every target promises: facts that go together, survive a manifest, and let graphs be held against them."""
+"""Conformance of targets: consistent facts that survive a manifest, and usable checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pocketzoo.testing.subjects import Backbone
 from pocketzoo.zoo.catalog.registry import Entry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
-OPSET = 13  # per-channel quantisation came with it
+OPSET = 13  # per-channel quantization came with it
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "int8")
 
 

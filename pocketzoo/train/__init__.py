@@ -1,1 +1,1 @@
-"""Fit a head to data on a pretrained backbone."""
+"""Training: fit a head, or fine-tune a backbone, on the user's data."""

@@ -1,4 +1,4 @@
-"""The augmentation that settings ask for, as training calls it on each batch."""
+"""Build the augmentation that the settings ask for, as called on each training batch."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ def augmenter(
 ) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None:
     """What ``Phase.augment`` is for these settings; None where they change nothing.
 
-    All processes draw for the whole batch and take the draws of their own part, so that a picture becomes the same
+    All processes draw for the whole batch and take the draws of their own part, so that an image becomes the same
     however many they are. Samples are mixed with others of the same process.
 
     Raises:
-        RecipeError: the model reads no pictures, or no colours.
+        RecipeError: the model reads no images, or no colors.
         MissingDependencyError: kornia is not installed.
     """
     augment, mix = read_augment(config.augment), read_mix(config.mix)
     if not augment and mix is None:
         return None
     if not isinstance(spec, InputSpec):
-        raise RecipeError("augment and mix are for pictures, and this model reads texts", "leave them out")
+        raise RecipeError("augment and mix need images, and this model reads text", "leave them out")
     if len(spec.size) != 3 and (augment or (mix and mix.kind == "cutmix")):
-        raise RecipeError("augment and cutmix are for pictures, and this model reads none", "mix=mixup:0.2 takes any")
-    if (augment.colour or augment.hue) and (spec.size[0] not in (1, 3) or not spec.mean):
         raise RecipeError(
-            "augment changes colours, and this model reads none that are known", "leave out colour and hue"
+            "augment and cutmix need images, and this model does not read images", "mix=mixup:0.2 works for any input"
+        )
+    if (augment.color or augment.hue) and (spec.size[0] not in (1, 3) or not spec.mean):
+        raise RecipeError(
+            "augment changes colors, and the color range of this model's input is not known", "leave out color and hue"
         )
     if augment:
         require("kornia", extra="augment")
 
     def change(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Wanted]:
         if augment:
-            # Where broken pictures are left out there is one process, and fewer rows than were asked for.
+            # Where broken images are left out there is one process, and fewer rows than were asked for.
             draws = torch.rand(count if world.size > 1 else len(x), len(DRAWS))
             x = augmented(x, augment, spec, draws[world.rank :: world.size].to(x.device))
         return mixed(x, y, mix) if mix else (x, [(1.0, y)])

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures of a data set with their classes, and what augmentation makes of them."""
+"""Contact sheet: images of a data set with their labels, and augmented copies."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.resolver import resolve_spec
 
-SIDE, GAP, LINE = 128, 10, 17  # pixels: of a picture, between two, of a line of text
-ACROSS = 8  # pictures a row, at the most
+SIDE, GAP, LINE = 128, 10, 17  # pixels: of an image, between two, of a line of text
+ACROSS = 8  # images a row, at most
 TIMES = 3  # how often each is shown augmented
 INK, PALE, PAPER = "#1f2328", "#6e7781", "#ffffff"
 
@@ -44,13 +44,13 @@ def preview(
     training: TrainConfig | Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> tuple[int, int]:
-    """Draw a sheet of ``samples`` pictures of the train split, all classes in turn; its width and height in pixels.
+    """Draw ``samples`` images of the train split, all classes in turn; returns the sheet's width and height in pixels.
 
-    Below each it stands again as ``augment`` and ``mix`` of ``training`` make it, three times. With a ``backbone`` the
-    pictures are as that one reads them.
+    Below each are three copies as ``augment`` and ``mix`` of ``training`` change it. With a ``backbone`` the images are
+    preprocessed as it needs them.
 
     Raises:
-        DataError: the data are no pictures.
+        DataError: the data are not images.
         RecipeError: a setting cannot be what it is.
         UnknownNameError: no such data set or backbone.
         MissingDependencyError: Pillow, or for ``augment`` kornia, is not installed.
@@ -62,7 +62,9 @@ def preview(
         spec = resolve_spec("backbone", backbone, registry).input
     dataset = load_data(data, seed=seed, registry=registry)
     if not isinstance(spec, InputSpec) or len(spec.size) != 3:
-        raise DataError("a sheet shows pictures, and this backbone reads none", "leave out the backbone")
+        raise DataError(
+            "a contact sheet shows images, and this backbone does not read images", "leave out the backbone"
+        )
     split = dataset.split("train")
     rows = _in_turn(split, samples)
     change = augmenter(config, spec, World())

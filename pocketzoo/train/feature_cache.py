@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once, kept in files that are mapped into memory, found again by their key."""
+"""Cache of frozen backbone features: computed once, memory-mapped, found by a key."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def features(
     try:
         _write(place, backbone, batches, sequence, what, progress.track(batches, label, len(batches)))
     except (StorageError, _NoRoom) as error:
-        progress.say(f"features are not kept: {message_of(error)}")
+        progress.say(f"features are not cached: {message_of(error)}")
         return Samples(batches, backbone)
     made = _read(place, batches)
     assert made is not None
@@ -183,7 +183,7 @@ def _read(place: Path, batches: Batches) -> Features | None:
 
 
 def _length(sequence: npt.NDArray[np.float32]) -> int:
-    """Without the zeros behind its end; at least one token."""
+    """Without the zeros after its end; at least one token."""
     used = np.flatnonzero(sequence.any(-1))
     return int(used[-1]) + 1 if len(used) else 1
 

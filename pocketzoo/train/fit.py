@@ -1,4 +1,4 @@
-"""Transfer learning: a pretrained backbone, frozen or not, and a new head fitted to the user's data."""
+"""The ``fit`` function: train a new head on a pretrained backbone, frozen or fine-tuned."""
 
 from __future__ import annotations
 
@@ -61,33 +61,31 @@ def fit(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Fit ``head`` to ``data`` on a pretrained ``backbone`` and write the model as a bundle at ``out``.
+    """Train a new ``head`` on a pretrained ``backbone`` with ``data``, and write the model as a bundle at ``out``.
 
-    As it comes the backbone is frozen: its features are computed once, and kept for the next time. With ``unfreeze``,
-    such as "last:2", blocks of it learn as well. ``training`` has all settings (``settings.SAYS`` says what they are),
-    such as ``{"optimiser": "sgd", "patience": 5}``; those with a parameter of their own here may be given by it. The
-    weights are those of the epoch with the best metric on the
-    validation split. Deterministic for a seed; a run that was killed goes on when the same call is made again, and ends
-    with the same weights. Started by torchrun, all processes train one model; with ``shard`` each has a part of it.
+    By default the backbone is frozen, and its features are computed once and cached. With ``unfreeze``, such as
+    "last:2", its last blocks are fine-tuned too. ``training`` has all settings (``settings.SAYS`` describes them), such
+    as ``{"optimizer": "sgd", "patience": 5}``; those that are also parameters here may be given either way. The bundle
+    has the weights of the epoch with the best validation metric. Deterministic for a seed; a killed run resumes when
+    the same call is made again, and ends with the same weights. Under torchrun all processes train one model; with
+    ``shard`` the trainable parameters are sharded (FSDP).
 
-    ``force`` replaces a finished bundle at ``out``.
+    ``force`` replaces a finished bundle at ``out``. ``log`` is a folder for TensorBoard events.
 
-    ``log`` is a folder for TensorBoard's events: loss, metric and rate by epoch.
+    A head that returns "values" is trained for regression, "language-model" for next-token prediction (starting from
+    the pretrained head, where the backbone has one), any other for classification. ``head_options`` are options of the
+    head, such as ``{"hidden": (1024,), "activation": "gelu"}`` (see ``pocketzoo info HEAD``), ``backbone_options``
+    those of a configurable backbone such as "mlp". ``input_size``, in pixels, is one side of a square or (height,
+    width).
 
-    A head that returns "values" learns numbers, "language-model" learns to continue texts (from the head that the
-    backbone was trained with, where it has one), any other learns classes. ``head_options`` are the head's own, such as
-    ``{"hidden": (1024,), "activation": "gelu"}``; ``pocketzoo info HEAD`` lists them; so are
-    ``backbone_options`` those of a backbone that comes in many shapes, such as "mlp". ``input_size``, in pixels, is the
-    side of a square or (height, width); a backbone of convolutions reads any.
-
-    A head with nothing to learn, such as "embedding", takes no ``data``: the backbone is written with it as it is.
+    A head without trainable parameters, such as "embedding", takes no ``data``: the backbone is written unchanged.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else.
         UnknownNameError: no such backbone, head, cut, block or data set.
         HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or returns
             what no data set here has targets for.
-        UnsupportedModelError: the backbone cannot read pictures of ``input_size``.
+        UnsupportedModelError: the backbone cannot read images of ``input_size``.
         RecipeError: an option of head or backbone, or a setting, cannot be what it is.
         DataError: the data cannot be read, or has no classes (for "values": no numbers).
         TrainingError: another process ended, or there is not enough memory.
@@ -113,8 +111,8 @@ def fit(
             )
         if world.size > 1 and skip_bad and (config.backbone_learns or config.augment or config.mix):
             raise RecipeError(
-                "skip_bad needs one process when the backbone learns or pictures are augmented",
-                "remove the broken pictures first",
+                "skip_bad needs a single process when the backbone is fine-tuned or images are augmented",
+                "remove the unreadable images first",
             )
         place: Path | None = None
         if world.first:
@@ -168,7 +166,7 @@ def _key(ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model:
 
 
 def _left(folder: Path) -> str:
-    """What an interrupted run can go on from."""
+    """What an interrupted run can resume from."""
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
@@ -176,7 +174,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, registry: Regist
     """Write a backbone with a head that has nothing to learn."""
     ref, parts = asked.ref, asked.parts
     if data is not None:
-        raise HeadMismatchError(f"head {ref.head!r} has nothing to learn from data", "leave out --data")
+        raise HeadMismatchError(f"head {ref.head!r} has no trainable parameters", "leave out --data")
     options = plain_options(parts.head, ref.head_options)
     ref = replace(ref, outputs=parts.features.channels, head_options=options)
     model = build(ref, registry)

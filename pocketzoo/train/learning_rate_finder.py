@@ -1,4 +1,4 @@
-"""Which learning rate to take: the rate rises step by step until the loss does too (Smith 2015, arXiv:1506.01186)."""
+"""Learning-rate finder: increase the rate until the loss diverges (Smith 2015, arXiv:1506.01186)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.train.distributed.process_group import joined
 from pocketzoo.train.model_for_data import asked_for, task_of
-from pocketzoo.train.optimizers import build_optimiser
+from pocketzoo.train.optimizers import build_optimizer
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import STEPS, Phase, Trainer, batches
@@ -22,7 +22,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
 LOW, HIGH = 1e-6, 10.0  # the rates it starts and ends with
-SMOOTH = 0.9  # share of the mean so far in the next one
+SMOOTH = 0.9  # fraction of the mean so far in the next one
 WORSE = 4.0  # times the smallest loss, where it ends
 
 
@@ -49,7 +49,7 @@ class RateCurve:
             for i in range(max(first, 1), last)
         }
         if not slopes or min(slopes.values()) > -1e-6 * max(self.smoothed):
-            raise DataError("the loss falls at no rate", "check the data, or take more steps")
+            raise DataError("the loss falls at no learning rate", "check the data, or use more steps")
         return self.rates[min(slopes, key=lambda i: slopes[i])]
 
 
@@ -72,7 +72,7 @@ def find_rate(
 ) -> RateCurve:
     """Sweep the head's learning rate on what ``fit`` would train first with the same arguments; nothing is written.
 
-    Blocks of the backbone that learn do so at their share of the rate, as in ``fit``.
+    Unfrozen blocks are trained at their fraction of the rate, as in ``fit``.
 
     Raises:
         PocketzooError: as ``fit``.
@@ -106,7 +106,7 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
     learning = Learning(phase.model, phase.head, phase.body)
     before = learning.state()
     learning.begin()
-    optimiser = build_optimiser(phase.head, phase.body, config)
+    optimizer = build_optimizer(phase.head, phase.body, config)
     model = world.spread(phase.model)
     order = list(islice(_forever(len(phase.train), config), steps))
     rates: list[float] = []
@@ -114,12 +114,12 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
     smoothed: list[float] = []
     mean = 0.0
     found = zip(order, phase.train.of(map(world.share, order)), strict=False)
-    for step, (rows, (x, y)) in enumerate(trainer.progress.track(found, "raising the rate", steps)):
+    for step, (rows, (x, y)) in enumerate(trainer.progress.track(found, "increasing the learning rate", steps)):
         rate = low * (high / low) ** (step / max(steps - 1, 1))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = group["highest"] / config.learning_rate * rate
         world.seed(config.seed * STEPS + step)
-        total, weight = trainer.step(model, optimiser, *phase.given(x, y, len(rows), world.device))
+        total, weight = trainer.step(model, optimizer, *phase.given(x, y, len(rows), world.device))
         mean = SMOOTH * mean + (1 - SMOOTH) * total / weight
         level = mean / (1 - SMOOTH ** (step + 1))  # as if it had not begun at 0 (arXiv:1412.6980, section 3)
         if not math.isfinite(level) or (smoothed and level > WORSE * min(smoothed)):

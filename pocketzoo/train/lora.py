@@ -1,4 +1,4 @@
-"""Low-rank adapters beside the linear layers of a frozen backbone, through peft; merged into its weights in the end."""
+"""LoRA adapters on the linear layers of a frozen backbone, through peft; merged into the weights in the end."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.models.backbone_blocks import Block, blocks
 from pocketzoo.zoo.models.layer_hooks import before
 
-MATRICES = ("lora_A", "lora_B", "lora_dropout")  # what peft puts beside a layer
+MATRICES = ("lora_A", "lora_B", "lora_dropout")  # what peft puts alongside a layer
 
 
 class Adapters:
     """Adapters of a backbone (Hu et al. 2021, arXiv:2106.09685): y = W x + alpha / rank * B A x, and B starts at zero.
 
-    Every linear layer that runs gets one, those of the feed-forward parts too: with attention's alone LoRA stays behind
+    Every linear layer that runs gets one, those of the feed-forward parts too: with attention's alone LoRA falls behind
     full fine-tuning (Dettmers et al. 2023, arXiv:2305.14314, section 4). So do GPT-2's layers, which are linear ones
     with the weight transposed.
     """
@@ -39,7 +39,7 @@ class Adapters:
         self.names = _linear_layers(backbone, x)
         if not self.names:
             raise UnsupportedLayerError(
-                "the backbone has no linear layer that an adapter could go beside", "set unfreeze instead of lora_rank"
+                "the backbone has no linear layers for LoRA adapters", "set unfreeze instead of lora_rank"
             )
         self.parts = blocks(backbone, x)
 
@@ -78,7 +78,7 @@ def _linear_layers(backbone: nn.Module, x: Tensor) -> list[str]:
 
 
 def _blocks(backbone: nn.Module, parts: Sequence[Block]) -> list[Block]:
-    """The adapters of each block, as what learns of it."""
+    """The adapters of each block, as what is trained of it."""
     found = []
     for part in parts:
         inside = backbone.get_submodule(part.name).named_modules()

@@ -1,4 +1,4 @@
-"""How good outputs are: sums over batches, so that processes can add theirs up, and the metric made of them."""
+"""Training metrics as sums over batches, so that processes can add theirs up."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _likelihoods(out: Tensor, y: Tensor) -> Tensor:
 def next_token_loss(out: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of logits (B, T, vocabulary) with the tokens that follow (B, T or more), summed over those known.
 
-    What stands behind all texts of a batch may be missing of ``out``.
+    What stands after all texts of a batch may be missing of ``out``.
     """
     wanted = y[:, : out.shape[1]].flatten()
     return F.cross_entropy(

@@ -1,4 +1,4 @@
-"""What is trained, on what: the model that was asked for, made to fit the data."""
+"""Choose the model to train: backbone and head as asked for, fitted to the data's classes and sizes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def asked_for(
 
     Raises:
         UnknownNameError: no such backbone, head or cut.
-        UnsupportedModelError: the backbone cannot read pictures of ``input_size``.
+        UnsupportedModelError: the backbone cannot read images of ``input_size``.
         RecipeError: an option cannot be what it is.
     """
     if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
@@ -109,7 +109,7 @@ def task_of(
     ref, parts, spec = asked.ref, asked.parts, asked.entry.spec
     _check_head(parts, ref, config, registry)  # before data is read
     if data is None:
-        raise DataError(f"head {ref.head!r} learns, and there is no data", "give some: --data")
+        raise DataError(f"head {ref.head!r} needs training data", "give it by --data")
     numeric = parts.head.returns == "values"
     dataset = load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=registry)
     read = dataset
@@ -130,7 +130,7 @@ def task_of(
     torch.manual_seed(config.seed)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)
-    _standardise(model.backbone, rows)
+    _standardize(model.backbone, rows)
     return Task(ref, parts, model, dataset, read, config)
 
 
@@ -140,24 +140,24 @@ def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, registry: Regi
     if head.returns not in METRICS:
         fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
         raise HeadMismatchError(
-            f"head {ref.head!r} gives {head.returns}, which fit cannot train yet",
-            f"heads that fit can train here: {', '.join(fit) or 'none is registered'}",
+            f"head {ref.head!r} outputs {head.returns}, which fit cannot train yet",
+            f"heads that fit can train: {', '.join(fit) or 'none is registered'}",
         )
     if head.returns == "next-token-logits":
         if not continues(parts.backbone):
             fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
             raise HeadMismatchError(
-                f"{parts.backbone.name} reads a text from both sides, and would see the token it is to find",
-                f"take a language model, such as GPT-2 or Llama; heads that fit: {', '.join(fit)}",
+                f"{parts.backbone.name} attends in both directions, so it would see the token it has to predict",
+                f"use a language model, such as GPT-2 or Llama; heads that fit: {', '.join(fit)}",
             )
     elif head.weights is not None:
         raise HeadMismatchError(
-            f"head {ref.head!r} is fitted already, to its own classes", "fit a new one: --head linear"
+            f"head {ref.head!r} is already trained for its own classes", "fit a new one: --head linear"
         )
     if config.balanced and head.returns == "next-token-logits":
-        raise RecipeError("balanced is for classes", f"leave it out for head {ref.head!r}")
+        raise RecipeError("balanced needs classes", f"leave it out for head {ref.head!r}")
     if head.loss != "cross_entropy" and (config.balanced or config.label_smoothing):
-        raise RecipeError("balanced and label_smoothing are for classes", f"leave them out for head {ref.head!r}")
+        raise RecipeError("balanced and label_smoothing need classes", f"leave them out for head {ref.head!r}")
     build_head(head, parts.features, ref.outputs, ref.head_options)  # whether these options go with these features
 
 
@@ -166,14 +166,15 @@ def _outputs(data: Dataset, head: HeadSpec) -> int:
     if head.returns == "values":
         targets = data.split("train").targets
         if not data.numeric or targets is None:
-            raise DataError(f"{data.name} has no numbers to learn", f"{head.name} needs an .npz with y, or a .csv")
+            raise DataError(f"{data.name} has no regression targets", f"{head.name} needs an .npz with y, or a .csv")
         return int(targets.shape[1])
     if not data.labels:
         raise DataError(
-            f"{data.name} has no classes", "make one sub-folder a class, or name a table's column: --label-column"
+            f"{data.name} has no classes",
+            "make one sub-folder per class, or name the label column of a table: --label-column",
         )
     if len(data.labels) == 1:
-        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labelled classes")
+        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labeled classes")
     return len(data.labels)
 
 
@@ -186,28 +187,29 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
 
 def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
-    given = {"input": (width,), "standardise": True}
     known = {f.name for f in fields(spec.options)} if spec.options else set()
+    flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
+    given = {"input": (width,), flag: True}
     own = plain_options(spec, {})
     if not known >= set(given) or ref.backbone_options.get("input") != own["input"]:
         return ref
     return replace(ref, backbone_options={**ref.backbone_options, **given})
 
 
-def _standardise(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
-    """Tell layers with a method ``standardise(offset, scale)`` what the columns of the training rows are like."""
+def _standardize(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
+    """Tell layers with a method ``standardize(offset, scale)`` what the columns of the training rows are like."""
     for layer in backbone.modules() if rows is not None else ():
-        if callable(standardise := getattr(layer, "standardise", None)):
+        if callable(standardize := getattr(layer, "standardize", getattr(layer, "standardise", None))):
             assert rows is not None
             scale = rows.std(0)
-            standardise(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
+            standardize(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
 
 
 def _for_untrained(config: TrainConfig, parts: Parts, progress: Progress) -> TrainConfig:
     """The settings for a backbone that is not pretrained: frozen, it would stay chance. Adapters were asked for."""
     if parts.backbone.weights is not None or config.unfreeze != "none" or config.lora_rank:
         return config
-    progress.say(f"{parts.backbone.name} is not pretrained: all of it learns")
+    progress.say(f"{parts.backbone.name} is not pretrained: all of it is trained")
     return replace(config, unfreeze="all", backbone_rate=1.0)
 
 
@@ -216,6 +218,6 @@ def _check_splits(data: Dataset) -> None:
     for name in SPLITS:
         split = data.split(name)
         if split.targets is None:
-            raise DataError(f"{data.name} has no classes", "make one sub-folder a class")
+            raise DataError(f"{data.name} has no classes", "make one sub-folder per class")
         if not len(split):
             raise DataError(f"the {name} split of {data.name} is empty", "give each class at least five samples")

@@ -1,4 +1,4 @@
-"""One step of an optimiser on a batch, in parts where there is no memory for it as a whole."""
+"""One optimizer step on a batch, split into micro-batches where memory runs out."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "float16" and world.device.type == "cuda")
 
     def __call__(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, wanted: Wanted
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, wanted: Wanted
     ) -> tuple[float, float]:
         """Step on a batch on the device: its summed loss over all processes, and the weight that is divided by.
 
-        A step whose loss is not finite is not taken. Where there is no memory for the batch it goes through in halves,
+        A step whose loss is not finite is not taken. Where memory runs out for the batch it goes through in halves,
         whose gradients are summed.
 
         Raises:
@@ -46,7 +46,7 @@ class Stepper:
         """
         weight = self.world.sum(sum_of(wanted, self.weigh).double())
         while True:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             total = torch.zeros((), dtype=torch.float64, device=self.world.device)
             try:
                 for start in range(0, len(x), self.at_once):
@@ -63,15 +63,15 @@ class Stepper:
                     raise
                 self.at_once = min(self.at_once, len(x)) // 2
                 if not self.at_once:
-                    raise TrainingError("there is no memory for a single sample", "take a smaller backbone") from error
-            self.progress.say(f"out of memory: from now on {self.at_once} samples go through at once")
+                    raise TrainingError("out of memory for a single sample", "use a smaller backbone") from error
+            self.progress.say(f"out of memory: continuing with {self.at_once} samples at a time")
         total = self.world.sum(total)
         if math.isfinite(float(total)):
-            self.scaler.unscale_(optimiser)
+            self.scaler.unscale_(optimizer)
             if self.config.clip is not None:
-                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
                 torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-            self.scaler.step(optimiser)
+            self.scaler.step(optimizer)
             self.scaler.update()
         return float(total), float(weight)
 

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name; each block of a backbone with a rate of its own."""
+"""Optimizers and learning-rate schedules by name; a learning rate for each block of the backbone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.models.backbone_blocks import Block
 
 
-def build_optimiser(head: nn.Module, body: Sequence[Block], config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(head: nn.Module, body: Sequence[Block], config: TrainConfig) -> torch.optim.Optimizer:
     """Over the parameters of ``head`` and of the blocks of ``body`` that learn, which stand in the order they run.
 
     The last block learns at ``backbone_rate`` times the head's rate, and each one before it ``layer_decay`` times
@@ -30,7 +30,7 @@ def build_optimiser(head: nn.Module, body: Sequence[Block], config: TrainConfig)
             if chosen:
                 rate = config.learning_rate * share
                 groups.append({"params": chosen, "lr": rate, "highest": rate, "weight_decay": decay})
-    match config.optimiser:
+    match config.optimizer:
         case "adamw":
             return torch.optim.AdamW(groups)  # arXiv:1711.05101
         case "adam":
@@ -41,9 +41,9 @@ def build_optimiser(head: nn.Module, body: Sequence[Block], config: TrainConfig)
             return torch.optim.RMSprop(groups, momentum=config.momentum)
 
 
-def set_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:
     """Give every group its rate for ``step`` (from 0) of ``steps``: a linear warm-up, then the schedule."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = group["highest"] * _share(config, step, steps)
 
 

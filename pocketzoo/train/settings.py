@@ -1,50 +1,53 @@
-"""How a model is trained: frozen, checked, the same from Python and from the command line."""
+"""The settings of ``fit``: a frozen, validated dataclass, the same in Python and on the command line."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pocketzoo.core.errors import RecipeError, check_field, nearest
+from pocketzoo.core.moved import names_before
+from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import with_changes
 from pocketzoo.train.augment.specification import read_augment, read_mix
 from pocketzoo.zoo.catalog.specs import WINDOW
 
-Optimiser = Literal["adamw", "adam", "sgd", "rmsprop"]
+Optimizer = Literal["adamw", "adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 SAYS = {  # the help of the command line's options too
-    "epochs": "Passes over the training data.",
-    "batch_size": "Samples behind one step, of all processes together.",
-    "seed": "Of all chance, the splits included.",
-    "optimiser": "What takes the steps.",
-    "learning_rate": "Of the head, at its highest.",
-    "momentum": "Of sgd and rmsprop, 0-1.",
-    "weight_decay": "Of weights; biases and norms have none.",
-    "schedule": "How the rate falls to 0; step: to a tenth after each third.",
-    "warm_up": "Share of the steps in which the rate rises from 0, 0-1.",
-    "clip": "Largest norm of all gradients.",
-    "label_smoothing": "Share of each label that goes to all classes, 0-1.",
-    "balanced": "Every class counts alike, however many samples it has.",
-    "patience": "Epochs without a better validation score before it stops.",
-    "unfreeze": "What of the backbone learns too: all, last:N blocks, or a layer and all behind it.",
-    "head_epochs": "Of the epochs, the first ones, in which the head learns alone.",
-    "backbone_rate": "Learning rate of the backbone's last block, as a share of the head's.",
-    "layer_decay": "Learning rate of a block, as a share of that of the block behind it.",
-    "lora_rank": "Of low-rank adapters for the backbone's linear layers, merged in the end; 0: none.",
-    "lora_alpha": "Adapters count alpha / rank times.",
-    "lora_dropout": "Share of what adapters read that is left out, 0-1.",
-    "augment": "Random changes of pictures: flip,rotate:15,shift:0.1,shear:10,zoom:0.2,colour:0.2,hue:0.05.",
-    "mix": "Samples mixed in pairs, with their labels: mixup:0.2 or cutmix:1.",
-    "window": "Tokens that a language model learns from at once, at the most.",
-    "precision": "Of the arithmetic; weights stay float32.",
+    "epochs": "Number of training epochs.",
+    "batch_size": "Samples per optimizer step, over all processes.",
+    "seed": "Random seed, also for the splits.",
+    "optimizer": "Optimizer.",
+    "learning_rate": "Peak learning rate of the head.",
+    "momentum": "Momentum of sgd and rmsprop, 0-1.",
+    "weight_decay": "Weight decay, except for biases and norms.",
+    "schedule": "Learning-rate schedule; step: divide by 10 after each third.",
+    "warm_up": "Fraction of the steps for linear warm-up, 0-1.",
+    "clip": "Maximum norm of the gradient.",
+    "label_smoothing": "Label smoothing, 0-1.",
+    "balanced": "Weight all classes equally, however many samples they have.",
+    "patience": "Epochs without a better validation score before early stopping.",
+    "unfreeze": "Backbone layers to fine-tune: all, last:N blocks, or a layer and all after it.",
+    "head_epochs": "Number of first epochs that train the head only.",
+    "backbone_rate": "Learning rate of the backbone's last block, as a fraction of the head's.",
+    "layer_decay": "Learning rate of a block, as a fraction of that of the next block.",
+    "lora_rank": "Rank of LoRA adapters on the backbone's linear layers, merged in the end; 0: none.",
+    "lora_alpha": "LoRA adapters are scaled by alpha / rank.",
+    "lora_dropout": "Dropout on the input of LoRA adapters, 0-1.",
+    "augment": "Image augmentation: flip,rotate:15,shift:0.1,shear:10,zoom:0.2,color:0.2,hue:0.05.",
+    "mix": "Mix pairs of samples and their labels: mixup:0.2 or cutmix:1.",
+    "window": "Maximum sequence length for training a language model, in tokens.",
+    "precision": "Compute precision; weights stay float32.",
 }
 
 
+@renamed(optimiser="optimizer")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Settings of ``fit``. ``SAYS`` has what each of them is."""
@@ -52,7 +55,7 @@ class TrainConfig:
     epochs: int = 40
     batch_size: int = 64
     seed: int = 0
-    optimiser: Optimiser = "adamw"
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 3e-3
     momentum: float = 0.9
     weight_decay: float = 1e-2
@@ -79,7 +82,7 @@ class TrainConfig:
         check_field(self, "epochs", self.epochs >= 1, "at least 1")
         check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
         check_field(self, "seed", self.seed >= 0, "0 or more")
-        for name, known in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
+        for name, known in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
             if (value := getattr(self, name)) not in get_args(known):
                 raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), get_args(known)))
         for name in ("learning_rate", "backbone_rate", "layer_decay", "lora_alpha"):
@@ -98,10 +101,10 @@ class TrainConfig:
         check_field(self, "window", self.window >= 1, "at least 1")
         check_field(self, "lora_rank", self.lora_rank >= 0, "0 or more")
         if self.lora_rank and self.unfreeze != "none":
-            raise RecipeError("lora_rank leaves the backbone's own weights frozen", "leave out unfreeze, or lora_rank")
+            raise RecipeError("lora_rank keeps the backbone's own weights frozen", "leave out unfreeze, or lora_rank")
         if self.head_epochs and not self.backbone_learns:
             raise RecipeError(
-                "head_epochs is for a backbone that learns too", 'set unfreeze, such as "last:2", or lora_rank'
+                "head_epochs needs a backbone that is fine-tuned", 'set unfreeze, such as "last:2", or lora_rank'
             )
         read_augment(self.augment)
         read_mix(self.mix)
@@ -119,3 +122,7 @@ def with_settings(training: TrainConfig | Mapping[str, Any] | None, **single: An
         RecipeError: a setting that is unknown, or cannot be what it is.
     """
     return with_changes(TrainConfig, training, "training", **single)
+
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+    __getattr__ = names_before(__name__)

@@ -1,4 +1,4 @@
-"""What becomes of each epoch, as events that TensorBoard draws."""
+"""Write the metrics of each epoch as TensorBoard events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a model learns: set to learn, taken out, kept and put back, whole also where the model is sharded."""
+"""The trainable parameters of a model: select, extract, save and restore them, sharded or not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors
+from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors
 from pocketzoo.zoo.models.backbone_blocks import Block
 
 
@@ -32,7 +32,7 @@ class Learning:
         self.names = [name for name in model.state_dict() if name in names]  # in one order in all processes
 
     def begin(self) -> None:
-        """Training mode and gradients for what learns; statistics of frozen batch norms stay as they are."""
+        """Training mode and gradients for what is trained; statistics of frozen batch norms stay as they are."""
         self.model.eval().requires_grad_(False)
         self.head.train().requires_grad_(True)
         for block in self.body:
@@ -53,14 +53,14 @@ class Learning:
             for name in self.names:
                 own[name].copy_(_laid_out(state[name], own[name]))
 
-    def load_optimiser(self, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what ``whole`` made of the tensors of an optimiser over this."""
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what ``whole`` made of the tensors of an optimizer over this."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         found = {}
         for name, value in tensors.items():
             p = parameters[int(name.partition("/")[0])]
             found[name] = _laid_out(value, p) if value.shape == p.shape else value
-        load_optimiser(optimiser, found)
+        load_optimizer(optimizer, found)
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,9 +68,9 @@ def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.full_tensor().cpu() if isinstance(value, DTensor) else value for name, value in tensors.items()}
 
 
-def whole_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Momenta and step counts of an optimiser; all processes are to ask."""
-    return whole(optimiser_tensors(optimiser))
+def whole_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Momenta and step counts of an optimizer; all processes are to ask."""
+    return whole(optimizer_tensors(optimizer))
 
 
 def _laid_out(value: Tensor, like: Tensor) -> Tensor:

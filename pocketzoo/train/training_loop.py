@@ -1,4 +1,4 @@
-"""The loop: epochs over a source, a snapshot after each, and the best of them in the end."""
+"""The training loop: epochs, a snapshot after each, early stopping, and the best weights in the end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.feature_cache import Source
 from pocketzoo.train.metrics import Score
 from pocketzoo.train.optimizer_step import Stepper
-from pocketzoo.train.optimizers import build_optimiser, set_rate
+from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.train.trainable_parameters import Learning, whole, whole_optimiser
+from pocketzoo.train.trainable_parameters import Learning, whole, whole_optimizer
 from pocketzoo.zoo.bundles.snapshot import Snapshot, read_snapshot, write_snapshot
 from pocketzoo.zoo.models.backbone_blocks import Block
 
@@ -71,7 +71,7 @@ class History:
 
 
 class Trainer:
-    """Runs phases one after the other, and goes on where an earlier run was stopped."""
+    """Runs phases one after the other, and resumes where an earlier run was stopped."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class Trainer:
             return  # the later phase's snapshot has all that this one learned
         learning = Learning(phase.model, phase.head, phase.body)
         learning.begin()
-        optimiser = build_optimiser(phase.head, phase.body, self.config)
+        optimizer = build_optimizer(phase.head, phase.body, self.config)
         steps = len(batches(len(phase.train), self.config, 0))
         if found is not None and history.phase == number:
             learning.load(found.parts["model"])
-            learning.load_optimiser(optimiser, found.parts["optimiser"])
+            learning.load_optimizer(optimizer, found.parts["optimizer"])
             best = found.parts["best"]
-            self.progress.say(f"going on in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
+            self.progress.say(f"resuming in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
         else:
             best = learning.state()
             history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
@@ -129,9 +129,9 @@ class Trainer:
             order = batches(len(phase.train), self.config, epoch)[history.step :]
             for rows, (x, y) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
                 done = (epoch - phase.first) * steps + history.step
-                set_rate(optimiser, self.config, done, (phase.last - phase.first) * steps)
+                set_rate(optimizer, self.config, done, (phase.last - phase.first) * steps)
                 self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
-                loss, weight = self.step(model, optimiser, *phase.given(x, y, len(rows), self.world.device))
+                loss, weight = self.step(model, optimizer, *phase.given(x, y, len(rows), self.world.device))
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)
                     break
@@ -141,17 +141,17 @@ class Trainer:
                     history.step + 1,
                 )
                 if history.step < steps and self._due(phase.model, kept):
-                    self._keep(learning, best, optimiser)
+                    self._keep(learning, best, optimizer)
                     kept = time.monotonic()
             if history.stopped:
                 break
             self.world.agree(phase.model)
-            if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimiser.param_groups[-1]["lr"]):
+            if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimizer.param_groups[-1]["lr"]):
                 best = learning.state()
-            self._keep(learning, best, optimiser)
+            self._keep(learning, best, optimizer)
             kept = time.monotonic()
         if not history.stopped and history.epoch < phase.last == self.config.epochs:
-            history.stopped = f"no better for {history.stale} epochs"
+            history.stopped = f"no improvement for {history.stale} epochs"
         learning.load(best)
         phase.model.eval()
 
@@ -192,9 +192,9 @@ class Trainer:
         due = time.monotonic() - kept > SECONDS
         return bool(self.world.tell(due)) if isinstance(model, FSDPModule) else due
 
-    def _keep(self, learning: Learning, best: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+    def _keep(self, learning: Learning, best: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         if isinstance(learning.model, FSDPModule) or (self.place is not None and self.world.first):
-            parts = {"model": whole(learning.state()), "best": whole(best), "optimiser": whole_optimiser(optimiser)}
+            parts = {"model": whole(learning.state()), "best": whole(best), "optimizer": whole_optimizer(optimizer)}
             if self.place is not None and self.world.first:
                 write_snapshot(self.place, "", asdict(self.history), **parts)
 

@@ -1,4 +1,4 @@
-"""What is trained on what: the head on features that are computed once, then the backbone's last blocks with it."""
+"""Phases of transfer learning: the head on cached features, then fine-tuning the last blocks with it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Transfer:
         if head_epochs:  # where nothing random happens before the head, the same features serve all epochs
             random: tuple[SplitName, ...] = ("train",) if self.augment else ()
             if random:
-                self.progress.say("augmentation is random, so features of train are computed anew in every epoch")
+                self.progress.say("augmentation is random, so training features are recomputed in every epoch")
             self.sources, self.net = {**raw, **self._features([n for n in SPLITS if n not in random])}, model.head
             train, val = self.sources["train"], self.sources["val"]
             reader = model if random else model.head
@@ -147,15 +147,15 @@ class Transfer:
 
 def _check_shard(config: TrainConfig, world: World) -> None:
     if world.size == 1:
-        raise RecipeError("there is one process, and nothing to shard", "torchrun --nproc-per-node 2 -m pocketzoo ...")
+        raise RecipeError("sharding needs more than one process", "torchrun --nproc-per-node 2 -m pocketzoo ...")
     if not config.backbone_learns:
-        raise RecipeError("shard is for a backbone that learns", 'set unfreeze, such as "all", or lora_rank')
+        raise RecipeError("shard needs a backbone that is fine-tuned", 'set unfreeze, such as "all", or lora_rank')
     if config.precision == "float16":
-        raise RecipeError("shard does not go with float16, whose loss is scaled", "set precision to bfloat16")
+        raise RecipeError("shard does not support float16, which needs loss scaling", "set precision to bfloat16")
 
 
 def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
-    """Of the samples of a split; a picture that was written again is another one."""
+    """Of the samples of a split; an image that was written again is another one."""
     found = hashlib.sha256(f"{digest} {name}".encode())
     for sample in dataset.split(name).samples:
         if isinstance(sample, Path):
@@ -172,7 +172,7 @@ def _loss(
         return smoothed, lambda y: (y != IGNORED).sum().float()
     function = partial(getattr(F, name), reduction="sum")
     if metric == "r2":
-        return _standardised(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
+        return _standardized(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
     if config.label_smoothing:  # arXiv:1512.00567
         function = partial(function, label_smoothing=config.label_smoothing)
     if not config.balanced:
@@ -184,18 +184,18 @@ def _loss(
     )
 
 
-def _standardised(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
+def _standardized(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
     """``loss`` in standard deviations of the targets, so that a learning rate fits numbers of any size.
 
-    A head with a method ``standardise(offset, scale)`` is told them, and so starts where the targets are.
+    A head with a method ``standardize(offset, scale)`` is told them, and so starts where the targets are.
     """
     offset, scale = targets.mean(0), targets.std(0, correction=0)
     scale = torch.where(scale > 0, scale, 1.0)
-    if callable(standardise := getattr(head, "standardise", None)):
-        standardise(offset, scale)
+    if callable(standardize := getattr(head, "standardize", getattr(head, "standardise", None))):
+        standardize(offset, scale)
 
-    def standardised(out: Tensor, y: Tensor) -> Tensor:
+    def standardized(out: Tensor, y: Tensor) -> Tensor:
         by, size = offset.to(out.device), scale.to(out.device)
         return loss((out - by) / size, (y - by) / size)
 
-    return standardised
+    return standardized

@@ -1,1 +1,1 @@
-"""Whole jobs, each one public function."""
+"""Whole workflows, each one public function."""

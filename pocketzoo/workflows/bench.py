@@ -1,4 +1,4 @@
-"""Measure bundles side by side in one run."""
+"""The ``bench`` function: measure bundles side by side in one run."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def bench(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
-    """Measure every graph of the bundles; the first bundle's float graph is the reference for agreement and SQNR.
+    """Measure every graph of the bundles; the first bundle's float graph is the baseline of agreement and SQNR.
 
-    Each of ``runtimes`` measures all of them (see ``zoo.runtimes``); torch measures their modules, and TensorRT engines
-    that are built for it, or were before. The first row is what ratios are against: round by round, see ``zoo.timing``.
-    Timing goes on until their intervals are narrow, for ``PATIENCE`` times ``seconds`` a model at most. ``lengths`` are
-    the tokens that texts are timed at. ``memory`` is the peak of a process for each row that does nothing else.
+    Each of ``runtimes`` measures all of them: torch the modules, TensorRT engines that are built or cached. Ratios are
+    against the first row, taken round by round (``zoo.backends.timing``). Timing continues until the intervals are
+    narrow, for at most ``PATIENCE`` times ``seconds`` per model. ``lengths`` are sequence lengths to time texts at.
+    ``memory`` measures the peak of a separate process for each row.
 
     Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
-    go into the manifest of every bundle that is no registered model.
+    are stored in the manifest of every bundle that is not a registered model.
 
     Raises:
         UnknownNameError: no such model or data set, or a runtime that does not work here.
@@ -57,7 +57,7 @@ def bench(
         ExportError: TensorRT refuses a graph.
     """
     if not models:
-        raise DataError("there is nothing to measure", "name one or more bundles")
+        raise DataError("no bundles are given", "name one or more bundles")
     for runtime in runtimes:
         check_runtime(runtime)
     bundles = [open_model(m, registry=registry, progress=progress) for m in models]
@@ -66,7 +66,8 @@ def bench(
         shapes = (other.input.shape, other.model.outputs, other.gives)
         if shapes != (first.input.shape, first.model.outputs, first.gives):
             raise DataError(
-                f"{other.name} and {first.name} do not read or give the same shapes", "measure them in two runs"
+                f"{other.name} and {first.name} do not have the same input and output shapes",
+                "measure them in separate runs",
             )
     if data is None:
         batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
@@ -74,7 +75,7 @@ def bench(
         skipped = Skipped() if skip_bad else None
         dataset = load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
         split = aligned(dataset, first.labels).split("test")
-        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].travelled())
+        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
     with TemporaryDirectory() as folder:
         found: list[Candidate] = []
         for runtime in runtimes:
@@ -107,14 +108,14 @@ def bench(
 
 
 def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
-    """Every graph of the bundles once: a step that only quantises leaves the float graph as it was. Or every module."""
+    """Every graph of the bundles once: a step that only quantizes leaves the float graph as it was. Or every module."""
     found: dict[str, Candidate] = {}
     for bundle in bundles:
         for candidate in candidates(bundle, [""] if on_modules(runtime) else None):
             file = bundle.path / "model.safetensors" if on_modules(runtime) else candidate.graph
             if file.name not in bundle.manifest.files:
                 raise DataError(
-                    f"{bundle.manifest.name} came as an ONNX graph, which torch does not run", f"--runtime {CPU}"
+                    f"{bundle.manifest.name} was imported as an ONNX graph, which torch cannot run", f"--runtime {CPU}"
                 )
             measured = replace(candidate, graph=file, runtime=runtime, source=bundle.path)
             found.setdefault(bundle.manifest.files[file.name].sha256, measured)

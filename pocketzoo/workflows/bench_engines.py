@@ -1,4 +1,4 @@
-"""Engines of bundles, built to be measured: of the float graph, and of the one encoded for the engine's target."""
+"""Engines built to be measured: of the float graph, and of the graph for the engine's target."""
 
 from __future__ import annotations
 

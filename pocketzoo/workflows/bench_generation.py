@@ -1,4 +1,4 @@
-"""Measure graphs that write side by side: the same texts, a token at a time, timed in turn."""
+"""Bench of generation graphs side by side: the same texts, token by token, timed in turn."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pocketzoo.zoo.tasks.text_generator import TEXTS, GraphWriter, alike, millis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WritingMeasurement:
-    """One row: all parts of a bundle for one target. Shares are against the first row's."""
+class GenerationMeasurement:
+    """One row: the generation graphs of a bundle for one target. Fractions are against the first row."""
 
     bundle: str
     target: str  # "" for the float graphs
@@ -29,13 +29,13 @@ class WritingMeasurement:
     files: tuple[str, ...]
     bytes: int  # of all of them
     texts: int
-    tokens: int  # that the first row's graphs wrote behind them
-    agreement: float  # share of these tokens that it would have written there too
-    same_texts: float  # share of the texts that it writes the same to the end
-    ms_a_token: float  # the median of one token behind the first text
+    tokens: int  # that the first row's graphs wrote after them
+    agreement: float  # fraction of these tokens that it would have written there too
+    same_texts: float  # fraction of the texts that it writes the same to the end
+    ms_a_token: float  # the median of one token after the first text
 
 
-def bench_writing(
+def bench_generation(
     models: Sequence[str | Path],
     *,
     data: str | Path | Dataset | None = None,
@@ -45,15 +45,15 @@ def bench_writing(
     skip_bad: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
-) -> list[WritingMeasurement]:
-    """Let all graphs that write go on behind texts of the test split, greedily; the first bundle's float ones lead.
+) -> list[GenerationMeasurement]:
+    """Compare generation graphs: greedy decoding after texts of the test split, led by the first bundle's float graphs.
 
-    Without ``data`` the texts are random. Nothing where no bundle has such graphs: ``generate`` and ``compress`` make
-    them.
+    Without ``data`` the texts are random. Empty where no bundle has generation graphs: ``generate`` and ``compress``
+    make them.
 
     Raises:
         UnknownNameError: no such model or data set.
-        DataError: the data are no texts.
+        DataError: the data are not texts.
     """
     bundles = [open_model(model, registry=registry, progress=progress) for model in models]
     rows: list[tuple[Bundle, str, dict[str, Path]]] = []
@@ -63,7 +63,7 @@ def bench_writing(
         for target in ("", *sorted({e.target for e in files.values() if e.part and e.target})):
             parts = bundle.parts(target)
             digests = tuple(sorted(files[path.name].sha256 for path in parts.values()))
-            if parts and digests not in known:  # a step that only quantises leaves the float graphs as they were
+            if parts and digests not in known:  # a step that only quantizes leaves the float graphs as they were
                 known.add(digests)
                 rows.append((bundle, target, parts))
     if not rows:
@@ -77,7 +77,7 @@ def bench_writing(
         skipped = Skipped() if skip_bad else None
         given = load_data(data, seed=seed, skipped=skipped, registry=registry)
         split = given.split("test")
-    batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].travelled())
+    batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].source_files())
     texts: Any = (x for x, _ in batches)
     few = list(with_room(texts, settings.positions))
     with ExitStack() as stack:
@@ -85,7 +85,7 @@ def bench_writing(
         found = [alike(writers[0], w, few, settings.end) for w in progress.track(writers, "writing", len(writers))]
         times = milliseconds_a_token(writers, few[0], seconds)
     return [
-        WritingMeasurement(
+        GenerationMeasurement(
             bundle=bundle.manifest.name,
             target=target,
             precision=bundle.manifest.files[next(iter(parts.values())).name].precision,

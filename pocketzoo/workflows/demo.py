@@ -1,4 +1,4 @@
-"""The main job from end to end on real data: handwritten digits on tinynet."""
+"""The ``demo`` function: the whole workflow on real data, handwritten digits on tinynet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.load_data import load_data
 
 TARGETS = ("cpu", "tensorrt-rtx")
-STEPS = ("fitted", "pruned", "factorised", "int8")  # a bundle each
+STEPS = ("fitted", "pruned", "factorized", "int8")  # a bundle each
 MARK = "demo.json"  # says that a folder's bundles are the demo's own, to be replaced
 
 
@@ -39,9 +39,9 @@ class Demo:
 def demo(
     out: str | Path, *, force: bool = False, registry: Registry | None = None, progress: Progress = SILENT
 ) -> Demo:
-    """Fit a head to the digits, prune, factorise, quantise, export, build an engine, measure; all below ``out``.
+    """Fit a head to the digits, prune, factorize, quantize, export, build an engine, measure; all below ``out``.
 
-    Run again it replaces its own bundles, and those of others only with ``force``.
+    Running it again replaces its own bundles, and those of others only with ``force``.
 
     Raises:
         BundleError: ``out`` is a bundle, or where the demo was not run before there is one of a name it uses.
@@ -68,10 +68,10 @@ def demo(
 
     progress.say("2/5 prune channels")
     compress("fitted", "pruned", PruneConfig(ratio=0.3))
-    progress.say("3/5 factorise layers")
-    compress("pruned", "factorised", LowRankConfig(energy=0.999))
-    progress.say("4/5 quantise to int8")
-    compress("factorised", "int8", Int8Config())
+    progress.say("3/5 factorize layers")
+    compress("pruned", "factorized", LowRankConfig(energy=0.999))
+    progress.say("4/5 quantize to int8")
+    compress("factorized", "int8", Int8Config())
     places = {"bundles": out}
     progress.say("5/5 export, measure, report")
     places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=registry)

@@ -1,4 +1,4 @@
-"""Write text with a language model's graphs: token by token, by onnxruntime, without torch once they are made."""
+"""The ``generate`` function: text from a language model's graphs, on onnxruntime, without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text and what a model wrote."""
+    """A prompt and the text generated from it."""
 
     prompt: str
     text: str  # the prompt and what follows it, or the answer to it
@@ -38,11 +38,11 @@ def generate(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Written]:
-    """Continue texts, or answer them where the model is an encoder-decoder; one after the other.
+    """Generate text from each prompt: a language model continues it, an encoder-decoder answers it.
 
-    With one beam the likeliest token is taken each time, with more it is beam search (see ``zoo.decoding``). The tokens
-    are those that ``generate`` of transformers gives for the same settings. The graphs are made when a bundle is first
-    used so, and stay in it; from then on no torch is needed. Of an int8 bundle those encoded for ``target`` write.
+    One beam is greedy search, more is beam search. The tokens equal those of ``generate`` of transformers for the same
+    settings. The generation graphs are exported on first use and kept in the bundle; after that no torch is needed. Of
+    an int8 bundle those encoded for ``target`` are used.
 
     Raises:
         UnknownNameError: no such model or target.
@@ -64,8 +64,8 @@ def generate(
     assert isinstance(spec, TextSpec)
     assert settings is not None
     if settings.not_followed:
-        progress.say(f"not followed, though its repository sets them: {', '.join(settings.not_followed)}")
-    encode = TextEncoder(spec, bundle.travelled())
+        progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
+    encode = TextEncoder(spec, bundle.source_files())
     found = []
     with GraphWriter(bundle.parts(target), settings.start) as writer:
         for prompt in progress.track(prompts, "writing", len(prompts)):
@@ -94,7 +94,9 @@ def _room(settings: GenerationSpec, ids: Ids, wanted: int, name: str, progress: 
         return wanted
     room = settings.positions - int(ids.shape[1])
     if room < 1:
-        raise DataError(f"the text has {ids.shape[1]} tokens, and {name} reads {settings.positions}", "shorten it")
+        raise DataError(
+            f"the text has {ids.shape[1]} tokens, the context length of {name} is {settings.positions}", "shorten it"
+        )
     if room < wanted:
-        progress.say(f"{name} reads {settings.positions} tokens: it writes {room} at the most")
+        progress.say(f"{name} has a context length of {settings.positions}: generating at most {room} tokens")
     return min(room, wanted)

@@ -1,4 +1,4 @@
-"""A new plugin: a package with a backbone, a head and a test, to be edited."""
+"""The ``new_plugin`` function: write a plugin package with a backbone, a head and a test."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LONGEST = 40
 
 
 def new_plugin(name: str, out: str | Path | None = None) -> Path:
-    """Write a plugin called ``name`` to the folder ``out``, by default ``name`` in the current one; returns the folder.
+    """Write a plugin package to the folder ``out``, by default ``name`` in the current one; returns the folder.
 
-    ``name`` becomes that of the distribution, the entry point and the backbone; with "_" for "-" that of the package.
+    ``name`` is the name of the distribution, the entry point and the backbone; with "_" for "-" that of the module.
 
     Raises:
         PluginError: the name cannot be used, or the folder holds something.
@@ -50,15 +50,15 @@ def new_plugin(name: str, out: str | Path | None = None) -> Path:
 def _module(name: str) -> str:
     """The package's name, if nothing else is called so."""
     module = name.replace("-", "_")
-    rule = "use small letters, digits and - between them, as in my-backbone"
+    rule = "use lowercase letters and digits joined by -, such as my-backbone"
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise PluginError(f"a plugin cannot be called {name!r}", rule)
     if len(name) > LONGEST:
         raise PluginError(f"a name of {len(name)} characters is too long", f"use {LONGEST} or fewer")
     if iskeyword(module) or module in sys.stdlib_module_names:
-        raise PluginError(f"{name!r} is a word of Python's own", "put your own name in front of it")
+        raise PluginError(f"{name!r} is a Python keyword", "prefix it with your own name")
     if name in BUILT_IN or module == "pocketzoo":
-        raise PluginError(f"{name!r} is pocketzoo's own name", "put your own name in front of it")
+        raise PluginError(f"{name!r} is reserved by pocketzoo", "prefix it with your own name")
     found = find_spec(module)
     if found is not None and found.origin is not None:  # a folder that happens to be called so has none
         raise PluginError(f"a package {module!r} is installed already", "choose another name")

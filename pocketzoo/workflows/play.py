@@ -1,4 +1,4 @@
-"""A Q-network of a bundle plays episodes: its graph chooses the actions, without torch."""
+"""The ``play`` function: episodes of an environment, played by the graph of a Q-network, without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pocketzoo.zoo.models.open_model import open_model
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """How episodes went."""
+    """The returns of the episodes that were played."""
 
     environment: str
     graph: str
@@ -40,21 +40,21 @@ def play(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Played:
-    """Play ``episodes`` with the best action of each state, in the environment the model was trained in or another.
+    """Play ``episodes`` with the greedy action in each state, in the environment of training or another.
 
     Raises:
         UnknownNameError: no such model, target or environment.
-        DataError: the model gives no q-values, or does not fit the environment.
+        DataError: the model outputs no q-values, or does not fit the environment.
     """
     registry = registry or default_registry()
     registry.get("target", target)
     bundle = open_model(model, registry=registry, progress=progress)
     manifest = bundle.manifest
     if manifest.gives != "q-values":
-        raise DataError(f"{manifest.name} gives {manifest.gives}, no q-values", "train one: pocketzoo fit-agent")
+        raise DataError(f"{manifest.name} outputs {manifest.gives}, not q-values", "train one: pocketzoo fit-agent")
     name = environment or str(manifest.provenance.get("environment", ""))
     if not name:
-        raise DataError(f"{manifest.name} does not say what it plays", "name an environment")
+        raise DataError(f"{manifest.name} does not name its environment", "name an environment")
     place, shape = Environment(name), tuple(manifest.input.shape[1:])
     if shape != (place.size,) or manifest.model.outputs != place.actions:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Pictures or texts to their most likely classes."""
+"""The ``predict`` function: classes or values for images and texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The top classes of one picture with their probabilities (softmax), best first; or the numbers it is given."""
+    """The top classes of one sample with their probabilities (softmax), best first; or the values of a regression."""
 
     file: str
     top: tuple[tuple[str, float], ...]
@@ -34,19 +34,19 @@ def predict(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
-    """Classify pictures, or texts, one by one with a bundle or registered model.
+    """Predict classes or values for images or texts, one by one, with a bundle or registered model.
 
-    For a model that reads texts, ``files`` are files of text or the texts themselves. ``target`` and ``providers`` are
+    For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``providers`` are
     those of ``load_runtime``.
 
     Raises:
         UnknownNameError: no such model or target.
         BundleError: the bundle is damaged: a file has not the digest that its manifest gives.
-        DataError: a file is missing or is no picture, or the model gives neither classes nor numbers for it.
+        DataError: a file is missing or is not an image, or the model outputs neither classes nor numbers for it.
         MissingDependencyError: onnxruntime, or the provider, is not installed.
     """
     if not files:
-        raise DataError("there is nothing to predict", "name one or more pictures")
+        raise DataError("no files are given", "name one or more images")
     with load_runtime(model, target=target, providers=providers, registry=registry, progress=progress) as runtime:
         return [_predict(runtime, file, top, progress) for file in progress.track(files, "predicting", len(files))]
 
@@ -57,7 +57,7 @@ def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -
         sample = _text(file)
         if runtime.reads.encoder and runtime.reads.encoder.cut([sample]):
             most = runtime.reads.spec.max_length
-            progress.say(f"{str(file)[:60]!r} has more than {most} tokens; the rest is not read")
+            progress.say(f"{str(file)[:60]!r} has more than {most} tokens and is truncated")
     try:
         if runtime.bundle.manifest.gives == "values":
             return Prediction(str(file), (), tuple(map(float, runtime.predict([sample])[0])))

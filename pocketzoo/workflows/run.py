@@ -1,4 +1,4 @@
-"""Run a recipe for the whole job: fit, compress, use, export, measure, report."""
+"""The ``run`` function: a recipe for a whole workflow, from training to the report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MODELS = {"agent": "fitted", "fit": "fitted", "compress": "small"}  # the sectio
 
 @dataclass
 class Run:
-    """What a recipe made."""
+    """The results of a recipe run."""
 
     metrics: dict[str, Any] = field(default_factory=dict)  # of the fitted model
     plays: list[tuple[str, Played]] = field(default_factory=list)  # of each model, by its bundle's name
@@ -58,7 +58,7 @@ class Run:
 
 
 def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The sections that would run with all that is asked for in them, checked as far as that needs no model.
+    """The sections of a recipe that would run, with all their settings, checked without a model.
 
     Raises:
         RecipeError: a setting or a step that cannot be.
@@ -88,14 +88,14 @@ def run(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Run:
-    """Run the sections of a recipe one after the other; everything is written below ``out``.
+    """Run the sections of a recipe in order; everything is written below ``out``.
 
-    ``data`` stands in for the recipe's. Without either an agent's are states that it was in, and those of a recipe that
-    writes and fits nothing its prompts. A run that was stopped goes on where it was when the same call is made again:
-    sections that are finished are not run again. ``force`` replaces models there that were asked for otherwise.
+    ``data`` overrides the recipe's. Without either, an agent uses the states it visited, and a recipe that only
+    generates text its prompts. An interrupted run resumes when the same call is made again: finished sections are not
+    repeated. ``force`` replaces models there of other settings.
 
     Raises:
-        BundleError: ``out`` is no run of a recipe, or has finished models of other settings, data or versions.
+        BundleError: ``out`` is not a run of a recipe, or has finished models of other settings, data or versions.
         RecipeError: a setting or a step that cannot be; the recipe has no data and none is given.
         PocketzooError: whatever the functions raise that it names.
     """
@@ -103,12 +103,12 @@ def run(
     list(plan(recipe, registry))
     out = Path(out)
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} exists and is no run of a recipe", "choose another place with -o")
+        raise BundleError(f"{out} exists and was not written by a recipe run", "choose another place with -o")
     given = data or recipe.data
     if not given and recipe.generate is not None and recipe.own_data:
         given = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
     if not given and not recipe.own_data:
-        raise RecipeError("the recipe is for your own data", "name it: --data FOLDER")
+        raise RecipeError("the recipe needs data", "name it: --data FOLDER")
     if given and not isinstance(given, Dataset):
         numeric = recipe.fit is not None and resolve_spec("head", recipe.fit.head, registry).returns == "values"
         skipped = Skipped() if recipe.skip_bad else None
@@ -171,7 +171,7 @@ class _Runner:
                     compress_with(model, small, settings, data=self.reading["data"], **self.common)
                     self._finish("compress")
                 except RejectedError as error:  # what is fitted is still of use, and the user is told
-                    self.say(f"{error.message}; going on without ({error.hint})")
+                    self.say(f"{error.message}; continuing without it ({error.hint})")
                     made.rejected.append(error.message)
             if not made.rejected:
                 made.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
@@ -192,7 +192,7 @@ class _Runner:
         if recipe.bench is not None:
             made.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
             if isinstance(models[-1], Path):  # a registered model keeps no measurements
-                reading = self.reading if self._labelled(models[-1]) else {}
+                reading = self.reading if self._labeled(models[-1]) else {}
                 made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
         return made
 
@@ -214,7 +214,7 @@ class _Runner:
     def _name(self, model: str | Path) -> str:
         return model.name if isinstance(model, Path) else model
 
-    def _labelled(self, model: str | Path) -> bool:
+    def _labeled(self, model: str | Path) -> bool:
         """Whether the data has classes that the model knows."""
         manifest = open_model(model, registry=self.common["registry"]).manifest
         assert self.data is not None
@@ -226,7 +226,7 @@ class _Runner:
         assert self.data is not None
         samples = [s for s in self.data.split("test").samples if isinstance(s, str | Path)]
         if not samples:
-            raise DataError(f"{self.data.name} has arrays, and predict takes pictures or texts", "give a folder")
+            raise DataError(f"{self.data.name} has arrays, and predict needs images or texts", "give a folder")
         return predict(model, samples[: self.recipe.predict.samples], top=self.recipe.predict.top, **self.common)
 
     def _export(self, model: str | Path) -> None:
@@ -244,18 +244,18 @@ class _Runner:
         """Whether a section is to be run: not where it finished before, asked for the same on the same."""
         if not self._is_finished(name):
             return True
-        self.say(f"{name}: finished before, in {self.out / MODELS[name]}")
+        self.say(f"{name}: already finished, in {self.out / MODELS[name]}")
         return False
 
     def _is_finished(self, name: str) -> bool:
         return self.state.get(name) == self.keys[name] and (self.out / MODELS[name]).exists()
 
     def _may_replace(self, name: str) -> bool:
-        """Whether a section may replace a finished bundle: told so, now or by the run it goes on with."""
+        """Whether a section may replace a finished bundle: told so, now or by the run it continues with."""
         return self.force or self.state.get(BEGUN + name) == self.keys[name]
 
     def _begin(self, name: str) -> bool:
-        """Note that a section begins, for what is to go on with it after a kill; whether it may replace a bundle.
+        """Note that a section begins, for what is to continue with it after a kill; whether it may replace a bundle.
 
         What was finished there is not the same any more once a new one lies in its place, noted or not.
         """

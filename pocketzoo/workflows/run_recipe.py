@@ -1,4 +1,4 @@
-"""What a recipe for the whole job says, read strictly: a section a function, its fields that function's parameters."""
+"""Recipes of whole workflows, read strictly: each section has the parameters of one function."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FitSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSection:
-    """Parameters of ``fit_agent``. States it was in are what the sections behind it calibrate and measure on."""
+    """Parameters of ``fit_agent``. States it was in are what the sections after it calibrate and measure on."""
 
     environment: str
     head_options: Mapping[str, Any] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class GenerateSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictSection:
-    """Parameters of ``predict``, for the first pictures or texts of the test split."""
+    """Parameters of ``predict``, for the first images or texts of the test split."""
 
     samples: int = 5
     top: int = 5
@@ -120,15 +120,15 @@ class RunRecipe:
         if not any(getattr(self, name) for name in SECTIONS):
             raise RecipeError("the recipe has no section to run", f"add one of: {', '.join(SECTIONS)}")
         if self.agent is not None and self.fit is not None:
-            raise RecipeError("the recipe has an agent and a fit, and there is one model", "leave one of them")
+            raise RecipeError("the recipe has both [agent] and [fit]", "leave out one of them")
         if self.agent is not None and self.backbone != "mlp":
-            raise RecipeError(f"an agent is a perceptron, not {self.backbone!r}", 'its backbone is "mlp"')
+            raise RecipeError(f"an agent needs the mlp backbone, not {self.backbone!r}", 'set backbone = "mlp"')
 
     @property
     def own_data(self) -> str:
         """What is calibrated and measured on without other data; "" where the user has to name it."""
         if self.agent is not None:
-            return "states that the agent was in"
+            return "states the agent visited"
         return "its prompts" if self.generate is not None and self.fit is None else ""
 
 
@@ -142,16 +142,16 @@ def read_run_recipe(path: Path, changes: Iterable[tuple[str, str]] = (), *, back
     Another ``backbone`` takes the fields of ``fit`` with it that are for the recipe's own: cut, size and options.
 
     Raises:
-        RecipeError: there is no such file, it is no TOML, or has an unknown section or field.
+        RecipeError: there is no such file, it is not valid TOML, or has an unknown section or field.
     """
     try:
         data = tomllib.loads(path.read_text("utf8"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no TOML: {error}", "see docs/recipes.md for the form") from error
+        raise RecipeError(f"{path} is not valid TOML: {error}", "see docs/recipes.md for the form") from error
     if "backbone" not in data and "step" in data:
-        raise RecipeError(f"{path} has steps of compression alone", f"use it with: pocketzoo compress MODEL -r {path}")
+        raise RecipeError(f"{path} has compression steps only", f"use it with: pocketzoo compress MODEL -r {path}")
     if backbone is not None and backbone != data.get("backbone"):
         data["backbone"] = backbone
         data["fit"] = {k: v for k, v in data["fit"].items() if k not in OF_BACKBONE} if "fit" in data else None
@@ -176,7 +176,7 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes for ``run`` that ship with pocketzoo, by name: beside a checkout's package, or where pip put them."""
+    """The recipes for ``run`` that ship with pocketzoo, by name: next to the package in a checkout, or installed."""
     checkout = Path(pocketzoo.__file__).parent.parent / "recipes"
     folders = (Path(sysconfig.get_path("data")) / "share" / "pocketzoo" / "recipes", checkout)
     found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
@@ -191,7 +191,7 @@ def _change(data: dict[str, Any], path: list[str], text: str, name: str) -> None
     for part in path[:-1]:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise RecipeError(f"{part!r} of {name} is no section", f"sections: {', '.join(SECTIONS)}")
+            raise RecipeError(f"{part!r} of {name} is not a section", f"sections: {', '.join(SECTIONS)}")
     data[path[-1]] = value
 
 

@@ -1,1 +1,1 @@
-"""Names to models: specs, registry, Hub, data, modules, graphs, bundles."""
+"""The model zoo: specs, registry, Hub, data, modules, graphs, bundles."""

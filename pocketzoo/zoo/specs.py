@@ -1,4 +1,4 @@
-"""The specs that plugins declare, where plugins import them from."""
+"""Public names of the specs, for plugins."""
 
 from pocketzoo.zoo.catalog.specs import (
     METRICS,

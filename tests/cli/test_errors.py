@@ -77,8 +77,8 @@ def test_missing_files(run, place, fitted, few, digit):
             f"there is no data set at {gone}",
         ),
         (["compress", fitted.path, "-o", "out", "--force", "-r", gone, "--data", few], f"there is no recipe {gone}"),
-        (["predict", fitted.path, gone], f"there is no picture {gone}"),
-        (["predict", fitted.path, digit, gone], f"there is no picture {gone}"),
+        (["predict", fitted.path, gone], f"there is no image {gone}"),
+        (["predict", fitted.path, digit, gone], f"there is no image {gone}"),
     ]:
         check(run(*arguments), message)
 
@@ -137,12 +137,12 @@ def test_an_empty_class_folder(run, place, fitted, photos, tmp_path):
         ["compress", fitted.path, "-o", "out", "--force", "--int8", "--data", folder],
         ["bench", fitted.path, "--data", folder],
     ):
-        check(run(*arguments), f"the class folder {folder / 'eel'} has no pictures", hint="add some")
+        check(run(*arguments), f"the class folder {folder / 'eel'} has no images", hint="add some")
 
 
 def test_an_empty_folder(run, place, tmp_path):
     (tmp_path / "nothing").mkdir()
-    check(run("fit", "tinynet", "--data", tmp_path / "nothing", "-o", "out", "--force"), "has no pictures", hint="PNG")
+    check(run("fit", "tinynet", "--data", tmp_path / "nothing", "-o", "out", "--force"), "has no images", hint="PNG")
 
 
 def test_one_class_is_not_enough(run, place, photos, tmp_path):
@@ -159,14 +159,14 @@ def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
     data = load_data(folder)
     bad = [data.split(name).samples[2] for name in ("train", "val", "test")]
     for path in bad:
-        path.write_bytes(b"\x89PNG\r\n\x1a\nthis is no picture")
+        path.write_bytes(b"\x89PNG\r\n\x1a\nthis is not a picture")
     return folder, bad
 
 
 def test_an_unreadable_picture_is_named(run, place, fitted, spoilt):
     folder, (train, _, test) = spoilt
     fit = run("fit", "tinynet", "--data", folder, "-o", "out", "--force")
-    check(fit, train, "cannot read the picture", hint="--skip-bad", progress=True)
+    check(fit, train, "cannot read the image", hint="--skip-bad", progress=True)
     evaluate = run("eval", fitted.path, "--data", folder)
     check(evaluate, test, hint="--skip-bad", progress=True)
     bench = run("bench", fitted.path, "--data", folder)
@@ -174,7 +174,7 @@ def test_an_unreadable_picture_is_named(run, place, fitted, spoilt):
     compress = run("compress", fitted.path, "-o", "out", "--force", "--prune", 0.3, "--data", folder)
     check(compress, train, hint="--skip-bad", progress=True)
     predict = run("predict", fitted.path, test)
-    check(predict, test, "cannot read the picture")
+    check(predict, test, "cannot read the image")
 
 
 def test_with_skip_bad_work_goes_on_and_pictures_are_counted(run, fitted, spoilt, tmp_path):
@@ -214,7 +214,7 @@ def test_calibration_data_of_the_wrong_shape(shape, kind, run, place, fitted, tm
 NPZ = {
     "no x": ({"a": np.zeros(3)}, "no array 'x'"),
     "y too short": ({"x": np.zeros((9, 8, 8), np.uint8), "y": np.zeros(5, int)}, "x has 9 samples, y has 5"),
-    "NaN": ({"x": np.full((9, 1, 28, 28), np.nan, np.float32)}, "not finite"),
+    "NaN": ({"x": np.full((9, 1, 28, 28), np.nan, np.float32)}, "non-finite values"),
     "empty": ({"x": np.zeros((0, 8, 8), np.uint8)}, ""),
     "texts": ({"x": np.array(["a", "b", "c"])}, ""),
     "one number": ({"x": np.float32(3.0)}, ""),
@@ -238,12 +238,12 @@ def test_a_damaged_npz(content, run, place, fitted, tmp_path):
 
 def test_a_file_that_is_no_data_set(run, place, fitted, tmp_path):
     (tmp_path / "data.xyz").write_text("1,2")
-    check(run("eval", fitted.path, "--data", tmp_path / "data.xyz"), "is no data set", hint="npz")
+    check(run("eval", fitted.path, "--data", tmp_path / "data.xyz"), "is not a data set", hint="npz")
 
 
 def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):
     some = photos(tmp_path / "some", {"0": 5, "1": 5, "nine": 5})
-    check(run("eval", fitted.path, "--data", some), "does not know: nine")
+    check(run("eval", fitted.path, "--data", some), "unknown to the model: nine")
     none = photos(tmp_path / "none", {"cat": 5, "dog": 5})
     check(run("eval", fitted.path, "--data", none), "none of the model's classes", hint="pocketzoo info")
 
@@ -264,7 +264,7 @@ def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):
         ('[[step]]\nkind = "prune"\nskip = ["backbone.stem.1"]', "skip names no layer", "backbone.stem.0"),
         ('[[step]]\nkind = "int8"\n[[step]]\nkind = "prune"', "int8 is not the last step", "put prune"),
         ('[[step]]\nkind = "int8"\n[[step]]\nkind = "int8"', "int8", ""),
-        ("kind: prune", "is no TOML", ""),
+        ("kind: prune", "is not valid TOML", ""),
         ("", "has no steps", "[[step]]"),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_recipe_with_a_mistake(recipe, message, hint, dry, run, place, fitted,
         (["--prune", "nan"], "PruneConfig.ratio cannot be nan"),
         (["--low-rank", "0"], "LowRankConfig.energy cannot be 0"),
         (["--low-rank", "2"], "LowRankConfig.energy cannot be 2"),
-        ([], "nothing to do"),
+        ([], "no steps are given"),
     ],
 )
 def test_options_out_of_range(options, message, run, place, fitted, few):
@@ -337,7 +337,7 @@ def test_a_missing_file_of_a_bundle(file, run, place, broken, few, digit):
     (broken / file).unlink()
     before = contents(broken)
     for arguments in _readers(broken, few, digit):
-        check(run(*arguments), f"lacks its file {file}", hint="restore it")
+        check(run(*arguments), f"is missing its file {file}", hint="restore it")
     assert contents(broken) == before
 
 
@@ -356,9 +356,9 @@ def test_a_manifest_that_is_none(text, run, place, broken, few, digit):
 
 
 def test_a_bundle_of_a_newer_version(run, place, broken):
-    text = (broken / MANIFEST).read_text().replace('"format": 1', '"format": 2')
+    text = (broken / MANIFEST).read_text().replace('"format": 2', '"format": 3')
     (broken / MANIFEST).write_text(text)
-    check(run("verify", broken), "has format 2", hint="upgrade")
+    check(run("verify", broken), "has format 3", hint="upgrade")
 
 
 @pytest.mark.parametrize("target", ["../../etc/passwd", "/etc/passwd"])
@@ -371,7 +371,7 @@ def test_a_bundle_that_points_outside_itself(target, run, place, broken):
 def test_a_folder_that_is_no_bundle(run, place, tmp_path, few, digit):
     (tmp_path / "folder").mkdir()
     for arguments in _readers(tmp_path / "folder", few, digit):
-        check(run(*arguments), "is no bundle", hint="pocketzoo fit")
+        check(run(*arguments), "is not a bundle", hint="pocketzoo fit")
 
 
 # -- writing
@@ -382,9 +382,9 @@ def test_what_is_no_bundle_is_not_overwritten(run, fitted, few, photos, tmp_path
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
     result = run("compress", fitted.path, "-o", mine, "--prune", 0.3, "--data", few)
-    check(result, "exists and is no bundle", hint="-o", progress=True)
+    check(result, "exists and is not a bundle", hint="-o", progress=True)
     result = run("fit", "tinynet", "--data", few, "-o", mine, "--epochs", 1)
-    check(result, "exists and is no bundle", hint="-o", progress=True)
+    check(result, "exists and is not a bundle", hint="-o", progress=True)
     assert contents(mine) == {"thesis.txt": b"precious"}
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
@@ -400,7 +400,7 @@ def test_exports_that_cannot_be_written(run, place, fitted):
 
 def test_a_head_that_is_fitted_already(run, place, few):
     result = run("fit", "tinynet", "--head", "tinynet-fashion-mnist", "--data", few, "-o", "out", "--force")
-    check(result, "is fitted already", hint="--head linear")
+    check(result, "is already trained", hint="--head linear")
 
 
 PLUGIN = """
@@ -452,7 +452,7 @@ def _two(done, *message: str, hint: str) -> None:
 
 def test_a_head_that_cannot_read_the_features(shell, plugin, few, tmp_path):
     done = shell("fit", "tinynet", "--head", "words", "--data", few, "-o", tmp_path / "b", path=plugin)
-    _two(done, "head 'words' takes a sequence", "tinynet gives a map", hint="heads that fit: embedding, linear")
+    _two(done, "head 'words' takes a sequence", "tinynet outputs a map", hint="heads that fit: embedding, linear")
     assert not (tmp_path / "b").exists()
 
 

@@ -43,7 +43,7 @@ def test_export_builds_an_engine_and_tells_on_stderr(run, fitted, tmp_path):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     out = tmp_path / "m.engine"
     options = ["--shape", "batch=1:3:5", "-o", out, "--json"]  # lengths that no other test asks for
-    for says in ("building the engine", "was built before"):
+    for says in ("building the engine", "copied from the cache"):
         result = run("export", fitted.path, "--to", "tensorrt-rtx", *options)
         assert json.loads(result.stdout)["bytes"] == out.stat().st_size > 10_000
         assert says in result.stderr
@@ -108,7 +108,7 @@ def test_predict_needs_at_least_one_class(run, fitted, digit):
 def test_verify_counts_files_and_bytes(run, compressed):
     result = run("verify", compressed.path)
     size = sum((compressed.path / n).stat().st_size for n in compressed.manifest.files)
-    assert result.stdout == f"{compressed.path} is whole: {len(compressed.manifest.files)} files, {size:,} bytes\n"
+    assert result.stdout == f"{compressed.path} is intact: {len(compressed.manifest.files)} files, {size:,} bytes\n"
     assert result.exit_code == 0
 
 
@@ -124,7 +124,7 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
     result = run("demo", "-o", out)
     assert result.exit_code == 0, result.stderr
     assert {p.name for p in out.iterdir()} == {
-        "fitted", "pruned", "factorised", "int8", "report.html", "demo.json",
+        "fitted", "pruned", "factorized", "int8", "report.html", "demo.json",
     }  # fmt: skip
     assert (out / "int8" / "model.int8.tensorrt-rtx.engine").stat().st_size > 10_000
     for step in ("1/5", "2/5", "3/5", "4/5", "5/5"):
@@ -136,7 +136,7 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
         assert f"{row['accuracy']:.3f}" in result.stdout
     for place in (out / "report.html", out / "int8"):
         assert str(place) in result.stdout
-    for name in ("fitted", "pruned", "factorised", "int8"):
+    for name in ("fitted", "pruned", "factorized", "int8"):
         assert run("verify", out / name).exit_code == 0
 
 
@@ -146,7 +146,7 @@ def test_the_demo_replaces_no_bundle_of_others(run, small_copy, tmp_path):
     result = run("demo", "-o", tmp_path)
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        f"error: {tmp_path / 'int8'} is a finished bundle already", "hint:  give another -o, or --force to replace it",
+        f"error: {tmp_path / 'int8'} is already a finished bundle", "hint:  give another -o, or --force to replace it",
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["int8"]
     assert {p.name: p.read_bytes() for p in (tmp_path / "int8").iterdir()} == before
@@ -177,16 +177,16 @@ def test_the_demo_replaces_its_own_bundles_and_those_it_is_told_to(why, small_co
 def test_a_shape_that_is_none_is_a_usage_error(run, fitted, shape):
     result = run("export", fitted.path, "--to", "trtexec", "--shape", shape, "-o", "out")
     assert result.exit_code == 2
-    assert "as batch=1:8:32 and batch=8 do" in result.stderr
+    assert "write batch=1:8:32, or batch=8" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--to", "trtexec", "--shape", "batch=8:4:2"], "the lengths of batch cannot be 8:4:2"),
-        (["--to", "onnx", "--shape", "batch=8"], "--to onnx builds no engine"),
+        (["--to", "trtexec", "--shape", "batch=8:4:2"], "the sizes of batch cannot be 8:4:2"),
+        (["--to", "onnx", "--shape", "batch=8"], "--to onnx does not build an engine"),
         (["--to", "onnx", "--precision", "fp16"], "cpu does not compute in fp16"),
-        (["--to", "trtexec", "--dla", "0"], "DLA runs one shape, and 'batch' is free"),
+        (["--to", "trtexec", "--dla", "0"], "DLA needs static shapes, and 'batch' is dynamic"),
         (["--to", "triton", "--target", "tensorrt-rtx"], "Triton does not run engines of tensorrt_rtx"),
         (["--to", "tensorrt", "--target", "cpu"], "'cpu' has no engines"),
     ],

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file
 
-from pocketzoo.cli.options import Share
+from pocketzoo.cli.options import Fraction
 from pocketzoo.compress.configs import LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import dry_run
 from pocketzoo.core.typed import to_plain
@@ -137,7 +137,7 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, perceptron, few, t
         "bundle": str(out),
         "measurements": plain(bundle.manifest.measurements),
         "steps": [{"kind": s.kind, "report": plain(s.report)} for s in bundle.manifest.steps],
-        "turned_down": plain(bundle.manifest.turned_down),
+        "rejected": plain(bundle.manifest.rejected),
     }
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert bundle.manifest.steps[0].config["ratio"] == 0.5
@@ -166,7 +166,7 @@ def test_the_table_shows_every_row_in_full(run, perceptron, few, tmp_path):
     ("text", "share"), [("1%", 0.01), ("0.01", 0.01), ("0", 0.0), ("99.5%", 0.995), ("5e-3", 0.005)]
 )
 def test_a_share_is_a_percentage_or_a_fraction(text, share):
-    assert Share().convert(text, None, None) == pytest.approx(share)
+    assert Fraction().convert(text, None, None) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["1", "100%", "-1%", "1.5", "much", "%", "nan", "1 %%"])
@@ -180,13 +180,13 @@ def test_min_sqnr_without_int8_is_an_error_of_two_lines(run, fitted, few, tmp_pa
     result = run("compress", fitted.path, "-o", tmp_path / "b", "--prune", 0.3, "--min-sqnr", 25, "--data", few)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-2:] == [
-        "error: min_sqnr is for int8, and no step is",
+        "error: min_sqnr needs an int8 step, and there is none",
         "hint:  add --int8, or leave out --min-sqnr",
     ]
 
 
 @pytest.mark.usefixtures("untimed")
-def test_what_was_turned_down_and_left_in_float_is_printed(run, perceptron, few, tmp_path):
+def test_what_was_rejected_and_left_in_float_is_printed(run, perceptron, few, tmp_path):
     out = tmp_path / "b"
     options = ["--int8", "--min-sqnr", 45, "--keep-slower", "--samples", 8]
     result = run("compress", perceptron.path, "-o", out, *options, "--data", few)
@@ -250,8 +250,8 @@ def test_options_of_fit_that_are_no_numbers_in_range_exit_with_two(options, run,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--set", "clip"], "--set clip names no value"),
-        (["--set", "clip=1", "--set", "clip=2"], "--set clip is given twice"),
+        (["--set", "clip"], "--set clip has no value"),
+        (["--set", "clip=1", "--set", "clip=2"], "--set clip is given more than once"),
         (["--set", "clop=1"], "training has no option 'clop'"),
         (["--set", "warm_up=2"], "warm_up cannot be 2.0"),
         (["--set", "precision=int4"], "cannot be 'int4'"),
@@ -312,13 +312,13 @@ def test_info_shows_what_a_head_can_be_asked_for(run):
 @pytest.mark.parametrize(
     ("arguments", "first", "second"),
     [
-        (["--head-option", "hidden"], "error: --head-option hidden names no value", "NAME=VALUE"),
-        (["--head-option", "hidden=1", "--head-option", "hidden=2"], "hidden is given twice", "commas"),
+        (["--head-option", "hidden"], "error: --head-option hidden has no value", "NAME=VALUE"),
+        (["--head-option", "hidden=1", "--head-option", "hidden=2"], "hidden is given more than once", "commas"),
         (["--head-option", "hiden=1"], "head 'linear' has no option 'hiden'", "known: grid, pool"),
         (["--head-option", "pool=sum"], "option 'pool' of head 'linear' cannot be 'sum'", "one of: grid, mean"),
-        (["--head", "q-values"], "head 'q-values' gives q-values, which fit cannot train yet", "linear, mlp"),
-        (["--input-size", "big"], "--input-size cannot be 'big'", "150x200"),
-        (["--input-size", "150x"], "--input-size cannot be '150x'", "150x200"),
+        (["--head", "q-values"], "head 'q-values' outputs q-values, which fit cannot train yet", "linear, mlp"),
+        (["--input-size", "big"], "invalid --input-size 'big'", "150x200"),
+        (["--input-size", "150x"], "invalid --input-size '150x'", "150x200"),
     ],
 )
 def test_fit_refuses_in_two_lines_before_it_reads_data(run, tmp_path, arguments, first, second):
@@ -399,20 +399,20 @@ def test_a_layer_that_is_left_alone_is_named_with_the_reason(flag, run, stacked)
     assert result.exit_code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     if flag:
-        assert "stack left alone: its weight is a stack of matrices" in lines
+        assert "stack left alone: its weight is a batch of matrices" in lines
     else:
-        assert lines[lines.index("left alone: 1 layer") + 1] == "stack its weight is a stack of matrices"
+        assert lines[lines.index("left alone: 1 layer") + 1] == "stack its weight is a batch of matrices"
         assert read_bundle(stacked.with_name("out")).manifest.steps[-1].plan["layers"] == ["known"]
 
 
 def test_compress_says_what_an_onnx_file_lacks(run, theirs, few, fitted, tmp_path):
     result = run("compress", theirs, "--int8", "--data", few, "-o", tmp_path / "out")
     assert result.exit_code == 1
-    assert "how this model wants its pictures is not known" in result.stderr
+    assert "how this model preprocesses images is not known" in result.stderr
     assert "--mean and --std" in result.stderr
     result = run("compress", theirs, "--prune", 0.3, "--data", few, "-o", tmp_path / "out", "--mean", "0", "--std", "1")
     assert result.exit_code == 1
-    assert "came as an ONNX graph and has no module" in result.stderr
+    assert "was imported as an ONNX graph and has no module" in result.stderr
     for model, options in ((fitted.path, ("--mean", "0.5")), (theirs, ("--mean", "half", "--std", "1"))):
         result = run("compress", model, "--int8", "--data", few, "-o", tmp_path / "out", *options)
         assert result.exit_code == 2

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from pocketzoo import __version__
-from pocketzoo.cli.main import WHERE, cli, show_error
+from pocketzoo.cli.main import WHERE, cli, show_error, show_warning
 from pocketzoo.core.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
@@ -123,3 +123,19 @@ def test_leaving_waits_for_no_thread_and_loses_no_output():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=600)
     assert (done.returncode, done.stdout) == (3, "said\n")
+
+
+def test_an_old_name_is_a_note_on_stderr(shell, tmp_path):
+    recipe = tmp_path / "old.toml"
+    recipe.write_text('[[step]]\nkind = "heal"\nratio = 3\n')
+    done = shell("compress", "tinynet", "-r", recipe, "--data", "digits", "--dry-run")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[:2] == [
+        "note:  'heal' was renamed to 'distill'; the old name works in this release only",
+        "error: no field of DistillConfig is called 'ratio'",
+    ]
+
+
+def test_any_other_warning_is_shown_as_python_shows_it(capsys):
+    show_warning(UserWarning("mind the gap"), UserWarning, "x.py", 3)
+    assert capsys.readouterr().err == "x.py:3: UserWarning: mind the gap\n"

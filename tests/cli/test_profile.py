@@ -8,7 +8,7 @@ def test_profile_prints_where_the_time_goes_or_all_of_it(run, compressed, tmp_pa
     shown = run("profile", compressed.path, "--seconds", 0, "--no-torch", "--top", 2, "-o", out).stdout
     assert "int8 for cpu" in shown.splitlines()[0]
     assert "QLinearConv" in shown
-    assert "more: --top" in shown
+    assert "more: see --top" in shown
     assert "left in float: no layer with weights" in shown
     assert f"wrote {out}" in shown
     assert out.stat().st_size > 10_000

@@ -120,7 +120,7 @@ def test_graphs_for_another_runtime_get_a_star_and_no_ratio(capsys):
     out = capsys.readouterr().out
     assert "1.00 (2.0x)" in out
     assert "8.00*" in out
-    assert "runs the graph for tensorrt-rtx rightly but slowly" in out
+    assert "runs the graph for tensorrt-rtx correctly but slowly" in out
     print_measurements([row(), row(target="cpu", latency=fast)])
     assert "*" not in capsys.readouterr().out
 

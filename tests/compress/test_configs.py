@@ -23,7 +23,7 @@ SHARES = st.floats(0.0, 1.0, exclude_min=True)
 LOW_RANKS = (
     st.builds(LowRankConfig, energy=SHARES, multiple=st.none() | st.integers(1, 64), skip=SKIPS)
     | st.builds(LowRankConfig, parameters=SHARES, only_faster=st.booleans(), skip=SKIPS)
-    | st.builds(LowRankConfig, rank_share=SHARES)
+    | st.builds(LowRankConfig, rank_fraction=SHARES)
 )
 INT8S = st.builds(
     Int8Config,
@@ -55,12 +55,12 @@ def test_every_config_survives_the_way_to_a_file_and_back(config):
         (lambda: LowRankConfig(energy=float("nan")), "LowRankConfig.energy", "above 0"),
         (lambda: LowRankConfig(parameters=0.0), "LowRankConfig.parameters", "above 0"),
         (lambda: LowRankConfig(parameters=2.0), "LowRankConfig.parameters", "at most 1"),
-        (lambda: LowRankConfig(rank_share=0.0), "LowRankConfig.rank_share", "above 0"),
+        (lambda: LowRankConfig(rank_fraction=0.0), "LowRankConfig.rank_fraction", "above 0"),
         (lambda: LowRankConfig(energy=0.5, multiple=0), "LowRankConfig.multiple", "at least 1"),
-        (LowRankConfig, "one of parameters, energy and rank_share", "parameters = 0.8"),
+        (LowRankConfig, "one of parameters, energy and rank_fraction", "parameters = 0.8"),
         (
             lambda: LowRankConfig(energy=0.9, parameters=0.5),
-            "one of parameters, energy and rank_share",
+            "one of parameters, energy and rank_fraction",
             "parameters = 0.8",
         ),
         (lambda: Int8Config(percentile=50.0), "Int8Config.percentile", "above 50"),

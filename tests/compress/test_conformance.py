@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo import hookimpl
-from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress, dry_run
 from pocketzoo.compress.plans import LowRankPlan, PrunePlan
 from pocketzoo.core.errors import RecipeError
@@ -119,12 +119,12 @@ def third_party() -> ModuleType:
 CONFIGS = {
     "prune": PruneConfig(ratio=0.3),
     "low-rank": LowRankConfig(parameters=0.5, only_faster=False),
-    "heal": HealConfig(epochs=2),
+    "distill": DistillConfig(epochs=2),
     "int8": Int8Config(),
     "no-bias": NoBiasConfig(below=10.0),
     "round": RoundConfig(),
 }
-MODULE, GRAPH = ("prune", "low-rank", "heal", "no-bias"), ("int8", "round")
+MODULE, GRAPH = ("prune", "low-rank", "distill", "no-bias"), ("int8", "round")
 
 
 class Net(nn.Module):
@@ -238,7 +238,7 @@ def test_it_makes_the_module_smaller_and_keeps_its_outputs_shape(name, everyone,
     spec = everyone.get("compressor", name)
     made = spec.apply(model, spec.plan(model, CONFIGS[name], samples, cpu), samples)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (model, made))
-    assert after == before if name == "heal" else after < before
+    assert after == before if name == "distill" else after < before
     assert not made.training
     for batch in (1, 2, 5):
         with torch.no_grad():
@@ -340,7 +340,7 @@ def test_without_the_plugin_its_recipe_is_refused(registry, fitted, tmp_path, re
     recipe.write_text('[[step]]\nkind = "no-bias"\n')
     with refused(RecipeError, "no step is of kind 'no-bias'"):
         dry_run(fitted.path, data="digits", recipe=recipe, registry=registry)
-    with refused(RecipeError, "no compressor takes a NoBiasConfig"):
+    with refused(RecipeError, "no compressor is configured by a NoBiasConfig"):
         dry_run(fitted.path, data="digits", steps=[NoBiasConfig()], registry=registry)
 
 

@@ -51,7 +51,7 @@ def test_a_file_appears_when_the_body_ends(tmp_path, old):
         path.write_bytes(old)
     with replacing_file(path) as temporary:
         temporary.write_bytes(b"new")
-        assert temporary.parent == path.parent, "a rename over a file system's border is no rename"
+        assert temporary.parent == path.parent, "a rename over a file system's border is not a rename"
         assert (path.read_bytes() if path.exists() else None) == old
     assert tree(tmp_path) == {"x": b"new"}
 

@@ -79,7 +79,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 BUDGETS = ("macs", "parameters", "latency")
-LOW_RANKS = ("parameters", "energy", "rank_share")
+LOW_RANKS = ("parameters", "energy", "rank_fraction")
 
 
 def instances(kind: type) -> st.SearchStrategy[Any]:
@@ -308,7 +308,7 @@ def test_a_config_refuses_what_cannot_work(refused, kind, data, field):
 
 @pytest.mark.parametrize("data", [{}, {"energy": 0.9, "parameters": 0.5}])
 def test_low_rank_takes_one_of_two(refused, data):
-    with refused(RecipeError, "one of parameters, energy and rank_share", hint="parameters = 0.8"):
+    with refused(RecipeError, "one of parameters, energy and rank_fraction", hint="parameters = 0.8"):
         from_plain(LowRankConfig, data)
 
 

@@ -117,7 +117,7 @@ def test_a_graph_for_another_target_joins_the_bundle(copied, compressed):
 
 
 def test_texts_show_the_range_of_values_too(language_bundles, tmp_path):
-    """They need the tokenizer that travelled with the model."""
+    """They need the tokenizer that traveled with the model."""
     texts = Dataset("texts", (), {"val": Split(["the cat sat", "on the mat"])})
     out, heard = tmp_path / "half.onnx", Told()
     pocketzoo.export(language_bundles["gpt2"], target="cuda", precision="fp16", data=texts, out=out, progress=heard)

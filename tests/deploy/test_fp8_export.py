@@ -39,7 +39,7 @@ def written(compressed, tmp_path_factory):
 def test_what_became_fp8_and_what_did_not_is_said(written, compressed):
     """tinynet has 16 channels at first, and the head 10 classes."""
     layers = len(compressed.manifest.steps[-1].plan["layers"])
-    said = re.fullmatch(r"fp8: (\d+) of (\d+) layers \((\d+) dB from fp32\), (\d+) stay in floats: (.*)", written[1][0])
+    said = re.fullmatch(r"fp8: (\d+) of (\d+) layers \((\d+) dB from fp32\), (\d+) stay in float: (.*)", written[1][0])
     assert int(said[1]) + int(said[4]) == int(said[2]) == layers
     assert int(said[1]) >= 5
     assert int(said[3]) >= 25  # measured: 30
@@ -107,8 +107,8 @@ def test_layers_are_fp8_in_nvidias_network(written):
     """A pair before each of them and a weight behind one: nothing else is in 8 bits, and little in 32."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
     count = Counter(layer_precisions(written[0], RTX).values())
-    quantise = sum(n.op_type == "QuantizeLinear" for n in onnx.load(written[0]).graph.node)
-    assert count["FP8"] >= quantise
+    quantize = sum(n.op_type == "QuantizeLinear" for n in onnx.load(written[0]).graph.node)
+    assert count["FP8"] >= quantize
     assert count["HALF"] > count["FP8"] > count["FLOAT"]
     assert "INT8" not in count
 

@@ -65,8 +65,8 @@ def test_the_command_is_printed(run, fitted, tmp_path):
 @pytest.mark.parametrize(
     ("options", "what", "hint"),
     [
-        ({"shapes": {"bacth": (1, 1, 1)}}, "no free axis 'bacth'", "'batch'"),
-        ({"dla": 0}, "DLA runs one shape, and 'batch' is free", "--shape batch=8"),
+        ({"shapes": {"bacth": (1, 1, 1)}}, "no dynamic axis 'bacth'", "'batch'"),
+        ({"dla": 0}, "DLA needs static shapes, and 'batch' is dynamic", "--shape batch=8"),
     ],
 )
 def test_axes_that_cannot_be(fitted, refused, options, what, hint):

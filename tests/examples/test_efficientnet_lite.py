@@ -116,10 +116,10 @@ def test_a_picture_is_prepared_as_its_authors_do(name: str, registry: Registry) 
 
     spec = registry.get("backbone", name).input
     side = spec.size[1]
-    # The shorter side is side + 32 already: no resampling, so the centre comes out pixel by pixel.
+    # The shorter side is side + 32 already: no resampling, so the center comes out pixel by pixel.
     pixels = np.random.default_rng(0).integers(0, 256, (side + 32, side + 80, 3), dtype=np.uint8)
-    centre = pixels[16 : 16 + side, 40 : 40 + side].transpose(2, 0, 1).astype(np.float32)
-    np.testing.assert_allclose(prepare(pixels, spec), (centre - 127) / 128, atol=1e-6)
+    center = pixels[16 : 16 + side, 40 : 40 + side].transpose(2, 0, 1).astype(np.float32)
+    np.testing.assert_allclose(prepare(pixels, spec), (center - 127) / 128, atol=1e-6)
 
 
 # -- the modules
@@ -289,7 +289,7 @@ def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> N
     sizes = [row["bytes"] for row in rows.values()]
     assert sizes[1] < 0.6 * sizes[0]
     assert max(sizes[2:]) < 0.45 * sizes[1]
-    # The folders are called as classes are, so their pictures are labelled, and the whole network knows them.
+    # The folders are called as classes are, so their pictures are labeled, and the whole network knows them.
     assert whole["accuracy"] >= 0.5
 
 

@@ -1,4 +1,4 @@
-"""Answers on labelled data, against the graph's own; and the part of the report that shows them."""
+"""Answers on labeled data, against the graph's own; and the part of the report that shows them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_files_are_named_and_broken_ones_left_out(compressed, photos, tmp_path, 
     whole = answers(compressed, load_data(folder))
     assert all(re.fullmatch(r"[38]/\d+\.png", m.text) for m in whole.mistakes)
     test[1].write_bytes(b"no picture")
-    with refused(DataError, "cannot read the picture"):
+    with refused(DataError, "cannot read the image"):
         answers(compressed, load_data(folder))
     left = answers(compressed, load_data(folder), skip_bad=True)
     assert left.confusion.sum() == whole.confusion.sum() - 1
@@ -87,8 +87,8 @@ def test_the_page_has_curves_a_grid_and_thumbnails(compressed, digits, found, tm
     assert [b64decode(p) for p in pictures] == [m.picture for m in found.mistakes]
     wrong = found.confusion - np.diag(found.confusion.diagonal())
     for row, column in np.argwhere(wrong):
-        assert f"{row}, taken for {column}: {wrong[row, column]} of {found.confusion[row].sum()}" in page
-    assert "What it gets wrong" not in report([compressed.path], tmp_path / "r.html").read_text("utf8")
+        assert f"{row}, predicted {column}: {wrong[row, column]} of {found.confusion[row].sum()}" in page
+    assert "Misclassified samples" not in report([compressed.path], tmp_path / "r.html").read_text("utf8")
 
 
 def test_texts_are_shown_as_texts_and_markup_as_text():

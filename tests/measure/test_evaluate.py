@@ -74,7 +74,7 @@ def test_classes_that_are_none_of_the_models_are_refused(fitted, digits, refused
 
 def test_one_class_too_many_is_refused_with_its_name(fitted, digits, refused):
     other = replace(digits, labels=(*"012345678", "nine"))
-    with refused(DataError, "classes the model does not know: nine"):
+    with refused(DataError, "classes unknown to the model: nine"):
         evaluate(fitted.path, data=other)
 
 

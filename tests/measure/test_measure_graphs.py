@@ -142,7 +142,7 @@ def test_data_without_samples_is_an_error(identity, refused):
 
 def test_data_of_another_shape_is_an_error(identity, refused):
     spec = InputSpec(shape=("batch", 3, 2, 2), mean=(0.0,) * 3, std=(1.0,) * 3, resize=2)
-    with refused(DataError, "the graph takes"):
+    with refused(DataError, "the graph expects"):
         score(identity, of=Batches(Split(np.zeros((4, 3, 2, 2), np.float32)), spec))
 
 
@@ -209,14 +209,14 @@ def test_a_fitted_model_is_as_accurate_as_its_manifest_says(fitted, registry):
         assert row.samples == len(digits.split(name))
 
 
-def test_embeddings_agree_where_the_nearest_neighbour_is_the_same(identity, folder, monkeypatch):
-    """Their largest number says nothing: turning all vectors alike keeps every neighbour, mixing them does not."""
+def test_embeddings_agree_where_the_nearest_neighbor_is_the_same(identity, folder, monkeypatch):
+    """Their largest number says nothing: turning all vectors alike keeps every neighbor, mixing them does not."""
     turned = affine(folder / "turned.onnx", np.roll(np.eye(CLASSES), 1, axis=1), np.zeros(CLASSES))
     mixed = affine(folder / "mixed.onnx", np.diag([0.0, 0.0, 1.0, 1.0]), np.zeros(CLASSES))
     rows = [replace(candidate(graph), returns="embedding") for graph in (identity, turned, mixed)]
     four = np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]])
     assert [row.agreement for row in measure(rows, data(four), batch_sizes=(1,), seconds=0)] == [None] * 3
-    monkeypatch.setattr("pocketzoo.zoo.tasks.agreement.NEIGHBOURS", 4)
+    monkeypatch.setattr("pocketzoo.zoo.tasks.agreement.NEIGHBORS", 4)
     of = data(four)
     assert [row.agreement for row in measure(rows, of, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
     assert score(identity, turned, of=of)[1].agreement == 0.0
@@ -258,7 +258,7 @@ def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused
 
 
 def test_pictures_have_no_length(identity, refused):
-    with refused(DataError, "no texts", hint="--length"):
+    with refused(DataError, "does not read text", hint="--length"):
         measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
 
 

@@ -81,7 +81,7 @@ def test_an_encoding_that_this_runtime_unpacks_is_said_to_run_in_float(compresse
     integer = {node.layer for node in found.nodes if node.kind == "int8"}
     expected = [layer for layer in layers_of(compressed, "tensorrt-rtx") if layer not in integer]
     assert [each.layer for each in found.left_in_float] == expected != []
-    assert all("int8, and unpacked" in each.why for each in found.left_in_float)
+    assert all("int8 weights are dequantized" in each.why for each in found.left_in_float)
     assert all(each.ms > 0 for each in found.left_in_float)
 
 

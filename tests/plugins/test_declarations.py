@@ -61,7 +61,7 @@ def test_pocketzoo_ships_these():
     assert {kind: list(shipped.entries(kind)) for kind in KINDS} == {
         "backbone": ["mlp", "tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
-        "compressor": ["heal", "int8", "low-rank", "prune"],
+        "compressor": ["distill", "int8", "low-rank", "prune"],
         "exporter": ["onnx", "tensorrt", "tensorrt-rtx", "triton", "trtexec"],
         "target": [
             "cpu", "cuda", "jetson-orin", "jetson-thor", "openvino", "tensorrt", "tensorrt-10", "tensorrt-11",
@@ -162,7 +162,7 @@ def test_an_input_is_complete(spec):
     assert len(given.mean) == len(given.std) == channels
     assert all(math.isfinite(m) for m in given.mean)
     assert all(s > 0 for s in given.std)
-    assert given.resize >= min(height, width), "the centre is cut out of what was resized"
+    assert given.resize >= min(height, width), "the center is cut out of what was resized"
     assert given.value_range[0] < given.value_range[1]
     assert (given.layout, given.dtype) == ("NCHW", "float32")
     assert from_plain(InputSpec, json.loads(json.dumps(to_plain(given)))) == given
@@ -257,7 +257,7 @@ def test_an_exporter_is_complete(spec):
 def test_a_target_is_complete(spec):
     assert spec.int8.activations in ("uint8", "int8")
     assert spec.channel_multiple >= 1
-    assert spec.opset >= 13, "per-channel quantisation came with opset 13"
+    assert spec.opset >= 13, "per-channel quantization came with opset 13"
     if spec.int8.symmetric:
         assert spec.int8.activations == "int8", "zero is in the middle of int8 only"
     assert from_plain(TargetSpec, json.loads(json.dumps(to_plain(spec)))) == spec

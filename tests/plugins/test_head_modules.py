@@ -164,7 +164,7 @@ def test_numbers_start_where_the_targets_are():
     head = Regression(VECTOR, 2)
     plain = Regression(VECTOR, 2)
     plain.load_state_dict(head.state_dict())
-    head.standardise(torch.tensor([100.0, -3.0]), torch.tensor([10.0, 0.5]))
+    head.standardize(torch.tensor([100.0, -3.0]), torch.tensor([10.0, 0.5]))
     x = torch.randn(4, 6)
     torch.testing.assert_close(head(x), torch.tensor([100.0, -3.0]) + torch.tensor([10.0, 0.5]) * plain(x))
 
@@ -201,5 +201,5 @@ def test_an_embedding_has_length_one(features):
         assert out.shape == (2, width)
         torch.testing.assert_close(out.norm(dim=-1), torch.ones(2))
     assert not list(own.parameters())
-    raw = Embedding(features, 6, EmbeddingOptions(normalise=False))(x)
+    raw = Embedding(features, 6, EmbeddingOptions(normalize=False))(x)
     torch.testing.assert_close(own(x), raw / raw.norm(dim=-1, keepdim=True))

@@ -95,7 +95,7 @@ def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):
     smaller = compress(bundle.path, tmp_path / "s", data=samples(backbone), steps=steps, samples=16,
                        keep_slower=True, registry=zoo)  # fmt: skip
     first, float_again, int8 = smaller.manifest.measurements
-    few = spec.returns == "embedding"  # to count neighbours among
+    few = spec.returns == "embedding"  # to count neighbors among
     assert (first["agreement"], float_again["agreement"]) == ((None, None) if few else (1.0, 1.0))
     # Untrained numbers hardly differ from sample to sample, and agreement of numbers is held to that difference.
     assert few or (int8["sqnr"] >= 20 if spec.returns == "values" else int8["agreement"] >= 0.5)

@@ -1,4 +1,4 @@
-"""Tables of numbers on the perceptron: standardised, trained whole, then int8 and an engine."""
+"""Tables of numbers on the perceptron: standardized, trained whole, then int8 and an engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pocketzoo.zoo.models.heads import configured
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Two columns of very different scale, and whether their standardised product is positive: no line parts them."""
+    """Two columns of very different scale, and whether their standardized product is positive: no line parts them."""
     x = np.random.default_rng(0).normal(size=(400, 2)) * (1.0, 1e4) + (0.0, 3e4)
     path = tmp_path_factory.mktemp("t") / "xor.csv"
     rows = [f"{a:.4f},{b:.1f},{'same' if a * (b - 3e4) > 0 else 'apart'}" for a, b in x]
@@ -27,18 +27,18 @@ def table(tmp_path_factory):
     return path
 
 
-def test_rows_are_standardised(registry):
+def test_rows_are_standardized(registry):
     plain = configured(registry.get("backbone", "mlp"), {"input": 4}).build().eval()
-    module = configured(registry.get("backbone", "mlp"), {"input": 4, "standardise": True}).build().eval()
+    module = configured(registry.get("backbone", "mlp"), {"input": 4, "standardize": True}).build().eval()
     module.load_state_dict({**module.state_dict(), **plain.state_dict()})
     x = torch.randn(5, 4) * 100 + 7
-    module.standard.standardise(x.mean(0), x.std(0))
+    module.standard.standardize(x.mean(0), x.std(0))
     torch.testing.assert_close(module(x), plain((x - x.mean(0)) / x.std(0)))
 
 
-def test_pictures_are_not_standardised(registry, refused):
-    with refused(RecipeError, "pictures are not standardised"):
-        configured(registry.get("backbone", "mlp"), {"standardise": True})
+def test_pictures_are_not_standardized(registry, refused):
+    with refused(RecipeError, "images are not standardized"):
+        configured(registry.get("backbone", "mlp"), {"standardize": True})
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_a_table_of_numbers_to_int8_and_an_engine(table, tmp_path):
     assert bundle.manifest.input.size == (2,)
     assert bundle.manifest.metrics["test_accuracy"] >= 0.9
     options = bundle.manifest.model.backbone_options
-    assert (options["input"], options["standardise"]) == ([2], True)
+    assert (options["input"], options["standardize"]) == ([2], True)
     scale = load_module(bundle, pocketzoo.default_registry()).backbone.standard.get_buffer("scale")
     assert scale[0] == pytest.approx(1, rel=0.2)
     assert scale[1] == pytest.approx(1e4, rel=0.2)

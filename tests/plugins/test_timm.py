@@ -121,7 +121,7 @@ def test_inception_cut_at_mixed_6e_on_150_pixels(saved):
 
 def test_positions_that_were_learned_for_one_size_are_refused_at_another(saved, refused):
     spec = plugin.backbone(repository(saved("test_vit")[1]))
-    with refused(UnsupportedModelError, "cannot read pictures of 150 x 150", hint="its own size is 160 x 160"):
+    with refused(UnsupportedModelError, "cannot read images of 150 x 150", hint="its default size is 160 x 160"):
         resized(spec, (150, 150))
 
 
@@ -144,9 +144,9 @@ def test_what_timm_does_not_know_is_refused(saved, tmp_path, refused):
     ("config", "paths", "reason"),
     [
         (CONFIG, ["model.safetensors"], ""),
-        (CONFIG, ["pytorch_model.bin"], "could run code"),
-        ({"model_type": "bert"}, ["model.safetensors"], "none of timm's"),
-        ({"architecture": 3, "pretrained_cfg": {}}, ["model.safetensors"], "none of timm's"),
+        (CONFIG, ["pytorch_model.bin"], "can run code"),
+        ({"model_type": "bert"}, ["model.safetensors"], "is not a timm config"),
+        ({"architecture": 3, "pretrained_cfg": {}}, ["model.safetensors"], "is not a timm config"),
     ],
 )
 def test_reasons_to_refuse_need_no_timm(config, paths, reason):

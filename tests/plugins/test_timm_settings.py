@@ -34,7 +34,7 @@ def test_an_architecture_that_is_no_plain_name_is_refused(name):
     if isinstance(name, str):
         assert reason == refusal({**SOUND, "architecture": name})
     else:
-        assert reason == "its config.json is none of timm's"
+        assert reason == "its config.json is not a timm config"
     assert repr(name) in refusal({**SOUND, "architecture": name})
 
 

@@ -133,7 +133,7 @@ class Canary:
 def test_a_pickle_under_another_name_is_refused_and_not_run(written, tmp_path, refused):
     canary = tmp_path / "canary"
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps(Canary(canary)))
-    with refused(UnsafeFileError, "model.safetensors is no safetensors file"):
+    with refused(UnsafeFileError, "model.safetensors is not a safetensors file"):
         read_state(repository(written("bert")[0]).config, tmp_path / "model.safetensors")
     assert not canary.exists()
 
@@ -141,16 +141,16 @@ def test_a_pickle_under_another_name_is_refused_and_not_run(written, tmp_path, r
 @pytest.mark.parametrize("header", [2**63 - 1, 2**40, 200_000_000, 0])
 def test_a_header_of_any_size_is_refused_at_once(header, tmp_path, refused, written):
     (tmp_path / "model.safetensors").write_bytes(header.to_bytes(8, "little") + b"{}" + bytes(1000))
-    with refused(UnsafeFileError, "no safetensors file"):
+    with refused(UnsafeFileError, "is not a safetensors file"):
         read_state(repository(written("bert")[0]).config, tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(
     ("config", "without", "reason"),
     [
-        ({"model_type": "unheard-of"}, (), "'unheard-of' is not among"),
-        ({"model_type": None}, (), "names no model type"),
-        ({"auto_map": {"AutoModel": "modeling.Evil"}}, (), "code of its own"),
+        ({"model_type": "unheard-of"}, (), "'unheard-of' is not supported"),
+        ({"model_type": None}, (), "has no model_type"),
+        ({"auto_map": {"AutoModel": "modeling.Evil"}}, (), "requires custom code"),
         ({}, ("model.safetensors",), "no model.safetensors, and no shards"),
         ({}, ("tokenizer.json",), "no tokenizer.json"),
     ],
@@ -166,7 +166,7 @@ def test_a_repository_with_pickles_alone_says_so(written):
     facts = repository(written("bert")[0])
     sizes = {"config.json": 1, "pytorch_model.bin": 1, "tokenizer.json": 1}
     changed = Repository(repo_id="a/b", commit="0" * 40, sizes=sizes, config=facts.config)
-    assert "could run code" in plugin.refuses(changed)
+    assert "can run code" in plugin.refuses(changed)
     assert "pytorch_model.bin" not in plugin.wants(changed)
 
 
@@ -175,10 +175,10 @@ def test_a_config_without_sizes_is_refused(refused):
         plugin.backbone(Repository(repo_id="a/b", commit="0" * 40, config={"model_type": "bert"}))
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("mode", ["mean", "cls", "max"])
-def test_sentence_transformers_pool_as_they_say(mode, normalise, tmp_path):
-    model = write_sentence_transformer(tmp_path / "st", mode, normalise=normalise)
+def test_sentence_transformers_pool_as_they_say(mode, normalize, tmp_path):
+    model = write_sentence_transformer(tmp_path / "st", mode, normalize=normalize)
     facts = repository(tmp_path / "st")
     spec, module = backbone(tmp_path / "st")
     assert spec.input.max_length == 24
@@ -193,7 +193,7 @@ def test_sentence_transformers_pool_as_they_say(mode, normalise, tmp_path):
         wanted = (hidden * mask).sum(1) / mask.sum(1)
     else:
         wanted = hidden[:, 0] if mode == "cls" else hidden.masked_fill(~mask, -torch.inf).amax(1)
-    if normalise:
+    if normalize:
         wanted = wanted / wanted.norm(dim=-1, keepdim=True)
     torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-4)
 
@@ -222,5 +222,5 @@ def test_an_embedding_of_the_last_token_is_that_of_the_last_word():
     features = FeatureSpec("sequence", ("batch", "sequence", 4))
     x = torch.randn(3, 6, 4)
     x[1, 4:], x[2, 1:] = 0, 0
-    out = Embedding(features, 4, EmbeddingOptions(pool="last", normalise=False))(x)
+    out = Embedding(features, 4, EmbeddingOptions(pool="last", normalize=False))(x)
     np.testing.assert_array_equal(out.numpy(), np.stack([x[0, 5], x[1, 3], x[2, 0]]))

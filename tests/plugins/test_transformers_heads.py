@@ -186,12 +186,12 @@ def test_a_model_of_tokens_goes_through_the_zoo(family, task, online, tmp_path, 
     assert 0.5 < int8["agreement"] <= 1.0
     assert (int8["accuracy"], smaller.manifest.gives) == (None, RETURNS[task])
     assert read_bundle(smaller.path).manifest.model.outputs == bundle.manifest.model.outputs
-    with refused(DataError, f"gives {RETURNS[task]}"):
+    with refused(DataError, f"outputs {RETURNS[task]}"):
         pocketzoo.predict(bundle.path, ["the model is small"], registry=registry)
     if task == "language":
         assert evaluate(bundle.path, data=data, registry=registry)["perplexity"] > 1.0
         return
-    with refused(DataError, f"gives {RETURNS[task]}", hint="bench"):
+    with refused(DataError, f"outputs {RETURNS[task]}", hint="bench"):
         evaluate(bundle.path, data=data, registry=registry)
 
 
@@ -206,7 +206,7 @@ def test_a_classifier_of_texts_predicts_its_labels(online, tmp_path):
 def test_fit_refuses_a_repositorys_own_head(online, tmp_path, refused):
     write_headed(tmp_path / "m", "bert", "token")
     online.state.add_folder("acme/tiny", tmp_path / "m")
-    with refused(HeadMismatchError, "gives token-logits, which fit cannot train yet", hint="linear, mlp, pooled"):
+    with refused(HeadMismatchError, "outputs token-logits, which fit cannot train yet", hint="linear, mlp, pooled"):
         pocketzoo.fit("hf://acme/tiny", tmp_path / "x", head="hf://acme/tiny#head", data="nowhere", registry=fresh())
 
 

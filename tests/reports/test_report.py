@@ -282,7 +282,7 @@ HEADLINES = [
     ((row("a"), row("b", bytes=3_000_000, latency=fast(1.6))),
      "2.0\u00d7 larger and 2.0\u00d7 slower, with no accuracy lost"),
     ((row("a", accuracy=None), row("b", "x", accuracy=None, agreement=0.9, bytes=150_000, latency={})),
-     "10\u00d7 smaller, with the same answer for 90.0% of the samples"),
+     "10\u00d7 smaller, with equal predictions for 90.0% of the samples"),
     # No int8 for the CPU: the smallest row, be it encoded for another target.
     ((row("a"), row("b", bytes=700_000), row("c", "x", bytes=600_000)),
      "2.5\u00d7 smaller and as fast, with no accuracy lost"),
@@ -346,7 +346,7 @@ def test_each_run_has_its_own_section_and_its_own_reference(tmp_path: Path) -> N
     runs = (row("a"), row("b", "cpu", bytes=750_000)), (row("b", bytes=9_000_000), row("c", "cpu", bytes=3_000_000))
     page = draw([bundle(tmp_path / f"{i}", name, rows) for i, (name, rows) in enumerate(zip("bc", runs, strict=True))])
     sections = [e for e in page.all("section") if e.attributes.get("class") == "run"]
-    assert page.text("h1") == "2 runs, each measured by itself"
+    assert page.text("h1") == "2 runs, measured separately"
     assert len(sections) == 2
     assert "Run 1: 2.0\u00d7 smaller" in sections[0].text
     assert "Run 2: 3.0\u00d7 smaller" in sections[1].text
@@ -380,7 +380,7 @@ def test_measurements_and_layers_of_another_version_are_named(tmp_path: Path, re
     with refused(BundleError, problem, hint=f"measure again: pocketzoo bench {path} --data DATA --save"):
         report([path], tmp_path / "r.html")
     path = bundle(tmp_path / "b", "b", RUN, layers={"float": [{"layer": "x"}]})
-    with refused(BundleError, f"the layers in {path} cannot be read: KeyError('op')", hint="make the bundle again"):
+    with refused(BundleError, f"the layers in {path} cannot be read: KeyError('op')", hint="rebuild the bundle"):
         report([path], tmp_path / "r.html")
 
 
@@ -389,7 +389,7 @@ def test_places_that_are_no_file_are_refused(pair: list[Path], refused: Any) -> 
         report(pair, pair[0].parent)
     with refused(ExportError, "report.html is inside a bundle", hint="-o"):
         report(pair, pair[0] / "report.html")
-    with refused(DataError, "there is nothing to report", hint="name one or more bundles"):
+    with refused(DataError, "no bundles are given", hint="name one or more bundles"):
         report([], pair[0].parent / "r.html")
 
 
@@ -467,10 +467,10 @@ def test_without_onnx_and_without_layers_the_rest_is_there(pair: list[Path], mon
 
 
 def contrast(a: str, b: str) -> float:
-    """Of two colours "#rrggbb". Source: WCAG 2.2, relative luminance."""
+    """Of two colors "#rrggbb". Source: WCAG 2.2, relative luminance."""
 
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -478,17 +478,17 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_colours_differ_enough_to_be_read_in_light_and_dark_and_on_paper(pair: list[Path]) -> None:
+def test_colors_differ_enough_to_be_read_in_light_and_dark_and_on_paper(pair: list[Path]) -> None:
     full = {"#fff": "#ffffff", "#000": "#000000", "#444": "#444444", "#ccc": "#cccccc", "#888": "#888888"}
     schemes = re.findall(r":root \{(.*?)\}", draw(pair).text("style"), re.DOTALL)
     assert len(schemes) == 3
     for scheme in schemes:
-        colours = {name: full.get(value, value) for name, value in re.findall(r"--([\w-]+): (#\w+)", scheme)}
+        colors = {name: full.get(value, value) for name, value in re.findall(r"--([\w-]+): (#\w+)", scheme)}
         for text in ("ink", "soft", "good", "bad"):
-            assert min(contrast(colours[text], colours[paper]) for paper in ("page", "card", "tint")) >= 4.5
-        assert contrast(colours["card"], colours["after"]) >= 4.5  # the word on a badge
+            assert min(contrast(colors[text], colors[paper]) for paper in ("page", "card", "tint")) >= 4.5
+        assert contrast(colors["card"], colors["after"]) >= 4.5  # the word on a badge
         for shape in ("float", "after", "before-edge"):
-            assert contrast(colours[shape], colours["card"]) >= 3
+            assert contrast(colors[shape], colors["card"]) >= 3
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
@@ -534,7 +534,7 @@ def test_a_browser_draws_it_light_and_dark_without_a_complaint(pair: list[Path],
     assert max(brightness["dark", w] for w in (1280, 420)) < 60
 
 
-def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_path: Path) -> None:
+def test_steps_are_shown_before_and_after_with_what_was_rejected_and_why(tmp_path: Path) -> None:
     def measured(**changes: Any) -> dict[str, Any]:
         facts = {"bytes": (1_500_000, 750_000), "latency_ms": (0.8, 0.5), "accuracy": (0.975, 0.97)}
         pairs = {f"{k}_{w}": v for k, both in facts.items() for w, v in zip(("before", "after"), both, strict=True)}
@@ -543,7 +543,7 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
     why = "accuracy falls by 3.00 points, 0.50 are allowed so far"
     no = {"kind": "prune", "config": {"ratio": 0.6}, "why": why, "report": measured(accuracy_after=0.945)}
     steps = (
-        Step(kind="prune", config={"ratio": 0.3}, plan={}, report=measured(turned_down=[no])),
+        Step(kind="prune", config={"ratio": 0.3}, plan={}, report=measured(rejected=[no])),
         Step(
             kind="int8",
             config={"skip": ["dense1"]},
@@ -555,7 +555,7 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
               "report": measured(latency_ms_after=0.7)}  # fmt: skip
     cost = {"op": "Gemm", "precision": "float32", "parameters": 54, "nonzero": 54, "bytes": 216, "macs": 48}
     layers = {"float": [{**cost, "layer": f"dense{i}"} for i in range(2)]}
-    path = bundle(tmp_path / "a", "a", RUN, steps=steps, turned_down=(slower,), layers=layers)
+    path = bundle(tmp_path / "a", "a", RUN, steps=steps, rejected=(slower,), layers=layers)
     page = draw([path])
     known = sources([read_bundle(path)])
     numbers = page.numbers()
@@ -565,17 +565,17 @@ def test_steps_are_shown_before_and_after_with_what_was_turned_down_and_why(tmp_
     keys = {e.attributes["data-key"] for e in numbers}
     assert {
         "steps.0.report.latency_ms_after",
-        "steps.0.report.turned_down.0.report.accuracy_after",
+        "steps.0.report.rejected.0.report.accuracy_after",
         "steps.1.report.sqnr_db",
         "steps.1.report.seconds",
-        "turned_down.0.report.latency_ms_after",
+        "rejected.0.report.latency_ms_after",
     } <= keys
     heads = [e.text for e in page.all("th") if e.attributes.get("scope") == "row" and "details" in e.inside]
     assert heads[:4] == [
-        f"pruneratio 0.6turned down: {why}",
+        f"pruneratio 0.6rejected: {why}",
         "pruneratio 0.3",
         "int8",
-        "low-rankenergy 0.9turned down: slower: 0.500 -> 0.700 ms a sample",
+        "low-rankenergy 0.9rejected: slower: 0.500 -> 0.700 ms a sample",
     ]
     whys = [e.text for e in page.all("td") if e.attributes.get("class") == "text why"]
-    assert whys == ["in float: +2.10 dB for +0.020 ms", "in float: the recipe skips it"]
+    assert whys == ["in float: +2.10 dB for +0.020 ms", "in float: skipped by the recipe"]

@@ -143,9 +143,9 @@ WRONG = {
     "test_plugins.test_listing_it_imports_nothing_heavy": {"wrong": "listing 'wrong' imports numpy"},
     "test_specs.test_its_name_can_be_typed": {"backbone Bad Name": "'Bad Name' is hard to type"},
     "test_specs.test_its_summary_is_a_line": {"backbone no-summary": "is ''"},
-    "test_specs.test_its_licence_is_known": {
-        "backbone no-licence": "Invalid license expression: ''",
-        "backbone odd-licence": "Invalid license expression: 'my own licence'",
+    "test_specs.test_its_license_is_known": {
+        "backbone no-license": "Invalid license expression: ''",
+        "backbone odd-license": "Invalid license expression: 'my own license'",
     },
     "test_specs.test_its_weights_are_pinned": {
         "backbone unhashed": "the sha256 'abc'",
@@ -156,7 +156,7 @@ WRONG = {
 }
 # The same for plugins that are wrong as a whole.
 BROKEN = {
-    "test_plugins.test_it_loads": {"broken": "RuntimeError: no licence server"},
+    "test_plugins.test_it_loads": {"broken": "RuntimeError: no license server"},
     "test_plugins.test_it_declares_something": {"empty": "'empty' declares nothing"},
 }
 TWICE = {
@@ -189,7 +189,7 @@ def run_over_wrong_zoo(install, suite):
     site = install({"wrong": "wrong_zoo"}, HERE / "wrong_zoo.py", HERE / "wrong_zoo_parts.py")
     (site / "wrong_zoo_files").mkdir()
     (site / "wrong_zoo_files" / "__init__.py").touch()
-    (site / "wrong_zoo_files" / "w.safetensors").write_bytes(b"other bytes")
+    (site / "wrong_zoo_files" / "w.safetensors").write_bytes(b"differs from its pinned sha256")
     # Exporting takes seconds: only those that are wrong there, and the one that is right.
     done = suite("--plugin", "wrong", "-k", "not (exports or survives) or no-graph or fragile or fine-", site=site)
     return {f.name: getattr(done, f.name) for f in fields(done)}
@@ -247,7 +247,7 @@ def test_what_is_not_there_is_skipped_with_its_reason(wrong):
     ids=["broken", "twice"],
 )
 def test_a_plugin_that_is_wrong_as_a_whole(points, table, install, suite):
-    site = install(points, broken="raise RuntimeError('no licence server')\n", empty=EMPTY, twice=AGAIN)
+    site = install(points, broken="raise RuntimeError('no license server')\n", empty=EMPTY, twice=AGAIN)
     done = suite("--plugin", ",".join(points), site=site)
     assert set(done.failed) == keys(table), done.output
     for check, specs in table.items():
@@ -275,7 +275,7 @@ def test_what_ships_passes(suite):
 @pytest.mark.slow
 def test_the_example_passes(suite):
     pytest.importorskip("pocketzoo_efficientnet_lite", reason="examples/efficientnet-lite is not installed")
-    # Pruning and factorising it take minutes; tests/examples does that once, to look at what comes out.
+    # Pruning and factorizing it take minutes; tests/examples does that once, to look at what comes out.
     done = suite("--plugin", "efficientnet-lite", "-k", "not lite0-prune and not lite0-low-rank and not lite1-")
     assert (done.code, done.failed) == (0, {}), done.output
     assert len(done.passed) > 40

@@ -37,7 +37,7 @@ def test_classes_stand_in_turn(plain, tmp_path, registry):
 
 
 def test_augmented_ones_stand_below_and_the_same_for_a_seed(plain, tmp_path, registry):
-    training = {"augment": "rotate:20,colour:0.3", "mix": "mixup:1"}
+    training = {"augment": "rotate:20,color:0.3", "mix": "mixup:1"}
     sizes = [preview(plain, tmp_path / f"{i}.png", training=training, seed=7, registry=registry) for i in range(2)]
     one, two = (read(tmp_path / f"{i}.png") for i in range(2))
     assert np.array_equal(one, two)

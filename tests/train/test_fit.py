@@ -147,7 +147,7 @@ def test_a_finished_bundle_is_not_replaced_unless_told_so(head, few, registry, t
     """Said before the backbone, the head or the data is looked at."""
     out, given = tmp_path / "out", {"data": few, "epochs": 1} if head == "linear" else {}
     first = fit("tinynet", out, head=head, registry=registry, **given)
-    with refused(BundleError, f"{out} is a finished bundle already", hint="give another -o, or --force to replace it"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="give another -o, or --force to replace it"):
         fit("no backbone", out, head="none", data="no data", registry=registry)
     assert read_bundle(out) == first
     other = fit("tinynet", out, data=few, epochs=2, force=True, registry=registry)
@@ -166,12 +166,12 @@ def test_what_another_finished_meanwhile_is_not_lost_nor_is_what_was_learned(few
                 shutil.copytree(small.path, out)
 
     given = {"data": few, "epochs": 2, "registry": registry}
-    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="--force"):
         fit("tinynet", out, **given, progress=Other())
     assert read_bundle(out).manifest == small.manifest
     told = Told()
     assert fit("tinynet", out, **given, force=True, progress=told).manifest.name == "out"
-    assert any("going on" in line for line in told.said), told.said
+    assert any("resuming" in line for line in told.said), told.said
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -234,7 +234,7 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, few, reg
         "learning_rate": {"learning_rate": 1e-3},
         "unfreeze": {"unfreeze": "all"},
         "seed": {"seed": 1},
-        "training": {"training": {"optimiser": "sgd"}},
+        "training": {"training": {"optimizer": "sgd"}},
         "skip_bad": {"skip_bad": True},
     }
     assert set(changes) | {"out", "log", "shard", "force", "registry", "progress"} == set(
@@ -248,7 +248,7 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, few, reg
 
 
 SETTINGS = {  # other values of those that have no number of their own
-    "optimiser": "sgd", "schedule": "constant", "clip": 1.0, "patience": 3, "unfreeze": "all", "augment": "flip",
+    "optimizer": "sgd", "schedule": "constant", "clip": 1.0, "patience": 3, "unfreeze": "all", "augment": "flip",
     "mix": "mixup:0.2", "precision": "bfloat16", "balanced": True,
 }  # fmt: skip
 
@@ -314,7 +314,7 @@ def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, ref
     path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
     for name in ("cat/001.png", "dog/002.png"):
         (path / name).write_bytes(b"broken")
-    with refused(DataError, "cannot read the picture", hint="--skip-bad"):
+    with refused(DataError, "cannot read the image", hint="--skip-bad"):
         fit("tinynet", tmp_path / "model", data=path, epochs=1, registry=registry)
     assert not (tmp_path / "model").exists()
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=1, skip_bad=True, registry=registry)
@@ -359,7 +359,7 @@ def test_progress_is_reported(few, registry, tmp_path, own_home):
         ({"cut": "stag"}, UnknownNameError, "tinynet has no cut 'stag'", "stage1"),
         ({"data": "digit"}, UnknownNameError, "no dataset is called 'digit'", "did you mean 'digits'?"),
         ({"data": "no/such/folder"}, DataError, "there is no data set at", "check the path"),
-        ({"head": "tinynet-fashion-mnist"}, HeadMismatchError, "is fitted already", "--head linear"),
+        ({"head": "tinynet-fashion-mnist"}, HeadMismatchError, "is already trained", "--head linear"),
     ],
     ids=lambda v: str(v)[:40],
 )
@@ -387,7 +387,7 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
     acme = Registry(create_manager(found=[], extra=[plugin]))
     with refused(
-        HeadMismatchError, "'tokens' takes a sequence", "gives a map", hint="heads that fit: embedding, linear, mlp"
+        HeadMismatchError, "'tokens' takes a sequence", "outputs a map", hint="heads that fit: embedding, linear, mlp"
     ):
         fit("tinynet", tmp_path / "x", data=few, head="tokens", registry=acme)
 
@@ -489,7 +489,7 @@ def test_pictures_of_another_size(few, registry, tmp_path):
 
 
 def brightness() -> Dataset:
-    """Pictures of one colour each, and numbers that lie on a line over it."""
+    """Pictures of one color each, and numbers that lie on a line over it."""
     generator = np.random.default_rng(0)
     shade = generator.uniform(-1, 1, 90).astype(np.float32)
     x = np.broadcast_to(shade[:, None, None, None], (90, 1, 28, 28)).copy()
@@ -527,11 +527,11 @@ def npz(y: object) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        (npz(["cat"] * 20), "the targets of x.npz are no numbers"),
+        (npz(["cat"] * 20), "the targets of x.npz are not numbers"),
         (npz(np.full(20, np.nan)), "or are not finite"),
         (npz(np.zeros((20, 2, 2))), "shape (20, 2, 2) for 20 samples"),
         (npz(np.zeros(19)), "shape (19,) for 20 samples"),
-        ({"x": npz(0)["x"]}, "x has no numbers to learn"),
+        ({"x": npz(0)["x"]}, "x has no regression targets"),
     ],
 )
 def test_targets_that_are_no_numbers_are_refused(registry, tmp_path, refused, arrays, text):
@@ -542,19 +542,19 @@ def test_targets_that_are_no_numbers_are_refused(registry, tmp_path, refused, ar
 
 
 def test_classes_are_no_numbers(few, registry, tmp_path, refused):
-    with refused(DataError, "few has no numbers to learn", hint=".npz"):
+    with refused(DataError, "few has no regression targets", hint=".npz"):
         fit("tinynet", tmp_path / "out", data=few, head="regression", registry=registry)
 
 
 @pytest.mark.parametrize(
     ("changes", "kind", "text", "hint"),
     [
-        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' gives q-values, which fit cannot train yet",
-         "heads that fit can train here: linear, mlp, regression"),
-        ({"head": "embedding"}, HeadMismatchError, "nothing to learn from data", "leave out --data"),
-        ({"data": None}, DataError, "head 'linear' learns, and there is no data", "--data"),
+        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' outputs q-values, which fit cannot train yet",
+         "heads that fit can train: linear, mlp, regression"),
+        ({"head": "embedding"}, HeadMismatchError, "no trainable parameters", "leave out --data"),
+        ({"data": None}, DataError, "head 'linear' needs training data", "--data"),
         ({"head": "mlp", "head_options": {"hiden": 3}}, RecipeError, "no option 'hiden'", "did you mean 'hidden'?"),
-        ({"head_options": {"pool": "cls"}}, HeadMismatchError, "a map has none", "pool: grid"),
+        ({"head_options": {"pool": "cls"}}, HeadMismatchError, "a feature map has none", "pool: grid"),
         ({"input_size": 0}, RecipeError, "input_size cannot be 0", "pixels"),
         ({"input_size": (1, 2, 3)}, RecipeError, "input_size cannot be (1, 2, 3)", "pixels"),
     ],

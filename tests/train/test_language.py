@@ -73,10 +73,10 @@ def test_it_starts_from_the_head_that_the_backbone_was_trained_with(small):
 
 
 def test_what_cannot_learn_so_is_refused(small, refused, few):
-    with refused(HeadMismatchError, "reads a text from both sides", hint="GPT-2 or Llama"):
+    with refused(HeadMismatchError, "attends in both directions", hint="GPT-2 or Llama"):
         task(small, "bert")
-    with refused(RecipeError, "balanced is for classes"):
+    with refused(RecipeError, "balanced needs classes"):
         task(small, balanced=True)
-    with refused(DataError, "learns from texts", hint="token ids from 0 to 19"):
+    with refused(DataError, "is trained on texts", hint="token ids from 0 to 19"):
         asked = asked_for("hf://acme/gpt2", "language-model", None, None, "", None, small.registry)
         task_of(asked, few, TrainConfig(), small.registry, None, SILENT)

@@ -50,7 +50,7 @@ def test_on_a_quadratic_it_ends_where_descent_diverges(curvature):
     def loss(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return curvature / 2 * out.square().sum()
 
-    config = TrainConfig(batch_size=8, optimiser="sgd", momentum=0.0, weight_decay=0.0)
+    config = TrainConfig(batch_size=8, optimizer="sgd", momentum=0.0, weight_decay=0.0)
     source = Constant()
     curve = sweep(trainer(config, loss), Phase(net, net, (), source, source, 0, 1), 200, 1e-4, 1e3)
     limit = 2 / curvature
@@ -74,7 +74,7 @@ def test_rates_are_even_on_a_logarithm_and_the_mean_of_equal_losses_is_that_loss
     steps = [math.log(b / a) for a, b in zip(curve.rates, curve.rates[1:], strict=False)]
     assert max(steps) == pytest.approx(min(steps))
     assert curve.smoothed == pytest.approx((7.0,) * 30)
-    with pytest.raises(DataError, match="falls at no rate"):
+    with pytest.raises(DataError, match="falls at no learning rate"):
         _ = curve.suggestion
 
 
@@ -106,5 +106,5 @@ def test_it_finds_a_rate_for_what_fit_would_train(few, registry, own_home):
     one, two = (find_rate("tinynet", batch_size=16, **common) for _ in range(2))
     assert one == two
     assert 1e-4 < one.suggestion < 1.0
-    with pytest.raises(DataError, match="no data"):
+    with pytest.raises(DataError, match="needs training data"):
         find_rate("tinynet", data=None, registry=registry)

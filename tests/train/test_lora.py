@@ -126,7 +126,7 @@ def test_a_merge_adds_alpha_over_rank_times_the_product():
 def test_a_backbone_without_linear_layers_is_refused(registry, few, tmp_path, refused):
     with refused(UnsupportedLayerError, "no linear layer", hint="unfreeze"):
         fit("tinynet", tmp_path / "x", data=few, training={"lora_rank": 4}, registry=registry)
-    with refused(RecipeError, "lora_rank leaves the backbone's own weights frozen"):
+    with refused(RecipeError, "lora_rank keeps the backbone's own weights frozen"):
         with_settings({"lora_rank": 4}, unfreeze="last:1")
 
 

@@ -56,7 +56,7 @@ class Narrow(nn.Linear):
 
 
 def stepper(world: World | None = None, told: Told | None = None, **settings) -> Stepper:
-    config = TrainConfig(**{"batch_size": 8, "optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0, **settings})
+    config = TrainConfig(**{"batch_size": 8, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, **settings})
 
     def summed(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(out, y, reduction="sum")

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from pocketzoo.train.optimizers import build_optimiser, set_rate
+from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.models.backbone_blocks import blocks
 
 
 def made(**settings) -> tuple[nn.Module, torch.optim.Optimizer]:
     body = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 5))
-    return body, build_optimiser(nn.Linear(5, 2), blocks(body, torch.zeros(1, 3)), TrainConfig(**settings))
+    return body, build_optimizer(nn.Linear(5, 2), blocks(body, torch.zeros(1, 3)), TrainConfig(**settings))
 
 
 def test_deeper_blocks_learn_slower_and_norms_do_not_decay():
-    body, optimiser = made(learning_rate=1.0, backbone_rate=0.1, layer_decay=0.5, weight_decay=0.2)
-    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]}
+    body, optimizer = made(learning_rate=1.0, backbone_rate=0.1, layer_decay=0.5, weight_decay=0.2)
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     wanted = {
         id(body[0].weight): (0.05, 0.2),
         id(body[0].bias): (0.05, 0.0),
@@ -30,7 +30,7 @@ def test_deeper_blocks_learn_slower_and_norms_do_not_decay():
         id(body[2].bias): (0.1, 0.0),
     }
     assert {k: pytest.approx(found[k]) for k in wanted} == {k: found[k] for k in wanted} == wanted
-    assert sorted(g["lr"] for g in optimiser.param_groups)[-2:] == [1.0, 1.0]
+    assert sorted(g["lr"] for g in optimizer.param_groups)[-2:] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_deeper_blocks_learn_slower_and_norms_do_not_decay():
         ("rmsprop", torch.optim.RMSprop),
     ],
 )
-def test_optimisers_by_name(name, kind):
-    _, optimiser = made(optimiser=name, momentum=0.7)
-    assert type(optimiser) is kind
-    assert optimiser.param_groups[0].get("momentum", 0.7) == 0.7
+def test_optimizers_by_name(name, kind):
+    _, optimizer = made(optimizer=name, momentum=0.7)
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0].get("momentum", 0.7) == 0.7
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_it_warms_up_first():
 
 
 def rates(config: TrainConfig, steps: int) -> list[float]:
-    optimiser = build_optimiser(nn.Linear(2, 2), [], config)
+    optimizer = build_optimizer(nn.Linear(2, 2), [], config)
     found = []
     for step in range(steps):
-        set_rate(optimiser, config, step, steps)
-        found.append(optimiser.param_groups[0]["lr"])
+        set_rate(optimizer, config, step, steps)
+        found.append(optimizer.param_groups[0]["lr"])
     return found

@@ -25,7 +25,7 @@ def test_every_setting_says_what_it_is():
         ({"epochs": 0}, "epochs cannot be 0"),
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
-        ({"optimiser": "adamax"}, "option 'optimiser' of training cannot be 'adamax'"),
+        ({"optimizer": "adamax"}, "option 'optimizer' of training cannot be 'adamax'"),
         ({"schedule": "cosin"}, "schedule"),
         ({"precision": "int4"}, "precision"),
         ({"learning_rate": 0.0}, "learning_rate"),
@@ -39,7 +39,7 @@ def test_every_setting_says_what_it_is():
         ({"clip": 0.0}, "clip"),
         ({"patience": 0}, "patience"),
         ({"head_epochs": 50, "unfreeze": "all"}, "head_epochs cannot be 50"),
-        ({"head_epochs": 1}, "head_epochs is for a backbone that learns"),
+        ({"head_epochs": 1}, "head_epochs needs a backbone that is fine-tuned"),
         ({"unfreeze": "last:"}, "unfreeze"),
         ({"unfreeze": "last:0"}, "unfreeze"),
         ({"unfreeze": "last:x"}, "unfreeze"),
@@ -63,5 +63,5 @@ def test_single_settings_change_a_config():
 
 
 def test_texts_are_read_by_their_type():
-    texts = {"epochs": "7", "clip": "0.5", "balanced": "yes", "optimiser": "sgd"}
-    assert with_settings(texts) == TrainConfig(epochs=7, clip=0.5, balanced=True, optimiser="sgd")
+    texts = {"epochs": "7", "clip": "0.5", "balanced": "yes", "optimizer": "sgd"}
+    assert with_settings(texts) == TrainConfig(epochs=7, clip=0.5, balanced=True, optimizer="sgd")

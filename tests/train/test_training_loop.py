@@ -144,11 +144,11 @@ def test_it_learns():
 def test_it_stops_when_nothing_gets_better():
     trainer = trained(Net(), TrainConfig(epochs=50, batch_size=8, learning_rate=1e-9, patience=3))
     assert len(trainer.history.scores) == 4
-    assert trainer.history.stopped == "no better for 3 epochs"
+    assert trainer.history.stopped == "no improvement for 3 epochs"
 
 
 def test_gradients_are_clipped():
-    plain = {"optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+    plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
     net, config = Net(), TrainConfig(epochs=1, batch_size=60, learning_rate=1.0, clip=1e-3, **plain)
     before = torch.cat([p.detach().flatten().clone() for p in net.head.parameters()])
     trained(net, config)
@@ -197,13 +197,13 @@ def test_without_memory_for_a_batch_it_goes_through_in_parts():
     def run(room: int) -> tuple[nn.Module, Told]:
         torch.manual_seed(0)
         net, told = Small(room), Told()
-        trained(net, TrainConfig(epochs=2, batch_size=16, optimiser="sgd"), progress=told)
+        trained(net, TrainConfig(epochs=2, batch_size=16, optimizer="sgd"), progress=told)
         return net, told
 
     (whole, _), (parts, told) = run(100), run(5)
     assert told.said == [
-        "out of memory: from now on 8 samples go through at once",
-        "out of memory: from now on 4 samples go through at once",
+        "out of memory: continuing with 8 samples at a time",
+        "out of memory: continuing with 4 samples at a time",
     ]
     assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
     with pytest.raises(TrainingError, match="single sample"):
@@ -245,7 +245,7 @@ def test_r2_from_sums_is_r2():
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
-    config = TrainConfig(epochs=6, batch_size=8, learning_rate=0.01, momentum=0.5, optimiser="sgd", warm_up=0.2)
+    config = TrainConfig(epochs=6, batch_size=8, learning_rate=0.01, momentum=0.5, optimizer="sgd", warm_up=0.2)
 
     def body(net: Net):
         return blocks(net.backbone, toy().x[:2])
@@ -258,7 +258,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
             trained(net, config, body(net), progress=Told("fine-tuning", epoch), place=tmp_path / "s")
     net, told = Net(), Told()
     last = trained(net, config, body(net), progress=told, place=tmp_path / "s")
-    assert told.said == ["going on in epoch 5, step 1, of an earlier run"]
+    assert told.said == ["resuming in epoch 5, step 1, of an earlier run"]
     assert changed(net, whole.state_dict()) == set()
     assert last.history == reference.history
 
@@ -283,7 +283,7 @@ def test_a_run_goes_on_within_an_epoch(tmp_path, monkeypatch):
         trained(Net(), config, source=Cut(data.x, data.y), place=tmp_path / "s")
     net, told = Net(), Told()
     again = trained(net, config, progress=told, place=tmp_path / "s")
-    assert told.said == ["going on in epoch 2, step 3, of an earlier run"]
+    assert told.said == ["resuming in epoch 2, step 3, of an earlier run"]
     assert changed(net, whole.state_dict()) == set()
     assert again.history == reference.history
 
@@ -298,7 +298,7 @@ def test_fit_goes_on_in_either_phase(few, registry, tmp_path):
         assert (tmp_path / ".cut.run").is_dir()
     told = Told()
     again = fit("tinynet", tmp_path / "cut", progress=told, **settings)
-    assert "going on in epoch 4, step 1, of an earlier run" in told.said
+    assert "resuming in epoch 4, step 1, of an earlier run" in told.said
     assert not (tmp_path / ".cut.run").exists()
     one, two = (load_file(b.file("model.safetensors")) for b in (whole, again))
     assert all(torch.equal(v, two[k]) for k, v in one.items())
@@ -311,7 +311,7 @@ def test_another_command_starts_anew(few, registry, tmp_path):
     told = Told()
     fit("tinynet", tmp_path / "x", data=few, epochs=2, registry=registry, progress=told)
     assert any("another command" in text for text in told.said)
-    assert not any("going on" in text for text in told.said)
+    assert not any("resuming" in text for text in told.said)
 
 
 # -- fine-tuning
@@ -344,9 +344,9 @@ def test_blocks_learn_though_the_first_picture_is_broken(photos, registry, tmp_p
 
 
 def test_what_cannot_be_unfrozen_is_refused(few, registry, tmp_path, refused):
-    with refused(RecipeError, "blocks, and the last 99", hint="all"):
+    with refused(RecipeError, "blocks, but the last 99", hint="all"):
         fit("tinynet", tmp_path / "x", data=few, unfreeze="last:99", registry=registry)
-    with refused(RecipeError, "are for classes"):
+    with refused(RecipeError, "need classes"):
         fit("tinynet", tmp_path / "x", data=few, head="regression", training={"balanced": True}, registry=registry)
     assert list(tmp_path.iterdir()) == []
 
@@ -375,7 +375,7 @@ def test_pictures_come_in_the_order_asked_for(photos, tmp_path):
 
 # -- many processes
 
-TRAINING = {"epochs": 4, "head_epochs": 2, "unfreeze": "last:1", "batch_size": 32, "optimiser": "sgd"}
+TRAINING = {"epochs": 4, "head_epochs": 2, "unfreeze": "last:1", "batch_size": 32, "optimizer": "sgd"}
 LONGER = {**TRAINING, "epochs": 40, "head_epochs": 20}
 SCRIPT = """
 import sys

@@ -130,7 +130,7 @@ def test_an_empty_test_split_is_refused(fitted, digits, refused):
 
 
 def test_nothing_to_measure_is_refused(refused):
-    with refused(DataError, "nothing to measure", hint="bundles"):
+    with refused(DataError, "no bundles are given", hint="bundles"):
         bench([])
 
 
@@ -142,7 +142,7 @@ def test_a_bundle_that_is_missing_is_refused(fitted, tmp_path, refused):
 def test_models_of_other_outputs_are_not_compared(fitted, digits, tmp_path, refused):
     some = {k: Split(s.samples[s.targets < 3], s.targets[s.targets < 3]) for k, s in digits.splits.items()}
     three = fit("tinynet", tmp_path / "three", data=Dataset("three", ("0", "1", "2"), some), epochs=1)
-    with refused(DataError, "three", fitted.manifest.name, "same shapes", hint="two runs"):
+    with refused(DataError, "three", fitted.manifest.name, "same input and output shapes", hint="separate runs"):
         bench([fitted.path, three.path], **QUICK)
 
 

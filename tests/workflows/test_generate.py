@@ -153,7 +153,7 @@ def test_settings_that_cannot_be(settings, error, text):
 
 
 def test_what_writes_no_text_is_refused(fitted, registry):
-    with pytest.raises(UnsupportedModelError, match="gives logits and writes no text"):
+    with pytest.raises(UnsupportedModelError, match="outputs logits and cannot generate text"):
         generate(fitted.path, ["a"], registry=registry)
 
 
@@ -165,9 +165,9 @@ def test_a_model_of_few_positions_stops_there(language, tmp_path):
     many, heard = " ".join(WORDS[4] for _ in range(30)), Told()
     (written,) = generate(tmp_path / "copy", [many], max_new_tokens=50, registry=registry, progress=heard)
     assert len(written.ids) == 40 - 32
-    assert any("it writes 8 at the most" in line for line in heard.said)
-    assert any("not followed, though its repository sets them: repetition_penalty" in line for line in heard.said)
-    with pytest.raises(DataError, match=f"the text has 40 tokens, and {bundle.manifest.name} reads 40"):
+    assert any("generating at most 8 tokens" in line for line in heard.said)
+    assert any("ignored generation settings of the repository: repetition_penalty" in line for line in heard.said)
+    with pytest.raises(DataError, match=f"the text has 40 tokens, the context length of {bundle.manifest.name} is 40"):
         generate(tmp_path / "copy", [f"{many} {many}"], registry=registry)
 
 

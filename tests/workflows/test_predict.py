@@ -86,7 +86,7 @@ def test_a_registered_model_knows_its_classes(digit_files):
 
 
 def test_a_missing_file_is_refused_by_name(fitted, digit_files, tmp_path, refused):
-    with refused(DataError, f"there is no picture {tmp_path / 'gone.png'}", hint="path"):
+    with refused(DataError, f"there is no image {tmp_path / 'gone.png'}", hint="path"):
         predict(fitted.path, [digit_files[0], tmp_path / "gone.png"])
 
 
@@ -94,7 +94,7 @@ def test_a_missing_file_is_refused_by_name(fitted, digit_files, tmp_path, refuse
 def test_a_file_that_is_no_picture_is_refused_by_name(content, fitted, tmp_path, refused):
     file = tmp_path / "odd.png"
     file.write_bytes(content)
-    with refused(DataError, f"cannot read the picture {file}"):
+    with refused(DataError, f"cannot read the image {file}"):
         predict(fitted.path, [file])
 
 
@@ -105,7 +105,7 @@ def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, fitt
     found = run("predict", fitted.path, file)
     assert (found.exit_code, found.stdout) == (1, "")
     what, next_step = found.stderr.splitlines()
-    assert what == f"error: cannot read the picture {file}: it is not a PNG, JPEG or WebP file"
+    assert what == f"error: cannot read the image {file}: it is not a PNG, JPEG or WebP file"
     assert next_step == "hint:  give PNG, JPEG or WebP files"
     assert not ghostscript.exists()
 
@@ -116,7 +116,7 @@ def test_a_folder_is_no_picture(fitted, tmp_path, refused):
 
 
 def test_nothing_to_predict_is_refused(fitted, refused):
-    with refused(DataError, "nothing to predict"):
+    with refused(DataError, "no files are given"):
         predict(fitted.path, [])
 
 

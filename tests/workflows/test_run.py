@@ -70,10 +70,10 @@ def test_one_that_ships_is_whole(name):
         (("fit.epoch", "3"), "no field of FitSection is called 'epoch'", "did you mean 'epochs'?"),
         (("fitt.epochs", "3"), "no field of RunRecipe is called 'fitt'", "did you mean 'fit'?"),
         (("fit.epochs", "many"), "fit.epochs must be int, not 'many'", "correct"),
-        (("fit.training.optimizer", "sgd"), "training has no option 'optimizer'", "did you mean 'optimiser'?"),
+        (("fit.training.optimizr", "sgd"), "training has no option 'optimizr'", "did you mean 'optimizer'?"),
         (("compress.step", '[{kind = "int9"}]'), "no step is of kind 'int9'", "int8"),
         (("compress.step", "[]"), "no steps", "int8"),
-        (("summary.x", "1"), "'summary' of summary.x is no section", "fit"),
+        (("summary.x", "1"), "'summary' of summary.x is not a section", "fit"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, refused):
@@ -82,9 +82,9 @@ def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, r
 
 
 def test_one_model_and_an_agent_is_a_perceptron(refused):
-    with refused(RecipeError, "an agent and a fit"):
+    with refused(RecipeError, "both [agent] and [fit]"):
         read_run_recipe(find_recipe("cartpole"), [("fit.epochs", "1")])
-    with refused(RecipeError, "an agent is a perceptron, not 'tinynet'"):
+    with refused(RecipeError, "an agent needs the mlp backbone, not 'tinynet'"):
         read_run_recipe(find_recipe("cartpole"), backbone="tinynet")
     with refused(RecipeError, "steps"):
         list(plan(read_run_recipe(find_recipe("cartpole"), [("agent.training.steps", "0")])))
@@ -95,11 +95,11 @@ def test_files_that_are_none(tmp_path, refused):
         find_recipe("horse-or-humn")
     with refused(RecipeError, "cannot read the recipe"):
         read_run_recipe(tmp_path / "none.toml")
-    with refused(RecipeError, "is no TOML"):
+    with refused(RecipeError, "is not valid TOML"):
         read_run_recipe(write(tmp_path / "a.toml", "[fit"))
     with refused(RecipeError, "no section to run", hint="fit"):
         read_run_recipe(write(tmp_path / "b.toml", 'summary = "s"\nbackbone = "tinynet"'))
-    with refused(RecipeError, "steps of compression alone", hint="pocketzoo compress"):
+    with refused(RecipeError, "compression steps only", hint="pocketzoo compress"):
         read_run_recipe(find_recipe("horse-or-human").parent / "edge.toml")
 
 
@@ -127,16 +127,16 @@ def test_a_folder_of_photos_to_a_report_and_on_after_a_kill(two, tmp_path):
     assert made.places["onnx"].stat().st_size > 0
     fitted = read_bundle(tmp_path / "out" / "fitted").manifest
     assert fitted.model.head_options["hidden"] == [1024]
-    assert fitted.provenance["training"]["optimiser"] == "rmsprop"
+    assert fitted.provenance["training"]["optimizer"] == "rmsprop"
 
     heard, small = Told(), (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns
     run(recipe, tmp_path / "out", data=two, progress=heard)
-    assert [line.split(":")[0] for line in heard.said if "finished before" in line] == ["fit", "compress"]
+    assert [line.split(":")[0] for line in heard.said if "already finished" in line] == ["fit", "compress"]
     assert (tmp_path / "out" / "small" / "model.safetensors").stat().st_mtime_ns == small
     changed = read_run_recipe(find_recipe("horse-or-human"), [*SMALL, ("fit.epochs", "1")], backbone="tinynet")
     heard = Told()
     run(changed, tmp_path / "out", data=two, force=True, progress=heard)
-    assert not [line for line in heard.said if "finished before" in line], "another fit is another model to compress"
+    assert not [line for line in heard.said if "already finished" in line], "another fit is another model to compress"
 
 
 ON_DIGITS = """summary = "digits on two convolutions"
@@ -191,17 +191,17 @@ def epochs(name: str = "fitted") -> int:
 
 
 def finished(said: list[str]) -> list[str]:
-    return [line.split(":")[0] for line in said if "finished before" in line]
+    return [line.split(":")[0] for line in said if "already finished" in line]
 
 
 @pytest.mark.usefixtures("untimed")
 def test_models_of_other_settings_are_not_replaced_unless_told_so(job, refused):
     job()
     assert finished(job()) == ["fit", "compress"]
-    with refused(BundleError, "out/fitted is a finished bundle already", hint="--force"):
+    with refused(BundleError, "out/fitted is already a finished bundle", hint="--force"):
         job(("fit.epochs", "2"))
     heard = Told()
-    with refused(BundleError, "out/small is a finished bundle already", hint="--force"):
+    with refused(BundleError, "out/small is already a finished bundle", hint="--force"):
         job(("compress.samples", "9"), told=heard)
     assert heard.said == [], "it is said before anything else"
     assert epochs() == 1
@@ -209,7 +209,7 @@ def test_models_of_other_settings_are_not_replaced_unless_told_so(job, refused):
     assert finished(job(("compress.samples", "9"), force=True)) == ["fit"]
     job(("fit.epochs", "2"), force=True)
     assert (epochs(), epochs("small")) == (2, 2)
-    with refused(BundleError, "out/fitted is a finished bundle already"):
+    with refused(BundleError, "out/fitted is already a finished bundle"):
         job()
 
 
@@ -227,7 +227,7 @@ def test_a_run_that_is_stopped_goes_on_wherever_that_was(job, refused):
     with pytest.raises(Stopped):
         job(("fit.epochs", "2"), force=True, told=Stopping("exporting and checking"))
     assert epochs() == 1
-    with refused(BundleError, "out/fitted is a finished bundle already", hint="--force"):
+    with refused(BundleError, "out/fitted is already a finished bundle", hint="--force"):
         job(("fit.epochs", "3"))
     assert finished(job(("fit.epochs", "2"), force=True)) == []
     assert (epochs(), epochs("small")) == (2, 2)
@@ -236,9 +236,9 @@ def test_a_run_that_is_stopped_goes_on_wherever_that_was(job, refused):
 def test_a_place_that_is_something_else_is_left_alone(two, tmp_path, refused):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out" / "mine.txt", "x")
-    with refused(BundleError, "is no run of a recipe"):
+    with refused(BundleError, "was not written by a recipe run"):
         run(read_run_recipe(find_recipe("vgg16-features"), backbone="tinynet"), tmp_path / "out", data=two)
-    with refused(RecipeError, "for your own data", hint="--data"):
+    with refused(RecipeError, "the recipe needs data", hint="--data"):
         run(read_run_recipe(find_recipe("vgg16-features")), tmp_path / "other")
 
 
@@ -283,7 +283,7 @@ def test_an_agent_learns_plays_and_becomes_int8_on_states_it_was_in(tmp_path, ru
     assert {row["precision"] for row in small.measurements} == {"float32", "int8"}
     assert (out / "onnx.onnx").stat().st_size > 0
     assert not find_spec("tensorrt_rtx") or (out / "tensorrt-rtx.engine").stat().st_size > 0
-    assert "finished before" in run(*line).stderr
+    assert "already finished" in run(*line).stderr
 
 
 @pytest.mark.slow
@@ -344,8 +344,8 @@ def licences(tmp_path) -> Path:
         sentences = [
             s.strip() for s in text.split(". ") if 40 < len(s) < 300 and name.split("-")[0].lower() not in s.lower()
         ]
-        rows += [{"sentence": s, "licence": name} for s in sentences[:60]]
-    return write(tmp_path / "licences.jsonl", "\n".join(map(json.dumps, rows)))
+        rows += [{"sentence": s, "license": name} for s in sentences[:60]]
+    return write(tmp_path / "licenses.jsonl", "\n".join(map(json.dumps, rows)))
 
 
 @pytest.mark.slow
@@ -360,7 +360,7 @@ def test_texts_on_minilm_and_fine_tuned_on_a_tiny_bert(hub, tmp_path, licences):
     write_model(tmp_path / "tiny", "bert")
     hub.state.add_folder("tester/tiny", tmp_path / "tiny")
     user = User(hub, tmp_path / "user")
-    table = ["--data", licences, "--text-column", "sentence", "--label-column", "licence"]
+    table = ["--data", licences, "--text-column", "sentence", "--label-column", "license"]
     quick = ["--set", "bench.seconds=0", "--set", "compress.samples=16"]
     backbone = ["--backbone", "hf://sentence-transformers/all-MiniLM-L6-v2"]
     said = user("run", "bert-features", *backbone, *table, *quick, "-o", "features", OMP_NUM_THREADS="1")

@@ -1,1 +1,1 @@
-"""Train a compressed model to give what the original gives."""
+"""Distillation: train a compressed model on the outputs of the original."""

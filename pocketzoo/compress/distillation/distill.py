@@ -1,4 +1,4 @@
-"""Heal: train a compressed model for a short while to give what the original gives, on samples without targets.
+"""Distillation: fine-tune a compressed model to reproduce the outputs of the original, on samples without labels.
 
 First the features of all blocks that still have their shape are matched (FitNets, Romero et al. 2015, arXiv:1412.6550),
 then the outputs, by squared error, which for logits does as well as softened classes (Kim et al. 2021,
@@ -19,87 +19,87 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.compress.configs import HealConfig
+from pocketzoo.compress.configs import DistillConfig
 from pocketzoo.compress.distillation.fake_quantization import FakeInt8
-from pocketzoo.compress.plans import HealPlan
+from pocketzoo.compress.plans import DistillPlan
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
-from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors, read_snapshot, state_of, write_snapshot
+from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.models.layer_hooks import after
 
 HELD_OUT = 8  # one sample in so many
 OBSERVED = 8  # batches that ranges are taken from
-SPARSE = 0.01  # share of zeros from which a weight counts as pruned: the zeros stay
+SPARSE = 0.01  # fraction of zeros from which a weight counts as pruned: the zeros stay
 
 
-def plan(model: nn.Module, config: HealConfig, samples: Iterable[Array], target: TargetSpec) -> HealPlan:
+def plan(model: nn.Module, config: DistillConfig, samples: Iterable[Array], target: TargetSpec) -> DistillPlan:
     """What was asked for: nothing of it depends on the model."""
-    return HealPlan(
+    return DistillPlan(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         features=config.features,
         patience=config.patience,
         seed=config.seed,
-        quantised=config.quantised,
+        quantized=config.quantized,
     )
 
 
-def apply(model: nn.Module, plan: HealPlan, samples: Iterable[Array] | None = None) -> nn.Module:
-    """A copy: healing changes no structure, and without an original there is nothing to learn."""
+def apply(model: nn.Module, plan: DistillPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+    """A copy: distillation changes no structure, and without an original there is nothing to learn."""
     return copied(model)
 
 
-def teach(model: nn.Module, plan: HealPlan, samples: Iterable[Array], lesson: Lesson) -> nn.Module:
-    """A new model of the same structure, nearer to ``lesson.teacher`` on the samples that are held out, or as near.
+def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], context: Distillation) -> nn.Module:
+    """A new model of the same structure, nearer to ``context.teacher`` on the samples that are held out, or as near.
 
-    With ``plan.quantised`` it is nearer when it computes in 8 bits (quantisation-aware training), and its weights are
+    With ``plan.quantized`` it is nearer when it computes in 8 bits (quantization-aware training), and its weights are
     those that 8 bits can tell apart: the int8 step rounds them to themselves.
 
     The same plan, model and samples give the same model, also when the work was interrupted: each epoch is kept in
-    ``lesson.folder``, and the same call goes on from there.
+    ``context.folder``, and the same call resumes from there.
 
     Raises:
         DataError: fewer than two samples, or a teacher whose outputs are not finite.
     """
     student = copied(model).requires_grad_(True)
-    teacher = copied(lesson.teacher).requires_grad_(False)
+    teacher = copied(context.teacher).requires_grad_(False)
     train, held = _split(samples, plan.batch_size)
     with torch.no_grad():
         wanted = [teacher(x) for x in held]
     if not all(torch.isfinite(y).all() for y in wanted):
-        raise DataError("the original's outputs are not finite", "check the samples for NaN or infinity")
+        raise DataError("the outputs of the original model are not finite", "check the samples for NaN or infinity")
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
-    optimiser = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
-    run = FakeInt8(student) if plan.quantised else student
+    optimizer = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
+    run = FakeInt8(student) if plan.quantized else student
     _observe(run, train)
     state = _State(distance=_distance(run, held, wanted), best=state_of(student))
-    place = lesson.folder / "heal.safetensors"
-    _read(place, student, optimiser, state, _key(plan, model))
+    place = context.folder / "distillation.safetensors"
+    _read(place, student, optimizer, state, _key(plan, model))
     first = round(plan.features * plan.epochs) if blocks else 0
     epochs = range(state.epoch, plan.epochs)
-    for epoch in lesson.progress.track(epochs, "healing", len(epochs)):
+    for epoch in context.progress.track(epochs, "distilling", len(epochs)):
         if state.stale >= plan.patience and epoch >= first:
             break
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * (1 + math.cos(math.pi * epoch / plan.epochs)) / 2
         _observe(run, train)
         for x in _shuffled(train, plan.batch_size, plan.seed * 100_003 + epoch):
             loss = _loss(run, student, teacher, x, blocks if epoch < first else [])
             if not torch.isfinite(loss):
-                raise DataError("healing diverged: its loss is not finite", "lower the learning rate")
-            optimiser.zero_grad()
+                raise DataError("distillation diverged: the loss is not finite", "lower the learning rate")
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
             with torch.no_grad():
                 for name, mask in masks.items():
                     student.get_parameter(name).mul_(mask)
         state.note(epoch, _distance(run, held, wanted), student, counts=epoch >= first)
-        _write(place, student, optimiser, state, _key(plan, model))
+        _write(place, student, optimizer, state, _key(plan, model))
     student.load_state_dict(state.best)
     if isinstance(run, FakeInt8):
         run.settle()
@@ -139,7 +139,9 @@ def _split(samples: Iterable[Array], size: int) -> tuple[list[Tensor], list[Tens
         held += [x[out]] if out.any() else []
         train += [x[~out]] if not out.all() else []
     if not train or not held:
-        raise DataError("healing needs samples to learn from and samples to check on", "give two or more in a batch")
+        raise DataError(
+            "distillation needs samples to train on and samples to validate on", "give batches of two or more samples"
+        )
     if len({x.shape[1:] for x in train}) == 1:  # texts are of different lengths, and stay in their batches
         train = list(torch.cat(train).split(size))  # type: ignore[no-untyped-call]
     return train, held
@@ -218,24 +220,24 @@ def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
 # -- work in progress
 
 
-def _key(plan: HealPlan, model: nn.Module) -> str:
+def _key(plan: DistillPlan, model: nn.Module) -> str:
     total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
     return f"{plan} {total!r}"
 
 
-def _write(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
+def _write(place: Path, student: nn.Module, optimizer: torch.optim.Optimizer, state: _State, key: str) -> None:
     facts = {"epoch": state.epoch, "stale": state.stale, "distance": state.distance, "history": state.history}
     write_snapshot(
-        place, key, facts, model=student.state_dict(), best=state.best, optimiser=optimiser_tensors(optimiser)
+        place, key, facts, model=student.state_dict(), best=state.best, optimizer=optimizer_tensors(optimizer)
     )
 
 
-def _read(place: Path, student: nn.Module, optimiser: torch.optim.Optimizer, state: _State, key: str) -> None:
+def _read(place: Path, student: nn.Module, optimizer: torch.optim.Optimizer, state: _State, key: str) -> None:
     """Take up what an interrupted run left."""
     found = read_snapshot(place, key)
     if found is None:
         return
     student.load_state_dict(found.parts["model"])
-    load_optimiser(optimiser, found.parts["optimiser"])
+    load_optimizer(optimizer, found.parts["optimizer"])
     state.best, state.epoch, state.stale = found.parts["best"], found.facts["epoch"], found.facts["stale"]
     state.distance, state.history = found.facts["distance"], found.facts["history"]

@@ -1,6 +1,6 @@
-"""A module that computes as its int8 graph will, in floats, so that it can be trained for it.
+"""Quantization-aware training: a module that rounds as its int8 graph will, with straight-through gradients.
 
-Weights are rounded to 8 bits, one scale an output channel, and what their layers read to 8 bits a tensor (Jacob et al.
+Weights are rounded to 8 bits, one scale per output channel, and what their layers read to 8 bits a tensor (Jacob et al.
 2018, arXiv:1712.05877). Rounding has no gradient: it is passed through as it is, and none where a value saturates
 (Bengio et al. 2013, arXiv:1308.3432). A batch norm that runs on its statistics scales whole channels, so a weight has
 the same levels before it is folded and after.
@@ -47,7 +47,7 @@ class FakeInt8(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Give ``inner`` the rounded weights: what learned beside them is right for no others."""
+        """Set the rounded weights: biases and norms were trained for these and no others."""
         for name in self.ranges:
             self.layers[name].weight.copy_(rounded_weight(self.layers[name].weight))
 

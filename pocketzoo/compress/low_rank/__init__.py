@@ -1,1 +1,1 @@
-"""Factorize the weights of layers."""
+"""Low-rank factorization of layers."""

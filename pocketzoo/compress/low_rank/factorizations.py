@@ -1,4 +1,4 @@
-"""A weight as two or three smaller ones: what each way costs, how far it is off, and the layers it makes.
+"""Factorizations of a weight (SVD, Tucker-2, spatial): their cost, their error, and the layers they make.
 
 W x with W (O, I) is approached by W' x so that tr(G (W - W') C (W - W')T) is least, with C the second moments of the
 inputs x and G those of the gradients at the outputs: C alone gives the best outputs of that rank (SVD-LLM, Wang et al.
@@ -108,7 +108,7 @@ def parameters(layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...])
     return ranks[0] * (inner * rows * columns + out)
 
 
-def factorise(
+def factorize(
     layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...], metric: Metric, wanted: Tensor | None = None
 ) -> nn.Sequential:
     """The layer as two or three, the last with its bias. ``wanted`` (O, I) stands for its weight, where given."""
@@ -128,7 +128,7 @@ def factorise(
 
 
 def product(made: nn.Sequential, kind: Kind) -> Tensor:
-    """The weight (O, I) that the layers of ``factorise`` amount to, in one."""
+    """The weight (O, I) that the layers of ``factorize`` amount to, in one."""
     first, *middle, last = (cast(Tensor, layer.weight).detach() for layer in made)
     if kind == "spatial":
         return torch.einsum("riy,orx->oiyx", first[..., 0], last[:, :, 0]).flatten(1)
@@ -163,7 +163,7 @@ def _pair(weight: Tensor, metric: Metric, rank: int) -> tuple[Tensor, Tensor]:
     else:
         left, back = metric.output_root
         down, up = vectors.T @ left @ weight, back @ vectors
-    scale = (up.norm(dim=0).clamp_min(1e-30) / down.norm(dim=1).clamp_min(1e-30)).sqrt()  # so both quantise well
+    scale = (up.norm(dim=0).clamp_min(1e-30) / down.norm(dim=1).clamp_min(1e-30)).sqrt()  # so both quantize well
     return down * scale[:, None], up / scale
 
 
@@ -185,7 +185,7 @@ class _Front:
 
 
 def _behind(front: _Front, weight: Tensor, metric: Metric) -> tuple[Tensor, Metric]:
-    """The best weight (O, J) for what is left behind a first layer, by least squares, and what weighs its errors."""
+    """The best weight (O, J) for what is left after a first layer, by least squares, and what weighs its errors."""
     crossed = front.reads(metric.inputs)  # C TT (I, J)
     inner = front.reads(crossed.T.contiguous()).T  # T C TT (J, J)
     inner = (inner + inner.T) / 2

@@ -1,4 +1,4 @@
-"""What each layer reads, and how its outputs reach the model's: the metric that an error of the layer is weighed with.
+"""Input covariance and output curvature of each layer, which weigh the error of a factorization.
 
 One forward pass gives the second moments of a layer's inputs; gradients of random projections of the model's outputs,
 drawn backward, give those of its outputs (the Gauss-Newton matrix, in Kronecker factors as of K-FAC, Martens & Grosse

@@ -1,4 +1,4 @@
-"""Time a layer against the layers that are to take its place: tiny graphs on onnxruntime, one thread, run in turn."""
+"""Time a layer against its factorized replacement: tiny graphs on onnxruntime, one thread, run in turn."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Low rank: a layer becomes two or three smaller ones (see factorizations.py for the ways).
+"""The low-rank step: plan the rank of each layer and replace it by two or three smaller layers.
 
 Ranks of all layers come from one budget, spent by what each layer's error does to the model's outputs
 (layer_effects.py, rank_allocation.py). Then layer after layer is written anew by least squares on the inputs that the
-model, its earlier layers already factorised, gives it.
+model, its earlier layers already factorized, gives it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pocketzoo.compress.low_rank.factorizations import (
     Metric,
     Option,
     energies,
-    factorise,
+    factorize,
     kinds,
     options,
     parameters,
@@ -40,18 +40,18 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 PICTURES, TEXTS = (
     64,
     256,
-)  # samples that layers are refitted on: a picture gives hundreds of positions, a text some tens
+)  # samples that layers are refitted on: an image gives hundreds of positions, a text some tens
 ROUNDS = 12  # of allocating anew without what was found to be slow
 
 
 def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec) -> LowRankPlan:
     """Choose how each layer is written, or that it stays dense.
 
-    ``config.parameters`` is a budget for all layers that may be factorised, spent by effect. ``config.energy`` is what
+    ``config.parameters`` is a budget for all layers that may be factorized, spent by effect. ``config.energy`` is what
     each layer keeps of tr(G W C WT), by the way that takes fewest parameters; 1.0 means full rank by rule.
-    ``config.rank_share`` keeps that share of the singular values. Ranks are multiples of what the target likes. A layer
-    stays dense unless its factors have fewer numbers and, with ``config.only_faster`` and a target that runs here,
-    take less time for one sample.
+    ``config.rank_fraction`` keeps that fraction of the singular values. Ranks are multiples of what the target prefers.
+    A layer stays dense unless its factors have fewer parameters and, with ``config.only_faster`` and a target that runs
+    here, take less time for one sample.
 
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
@@ -80,7 +80,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
             shapes[name] = effects[name].shape if name in effects else ()
             own = energies(layer, metric)
             totals[name] = float(own.sum())
-            ways = ("svd",) if config.rank_share is not None else kinds(layer)
+            ways = ("svd",) if config.rank_fraction is not None else kinds(layer)
             every = list(options(layer, metric, multiple, ways))
             found[name] = _wanted(every, config, totals[name], layer, multiple, dense, name)
     choose = _chooser(config, {name: layer.weight.numel() for name, layer in open_.items()})
@@ -99,7 +99,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     }
     for name in open_:
         if name not in factors:
-            dense.setdefault(name, "its parameters are better spent here than elsewhere")
+            dense.setdefault(name, "the parameter budget is better spent on this layer than on others")
     return LowRankPlan(
         factors=factors,
         dense={name: dense[name] for name in layers if name in dense},
@@ -117,7 +117,7 @@ def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None =
     factored = copied(model)
     layers = {name: m for name, m in weighted_layers(factored).items() if name in plan.factors}
     for name, layer in layers.items():
-        made = factorise(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
+        made = factorize(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
         parent, _, child = name.rpartition(".")
         setattr(factored.get_submodule(parent), child, made)
     if samples is not None and layers:
@@ -140,7 +140,7 @@ class _Clock:
         layer, shape = self.layers[name], self.shapes[name]
         key = (repr(layer), shape, option.kind, option.ranks)
         if key not in self.known:
-            made = factorise(layer, option.kind, option.ranks, plain_metric(layer))
+            made = factorize(layer, option.kind, option.ranks, plain_metric(layer))
             self.known[key] = race(layer, made, shape) if shape and fits(layer, shape) else None
         return self.known[key]
 
@@ -159,20 +159,20 @@ def _wanted(
     full = min(layer.weight.flatten(1).shape)
     if config.parameters is not None:
         if not every:
-            dense[name] = f"rank {min(multiple, full)} would already take as many numbers as the {size:,} it has"
+            dense[name] = f"rank {min(multiple, full)} already needs as many parameters as the {size:,} it has"
         return every
-    if config.rank_share is not None:
-        rank = max(round(config.rank_share * full / multiple), 1) * multiple
+    if config.rank_fraction is not None:
+        rank = max(round(config.rank_fraction * full / multiple), 1) * multiple
         rank = min(rank, full)
         kept = [o for o in every if o.ranks == (rank,)]
         cost = parameters(layer, "svd", (rank,))
-        reason = f"rank {rank} would take {cost:,} numbers instead of {size:,}"
+        reason = f"rank {rank} needs {cost:,} parameters instead of {size:,}"
     else:
         assert config.energy is not None
         allowed = (1.0 - config.energy) * total if config.energy < 1.0 else -1.0
         kept = [o for o in every if o.error <= allowed]
         kept = [min(kept, key=lambda o: (o.parameters, o.error))] if kept else []
-        reason = f"no rank that keeps {config.energy:.4g} of its energy takes fewer numbers than the {size:,} it has"
+        reason = f"no rank that keeps {config.energy:.4g} of its energy needs fewer parameters than the {size:,} it has"
     if not kept:
         dense[name] = reason
     return kept
@@ -225,7 +225,7 @@ def _without_slow(
 def _refit(
     model: nn.Module, factored: nn.Module, layers: Mapping[str, Layer], plan: LowRankPlan, samples: Iterable[Array]
 ) -> None:
-    """Write each layer anew as W' = argmin |G^1/2 (W x - W' x')|^2: x as the model gives it, x' as the factored one."""
+    """Refit each layer as W' = argmin |G^1/2 (W x - W' x')|^2: x of the original model, x' of the factorized one."""
     batches = _first(samples)
     arrays = [x.numpy() for x in batches]
     effects = measure_effects(model, list(layers), arrays, inputs=False)
@@ -270,7 +270,7 @@ def _put(
     means: tuple[Tensor, Tensor],
 ) -> None:
     """Write a layer's factors, for ``weight`` (O, I) in its place; its bias takes up what its mean loses."""
-    made = factorise(layer, factor.kind, factor.ranks, metric, weight)
+    made = factorize(layer, factor.kind, factor.ranks, metric, weight)
     bias = cast("Tensor | None", made[-1].bias)
     if bias is not None:
         shift = layer.weight.detach().flatten(1).double() @ means[0] - product(made, factor.kind).double() @ means[1]

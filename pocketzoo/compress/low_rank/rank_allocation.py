@@ -1,4 +1,4 @@
-"""Spend a budget where it does most good: one option a layer, so that the errors together are least."""
+"""Allocate a parameter budget over layers: one rank option for each, so that the total error is least."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def allocate(options: Mapping[str, Sequence[Option]], sizes: Mapping[str, int], 
     """For each layer the option, or None, that together cost at most ``budget`` parameters at the least error.
 
     A layer that stays costs its ``sizes`` and has no error. The best of a price for parameters (Lagrangian relaxation,
-    Shoham & Gersho 1988), with what it leaves spent on the best buys, and of the same share for every layer: so it is
-    never worse than uniform ranks. Where nothing fits the budget, the smallest options are taken.
+    Shoham & Gersho 1988), with what it leaves spent on the best buys, and of the same fraction for every layer: so it
+    is never worse than uniform ranks. Where nothing fits the budget, the smallest options are taken.
     """
     low, high = 0.0, 1.0
     while _cost(_at_price(options, sizes, high), sizes) > budget and high < 1e30:

@@ -1,4 +1,4 @@
-"""Run the steps of a recipe on a bundle, each measured."""
+"""Run the steps of a recipe on a bundle and measure each."""
 
 from typing import TYPE_CHECKING
 

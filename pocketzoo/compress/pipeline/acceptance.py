@@ -1,4 +1,4 @@
-"""Whether what a step made may take the place of what it was made from: the rules, and the way out of each."""
+"""Acceptance rules: whether a step's result may replace its input, why it is rejected, and what the user can do."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ FLOOR_SHARE = 0.2  # of the metric above chance that steps may cost without bein
 
 Cause = Literal["floor", "unchanged", "budget", "larger", "slower"]
 WAYS_OUT: dict[Cause, str] = {
-    "floor": "ask for less, or ship it all the same with --accept (accept = true in a recipe)",
-    "unchanged": "ask for more, leave the step out, or let it pass with --accept (accept = true in a recipe)",
+    "floor": "ask for less, or accept it with --accept (accept = true in a recipe)",
+    "unchanged": "ask for more, leave out the step, or accept it with --accept (accept = true in a recipe)",
     "budget": "ask for less, or allow more with --max-drop or --min-sqnr",
-    "larger": "leave the step out, or keep it all the same with --keep-slower",
-    "slower": "leave the step out, or keep it all the same with --keep-slower",
+    "larger": "leave out the step, or keep it with --keep-slower",
+    "slower": "leave out the step, or keep it with --keep-slower",
 }
 WORSE: frozenset[str] = frozenset({"floor", "unchanged", "budget"})  # causes that a command does not end in 0 after
 
 
-class Rejected(Exception):  # noqa: N818 - no error: the run goes on without the step
+class Rejected(Exception):  # noqa: N818 - no error: the run continues without the step
     """What a step made is not as good, as small or as fast as what it was to replace."""
 
     def __init__(self, why: str, report: Mapping[str, Any], cause: Cause) -> None:
@@ -105,7 +105,7 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
         if lost > FLOOR_SHARE * had and after.accuracy < (before.accuracy or 0.0):
             return (
                 f"accuracy falls from {source.accuracy:.1%} to {after.accuracy:.1%}, "
-                f"more than a fifth of what is above chance ({source.chance:.1%})"
+                f"losing more than a fifth of what is above chance ({source.chance:.1%})"
             )
     floor = FLOOR_DB if least is None else min(least, FLOOR_DB)
     low = {
@@ -118,7 +118,7 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
         return f"of what varies in the output {flat[0]!r} nothing is left: a constant would be as near" if flat else ""
     name = min(low, key=lambda each: low[each])
     many = f", and {len(low) - 1} more outputs" if len(low) > 1 else ""
-    return f"the output {name!r} keeps {low[name]:.1f} dB of its signal{many}, below {floor:.0f} dB"
+    return f"the SQNR of output {name!r} is {low[name]:.1f} dB{many}, below {floor:.0f} dB"
 
 
 def _or(value: float | None, other: float) -> float:
@@ -157,13 +157,13 @@ def _constants(graph: GraphProto) -> dict[str, bytes]:
 
 def rejections(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
     """Every step, or what it made for one target, that was left out of a bundle for good."""
-    yield from manifest.turned_down
+    yield from manifest.rejected
     for step in manifest.steps:
-        yield from ({"kind": step.kind, **no} for no in step.report.get("turned_down", ()) if "target" in no)
-        for target, report in step.report.get("writing", {}).items():
-            if "turned_down" in report:
-                cause = "budget" if "tokens change" in report["turned_down"] else "slower"
-                yield {"kind": step.kind, "target": target, "why": report["turned_down"], "cause": cause}
+        yield from ({"kind": step.kind, **no} for no in step.report.get("rejected", ()) if "target" in no)
+        for target, report in step.report.get("generation", {}).items():
+            if "rejected" in report:
+                cause = "budget" if "tokens change" in report["rejected"] else "slower"
+                yield {"kind": step.kind, "target": target, "why": report["rejected"], "cause": cause}
 
 
 def worse(manifest: Manifest) -> list[Mapping[str, Any]]:

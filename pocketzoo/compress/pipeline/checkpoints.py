@@ -1,4 +1,4 @@
-"""The finished steps of a run, kept next to its output, so that the same command goes on where it was stopped."""
+"""Finished steps of a run, kept next to its output, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, put_bundle, read_bundle
 from pocketzoo.zoo.bundles.work_folder import KEY, LOCK, clear, unfinished
 
 STEP = "step-"
-LESSON = "lesson"  # what the step at hand has learned so far
+DISTILLATION = "distillation"  # what the step at hand has learned so far
 
 
 class Checkpoints:
@@ -31,7 +31,7 @@ class Checkpoints:
                 break
             except BundleError:  # a damaged disk: the step is taken again
                 continue
-        clear(folder, keep=(LOCK, KEY, LESSON, self.place(self.finished).name))
+        clear(folder, keep=(LOCK, KEY, DISTILLATION, self.place(self.finished).name))
 
     def place(self, number: int) -> Path:
         """Where the bundle of the first ``number`` steps is."""
@@ -61,7 +61,7 @@ def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False)
     They are forgotten when the body succeeds, and when what failed is a mistake.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle, or without ``force`` is one.
+        BundleError: ``out`` exists and is not a bundle, or without ``force`` is one.
         BusyError: another process works on the same output.
         StorageError: the disk refused.
     """
@@ -69,13 +69,13 @@ def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False)
         place = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
         found = Checkpoints(folder, place, force=force)
         if found.finished:
-            progress.say(f"going on after step {found.finished} of an earlier run")
+            progress.say(f"resuming after step {found.finished} of an earlier run")
         yield found
 
 
 def _left(folder: Path) -> str:
-    """What an interrupted run can go on from."""
+    """What an interrupted run can resume from."""
     steps = [int(path.name.removeprefix(STEP)) for path in folder.glob(f"{STEP}*")]
     if steps:
         return f"step {max(steps)}"
-    return "what was learned" if (folder / LESSON).is_dir() else ""
+    return "what was learned" if (folder / DISTILLATION).is_dir() else ""

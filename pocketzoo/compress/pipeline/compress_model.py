@@ -1,4 +1,4 @@
-"""Run a recipe: bundle in, steps in order, smaller bundle out, everything measured."""
+"""The ``compress`` function: run the steps of a recipe on a bundle, measure each, write a smaller bundle."""
 
 from __future__ import annotations
 
@@ -60,28 +60,28 @@ def compress(
 
     Args:
         model: A bundle, a registered name or a reference to the Hub.
-        out: Where the new bundle is written. What is finished is kept next to it while the run lasts: after a kill the
-            same call goes on from there.
+        out: Where the new bundle is written. Finished steps are kept next to it while the run lasts: after a kill the
+            same call resumes from there.
         data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
             decides, the test split measures.
         steps: Configs in order (``PruneConfig``, ...). They come after those of ``recipe``.
         recipe: A file of steps.
         targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
             graph for each of them.
-        samples: How many samples of the training split calibrate, at the most; 1 or more.
+        samples: Maximum number of calibration samples, of the training split; 1 or more.
         max_drop: What all steps together may cost of the accuracy, at least 0 and below 1 (where the classes are not
             known, of answers that stay the same): what a step removes is reduced until it fits. None: no budget.
         min_sqnr: In dB, for an int8 step: it leaves layers in float until each output of its graph is as close to the
             float one's. None: the config's own.
         keep_slower: Keep a step that makes the graph larger, or slower on the target. Otherwise it is rejected, and the
-            manifest says so (``turned_down``).
+            manifest says so (``rejected``).
         accept: Keep a step that changes nothing, or after which more than a fifth of the accuracy above chance is gone,
             or, where classes are not known, an output keeps less than 10 dB. Otherwise it is rejected as well.
-        seed: Of the division of ``data`` into splits.
+        seed: Random seed of the splits of ``data``.
         skip_bad: Leave out samples that cannot be read, and say so, instead of failing.
         force: Replace a finished bundle at ``out``.
-        registry: Where names are looked up; None: all that is installed.
-        progress: Told what is done; silent by default.
+        registry: Where names are looked up; None: everything installed.
+        progress: Receives progress messages; silent by default.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
@@ -124,7 +124,7 @@ def compress_with(
         job.judge.value(job.judge.reference)  # or there is nothing that may drop
     with checkpoints(Path(out), job.key, progress, force=settings.force) as desk:
         # What another run rejected is said in the source.
-        bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, turned_down=()))
+        bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, rejected=()))
         while desk.finished < len(job.configs):
             bundle = take(bundle, desk.finished, job, desk)
         if len(bundle.manifest.steps) == len(job.source.manifest.steps):

@@ -1,4 +1,4 @@
-"""What a module would cost as a graph, counted without exporting it: for plans that are only looked at."""
+"""Estimate the cost of a compressed module without exporting it, for dry runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graphs that write text, compressed as the one that reads a whole text at once."""
+"""Compress the generation graphs (prefill, decode) of a language model along with its full-text graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_name
-from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantisable
+from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
 from pocketzoo.zoo.models.pull import adopt
 from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
@@ -35,7 +35,7 @@ Feed = Mapping[str, Any]  # arrays by the names of a graph's inputs
 
 
 def writes_text(bundle: Bundle, registry: Registry) -> bool:
-    """Whether a bundle has graphs that write, or can be given some."""
+    """Whether a bundle has generation graphs, or can be given some."""
     if bundle.parts() or bundle.manifest.gives not in ("next-token-logits", "first-token-logits"):
         return bool(bundle.parts())
     adopt(bundle, registry)
@@ -45,7 +45,7 @@ def writes_text(bundle: Bundle, registry: Registry) -> bool:
 
 @dataclass(frozen=True)
 class Prompts:
-    """What the parts of a bundle read when it writes behind texts: what they are calibrated on."""
+    """What the parts of a bundle read when it writes after texts: what they are calibrated on."""
 
     bundle: Bundle  # with its float parts
     texts: Iterable[Ids]  # (1, T), one text each; iterable more than once
@@ -108,7 +108,7 @@ def _without(config: Any, model: onnx.ModelProto, float_layers: set[str]) -> Any
     if not isinstance(config, Int8Config):
         return config
     index = GraphIndex(model)
-    known = [layer_name(name) for name in [*(node.input[1] for node in quantisable(index, ())), *tables(index)]]
+    known = [layer_name(name) for name in [*(node.input[1] for node in quantizable(index, ())), *tables(index)]]
     known += left_alone(index)
     patterns = [*config.skip, *sorted(float_layers)]
     return replace(config, skip=tuple(p for p in patterns if any(matches(name, [p]) for name in known)))
@@ -126,7 +126,7 @@ def write_parts(
     keep_slower: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Encode the parts of a bundle for each target into ``draft``, beside the float ones; how each of them writes.
+    """Encode the parts of a bundle for each target into ``draft``, alongside the float ones; how each of them writes.
 
     Where they are larger, write fewer than 1 - ``max_drop`` of the tokens that the float ones write, or take longer for
     one than those, they are left out for that target, unless ``keep_slower`` (which is not for the tokens).
@@ -155,13 +155,13 @@ def write_parts(
                     times = milliseconds_a_token([reference, writer], few[0], 0.2)
                     report |= {"ms_a_token_before": times[0], "ms_a_token_after": times[1]}
             if why := _against(report, max_drop, keep_slower):
-                report["turned_down"] = why
+                report["rejected"] = why
                 for path in after.values():
                     path.unlink()
                     del draft.kinds[path.name]
             words = ", ".join(f"{path.stem}.onnx" for path in before.values())
-            kept = f"left in float: {why}" if why else f"{report['agreement']:.1%} of {report['tokens']} tokens stay"
-            progress.say(f"{compressor.name} for {target.name}, the graphs that write ({words}): {kept}")
+            kept = f"left in float: {why}" if why else f"{report['agreement']:.1%} of {report['tokens']} tokens agree"
+            progress.say(f"{compressor.name} for {target.name}, generation graphs ({words}): {kept}")
             found[target.name] = report
     return found
 
@@ -169,7 +169,7 @@ def write_parts(
 def _against(report: Mapping[str, Any], max_drop: float | None, keep_slower: bool) -> str:
     """What speaks against shipping parts; nothing where nothing does."""
     if max_drop is not None and report["agreement"] < 1.0 - max_drop:
-        return f"{1.0 - report['agreement']:.1%} of the tokens change, {max_drop:.1%} may"
+        return f"{1.0 - report['agreement']:.1%} of the tokens change, at most {max_drop:.1%} are allowed"
     if keep_slower:
         return ""
     if report["bytes_after"] > report["bytes_before"]:
@@ -184,7 +184,7 @@ def encode_parts(bundle: Bundle, target: TargetSpec, registry: Registry, folder:
     own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
         compressor = registry.get("compressor", step.kind)
-        declined = "turned_down" in step.report.get("writing", {}).get(target.name, {})
+        declined = "rejected" in step.report.get("generation", {}).get(target.name, {})
         for part, plan in step.parts.items():
             if part in own or declined:
                 continue

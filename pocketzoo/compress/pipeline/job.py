@@ -1,4 +1,4 @@
-"""What a run is made of, looked up and checked before anything long begins."""
+"""Check and resolve everything a compression run needs (model, data, steps, targets) before it starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pocketzoo.zoo.models.open_model import open_model
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
 # Of the source's manifest: said of it, and no part of what is made. A registered model is written anew now and then.
-NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "turned_down", "metrics", "measurements", "layers")
+NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "layers")
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
 
 
@@ -177,16 +177,16 @@ def prepare(
     source = open_model(model, registry=registry, progress=progress)
     _check_order(pairs, source, registry)
     if asked.min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
-        raise RecipeError("min_sqnr is for int8, and no step is", "add --int8, or leave out --min-sqnr")
+        raise RecipeError("min_sqnr needs an int8 step, and there is none", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
     rows = Skipped() if settings.skip_bad else None
     dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=registry)
     if rows is not None and rows.names:
-        progress.say(f"left out {len(rows.names)} rows that cannot be read, {min(rows.names)} first")
+        progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     dataset = aligned(dataset, source.manifest.labels)
     if settings.max_drop is not None and not len(dataset.split("val")):
-        raise DataError(f"{dataset.name} has no validation samples to hold max_drop on", "give more data")
-    spec, files = source.manifest.input, source.travelled()
+        raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
+    spec, files = source.manifest.input, source.source_files()
 
     def batches(split: SplitName, limit: int | None = None) -> Batches:
         skipped = Skipped() if settings.skip_bad else None
@@ -225,12 +225,14 @@ def _compressor(config: Any, registry: Registry) -> Compressor:
         if entry.spec.config is type(config):
             compressor: Compressor = entry.spec
             return compressor
-    raise RecipeError(f"no compressor takes a {type(config).__name__}", "use the config class of a registered one")
+    raise RecipeError(
+        f"no compressor is configured by a {type(config).__name__}", "use the config class of a registered one"
+    )
 
 
 def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, registry: Registry) -> None:
     if not pairs:
-        raise RecipeError("there is nothing to do", "give a recipe with -r, or --prune, --low-rank, --int8")
+        raise RecipeError("no steps are given", "give a recipe (-r), or --prune, --low-rank, --int8")
     forms = [compressor.form for compressor, _ in pairs]
     if "graph" in forms and "module" in forms[forms.index("graph") :]:
         raise RecipeError(f"{pairs[forms.index('graph')][0].name} is not the last step", "put prune and low-rank first")

@@ -1,4 +1,4 @@
-"""Is one graph as good, as small and as fast as another: answers on validation data, latency in turn."""
+"""Compare two graphs: metric or agreement on validation data, file size, and latency measured in turn."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.tasks.agreement import NEIGHBOURS, Comparison, Outputs, not_finite, worst
+from pocketzoo.zoo.tasks.agreement import NEIGHBORS, Comparison, Outputs, not_finite, worst
 
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,
 ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once
 SECONDS = 0.2  # that each graph is timed for in a round
-KEPT = 128 * 2**20  # bytes of the reference's outputs that are kept; beyond, it runs again beside each graph
+KEPT = 128 * 2**20  # bytes of the reference's outputs that are kept; beyond, it runs again with each graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How a graph answers samples, beside the reference."""
+    """The outputs of a graph on samples, compared with the reference."""
 
     samples: int
-    accuracy: float | None  # share of right answers; None where the classes are not known
-    agreement: float | None  # share of samples answered as the reference does, see Comparison; None where unknown
+    accuracy: float | None  # fraction of right answers; None where the classes are not known
+    agreement: float | None  # fraction of samples answered as the reference does, see Comparison; None where unknown
     outputs: Mapping[str, float | None]  # dB against the reference, by output; None where it differs nowhere
     like_constants: tuple[str, ...] = ()  # outputs of which nothing is left that varies, see Comparison
     chance: float = 0.0  # accuracy of who always names the most frequent class
@@ -78,7 +78,7 @@ class Judge:
                 wanted = self._kept[i] if self._kept is not None else reference.run(x)
                 given = wanted if graph == self.reference else runner.run(x)
                 if lacking := not_finite(given, wanted):
-                    raise BundleError(f"the output {lacking!r} of {graph} is not finite", "make the model again")
+                    raise BundleError(f"the output {lacking!r} of {graph} is not finite", "rebuild the model")
                 found.add(given, wanted, x, y)
                 size += sum(out.nbytes for out in wanted.values())
                 if size <= KEPT:
@@ -97,10 +97,11 @@ class Judge:
     def drop(self, graph: Path) -> float:
         """What a graph loses against the reference: accuracy, 0-1.
 
-        Where the classes are not known it is the share of answers that changed: accuracy cannot fall by more than that.
+        Where the classes are not known it is the fraction of answers that changed: accuracy cannot fall by more than
+        that.
 
         Raises:
-            DataError: no metric is known for what the model gives.
+            DataError: no metric is known for what the model outputs.
         """
         return self.value(self.reference) - self.value(graph)
 
@@ -113,12 +114,12 @@ class Judge:
         score = self.score(graph)
         value = score.accuracy if score.accuracy is not None else score.agreement
         if value is None:
-            few = self.returns == "embedding" and score.samples < NEIGHBOURS
+            few = self.returns == "embedding" and score.samples < NEIGHBORS
             raise DataError(
-                f"{score.samples} embeddings are too few for neighbours to mean something"
+                f"{score.samples} embeddings are too few to compare nearest neighbors"
                 if few
-                else "no metric is known for what this model gives, and so nothing that could drop",
-                f"give {NEIGHBOURS} samples or more to validate on" if few else "hold it to --min-sqnr instead",
+                else "no metric is known for the outputs of this model, so max_drop cannot apply",
+                f"give {NEIGHBORS} samples or more to validate on" if few else "use --min-sqnr instead",
             )
         return value
 
@@ -146,7 +147,7 @@ def race(
     x: Array,
     timed: Callable[[Sequence[Path], Array, float], list[float]] = milliseconds,
 ) -> Race:
-    """Time a graph beside the one it would replace. Only one that is slower in every round is called slower."""
+    """Time a graph in turn with the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []
     while len(rounds) < ROUNDS and (not rounds or rounds[-1].slower):
         old, new = timed([before, after], x, SECONDS)

@@ -1,4 +1,4 @@
-"""A recipe file (TOML) to a tuple of configs, strictly."""
+"""Read a compression recipe (TOML) into a tuple of step configs, strictly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import RecipeError, nearest
+from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.zoo.catalog.registry import Registry
 
@@ -44,7 +45,7 @@ def _read(path: Path) -> dict[str, Any]:
     except IsADirectoryError as error:
         raise RecipeError(f"{path} is a folder", "name the recipe's file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no TOML: {error}", "see docs/recipes.md for the form") from error
+        raise RecipeError(f"{path} is not valid TOML: {error}", "see docs/recipes.md for the form") from error
     for key in data:
         if key not in ("step", "accept"):
             raise RecipeError(f"{path} has an unknown table {key!r}", nearest(key, ["step", "accept"]))
@@ -62,13 +63,16 @@ def read_steps(steps: Any, name: str, registry: Registry) -> tuple[Any, ...]:
     if not isinstance(steps, list | tuple) or not steps:
         raise RecipeError(f"{name} has no steps", "add one: [[step]] kind = 'int8'")
     if not all(isinstance(step, dict) for step in steps):
-        raise RecipeError(f"{name} has a step that is no table", "write each as [[step]]")
+        raise RecipeError(f"{name} has a step that is not a table", "write each as [[step]]")
     return tuple(_config(dict(step), registry) for step in steps)
 
 
 def _config(step: dict[str, Any], registry: Registry) -> Any:
     kind = step.pop("kind", None)
     known = registry.entries("compressor")
+    if kind == "heal" and kind not in known:
+        kind = "distill"
+        warn_renamed("heal", kind)
     if not isinstance(kind, str) or kind not in known:
         raise RecipeError(f"no step is of kind {kind!r}", nearest(str(kind), known))
     return from_plain(known[kind].spec.config, step)

@@ -16,13 +16,13 @@ from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
-FEW = 8  # samples that a graph is quantised on to be timed alone
+FEW = 8  # samples that a graph is quantized on to be timed alone
 
 
 def measure_step(
     bundle: Bundle, graph: Path, job: Job, target: TargetSpec, manifest: Manifest | None = None
 ) -> dict[str, Any]:
-    """A new graph beside the float graph it was made from. ``manifest``: of the new one, where it is a module's.
+    """A new graph compared with the float graph it was made from. ``manifest``: of the new one, where it is a module's.
 
     A module that a step on the graph follows is timed as that step will make it: what is smaller may be slower in int8.
     """

@@ -1,4 +1,4 @@
-"""Take one step of a recipe: bundle in, bundle out, measured before and after, rejected where it does not pay."""
+"""Run one step of a recipe: plan, apply, measure before and after, and reject it where it does not pay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pocketzoo.compress.pipeline.acceptance import (
     same_graph,
     same_module,
 )
-from pocketzoo.compress.pipeline.checkpoints import LESSON, Checkpoints
+from pocketzoo.compress.pipeline.checkpoints import DISTILLATION, Checkpoints
 from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts, writes_text
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.judge import Judge
@@ -35,13 +35,13 @@ from pocketzoo.zoo.bundles.bundle import (
     Draft,
     graph_name,
     read_bundle,
+    source_file_name,
     tensors_name,
-    travelling,
     updating,
     writing,
 )
 from pocketzoo.zoo.bundles.manifest import Step
-from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Lesson, ModuleCompressor
+from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor
 
 CLOSE = 1 / 8  # of what a step was asked to remove: how close the search for what a budget allows comes
 
@@ -66,7 +66,7 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
             best, low = folder, share
         except Rejected as no:
             if no.cause == "floor" and end < _end(job, number):  # what repairs it may bring it back above
-                job.progress.say(f"{compressor.name}: {no.why}; going on to the step that repairs it")
+                job.progress.say(f"{compressor.name}: {no.why}; continuing to the distillation step after it")
                 end = _end(job, number)
                 continue
             job.progress.say(f"{compressor.name}: rejected: {no.why}")
@@ -84,16 +84,16 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         if low == 1.0 or high - low <= CLOSE:
             break
         share = (low + high) / 2
-        job.progress.say(f"{compressor.name}: trying {share:.0%} of what was asked")
+        job.progress.say(f"{compressor.name}: trying {share:.0%} of the requested reduction")
     made = desk.folder / "made"
     if best is None:
         whole = {**tried[0], **({"tried": tried} if len(tried) > 1 else {})}
         with writing(made) as draft:
             copy_float(bundle, draft)
-            draft.manifest = replace(bundle.manifest, turned_down=(*bundle.manifest.turned_down, whole))
+            draft.manifest = replace(bundle.manifest, rejected=(*bundle.manifest.rejected, whole))
     elif tried:
         with updating(read_bundle(best), made) as draft:
-            draft.manifest = with_report(draft.manifest, {"turned_down": tried}, back=end - number)
+            draft.manifest = with_report(draft.manifest, {"rejected": tried}, back=end - number)
     else:
         made = best
     return desk.keep(end, made)
@@ -108,7 +108,7 @@ def _end(job: Job, number: int) -> int:
 
 
 def _learns(compressor: Compressor) -> bool:
-    return isinstance(compressor, ModuleCompressor) and compressor.teach is not None
+    return isinstance(compressor, ModuleCompressor) and compressor.distill is not None
 
 
 def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path) -> None:
@@ -153,7 +153,7 @@ def _module_step(
     began_with: Path | None,
 ) -> None:
     """``first`` of the steps that are held together; ``began_with``: their first graph, where this is the last."""
-    # Here, because a step on the graph needs no torch, which takes longer to import than a small graph to quantise.
+    # Here, because a step on the graph needs no torch, which takes longer to import than a small graph to quantize.
     from pocketzoo.zoo.models.build import load_module
     from pocketzoo.zoo.models.save import save_model
 
@@ -162,11 +162,11 @@ def _module_step(
     job.progress.say(f"{compressor.name}: planning")
     plan = compressor.plan(module, config, job.samples, job.module_target)
     job.progress.say(f"{compressor.name}: applying")
-    if compressor.teach is None:
+    if compressor.distill is None:
         smaller = compressor.apply(module, plan, job.samples)
     else:
-        lesson = Lesson(load_module(job.source, job.registry), folder.parent / LESSON, job.progress)
-        smaller = compressor.teach(module, plan, job.samples, lesson)
+        context = Distillation(load_module(job.source, job.registry), folder.parent / DISTILLATION, job.progress)
+        smaller = compressor.distill(module, plan, job.samples, context)
     with writing(folder) as draft:
         job.progress.say("exporting and checking the graph")
         save_model(
@@ -181,7 +181,7 @@ def _module_step(
             provenance=manifest.provenance,
             steps=(*manifest.steps, Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan))),
             opset=max(target.opset for target in job.targets),
-            files=bundle.travelled(),
+            files=bundle.source_files(),
         )
         assert draft.manifest is not None
         seconds = time.perf_counter() - start
@@ -198,7 +198,7 @@ def _module_step(
             check_report(report, job, began_with, made, allowed=allowed)
         else:
             check_cost(report, job)
-        draft.manifest = with_report(replace(draft.manifest, turned_down=manifest.turned_down), report)
+        draft.manifest = with_report(replace(draft.manifest, rejected=manifest.rejected), report)
 
 
 def _unchanged(bundle: Bundle, draft: Draft) -> bool:
@@ -236,17 +236,17 @@ def _graph_step(
             plan, kept = found
         if tensors := getattr(plan, "tensors", None):
             draft.mark(tensors_name(compressor.name), precision=compressor.precision).write_bytes(save(dict(tensors)))
-        reports, turned_down = _encoded(
+        reports, rejected = _encoded(
             bundle, compressor, model, plan, job, draft, own, allowed, getattr(config, "min_sqnr", None)
         )
         plans: dict[str, Any] = {}
         if compressor.several_inputs and bundle.parts():
-            job.progress.say(f"{compressor.name}: the graphs that write")
+            job.progress.say(f"{compressor.name}: generation graphs")
             texts = replace(job.graph_samples, progress=SILENT)
             plans = plan_parts(bundle, compressor, config, texts, {effect.layer for effect in kept})
             floor = None if job.settings.accept else FLOOR_SHARE
             budgets = [b for b in (allowed, getattr(config, "max_drop", None), floor) if b is not None]
-            writing_report = write_parts(
+            generation_report = write_parts(
                 bundle,
                 draft,
                 compressor,
@@ -268,9 +268,9 @@ def _graph_step(
             {
                 "seconds": time.perf_counter() - start,
                 **next(iter(reports.values())),
-                **({"writing": writing_report} if plans else {}),
+                **({"generation": generation_report} if plans else {}),
                 **({"left_in_float": {effect.layer: str(effect) for effect in kept}} if kept else {}),
-                **({"turned_down": turned_down} if turned_down else {}),
+                **({"rejected": rejected} if rejected else {}),
             },
         )
 
@@ -327,7 +327,9 @@ def _own_judge(bundle: Bundle, config: Any, job: Job, allowed: float | None) -> 
     if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, allowed) == (None, None, None):
         return None
     if not len(job.validation.split):
-        raise DataError(f"{job.dataset.name} has no validation samples to hold int8 to a budget on", "give more data")
+        raise DataError(
+            f"{job.dataset.name} has no validation samples, which a budget for int8 needs", "give more data"
+        )
     if bundle.path == job.source.path:
         return job.judge
     return Judge(bundle.file(graph_name()), job.validation, returns=bundle.manifest.gives)
@@ -354,13 +356,13 @@ def _left(plan: Any) -> str:
     """The first of the layers that a plan leaves alone, and why."""
     left: Mapping[str, str] = getattr(plan, "left", {}) or getattr(plan, "dense", {})
     more = f", and {len(left) - 1} more" if len(left) > 1 else ""
-    return next((f": {name} is left alone, as {why}{more}" for name, why in left.items()), "")
+    return next((f": {name} is left unchanged, as {why}{more}" for name, why in left.items()), "")
 
 
 def copy_float(bundle: Bundle, draft: Draft) -> None:
     """Everything of a bundle but what was made of it for one target."""
-    for path, file in bundle.travelled().items():
-        shutil.copyfile(file, draft.folder / travelling(path))
+    for path, file in bundle.source_files().items():
+        shutil.copyfile(file, draft.folder / source_file_name(path))
     if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))

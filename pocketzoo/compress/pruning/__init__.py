@@ -1,1 +1,1 @@
-"""Remove channels or single weights."""
+"""Pruning of channels and of single weights."""

@@ -1,4 +1,4 @@
-"""How many channels each group loses: the least effect on the output for a share of channels, or within a budget.
+"""Decide how many channels each group loses, at the least effect on the output for a ratio or a budget.
 
 Each group has a curve: what the removal of its n cheapest channels does to the output. Channels go where an error buys
 most of what is to be saved: each group is cut where its curve's slope reaches a price that is common to all (Lagrange
@@ -49,11 +49,11 @@ def choices(group: Group, multiple: int) -> Counts:
 
 
 def uniform(groups: Sequence[Group], ratio: float, multiple: int) -> Counts:
-    """The same share of each group, as near as the multiple lets it."""
+    """The same fraction of each group, as near as the multiple lets it."""
     found = []
     for group in groups:
         total = len(group.channels)
-        # Of two that are as near, the one that keeps more; a share of nothing is nothing.
+        # Of two that are as near, the one that keeps more; a fraction of nothing is nothing.
         options = choices(group, multiple) if ratio > 0 else [0]
         found.append(min(options, key=lambda n: (abs(n - ratio * total), n)))
     return found

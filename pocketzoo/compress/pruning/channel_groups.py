@@ -1,4 +1,4 @@
-"""Which channels must be removed together, found by following every channel through the exported graph.
+"""Groups of channels that must be removed together, found by tracing the exported graph.
 
 Each channel of each tensor gets an integer; a union-find joins the integers that an operator ties together (the two
 sides of an addition, a depthwise convolution's input and output). What an operator we do not know touches is frozen.

@@ -1,4 +1,4 @@
-"""Follow every channel through an exported graph, a rule for each operator."""
+"""Trace channels through an exported torch graph, with one rule per operator."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ChannelTracer:
             self.parents[self.root(int(i))] = self.root(int(j))
 
     def bound(self, ids: Ids, count: int) -> Ids:
-        """Bind ids into ``count`` blocks of neighbours that go together; returns one id of each."""
+        """Bind ids into ``count`` blocks of neighbors that go together; returns one id of each."""
         blocks = ids.reshape(count, -1)
         for i in range(1, blocks.shape[1]):
             self.join(blocks[:, i], blocks[:, 0])
@@ -302,7 +302,7 @@ def _reduce(t: ChannelTracer, node: fx.Node) -> Tracked | None:
 
 
 def _reshape(t: ChannelTracer, node: fx.Node) -> Tracked | None:
-    """Channels survive where their axis stays whole, alone or with the axes right behind it flattened in.
+    """Channels survive where their axis stays whole, alone or with the axes right after it flattened in.
 
     Where it is split in two (heads, size of a head), each head becomes one channel.
     """

@@ -1,4 +1,4 @@
-"""Channels of layers, and the groups of them that can only be removed together."""
+"""Data types for channels of layers and for the groups that can only be removed together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error in a layer's output does to the model's output: the Gauss-Newton matrix of each layer.
+"""The Gauss-Newton matrix of each layer: the effect of an error in its output on the model's output.
 
 An error d (O,) at a position of a layer's output changes the model's outputs by J d, so by dT (JT J) d in square. JT J
 is found by sending random directions back from the outputs: with u ~ N(0, 1) the gradients g = JT u have E[g gT] = JT J
@@ -60,7 +60,7 @@ def root(matrix: Tensor) -> Tensor:
 
 def _watch_gradient(found: dict[str, Tensor], name: str, layer: nn.Module, inputs: object, out: Tensor) -> Tensor:
     if not out.requires_grad:
-        out = out.requires_grad_(True).clone()  # a leaf itself could not be changed in place behind
+        out = out.requires_grad_(True).clone()  # a leaf itself could not be changed in place after
     channels = 1 if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
 
     def add(gradient: Tensor) -> None:

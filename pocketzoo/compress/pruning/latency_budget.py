@@ -1,4 +1,4 @@
-"""Hold a model to a share of its measured latency: cut multiply-accumulates, time the graph, correct, a few times."""
+"""Prune to a fraction of the measured latency: cut multiply-accumulates, time the graph, correct, repeat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fitting(
     at: Callable[[float], list[int]],
     cut: Callable[[list[int]], nn.Module],
 ) -> list[int]:
-    """The counts that ``at`` gives for the largest share of multiply-accumulates found with a latency within ``share``.
+    """The counts of ``at`` for the largest fraction of multiply-accumulates whose latency is within ``share``.
 
     Latency need not follow multiply-accumulates, and may not fall at all below some point: after ``TRIES`` the fastest
     that was tried is taken.
@@ -62,9 +62,9 @@ def _export(model: nn.Module, x: Tensor, path: Path) -> Path:
             program = torch.onnx.export(model, (x[:1],), dynamo=True, external_data=False, verbose=False)
     except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
         raise UnsupportedLayerError(
-            "a latency budget needs a model that exports to ONNX", "give macs instead of latency"
+            "a latency budget needs a model that exports to ONNX", "set macs instead of latency"
         ) from error
     if program is None:
-        raise UnsupportedLayerError("torch exported nothing", "give macs instead of latency")
+        raise UnsupportedLayerError("torch exported nothing", "set macs instead of latency")
     program.save(str(path))
     return path

@@ -1,7 +1,6 @@
-"""Least squares between what layers read and what they should give, from sums over rows: damped as far as they overfit.
+"""Damped least squares from sums over rows, with the damping chosen on held-out data.
 
-How far is decided on rows that were not fitted, among solutions that begin with "change nothing": from few samples a
-fit may be worse than none, and then there is none.
+The candidates begin with "change nothing", since a fit from few samples may be worse than none.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from math import inf, isfinite, isinf
 import torch
 from torch import Tensor
 
-RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, inf)  # added to the diagonal, as a share of it; inf: no fit
+RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, inf)  # fraction of the diagonal added to it; inf: no fit
 STEPS = 40  # of conjugate gradients, where weights are masked
 BLOCK = 2**18  # weights that are solved for at once there, for all ridges
 
@@ -55,7 +54,7 @@ class Sums:
         """The same of some outputs."""
         return Sums(self.gram, self.cross[rows], self.given, self.wanted[rows], self.count)
 
-    def centred(self) -> Sums:
+    def centered(self) -> Sums:
         """The same around the means, for a layer whose bias takes them."""
         n = max(self.count, 1)
         gram = self.gram - torch.outer(self.given, self.given) / n
@@ -74,7 +73,7 @@ def regress(
     """The weight (O, I) and the shift (O,) that give y from x'; None if ``now`` without a shift does it best, or the
     sums are not finite.
 
-    ``parts`` are sums over two halves of the samples, fitted on one and judged on the other. Neighbouring positions of
+    ``parts`` are sums over two halves of the samples, fitted on one and judged on the other. Neighboring positions of
     a sample say much the same, so the number of rows alone promises too much. ``shifts``: whether there may be a shift;
     ``mask``: where a weight may change.
     """
@@ -109,7 +108,7 @@ def _fitted(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Weight and shift of some rows, for each ridge."""
     now, sums, mask = now[rows], sums.of(rows), None if mask is None else mask[rows]
-    about = sums.centred() if shifts else sums
+    about = sums.centered() if shifts else sums
     for weight in _solved(now, about, ridges) if mask is None else masked_weights(now, about, ridges, mask):
         if shifts:
             yield weight, (sums.wanted - weight @ sums.given) / sums.count
@@ -162,7 +161,7 @@ def masked_weights(now: Tensor, sums: Sums, ridges: Sequence[float], mask: Tenso
     first = power.clone()
     changes = residual.new_zeros(len(finite), *residual.shape)
     theirs = residual.expand_as(changes).clone()  # directions, as they are for each ridge
-    shrink = share = torch.ones_like(more * power)  # their residuals, as a share of the last ones, and of ours
+    shrink = share = torch.ones_like(more * power)  # their residuals, as a fraction of the last ones, and of ours
     step_before, turn = torch.ones_like(power), torch.zeros_like(power)
     for _ in range(STEPS):
         if bool((power <= 1e-10 * first).all()):

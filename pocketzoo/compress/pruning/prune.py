@@ -1,4 +1,4 @@
-"""Pruning: remove channels physically, or set single weights to zero.
+"""The pruning step: remove channels physically, or set single weights to zero.
 
 Channels go in the order of second-order saliency (see saliency.py), from each layer as many as the model's output bears
 (channel_budget.py). What they carried is then folded into the weights that stay (refit.py).
@@ -139,7 +139,7 @@ def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: 
         if (by := next((blocked[c] for c in members if c in blocked), None)) is None:
             found.append(group)
         else:
-            reason = f"its channels are those of {by or 'the model itself'} as well"
+            reason = f"it shares channels with {by or 'the model itself'}"
             left |= {name: reason for name in makers if name not in (by, *left)}
     return found
 
@@ -229,7 +229,7 @@ def _counts(
     planned: Callable[[Counts], PrunePlan],
     x: Tensor,
 ) -> Counts:
-    """How many channels each group loses: a share of all, or as many as a budget wants."""
+    """How many channels each group loses: a fraction of all, or as many as a budget wants."""
     budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
     if not groups:
         return []

@@ -1,9 +1,9 @@
-"""Make up for what pruning removed: refit the weights that stay, by least squares on calibration data.
+"""Compensate for pruning: refit the remaining weights by least squares on calibration data.
 
 Layer after layer, V = argmin |W x - V x'|^2, with x what the layer reads in the original and x' what the already pruned
-model gives it (ThiNet, Luo et al. 2017, arXiv:1707.06342, refits one layer so); where a shortcut joins the output, its
-error is part of what is fitted. Where single weights are zero the fit is over the others alone, each row for itself:
-the exact solution of what SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774) approaches column by column.
+model outputs it (ThiNet, Luo et al. 2017, arXiv:1707.06342, refits one layer so); where a shortcut joins the output,
+its error is part of what is fitted. Where single weights are zero the fit is over the others alone, each row for
+itself: the exact solution of what SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774) approaches column by column.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _phases(
     }
     phases: list[tuple[int, list[str]]] = []
     least = MOST
-    for name in reversed(room):  # a layer has no more samples than those behind it: phases are few
+    for name in reversed(room):  # a layer has no more samples than those after it: phases are few
         least = min(least, max(room[name], LEAST))
         count = 2 ** (least.bit_length() - 1)
         if phases and phases[0][0] == count:
@@ -163,7 +163,7 @@ def _shortcut_error(
     count: int,
     limit: int,
 ) -> Tensor | None:
-    """What the shortcut beside a layer lacks (N, O), as its own output would have to give it."""
+    """What the shortcut alongside a layer lacks (N, O), as its own output would have to give it."""
     if shortcut.reader not in full or shortcut.reader not in less:
         return None
     x, y = full[shortcut.reader], less[shortcut.reader]

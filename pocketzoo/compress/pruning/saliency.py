@@ -1,4 +1,4 @@
-"""In which order the channels of a group should go, and what each costs: second-order saliency with compensation.
+"""Rank the channels of a group by second-order saliency, with compensation by the channels that stay.
 
 Removing an input B of a layer W and refitting the others on calibration data costs W_B ([H^-1]_BB)^-1 W_B^T in squared
 error of the layer's output, with H the second moments of its inputs (Optimal Brain Surgeon, Hassibi & Stork 1993; in
@@ -130,7 +130,7 @@ def eliminate(
             for judge in judges:
                 judge.reader.remove(order[-len(own) :])
             now = max(sum(judge.error() for judge in judges), spent)
-            # Between two judgements costs grow as the readers say: what costs them nothing is free.
+            # Between two judgments costs grow as the readers say: what costs them nothing is free.
             parts = own if sum(own) > 0 else [1.0] * len(own)
             found = [spent + (now - spent) * part / sum(parts) for part in accumulate(parts, initial=0.0)]
         else:

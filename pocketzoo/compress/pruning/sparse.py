@@ -1,4 +1,4 @@
-"""Single weights to zero: the smallest of all, or two of any four neighbours. The zeros lie in plain layers.
+"""Unstructured and 2:4 sparsity: set the smallest weights of all, or 2 of every 4 adjacent ones, to zero.
 
 The smallest by magnitude over all layers is the classic recipe (Han et al. 2015, arXiv:1506.02626). For 2:4 the two of
 four that matter least go: w^2 / [H^-1]_jj, with H the second moments of the layer's inputs (Optimal Brain Surgeon, as
@@ -57,7 +57,7 @@ def unsuited(layer: Layer) -> str:
         return "grouped convolution"
     inputs, outputs = layer.weight.shape[1], layer.weight.shape[0]
     if inputs % 32 or outputs % 8:
-        return f"{inputs} inputs and {outputs} outputs: sparse kernels take multiples of 32 and of 8"
+        return f"{inputs} inputs and {outputs} outputs: sparse kernels need multiples of 32 and of 8"
     return ""
 
 
@@ -68,7 +68,7 @@ def gain(target: TargetSpec) -> str:
             "sparse Tensor Cores (Ampere or later) run these layers in fp16 and int8 at up to twice the rate; whole"
             " models usually gain less than 15%, small layers nothing: build the engine with and without, and measure"
         )
-    return "none: onnxruntime computes with the zeros, and the file is as large; only its compressed form is smaller"
+    return "none: onnxruntime computes with the zeros and the file keeps its size; only a compressed archive is smaller"
 
 
 def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None) -> None:
@@ -89,7 +89,7 @@ def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterabl
         found = moments.get(name.removesuffix(".weight"))
         if found is not None:
             if not torch.isfinite(found.second).all():
-                raise DataError(f"calibration: what {name} reads is not finite", "check the samples for NaN")
+                raise DataError(f"calibration: the inputs of {name} are not finite", "check the samples for NaN")
             diagonal = torch.linalg.inv(shrunk(found.mean, found.count)).diagonal()
             importance = importance / diagonal.float().view_as(importance[0])
         layer.get_parameter("weight").data *= two_of_four(importance)
@@ -101,7 +101,7 @@ def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterabl
 
 
 def two_of_four(importance: Tensor) -> Tensor:
-    """1 for the two most important of every four neighbours along dim 1 (O, I, ...), I a multiple of 4; else 0."""
+    """1 for the two most important of every four neighbors along dim 1 (O, I, ...), I a multiple of 4; else 0."""
     rows = importance.movedim(1, -1)  # NVIDIA's pattern runs along input channels, at each place of the kernel
     fours = rows.reshape(*rows.shape[:-1], -1, 4)
     mask = torch.zeros_like(fours).scatter_(-1, fours.topk(2, dim=-1).indices, 1.0)

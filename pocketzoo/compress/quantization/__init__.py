@@ -1,1 +1,1 @@
-"""Weights and activations in int8 and fp8."""
+"""Quantization of weights and activations to int8 and fp8."""

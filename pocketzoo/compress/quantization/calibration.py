@@ -1,4 +1,4 @@
-"""One pass over calibration samples: what the activations of a graph look like, and what its layers read."""
+"""One pass over the calibration samples: histograms of activations and second moments of layer inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.malloc_trim import large_mapped
 
 Sample = Array | Mapping[str, Array]  # a batch for the one input of a graph, or arrays for all inputs by their names
-FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at the most;
+FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at most;
 ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
 
 

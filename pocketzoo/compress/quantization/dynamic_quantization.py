@@ -1,8 +1,8 @@
-"""int8 layers whose activations are quantised as they come, by the range of each input and not one from calibration.
+"""Dynamic quantization: int8 layers whose activation range is that of each input, not one from calibration.
 
 Written with the standard's DynamicQuantizeLinear and MatMulInteger, which onnxruntime fuses into one kernel with the
-scales and the bias behind them. It runs no outliers into saturation, and saves what static pairs cost around additions
-and normalisations that stay float.
+scales and the bias after them. It runs no outliers into saturation, and saves what static Q/DQ nodes cost around
+additions and normalizations that stay float.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
     ]
 
 
-def quantise(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Put the MatMul nodes of ``layers`` in integers, in place; ``tensors`` are those of ``Int8Plan``.
 
     y = x W becomes s_x s_w (x_q - z) W_q: x_q (uint8), s_x and z follow from the least and largest x.
@@ -39,7 +39,7 @@ def quantise(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
     constants = {t.name: t for t in model.graph.initializer}
     fresh = FreshNames.of(model)
     nodes: list[NodeProto] = []
-    ready: dict[str, list[str]] = {}  # tensors that are quantised already: layers that read the same share it
+    ready: dict[str, list[str]] = {}  # tensors that are quantized already: layers that read the same fraction it
     stored: dict[str, list[str]] = {}  # weight -> its integers, scales and zero points
     for node in model.graph.node:
         if not is_layer(node, constants) or layer_name(node.input[1]) not in wanted:

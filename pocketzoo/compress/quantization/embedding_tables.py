@@ -1,4 +1,4 @@
-"""Embedding tables in 8 bits: often half of a language model's bytes, of which a text reads a few rows."""
+"""Quantize embedding tables to int8: often half of a language model's bytes, of which a text reads a few rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def tables(index: GraphIndex) -> list[str]:
     ]
 
 
-def quantise(model: ModelProto, names: Iterable[str]) -> None:
-    """Put the tables ``names`` in int8 with one scale a row, in place.
+def quantize(model: ModelProto, names: Iterable[str]) -> None:
+    """Put the tables ``names`` in int8 with one scale per row, in place.
 
     The rows that a text needs are gathered as integers and become floats then; the table never does. It costs
     Gather, Gather, Cast and Mul on (B, T, C) instead of one Gather.

@@ -1,8 +1,9 @@
-"""fp8 on the ONNX graph: the layers and ranges of an int8 plan, as pairs of float8 (e4m3) where there are kernels.
+"""fp8 (e4m3) on the ONNX graph: layers and ranges of an int8 plan as float8 Q/DQ nodes, where there are kernels.
 
 e4m3 has 4 bits of exponent, 3 of mantissa and 448 as its largest number (Micikevicius et al. 2022, arXiv:2209.05433).
 Its steps grow with the value, so what rounding loses hardly depends on the scale: one for a whole weight does as well
-as one for each channel, a range may have room to spare, and scales are powers of two, which 16 bits hold exactly.
+as one for each channel, a range may have room to spare, and scales are powers of two, which half precision can hold
+exactly.
 """
 
 from __future__ import annotations
@@ -116,9 +117,9 @@ def _reason(node: NodeProto, index: GraphIndex, plan: Int8Plan, encoding: Fp8Enc
     dims = index.constants[node.input[1]].dims
     least = encoding.conv_channels if node.op_type == "Conv" else encoding.matmul_channels
     if node.input[0] not in plan.ranges:
-        return "no range of what it reads"
+        return "its input has no calibrated range"
     if any(a.name == "group" and a.i != 1 for a in node.attribute):
-        return "a convolution in groups"
+        return "a grouped convolution"
     if node.op_type == "Conv" and math.prod(dims[2:]) > encoding.kernel:
         return f"a kernel of more than {encoding.kernel} values"
     if node.op_type != "Conv" and len(dims) != 2:
@@ -139,7 +140,7 @@ def _moments(index: GraphIndex, layers: list[NodeProto], samples: Iterable[Sampl
 class _Encoder(Pairs):
     """Puts a pair before each tensor that a chosen layer reads; whoever else reads it gets it as it was.
 
-    So the other summand of a residual addition stays in 16 bits: it would be rounded anew at every addition.
+    So the other summand of a residual addition stays in half precision: it would be rounded anew at every addition.
     """
 
     def run(self, layers: set[str]) -> None:

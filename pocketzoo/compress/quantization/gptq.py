@@ -1,8 +1,8 @@
-"""Weights to integers, with the error of each handed on to the weights that can make up for it.
+"""Round weights to integers one column at a time, and compensate each error in the columns that follow (GPTQ).
 
-A layer gives y = W x. Rounding W to Q costs tr((W - Q) H (W - Q)T) with H = E[x xT]. Columns are rounded one after the
-other, and what one loses the rest make up for in closed form (GPTQ, Frantar et al. 2022, arXiv:2210.17323, after OBQ,
-arXiv:2208.11580). All arrays have a leading axis of groups: W (G, O, I), H (G, I, I), scales (G, O).
+A layer outputs y = W x. Rounding W to Q costs tr((W - Q) H (W - Q)T) with H = E[x xT]. Columns are rounded one after
+the other, and what one loses the rest make up for in closed form (GPTQ, Frantar et al. 2022, arXiv:2210.17323, after
+OBQ, arXiv:2208.11580). All arrays have a leading axis of groups: W (G, O, I), H (G, I, I), scales (G, O).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""int8 on the ONNX graph: the plan holds ranges, layers and integers, and each target gets its own encoding of it.
+"""The int8 step: one plan (ranges, layers, integer weights), encoded differently for each target.
 
-Weights are symmetric, one scale an output channel; activations one scale a tensor (Krishnamoorthi 2018,
+Weights are symmetric, one scale per output channel; activations one scale per tensor (Krishnamoorthi 2018,
 arXiv:1806.08342). One pass over the samples finds the ranges and what rounding the weights needs; biases take up the
 mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
 """
@@ -33,11 +33,11 @@ from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_name
-from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantisable, stored_names
+from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.operands import plain_operands
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
-# What the two ways to quantise activations are compared in: onnxruntime is the one runtime that has both.
+# What the two ways to quantize activations are compared in: onnxruntime is the one runtime that has both.
 BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
 TRIALS = 16  # samples they are compared on
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
@@ -55,14 +55,14 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, re
     index = GraphIndex(model)
     left = {name: why for name, why in left_alone(index).items() if not matches(name, config.skip)}
     found = embeddings.tables(index) if config.embeddings else []
-    layers = quantisable(index, config.skip, found)
+    layers = quantizable(index, config.skip, found)
     if (plain := plain_operands(model, {layer_name(node.input[1]) for node in layers})) is not model:
         model, index = plain, GraphIndex(plain)
-        layers = quantisable(index, config.skip, found)
+        layers = quantizable(index, config.skip, found)
     tables = tuple(name for name in found if not matches(layer_name(name), config.skip))
     if tables:  # first: half of a language model's memory, and of that of every copy and session below
         model = _copy(model)
-        embeddings.quantise(model, tables)
+        embeddings.quantize(model, tables)
         index = GraphIndex(model)
     scales = _divisors(model, [node.input[1] for node in layers], samples) if config.smooth else {}
     if scales:
@@ -153,18 +153,18 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
     model = plain_operands(model, plan.layers)
-    quantised = smooth.apply(model, divisors(plan))
+    quantized = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
     if not tensors:  # a plan of an earlier version
         index = GraphIndex(model)
-        layers = [node for node in quantisable(index, ()) if layer_name(node.input[1]) in plan.layers]
+        layers = [node for node in quantizable(index, ()) if layer_name(node.input[1]) in plan.layers]
         tensors = prepare(index, layers, plan.ranges, {})
         plan = replace(plan, layers=tuple(layer_name(node.input[1]) for node in layers))
-    _encode(quantised, plan, tensors, target.int8)
+    _encode(quantized, plan, tensors, target.int8)
     if target.int8.splits_norm:
-        _split_norms(quantised)
-    onnx.checker.check_model(quantised)
-    return quantised
+        _split_norms(quantized)
+    onnx.checker.check_model(quantized)
+    return quantized
 
 
 def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
@@ -174,7 +174,7 @@ def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
     if plan.sha256 and plan.sha256 != digest(plan.tensors):
-        raise BundleError("the tensors of the int8 plan are not those it was made with", "compress the model again")
+        raise BundleError("the tensors do not match the int8 plan", "compress the model again")
     return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
 
 
@@ -193,9 +193,9 @@ def _encode(
     """Put a graph that is smoothed already in int8, in place."""
     layers, ranges = set(plan.layers), plan.ranges
     if encoding.dynamic:
-        embeddings.quantise(smoothed, plan.tables)
+        embeddings.quantize(smoothed, plan.tables)
         if plan.dynamic:
-            dynamic.quantise(smoothed, plan.dynamic, tensors)
+            dynamic.quantize(smoothed, plan.dynamic, tensors)
             layers -= set(plan.dynamic)
             ranges = {name: ranges[name] for name in _tensors(GraphIndex(smoothed), layers)}
     Encoder(smoothed, ranges, layers, tensors, encoding).run()
@@ -229,8 +229,8 @@ def prepare(
         least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
         known = [moments[node.output[0]] for node in nodes if node.output[0] in moments]
         if known:
-            centred = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
-            levels, scale = round_weight(matrix, np.sum(centred, axis=0), least, grid)
+            centered = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
+            levels, scale = round_weight(matrix, np.sum(centered, axis=0), least, grid)
         else:
             scale = np.maximum(grid.scales(matrix), least)
             levels = grid.nearest(matrix, scale)
@@ -262,14 +262,14 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
     """Activations next to an operator that will be int8: what it reads, and what it gives once its activation ran.
 
     What a Gemm or MatMul gives is left alone: integer kernels give floats there, and in a transformer the next operator
-    is a bias or a normalisation, which wants them.
+    is a bias or a normalization, which wants them.
     """
     integers = Integers(index, layers)
     wanted: dict[str, None] = {}
     for node in index.model.graph.node:
         if not integers(node):
             continue
-        # A move reads what it moves; the shape or the axes beside it are no activations.
+        # A move reads what it moves; the shape or the axes alongside it are not activations.
         for name in node.input[:1] if node.op_type in MOVES else node.input:
             if name and name not in index.constants and index.is_float(name):
                 wanted.setdefault(name)

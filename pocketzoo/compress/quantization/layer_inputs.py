@@ -1,4 +1,4 @@
-"""What a layer of a graph reads, as columns that its weight multiplies; and its weight as that matrix."""
+"""The input of a graph's layer as the matrix its weight multiplies (im2col), and the weight as a matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pocketzoo.zoo.graphs.index import out_axis
 T = TypeVar("T", bound=np.generic)
 
 WIDEST = 4608  # values of a column up to which all second moments are kept: those of a 3 x 3 of 512 channels
-LEAST, MOST = 64, 384  # positions of one sample that are taken at the most; neighbouring ones differ little
+LEAST, MOST = 64, 384  # positions of one sample that are taken at most; neighboring ones differ little
 WAITING = 256  # columns that are gathered before they are multiplied: one large product is quicker than many small ones
 BLOCK = 256  # rows of second moments that are added to at a time
 
@@ -77,7 +77,7 @@ class Reading:
 
 
 def _spread(count: int, width: int, size: int, turn: int) -> npt.NDArray[np.int64]:
-    """Some of ``count`` positions. The step shares no factor with ``width``: all columns of a picture are seen."""
+    """Some of ``count`` positions. The step shares no factor with ``width``: all columns of an image are seen."""
     step = -(-count // min(max(size, LEAST), MOST))
     while step > 1 and math.gcd(step, width) > 1:
         step += 1

@@ -1,7 +1,7 @@
-"""Which layers to leave in float: the effect of each on output and latency is measured, and the best go first.
+"""Choose layers to keep in float: measure the effect of each on accuracy and latency, keep the best.
 
 A layer's effect is what changes when it alone goes back to float in the int8 graph: noise of the output against the
-float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantise one layer alone, which
+float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantize one layer alone, which
 costs the same and does not see how errors meet), and time. Layers are taken in the order of dB gained per ms lost.
 """
 
@@ -24,10 +24,10 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
-GIVEN_BACK = 16  # layers at the most that are tried in int8 again in the end
+GIVEN_BACK = 16  # layers at most that are tried in int8 again in the end
 SAMPLES = 16  # that noise is measured on
 SECONDS = 0.06  # that a layer's graph and the int8 graph are timed for, each
-LEAST = 0.002  # share of the latency below which no difference can be told from chance
+LEAST = 0.002  # fraction of the latency below which no difference can be told from chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Effect:
 
     layer: str
     gained: float  # dB, of the output's SQNR against the float graph
-    lost: float  # of the latency, as a share of the int8 graph's; on targets that do not run here, share of all MACs
+    lost: float  # fraction of the int8 graph's latency; on targets that do not run here, of all MACs
     milliseconds: float | None = None  # the same in milliseconds, where it was measured
 
     @property
@@ -146,7 +146,7 @@ def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
 
 
 def _noise(graph: Path, xs: Sequence[Array], wanted: Sequence[Mapping[str, Array]]) -> float:
-    """The error of all outputs, each as a share of its own power: the worst has the most say."""
+    """The error of all outputs, each as a fraction of its own power: the worst has the most say."""
     given = _answers(graph, xs)
     names = list(wanted[0]) if wanted else []
     return sum(noise_to_signal([g[name] for g in given], [w[name] for w in wanted]) for name in names)

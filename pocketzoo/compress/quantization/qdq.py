@@ -1,4 +1,4 @@
-"""Write a planned graph in int8 for one target: where the pairs of QuantizeLinear and DequantizeLinear stand.
+"""Insert Q/DQ nodes (QuantizeLinear, DequantizeLinear) into a planned graph, where one target wants them.
 
 Every runtime reads the pairs; where they stand and which integers they use is what differs (``Int8Encoding``).
 """
@@ -32,7 +32,7 @@ MOVES = {
     "Unsqueeze",
 }  # values pass unchanged, and so do ranges
 RECURRENT = {"GRU", "LSTM", "RNN"}  # NVIDIA's builder fails on those that read a pair, through moves as well
-ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantised
+ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantized
 
 
 class Integers:
@@ -100,8 +100,8 @@ class Pairs:
         self.parameters, self.int32_bias = parameters, int32_bias
         self.fresh, self.stored = FreshNames.of(model), stored_names(model)
         self.nodes: list[NodeProto] = []  # the new list, in order
-        self.dequantised: dict[str, str] = {}  # constants that are written already: what to read of them
-        self.scales: dict[str, float] = {}  # of quantised activations
+        self.dequantized: dict[str, str] = {}  # constants that are written already: what to read of them
+        self.scales: dict[str, float] = {}  # of quantized activations
 
     def finish(self) -> None:
         """Put the new list in place of the old, and let go of the constants that nobody reads any more."""
@@ -117,7 +117,7 @@ class Pairs:
         out = node.output[0]
         name = self.stored[out]
         scale = self.tensors[f"{name}.scale"]
-        node.input[1] = self._constant_dequantise(name, self.tensors[f"{name}.levels"], scale, out_axis(node))
+        node.input[1] = self._constant_dequantize(name, self.tensors[f"{name}.levels"], scale, out_axis(node))
         if f"{out}.bias" not in self.tensors:
             return
         bias = self.tensors[f"{out}.bias"]
@@ -131,21 +131,21 @@ class Pairs:
         step = scale.astype(np.float64) * self.scales[node.input[0]]
         limit = 2.0**31 - 1
         wide = np.clip(np.round(bias / step), -limit, limit).astype(np.int32)
-        node.input[2] = self._constant_dequantise(own, wide, step.astype(np.float32), 0)
+        node.input[2] = self._constant_dequantize(own, wide, step.astype(np.float32), 0)
 
-    def _constant_dequantise(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
-        if name not in self.dequantised:  # or it is a weight that two layers share
+    def _constant_dequantize(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
+        if name not in self.dequantized:  # or it is a weight that two layers share
             inputs = [
                 self._initializer(f"{name}_quantized", levels),
                 self._initializer(f"{name}_scale", scale),
                 self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype)),
             ]
-            self.dequantised[name] = self.fresh(f"{name}_dequantized")
-            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantised[name]], axis=axis))
-        return self.dequantised[name]
+            self.dequantized[name] = self.fresh(f"{name}_dequantized")
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantized[name]], axis=axis))
+        return self.dequantized[name]
 
     def pair(self, name: str) -> str:
-        """Quantise and dequantise an activation; returns the name to read instead."""
+        """Quantize and dequantize an activation; returns the name to read instead."""
         scale, zero = self.parameters(self.ranges[name])
         parameters = [self._initializer(f"{name}_scale", np.float32(scale)), self._initializer(f"{name}_zero", zero)]
         levels, out = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
@@ -178,7 +178,7 @@ class Encoder(Pairs):
 
     def run(self) -> None:
         nodes = list(self.graph.node)
-        renamed = {}  # activation -> its dequantised twin
+        renamed = {}  # activation -> its dequantized twin
         if (entry := self.graph.input[0].name) in self.ranges:
             renamed[entry] = self.pair(entry)
         for node in nodes:
@@ -190,7 +190,7 @@ class Encoder(Pairs):
                 self.layer(node)
                 self.nodes.append(node)
             for i, name in enumerate(node.input):
-                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantise its
+                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantize its
                 # weights after all, with one scale for the whole tensor.
                 if name in renamed and (integer or not floats):
                     node.input[i] = renamed[name]
@@ -200,7 +200,7 @@ class Encoder(Pairs):
         self.finish()
 
     def _stays_float(self, name: str) -> bool:
-        """NVIDIA fuses convolution and addition when the tensor between them is not quantised; one summand at most."""
+        """NVIDIA fuses convolution and addition when the tensor between them is not quantized; one summand at most."""
         readers = self.index.readers.get(name, [])
         maker = self.index.makers.get(name)
         if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":

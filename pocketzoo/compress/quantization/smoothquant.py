@@ -1,6 +1,6 @@
-"""Scales moved from what linear layers read into their weights, so that one step suits all channels.
+"""SmoothQuant: move the scales of input channels into the weights, so that one activation scale fits all channels.
 
-A language model's normalisations give a few channels ten times the reach of the others, and one 8-bit step for a tensor
+A language model's normalizations give a few channels ten times the reach of the others, and one 8-bit step for a tensor
 then leaves the others a handful of levels. Dividing channel j by s_j and multiplying row j of the weights by it changes
 nothing in floating point (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438). Which s is best follows here from the error
 itself instead of an exponent to tune: see ``channel_scales``.
@@ -22,7 +22,7 @@ from pocketzoo.zoo.graphs.index import GraphIndex
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-FEEDBACK = 0.3  # share of the weights' rounding error that is left when each error is handed on to the other weights
+FEEDBACK = 0.3  # fraction of the weights' rounding error that is left when each error is handed on to the other weights
 GAIN = 2.0  # by how much the expected error must fall before a multiplication is put into the graph for it
 BALANCES = 2.0 ** np.linspace(-6, 6, 49)  # how far a range reaches above zero, over how far below
 POWERS = (0.25, 0.5, 0.75, 0.85, 0.95, 1.0)  # 0 moves nothing into the weights, 1 all
@@ -105,7 +105,7 @@ def plan(model: ModelProto, layers: Iterable[str], channels: Mapping[str, Channe
 def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
     """A new graph that gives the same outputs, with each named tensor divided by its scales where MatMul reads it.
 
-    The division goes into what makes the tensor where that is a normalisation that nothing else reads, or the value
+    The division goes into what makes the tensor where that is a normalization that nothing else reads, or the value
     projection of an attention; elsewhere it is a multiplication in front of the layers.
     """
     smoothed = ModelProto()

@@ -1,1 +1,1 @@
-"""What layers read and give, summed over calibration samples."""
+"""Statistics of layer inputs and outputs over calibration samples."""

@@ -1,7 +1,7 @@
-"""Which layers of a module the steps may change, and why others are left alone.
+"""Which layers of a module a step may change, and the reasons why others stay unchanged.
 
 A step that changes a weight must know everything that is computed from it. So a layer has to multiply what it reads by
-a parameter of its own and do nothing else, and nobody else may read that parameter: weight norm, standardised
+a parameter of its own and do nothing else, and nobody else may read that parameter: weight norm, standardized
 convolutions, tied weights and code that reads the weights of its layers (as attention does) are found by what they do.
 """
 
@@ -41,7 +41,7 @@ def left_alone(model: nn.Module, x: Tensor | None, *, replaced: bool = False) ->
     left = _alone(model)
     aliases = _aliases(model) if replaced else {}
     names = [n for n, m in model.named_modules() if isinstance(m, KINDS) and n not in left]
-    left |= {n: f"it is {aliases[n]} as well" for n in names if n in aliases}
+    left |= {n: f"it is the same module as {aliases[n]}" for n in names if n in aliases}
     if x is not None:
         left |= {n: "the code around it reads its weight" for n in _used_around(model, x, names) if n not in left}
     if x is not None and replaced:
@@ -80,11 +80,11 @@ def _alone(model: nn.Module) -> dict[str, str]:
         others = [n for p in module._parameters.values() if p is not None for n in owners[id(p)]]
         others = [n for n in others if model.get_submodule(n.rpartition(".")[0]) is not module]
         if not isinstance(module, KINDS):
-            found[name] = f"a {_kind(module)}: steps on modules know Conv2d and Linear"
+            found[name] = f"a {_kind(module)}: only Conv2d and Linear are supported"
         elif reason := _not_plain(module):
             found[name] = reason
         elif others:
-            found[name] = f"its parameters are those of {others[0].rpartition('.')[0] or 'the model'} as well"
+            found[name] = f"it shares parameters with {others[0].rpartition('.')[0] or 'the model'}"
     return found
 
 
@@ -108,17 +108,17 @@ def _not_plain(layer: Layer) -> str:
     if weight is None or getattr(layer, "weight", None) is not weight or is_parametrized(layer):
         return "its weight is computed"
     if layer._forward_pre_hooks or layer._forward_hooks:
-        return "a hook changes what it reads or gives"
+        return "a hook changes its inputs or outputs"
     base = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
     own = [getattr(type(layer), name) for name in ("forward", "__call__", "_conv_forward") if hasattr(base, name)]
     plain = [getattr(base, name) for name in ("forward", "__call__", "_conv_forward") if hasattr(base, name)]
     if (own != plain or "forward" in vars(layer)) and not _multiplies(layer):
-        return "it computes with its weight in a way of its own"
+        return "its class overrides how the weight is used"
     return ""
 
 
 def _multiplies(layer: Layer) -> bool:
-    """Whether a layer with code of its own pads at the most, and then multiplies by its weight as its class would."""
+    """Whether a layer with code of its own pads at most, and then multiplies by its weight as its class would."""
     layer = copy.deepcopy(layer).eval()
     if isinstance(layer, nn.Conv2d):
         extent = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]

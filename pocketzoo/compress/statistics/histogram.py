@@ -1,4 +1,4 @@
-"""How the values of one activation are distributed, and the range to quantise that follows from it."""
+"""Histogram of an activation, and the quantization range chosen from it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Histogram:
         self.counts += np.bincount(index, minlength=2 * BINS)
 
     @property
-    def centres(self) -> npt.NDArray[np.float64]:
+    def centers(self) -> npt.NDArray[np.float64]:
         return np.asarray((np.arange(2 * BINS) - BINS + 0.5) * self.width, np.float64)
 
     def range(self, config: Int8Config) -> Range:
@@ -68,7 +68,7 @@ class Histogram:
 
     def _used(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         used = self.counts > 0
-        return self.centres[used], self.counts[used]
+        return self.centers[used], self.counts[used]
 
     def _minmax(self) -> Range:
         return Range(low=self.low, high=self.high, magnitude=max(-self.low, self.high))
@@ -76,9 +76,9 @@ class Histogram:
     def _percentile(self, percentile: float) -> Range:
         share = self.counts.cumsum() / self.counts.sum()
         tail = (1 - percentile / 100) / 2 if self.low < 0 else 1 - percentile / 100
-        low = float(self.centres[np.searchsorted(share, tail, side="right")])
-        high = float(self.centres[min(int(np.searchsorted(share, 1 - tail)), 2 * BINS - 1)])
-        low, high = max(self.low, min(0.0, low)), min(self.high, max(0.0, high))  # a bin's centre may lie outside
+        low = float(self.centers[np.searchsorted(share, tail, side="right")])
+        high = float(self.centers[min(int(np.searchsorted(share, 1 - tail)), 2 * BINS - 1)])
+        low, high = max(self.low, min(0.0, low)), min(self.high, max(0.0, high))  # a bin's center may lie outside
         return Range(low=low, high=high, magnitude=max(-low, high))
 
     def _least_divergence(self) -> Range:

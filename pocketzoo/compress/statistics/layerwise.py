@@ -1,4 +1,4 @@
-"""Run several forward passes side by side, all stopping at the same layers: one pass in all, however many layers.
+"""Run several forward passes in lockstep, stopping each at every layer, so that one pass serves all layers.
 
 Refitting layer after layer, each on the inputs that the layers before it now give, would take a forward pass a layer.
 Here every pass runs in a thread of its own and waits before a named layer until all have come; then the layer is
@@ -40,7 +40,7 @@ def walk(
     """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
 
     ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each, and as many as
-    ``limits`` says for a layer at the most. The models have the same layers, called in the same order; ``windows``
+    ``limits`` says for a layer at most. The models have the same layers, called in the same order; ``windows``
     gives, by name, the layer whose inputs are read where another module stands in its place. An error in
     one run ends all and is raised. What the modules in ``hold`` read is put into ``held``, one for each run, whole and
     under the module's name. After the layer ``until`` all runs end.

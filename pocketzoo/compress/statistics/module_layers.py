@@ -1,4 +1,4 @@
-"""Samples as tensors, in the sizes that compressors of modules want."""
+"""Calibration samples as torch tensors, in batches of a given size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
 
 
 def parts(samples: Iterable[Array], size: int, count: int | None = None) -> Iterator[Tensor]:
-    """The samples in batches of ``size`` at the most, ``count`` in all: memory is that of a batch's activations."""
+    """The samples in batches of ``size`` at most, ``count`` in all: memory is that of a batch's activations."""
     left = count if count is not None else -1
     for batch in samples:
         if left == 0:

@@ -1,4 +1,4 @@
-"""Second moments of what a layer reads, streamed over calibration samples: memory does not grow with their number."""
+"""Second moments of layer inputs, streamed over calibration samples in constant memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.models.layer_hooks import before
 
 CHUNK = 8  # samples in one forward pass
-POSITIONS = 2048  # rows taken from one forward pass at the most: a layer sees thousands of positions that differ little
+POSITIONS = 2048  # rows taken from one forward pass at most: a layer sees thousands of positions that differ little
 FEWER = 512  # where more than one layer's moments decide
 
 

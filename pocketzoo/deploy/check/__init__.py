@@ -1,4 +1,4 @@
-"""What a target refuses of a graph."""
+"""Check a graph against a target before an engine is built."""
 
 from typing import TYPE_CHECKING
 

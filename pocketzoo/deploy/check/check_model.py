@@ -1,4 +1,4 @@
-"""What a target will refuse of a graph or run slowly, known before anything is built.
+"""The ``check`` function: what a target will reject or run slowly, known before anything is built.
 
 Rules read the graph alone; a parser or runtime that is installed here is then asked, and has the last word.
 """
@@ -47,19 +47,19 @@ def check(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
-    """Hold a bundle's graph, a registered model's, or that of an ONNX file against a target; an engine is loaded.
+    """Check a graph (of a bundle, a registered model, or an ONNX file) against a target; an engine is loaded.
 
-    ``dla``: also say what the target's deep learning accelerator leaves to the GPU.
+    ``dla``: also report what falls back from the target's deep learning accelerator to the GPU.
 
     Raises:
         UnknownNameError: an unknown model or target.
         MissingDependencyError: an engine's package is not installed.
-        ExportError: the file is no ONNX graph; the target has no DLA; an engine is of another version or GPU.
+        ExportError: the file is not an ONNX graph; the target has no DLA; an engine is of another version or GPU.
     """
     registry = registry or default_registry()
     spec: TargetSpec = registry.get("target", target)
     if dla and spec.dla is None:
-        raise ExportError(f"target {target!r} has no DLA", "leave out --dla, or take --target jetson-orin")
+        raise ExportError(f"target {target!r} has no DLA", "leave out --dla, or use --target jetson-orin")
     path = Path(model)
     if path.suffix == ".engine":
         check_engine(path, spec)
@@ -103,7 +103,7 @@ def _ask_parser(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
             reasons = refusals(path, module)
         except PocketzooError:  # it is not installed, or does not start
             continue
-        twin = "" if module == target.engine else f" (the twin of {target.engine}, which is not installed)"
+        twin = "" if module == target.engine else f" (in place of {target.engine}, which is not installed)"
         todo = f"compress the model for it (--target {target.name}), or change these nodes"
         asked = f"asked the parser of {module}{twin}"
         return asked, [Finding(level="refused", what=f"{module}: {reason}", todo=todo) for reason in reasons]

@@ -1,4 +1,4 @@
-"""What of a graph a deep learning accelerator (DLA) leaves to the GPU beside it. Sources: ``plugins/targets.py``."""
+"""Which nodes fall back from NVIDIA's deep learning accelerator (DLA) to the GPU. Sources: ``plugins/targets.py``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _dla_shapes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
     if axes:
         yield Finding(
             level="slow",
-            what=f"free axes ({', '.join(axes)}): DLA runs one shape, and nothing of this graph with another",
+            what=f"dynamic axes ({', '.join(axes)}): DLA needs static shapes, so this graph does not run on it",
             todo=" ".join(f"--shape {axis}={8 if axis == 'batch' else 128}" for axis in axes),
         )
 
@@ -27,7 +27,7 @@ def _dla_types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
     if TensorProto.FLOAT16 not in graph.types.values():
         yield Finding(
             level="slow",
-            what="the graph computes in 32 bits, and DLA in 16: all of it would run on the GPU",
+            what="the graph is float32 and DLA runs fp16: all of it would fall back to the GPU",
             todo="export it with --precision fp16",
         )
 
@@ -43,7 +43,7 @@ def _dla_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         yield Finding(
             level="slow",
             what=f"runs on the GPU, not on DLA: {reason.strip()}{' such operators' * (reason == LACKS)}",
-            todo="each change between the two copies; keep what DLA takes in one piece, or build without --dla",
+            todo="each switch between DLA and GPU copies data; keep DLA's nodes together, or build without --dla",
             nodes=tuple(nodes),
         )
 
@@ -54,7 +54,7 @@ def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
     if limits is None:
         return "there is none"
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        return "pairs of quantisation (DLA of TensorRT 10 takes int8 by scales beside the graph only)"
+        return "Q/DQ nodes (DLA of TensorRT 10 takes int8 scales only from outside the graph)"
     if node.op_type not in limits.operators:
         return f"{LACKS}{node.op_type}"
     shape = graph.shapes.get(node.output[0], [])

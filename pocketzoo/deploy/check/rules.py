@@ -1,7 +1,7 @@
-"""What of a graph a target refuses, or runs slowly, told from the graph alone.
+"""Rules that find what a target rejects or runs slowly, from the graph alone.
 
 Sources: those of ``plugins/targets.py``; NVIDIA's "Deep Learning Performance" guides for alignment (tensor cores take
-multiples of 8 values in 16 bits and of 16 in int8).
+multiples of 8 values in half precision and of 16 in int8).
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def _types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         yield Finding(
             level="refused",
             what=f"{target.name} has no tensors of {types}",
-            todo="do what needs them outside the graph",
+            todo="move what needs them out of the graph",
             nodes=tuple(made.get(n, n) for n in odd),
         )
     double = [n for n, t in graph.types.items() if t == TensorProto.DOUBLE]
     if double:
         yield Finding(
             level="slow",
-            what=f"{len(double)} tensors in 64 bits: GPUs of this kind have few such units, and NVIDIA's parser rounds",
+            what=f"{len(double)} float64 tensors: this kind of GPU is slow in float64, and NVIDIA's parser rounds them",
             todo="export the model in float32",
             nodes=tuple(made.get(n, n) for n in double),
         )
@@ -105,7 +105,7 @@ def _precisions(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
 
 
 def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
-    """Whether the pairs of quantisation are written as the target reads them."""
+    """Whether the pairs of quantization are written as the target reads them."""
     uneven, wide = [], []
     for node in graph.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -125,15 +125,15 @@ def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
 
 
 def _float_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
-    """Layers of an int8 graph that were left in float. Beside fp8 they run in 16 bits, for want of kernels."""
+    """Layers of an int8 graph that were left in float. Next to fp8 they run in half precision, for want of kernels."""
     layers = list(graph.layers())
-    kinds = {graph.quantised(node) for node, *_ in layers}
-    left = [node_name(node) for node, *_ in layers if not graph.quantised(node)]
+    kinds = {graph.quantized(node) for node, *_ in layers}
+    left = [node_name(node) for node, *_ in layers if not graph.quantized(node)]
     if left and "int8" in kinds and "int8" in target.precisions:
         yield Finding(
             level="slow",
-            what=f"{len(left)} of {len(layers)} layers are not in int8, and change to floats and back around them",
-            todo="see the plan for why: pocketzoo info BUNDLE --json; or run them in 16 bits: --precision fp16",
+            what=f"{len(left)} of {len(layers)} layers are not in int8, with conversions to float and back around them",
+            todo="see the plan for why: pocketzoo info BUNDLE --json; or run them in fp16: --precision fp16",
             nodes=tuple(left),
         )
 
@@ -144,7 +144,7 @@ def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         return
     odd, deep = [], []
     for node, inputs, outputs, groups in graph.layers():
-        multiple = target.channel_multiple if graph.quantised(node) else target.half_multiple
+        multiple = target.channel_multiple if graph.quantized(node) else target.half_multiple
         if groups > 1:
             if inputs // groups < target.half_multiple:
                 deep.append(node_name(node))
@@ -152,11 +152,11 @@ def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
             odd.append(f"{node_name(node)} ({inputs} to {outputs})")
     if odd:
         sizes = f"{target.half_multiple} (16 bits) or {target.channel_multiple} (8 bits)"
-        what = f"channels that are no multiple of {sizes}"
-        todo = "prune for this target, which keeps multiples; of a first or last layer leave it"
+        what = f"channels that are not multiples of {sizes}"
+        todo = "prune for this target, which keeps multiples; ignore it for the first and last layer"
         yield Finding(level="slow", what=what, todo=todo, nodes=tuple(odd))
     if deep:
-        what = "depthwise convolutions: tensor cores do not help, memory decides"
+        what = "depthwise convolutions: bound by memory, tensor cores do not help"
         todo = "measure with and without int8; a model with plain convolutions may be as fast"
         yield Finding(level="note", what=what, todo=todo, nodes=tuple(deep))
 
@@ -169,8 +169,8 @@ def _free_axes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
     if axes:
         yield Finding(
             level="note",
-            what=f"axes of free length besides the batch: {', '.join(axes)}",
-            todo=f"say which lengths it is built for: export ... --shape {axes[0]}=MIN:OPT:MAX",
+            what=f"dynamic axes besides the batch: {', '.join(axes)}",
+            todo=f"give the range of lengths: export ... --shape {axes[0]}=MIN:OPT:MAX",
         )
 
 

@@ -1,4 +1,4 @@
-"""What is installed here, what works, and what to install for the rest."""
+"""Report which optional packages, runtimes and GPUs work here, and how to install the rest."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _PACKAGES = (
     ("onnxscript", ("onnxscript",), "compress", "export to ONNX"),
     ("safetensors", ("safetensors",), "compress", "weights"),
     ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "edge", "run graphs"),
-    ("PIL", ("pillow",), "data", "read pictures"),
-    ("tokenizers", ("tokenizers",), "text", "read texts"),
+    ("PIL", ("pillow",), "data", "read images"),
+    ("tokenizers", ("tokenizers",), "text", "tokenize text"),
     ("transformers", ("transformers",), "transformers", "models of transformers"),
     ("timm", ("timm",), "timm", "models of timm"),
     ("sklearn", ("scikit-learn",), "demo", "the data set digits"),
@@ -41,7 +41,7 @@ _PACKAGES = (
 
 
 def doctor() -> list[Check]:
-    """Examine this environment. Starts what it can, so that "works" means it was tried."""
+    """Check this environment. Everything is started where possible, so that "works" means it was tried."""
     checks = [Check("python", True, platform.python_version())]
     for module, distributions, extra, purpose in _PACKAGES:
         checks.append(_package(module, distributions, extra, purpose))

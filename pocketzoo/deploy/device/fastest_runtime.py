@@ -1,4 +1,4 @@
-"""Which of the ways to run a model on this machine is the fastest: measured, checked, and remembered."""
+"""Choose the fastest way to run a model on this machine: measured, checked, and cached."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Choice:
         if not self.milliseconds:
             return self.way
         others = [f"{way} {ms:.2f} ms" for way, ms in self.milliseconds.items() if way != self.way]
-        others += [f"{way} left out: {why}" for way, why in self.left_out.items()]
-        beside = "; ".join(others) or "nothing else works"
+        others += [f"{way} skipped: {why}" for way, why in self.left_out.items()]
+        beside = "; ".join(others) or "no other runtime works"
         return f"{self.way}, {self.milliseconds[self.way]:.2f} ms a sample ({beside})"
 
 
@@ -76,7 +76,7 @@ def choose(
                 continue
             wanted = out if wanted is None else wanted
             if (ratio := sqnr(out, wanted)) < AGREES:
-                left_out[way] = f"its answers differ ({ratio:.0f} dB)"
+                left_out[way] = f"its outputs differ ({ratio:.0f} dB)"
                 continue
             runners[way] = runner
         times = time_in_turn([partial(runner.logits, x) for runner in runners.values()], seconds, clock=clock)

@@ -1,4 +1,4 @@
-"""What a device needs of a bundle, as a bundle of its own: one graph, labels, tokenizer; no weights to train on."""
+"""Pack a bundle for a device: one graph, labels, tokenizer; no weights to train on."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def pack(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines do not travel.
+    """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines are not copied.
 
-    The facts of the manifest stay, without plans, costs of layers and measurements. The copy answers as the bundle does
-    and cannot be compressed, or encoded for another target; its provenance has the digest of the manifest it is from.
-    ``force`` replaces a finished bundle at ``out``.
+    The manifest is kept, without plans, layer costs and measurements. The copy predicts as the bundle does and cannot
+    be compressed or encoded for another target; its provenance has the digest of the original manifest. ``force``
+    replaces a finished bundle at ``out``.
 
     Raises:
         UnknownNameError: no such model or target.
@@ -55,7 +55,7 @@ def pack(
             steps=tuple(replace(step, plan={}, parts={}) for step in manifest.steps),
             measurements=(),
             layers={},
-            turned_down=(),
+            rejected=(),
             provenance={**manifest.provenance, "packed_from": sha256(bundle.path / MANIFEST)},
         )
     return read_bundle(out)
@@ -65,5 +65,5 @@ def _needed(bundle: Bundle, target: str) -> Iterable[str]:
     yield bundle.graph(target).name
     yield from (path.name for path in bundle.parts(target).values())
     spec = bundle.manifest.input
-    if isinstance(spec, TextSpec) and spec.tokenizer in (travelled := bundle.travelled()):
-        yield travelled[spec.tokenizer].name
+    if isinstance(spec, TextSpec) and spec.tokenizer in (sources := bundle.source_files()):
+        yield sources[spec.tokenizer].name

@@ -1,4 +1,4 @@
-"""A bundle ready to answer: pictures, texts or arrays in, outputs out, on what is fastest here. No torch."""
+"""The device runtime: a loaded bundle that predicts from images, texts or arrays. No torch."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxr
 
 
 class Runtime:
-    """A model that answers. A context manager; ``close`` gives its memory back.
+    """A model that is ready to predict. A context manager; ``close`` frees its memory.
 
-    Any number of threads may call ``predict`` at a time: give ``load_runtime`` the cores each of them should take.
+    Any number of threads may call ``predict`` at a time: give ``load_runtime`` the number of cores for each call.
     """
 
     def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
@@ -46,12 +46,12 @@ class Runtime:
         self.reads = InputReader(bundle)
 
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """The model's outputs for a batch, one row a sample: (B, outputs), as its head gives them.
+        """Predict a batch: the outputs of the model's head, one row per sample, (B, outputs).
 
-        A model that reads pictures takes one or a sequence of picture files, Pillow images or uint8 pixels (height,
-        width[, 3]); one that reads texts takes one or a sequence of them, or of ``Path`` to files. Both take the array
-        that the graph reads as well, float32 (B, C, H, W) or int64 (B, T), and hand it on without a copy. With ``out``,
-        an array of the outputs' shape and type, the answers are written there.
+        A model that reads images takes one or a sequence of image files, Pillow images or uint8 pixels (height, width[,
+        3]); one that reads text takes one or a sequence of texts, or of ``Path`` to text files. Both also take the
+        preprocessed array, float32 (B, C, H, W) or int64 (B, T), and pass it on without a copy. With ``out``, an array
+        of the outputs' shape and type, the outputs are written there.
 
         Raises:
             DataError: wrong shape, type or range, with what is expected; or a file that cannot be read.
@@ -71,7 +71,7 @@ class Runtime:
                 self._turn.notify_all()
 
     def classify(self, batch: Any, *, top: int = 5) -> list[tuple[tuple[str, float], ...]]:
-        """For each sample its most likely classes with their probabilities (softmax), best first.
+        """The most likely classes of each sample with their probabilities (softmax), best first.
 
         Raises:
             DataError: as ``predict``; and the model has no classes.
@@ -79,7 +79,7 @@ class Runtime:
         manifest = self.bundle.manifest
         gives = manifest.gives
         if gives != "logits" or not manifest.labels:
-            has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"gives {gives}, no classes"
+            has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"outputs {gives}, not classes"
             raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
         found = []
         for row in self.predict(batch):
@@ -115,15 +115,15 @@ def load_runtime(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> Runtime:
-    """Open a bundle, verify its files, and make it ready to answer.
+    """Open a bundle, verify its files, and return a runtime that is ready to predict.
 
-    ``target`` picks the graph that was encoded for it; by default the one for the CPU, or the float graph.
-    ``providers`` are those of onnxruntime ("cpu", "cuda", "tensorrt", "openvino"), one or several with the first
-    preferred, or "engine", that of the bundle. By default each that is here is timed on one sample, its answers are
-    checked, and the fastest is taken and remembered. ``threads`` = 0 takes all cores.
+    ``target`` selects the graph; by default the one for the CPU, or the float graph. ``providers`` are those of
+    onnxruntime ("cpu", "cuda", "tensorrt", "openvino"), one or several in order of preference, or "engine", that of the
+    bundle. By default each available one is timed on one sample, its outputs are checked, and the fastest is used and
+    remembered. ``threads`` = 0 uses all cores.
 
     Raises:
-        BundleError: it is no bundle, is damaged, or does not run here.
+        BundleError: it is not a bundle, is damaged, or does not run here.
         UnknownNameError: no such model or target.
         MissingDependencyError: onnxruntime or a provider is not installed; the hint says what would run here.
     """

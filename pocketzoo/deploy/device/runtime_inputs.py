@@ -1,4 +1,4 @@
-"""What a runtime is given, pictures, texts or arrays, to the array its graph reads; what does not fit is named."""
+"""Convert and check runtime inputs: images, texts or arrays to the array the graph reads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.image_preprocessing import FORMATS, NAMED, prepare
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 
-# How far beyond the range of normalised pictures values may go. Noise does, and so do models fed with made-up data;
-# pixels of 0 to 255 that nobody normalised go tens of times as far.
+# How far beyond the range of normalized images values may go. Noise does, and so do models fed with made-up data;
+# pixels of 0 to 255 that nobody normalized go tens of times as far.
 SLACK = 8.0
 
 Prepared = npt.NDArray[Any]
@@ -34,7 +34,7 @@ class InputReader:
         """
         self.spec = bundle.manifest.input
         self.encoder: TextEncoder | None = None
-        if isinstance(self.spec, TextSpec) and self.spec.tokenizer in (files := bundle.travelled()):
+        if isinstance(self.spec, TextSpec) and self.spec.tokenizer in (files := bundle.source_files()):
             self.encoder = TextEncoder(self.spec, files)
 
     def __call__(self, batch: Any) -> Prepared:
@@ -70,7 +70,7 @@ def _picture(sample: Any, spec: InputSpec) -> Array:
         return prepare(Path(sample), spec)
     if hasattr(sample, "getbands"):  # a Pillow image, told without importing Pillow
         if getattr(sample, "format", None) not in (None, "MPO", *FORMATS):  # which decode only now; MPO is a JPEG
-            raise DataError(f"a picture cannot be {sample.format}", f"give a {NAMED}, or its pixels as an array")
+            raise DataError(f"an image cannot be {sample.format}", f"give a {NAMED}, or its pixels as an array")
         return prepare(np.asarray(sample.convert("L" if spec.size[:1] == (1,) else "RGB")), spec)
     if isinstance(sample, np.ndarray) and sample.dtype == np.uint8:
         return prepare(sample, spec)
@@ -78,12 +78,12 @@ def _picture(sample: Any, spec: InputSpec) -> Array:
 
 
 def _pixels(batch: npt.NDArray[np.uint8], spec: InputSpec) -> list[npt.NDArray[np.uint8]]:
-    """(H, W), (H, W, 3), (B, H, W) or (B, H, W, 3) as a list of pictures."""
+    """(H, W), (H, W, 3), (B, H, W) or (B, H, W, 3) as a list of images."""
     if batch.ndim == 2 or (batch.ndim == 3 and batch.shape[-1] == 3 and batch.shape[1] != 3):
         return [batch]
     if batch.ndim == 3 or (batch.ndim == 4 and batch.shape[-1] == 3):
         return list(batch)
-    raise DataError(f"pixels of shape {batch.shape} are no pictures", _wanted(spec))
+    raise DataError(f"pixels of shape {batch.shape} are not images", _wanted(spec))
 
 
 def _ready(x: npt.NDArray[Any], spec: InputSpec) -> Prepared:
@@ -91,19 +91,19 @@ def _ready(x: npt.NDArray[Any], spec: InputSpec) -> Prepared:
     wanted = ("batch", *spec.size)
     if x.ndim != len(wanted) or x.shape[1:] != spec.size:
         missing = " (one sample alone needs a batch axis: x[None])" if x.shape == spec.size else ""
-        raise DataError(f"input {spec.name!r} is {x.shape}, the model takes {wanted}{missing}", _wanted(spec))
+        raise DataError(f"input {spec.name!r} is {x.shape}, the model expects {wanted}{missing}", _wanted(spec))
     if len(x) == 0:
         raise DataError("the batch is empty", _wanted(spec))
     if x.dtype != spec.dtype:
-        raise DataError(f"input {spec.name!r} is {x.dtype}, the model takes {spec.dtype}", _wanted(spec))
+        raise DataError(f"input {spec.name!r} is {x.dtype}, the model expects {spec.dtype}", _wanted(spec))
     low, high = float(x.min()), float(x.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError(f"input {spec.name!r} has values that are not finite", "look for NaN and infinity in the data")
+        raise DataError(f"input {spec.name!r} has non-finite values", "check the data for NaN and infinity")
     if spec.mean and len(spec.size) == 3:  # pixels; numbers of a table or a state may be any
         ends = [(end - m) / s for end in spec.value_range for m, s in zip(spec.mean, spec.std, strict=True)]
         if max(-low, high) > SLACK * max(map(abs, ends)):
             raise DataError(
-                f"input {spec.name!r} goes from {low:.4g} to {high:.4g}; the model takes pictures that were normalised,"
+                f"input {spec.name!r} ranges from {low:.4g} to {high:.4g}; the model expects normalized images,"
                 f" from {min(ends):.3g} to {max(ends):.3g}",
                 _wanted(spec),
             )
@@ -114,7 +114,7 @@ def _wanted(spec: InputSpec) -> str:
     ready = f"{spec.dtype} of {('batch', *spec.size)}"
     if len(spec.size) != 3 or not spec.mean:
         return f"give {ready}"
-    return f"give picture files, uint8 pixels (height, width, 3), or {ready}, scaled and normalised"
+    return f"give image files, uint8 pixels (height, width, 3), or {ready}, scaled and normalized"
 
 
 def _texts(batch: Any, spec: TextSpec, encoder: TextEncoder | None) -> Prepared:
@@ -124,7 +124,9 @@ def _texts(batch: Any, spec: TextSpec, encoder: TextEncoder | None) -> Prepared:
     if bad := next((t for t in texts if not isinstance(t, (str, Path))), None):
         raise DataError(f"a text cannot be {_called(bad)}", _wanted_text(spec))
     if encoder is None:
-        raise DataError("this model has no tokenizer, so it reads no texts", "give token ids: int64 of (batch, length)")
+        raise DataError(
+            "this model has no tokenizer, so it cannot read text", "give token ids: int64 of (batch, length)"
+        )
     return encoder([_text_of(t) if isinstance(t, Path) else str(t) for t in texts])
 
 
@@ -137,22 +139,22 @@ def _text_of(file: Path) -> str:
 
 def _ids(x: npt.NDArray[Any], spec: TextSpec) -> Prepared:
     if x.ndim != 2 or 0 in x.shape:
-        raise DataError(f"input {spec.name!r} is {x.shape}, the model takes ('batch', 'length')", _wanted_text(spec))
+        raise DataError(f"input {spec.name!r} is {x.shape}, the model expects ('batch', 'length')", _wanted_text(spec))
     if x.dtype != spec.dtype:
-        raise DataError(f"input {spec.name!r} is {x.dtype}, the model takes {spec.dtype}", _wanted_text(spec))
+        raise DataError(f"input {spec.name!r} is {x.dtype}, the model expects {spec.dtype}", _wanted_text(spec))
     if x.shape[1] > spec.max_length:
-        raise DataError(f"the texts have {x.shape[1]} tokens, the model takes {spec.max_length}", "cut them")
+        raise DataError(f"the texts have {x.shape[1]} tokens, the model expects {spec.max_length}", "truncate them")
     low, high = int(x.min()), int(x.max())
     if low < 0 or (spec.vocabulary and high >= spec.vocabulary):
         raise DataError(
-            f"token ids go from {low} to {high}, the model knows 0 to {spec.vocabulary - 1}",
-            f"make them with the model's own {spec.tokenizer}",
+            f"token ids range from {low} to {high}, the vocabulary is 0 to {spec.vocabulary - 1}",
+            f"encode the texts with the model's own {spec.tokenizer}",
         )
     return x
 
 
 def _wanted_text(spec: TextSpec) -> str:
-    return f"give texts, or token ids: {spec.dtype} of (batch, length), at most {spec.max_length} long"
+    return f"give texts, or token ids: {spec.dtype} of (batch, length), of at most {spec.max_length} tokens"
 
 
 def _sequence(batch: Any, spec: InputSpec | TextSpec) -> Sequence[Any]:

@@ -1,7 +1,7 @@
-"""The preparation of pictures as an ONNX graph, for servers that run nothing else.
+"""Image preprocessing as an ONNX graph, for servers that run nothing else.
 
 It does what ``zoo/data/image_preprocessing.py`` does with Pillow: resize so that the shorter side is as long as the
-model wants, cut out the centre, scale, normalise. Resizing is Pillow's own rule, written as a product with one matrix
+model wants, cut out the center, scale, normalize. Resizing is Pillow's own rule, written as a product with one matrix
 for each side: row i holds the filter around (i + 1/2) n / m, widened by n / m where that is more than 1, in 22 bits,
 and both passes round to whole pixels. ONNX's Resize with antialiasing weighs the pixels at the edges otherwise. Rows
 are resized before columns, as Pillow did up to 12; later ones begin with what is cheaper, and then some pixels are
@@ -25,7 +25,7 @@ from pocketzoo.zoo.graphs.fresh_names import FreshNames
 
 PIXELS = "pixels"  # uint8 (batch, height, width, channels)
 OPSET = 18
-UNIT = 2.0**22  # of Pillow's weights, which are whole numbers
+UNIT = 2.0**22  # of Pillow's weights, which are intact numbers
 FILTERS = ("bilinear", "bicubic")
 
 
@@ -39,7 +39,7 @@ def save_preparation(spec: InputSpec, path: Path) -> str:
 
 
 def preparation(spec: InputSpec) -> onnx.ModelProto:
-    """The graph, for pictures resized by one of ``FILTERS``."""
+    """The graph, for images resized by one of ``FILTERS``."""
     return _Graph(spec).build()
 
 
@@ -71,12 +71,12 @@ class _Graph:
         rest = self.add("Sub", self.add("Shape", resized, start=2), cut)
         starts = self.add("Div", rest, self.constant("two", np.int64(2)))
         axes = self.constant("axes", np.array([2, 3], np.int64))
-        centre = self.add("Slice", resized, starts, self.add("Add", starts, cut), axes)
+        center = self.add("Slice", resized, starts, self.add("Add", starts, cut), axes)
         low, high = spec.value_range
         mean, std = (np.asarray(v, np.float64).reshape(1, channels, 1, 1) for v in (spec.mean, spec.std))
         scale = self.constant("scale", ((high - low) / 255 / std).astype(np.float32))
         shift = self.constant("shift", ((low - mean) / std).astype(np.float32))
-        floats = self.add("Cast", centre, to=TensorProto.FLOAT)
+        floats = self.add("Cast", center, to=TensorProto.FLOAT)
         self.add("Add", self.add("Mul", floats, scale), shift, out=self.out)
         graph = helper.make_graph(
             self.nodes,

@@ -3,8 +3,8 @@
 ::
 
     NAME/config.pbtxt, labels.txt, 1/model.onnx or 1/model.plan     the model
-    NAME-pictures/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalises pictures
-    NAME-from-pictures/config.pbtxt, labels.txt, 1/                 both, one behind the other: an ensemble
+    NAME-pictures/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalizes images
+    NAME-from-pictures/config.pbtxt, labels.txt, 1/                 both, one after the other: an ensemble
 
 Source: "Model Configuration" and "Ensemble Models" of Triton's user guide; fields are those of its model_config.proto.
 """
@@ -56,7 +56,7 @@ def save_repository(
     """Write a model repository to the folder ``out``.
 
     A target with engines gets Triton's tensorrt backend and the engine, which is built here; any other its onnxruntime
-    backend. Pictures get a second model that prepares them, and an ensemble of both; texts do not, since tokenising is
+    backend. Images get a second model that prepares them, and an ensemble of both; texts do not, since tokenizing is
     no graph.
 
     Raises:
@@ -66,7 +66,7 @@ def save_repository(
     """
     if target.engine and target.engine != "tensorrt":
         raise ExportError(
-            f"Triton does not run engines of {target.engine}", "take --target cuda, or --target tensorrt on that GPU"
+            f"Triton does not run engines of {target.engine}", "use --target cuda, or --target tensorrt on that GPU"
         )
     model = load_graph(graph)
     constants = {t.name for t in model.graph.initializer}
@@ -96,18 +96,18 @@ def model_config(
     """
     axes = {_dims(value)[0] if _dims(value) else 1 for value in inputs}
     if len(axes) != 1 or not isinstance(batch := axes.pop(), str):
-        raise ExportError("the graph has no free batch axis, which Triton's batches need", "export it with one")
+        raise ExportError("the graph has no free batch axis, which Triton needs for batching", "export it with one")
     _, best, most = request.options.sizes(batch)
     most = max(most, 1)
     best = min(max(best, 1), most)
-    labelled = {"label_filename": LABELS} if request.labels else {}
+    labeled = {"label_filename": LABELS} if request.labels else {}
     sample = {value.name: {**_tensor(value, request.options), "zero_data": True} for value in inputs}
     return {
         "name": request.name,
         "backend": "tensorrt" if target.engine else "onnxruntime",
         "max_batch_size": most,
         "input": [{"name": value.name, **_tensor(value)} for value in inputs],
-        "output": [{"name": v.name, **_tensor(v), **(labelled if i == 0 else {})} for i, v in enumerate(outputs)],
+        "output": [{"name": v.name, **_tensor(v), **(labeled if i == 0 else {})} for i, v in enumerate(outputs)],
         "dynamic_batching": {
             "preferred_batch_size": sorted({best, most}),
             "max_queue_delay_microseconds": DELAY,
@@ -171,15 +171,17 @@ def _finish(place: Path, config: Config, labels: Sequence[str]) -> None:
 
 
 def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress: Progress) -> None:
-    """The model that prepares pictures, and the ensemble."""
+    """The model that prepares images, and the ensemble."""
     spec = request.input
     if not isinstance(spec, InputSpec) or len(spec.size) != 3 or not spec.mean:
-        progress.say("no ensemble: what this model reads is no picture, so a client prepares it")
+        progress.say("no ensemble: this model does not read images, so the client preprocesses its input")
         return
     from pocketzoo.deploy.triton.image_preprocessing_graph import FILTERS, PIXELS, save_preparation
 
     if spec.interpolation not in FILTERS:
-        progress.say(f"no ensemble: pictures resized by {spec.interpolation} are prepared by a client")
+        progress.say(
+            f"no ensemble: the client preprocesses images, since {spec.interpolation} resizing has no operator"
+        )
         return
 
     first, whole = f"{request.name}-pictures", f"{request.name}-from-pictures"

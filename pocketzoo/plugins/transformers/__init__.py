@@ -1,4 +1,4 @@
-"""Repositories of the transformers library as backbones. Declarations; what needs torch is in the files beside this.
+"""Loader for transformers repositories of the Hub: backbones. Declarations only; torch code is in modules.py.
 
 A model's class is chosen by the ``model_type`` of its config.json from a list that is kept here, its code is the
 installed library's, which is given the settings of ``settings.py`` and no others, and its weights are safetensors.
@@ -54,14 +54,14 @@ def refuses(repository: Repository) -> str:
     """Why a repository cannot be loaded; "" where it can."""
     kind = repository.config.get("model_type")
     if repository.library == "timm" or not isinstance(kind, str):
-        return "its config.json names no model type"
+        return "its config.json has no model_type"
     if "auto_map" in repository.config:
-        return "its config.json asks for code of its own (auto_map)"
+        return "its config.json requires custom code (auto_map)"
     if kind not in TEXTS | MAPS | TOKENS:
-        return f"the model type {kind!r} is not among those it knows"
+        return f"the model type {kind!r} is not supported"
     if WEIGHTS not in repository.sizes and not (INDEX in repository.sizes and shard_names(repository.sizes)):
         if any(path.endswith((".bin", ".pt", ".ckpt", ".h5")) for path in repository.sizes):
-            return "its weights are no safetensors, and other files could run code"
+            return "its weights are not safetensors, and other formats can run code"
         return f"it has no {WEIGHTS}, and no shards with an index"
     if reason := refusal(repository.config):
         return reason

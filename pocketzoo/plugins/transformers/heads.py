@@ -1,4 +1,4 @@
-"""The heads that repositories of transformers were trained with. Declarations; no torch.
+"""Pretrained heads of transformers repositories. Declarations only; no torch.
 
 Their modules are pocketzoo's own, because each is pooling and one or two linear layers; the tables say which.
 """
@@ -89,7 +89,7 @@ def _classifier(
     layers = {own: theirs for own in ("norm", "dense", "linear") if (theirs := getattr(reader, own))}
     return HeadSpec(
         name=f"{repository.name}#head",
-        summary=f"its own {'numbers' if numbers else 'classifier'}, {len(labels)} outputs",
+        summary=f"its own {'regression head' if numbers else 'classifier'}, {len(labels)} outputs",
         takes=("map",) if reader.pool == "mean" else ("sequence",),
         returns="values" if numbers else "logits",
         build=partial(_build_pooled, options, reader.bias, norm),
@@ -106,7 +106,7 @@ def _token_classifier(repository: Repository, weights: PinWeights, kind: str, co
     labels = _labels(config)
     return HeadSpec(
         name=f"{repository.name}#head",
-        summary=f"its own classifier of tokens, {len(labels)} classes",
+        summary=f"its own token classifier, {len(labels)} classes",
         takes=("sequence",),
         returns="token-logits",
         build=_build_token,
@@ -147,7 +147,7 @@ def _answerer(repository: Repository, weights: PinWeights, config: Mapping[str, 
 
 
 def _pooling(repository: Repository) -> HeadSpec | None:
-    """What a sentence-transformers repository does with its tokens: pooling, and mostly a normalisation."""
+    """What a sentence-transformers repository does with its tokens: pooling, and mostly a normalization."""
     pooling = read_json(repository, "1_Pooling/config.json")
     if not pooling:
         return None
@@ -157,10 +157,10 @@ def _pooling(repository: Repository) -> HeadSpec | None:
     kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
     if len(modes) > 1 or not {"Transformer", "Pooling", "Normalize"}.issuperset(kinds):
         return None  # it does something else besides, and a part of that would be another model
-    options = EmbeddingOptions(pool=modes[0] if modes else "mean", normalise="Normalize" in kinds)
+    options = EmbeddingOptions(pool=modes[0] if modes else "mean", normalize="Normalize" in kinds)
     return HeadSpec(
         name=f"{repository.name}#head",
-        summary=f"{options.pool} pooling of tokens{', normalised' if options.normalise else ''}",
+        summary=f"{options.pool} pooling of tokens{', normalized' if options.normalize else ''}",
         takes=("sequence",),
         returns="embedding",
         build=partial(_build_embedding, options),
@@ -174,14 +174,16 @@ def read_json(repository: Repository, path: str) -> Any:
     """A small file of a repository; None where it has none.
 
     Raises:
-        UnsupportedModelError: it is no JSON.
+        UnsupportedModelError: it is not valid JSON.
     """
     if path not in repository.files:
         return None
     try:
         return json.loads(repository.files[path].read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UnsupportedModelError(f"{path} of {repository.repo_id} is no JSON: {error}", "choose another") from error
+        raise UnsupportedModelError(
+            f"{path} of {repository.repo_id} is not valid JSON: {error}", "choose another"
+        ) from error
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:

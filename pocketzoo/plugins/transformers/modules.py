@@ -1,4 +1,4 @@
-"""Models of the transformers library with one input and one output."""
+"""Models of the transformers library as modules with one input and one output."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Answerer(nn.Module):
     def step(
         self, ids: Tensor, past: Sequence[Tensor] | None, memory: Sequence[Tensor], mask: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits (B, vocabulary) behind the last of ``ids`` (B, T), which follow ``past``; all keys and values.
+        """Logits (B, vocabulary) after the last of ``ids`` (B, T), which follow ``past``; all keys and values.
 
         ``mask`` (B, 1, 1, tokens of the text) is added to the attention to it: 0 where it may look.
         """
@@ -176,7 +176,7 @@ def _causal(ids: Tensor, before: int) -> Tensor:
 
 
 class Vision(nn.Module):
-    """Pictures (B, C, H, W) to a map (B, C, H, W) or a sequence (B, T, C)."""
+    """Images (B, C, H, W) to a map (B, C, H, W) or a sequence (B, T, C)."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

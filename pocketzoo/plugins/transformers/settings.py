@@ -1,4 +1,4 @@
-"""What a repository's config.json may say to the library: of each family the settings that make its structure.
+"""Which settings of a repository's config.json are passed to transformers, for each model family.
 
 The library sets every key of a config as an attribute, and some of those choose what it loads: kernels of another
 repository, files, quantizers, code. So it is given what is listed here and nothing else, of the values listed here. A
@@ -14,7 +14,7 @@ from typing import Any
 from pocketzoo.core.errors import UnsupportedModelError
 
 Fits = Callable[[Any], bool]
-HINT = "choose another repository, or a copy of this one that does without"
+HINT = "choose another repository, or a copy of this one without it"
 
 
 def whole(value: Any) -> bool:
@@ -224,7 +224,7 @@ def refusal(config: Mapping[str, Any]) -> str:
         if value is None or (fits is None and (name in DROPPED or name in others)):
             continue
         if fits is None:
-            return f"its config.json sets {name!r}, which is none of the settings of a {config['model_type']}"
+            return f"its config.json sets {name!r}, which is not a setting of a {config['model_type']}"
         if not fits(value):
             shown = repr(value)
             return f"its config.json sets {name!r} to {shown[:60]}{'...' * (len(shown) > 60)}, which is not passed on"

@@ -1,4 +1,4 @@
-"""A graph drawn as it runs: a row a node, lanes for what is kept meanwhile, coloured by share of time."""
+"""Drawing of an executed graph: one row per node, colored by fraction of time."""
 
 from __future__ import annotations
 

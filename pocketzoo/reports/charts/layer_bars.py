@@ -1,4 +1,4 @@
-"""Bars for every layer: multiply-accumulates and bytes, before above after."""
+"""Bar chart of multiply-accumulates and bytes per layer, before and after."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 32  # layers that are drawn; more would be a page of bars
 TOP = 28.0  # pixels, as all lengths here
 BAR = 9.0
 FONT = 12.0
-VALUE = 62.0  # room for the number behind a bar
+VALUE = 62.0  # room for the number after a bar
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Room for the labels of a plot: beside their marks, over nothing else."""
+"""Place plot labels next to their marks without overlaps."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _slid(box: Box, area: Box) -> tuple[Box, float]:
 
 
 def leader(mark: Mark, box: Box) -> tuple[float, float, float, float] | None:
-    """The line from a mark to a label that is not right beside it."""
+    """The line from a mark to a label that is not directly next to it."""
     x, y = min(max(mark.x, box.left), box.right), min(max(mark.y, box.top), box.bottom)
     distance = math.hypot(x - mark.x, y - mark.y)
     if distance < mark.radius + 9:

@@ -1,4 +1,4 @@
-"""How good against how fast: one mark a row, its area the file's size, the best of them joined by a line."""
+"""Scatter plot of accuracy against latency: one mark per row, its area the file size, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Words:
 
 
 def points_of(run: Run) -> list[Point]:
-    """The rows that can be drawn: those with a latency at the smallest batch size, and a share of right answers."""
+    """The rows that can be drawn: those with a latency at the smallest batch size, and a fraction of right answers."""
     found: list[Point] = []
     if run.quality == "sqnr":  # endless for the reference
         return found
@@ -77,7 +77,7 @@ def scatter(run: Run, name: str, *, wide: bool) -> str:
     body += [_draw_mark(run, points[i], marks[i]) for i in by_size]
     body += [_draw_label(words[i], marks[i], box) for i, box in zip(order, boxes, strict=True) if box]
     if missing := boxes.count(None):
-        note = f"{missing} without a label for lack of room: see the table"
+        note = f"{missing} not labeled for lack of space: see the table"
         body.append(f'<text class="end" x="{axes.area.right:g}" y="16">{note}</text>')
     title = f"{run.quality} against latency".capitalize()
     kind = "wide" if wide else "narrow"
@@ -214,4 +214,4 @@ def _describe(run: Run, points: list[Point]) -> str:
     """The plot in words."""
     rows = [f"{run.rows[p.row].bundle} ({label(run.rows[p.row])}): {_sentence(run, p)}" for p in points]
     best = ", ".join(f"{run.rows[p.row].bundle} ({label(run.rows[p.row])})" for p in front(points))
-    return f"{'; '.join(rows)}. No row is both faster and better than: {best}."
+    return f"{'; '.join(rows)}. Not dominated in speed and quality: {best}."

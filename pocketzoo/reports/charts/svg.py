@@ -1,4 +1,4 @@
-"""Inline SVG: a picture that a screen reader can name, nice ticks, the width of words."""
+"""Helpers for inline SVG: accessible titles, axis ticks, text width."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 
 
 def svg(name: str, width: float, height: float, title: str, description: str, body: Iterable[str], kind: str) -> str:
-    """A picture. ``name`` is unique on the page; ``kind`` is its class: "wide" or "narrow" screens."""
+    """An image. ``name`` is unique on the page; ``kind`` is its class: "wide" or "narrow" screens."""
     return (
         f'<svg class="plot {kind}" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-labelledby="{name}-title {name}-desc"><title id="{name}-title">{escape(title)}</title>'
@@ -53,6 +53,6 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def tick_decimals(values: Sequence[float]) -> int:
-    """Decimals that tell neighbouring ticks apart."""
+    """Decimals that tell neighboring ticks apart."""
     step = values[1] - values[0] if len(values) > 1 else 1.0
     return max(0, -math.floor(math.log10(step) + 1e-6))

@@ -1,4 +1,4 @@
-"""How a model was trained: loss and validation metric, epoch by epoch."""
+"""Training curves: loss and validation metric by epoch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def curves_section(bundle: Bundle, index: int, title: str, name: str) -> str:
     if not drawings:
         return ""
     stopped = training.get("stopped")
-    note = f"<figcaption>It ended early: {escape(str(stopped))}.</figcaption>" if stopped else ""
+    note = f"<figcaption>Stopped early: {escape(str(stopped))}.</figcaption>" if stopped else ""
     return (
         f'<section class="training" aria-labelledby="{name}"><h2 id="{name}">How {escape(title)} was trained</h2>'
         f'<figure><div class="curves">{"".join(drawings)}</div>{note}</figure></section>\n'

@@ -1,1 +1,1 @@
-"""Measurements as bundles carry them, read for the page."""
+"""Measurements stored in bundles, read for the reports."""

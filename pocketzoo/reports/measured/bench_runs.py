@@ -1,4 +1,4 @@
-"""Runs of the bench as the bundles carry them: which there are, their best row, what was won in one sentence."""
+"""Bench runs stored in bundles: group them, find the best row, summarize the gain in a sentence."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def setting(batch: str) -> str:
 
 
 def label(row: Measurement) -> str:
-    """What a row is, beside its bundle's name: "float32", "int8 for cpu", or "float32 on torch"."""
+    """What a row is, in addition to its bundle's name: "float32", "int8 for cpu", or "float32 on torch"."""
     kind = f"{row.precision} for {row.target}" if row.target else row.precision
     return kind if row.runtime == "onnxruntime" else f"{kind} on {row.runtime}"
 
@@ -116,7 +116,7 @@ def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[R
 
     Raises:
         DataError: a bundle has no measurements, and those of the others are not about it.
-        BundleError: rows that are no measurements of this version.
+        BundleError: rows that are not measurements of this version.
     """
     runs: list[Run] = []
     for index, bundle in enumerate(bundles):
@@ -157,7 +157,7 @@ def headline(run: Run) -> str:
     if row.accuracy is None or reference.accuracy is None:
         if row.agreement is None:
             return f"{sentence}, with " + ("equal outputs" if row.sqnr is None else f"{row.sqnr:.1f} dB SQNR")
-        return f"{sentence}, with the same answer for {percent(row.agreement, row.samples)} of the samples"
+        return f"{sentence}, with equal predictions for {percent(row.agreement, row.samples)} of the samples"
     gained = points(row.accuracy - reference.accuracy)
     if gained.startswith("+"):
         return f"{sentence}, with {gained[1:]} points of accuracy gained"

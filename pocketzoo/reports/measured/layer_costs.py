@@ -1,4 +1,4 @@
-"""What each layer costs, as the bundles say or their float graphs are counted; layers before matched with after."""
+"""Cost of each layer, from the bundle or counted on its float graph, matched before and after compression."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
     """The layers of every graph of a bundle; of the float graph alone, where the manifest has none and onnx is here.
 
     Raises:
-        BundleError: the manifest's entries are no layers.
+        BundleError: the manifest's entries are not layers.
     """
     found = {}
     tables: Mapping[str, Any] = bundle.manifest.layers
@@ -43,7 +43,7 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
             found[target] = [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
         except (KeyError, TypeError) as error:
             raise BundleError(
-                f"the layers in {bundle.path} cannot be read: {error!r}", "make the bundle again with this version"
+                f"the layers in {bundle.path} cannot be read: {error!r}", "rebuild the bundle with this version"
             ) from error
     if not found and "" in bundle.graphs() and find_spec("onnx") is not None:
         from pocketzoo.zoo.graphs.cost import layer_costs
@@ -80,7 +80,7 @@ class Pair:
 def match(before: Sequence[Layer], after: Sequence[Layer]) -> list[Pair]:
     """Match layers by name, in the order of ``before``.
 
-    A factorised layer "conv1" is "conv1.0" and "conv1.1" after. What has no match stays alone.
+    A factorized layer "conv1" is "conv1.0" and "conv1.1" after. What has no match stays alone.
     """
     names = {layer.name for layer in before}
     pairs: dict[tuple[str, int], tuple[list[Layer], list[Layer]]] = {}
@@ -101,7 +101,7 @@ def _origin(name: str, names: set[str]) -> str:
 
 
 def costliest(pairs: Sequence[Pair], limit: int) -> tuple[list[Pair], list[Pair]]:
-    """The ``limit`` pairs that cost the most, by their shares of MACs and bytes, and the others; both in order."""
+    """The ``limit`` pairs that cost the most, by their fractions of MACs and bytes, and the others; both in order."""
     macs = sum(layer.macs.value for pair in pairs for layer in pair.before + pair.after) or 1
     size = sum(layer.bytes.value for pair in pairs for layer in pair.before + pair.after) or 1
 

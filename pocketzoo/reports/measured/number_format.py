@@ -1,4 +1,4 @@
-"""Numbers on the page: how each is written, and the exact value and place in the manifest that it carries."""
+"""Format numbers for the page, each with its exact value and its place in the manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Number:
         return f'data-bundle="{self.bundle}" data-key="{escape(self.key)}" data-value="{escape(repr(self.value))}"'
 
     def shown(self, text: str, tag: str = "span") -> str:
-        """``text``, which stands for the number, with the number behind it."""
+        """``text``, which stands for the number, with the number after it."""
         return f"<{tag} {self.attributes}>{escape(text)}</{tag}>"
 
 

@@ -1,7 +1,7 @@
-"""An agent for an environment of Gymnasium: a Q-network trained by double DQN.
+"""Train an agent on a Gymnasium environment: a Q-network by double DQN.
 
 Mnih et al. 2015 (doi:10.1038/nature14236): replay, a target network, random actions that become rare, the Huber loss.
-Van Hasselt et al. 2015 (arXiv:1509.06461): the network chooses the action whose value the target network gives.
+Van Hasselt et al. 2015 (arXiv:1509.06461): the network chooses the action whose value the target network outputs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pocketzoo.train.agents.replay_buffer import Replay
 from pocketzoo.train.agents.settings import AgentConfig, agent_settings
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
-from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors, read_snapshot, state_of, write_snapshot
+from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors, read_snapshot, state_of, write_snapshot
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
@@ -58,21 +58,20 @@ def fit_agent(
 ) -> Bundle:
     """Train a Q-network on ``environment``, such as "CartPole-v1", and write it as a bundle at ``out``.
 
-    The network is the backbone "mlp" on the environment's states, 64-64 unless ``backbone_options`` say otherwise, and
-    a linear layer: ``head_options`` of "q-values" can make it dueling. It is evaluated on fresh episodes every while,
-    and training ends when their mean return reaches the goal, or after ``training``'s steps; the weights are those of
-    the best evaluation, and ``test_return`` is their mean return over as many episodes that nothing was chosen by.
-    ``states`` is where to write states the agent was in, as an ``.npz`` to calibrate int8 on. ``force`` replaces a
-    finished bundle at ``out``.
+    The network is the "mlp" backbone, 64-64 unless ``backbone_options`` say otherwise, and a linear head;
+    ``head_options`` of "q-values" can make it dueling. Training ends when the mean return over evaluation episodes
+    reaches the goal, or after ``training``'s steps. The weights are those of the best evaluation; ``test_return`` is
+    their mean return over as many further episodes. ``states`` is an ``.npz`` to save visited states in, for
+    calibrating int8. ``force`` replaces a finished bundle at ``out``.
 
-    Deterministic for a seed; a run that was killed goes on from its last evaluation when the same call is made again.
+    Deterministic for a seed; a killed run resumes from its last evaluation when the same call is made again.
 
     Raises:
         BundleError: ``out`` is a finished bundle, or something else.
         MissingDependencyError: gymnasium is not installed.
         UnknownNameError: there is no such environment.
-        DataError: its states are no vectors, or its actions are not numbered; or the loss was never finite.
-        HeadMismatchError: the head gives no q-values.
+        DataError: its states are not vectors, or its actions are not numbered; or the loss was never finite.
+        HeadMismatchError: the head outputs no q-values.
         RecipeError: an option or a setting cannot be what it is.
         BusyError: another run is writing ``out``.
     """
@@ -90,9 +89,9 @@ def fit_agent(
     )
     parts = resolve(ref, registry)
     if parts.head.returns != "q-values":
-        raise HeadMismatchError(f"head {head!r} gives {parts.head.returns}", "an agent needs a head of q-values")
+        raise HeadMismatchError(f"head {head!r} outputs {parts.head.returns}", "an agent needs a q-values head")
     if parts.backbone.input.shape[1:] != (place.size,):
-        raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave the option input out")
+        raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave out the option input")
     torch.manual_seed(config.seed)
     key = hashlib.sha256(
         json.dumps([environment, to_plain(ref), to_plain(config), torch.__version__], sort_keys=True).encode()
@@ -101,7 +100,7 @@ def fit_agent(
         agent = Agent(build(ref, registry), parts.head.loss, place, config, folder / SNAPSHOT, progress)
         agent.run()
         test = agent.evaluate(agent.best, episode_seed(config.seed, "test"))
-        progress.say(f"mean return over {config.episodes} fresh episodes: {test:.1f}")
+        progress.say(f"mean return over {config.episodes} evaluation episodes: {test:.1f}")
         if states is not None:  # before the bundle: once that is there the run is finished
             _write_states(Path(states), agent.replay, config.seed)
         _save(Path(out), force, agent, ref, parts, test)
@@ -138,7 +137,7 @@ class Agent:
         self.net, self.environment, self.config, self.place, self.progress = net, environment, config, place, progress
         self.loss, self.target = getattr(F, loss), copy.deepcopy(net)
         self.best = copy.deepcopy(net)
-        self.optimiser = torch.optim.Adam(net.parameters(), config.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, fused=True)
         self.replay = Replay(config.capacity, environment.size)
         self.generator = np.random.default_rng(config.seed)
         self.career = Career()
@@ -174,10 +173,10 @@ class Agent:
             wanted = batch.rewards + self.config.discount * (1.0 - batch.ended) * future
         values = self.net(batch.states).gather(1, batch.actions[:, None])[:, 0]
         loss: Tensor = self.loss(values, wanted)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip, error_if_nonfinite=False)
-        self.optimiser.step()
+        self.optimizer.step()
         self.career.learned += 1
         if self.career.learned % self.config.target_every == 0:
             self.target.load_state_dict(self.net.state_dict())
@@ -223,9 +222,9 @@ class Agent:
             career.returns.append(value)
             career.at.append(career.step)
             if self.goal is not None and value >= self.goal:
-                career.ended = f"a mean return of {value:.1f}, and the goal is {self.goal:g}"
+                career.ended = f"a mean return of {value:.1f}, the goal is {self.goal:g}"
             elif career.step >= config.steps:
-                career.ended = f"{career.step} steps are done"
+                career.ended = f"all {career.step} steps are done"
         self.progress.say(f"step {career.step}: mean return {career.returns[-1]:.1f} {career.ended}".rstrip())
         self._keep()
 
@@ -240,7 +239,7 @@ class Agent:
             net=state_of(self.net),
             target=state_of(self.target),
             best=state_of(self.best),
-            optimiser=optimiser_tensors(self.optimiser),
+            optimizer=optimizer_tensors(self.optimizer),
             replay=self.replay.tensors(),
         )
 
@@ -252,14 +251,14 @@ class Agent:
         self.net.load_state_dict(found.parts["net"])
         self.target.load_state_dict(found.parts["target"])
         self.best.load_state_dict(found.parts["best"])
-        load_optimiser(self.optimiser, found.parts["optimiser"])
+        load_optimizer(self.optimizer, found.parts["optimizer"])
         self.replay.load(found.parts["replay"], self.career.added)
         self.generator.bit_generator.state = self.career.chance
-        self.progress.say(f"going on after step {self.career.step} of an earlier run")
+        self.progress.say(f"resuming after step {self.career.step} of an earlier run")
 
 
 def _left(folder: Path) -> str:
-    """What an interrupted run can go on from."""
+    """What an interrupted run can resume from."""
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 

@@ -1,4 +1,4 @@
-"""What an agent went through: the last transitions, from which it learns in random order (Lin 1992)."""
+"""Replay buffer of an agent: the last transitions, sampled at random (Lin 1992)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Transitions:
     actions: Tensor  # (B,)
     rewards: Tensor  # (B,)
     following: Tensor  # (B, size): the states after
-    ended: Tensor  # (B,): 1.0 where the episode was terminated; a time limit is no end of what could be earned
+    ended: Tensor  # (B,): 1.0 where the episode was terminated; a time limit is not an end of what could be earned
 
 
 class Replay:

@@ -1,4 +1,4 @@
-"""How an agent is trained: frozen, checked, the same from Python and from the command line."""
+"""The settings of ``fit_agent``: a frozen, validated dataclass, the same in Python and on the command line."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pocketzoo.core.errors import check_field
 from pocketzoo.core.typed import with_changes
 
 SAYS = {  # the help of the command line's option too
-    "steps": "Steps in the environment, at the most.",
-    "seed": "Of all chance.",
-    "batch_size": "Transitions behind one step of learning.",
-    "learning_rate": "Of Adam.",
-    "discount": "What a reward one step later is worth, 0-1.",
-    "clip": "Largest norm of all gradients.",
-    "capacity": "Transitions that are remembered.",
-    "warm_up": "Steps before it learns.",
-    "learn_every": "Steps in the environment between two steps of learning.",
-    "target_every": "Steps of learning between two copies of the network to the target network.",
-    "explore_from": "Share of random actions at the start, 0-1.",
-    "explore_to": "The same at the end.",
-    "explore_steps": "Steps over which it falls from the one to the other.",
-    "evaluate_every": "Steps between two evaluations.",
-    "episodes": "Fresh episodes of an evaluation.",
-    "goal": "Mean return at which it stops; the environment's own where it has one.",
+    "steps": "Maximum number of environment steps.",
+    "seed": "Random seed.",
+    "batch_size": "Transitions per optimizer step.",
+    "learning_rate": "Learning rate of Adam.",
+    "discount": "Discount factor of future rewards, 0-1.",
+    "clip": "Maximum norm of the gradient.",
+    "capacity": "Capacity of the replay buffer, in transitions.",
+    "warm_up": "Environment steps before training starts.",
+    "learn_every": "Environment steps per optimizer step.",
+    "target_every": "Optimizer steps between updates of the target network.",
+    "explore_from": "Initial fraction of random actions (epsilon), 0-1.",
+    "explore_to": "Final fraction of random actions, 0-1.",
+    "explore_steps": "Environment steps over which epsilon decays linearly.",
+    "evaluate_every": "Environment steps between evaluations.",
+    "episodes": "Episodes per evaluation.",
+    "goal": "Mean return at which training stops; default: the environment's own.",
 }
 
 
@@ -63,7 +63,7 @@ class AgentConfig:
             check_field(self, name, 0.0 < getattr(self, name) < math.inf, "above 0")
 
     def exploration(self, step: int) -> float:
-        """Share of random actions in a step."""
+        """Fraction of random actions (epsilon) in a step."""
         share = min(1.0, step / self.explore_steps)
         return self.explore_from + (self.explore_to - self.explore_from) * share
 

@@ -1,4 +1,4 @@
-"""Random changes of samples."""
+"""Data augmentation."""
 
 from typing import TYPE_CHECKING
 

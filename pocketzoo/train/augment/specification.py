@@ -1,4 +1,4 @@
-"""What is done to pictures at random before they are learned from, as a user writes it. No torch."""
+"""Parse the augmentation settings, such as "flip,rotate:15" and "mixup:0.2". No torch."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
 from pocketzoo.core.errors import RecipeError, nearest
+from pocketzoo.core.renamed import renamed, warn_renamed
 
 Fill = Literal["border", "reflect", "black"]
 Mixing = Literal["mixup", "cutmix"]
 
 
+@renamed(colour="color")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentSpec:
-    """How far each change of a picture goes at the most; 0 is none of it. Each picture has draws of its own."""
+    """The maximum strength of each random change of an image; 0 turns it off. Every image is drawn anew."""
 
     flip: float = 0.0  # probability of a mirror image, left to right
     rotate: float = 0.0  # degrees, either way
-    shift: float = 0.0  # share of the sides, any way
+    shift: float = 0.0  # fraction of the side length, in any direction
     shear: float = 0.0  # degrees, along the rows
-    zoom: float = 0.0  # share of the size, in or out
-    colour: float = 0.0  # share of brightness, contrast and saturation, more or less
-    hue: float = 0.0  # share of the circle of colours, either way
+    zoom: float = 0.0  # fraction of the size, in or out
+    color: float = 0.0  # fraction of brightness, contrast and saturation, more or less
+    hue: float = 0.0  # fraction of the color circle, either way
     fill: Fill = "border"  # what comes in from outside: the nearest pixel, a mirror image, or black
 
     def __post_init__(self) -> None:
@@ -41,12 +43,12 @@ class AugmentSpec:
         return any(getattr(self, name) for name in LIMITS)
 
 
-LIMITS = {"flip": 1.0, "rotate": 180.0, "shift": 0.9, "shear": 60.0, "zoom": 0.9, "colour": 0.9, "hue": 0.5}
+LIMITS = {"flip": 1.0, "rotate": 180.0, "shift": 0.9, "shear": 60.0, "zoom": 0.9, "color": 0.9, "hue": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
 class MixSpec:
-    """Pairs of samples become one: the share of the first is drawn from Beta(alpha, alpha)."""
+    """Pairs of samples become one: the fraction of the first is drawn from Beta(alpha, alpha)."""
 
     kind: Mixing
     alpha: float
@@ -57,7 +59,7 @@ class MixSpec:
 
 
 def read_augment(text: str) -> AugmentSpec:
-    """From "flip,rotate:15,shift:0.1,fill:reflect"; flip alone is one picture in two.
+    """From "flip,rotate:15,shift:0.1,fill:reflect"; flip alone is one image in two.
 
     Raises:
         RecipeError: no change is called so, or it does not go so far.
@@ -66,10 +68,13 @@ def read_augment(text: str) -> AugmentSpec:
     values: dict[str, float | str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition(":")
+        if name == "colour":
+            warn_renamed(name, "color")
+            name = "color"
         if name not in known:
             raise RecipeError(f"augment has no {name!r}", nearest(name, known))
         if name in values:
-            raise RecipeError(f"augment has {name} twice", "give it once")
+            raise RecipeError(f"augment has {name} more than once", "give it once")
         values[name] = value if name == "fill" else _number(part, value or ("0.5" if name == "flip" else ""))
     return AugmentSpec(**values)  # type: ignore[arg-type]
 
@@ -78,7 +83,7 @@ def read_mix(text: str) -> MixSpec | None:
     """From "mixup:0.2" or "cutmix:1.0"; None from nothing.
 
     Raises:
-        RecipeError: it is neither, or alpha is no number above 0.
+        RecipeError: it is neither, or alpha is not a number above 0.
     """
     if not text:
         return None

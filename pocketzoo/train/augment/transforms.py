@@ -1,4 +1,4 @@
-"""Random changes of pictures on the device, a batch at a time, through kornia; and samples that are mixed in pairs."""
+"""Image augmentation on the device through kornia, a batch at a time, and mixup/cutmix."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DRAWS = ("flip", "rotate", "right", "down", "shear", "zoom", "brightness", "cont
 
 
 def augmented(x: Tensor, augment: AugmentSpec, spec: InputSpec, draws: Tensor) -> Tensor:
-    """Normalised pictures (B, C, H, W), changed by draws (B, len(DRAWS)) from 0 to 1.
+    """Normalized images (B, C, H, W), changed by draws (B, len(DRAWS)) from 0 to 1.
 
     It is done to pixels from 0 to 1, not to what the model reads: "black" is 0 there, and brightness is a factor. The
-    normalisation is undone before and done again after.
+    normalization is undone before and done again after.
     """
     draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
     low, high = spec.value_range
@@ -38,12 +38,12 @@ def augmented(x: Tensor, augment: AugmentSpec, spec: InputSpec, draws: Tensor) -
             zoom=_between(1 - augment.zoom, 1 + augment.zoom, draw["zoom"]),
             fill=augment.fill,
         )
-    pixels = _coloured(pixels, augment, draw)
+    pixels = _colored(pixels, augment, draw)
     return (pixels * (high - low) + low - mean) / std
 
 
 def to_pixels(x: Tensor, spec: InputSpec) -> Tensor:
-    """Pictures (B, C, H, W) as a model reads them as pixels from 0 to 1."""
+    """Images (B, C, H, W) as a model reads them as pixels from 0 to 1."""
     low, high = spec.value_range
     mean, std = _statistics(x, spec)
     return (x * std + mean - low) / (high - low)
@@ -57,7 +57,7 @@ def _statistics(x: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:
 
 
 def moved(x: Tensor, *, angle: Tensor, shift: Tensor, shear: Tensor, zoom: Tensor, fill: str) -> Tensor:
-    """Pictures (B, C, H, W) moved about their centre, all in one interpolation: each more would blur.
+    """Images (B, C, H, W) moved about their center, all in one interpolation: each more would blur.
 
     They are sheared by degrees (B,), zoomed by a factor (B,), turned clockwise by degrees (B,) and shifted by shares of
     their width and height (B, 2).
@@ -77,13 +77,13 @@ def moved(x: Tensor, *, angle: Tensor, shift: Tensor, shear: Tensor, zoom: Tenso
     return out
 
 
-def _coloured(pixels: Tensor, augment: AugmentSpec, draw: dict[str, Tensor]) -> Tensor:
+def _colored(pixels: Tensor, augment: AugmentSpec, draw: dict[str, Tensor]) -> Tensor:
     enhance: Any = require("kornia.enhance", extra="augment")
-    more = {name: _between(1 - augment.colour, 1 + augment.colour, draw[name]) for name in DRAWS[6:9]}
-    if augment.colour:
+    more = {name: _between(1 - augment.color, 1 + augment.color, draw[name]) for name in DRAWS[6:9]}
+    if augment.color:
         pixels = enhance.adjust_brightness_accumulative(pixels, more["brightness"])
         pixels = enhance.adjust_contrast_with_mean_subtraction(pixels, more["contrast"])
-    if augment.colour and pixels.shape[1] == 3:
+    if augment.color and pixels.shape[1] == 3:
         pixels = enhance.adjust_saturation_with_gray_subtraction(pixels, more["saturation"])
     if augment.hue and pixels.shape[1] == 3:
         pixels = enhance.adjust_hue(pixels, 2 * math.pi * _between(-augment.hue, augment.hue, draw["hue"]))
@@ -95,10 +95,10 @@ def _between(low: float, high: float, draw: Tensor) -> Tensor:
 
 
 def mixed(x: Tensor, y: Tensor, mix: MixSpec) -> tuple[Tensor, Wanted]:
-    """Samples (B, ...) each mixed with another of the batch, and the targets of both with the shares they have.
+    """Samples (B, ...) each mixed with another of the batch, and the targets of both with the fractions they have.
 
-    mixup takes the weighted mean (Zhang et al. 2018, arXiv:1710.09412); cutmix puts a box of the other picture into
-    each (Yun et al. 2019, arXiv:1905.04899), whose area is its share. A batch has one share.
+    mixup takes the weighted mean (Zhang et al. 2018, arXiv:1710.09412); cutmix puts a box of the other image into
+    each (Yun et al. 2019, arXiv:1905.04899), whose area is its fraction. A batch has one share.
     """
     share = float(torch.distributions.Beta(mix.alpha, mix.alpha).sample())
     where = torch.rand(2).tolist()
@@ -115,5 +115,5 @@ def mixed(x: Tensor, y: Tensor, mix: MixSpec) -> tuple[Tensor, Wanted]:
 
 def _span(side: int, share: float, at: float) -> slice:
     """``share`` of a side about the point ``at`` (0-1), as far as it lies inside."""
-    centre, half = at * side, share * side / 2
-    return slice(max(round(centre - half), 0), min(round(centre + half), side))
+    center, half = at * side, share * side / 2
+    return slice(max(round(center - half), 0), min(round(center + half), side))

@@ -1,1 +1,1 @@
-"""Training by several processes."""
+"""Distributed training."""

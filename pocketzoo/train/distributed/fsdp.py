@@ -1,4 +1,4 @@
-"""A model spread over processes, where one device has no room for it: FSDP2, each block gathered when it runs."""
+"""Shard a model over processes by FSDP2: each block is gathered when it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun starts them; one process is a world of its own."""
+"""The process group that torchrun starts; a single process is a group of its own."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def joined() -> Iterator[World]:
             raise
         raise ProcessLostError(
             f"another of the {size} processes ended: {str(error).splitlines()[0]}",
-            "see its own error above; the same command goes on from the last checkpoint",
+            "see its error above; the same command resumes from the last checkpoint",
         ) from error
     finally:
         if distributed.is_initialized():

@@ -1,1 +1,1 @@
-"""What runs models on this machine: runtimes and targets."""
+"""Back ends: the runtimes and targets of this machine."""

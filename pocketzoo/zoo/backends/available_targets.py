@@ -1,4 +1,4 @@
-"""What of the registered targets this machine can build for and run."""
+"""Which registered targets this machine can build for and run."""
 
 from __future__ import annotations
 

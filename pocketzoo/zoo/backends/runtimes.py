@@ -1,4 +1,4 @@
-"""What can run a model on this machine: onnxruntime and its providers, torch, TensorRT. Imported when asked for."""
+"""The runtimes that can run a model here, by name: onnxruntime and its providers, torch, TensorRT. Imported lazily."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time runs in turn, and tell from the times how many times faster one is, and how surely.
+"""Time functions in turn, and estimate how many times faster one is, with a confidence interval.
 
 A busy machine slows all that runs on it, in bursts. Four things keep that out of the answer. The runs are made in
 rounds, one of each, so that a burst hits all alike (Kalibera and Jones, "Rigorous benchmarking in reasonable time",
@@ -87,8 +87,8 @@ def time_in_turn(
 ) -> list[Times]:
     """Times of each run, one of each in turn in an order that is drawn anew, after a warm-up.
 
-    It goes on for ``seconds`` times the number of ``runs``, and makes ``least`` to ``most`` of each. Where ``enough``
-    is given and says no, it goes on, for ``PATIENCE`` times as long at most.
+    It continues for ``seconds`` times the number of ``runs``, and makes ``least`` to ``most`` of each. Where ``enough``
+    is given and says no, it continues, for ``PATIENCE`` times as long at most.
     """
     for run in runs:
         warm_up(run, max(seconds, WARM_UP_SECONDS), clock)

@@ -1,4 +1,4 @@
-"""Run the module of a bundle with torch, as runner.py runs its graphs."""
+"""Run the module of a bundle with torch, behind the interface of the graph runner."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A model on disk: manifest, files, model card, signatures."""
+"""Bundles, models on disk: manifest, files, model card, signatures."""

@@ -1,4 +1,4 @@
-"""What a bundle is made of: where its weights are from, its data, steps, packages, metrics and files, with digests."""
+"""The bill of materials of a bundle: origin of weights, data, steps, packages, metrics and files, with digests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pocketzoo.core.files import sha256
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.bundles.bundle import TRAVELS, Bundle
+from pocketzoo.zoo.bundles.bundle import SOURCE_PREFIX, Bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 
 # What decides the numbers in a bundle; of those that are not installed nothing is said.
@@ -29,7 +29,7 @@ def packages() -> dict[str, str]:
     return found
 
 
-def materials_of(bundle: Bundle) -> dict[str, Any]:
+def bill_of_materials(bundle: Bundle) -> dict[str, Any]:
     """The same of a bundle that is open. What nobody recorded is missing."""
     manifest = bundle.manifest
     noted = dict(manifest.provenance)
@@ -51,7 +51,7 @@ def materials_of(bundle: Bundle) -> dict[str, Any]:
             "data": _said({k: v for k, v in dict(noted.get("data") or {}).items() if k != "findings"}),
             "calibration": _said(dict(noted.get("calibration") or {})),
             "steps": [{"kind": step.kind, **to_plain(step.config)} for step in manifest.steps],
-            "turned_down": [{k: no[k] for k in ("kind", "why") if k in no} for no in manifest.turned_down],
+            "rejected": [{k: no[k] for k in ("kind", "why") if k in no} for no in manifest.rejected],
             "packages": noted.get("packages") or _said({"torch": noted.get("torch")}),
             "metrics": to_plain(manifest.metrics),
             "files": {name: {"sha256": e.sha256, "bytes": e.size} for name, e in manifest.files.items()},
@@ -68,9 +68,9 @@ def _origin(bundle: Bundle) -> dict[str, Any]:
     commit, _, path = rest.partition("/")
     lock = {path or weights: str(noted.get("sha256", "")), **dict(noted.get("shards") or {})}
     lock |= {
-        name.removeprefix(TRAVELS).replace("+", "/"): entry.sha256
+        name.removeprefix(SOURCE_PREFIX).replace("+", "/"): entry.sha256
         for name, entry in manifest.files.items()
-        if name.startswith(TRAVELS)
+        if name.startswith(SOURCE_PREFIX)
     }
     return _said(
         {

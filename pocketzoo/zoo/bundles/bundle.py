@@ -1,4 +1,4 @@
-"""A model on disk: a folder with a manifest, safetensors, graphs and engines. Read, verify, write. Standard library."""
+"""Read, verify and write bundles: folders with a manifest, safetensors, graphs and engines. Standard library."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from pocketzoo import __version__
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
-from pocketzoo.core.typed import from_plain, to_plain
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.graphs.safety import check_graph
 
@@ -38,10 +38,10 @@ class Bundle:
             raise BundleError(f"{self.path} has no {name}", f"it has: {', '.join(self.manifest.files)}")
         return self.path / name
 
-    def travelled(self) -> dict[str, Path]:
+    def source_files(self) -> dict[str, Path]:
         """The files that the backbone is built from, by the names they have in its repository."""
-        names = [name for name in self.manifest.files if name.startswith(TRAVELS)]
-        return {name.removeprefix(TRAVELS).replace("+", "/"): self.path / name for name in names}
+        names = [name for name in self.manifest.files if name.startswith(SOURCE_PREFIX)]
+        return {name.removeprefix(SOURCE_PREFIX).replace("+", "/"): self.path / name for name in names}
 
     def graphs(self) -> dict[str, Path]:
         """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
@@ -49,7 +49,7 @@ class Bundle:
         return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
 
     def parts(self, target: str = "") -> dict[str, Path]:
-        """The graphs that write text with a cache of keys and values, by part; empty where it has none.
+        """The generation graphs with a cache of keys and values, by part; empty where it has none.
 
         Each is the one encoded for ``target``, else the float one.
         """
@@ -81,31 +81,31 @@ def tensors_name(step: str, part: str = "") -> str:
     return f"{step}.{part}.safetensors" if part else f"{step}.safetensors"
 
 
-TRAVELS = "backbone."
+SOURCE_PREFIX = "backbone."
 
 
-def travelling(path: str) -> str:
-    """What a file that a backbone is built from is called in a bundle, which has no folders inside."""
-    return TRAVELS + path.replace("/", "+")
+def source_file_name(path: str) -> str:
+    """The name in a bundle, which has no folders, of a source file at ``path`` that the backbone is built from."""
+    return SOURCE_PREFIX + path.replace("/", "+")
 
 
 def read_bundle(path: str | Path) -> Bundle:
     """Open a bundle and verify size and sha256 of every file it lists; what it does not list is never read.
 
     Raises:
-        BundleError: it is no bundle, was made by a newer pocketzoo, or a file is missing or damaged.
+        BundleError: it is not a bundle, was made by a newer pocketzoo, or a file is missing or damaged.
         UnsafeFileError: a file is a hard link, or a graph names files or operators from elsewhere.
     """
     path = Path(path)
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
-        what = f"{path} is no bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"
+        what = f"{path} is not a bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"
         raise BundleError(what, "make one with: pocketzoo fit ... -o BUNDLE")
     try:
         data = json.loads(manifest_path.read_text("utf8"))
         if type(data.get("format")) is int and data["format"] > FORMAT:
             raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
-        manifest = from_plain(Manifest, data)
+        manifest = read_manifest(data)
     except (ValueError, AttributeError, RecursionError, RecipeError) as error:
         raise BundleError(f"{manifest_path} is damaged: {message_of(error)}", "restore it from a copy") from error
     inside = os.path.realpath(path)
@@ -117,9 +117,9 @@ def read_bundle(path: str | Path) -> Bundle:
         if Path(name).is_absolute() or outside:
             raise BundleError(f"{path} points outside itself: {name}", "do not use this bundle")
         if not os.path.isfile(file):  # Path.is_file would raise for a name that is too long
-            raise BundleError(f"{path} lacks its file {name}", "restore it from a copy, or make the bundle again")
+            raise BundleError(f"{path} is missing its file {name}", "restore it from a copy, or rebuild the bundle")
         if file.stat().st_size != entry.size or sha256(file) != entry.sha256:
-            raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or make the bundle again")
+            raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or rebuild the bundle")
         if file.stat().st_nlink > 1:  # whoever has the other name can change the file after it was checked
             raise UnsafeFileError(f"{file} is a hard link to a file elsewhere", f"copy the bundle: cp -r {path} COPY")
         if name.endswith(".onnx"):
@@ -152,9 +152,9 @@ def check_place(path: Path, *, force: bool) -> None:
     """
     if (path / MANIFEST).is_file():
         if not force:
-            raise BundleError(f"{path} is a finished bundle already", "give another -o, or --force to replace it")
+            raise BundleError(f"{path} is already a finished bundle", "give another -o, or --force to replace it")
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BundleError(f"{path} exists and is no bundle", "choose another place with -o")
+        raise BundleError(f"{path} exists and is not a bundle", "choose another place with -o")
 
 
 def put_bundle(folder: Path, path: Path, *, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""The manifest of a bundle, pocketzoo.json: what the model is built from, its steps, files and numbers."""
+"""The manifest of a bundle, pocketzoo.json: model, steps, files and measurements."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pocketzoo import __version__
+from pocketzoo.core.renamed import renamed
+from pocketzoo.core.typed import from_plain
+from pocketzoo.zoo.bundles.format_1 import converted
 from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
 
-FORMAT = 1
+FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
 TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
@@ -50,6 +53,7 @@ class FileEntry:
     part: str = ""  # of a model that runs in several graphs: "encoder" or "decoder"
 
 
+@renamed(turned_down="rejected")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything known of a model; stored as ``pocketzoo.json``."""
@@ -64,11 +68,11 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
-    returns: str = ""  # what the head gives, one of specs.RETURNS; bundles made before there were others have none
+    returns: str = ""  # what the head outputs, one of specs.RETURNS; bundles made before there were others have none
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
-    turned_down: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
+    rejected: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
@@ -76,7 +80,16 @@ class Manifest:
 
     @property
     def gives(self) -> str:
-        """What the head gives, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
+        """What the head outputs, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
         if self.returns or self.labels:
             return self.returns or "logits"
         return TENSORS if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"
+
+
+def read_manifest(data: Any) -> Manifest:
+    """A manifest from the plain data of its file, of this format or of format 1.
+
+    Raises:
+        RecipeError: a field is unknown, missing, or of a wrong type.
+    """
+    return from_plain(Manifest, converted(data))

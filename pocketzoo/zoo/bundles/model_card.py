@@ -1,4 +1,4 @@
-"""The model card a bundle carries: what the manifest says, for a human."""
+"""The model card of a bundle: its manifest for human readers."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""The loader of repositories that are bundles, or the heads of bundles: what ``push`` uploads."""
+"""Loader for Hub repositories that are bundles, or heads of bundles, as ``push`` uploads them."""
 
 from __future__ import annotations
 
 import json
 
 from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError, message_of
-from pocketzoo.core.typed import from_plain
-from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest
+from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest, read_manifest
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, LoaderSpec, Repository
 from pocketzoo.zoo.hub.reference import is_inside
 
@@ -39,7 +38,7 @@ def read_repository_manifest(repository: Repository) -> Manifest:
         BundleError: it is damaged.
     """
     try:
-        return from_plain(Manifest, json.loads(repository.files[MANIFEST].read_bytes()))
+        return read_manifest(json.loads(repository.files[MANIFEST].read_bytes()))
     except (ValueError, RecursionError, RecipeError) as error:
         raise BundleError(
             f"{MANIFEST} of {repository.repo_id} is damaged: {message_of(error)}", "tell its author"
@@ -47,7 +46,7 @@ def read_repository_manifest(repository: Repository) -> Manifest:
 
 
 def _refuses(repository: Repository) -> str:
-    return "" if MANIFEST in repository.sizes else "it is no bundle"
+    return "" if MANIFEST in repository.sizes else "it is not a bundle"
 
 
 def _wants(repository: Repository) -> tuple[str, ...]:
@@ -57,7 +56,7 @@ def _wants(repository: Repository) -> tuple[str, ...]:
 
 def _backbone(repository: Repository) -> BackboneSpec:
     raise UnsupportedModelError(
-        f"{repository.repo_id} is a whole model, no backbone", "give it to compress, export, bench or predict"
+        f"{repository.repo_id} is a whole model, not a backbone", "use it with compress, export, bench or predict"
     )
 
 

@@ -1,4 +1,4 @@
-"""Who made a bundle: signatures of its files by an elliptic-curve key, offline, through model-signing."""
+"""Sign and verify bundles by an elliptic-curve key, offline, through model-signing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pocketzoo.core.optional import require
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 
-SIGNATURE = "model.sig"  # beside the manifest, which does not list it: what changes the bundle leaves it behind
+SIGNATURE = "model.sig"  # next to the manifest, which does not list it: whatever changes the bundle drops it
 
 
 def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, out: str | Path | None = None) -> Path:
     """Sign a bundle with a private key in PEM (P-256, P-384 or P-521); returns the signature's file.
 
-    What is signed are the digests of the manifest and of every file that it lists. The signature is one of Sigstore,
-    which ``model_signing verify key`` reads too; it lies in the bundle, or at ``out``.
+    The signature covers the digests of the manifest and of every file that it lists. It is a Sigstore signature, which
+    ``model_signing verify key`` reads too; it is written into the bundle, or to ``out``.
 
     Raises:
         MissingDependencyError: model-signing is not installed.
-        BundleError, UnsafeFileError: it is no bundle, or is damaged.
+        BundleError, UnsafeFileError: it is not a bundle, or is damaged.
         SignatureError: the key cannot be used.
     """
     signing = require("model_signing.signing", extra="sign")
@@ -36,7 +36,7 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
         config.use_elliptic_key_signer(private_key=Path(key), password=secret)
     except (ValueError, TypeError, AttributeError, OSError) as error:  # cryptography's, for what is no such key
         raise SignatureError(
-            f"{key} is no private key to sign with: {error}",
+            f"{key} is not a private key to sign with: {error}",
             "make one: openssl ecparam -name prime256v1 -genkey -noout -out KEY",
         ) from error
     place = Path(out) if out is not None else opened.path / SIGNATURE
@@ -48,25 +48,25 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
 
 
 def verify_signature(bundle: str | Path, *, key: str | Path, signature: str | Path | None = None) -> Bundle:
-    """Open a bundle, and hold it against its signature with the signer's public key in PEM.
+    """Open a bundle and verify its signature with the signer's public key in PEM.
 
     Raises:
         MissingDependencyError: model-signing is not installed.
-        BundleError, UnsafeFileError: it is no bundle, or is damaged.
+        BundleError, UnsafeFileError: it is not a bundle, or is damaged.
         SignatureError: there is no signature, it is of another key, or the bundle is not what was signed.
     """
     verifying = require("model_signing.verifying", extra="sign")
     opened = read_bundle(bundle)
     place = Path(signature) if signature is not None else opened.path / SIGNATURE
     if not place.is_file():
-        raise SignatureError(f"{opened.path} is not signed", "its maker does: pocketzoo sign BUNDLE --key KEY")
+        raise SignatureError(f"{opened.path} is not signed", "its author signs it by: pocketzoo sign BUNDLE --key KEY")
     config = verifying.Config().set_hashing_config(_hashing(opened))
     try:
         config.use_elliptic_key_verifier(public_key=Path(key))
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise SignatureError(
-            f"{key} is no public key to verify with: {error}",
-            "ask who signed it for it; they make it by: openssl ec -in KEY -pubout -out PUB",
+            f"{key} is not a public key to verify with: {error}",
+            "ask the signer for it; they make it by: openssl ec -in KEY -pubout -out PUB",
         ) from error
     try:
         config.verify(opened.path, place)

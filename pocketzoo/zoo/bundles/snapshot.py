@@ -1,4 +1,4 @@
-"""Work in progress in one file: tensors and facts. A kill at any moment leaves the last one that was whole."""
+"""Snapshots of unfinished work: tensors and facts in one file, replaced atomically."""
 
 from __future__ import annotations
 
@@ -49,9 +49,11 @@ def read_snapshot(place: Path, key: str) -> Snapshot | None:
             if facts.pop("key") != key:
                 return None
             parts: dict[str, dict[str, Tensor]] = {part: {} for part in metadata["parts"].split()}
-            for name in file.keys():  # noqa: SIM118 - it is no mapping
+            for name in file.keys():  # noqa: SIM118 - it is not a mapping
                 part, _, rest = name.partition("/")
                 parts[part][rest] = file.get_tensor(name)
+            if "optimiser" in parts:  # its name in the previous release
+                parts["optimizer"] = parts.pop("optimiser")
     except (SafetensorError, KeyError, TypeError, ValueError, OSError):
         return None
     return Snapshot(facts, parts)
@@ -62,16 +64,16 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Momenta and step counts: "parameter's number/name" to tensor."""
-    state = optimiser.state_dict()["state"]
+    state = optimizer.state_dict()["state"]
     return {f"{i}/{k}": v for i, values in state.items() for k, v in values.items() if isinstance(v, Tensor)}
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what ``optimiser_tensors`` gave; rates and other settings stay the optimiser's own."""
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what ``optimizer_tensors`` gave; rates and other settings stay the optimizer's own."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         i, _, what = name.partition("/")
         state.setdefault(int(i), {})[what] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

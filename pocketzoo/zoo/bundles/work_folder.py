@@ -1,4 +1,4 @@
-"""Where a run keeps its unfinished work, next to its output: locked, and of one command only."""
+"""Work folder of an unfinished run, next to its output: locked, and tied to one command."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def unfinished(
 ) -> Iterator[Path]:
     """The work folder of a run that writes ``out``: what another ``key`` left there is removed first.
 
-    It goes when the body succeeds, when what fails is a mistake (mended, it is another command), and when ``left``,
-    which names what the folder holds to go on from, finds nothing.
+    It goes when the body succeeds, when what fails is a mistake (fixed, it is another command), and when ``left``,
+    which names what the folder holds to resume from, finds nothing.
 
     Raises:
-        BundleError: ``out`` exists and is no bundle, or without ``force`` is one.
+        BundleError: ``out`` exists and is not a bundle, or without ``force`` is one.
         BusyError: another process works on the same output.
         StorageError: the disk refused.
     """
@@ -42,7 +42,7 @@ def unfinished(
     with disk_errors(folder), _alone(folder, out):
         if _key(folder) != key:
             if clear(folder, keep=(LOCK,)):
-                progress.say("an unfinished run of another command lay here; starting anew")
+                progress.say("found an unfinished run of another command; starting over")
             with replacing_file(folder / KEY) as temporary:
                 temporary.write_text(key)
         try:
@@ -55,7 +55,7 @@ def unfinished(
             if (mistaken and not taken) or not left(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             else:
-                progress.say(f"{left(folder)} is kept: the same command goes on from there")
+                progress.say(f"{left(folder)} is kept: the same command resumes from there")
             raise
         shutil.rmtree(folder)
 
@@ -88,6 +88,8 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
             except FileNotFoundError:
                 continue
             except BlockingIOError as error:
-                raise BusyError(f"another run is writing {out}", "wait for it to end, or choose another -o") from error
+                raise BusyError(
+                    f"another run is writing {out}", "wait for it to finish, or choose another -o"
+                ) from error
             yield
             return

@@ -1,1 +1,1 @@
-"""What plugins declare, and the registry of it."""
+"""What plugins declare: hooks, specs, and the registry."""

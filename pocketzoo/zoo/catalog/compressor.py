@@ -1,4 +1,4 @@
-"""What a compressor is, and which form of a model it works on. No heavy imports."""
+"""The types of compressors: those that work on the torch module and those on the graph. No heavy imports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
+from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class _Named(Generic[C, P]):
     plan_type: type[P]
 
     def read_plan(self, data: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> P:
-        """A plan as it was saved in a bundle, with the tensors that were saved beside it."""
+        """A plan as it was saved in a bundle, with the tensors that were saved alongside it."""
         from pocketzoo.core.typed import from_plain
 
         plan: Any = from_plain(self.plan_type, data)
@@ -39,14 +40,18 @@ class _Named(Generic[C, P]):
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a step that learns has besides the module."""
+class Distillation:
+    """What a step that trains (``ModuleCompressor.distill``) gets besides the module and its plan."""
 
     teacher: nn.Module  # the model the recipe began with; not to be changed
     folder: Path  # for work in progress: it is still there when a killed run is started again
     progress: Progress
 
 
+Lesson = Distillation  # the name of the previous release
+
+
+@renamed(teach="distill")
 @dataclass(frozen=True, kw_only=True)
 class ModuleCompressor(_Named[C, P]):
     """Works on the torch module. ``plan`` decides and changes nothing; ``apply`` returns a new module.
@@ -56,13 +61,13 @@ class ModuleCompressor(_Named[C, P]):
     """
 
     form: ClassVar[Literal["module"]] = "module"
-    # ``weaker(config, 0.5)`` removes half as much, and with 1.0 as much as was asked; what a budget turns down steps by
+    # ``weaker(config, 0.5)`` removes half as much, ``weaker(config, 1.0)`` as much as was asked: to meet a budget.
     weaker: Callable[[C, float], C] | None = None
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
-    # In place of ``apply`` when it compresses: for a step that learns from the model the recipe began with, and wins
-    # back what the step before it lost. A budget is held after both.
-    teach: Callable[[nn.Module, P, Samples, Lesson], nn.Module] | None = None
+    # In place of ``apply`` when it compresses: trains on the outputs of the model the recipe began with, to win back
+    # what the step before it lost. A budget is held after both.
+    distill: Callable[[nn.Module, P, Samples, Distillation], nn.Module] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ class GraphCompressor(_Named[C, P]):
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in
-    # Whether a sample may be a mapping, input -> array (1, ...): then graphs that write text are compressed as well.
+    # Whether a sample may be a mapping, input -> array (1, ...): then generation graphs are compressed as well.
     several_inputs: bool = False
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]

@@ -1,4 +1,4 @@
-"""What a data set is: samples with their targets, in three splits."""
+"""The data set type: samples with their targets, in three splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Targets = npt.NDArray[Any]
 
 
 class LazyPictures(Sequence[Picture]):
-    """Pictures that are decoded when they are asked for, so that some can be taken without reading them."""
+    """Images that are decoded when they are asked for, so that some can be taken without reading them."""
 
     def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
         """Some of them, in this order."""
@@ -31,7 +31,7 @@ class LazyPictures(Sequence[Picture]):
 class Split:
     """Samples and, where they are known, the class of each, or the numbers that belong to it."""
 
-    # Pictures (files or pixels), or float arrays (N, *size) that are ready for the model.
+    # Images (files or pixels), or float arrays (N, *size) that are ready for the model.
     # Or texts.
     samples: Sequence[Picture] | Sequence[str] | npt.NDArray[Any]
     targets: Targets | None = None

@@ -1,4 +1,4 @@
-"""How an engine is to be built: what a user can ask for beside the target. Standard library."""
+"""Options for building an engine, in addition to its target. Standard library."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class EngineOptions:
         for name, sizes in {**self.usual, **self.shapes, "": self.others}.items():
             if not 0 <= sizes[0] <= sizes[1] <= sizes[2] or sizes[2] == 0:
                 raise RecipeError(
-                    f"the lengths of {name or 'an axis'} cannot be {':'.join(map(str, sizes))}",
-                    "give the smallest, the best and the largest, in this order",
+                    f"the sizes of {name or 'an axis'} cannot be {':'.join(map(str, sizes))}",
+                    "give minimum, optimum and maximum, in this order",
                 )
         check_field(self, "workspace", self.workspace >= 0, "0 or more MiB")
         check_field(self, "dla", self.dla is None or self.dla >= 0, "the number of a core, from 0")

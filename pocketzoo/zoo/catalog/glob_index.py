@@ -1,4 +1,4 @@
-"""Which of many names match a glob: as ``fnmatch.fnmatchcase`` says, without asking it of every name."""
+"""Match globs against many names fast, with the results of ``fnmatch.fnmatchcase``."""
 
 from __future__ import annotations
 

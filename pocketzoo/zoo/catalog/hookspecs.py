@@ -1,4 +1,4 @@
-"""The whole contract with plugins. A plugin is a module named by an entry point in the group "pocketzoo".
+"""The hooks that plugins implement. A plugin is a module named by an entry point in the group "pocketzoo".
 
 Hooks take no arguments and return frozen specs. None is called before its kind is first looked up, and none may import
 a heavy package: builders and loaders do that in their own bodies.

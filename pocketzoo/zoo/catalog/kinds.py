@@ -1,3 +1,3 @@
-"""The kinds of things that can be registered; apart, so that the command line knows them without loading plugins."""
+"""The kinds of registered specs; a file of its own, so that the command line need not load plugins."""
 
 KINDS = ("backbone", "head", "compressor", "exporter", "target", "dataset", "loader")

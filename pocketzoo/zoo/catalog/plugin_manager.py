@@ -1,4 +1,4 @@
-"""Build a plugin manager from built-in plugins and entry points; keep the broken ones with their reason."""
+"""Build the plugin manager from built-in plugins and entry points; keep broken plugins with their error."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def create_manager(found: Iterable[EntryPoint] | None = None, extra: Sequence[Mo
 def _register(hooks: pluggy.PluginManager, module: object, name: str) -> None:
     """Register one plugin and check it at once: only ``check_pending`` notices a misspelt hook."""
     if hooks.has_plugin(name):
-        raise PluginError(f"a plugin named {name!r} is loaded already", "rename its entry point")
+        raise PluginError(f"a plugin named {name!r} is already loaded", "rename its entry point")
     try:
         hooks.register(module, name)
         hooks.check_pending()

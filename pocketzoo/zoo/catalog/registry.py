@@ -1,4 +1,4 @@
-"""Name to spec: lookup, glob, duplicates. Each kind is asked of the plugins once, when first needed."""
+"""The registry: specs by kind and name, globs, duplicates. Plugins are asked once per kind, on first use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Entry(NamedTuple):  # a dataclass of 10,000 takes three times as long to m
 
 @dataclass
 class Registry:
-    """Everything the plugins of one manager declare."""
+    """All specs that the plugins of one manager declare."""
 
     manager: PluginManager
     _kinds: dict[str, dict[str, Entry]] = field(default_factory=dict)
@@ -129,12 +129,12 @@ def _hook(kind: str) -> str:
 
 @cache
 def default_registry() -> Registry:
-    """The registry of this environment: what ships with pocketzoo and what its installed plugins add."""
+    """The registry of this environment: built-in and installed plugins."""
     return Registry(create_manager())
 
 
 def list_specs(pattern: str = "*", kind: str | None = None, registry: Registry | None = None) -> list[Entry]:
-    """What is registered under names that match a glob, of one kind or all."""
+    """Registered specs whose name matches a glob, of one kind or all."""
     return list((registry or default_registry()).find(pattern, kind))
 
 

@@ -1,4 +1,4 @@
-"""Frozen facts, known before a byte is downloaded: what a plugin declares. Standard library only."""
+"""The specs that plugins declare: frozen facts, known before anything is downloaded. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.dataset import Dataset
 
 FeatureKind = Literal["map", "vector", "sequence"]
-RETURNS = {  # what a head gives -> its shape
+RETURNS = {  # what a head outputs -> its shape
     "logits": "(B, classes)",
     "token-logits": "(B, T, classes)",
     "next-token-logits": "(B, T, vocabulary)",
@@ -31,9 +31,9 @@ Dim = str | int  # a string names an axis of free length
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """What a backbone reads, and how a picture becomes that.
+    """The image or vector input of a backbone, and the preprocessing from an image to it.
 
-    A picture is resized so that its shorter side is ``resize``, and its centre of ``shape[2:]`` is cut out; with
+    An image is resized so that its shorter side is ``resize``, and its center of ``shape[2:]`` is cut out; with
     ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. Then pixels are scaled to ``value_range``, and
     ``(x - mean) / std`` is taken per channel.
     """
@@ -57,9 +57,9 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSpec:
-    """What a language model reads: token ids (B, T), int64, filled up with ``pad`` behind the end of a text.
+    """The text input of a language model: token ids (B, T), int64, padded with ``pad``.
 
-    There is no mask beside them: the model makes it from the ids, so a device feeds one array.
+    There is no attention mask input: the model computes it from the ids, so a device feeds one array.
     """
 
     vocabulary: int
@@ -77,9 +77,9 @@ Input = InputSpec | TextSpec
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """What a backbone gives: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
+    """The features of a backbone: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
 
-    A sequence is zero behind the end of its text, and nowhere else; heads find the padding by that.
+    A sequence is zero at padding and nowhere else, which is how heads find the padding.
     """
 
     kind: FeatureKind
@@ -136,7 +136,7 @@ class Weights:
     file: PackageFile | HubFile  # with ``shards``: the index that says which tensor is in which of them
     shards: tuple[HubFile, ...] = ()
     prefix: str = ""  # only keys that start with it, without it
-    # How a file that is no safetensors is read: the plugin's own code, run on bytes that match the pin.
+    # How a file that is not a safetensors is read: the plugin's own code, run on bytes that match the pin.
     read: Callable[[Path], Mapping[str, Tensor]] | None = None
     convert: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None  # what was read to what is built
 
@@ -196,19 +196,19 @@ class DatasetSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Encoding:
-    """How a runtime wants a quantised graph written; the ranges behind it are common to all."""
+    """How a runtime wants a quantized graph written; the ranges after it are common to all."""
 
     activations: Literal["uint8", "int8"]
     symmetric: bool  # activations have zero_point 0
     int32_bias: bool  # biases are int32 with scale = scale(x) * scale(w)
     fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
-    dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantised as they come
-    splits_norm: bool = False  # it fuses an addition with the layer norm behind it, and is slower for it
+    dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantized dynamically
+    splits_norm: bool = False  # it fuses an addition with the layer norm after it, and is slower for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fp8Encoding:
-    """Which layers a runtime has kernels in float8 (e4m3) for; both sides have one scale a tensor."""
+    """Which layers a runtime has kernels in float8 (e4m3) for; both sides have one scale per tensor."""
 
     conv_channels: int  # a convolution's least, in and out
     matmul_channels: int  # a matrix product's least, in and out
@@ -218,7 +218,7 @@ class Fp8Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DlaSpec:
-    """What a deep learning accelerator beside the GPU takes; what it does not falls back to the GPU.
+    """What a deep learning accelerator alongside the GPU takes; what it does not falls back to the GPU.
 
     Shapes are fixed when an engine is built. Sizes are those of a 2-D convolution or pooling.
     """
@@ -237,7 +237,7 @@ class DlaSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """What a runtime or device accepts and likes. ``refuses`` and ``slow`` say of operators of ONNX what to do."""
+    """What a runtime or device supports and prefers. ``refuses`` and ``slow`` map ONNX operators to what to do."""
 
     name: str
     summary: str
@@ -245,14 +245,14 @@ class TargetSpec:
     fp8: Fp8Encoding | None = None  # where it computes in that
     channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its kernels are made for
     int8_multiple: int = 0  # the same where they become int8; 0: no other
-    half_multiple: int = 8  # the same in 16 bits
+    half_multiple: int = 8  # the same in half precision
     opset: int = 20  # graphs are written in
     newest_opset: int = 0  # it reads; 0: any
     domains: tuple[str, ...] = ("",)  # of operators it knows
     refuses: Mapping[str, str] = field(default_factory=dict)  # operator -> what to do instead
     slow: Mapping[str, str] = field(default_factory=dict)  # operator -> why, and what to do
     precisions: tuple[str, ...] = ("fp32",)  # of fp32, fp16, bf16, int8, fp8: what it computes in, best last
-    keeps_fp32: tuple[str, ...] = ()  # operators that stay in 32 bits when a graph is turned into 16
+    keeps_fp32: tuple[str, ...] = ()  # operators that stay in float32 when a graph is turned into 16
     sparse: bool = False  # kernels for 2:4 zeros
     device: Literal["cpu", "gpu"] = "cpu"
     machine: str = ""  # "aarch64" where it is one device, and engines are built on that

@@ -1,4 +1,4 @@
-"""Data sets: samples with their targets in three splits, and the batches that are read of them, lazily."""
+"""Batches of a split, read lazily and checked against the model's input."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ R = TypeVar("R")
 
 @dataclass
 class Skipped:
-    """What a reader left out, because it could not be read and the user said to go on."""
+    """What a reader left out, because it could not be read and the user said to continue."""
 
-    names: set[str] = field(default_factory=set)  # a picture that is read again is not counted again
+    names: set[str] = field(default_factory=set)  # an image that is read again is not counted again
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Batches:
     spec: Input
     size: int = 32
     limit: int | None = None  # samples
-    skipped: Skipped | None = None  # where to note unreadable pictures; None: the first one is an error
+    skipped: Skipped | None = None  # where to note unreadable images; None: the first one is an error
     files: Mapping[str, Path] = field(default_factory=dict)  # of the backbone: where its tokenizer is
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Batches:
         return self.of(range(start, min(start + self.size, self.samples)) for start in starts)
 
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Array, Targets | None]]:
-        """The batches of these rows, in this order; one of which no picture can be read is left out."""
+        """The batches of these rows, in this order; one of which no image can be read is left out."""
         read = self._texts() if isinstance(self.spec, TextSpec) else self._pictures
         files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
         found = ahead(read, parts) if files else map(read, parts)
@@ -79,7 +79,7 @@ class Batches:
                 encode = encode or TextEncoder(self.spec, self.files)
                 ids = encode(samples)
             else:
-                raise DataError("this model reads texts, and the data are pictures", "give texts: a .csv or .jsonl")
+                raise DataError("this model reads texts, but the data are images", "give texts: a .csv or .jsonl")
             return ids, None if self.split.targets is None else self.split.targets[list(rows)]
 
         return read
@@ -88,12 +88,12 @@ class Batches:
         sample: Any = self.split.samples[i]
         assert isinstance(self.spec, InputSpec)
         if isinstance(sample, str):
-            raise DataError("this model reads pictures, and the data are texts", "give a folder of pictures")
+            raise DataError("this model reads images, but the data are texts", "give a folder of images")
         if isinstance(sample, np.ndarray) and sample.dtype == np.float32:
             if sample.shape != self.spec.size:
                 raise DataError(
                     f"a sample has shape {_by(sample.shape)}, the model reads {_by(self.spec.size)}",
-                    "give float arrays ready for the model, or uint8 pictures (N, height, width[, 3])",
+                    "give preprocessed float arrays, or uint8 images (N, height, width[, 3])",
                 )
             return sample.astype(np.float32, copy=False)
         try:
@@ -110,14 +110,14 @@ def _token_ids(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     whole = rows.ndim == 2 and bool((rows == np.floor(rows)).all() and (rows >= 0).all() and (rows < 2**24).all())
     if not whole:
         raise DataError(
-            f"this model reads token ids, and the data are {rows.dtype} of shape {_by(rows.shape[1:])}",
-            "give texts, or rows of whole numbers from 0",
+            f"this model reads token ids, but the data are {rows.dtype} of shape {_by(rows.shape[1:])}",
+            "give texts, or rows of non-negative integers",
         )
     return rows.astype(np.int64)
 
 
 def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_count() or 1) -> Iterator[R]:
-    """``map`` that works on the next items in threads while one is used: decoding pictures keeps all cores busy."""
+    """``map`` that works on the next items in threads while one is used: decoding images keeps all cores busy."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         try:
@@ -137,7 +137,7 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
-    """Indices of the three splits, every class in the same shares."""
+    """Indices of the three splits, every class in the same fractions."""
     generator = np.random.default_rng(seed)
     classes = np.zeros(count, np.int64) if targets is None or targets.dtype.kind == "f" else targets
     parts: dict[SplitName, list[npt.NDArray[np.int64]]] = {name: [] for name in SPLITS}
@@ -192,7 +192,7 @@ def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
         return Dataset(dataset.name, (), bare, dataset.seed)
     if unknown:
         raise DataError(
-            f"{dataset.name} has classes the model does not know: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
+            f"{dataset.name} has classes unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
         )
     number = np.array([labels.index(name) for name in dataset.labels], np.int64)
     splits = {

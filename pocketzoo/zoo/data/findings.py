@@ -1,4 +1,4 @@
-"""What is worth knowing of a data set before anything is learned from it: classes, copies, texts that are too long."""
+"""Data set checks before training: class balance, duplicates across splits, texts that are too long."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Findings:
             most, least = (pick(self.classes, key=lambda name: self.classes[name]) for pick in (max, min))
             yield (
                 f"uneven classes: {self.classes[most]} samples of {most!r}, {self.classes[least]} of {least!r}; "
-                "--set balanced=true makes them count alike"
+                "--set balanced=true weights them equally"
             )
         for pair, count in self.copies.items():
             one, other = pair.split("/")
             example = f", such as {' and '.join(self.copied)}" if self.copied else ""
-            yield f"{count} samples of {other} are in {one} as well, byte for byte{example}: scores are too good"
+            yield f"{count} samples of {other} are also in {one}, byte for byte{example}: scores are too optimistic"
         if self.too_long:
-            yield f"{self.too_long} texts are longer than {self.max_length} tokens and are cut there"
+            yield f"{self.too_long} texts are longer than {self.max_length} tokens and are truncated"
 
 
 def examine(
@@ -71,7 +71,7 @@ def examine(
 
 
 def too_long(splits: Sequence[Split], spec: Input, files: Mapping[str, Path]) -> int:
-    """How many texts of the splits are longer than the model takes."""
+    """How many texts of the splits are longer than the model expects."""
     texts: list[Any] = [split.samples for split in splits if len(split) and isinstance(split.samples[0], str)]
     if not texts or not isinstance(spec, TextSpec):
         return 0

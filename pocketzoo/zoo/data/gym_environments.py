@@ -1,4 +1,4 @@
-"""Environments of Gymnasium whose states are vectors and whose actions are numbered; episodes played by a policy."""
+"""Gymnasium environments with vector states and discrete actions, and episodes played by a policy."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Environment:
         Raises:
             MissingDependencyError: gymnasium is not installed, or something that this environment needs.
             UnknownNameError: Gymnasium knows none of this name.
-            DataError: its states are no vectors, or its actions are not numbered.
+            DataError: its states are not vectors, or its actions are not numbered.
         """
         gym = require("gymnasium", extra="gym")
         try:
             self.env: Any = gym.make(name, disable_env_checker=True)
         except gym.error.UnregisteredEnv as error:  # no such name, or no such version of it
-            raise UnknownNameError(f"Gymnasium has no {name!r}: {error}", "name one as CartPole-v1") from error
+            raise UnknownNameError(f"Gymnasium has no {name!r}: {error}", "name one such as CartPole-v1") from error
         except gym.error.Error as error:
             raise DataError(f"Gymnasium cannot make {name!r}: {error}", "install what it needs") from error
         self.name = name

@@ -1,4 +1,4 @@
-"""Data sets of the library ``datasets``: folders that it saved, and repositories of the Hub."""
+"""Data sets of the Hugging Face ``datasets`` library: saved folders and Hub repositories."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_saved(path: Path) -> bool:
 
 
 def read_saved(path: Path, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None) -> Dataset:
-    """A folder that ``save_to_disk`` wrote; columns are chosen as of a table, a column of pictures before all.
+    """A folder that ``save_to_disk`` wrote; columns are chosen as of a table, a column of images before all.
 
     Raises:
         DataError: it is damaged, or has no such columns.
@@ -53,13 +53,13 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
     """``hf://owner/name[@revision][#configuration]``: its name says the commit it was at. Its code is never run.
 
     Raises:
-        BadReferenceError: it names no repository.
+        BadReferenceError: it does not name a repository.
         DataError: it cannot be had, or has no such columns.
         MissingDependencyError: the package datasets is not installed.
     """
     ref = parse(reference)
     if not isinstance(ref, HubRef):
-        raise BadReferenceError(f"{reference!r} names no data set of the Hub", "write hf://owner/name")
+        raise BadReferenceError(f"{reference!r} is not a data set of the Hub", "write hf://owner/name")
     library = require("datasets", extra=EXTRA)
     bars = library.are_progress_bars_disabled()
     library.disable_progress_bars()
@@ -82,7 +82,7 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
 
 @dataclass(frozen=True)
 class _Column(LazyPictures):
-    """A column of pictures, decoded one at a time: (H, W, 3)."""
+    """A column of images, decoded one at a time: (H, W, 3)."""
 
     table: Any  # datasets.Dataset of this column alone, not decoded by the library
     name: str
@@ -95,7 +95,7 @@ class _Column(LazyPictures):
         found = self.table[int(index)][self.name] or {}
         data, path, name = found.get("bytes"), found.get("path"), f"{index} of {self.where}"
         if data is None and (not path or "://" in path):  # the library would fetch it, with the user's token
-            raise DataError(f"picture {name} is not in the data set: {path}", "save the data set with its pictures")
+            raise DataError(f"image {name} is not in the data set: {path}", "save the data set with its images")
         try:
             return np.asarray(decode_picture(Path(path or "") if data is None else io.BytesIO(data), name, 3))
         except DataError as error:
@@ -126,7 +126,7 @@ def _dataset(
         if piece is not None and len(piece)
     }
     if "train" not in tables:
-        raise DataError(f"{where} has no rows to learn from", "choose another data set")
+        raise DataError(f"{where} has no training rows", "choose another data set")
     if tables["train"].targets is not None:  # a competition keeps the classes of its test split to itself
         tables = {split: table for split, table in tables.items() if table.targets is not None}
     everything = [target for table in tables.values() for target in table.targets or ()]
@@ -165,7 +165,7 @@ def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> 
 
 
 def _undecoded(piece: Any) -> Any:
-    """The table as it is stored: the library would open pictures of any format, and sound and video with ffmpeg."""
+    """The table as it is stored: the library would open images of any format, and sound and video with ffmpeg."""
     image = require("datasets", extra=EXTRA).Image
     for column, feature in list(piece.features.items()):
         if isinstance(feature, image):

@@ -1,4 +1,4 @@
-"""Folders of pictures as data sets."""
+"""Folders of images as data sets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def read_folder(path: Path, seed: int) -> Dataset:
-    """A folder with one sub-folder a class, with or without train / val / test above them, or of pictures alone.
+    """A folder with one sub-folder per class, with or without train / val / test above them, or of images alone.
 
     Raises:
-        DataError: it has no pictures, a class has none, or the splits have different classes.
+        DataError: it has no images, a class has none, or the splits have different classes.
     """
     folders = {p.name for p in path.iterdir() if p.is_dir()}
     if "train" in folders and folders <= {*SPLITS, "valid", "validation"}:
@@ -27,7 +27,7 @@ def read_folder(path: Path, seed: int) -> Dataset:
         return Dataset(path.name, labels, divided(Split(pictures, targets), seed), seed)
     flat = _pictures(path)
     if not flat:
-        raise DataError(f"{path} has no pictures", "PNG, JPEG and WebP files are read")
+        raise DataError(f"{path} has no images", "supported: PNG, JPEG and WebP")
     return Dataset(path.name, (), divided(Split(flat), seed), seed)
 
 
@@ -39,7 +39,7 @@ def _from_divided(path: Path, seed: int) -> Dataset:
         for folder in (path / s for s in spellings if (path / s).is_dir()):
             its_labels, its_pictures, its_targets = _classes(folder)
             if its_labels != labels:
-                raise DataError(f"{folder} has other classes than train: {sorted(set(its_labels) ^ set(labels))}",
+                raise DataError(f"{folder} has different classes than train: {sorted(set(its_labels) ^ set(labels))}",
                                 "give every split the same class folders")  # fmt: skip
             splits[name] = Split(its_pictures, its_targets)  # type: ignore[index]
     return Dataset(path.name, labels, completed(splits, seed), seed)
@@ -51,11 +51,11 @@ def _classes(path: Path) -> tuple[tuple[str, ...], list[Path], Targets]:
     for label, folder in enumerate(folders):
         found = _pictures(folder)
         if not found:
-            raise DataError(f"the class folder {folder} has no pictures", "add some (PNG, JPEG, WebP) or remove it")
+            raise DataError(f"the class folder {folder} has no images", "add some (PNG, JPEG, WebP) or remove it")
         pictures += found
         targets += [label] * len(found)
     if not folders:
-        raise DataError(f"{path} has no class folders", "make one sub-folder a class")
+        raise DataError(f"{path} has no class folders", "make one sub-folder per class")
     return tuple(p.name for p in folders), pictures, np.asarray(targets, np.int64)
 
 

@@ -1,4 +1,4 @@
-"""A picture to the array a backbone reads, in Pillow and numpy: the same code when fitting and on the device."""
+"""Image preprocessing in Pillow and numpy: the same code for training and on the device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pocketzoo.zoo.catalog.specs import InputSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # by content. Of the others, Pillow gives an EPS to Ghostscript, which is a program
 NAMED = "PNG, JPEG or WebP"
-UNREADABLE = "remove it, or go on with --skip-bad"
+UNREADABLE = "remove it, or use --skip-bad"
 LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 
 
@@ -22,11 +22,11 @@ def read_picture(picture: Picture, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3).
 
     Raises:
-        DataError: the file is missing or is no picture, of a format of ``FORMATS``.
+        DataError: the file is missing or is not an image, of a format of ``FORMATS``.
     """
     if isinstance(picture, np.ndarray):
         if picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or 0 in picture.shape:
-            raise DataError(f"pixels of shape {picture.shape} are no picture", "give (height, width) or (.., .., 3)")
+            raise DataError(f"pixels of shape {picture.shape} are not an image", "give (height, width) or (.., .., 3)")
         return require("PIL.Image", extra="data").fromarray(picture).convert("L" if channels == 1 else "RGB")
     return decode_picture(picture, str(picture), channels)
 
@@ -35,7 +35,7 @@ def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3) from an encoded file: the one place where Pillow is given bytes.
 
     Raises:
-        DataError: ``name``, as the message calls it, is missing or is no picture of a format of ``FORMATS``.
+        DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
     mode = "L" if channels == 1 else "RGB"
@@ -48,30 +48,32 @@ def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
                 shown = shown.convert("RGBA")
             return shown.convert(mode)
     except FileNotFoundError as error:
-        raise DataError(f"there is no picture {name}", "check the path") from error
+        raise DataError(f"there is no image {name}", "check the path") from error
     except IsADirectoryError as error:
-        raise DataError(f"{name} is a folder, not a picture", "name the pictures in it") from error
+        raise DataError(f"{name} is a folder, not an image", "name the images in it") from error
     except require("PIL", extra="data").UnidentifiedImageError as error:
-        raise DataError(f"cannot read the picture {name}: it is not a {NAMED} file", UNREADABLE) from error
+        raise DataError(f"cannot read the image {name}: it is not a {NAMED} file", UNREADABLE) from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... for damaged files
-        raise DataError(f"cannot read the picture {name}: {message_of(error)}", UNREADABLE) from error
+        raise DataError(f"cannot read the image {name}: {message_of(error)}", UNREADABLE) from error
 
 
 def prepare(picture: Picture, spec: InputSpec) -> Array:
-    """One picture as a float32 array of shape ``spec.size``: resized, cut at the centre, scaled, normalised.
+    """One image as a float32 array of shape ``spec.size``: resized, cut at the center, scaled, normalized.
 
     Raises:
-        DataError: the picture cannot be read, or nobody said how the model wants it.
+        DataError: the image cannot be read, or nobody said how the model wants it.
     """
     if len(spec.size) != 3 or not spec.mean:
         what = (
-            "how this model wants its pictures is not known" if len(spec.size) == 3 else "this model reads no pictures"
+            "how this model preprocesses images is not known"
+            if len(spec.size) == 3
+            else "this model does not read images"
         )
         raise DataError(what, "give --mean and --std, or an .npz whose float x is ready for the model")
     channels, height, width = spec.size
     image = read_picture(picture, channels)
     longest = LONGEST * min(image.size)
-    if max(image.size) > longest:  # only the centre stays; enlarging a line of pixels as a whole would take gigabytes
+    if max(image.size) > longest:  # only the center stays; enlarging a line of pixels as a whole would take gigabytes
         left, top = max(0, (image.width - longest) // 2), max(0, (image.height - longest) // 2)
         image = image.crop((left, top, min(image.width, left + longest), min(image.height, top + longest)))
     scale = spec.resize / min(image.size)
@@ -85,5 +87,5 @@ def prepare(picture: Picture, spec: InputSpec) -> Array:
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32)
     low, high = spec.value_range
     pixels = pixels.reshape(height, width, channels) / 255.0 * (high - low) + low
-    normalised = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
+    normalized = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What ``--data`` names, opened."""
+"""Open whatever ``--data`` names as a data set."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def load_data(
     skipped: Skipped | None = None,
     registry: Registry | None = None,
 ) -> Dataset:
-    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; one is itself.
+    """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
 
-    A folder has one sub-folder a class, with or without train / val / test above them; a folder of pictures alone is a
-    data set without classes, good enough to calibrate on. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``;
-    ``reviews.csv?text=review&label=stars`` names its columns. A folder that the library ``datasets`` saved, and
-    ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. What is not divided
-    yet is divided 60 / 20 / 20, by ``seed``. With ``numeric`` targets are numbers: ``y`` of shape (N,) or (N, outputs),
-    or the column of labels. Rows that cannot be read are noted in ``skipped``; without it the first is an error.
+    A folder has one sub-folder per class, with or without train / val / test above them; a folder of images alone is a
+    data set without classes, which is enough for calibration. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
+    ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns. A folder saved by the library ``datasets``,
+    and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
+    splits is split 60 / 20 / 20 by ``seed``. With ``numeric`` the targets are numbers: ``y`` of shape (N,) or (N,
+    outputs), or the label column. Unreadable rows are noted in ``skipped``; without it the first is an error.
 
     Raises:
-        DataError: it is empty, unreadable, or a class has no pictures.
+        DataError: it is empty, unreadable, or a class has no images.
         MissingDependencyError: an extra that reads it is not installed.
-        UnknownNameError: it is no path and no registered name.
+        UnknownNameError: it is not a path and no registered name.
     """
     if isinstance(reference, Dataset):
         return reference
@@ -48,7 +48,7 @@ def load_data(
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, numeric, skipped)
     if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
-        raise DataError(f"{path} is no table, and has no columns to name", "give a .csv, .tsv, .jsonl or .parquet")
+        raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         return read_saved(path, columns, seed, numeric, skipped) if is_saved(path) else read_folder(path, seed)
@@ -58,8 +58,8 @@ def load_data(
         return read_table(path, columns, seed=seed, numeric=numeric, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
-            f"{path} is {'a bundle, ' if bundle else ''}no data set",
-            "give a folder of pictures, an .npz with x and y, a table, or a registered name",
+            f"{path} is {'a bundle, not' if bundle else 'not'} a data set",
+            "give a folder of images, an .npz with x and y, a table, or a registered name",
         )
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"there is no data set at {path}", "check the path")
@@ -74,7 +74,7 @@ def with_columns(reference: str, text: str | None, label: str | None) -> str:
 
 
 def _with_columns(reference: str | Path) -> tuple[str, Columns]:
-    """A reference without the columns that it names behind a question mark, and those."""
+    """A reference without the columns that it names after a question mark, and those."""
     path, mark, query = str(reference).rpartition("?")
     if not mark or Path(reference).exists():
         return str(reference), Columns()

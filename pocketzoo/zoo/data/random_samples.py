@@ -1,4 +1,4 @@
-"""Samples that mean nothing, always the same, for what only wants their shape."""
+"""Reproducible random samples, where only their shape matters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
 
-TOKENS = 64  # of a text, at the most
+TOKENS = 64  # of a text, at most
 
 
 def random_samples(spec: Input, count: int) -> Array:
-    """Samples of the right shape that mean nothing: normal numbers, or texts of ``TOKENS`` at the most."""
+    """Samples of the right shape that mean nothing: normal numbers, or texts of ``TOKENS`` at most."""
     if isinstance(spec, TextSpec):
         return random_ids(spec, count, min(TOKENS, spec.max_length))
     return np.random.default_rng(0).normal(size=(count, *spec.size)).astype(np.float32)

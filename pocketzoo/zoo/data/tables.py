@@ -1,4 +1,4 @@
-"""Tables as data sets: columns of texts or of numbers, and one of classes or targets."""
+"""Tables (.csv, .tsv, .jsonl, .parquet) as data sets: columns of texts or numbers, and one of labels or targets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What was read: texts, numbers (N, columns) of float32, or pictures; and the targets as they stand there."""
+    """What was read: texts, numbers (N, columns) of float32, or images; and the targets as they stand there."""
 
     samples: list[str] | npt.NDArray[np.float32] | Sequence[Picture]
     targets: list[Any] | None = None
@@ -75,10 +75,10 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
     """
     text, label = find_column(name, names, "text", columns.text), find_column(name, names, "label", columns.label)
     if text is not None and text == label:
-        raise DataError(f"the column {text!r} of {name} cannot be both texts and labels", "name two columns")
+        raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
-        raise DataError(f"{name} has no rows", "give a header and one sample a row")
+        raise DataError(f"{name} has no rows", "give a header and one sample per row")
     inputs = [text] if text is not None else [column for column in names if column != label]
     read = _text if text is not None else _number
     if text is None and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
@@ -94,14 +94,14 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
         except ValueError as error:
             if skipped is None:
                 raise DataError(
-                    f"row {number} of {name} {message_of(error)}", "mend or remove it, or give --skip-bad"
+                    f"row {number} of {name} {message_of(error)}", "fix or remove it, or use --skip-bad"
                 ) from None
             skipped.names.add(f"row {number} of {name}")
             continue
         samples.append(sample)
         targets.append(target)
     if not samples:
-        raise DataError(f"{name} has no row that can be read", "mend it")
+        raise DataError(f"{name} has no readable rows", "fix the file")
     values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
     return Table(values, None if label is None else targets)
 
@@ -196,7 +196,7 @@ def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[R
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError("it is no object")
+                    raise ValueError("it is not an object")
             except ValueError as error:
                 if skipped is None:
                     raise ValueError(f"line {number}: {message_of(error)}") from error

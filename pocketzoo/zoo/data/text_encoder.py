@@ -1,4 +1,4 @@
-"""Texts to the token ids a model reads; the same when fitting and on the device."""
+"""Tokenize texts to token ids: the same code for training and on the device."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class TextEncoder:
             BundleError: the tokenizer is missing or cannot be read.
         """
         if spec.tokenizer not in files:
-            raise BundleError(f"the model has no {spec.tokenizer}", "make the bundle again, from a model that has one")
+            raise BundleError(f"the model has no {spec.tokenizer}", "rebuild the bundle, from a model that has one")
         tokenizers = require("tokenizers", extra="text")
         try:
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(files[spec.tokenizer]))
         except Exception as error:  # its Rust side raises Exception itself
-            raise BundleError(f"{files[spec.tokenizer]} is no tokenizer: {error}", "make the bundle again") from error
+            raise BundleError(f"{files[spec.tokenizer]} is not a tokenizer: {error}", "rebuild the bundle") from error
         self.tokenizer.enable_truncation(spec.max_length)
         self.tokenizer.no_padding()
         self.pad, self.longest = spec.pad, spec.max_length
 
     def cut(self, texts: Sequence[str]) -> int:
-        """How many of the texts have more tokens than the model takes."""
+        """How many of the texts have more tokens than the model expects."""
         rows = range(0, len(texts), 1000)
         return sum(
             bool(encoding.overflowing)

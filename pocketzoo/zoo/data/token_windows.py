@@ -1,4 +1,4 @@
-"""Texts as windows of tokens with the token that follows each: what a language model learns from, and is scored on."""
+"""Texts as token windows with next-token targets, for training and evaluating language models."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import WINDOW, GenerationSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 
-IGNORED = -100  # the target of a token behind which nothing is known, as torch's losses have it
+IGNORED = -100  # the target of a token after which nothing is known, as torch's losses have it
 Ids = npt.NDArray[np.int64]
 
 
 def as_windows(
     data: Dataset, spec: TextSpec, generation: GenerationSpec | None, files: Mapping[str, Path], size: int = WINDOW
 ) -> Dataset:
-    """A data set of texts, or of rows of token ids, as windows of ``size`` tokens at the most, split by split.
+    """A data set of texts, or of rows of token ids, as windows of ``size`` tokens at most, split by split.
 
-    The texts of a split are joined, each with the first of ``generation.end`` behind it, and cut: the samples are ids
-    (N, T), the targets (N, T) the ids that follow them. It is ``IGNORED`` behind the last one, and behind a token whose
+    The texts of a split are joined, each with the first of ``generation.end`` after it, and cut: the samples are ids
+    (N, T), the targets (N, T) the ids that follow them. It is ``IGNORED`` after the last one, and after a token whose
     id is the padding's, which models do not look at: where a text's end is written so, what begins the next is not
     learned. Classes are left out.
 
     Raises:
-        DataError: they are no texts, or a split has less than two tokens.
+        DataError: they are not texts, or a split has less than two tokens.
     """
     encode = TextEncoder(spec, files)
     end = generation.end[0] if generation is not None and generation.end else None
@@ -47,7 +47,7 @@ def _ids(samples: Any, encode: TextEncoder, spec: TextSpec) -> list[Ids]:
     rows = samples if isinstance(samples, np.ndarray) else np.empty(0)
     if rows.ndim != 2 or (rows != np.round(rows)).any() or (rows < 0).any() or (rows >= spec.vocabulary).any():
         raise DataError(
-            "a language model learns from texts, and the data are something else",
+            "a language model is trained on texts, and the data are not",
             f"give texts, or an .npz whose x has token ids from 0 to {spec.vocabulary - 1}",
         )
     used = [np.flatnonzero(row != spec.pad).max(initial=-1) + 1 for row in rows]
@@ -66,7 +66,9 @@ def _joined(texts: Sequence[Ids], end: int | None) -> Ids:
 def _cut(ids: Ids, size: int, pad: int, what: str) -> Split:
     known = len(ids) - 1
     if known < 1:
-        raise DataError(f"{what} has {len(ids)} tokens, and nothing follows", "give more texts, or longer ones")
+        raise DataError(
+            f"{what} has {len(ids)} tokens, too few to predict a next one", "give more texts, or longer ones"
+        )
     size = min(size, known)
     count = -(-known // size)
     x, y = np.full(count * size, pad, np.int64), np.full(count * size, IGNORED, np.int64)
@@ -74,5 +76,5 @@ def _cut(ids: Ids, size: int, pad: int, what: str) -> Split:
     y[x == pad] = IGNORED
     taught = (y != IGNORED).reshape(count, size).any(1)
     if not taught.any():
-        raise DataError(f"{what} has no token behind another", "give longer texts")
+        raise DataError(f"{what} has no two tokens in a row", "give longer texts")
     return Split(x.reshape(count, size)[taught], y.reshape(count, size)[taught])

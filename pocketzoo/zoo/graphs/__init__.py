@@ -1,1 +1,1 @@
-"""ONNX graphs as such: shapes, costs, who reads what, what is unsafe in them."""
+"""ONNX graphs: shapes, cost, index, safety checks, conversion to half precision."""

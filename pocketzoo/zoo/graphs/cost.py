@@ -47,7 +47,7 @@ def layer_costs(path: Path) -> list[LayerCost]:
         if weight is None:
             continue
         bias = _constant(node.input[2], constants, made) if len(node.input) > 2 else None
-        out = shapes.get(node.output[0], [])  # unknown behind control flow: then one row, or one place, counts
+        out = shapes.get(node.output[0], [])  # unknown after control flow: then one row, or one place, counts
         parts = [t for t in (weight, bias) if t is not None]
         arrays = [onnx.numpy_helper.to_array(t) for t in parts]
         found.append(
@@ -78,7 +78,7 @@ def _macs(node: NodeProto, weight: list[int], out: list[int]) -> int:
 
 
 def _constant(name: str, constants: dict[str, TensorProto], made: dict[str, NodeProto]) -> TensorProto | None:
-    """The initializer behind a name, seen through DequantizeLinear and Transpose."""
+    """The initializer that a name stands for, seen through DequantizeLinear and Transpose."""
     while name not in constants:
         node = made.get(name)
         if node is None or node.op_type not in ("DequantizeLinear", "Transpose"):

@@ -1,4 +1,4 @@
-"""Names in an ONNX graph: those that are taken, those that are read, and new ones. Graphs inside nodes count."""
+"""Names in an ONNX graph, subgraphs included: which are taken, which are read, and new unique ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class FreshNames:
 
     @classmethod
     def of(cls, model: ModelProto) -> FreshNames:
-        """Beside all names of a graph."""
+        """Alongside all names of a graph."""
         return cls(names(model.graph))
 
     def __call__(self, wanted: str) -> str:
-        """``wanted`` where it is free, else with a number behind it. The same calls give the same names."""
+        """``wanted`` where it is free, else with a number after it. The same calls give the same names."""
         name, count = wanted, 0
         while name in self.taken:
             count += 1

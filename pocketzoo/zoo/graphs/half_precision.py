@@ -1,9 +1,9 @@
-"""A graph in 32 bits to one that computes in 16 where that is safe, as strongly typed networks want it.
+"""Convert a float32 graph to fp16 or bf16 where that is safe, as strongly typed networks need it.
 
-What stays in 32 bits: operators that need the range (``TargetSpec.keeps_fp32``: normalisation, softmax, sums), nodes
-whose constants or calibrated values 16 bits cannot hold, and quantised layers whose scales would lose bits. Inputs and
-outputs of the graph keep their types. NVIDIA's AutoCast (Model Optimizer) and onnxconverter-common do the same by lists
-of operators; here ONNX's own schemas say which types an operator takes.
+What stays in float32: operators that need the range (``TargetSpec.keeps_fp32``: normalization, softmax, sums), nodes
+whose constants or calibrated values half precision can hold, and quantized layers whose scales would lose bits. Inputs
+and outputs of the graph keep their types. NVIDIA's AutoCast (Model Optimizer) and onnxconverter-common do the same by
+lists of operators; here ONNX's own schemas say which types an operator takes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SMALLEST = {"fp16": 2.0**-14, "bf16": 1.2e-38}  # with all bits of the mantissa
 BF16_OPSET = 22
 MARGIN = 2.0  # how many times a calibrated value may be exceeded on other data
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
-# What hands values on as they are, and with them values that 16 bits cannot hold.
+# What hands values on as they are, and with them values that half precision can hold.
 PASSES = ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
           "Transpose", "Unsqueeze", "Where")  # fmt: skip
 Array = npt.NDArray[np.generic]
@@ -42,7 +42,7 @@ class HalfPlan:
 
     precision: str
     nodes: tuple[str, ...] = ()
-    kept: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in 32 bits
+    kept: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in float32
 
 
 def check_precision(precision: str, target: TargetSpec) -> None:
@@ -54,13 +54,13 @@ def check_precision(precision: str, target: TargetSpec) -> None:
             f"{target.name} does not compute in {precision}", f"it does in: {', '.join(target.precisions)}"
         )
     if precision == "int8":
-        raise ExportError("a graph cannot be turned into int8", "compress with --int8")
+        raise ExportError("a graph cannot be converted to int8", "compress with --int8")
 
 
 def plan_half(
     model: ModelProto, target: TargetSpec, precision: str, *, largest: Mapping[str, float] | None = None
 ) -> HalfPlan:
-    """Decide which nodes compute in 16 bits.
+    """Decide which nodes compute in half precision.
 
     ``largest``: tensor -> the largest magnitude seen on samples, for what is known.
 
@@ -93,15 +93,15 @@ def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
         return model
     try:
         return version_converter.convert_version(model, BF16_OPSET)
-    except Exception:  # the converter's own; it lacks some operators, and those stay in 32 bits
+    except Exception:  # the converter's own; it lacks some operators, and those stay in float32
         return model
 
 
 def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
     """The graph of a plan, which was made of the same graph, ``modern`` for its precision.
 
-    A tensor that is made in 16 bits is called as before with the precision behind it; where somebody reads it in 32
-    bits, or outside, a Cast makes the one with the old name.
+    A tensor that is made in half precision is called as before with the precision after it; where somebody reads it in
+    32 bits, or outside, a Cast makes the one with the old name.
     """
     made = _Writer(model, plan).write()
     made.graph.ClearField("value_info")
@@ -116,11 +116,11 @@ def _reason(
     largest: Mapping[str, float],
     wide: set[str],
 ) -> str:
-    """Why a node stays in 32 bits; "" where it need not. Notes what it makes that is too wide."""
+    """Why a node stays in float32; "" where it need not. Notes what it makes that is too wide."""
     if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
-        return "it has graphs inside"
+        return "it has subgraphs"
     if not _makes_floats(node, graph) and node.op_type != "QuantizeLinear":
-        return "it makes no floats"  # and computes in what it reads
+        return "it outputs no floats"  # and computes in what it reads
     if not _fits(node, graph, precision):
         return f"ONNX has no {node.op_type} in {precision} in opset {graph.opset()}"
     if node.op_type in PAIRS:
@@ -131,7 +131,7 @@ def _reason(
     if too_wide := [n for n in node.input if n in wide]:
         if node.op_type in PASSES:
             wide.update(node.output)
-        return f"it reads {too_wide[0]}, which {precision} cannot hold"
+        return f"it reads {too_wide[0]}, outside the range of {precision}"
     for name in node.input:
         if (constant := _float_constant(graph, name)) is None:
             continue
@@ -139,7 +139,7 @@ def _reason(
         most = float(finite.max(initial=0.0))
         if most > limit:
             wide.update(node.output if node.op_type in PASSES or node.op_type in ("Mul", "Sub") else ())
-            return f"its constant {name} holds {most:.3g}"
+            return f"its constant {name} has values up to {most:.3g}"
         if constant.size == 1 and 0 < most < SMALLEST[precision]:
             return f"its constant {name} is {most:.3g}"
     for name in (*node.input, *node.output):
@@ -164,7 +164,7 @@ def _keep_pairs_together(graph: Reading, kept: dict[str, str]) -> None:
                 group = [node, *group] if group and any(_id(n) in kept for n in (node, *group)) else []
             for each in group:
                 if _id(each) not in kept:
-                    kept[_id(each)] = "it is one kernel with what stays in 32 bits"
+                    kept[_id(each)] = "it is fused with nodes that stay in fp32"
                     changed = True
 
 
@@ -179,9 +179,9 @@ class _Writer:
         self.kind, self.suffix = KINDS[plan.precision], f"_{plan.precision}"
         self.fresh = FreshNames.of(model)
         self.nodes: list[NodeProto] = []
-        self.low: dict[str, str] = {}  # tensors that are made in 16 bits: old name -> new name
-        self.there: dict[str, str] = {}  # those that a Cast or a constant makes in 16 bits: old name -> new name
-        self.back: set[str] = set()  # those that a Cast makes in 32 bits again
+        self.low: dict[str, str] = {}  # tensors that are made in half precision: old name -> new name
+        self.there: dict[str, str] = {}  # those that a Cast or a constant makes in half precision: old name -> new name
+        self.back: set[str] = set()  # those that a Cast makes in float32 again
 
     def write(self) -> ModelProto:
         graph = self.model.graph
@@ -211,7 +211,7 @@ class _Writer:
         return self.model
 
     def _change(self, node: NodeProto) -> None:
-        """Let a node compute in 16 bits: the names of what it makes, and types in its attributes."""
+        """Let a node compute in half precision: the names of what it makes, and types in its attributes."""
         for i, name in enumerate(node.output):
             if name and self.reading.types.get(name) == TensorProto.FLOAT:
                 node.output[i] = self.low[name] = self.fresh(name + self.suffix)
@@ -222,7 +222,7 @@ class _Writer:
                 attribute.t.CopyFrom(self._array(numpy_helper.to_array(attribute.t), attribute.t.name))
 
     def _low(self, name: str) -> str:
-        """A tensor in 16 bits."""
+        """A tensor in half precision."""
         if made := self.low.get(name) or self.there.get(name):
             return made
         made = self.there[name] = self.fresh(name + self.suffix)
@@ -235,7 +235,7 @@ class _Writer:
         return made
 
     def _high(self, name: str) -> str:
-        """A tensor that is made in 16 bits, in 32."""
+        """A tensor that is made in half precision, in 32."""
         if name not in self.back:
             self.back.add(name)
             low = self.low[name]
@@ -288,7 +288,7 @@ def _takes(schema: defs.OpSchema, precision: str) -> Callable[[defs.OpSchema.For
 
 
 def _fits(node: NodeProto, graph: Reading, precision: str) -> bool:
-    """Whether ONNX defines the operator with all its float outputs in 16 bits."""
+    """Whether ONNX defines the operator with all its float outputs in half precision."""
     schema = _schema(node.op_type, graph.opset(), node.domain)
     if schema is None:
         return False

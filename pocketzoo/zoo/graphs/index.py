@@ -1,4 +1,4 @@
-"""Who makes and who reads each tensor of an ONNX graph, and which layers in it can be quantised."""
+"""Index of an ONNX graph: producer and consumers of each tensor, and the layers that can be quantized."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GraphIndex:
         return len(self.readers.get(name, ())) == 1 and name not in self.outputs
 
     def after_activation(self, name: str, activations: set[str]) -> str:
-        """The tensor behind ``name`` once an activation that alone reads it has run."""
+        """The output of the activation that alone reads ``name``, or ``name`` itself."""
         readers = self.readers.get(name, [])
         if self.read_once(name) and readers[0].op_type in activations:
             return str(readers[0].output[0])
@@ -74,7 +74,7 @@ def is_layer(node: NodeProto, constants: Collection[str]) -> bool:
     return node.op_type in LAYERS and node.domain in STANDARD and len(node.input) > 1 and node.input[1] in constants
 
 
-def quantisable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
+def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
     """Conv, Gemm and MatMul nodes with a constant weight that ``skip`` does not name, in graph order.
 
     Those that ``left_alone`` names are not among them. ``others`` are weights of other kinds that ``skip`` may name as
@@ -117,13 +117,13 @@ def _unsuited(node: NodeProto, index: GraphIndex) -> str:
     if weight.data_type != TensorProto.FLOAT:
         return f"its weight is in {TensorProto.DataType.Name(weight.data_type).lower()}"
     if node.input[0] in index.constants:
-        return "what it reads is a constant"
+        return "its input is a constant"
     if node.op_type == "MatMul" and len(weight.dims) != 2:
-        return "its weight is a vector" if len(weight.dims) == 1 else "its weight is a stack of matrices"
+        return "its weight is a vector" if len(weight.dims) == 1 else "its weight is a batch of matrices"
     if attribute(node, "transA", 0):
-        return "it reads its input transposed"
+        return "it transposes its input"
     if attribute(node, "alpha", 1.0) != 1.0 and not index.read_once(node.input[1]):
-        return "it scales a weight that others read"
+        return "it scales a weight that is shared"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Layers of a graph in the one form that 8 bits have: a weight, and a bias with a number for each output channel.
+"""Rewrite layers to the one form int8 supports: a weight, and a bias with one number per output channel.
 
 ONNX lets the third operand of Gemm and Conv be computed, as where a residual addition was folded into a Gemm, and that
-of Gemm be anything that broadcasts. Only layers that are quantised are written anew; the rest stays to the last bit.
+of Gemm be anything that broadcasts. Only layers that are quantized are written anew; the rest stays to the last bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pocketzoo.zoo.graphs.index import GraphIndex, attribute, is_layer, out_axis
 def plain_operands(model: ModelProto, layers: Collection[str]) -> ModelProto:
     """A graph that gives the same, in which the named ``layers`` have no operand but a weight and a bias.
 
-    A third operand that is no bias is added behind the layer. It is ``model`` itself where nothing changes; what is
+    A third operand that is not a bias is added after the layer. It is ``model`` itself where nothing changes; what is
     made anew has the same names each time.
     """
     constants = {t.name: t for t in model.graph.initializer}

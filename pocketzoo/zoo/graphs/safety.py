@@ -1,4 +1,4 @@
-"""What a graph refers to beyond itself, read from its bytes before a runtime sees it. Standard library, no onnx.
+"""Reject graphs that refer to external files or custom operators, from their bytes alone. No onnx needed.
 
 A graph is data, but it can name files for its weights and operators that other code brings. Only the fields that lead
 there are looked at; numbers are skipped over, so a large graph takes no longer than it has nodes. Field numbers are
@@ -54,7 +54,7 @@ def references(path: Path) -> References:
     """Read what a graph refers to.
 
     Raises:
-        UnsafeFileError: it is no ONNX file: what cannot be read here may be read otherwise by others.
+        UnsafeFileError: it is not an ONNX file: what cannot be read here may be read otherwise by others.
     """
     operators: set[tuple[str, str]] = set()
     defined: set[tuple[str, str]] = set()
@@ -63,8 +63,8 @@ def references(path: Path) -> References:
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         _walk(data, "Model", operators, defined, files, 0)
-    except (ValueError, IndexError) as error:  # of mmap for an empty file, of text that is no UTF-8, of an early end
-        raise UnsafeFileError(f"{path} is no ONNX graph: {error}", "make the graph again") from error
+    except (ValueError, IndexError) as error:  # of mmap for an empty file, of text that is not UTF-8, of an early end
+        raise UnsafeFileError(f"{path} is not an ONNX graph: {error}", "rebuild the graph") from error
     return References(frozenset(operators - defined), frozenset(files))
 
 
@@ -72,19 +72,19 @@ def check_graph(path: Path, *, files: Collection[str] = (), domains: Collection[
     """Refuse a graph that needs anything but itself, ``files`` that were checked, and operators of known ``domains``.
 
     Raises:
-        UnsafeFileError: it names another file, or an operator that needs foreign code; or is no graph.
+        UnsafeFileError: it names another file, or an operator that needs foreign code; or is not a graph.
     """
     found = references(path)
     if outside := sorted(found.files - set(files)):
         what = "an absolute path" if outside[0].startswith(("/", "\\")) or outside[0][1:2] == ":" else "another file"
-        what = "a path that climbs out" if ".." in outside[0].replace("\\", "/").split("/") else what
+        what = "a path outside the folder" if ".." in outside[0].replace("\\", "/").split("/") else what
         raise UnsafeFileError(
             f"{path} keeps weights in {outside[0]!r}, {what}",
             "save it as one file: onnx.save(onnx.load(path), 'one.onnx')",
         )
     if foreign := sorted(operator for operator in found.operators if operator[0] not in domains):
         raise UnsafeFileError(
-            f"{path} needs the operator {'.'.join(foreign[0])}, which is no standard one: it would be foreign code",
+            f"{path} needs the operator {'.'.join(foreign[0])}, which is not standard and could run foreign code",
             "export it again with standard operators",
         )
 

@@ -1,4 +1,4 @@
-"""A graph as it is read before anything is done with it: shapes, types, makers, layers with their weights."""
+"""Read an ONNX graph with inferred shapes, types, producers, and layers with their weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reading:
         return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=1)
 
     def weight(self, name: str) -> TensorProto | None:
-        """The constant behind a layer's second input, through a DequantizeLinear if there is one."""
+        """The constant that a layer's second input stands for, through a DequantizeLinear if there is one."""
         maker = self.makers.get(name)
         if maker is not None and maker.op_type in ("DequantizeLinear", "Cast", "Transpose"):
             name = maker.input[0]
@@ -69,7 +69,7 @@ class Reading:
             else:
                 yield node, weight.dims[-2], weight.dims[-1], 1
 
-    def quantised(self, node: NodeProto) -> str:
+    def quantized(self, node: NodeProto) -> str:
         """What a layer's weight is in, "int8" or "fp8"; "" where it is in floats."""
         weight = self.weight(node.input[1])
         return "" if weight is None else EIGHT_BITS.get(weight.data_type, "")
@@ -89,16 +89,16 @@ def load_graph(path: Path) -> ModelProto:
     """An ONNX file, without what it may refer to outside itself.
 
     Raises:
-        ExportError: there is none, or it is no graph.
+        ExportError: there is none, or it is not a graph.
     """
     if not path.is_file():
         raise ExportError(f"there is no file {path}", "check the path")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own types
-        raise ExportError(f"{path} is no ONNX graph", "give a file that an exporter wrote") from error
+        raise ExportError(f"{path} is not an ONNX graph", "give a file that an exporter wrote") from error
     if outside := [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]:
         raise ExportError(f"{path} keeps weights in other files, {outside[0]} for one", "save it as one file")
     if not model.graph.node:
-        raise ExportError(f"{path} is no ONNX graph, or an empty one", "give a file that an exporter wrote")
+        raise ExportError(f"{path} is not an ONNX graph, or an empty one", "give a file that an exporter wrote")
     return model

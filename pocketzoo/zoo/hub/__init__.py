@@ -1,4 +1,4 @@
-"""Repositories of the Hub, their files in the store, weights, the lock file."""
+"""The Hub: references, repositories, the store, weights, the lock file."""
 
 from typing import TYPE_CHECKING
 

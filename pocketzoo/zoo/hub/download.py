@@ -1,6 +1,6 @@
-"""Files of the Hub into the store.
+"""Download files of the Hub into the store.
 
-Every byte is hashed on its way to the disk, a transfer goes on where it broke off, and it ends when hardly anything
+Every byte is hashed on its way to the disk, a transfer resumes where it broke off, and it ends when hardly anything
 came for ``PATIENCE`` seconds. The Hub client's own downloads check sizes only and keep what a kill left behind.
 """
 
@@ -47,7 +47,7 @@ def fetch_files(listing: Listing, files: Sequence[Remote], store: Store, progres
         known |= {file.path: file for file in unrecorded if store.blob(file.sha256).is_file()}
         if all(known.get(file.path) == file for file in fetched):
             return fetched
-    raise StorageError(f"files vanish from {store.root}", "wait until prune has ended, then pull again")
+    raise StorageError(f"files disappear from {store.root}", "wait until prune has finished, then pull again")
 
 
 def _fetch_missing(
@@ -67,7 +67,7 @@ def _fetch_missing(
     missing = [file for file in files if file.path not in fetched]
     if missing and is_offline():
         raise HubConnectionError(
-            f"{missing[0].path} of {listing.repo_id} is not stored, and this is offline", "go online once to pull it"
+            f"{missing[0].path} of {listing.repo_id} is not stored, and this is offline", "pull it once while online"
         )
     if not missing:
         return [fetched[file.path] for file in files], unrecorded
@@ -104,9 +104,9 @@ def fetch(file: HubFile, progress: Progress = SILENT) -> Path:
         remote = next((r for r in listing.files if r.path == file.filename), None)
         where = f"{file.repo_id}@{file.revision[:12]}/{file.filename}"
         if remote is None:
-            raise HubMissingError(f"the Hub has no {where}", "tell the plugin's author that its pin is stale")
+            raise HubMissingError(f"the Hub has no {where}", "report the stale pin to the plugin's author")
         if remote.sha256 not in ("", file.sha256):
-            raise HubIntegrityError(f"{where} has other bytes than pinned (sha256)", DISTRUST)
+            raise HubIntegrityError(f"{where} differs from its pinned sha256", DISTRUST)
         (stored,) = fetch_files(listing, [replace(remote, sha256=file.sha256)], store, progress)
     else:
         store.record(file.repo_id, file.revision, stored)
@@ -206,10 +206,10 @@ class _Transfer:
                 if incoming.received == file.size:
                     spoiled += 1
                     if spoiled == 2:
-                        raise HubIntegrityError(f"{what} has other bytes than its digest says", DISTRUST)
+                        raise HubIntegrityError(f"{what} does not match its digest", DISTRUST)
                     _restart(incoming, patience)
                 elif ended:
-                    patience.wait(HubConnectionError(f"{what} ends too early", "try again later"))
+                    patience.wait(HubConnectionError(f"{what} is truncated", "try again later"))
 
     def _receive(self, file: Remote, incoming: Incoming, patience: Patience, touch: Path) -> bool:
         """Read what is still missing of a file; true when the answer is at its end, whether or not all is there."""
@@ -228,7 +228,7 @@ class _Transfer:
                 if self.stopped.is_set():
                     raise HubConnectionError(f"{file.path} was stopped", "pull again")
                 if incoming.received + len(chunk) > file.size:
-                    raise HubIntegrityError(f"{patience.what} is longer than the Hub states", DISTRUST)
+                    raise HubIntegrityError(f"{patience.what} is longer than the Hub announced", DISTRUST)
                 incoming.write(chunk)
                 patience.progress(incoming.received)
                 with self.lock:
@@ -255,4 +255,4 @@ def _check_headers(response: httpx2.Response, commit: str, file: Remote) -> None
     if not digest or digest not in (file.sha256, file.git):
         raise HubIntegrityError(f"{file.path} came with {tag[:80]!r}, which is not its digest", DISTRUST)
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise HubIntegrityError(f"{file.path} came packed, though that was not asked for", DISTRUST)
+        raise HubIntegrityError(f"{file.path} came compressed, though that was not requested", DISTRUST)

@@ -1,4 +1,4 @@
-"""Questions to the Hub: patience, tokens, and what its refusals mean.
+"""HTTP requests to the Hub: retries, tokens, and errors explained.
 
 They go through the Hub client's own HTTP session, but not through its functions: those send the user's token and the
 name of the program around along, retry for minutes, and believe any answer.
@@ -35,7 +35,7 @@ from pocketzoo.core.errors import (
 PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or 60)  # seconds without progress before a transfer ends
 SILENCE = 10.0  # seconds that one read may take before the connection is made anew
 SLICE = 0.25  # seconds between looks at an answer that does not come
-STEP = 4096  # bytes; fewer than these in PATIENCE seconds are no progress
+STEP = 4096  # bytes; fewer than these in PATIENCE seconds are not progress
 LARGE_STEP = 1 << 20  # bytes after which failures no longer count
 LONGEST_ANSWER = 1 << 26  # bytes
 DISTRUST = "do not use it; tell the repository's author"
@@ -75,7 +75,7 @@ class Patience:
         if received - self.furthest >= LARGE_STEP:
             self.furthest, self.failures = received, 0
         if self.left < 0:
-            raise HubConnectionError(f"cannot fetch {self.what}: hardly anything comes", "try again later")
+            raise HubConnectionError(f"cannot fetch {self.what}: hardly any data arrives", "try again later")
 
     def wait(self, error: Exception, seconds: float = 0.0) -> None:
         """Wait before the next try, or give up with ``error``'s reason."""
@@ -208,7 +208,7 @@ def refuse(response: httpx2.Response, repo_id: str, revision: str, where: str) -
         after = response.headers.get("Retry-After", "")
         seconds = float(after) if re.fullmatch(r"[0-9]{1,9}", after) else 0.0
         hint = f"try again in {after} seconds" if seconds else "try again later"
-        raise AgainError(HubRateLimitError(f"the Hub takes no more requests now ({where})", hint), seconds)
+        raise AgainError(HubRateLimitError(f"the Hub limits requests now ({where})", hint), seconds)
     if status >= 500 or not of_hub(response):
         host = "the Hub" if of_hub(response) else response.url.host
         raise AgainError(HubConnectionError(f"{host} answers {status} for {where}", "try again later"))
@@ -236,8 +236,8 @@ def _ask_once(question: str, repo_id: str, revision: str, patience: Patience) ->
         refuse(response, repo_id, revision, patience.what)
         kind = response.headers.get("Content-Type", "")
         if response.status_code != 200 or not of_hub(response) or not kind.startswith("application/json"):
-            what = f"{response.url.host} answers for {patience.what} with {kind[:40]!r}"
-            raise HubConnectionError(what, "check the connection: a login page, or HF_ENDPOINT is no Hub")
+            what = f"{response.url.host} answers {patience.what} with {kind[:40]!r}"
+            raise HubConnectionError(what, "check the connection: a login page, or HF_ENDPOINT is not a Hub")
         for chunk in response.iter_raw():
             data += chunk
             patience.progress(len(data))

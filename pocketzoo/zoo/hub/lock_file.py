@@ -1,4 +1,4 @@
-"""zoo.lock: which bytes every model of a project is, for ever. TOML, sorted, meant for git. Standard library."""
+"""Read and write zoo.lock, which pins every file of a project's models. TOML, sorted. Standard library."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_lock(path: Path) -> dict[str, Locked]:
 
 
 def write_lock(path: Path, entries: Iterable[Locked]) -> None:
-    """Write a lock file: the same entries give the same bytes, one line a fact, so that a diff is readable."""
+    """Write a lock file: the same entries give the same bytes, one line per fact, so that a diff is readable."""
     lines = ["# Which bytes each model is. Written by pocketzoo lock; commit it.", f"version = {FORMAT}"]
     for entry in sorted(entries, key=lambda e: e.ref):
         lines += ["", "[[model]]", f"ref = {_text(entry.ref)}", f"commit = {_text(entry.commit)}"]

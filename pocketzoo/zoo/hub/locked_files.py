@@ -1,4 +1,4 @@
-"""Temporaries and turns: files that a process holds a lock on for as long as it lives."""
+"""Temporary files and locks that last as long as their process."""
 
 from __future__ import annotations
 

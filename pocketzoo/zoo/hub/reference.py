@@ -1,4 +1,4 @@
-"""What a user types for a model, parsed in one place. Standard library."""
+"""Parse model references such as hf://org/name@revision#part. Standard library."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def parse(text: str) -> Reference:
     if text.startswith("file:"):
         path = text.removeprefix("file:")
         if not path:
-            raise BadReferenceError("'file:' names no path", "write file:PATH")
+            raise BadReferenceError("'file:' has no path", "write file:PATH")
         return PathRef(Path(path))
     if not text.startswith("hf:"):
         if not text:
@@ -89,11 +89,11 @@ def parse(text: str) -> Reference:
     rest, sharp, part = text.removeprefix("hf:").removeprefix("//").partition("#")
     repo_id, at, revision = rest.partition("@")
     if not text.startswith("hf://") or not REPOSITORY.fullmatch(repo_id):
-        raise BadReferenceError(f"{text!r} names no repository", "write hf://org/name[@revision][#part]")
+        raise BadReferenceError(f"{text!r} does not name a repository", "write hf://org/name[@revision][#part]")
     if at and not _REVISION.fullmatch(revision):
-        raise BadReferenceError(f"{text!r} names no revision after the @", "give a branch, a tag or a commit")
+        raise BadReferenceError(f"{text!r} has no revision after the @", "give a branch, a tag or a commit")
     if sharp and not is_inside(part):
-        raise BadReferenceError(f"{text!r} names no part after the #", "give a file of the repository, or head")
+        raise BadReferenceError(f"{text!r} has no part after the #", "give a file of the repository, or head")
     return HubRef(repo_id, revision or "main", part)
 
 

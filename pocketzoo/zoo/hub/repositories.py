@@ -1,4 +1,4 @@
-"""Repositories of the Hub: what is in them, which there are, and uploads to them."""
+"""Query, search and upload to repositories of the Hub."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILE
         known = _stored_listing(repo_id, commit, store) if commit else None
         if not known:
             raise
-        progress.say(f"{error.message}; taking {revision} as it was last seen: {known.commit[:12]}")
+        progress.say(f"{error.message}; using {revision} as last seen: {known.commit[:12]}")
         return known
     if COMMIT.fullmatch(revision) and listing.commit != revision:
         raise HubIntegrityError(f"{repo_id}@{revision[:12]} was answered with commit {listing.commit[:12]}", DISTRUST)
@@ -143,7 +143,7 @@ def check_upload(repo_id: str) -> str:
 
     Raises:
         HubAccessError: there is no token that may be sent.
-        HubError: it is no name of a repository, or this is offline.
+        HubError: it is not a repository name, or this is offline.
     """
     check_name(repo_id)
     if is_offline():
@@ -160,7 +160,7 @@ def check_name(repo_id: str) -> None:
         HubMissingError: it is no such name.
     """
     if not REPOSITORY.fullmatch(repo_id):
-        raise HubMissingError(f"{repo_id!r} is no name of a repository", "write hf://org/name")
+        raise HubMissingError(f"{repo_id!r} is not a repository name", "write hf://org/name")
 
 
 def _stored_listing(repo_id: str, commit: str, store: Store) -> Listing | None:
@@ -176,7 +176,7 @@ def _reading(what: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise HubIntegrityError(f"the answer for {what} is not what the Hub answers", DISTRUST) from error
+        raise HubIntegrityError(f"the answer for {what} is not one of a Hub", DISTRUST) from error
 
 
 def _read_listing(repo_id: str, revision: str, answer: bytes) -> Listing:
@@ -185,7 +185,7 @@ def _read_listing(repo_id: str, revision: str, answer: bytes) -> Listing:
     if not REPOSITORY.fullmatch(name) or not COMMIT.fullmatch(commit):
         raise HubIntegrityError(f"{repo_id}@{revision} was answered with commit {str(commit)[:40]!r}", DISTRUST)
     if name.lower() != repo_id.lower():
-        raise HubRenamedError(f"{repo_id} is called {name} now", f"write hf://{name}")
+        raise HubRenamedError(f"{repo_id} was renamed to {name}", f"write hf://{name}")
     files = {file.path: file for file in (_read_remote(repo_id, sibling) for sibling in info["siblings"])}
     return Listing(
         repo_id=repo_id,

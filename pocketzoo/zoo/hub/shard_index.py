@@ -1,4 +1,4 @@
-"""Weights in several files: the index that says which tensor is in which of them. Standard library only."""
+"""The index of sharded weights: which file has which tensor. Standard library only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
     """Tensor -> the shard it is in; every shard is one of ``shards``, which are the files that there are.
 
     Raises:
-        UnsafeFileError: it is no index, names a tensor twice, or a file outside the repository.
+        UnsafeFileError: it is not an index, names a tensor twice, or a file outside the repository.
         UnsupportedModelError: it names a shard that is not there.
     """
     from pocketzoo.zoo.hub.reference import is_inside
@@ -31,23 +31,24 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
         index = json.loads(path.read_bytes(), object_pairs_hook=_once)
         names: Any = index["weight_map"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise UnsafeFileError(f"{INDEX} is no index of shards: {error}", DISTRUST) from error
+        raise UnsafeFileError(f"{INDEX} is not an index of shards: {error}", DISTRUST) from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UnsafeFileError(f"{INDEX} is no index of shards: its weight_map is no table of files", DISTRUST)
+        raise UnsafeFileError(f"{INDEX} is not an index of shards: its weight_map is not a table of files", DISTRUST)
     for name in sorted(set(names.values())):
         if not is_inside(name):
             raise UnsafeFileError(f"{INDEX} names a file outside the repository: {name!r:.80}", DISTRUST)
         if name not in shards:
             raise UnsupportedModelError(
-                f"{INDEX} names {name!r:.80}, which the repository lacks", "pull another revision, or tell its author"
+                f"{INDEX} names {name!r:.80}, which the repository does not have",
+                "pull another revision, or tell its author",
             )
     return names
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON none of whose keys is there twice."""
+    """An object of JSON none of whose keys appears twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} is there twice")
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} appears twice")
     return found

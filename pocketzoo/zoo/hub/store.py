@@ -1,4 +1,4 @@
-"""The store: every fetched file once, under its sha256, shared by projects and processes. Standard library.
+"""The content-addressed store: every downloaded file once, by sha256, shared by processes. Standard library.
 
 ::
 
@@ -172,7 +172,7 @@ class Store:
     def verify(self) -> list[Problem]:
         """Hash everything; what is damaged, and what a record names that is not there."""
         damaged = [path for path in files_below(self.root / "blobs") if is_damaged(path)]
-        return [*(Problem(path, "its bytes are not what its name says") for path in damaged), *self._dangling()]
+        return [*(Problem(path, "its content does not match its digest") for path in damaged), *self._dangling()]
 
     def prune(self, keep: Sequence[tuple[str, str]] | None = None) -> int:
         """Remove what nothing names: bytes without a record, temporaries, damaged files; returns bytes freed.
@@ -231,7 +231,9 @@ class Store:
 
     def _refuse_link(self, path: Path) -> None:
         if self._is_link(path):
-            raise StorageError(f"{path} is a link, and could lead out of the store", "remove it: pocketzoo store prune")
+            raise StorageError(
+                f"{path} is a link, which could point outside the store", "remove it: pocketzoo store prune"
+            )
 
     def _commit(self, repo_id: str, commit: str) -> Path:
         return self.root / "repos" / folder_of(repo_id) / commit
@@ -290,9 +292,9 @@ class Store:
         for place in files_below(self.root / "repos"):
             record = read_record(place)
             if record is None and os.path.lexists(place):
-                problems.append(Problem(place, "it is no record"))
+                problems.append(Problem(place, "it is not a record"))
             elif record is not None and not self._has(record.sha256):
-                problems.append(Problem(place, "the bytes it names are not there"))
+                problems.append(Problem(place, "its content is missing"))
         return problems
 
     @contextlib.contextmanager
@@ -302,7 +304,7 @@ class Store:
                 if fcntl is not None:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StorageError(f"another prune is at work in {self.root}", "wait for it to end") from error
+                raise StorageError(f"another prune is running in {self.root}", "wait for it to finish") from error
             yield
 
     def _set_aside(self, path: Path, name: str = "") -> None:
@@ -348,7 +350,7 @@ class Incoming:
         """
         self.received += len(chunk)
         if self.received > self.size:
-            raise HubIntegrityError(f"more than the {self.size:,} bytes that were announced", "do not use this file")
+            raise HubIntegrityError(f"more than the announced {self.size:,} bytes", "do not use this file")
         self.file.write(chunk)
         self.sha256.update(chunk)
         self.git.update(chunk)

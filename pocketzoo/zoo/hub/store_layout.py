@@ -1,4 +1,4 @@
-"""Names and records of the store on disk: how they are written, and read with care."""
+"""File names and records of the store on disk, and how to read them safely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store says of its files: which it has, what pins them, what is wrong with one."""
+"""Queries about stored files: which exist, what pins them, which are damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to a state dict: found, hashed, and only then read."""
+"""Load weights into a state dict: locate, verify, and only then read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
     """The state dict in float32, whatever type it is stored in, keys without ``weights.prefix``.
 
     Raises:
-        UnsupportedModelError: it is stored in a type that is no number without a scale, as float8.
+        UnsupportedModelError: it is stored in a type that is not a number without a scale, as float8.
     """
     path = locate(weights.file)  # in the store it is called by its digest
     name = weights.file.filename if isinstance(weights.file, HubFile) else weights.file.path
@@ -67,7 +67,7 @@ def read_weights(weights: Weights) -> dict[str, Tensor]:
     elif name.endswith(".safetensors"):
         state = read_safetensors(path, name)
     else:
-        raise PluginError(f"{name} is no safetensors file", "give Weights a read function, or convert the file")
+        raise PluginError(f"{name} is not a safetensors file", "give Weights a read function, or convert the file")
     state = {key: _single(key, value) for key, value in state.items()}
     if weights.convert is not None:
         state = weights.convert(state)
@@ -81,7 +81,7 @@ def _single(key: str, value: Tensor) -> Tensor:
     if value.dtype not in FLOATS:
         kind = str(value.dtype).removeprefix("torch.")
         raise UnsupportedModelError(
-            f"the weight {key} is stored as {kind}, without its scale", "choose a repository in float32 or 16 bits"
+            f"the weight {key} is stored as {kind}, without its scale", "choose a repository in float32, fp16 or bf16"
         )
     return value.float()
 
@@ -118,7 +118,7 @@ def read_safetensors(path: Path, name: str = "") -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise UnsafeFileError(
-            f"{name or path.name} is no safetensors file ({error})", "do not use it: other formats could run code"
+            f"{name or path.name} is not a safetensors file ({error})", "do not use it: other formats can run code"
         ) from error
 
 
@@ -133,5 +133,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], whose: str) -> No
     wrong = [f"{k} {tuple(v.shape)}" for k, v in state.items() if k not in own or own[k].shape != v.shape]
     if missing or wrong:
         first = f"missing {missing[0]}" if missing else f"unexpected {wrong[0]}"
-        raise BundleError(f"the weights of {whose} do not fit its structure: {first}", "the file is of another model")
+        raise BundleError(
+            f"the weights of {whose} do not fit its structure: {first}", "the file belongs to another model"
+        )
     module.load_state_dict(dict(state), strict=False)

@@ -1,1 +1,1 @@
-"""Models: built, opened, pulled, exported to a graph, saved, pushed."""
+"""Models: build, open, pull, export to a graph, save, push."""

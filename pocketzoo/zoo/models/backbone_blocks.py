@@ -1,4 +1,4 @@
-"""The blocks of a backbone, in the order they run: what is unfrozen from the last one back."""
+"""The blocks of a backbone in execution order, for fine-tuning the last ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[Block]:
 def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[Block]:
     """The blocks that learn, in the order they run.
 
-    ``asked`` is "none", "all", "last:N", or the name of a layer: its block and all behind it.
+    ``asked`` is "none", "all", "last:N", or the name of a layer: its block and all after it.
 
     Raises:
         RecipeError: there are fewer than N blocks.
@@ -66,7 +66,7 @@ def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[Block]:
     if asked.startswith("last:"):
         count = int(asked.removeprefix("last:"))
         if count > len(found):
-            raise RecipeError(f"the backbone has {len(found)} blocks, and the last {count} are to learn", "use all")
+            raise RecipeError(f"the backbone has {len(found)} blocks, but the last {count} were asked for", "use all")
         return found[-count:]
     inside = [
         i for i, b in enumerate(found) if f"{asked}.".startswith(f"{b.name}.") or f"{b.name}.".startswith(f"{asked}.")

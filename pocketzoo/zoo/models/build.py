@@ -1,4 +1,4 @@
-"""Backbone + head = module: build one from the registry, or back from a bundle."""
+"""Build a module from backbone and head, from the registry or from a bundle."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
     Raises:
         UnknownNameError: no such backbone, head or cut.
         RecipeError: backbone or head has no such option.
-        UnsupportedModelError: the backbone cannot read pictures of ``ref.input_size``.
+        UnsupportedModelError: the backbone cannot read images of ``ref.input_size``.
         HeadMismatchError: the head cannot read the features; the hint names heads that can.
     """
     backbone: BackboneSpec = resolve_spec("backbone", ref.backbone, registry)
@@ -73,7 +73,7 @@ def resolve(ref: ModelRef, registry: Registry) -> Parts:
         fit = heads_that_fit(features, backbone, registry)
         takes = f"the backbone {head.backbone}" if head.backbone else f"a {' or '.join(head.takes)}"
         raise HeadMismatchError(
-            f"head {head.name!r} takes {takes}; {backbone.name} gives a {features.kind} {features.shape}",
+            f"head {head.name!r} takes {takes}; {backbone.name} outputs a {features.kind} {features.shape}",
             f"heads that fit: {', '.join(fit) or 'none is registered'}",
         )
     return Parts(backbone, head, features)
@@ -93,7 +93,7 @@ def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:
     parts = resolve(ref, registry)
     if parts.backbone.weights is not None:
         state = read_weights(parts.backbone.weights)
-        if ref.cut:  # what lies behind the cut is gone
+        if ref.cut:  # what lies after the cut is gone
             own = model.backbone.state_dict()
             state = {key: value for key, value in state.items() if key in own}
         load_state(model.backbone, state, ref.backbone)
@@ -110,8 +110,8 @@ def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
     ref = bundle.manifest.model
     if ref.backbone.startswith(GRAPH_ONLY):
         raise UnsupportedModelError(
-            f"{bundle.manifest.name} came as an ONNX graph and has no module",
-            "only steps on the graph work on it, such as int8; pruning and factorising need the torch model",
+            f"{bundle.manifest.name} was imported as an ONNX graph and has no module",
+            "only steps on the graph apply, such as int8; pruning and low rank need the torch module",
         )
     adopt(bundle, registry)
     module: nn.Module = build(ref, registry)

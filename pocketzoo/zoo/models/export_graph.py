@@ -1,4 +1,4 @@
-"""Module to ONNX graph, checked against the module before the file appears."""
+"""Export a module to an ONNX graph and check it against the module."""
 
 from __future__ import annotations
 
@@ -242,11 +242,11 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
                 f"it does not run at batch {size}: {reason}", "a view or reshape in the model fixes the batch size"
             ) from error
         if not isinstance(out, torch.Tensor):
-            raise ExportError(f"the model returns a {type(out).__name__}, not one tensor", "return the logits alone")
+            raise ExportError(f"the model returns a {type(out).__name__}, not one tensor", "return the logits only")
         wanted = out.numpy()
         if given.shape != wanted.shape:
             raise ExportMismatchError(
-                f"at batch {size} the graph gives {given.shape}, torch {wanted.shape}",
+                f"at batch {size} the graph outputs {given.shape}, torch {wanted.shape}",
                 "a view or reshape in the model fixes the batch size",
             )
         differences.append(float(np.abs(given - wanted).max() / max(np.abs(wanted).max(), 1e-12)))

@@ -1,8 +1,8 @@
-"""A language model as graphs that write: a decoder with a cache of keys and values, and an encoder where it has one.
+"""Export a language model as generation graphs: a decoder with a KV cache, and an encoder where it has one.
 
 The decoder reads ``input_ids`` (B, T) and ``past.LAYER.key`` and ``.value`` (B, heads, tokens before, channels), and
-gives ``logits`` (B, vocabulary) behind the last token and ``present...``, the past of the next step. One graph serves
-the text as a whole, with a past of length 0, and each token after it. An encoder gives what the layers of the decoder
+gives ``logits`` (B, vocabulary) after the last token and ``present...``, the past of the next step. One graph serves
+the text as a whole, with a past of length 0, and each token after it. An encoder outputs what the layers of the decoder
 attend to in the text, ``memory...`` (B, heads, tokens of the text, channels); it is computed once.
 """
 
@@ -63,11 +63,11 @@ class Answering(nn.Module):
 
 
 def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT, place: Path | None = None) -> Bundle:
-    """The bundle with the graphs that write text; made and put into it, or a copy at ``place``, where it has none.
+    """The bundle with the generation graphs; made and put into it, or a copy at ``place``, where it has none.
 
     Raises:
         UnsupportedModelError: its model cannot write.
-        ExportError: torch cannot export a part, or its graph gives something else.
+        ExportError: torch cannot export a part, or its graph outputs something else.
     """
     if bundle.parts():
         return bundle
@@ -76,17 +76,17 @@ def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT, 
     spec: BackboneSpec = resolve_spec("backbone", manifest.model.backbone, registry)
     if spec.generation is None or not isinstance(manifest.input, TextSpec):
         raise UnsupportedModelError(
-            f"{manifest.name} gives {manifest.gives} and writes no text", "take a language model"
+            f"{manifest.name} outputs {manifest.gives} and cannot generate text", "use a language model"
         )
     answers = hasattr(module.head, "memory")
     if manifest.gives != ("first-token-logits" if answers else "next-token-logits"):
         raise UnsupportedModelError(
-            f"{manifest.name} has a head that gives {manifest.gives}, and writes no text",
-            "fit a head that gives the next token: --head language-model",
+            f"{manifest.name} has a head that outputs {manifest.gives} and cannot generate text",
+            "fit a language-model head: --head language-model",
         )
-    progress.say("exporting and checking the graphs that write (once)")
+    progress.say("exporting and checking the generation graphs (once)")
     if any(step.kind == "int8" for step in manifest.steps):
-        progress.say("they compute in float32; compress the model again to have them in int8")
+        progress.say("they are float32; compress the model again for int8")
     with updating(bundle, place) as draft:
         decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
         if answers:

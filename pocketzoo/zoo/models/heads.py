@@ -1,4 +1,4 @@
-"""Heads and backbones as they were asked for: options read and checked, a head's module, and which heads would fit."""
+"""Options of heads and backbones: read and check them, build the head, list the heads that fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_options(spec: HeadSpec | BackboneSpec, given: Mapping[str, Any]) -> Any
     owner = f"{'head' if isinstance(spec, HeadSpec) else 'backbone'} {spec.name!r}"
     if spec.options is None:
         if given:
-            raise RecipeError(f"{owner} takes no options, and {min(given)!r} was given", "leave it out")
+            raise RecipeError(f"{owner} takes no options, but {min(given)!r} was given", "leave it out")
         return None
     return from_texts(spec.options, given, owner)
 

@@ -1,4 +1,4 @@
-"""Repositories of the Hub that are bundles, or the heads of bundles: what ``push`` uploads."""
+"""Open Hub repositories that are bundles, or heads of bundles, as ``push`` uploads them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _join(repository: Repository, registry: Registry, path: Path, progress: Prog
 
     manifest = read_repository_manifest(repository)
     ref = manifest.model
-    progress.say(f"joining the head of {repository.repo_id} to {ref.backbone.split('@')[0]} (once)")
+    progress.say(f"combining the head of {repository.repo_id} to {ref.backbone.split('@')[0]} (once)")
     entry = resolve_entry("backbone", ref.backbone, registry)
     backbone: BackboneSpec = entry.spec
     model = build(ref, registry)

@@ -1,4 +1,4 @@
-"""An ONNX file that came from elsewhere as a bundle: checked, tidied, and told how it reads its input."""
+"""Import an ONNX file as a bundle: check and clean the graph, and describe its input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, Uns
 from pocketzoo.core.files import home, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, travelling, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
@@ -31,7 +31,7 @@ from pocketzoo.zoo.graphs.safety import check_graph
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
-QUANTISED = (
+QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 )  # fmt: skip
@@ -41,30 +41,30 @@ LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What an ONNX file does not say: how a picture or a text becomes its input, and what its outputs are called."""
+    """What an ONNX file does not record: the preprocessing of its input, and labels of its outputs."""
 
     mean: tuple[float, ...] = ()  # per channel, in units of value_range; () is not known
     std: tuple[float, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)  # of pixels
     size: int | None = None  # pixels a side, for graphs that take any
     labels: tuple[str, ...] = ()
-    tokenizer: Path | None = None  # None: a tokenizer.json beside the graph, if there is one
+    tokenizer: Path | None = None  # None: a tokenizer.json alongside the graph, if there is one
 
     def __post_init__(self) -> None:
         if bool(self.mean) != bool(self.std) or any(s <= 0 for s in self.std):
-            raise RecipeError("mean and std are given together, and std is above 0", "such as --mean 0.5 --std 0.5")
+            raise RecipeError("mean and std must be given together, with std above 0", "such as --mean 0.5 --std 0.5")
         if self.size is not None and self.size < 1:
-            raise RecipeError(f"size cannot be {self.size}", "give pixels a side, 1 or more")
+            raise RecipeError(f"size cannot be {self.size}", "give pixels per side, 1 or more")
 
 
 def open_graph(path: Path, reading: Reading | None = None, progress: Progress = SILENT) -> Bundle:
-    """A bundle of an ONNX file, written below ``home()`` when first used. It has a graph and no module.
+    """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
-    Constants are folded, batch norm too, and a batch axis of fixed size is freed; the result is checked against the
-    file. The file is not changed.
+    Constants and batch norm are folded, a fixed batch axis is made dynamic, and the result is checked against the file.
+    The file is not changed.
 
     Raises:
-        BundleError: it is no ONNX graph, or onnxruntime does not run it.
+        BundleError: it is not an ONNX graph, or onnxruntime does not run it.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
         UnsupportedModelError: operators of one runtime, several inputs, or a batch that is fixed inside.
     """
@@ -73,9 +73,9 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
         model = onnx.load(path, load_external_data=False)
         names = [i.name for i in model.graph.input]
     except Exception as error:  # protobuf's errors share no base but Exception
-        raise BundleError(f"{path} is no ONNX graph", "give a .onnx file") from error
+        raise BundleError(f"{path} is not an ONNX graph", "give a .onnx file") from error
     if not names or not model.graph.node:
-        raise BundleError(f"{path} is no ONNX graph: it has no inputs or nodes", "give a .onnx file")
+        raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     _refuse(model, path)
     tokenizer = reading.tokenizer or path.parent / "tokenizer.json"
     pins = [sha256(path), repr(replace(reading, tokenizer=None)), sha256(tokenizer) if tokenizer.is_file() else ""]
@@ -97,7 +97,7 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
         if isinstance(spec, TextSpec) and tokenizer.is_file():
-            shutil.copyfile(tokenizer, draft.folder / travelling(spec.tokenizer))
+            shutil.copyfile(tokenizer, draft.folder / source_file_name(spec.tokenizer))
         layers = layer_costs(graph)
         draft.manifest = Manifest(
             name=path.stem,
@@ -122,11 +122,12 @@ def _check_labels(output: ValueInfoProto, labels: Sequence[str], path: Path) -> 
     if len(dims) != 2 and not is_label:
         shape = " x ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
         raise UnsupportedModelError(
-            f"the first output of {path}, {output.name!r}, is {shape}, and no row of classes", "leave the labels out"
+            f"the first output of {path}, {output.name!r}, is {shape}, not one row of class scores",
+            "leave the labels out",
         )
     if not is_label and dims[1].dim_value != len(labels):
         raise UnsupportedModelError(
-            f"{path} gives {dims[1].dim_value} outputs, and there are {len(labels)} labels", "give one label an output"
+            f"{path} has {dims[1].dim_value} outputs, but there are {len(labels)} labels", "give one label per output"
         )
 
 
@@ -138,11 +139,11 @@ def _refuse(model: ModelProto, path: Path) -> None:
     for node in nodes(model.graph.node, inside):
         if node.domain not in STANDARD and (node.domain, node.op_type) not in local:
             raise UnsupportedModelError(
-                f"{path} needs the operator {node.domain}.{node.op_type}, which is no standard one",
-                "export it again without optimisations of one runtime",
+                f"{path} needs the operator {node.domain}.{node.op_type}, which is not a standard operator",
+                "export it without optimizations of one runtime",
             )
-        if node.op_type in QUANTISED:
-            raise UnsupportedModelError(f"{path} is quantised already", "give the float graph it was made from")
+        if node.op_type in QUANTIZED:
+            raise UnsupportedModelError(f"{path} is already quantized", "give the original float graph")
 
 
 def _tidied(model: ModelProto, path: Path) -> ModelProto:
@@ -155,7 +156,7 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
     if len(inputs) != 1:
         raise UnsupportedModelError(
             f"{path} has {len(inputs)} inputs: {', '.join(i.name for i in inputs)}",
-            "export it with one; a mask or positions can be computed from the token ids inside the graph",
+            "export it with one; compute mask and positions from the token ids inside the graph",
         )
     kept = _copy(inputs[0])
     del tidy.graph.input[:]
@@ -220,7 +221,7 @@ def _free_batch(model: ModelProto, fixed: int) -> None:
             dims[0].dim_param = "batch"
     del model.graph.value_info[:]
     shapes = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
-    # Who reads such a constant for something else, also inside a branch, is to go on reading what it reads.
+    # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
     others = {name for node in model.graph.node if node.op_type != "Reshape" for name in (*node.input, *captured(node))}
     shapes -= others | {value.name for value in model.graph.output}
     for tensor in model.graph.initializer:
@@ -236,7 +237,7 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
     own, new = _session(model, path), _session(tidy, path)
     entry = own.get_inputs()[0]
     if entry.type not in ("tensor(float)", "tensor(int64)"):
-        raise UnsupportedModelError(f"{path} reads {entry.type}", "export it with float32 pictures or int64 token ids")
+        raise UnsupportedModelError(f"{path} reads {entry.type}", "export it with float32 images or int64 token ids")
     rng = np.random.default_rng(0)
     shape = [fixed or 2, *(d if isinstance(d, int) else (224 if len(entry.shape) == 4 else 8) for d in entry.shape[1:])]
     x = rng.normal(size=shape).astype(np.float32) if entry.type == "tensor(float)" else rng.integers(1, 8, shape)
@@ -252,7 +253,7 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
         raise _frozen(path, fixed or len(x)) from error
     for name, once, twice, out in zip(outputs, whole, double, wanted, strict=True):
         if not isinstance(out, np.ndarray):
-            raise UnsupportedModelError(f"the output {name!r} of {path} is no tensor", "export it with tensors alone")
+            raise UnsupportedModelError(f"the output {name!r} of {path} is not a tensor", "export it with tensors only")
         if not _close(once, out):
             raise UnsupportedModelError(
                 f"{path} changes its output {name!r} when constants are folded", "report this graph"
@@ -271,7 +272,7 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
 
 def _frozen(path: Path, batch: int) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"{path} is made for batches of {batch}, and its inside depends on that", "export it with a free batch axis"
+        f"{path} has a fixed batch size of {batch} inside the graph", "export it with a dynamic batch axis"
     )
 
 
@@ -305,7 +306,7 @@ def _input_spec(model: ModelProto, reading: Reading, path: Path, tokenizer: Path
     if kind == TensorProto.FLOAT and len(dims) == 4 and dims[1] in (1, 3):
         height, width = (d or reading.size or 0 for d in dims[2:])
         if not (height and width):
-            raise UnsupportedModelError(f"{path} reads pictures of any size", "say which one with --size PIXELS")
+            raise UnsupportedModelError(f"{path} reads images of any size", "say which one with --size PIXELS")
         return InputSpec(
             shape=("batch", dims[1], height, width),
             mean=_per_channel(reading.mean, dims[1], path),
@@ -319,20 +320,20 @@ def _input_spec(model: ModelProto, reading: Reading, path: Path, tokenizer: Path
     shape = " x ".join(str(d or "?") for d in dims)
     raise UnsupportedModelError(
         f"{path} reads {helper.tensor_dtype_to_np_dtype(kind)} of shape {shape}",
-        "export it with pictures as batch x 3 x height x width, or token ids as batch x length",
+        "export it with images as batch x 3 x height x width, or token ids as batch x length",
     )
 
 
 def _per_channel(values: Sequence[float], channels: int, path: Path) -> tuple[float, ...]:
     if len(values) not in (0, 1, channels):
-        raise RecipeError(f"{len(values)} values for the {channels} channels of {path}", "give one, or one a channel")
+        raise RecipeError(f"{len(values)} values for the {channels} channels of {path}", "give one, or one per channel")
     return tuple(values) * channels if len(values) == 1 else tuple(values)
 
 
 def _text_spec(name: str, length: int, path: Path, tokenizer: Path | None) -> TextSpec:
     if length:
         raise UnsupportedModelError(
-            f"{path} takes texts of {length} tokens and no others", "export it with a free sequence axis"
+            f"{path} has a fixed length of {length} tokens", "export it with a dynamic sequence axis"
         )
     if tokenizer is None:  # token ids from an .npz need none
         return TextSpec(vocabulary=0, pad=0, max_length=LONGEST, name=name)

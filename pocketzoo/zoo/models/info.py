@@ -1,4 +1,4 @@
-"""Everything known of one name or bundle, as plain data."""
+"""The ``info`` function: details of a registered name or a bundle, as plain data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def info(reference: str | Path, *, registry: Registry | None = None, progress: P
     """The manifest of a bundle, or the specs registered under a name. Nothing is built; a model of the Hub is pulled.
 
     Raises:
-        BundleError: the path is no bundle, or is damaged.
+        BundleError: the path is not a bundle, or is damaged.
         HubError: the Hub does not give the model.
         UnknownNameError: neither a path nor a registered name; the hint is the nearest one.
     """

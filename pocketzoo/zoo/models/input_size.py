@@ -1,4 +1,4 @@
-"""A backbone on pictures of another size than its own: what it gives is found by running it once."""
+"""Backbones at another image size: feature shapes found by running them once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pocketzoo.zoo.models.layer_hooks import after
 
 
 def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
-    """The spec of a backbone that reads pictures of ``size`` (height, width) in pixels, features and cuts included.
+    """The spec of a backbone that reads images of ``size`` (height, width) in pixels, features and cuts included.
 
     The weights stay as they are, so it must be able to read any size: convolutions can, and position embeddings only
-    where the library itself interpolates them. Pictures are resized before they are cut out in the same proportion.
+    where the library itself interpolates them. Images are resized before they are cut out in the same proportion.
 
     Raises:
-        UnsupportedModelError: it reads no pictures, or none of this size.
+        UnsupportedModelError: it reads no images, or none of this size.
     """
     if not isinstance(spec.input, InputSpec) or len(spec.input.size) != 3:
         what = "vectors" if isinstance(spec.input, InputSpec) else "texts"
-        raise UnsupportedModelError(f"{spec.name} reads {what}, which have no size in pixels", "leave --input-size out")
+        raise UnsupportedModelError(f"{spec.name} reads {what}, which has no size in pixels", "leave out --input-size")
     if tuple(size) == spec.input.size[1:]:
         return spec
     given = replace(
@@ -36,8 +36,8 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
     except Exception as error:  # the model's own code says so in any type
         reason = next(iter(message_of(error).splitlines()), type(error).__name__)
         raise UnsupportedModelError(
-            f"{spec.name} cannot read pictures of {size[0]} x {size[1]}: {reason}",
-            f"its own size is {spec.input.size[1]} x {spec.input.size[2]}",
+            f"{spec.name} cannot read images of {size[0]} x {size[1]}: {reason}",
+            f"its default size is {spec.input.size[1]} x {spec.input.size[2]}",
         ) from error
     features = FeatureSpec(spec.features.kind, ("batch", *whole))
     cuts = tuple(
@@ -49,7 +49,7 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
 
 
 def _run(spec: BackboneSpec, given: InputSpec) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
-    """Shapes without the batch: of the features, and behind each layer that is a cut. Takes no memory for weights."""
+    """Shapes without the batch: of the features, and after each layer that is a cut. Takes no memory for weights."""
     inside: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, layer: nn.Module, inputs: object, out: object) -> None:
@@ -62,5 +62,5 @@ def _run(spec: BackboneSpec, given: InputSpec) -> tuple[tuple[int, ...], dict[st
         with after(module, [cut.layer for cut in spec.cuts if cut.layer in known], note):
             out: Tensor = module(torch.empty(2, *given.size))
     if out.ndim != len(spec.features.shape) or min(out.shape) < 1:
-        raise ValueError(f"it gives {' x '.join(map(str, out.shape[1:]))}")
+        raise ValueError(f"it outputs {' x '.join(map(str, out.shape[1:]))}")
     return tuple(out.shape[1:]), inside

@@ -1,4 +1,4 @@
-"""Watching the layers of a module while it runs."""
+"""Forward hooks that watch the layers of a module, and are removed afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bill of materials of whatever can be opened: a bundle, or a registered model."""
+"""The ``materials`` function: the bill of materials of a bundle or a registered model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.bundles.bill_of_materials import materials_of
+from pocketzoo.zoo.bundles.bill_of_materials import bill_of_materials
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.models.open_model import open_model
 
@@ -15,7 +15,7 @@ def materials(model: str | Path, *, registry: Registry | None = None, progress: 
     """The bill of materials of a bundle, after its files were verified; of a registered model, that of its bundle.
 
     Raises:
-        BundleError, UnsafeFileError: it is no bundle, or is damaged.
+        BundleError, UnsafeFileError: it is not a bundle, or is damaged.
         UnknownNameError: neither a path nor a registered backbone.
     """
-    return materials_of(open_model(model, registry=registry, progress=progress))
+    return bill_of_materials(open_model(model, registry=registry, progress=progress))

@@ -1,4 +1,4 @@
-"""Wherever a bundle is read, a registered name stands for that pretrained model with its own classifier."""
+"""Open a model wherever a bundle is read: a bundle's path, a registered name, or a Hub reference."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pocketzoo.zoo.models.resolver import resolve_spec
 def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
     """Open a bundle or an ONNX file by path, or a pretrained model by its registered name.
 
-    A pretrained model is written as a bundle below ``home()`` when first used, and read from there afterwards; so is an
-    ONNX file (see ``open_graph`` for what one may say of it).
+    A pretrained model is written as a bundle below ``home()`` on first use, and read from there afterwards; so is an
+    ONNX file (see ``open_graph`` for its options).
 
     Raises:
-        BundleError: the path is no bundle, or is damaged.
+        BundleError: the path is not a bundle, or is damaged.
         UnsupportedModelError: an ONNX file that pocketzoo does not work on.
         UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
     """
@@ -45,12 +45,12 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
         if name not in backbones:
             models = [known for known, entry in backbones.items() if entry.spec.head]
             raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, models))
-        return _materialise(backbones[name], registry, progress)
+        return _materialize(backbones[name], registry, progress)
     opened = open_remote(name, registry, progress)
-    return opened if isinstance(opened, Bundle) else _materialise(opened, registry, progress)
+    return opened if isinstance(opened, Bundle) else _materialize(opened, registry, progress)
 
 
-def _materialise(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
+def _materialize(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
     spec: BackboneSpec = entry.spec
     if not spec.head or spec.weights is None:
         raise UnknownNameError(

@@ -1,4 +1,4 @@
-"""Open what a repository of the Hub holds: a bundle, or a backbone."""
+"""Open a Hub repository: a bundle, or a backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_remote(name: str, registry: Registry, progress: Progress = SILENT) -> B
     Raises:
         HubError: the Hub does not give it.
         BundleError: it is damaged.
-        UnknownNameError: the reference names a part of a repository that is no bundle.
+        UnknownNameError: the reference names a part of a repository that is not a bundle.
     """
     ref = as_locked(hub_reference(name))
     repository, loader, _ = fetch_repository(replace(ref, part=""), registry, progress)

@@ -1,4 +1,4 @@
-"""Where the weights of a backbone are from."""
+"""The origin of a backbone's weights, for the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References to models on the Hub: resolved, checked, fetched, locked."""
+"""Pull models from the Hub: resolve, check, download, lock."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def pull(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Pulled]:
-    """Fetch models into the store. With ``locked`` exactly what the lock file says, all of it if ``refs`` is empty.
+    """Download models into the store. With ``locked`` exactly what the lock file pins, all of it if ``refs`` is empty.
 
-    A head that was pushed alone brings the backbone along that it is to be joined to: afterwards nothing is missing.
+    For a head that was pushed alone, its backbone is downloaded too: afterwards nothing is missing.
 
     Raises:
         BadReferenceError: a reference to something else than the Hub.
@@ -84,7 +84,7 @@ def lock(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Pulled]:
-    """Pull models and write what they are into a lock file; entries that it has already stay as they are.
+    """Pull models and pin them in a lock file; existing entries stay unchanged.
 
     Raises:
         HubError, UnsupportedModelError: as ``pull``.
@@ -100,14 +100,14 @@ def update(
     registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Pulled]:
-    """Move locked references to where their branch or tag stands now; all of them if ``refs`` is empty.
+    """Move locked references to the latest commit of their branch or tag; all of them if ``refs`` is empty.
 
     Raises:
         LockError: a reference is not locked, or the lock file is damaged.
     """
     refs, known = [str(hub_reference(text)) for text in refs], read_lock(Path(lock))
     if missing := [ref for ref in refs if ref not in known]:
-        raise LockError(f"{lock} does not hold {missing[0]}", f"add it: pocketzoo lock {missing[0]}")
+        raise LockError(f"{lock} does not have {missing[0]}", f"add it: pocketzoo lock {missing[0]}")
     return _lock(refs or known, Path(lock), again=True, registry=registry or default_registry(), progress=progress)
 
 
@@ -123,7 +123,7 @@ def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tu
 
     moved, entries = [], read_lock(Path(lock)).values()
     if is_offline():
-        raise HubConnectionError("what is outdated only the Hub knows, and this is offline", "leave out --offline")
+        raise HubConnectionError("checking for updates needs the Hub, and this is offline", "leave out --offline")
     for entry in entries:
         if (ref := hub_reference(entry.ref)).pinned:
             continue
@@ -147,7 +147,7 @@ def remote_entry(kind: str, name: str, registry: Registry, progress: Progress = 
     offer(repository, loader, registry)
     pinned = str(ref.at(repository.commit))
     if (kind, pinned) not in registry.remote:
-        raise UnknownNameError(f"{name} has no head that {loader.name} knows", "fit a new one: --head linear")
+        raise UnknownNameError(f"{name} has no head known to {loader.name}", "fit a new one: --head linear")
     return registry.remote[kind, pinned]
 
 
@@ -157,7 +157,7 @@ def adopt(bundle: Bundle, registry: Registry) -> None:
     if not name.startswith("hf:") or ("backbone", name) in registry.remote:
         return
     ref = hub_reference(name)
-    files = bundle.travelled()
+    files = bundle.source_files()
     repository = Repository(
         repo_id=ref.repo_id,
         commit=ref.revision,
@@ -204,7 +204,7 @@ def hub_reference(text: str) -> HubRef:
     """
     ref = parse(text)
     if not isinstance(ref, HubRef):
-        raise BadReferenceError(f"{text!r} is not on the Hub", "write hf://org/name[@revision]")
+        raise BadReferenceError(f"{text!r} is not a reference to the Hub", "write hf://org/name[@revision]")
     return ref
 
 
@@ -301,7 +301,7 @@ def _lock(refs: Iterable[str], path: Path, *, again: bool, registry: Registry, p
 
 def _locked(ref: HubRef | str, entries: Mapping[str, Locked], path: str | Path) -> Locked:
     if str(ref) not in entries:
-        raise LockError(f"{path} does not hold {ref}", f"add it: pocketzoo lock {ref}")
+        raise LockError(f"{path} does not have {ref}", f"add it: pocketzoo lock {ref}")
     return entries[str(ref)]
 
 
@@ -319,5 +319,7 @@ def _json(path: Path, repo_id: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UnsafeFileError(f"{CONFIG} of {repo_id} is no JSON: {error}", "tell the repository's author") from error
+        raise UnsafeFileError(
+            f"{CONFIG} of {repo_id} is not valid JSON: {error}", "tell the repository's author"
+        ) from error
     return data if isinstance(data, dict) else {}

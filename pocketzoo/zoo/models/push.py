@@ -1,4 +1,4 @@
-"""A bundle, or its head alone, to a repository of the Hub."""
+"""Push a bundle, or its head only, to a Hub repository."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ def push(
     license: str = "",
     progress: Progress = SILENT,
 ) -> str:
-    """Upload a bundle to ``org/name``; returns the pinned reference to what was uploaded.
+    """Upload a bundle to ``org/name``; returns the pinned reference to it.
 
-    Weights, graphs, manifest and model card go up; engines stay, because an engine is a program and nobody should load
-    one from elsewhere. With ``head_only`` the head's weights go up alone: whoever pulls them gets the backbone from
-    where it is pinned.
+    Weights, graphs, manifest and model card are uploaded. Engines are not, because an engine is a program and nobody
+    should load one from elsewhere. With ``head_only`` only the head's weights are uploaded: whoever pulls them gets the
+    backbone from where it is pinned.
 
     Raises:
-        BundleError: it is no bundle, or its head belongs to a backbone that compression changed.
-        LicenseError: the backbone's licence is not known, and none is given.
+        BundleError: it is not a bundle, or its head belongs to a backbone that compression changed.
+        LicenseError: the backbone's license is not known, and none is given.
         HubError: the Hub refuses; without a token it always does.
     """
     opened = read_bundle(bundle)
     manifest = replace(opened.manifest, license=license or opened.manifest.license)
     if manifest.license.lower() in UNCLEAR:
         raise LicenseError(
-            f"the licence of {manifest.model.backbone} is not known", "read it at its source, then give --license ID"
+            f"the license of {manifest.model.backbone} is not known", "read it at its source, then give --license ID"
         )
     if head_only and manifest.steps:
         raise BundleError(
-            f"{manifest.name} was compressed, so its head fits no other backbone", "push it whole, without --head-only"
+            f"{manifest.name} was compressed, so its head only fits its own backbone",
+            "push the whole model, without --head-only",
         )
     from pocketzoo.zoo.hub.repositories import check_upload, upload
 

@@ -1,4 +1,4 @@
-"""What a name stands for: what a plugin declared, or for ``hf://...`` what a repository of the Hub holds."""
+"""Resolve a name to a spec: from a plugin, or from a Hub repository for ``hf://...``."""
 
 from __future__ import annotations
 

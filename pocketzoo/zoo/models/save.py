@@ -1,4 +1,4 @@
-"""Put a module into a bundle: safetensors, its ONNX graph, and the facts counted on them."""
+"""Save a module as a bundle: safetensors, ONNX graph, and counted facts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bill_of_materials import packages
-from pocketzoo.zoo.bundles.bundle import Draft, graph_name, travelling
+from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
 from pocketzoo.zoo.catalog.specs import Input
 from pocketzoo.zoo.graphs.cost import layer_costs
@@ -44,7 +44,7 @@ def save_model(
     # safetensors' own writer gives the file to its owner alone, and hides a full disk in an error type of its own.
     (draft.folder / "model.safetensors").write_bytes(save(state))
     for path, file in (files or {}).items():
-        shutil.copyfile(file, draft.folder / travelling(path))
+        shutil.copyfile(file, draft.folder / source_file_name(path))
     graph = draft.mark(graph_name(), precision="float32")
     difference = onnx_from_model(module, input_spec, graph, opset=opset)
     layers = layer_costs(graph)

@@ -1,4 +1,4 @@
-"""Search the Hub for models that a registered loader reads."""
+"""Search the Hub for models that a registered loader can load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pocketzoo.zoo.models.pull import find_loader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A model of the Hub."""
+    """A search result: a model of the Hub, and the loader that reads it or the reason why none does."""
 
     repo_id: str
     task: str
@@ -33,7 +33,7 @@ def search(
     limit: int = 20,
     registry: Registry | None = None,
 ) -> list[Found]:
-    """Models whose name holds ``words``: those that can be loaded first, then the others with the reason.
+    """Search models by name: those that can be loaded first, then the others with the reason.
 
     Raises:
         HubError: the Hub does not answer.
@@ -47,7 +47,7 @@ def search(
             continue
         loader, reason = _loader(repository, registry)
         if max_params is not None and parameters is None:
-            loader, reason = "", "the Hub does not state its size"
+            loader, reason = "", "its size is unknown"
         found.append(
             Found(
                 repo_id=repository.repo_id,

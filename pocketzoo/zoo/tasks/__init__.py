@@ -1,1 +1,1 @@
-"""What outputs mean: metrics, agreement, text from tokens."""
+"""Meaning of outputs: metrics, agreement, text from tokens."""

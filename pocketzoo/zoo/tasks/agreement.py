@@ -1,4 +1,4 @@
-"""How near answers are to those of a reference."""
+"""Agreement of a model's outputs with those of a reference, without labels."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
 Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's order
 
 CLOSE = 0.05  # standard deviations of the reference that a number may be off
-NEIGHBOURS = 256  # embeddings it takes until nearest neighbours say something: among few, the nearest is often far
+NEIGHBORS = 256  # embeddings it takes until nearest neighbors say something: among few, the nearest is often far
 NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or another order of sums, make
 CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
 
 
 def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | None:
-    """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row an answer.
+    """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row per answer.
 
     Answers are of samples, or of the tokens that a text has. A single number a sample, (N,), is a label already. None
-    where the output is no such table: a map, boxes, one number a row.
+    where the output is no such table: a map, boxes, one number per row.
     """
     out = next(iter(outputs.values()))
     if returns in PER_TOKEN:
@@ -36,9 +36,9 @@ def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | No
 
 
 def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
-    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their share."""
+    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their fraction."""
     if returns == "embedding":
-        return np.asarray(nearest_neighbours(given) == nearest_neighbours(wanted))
+        return np.asarray(nearest_neighbors(given) == nearest_neighbors(wanted))
     if returns == "values":
         return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
     return np.asarray(_top(given) == _top(wanted))
@@ -84,9 +84,9 @@ class Comparison:
 
     @property
     def agreement(self) -> float | None:
-        """Share of answers that are the reference's, 0-1; None where none can be told, or too few for neighbours."""
+        """Fraction of answers that are the reference's, 0-1; None where none can be told, or too few for neighbors."""
         if self._tables:
-            if self.returns == "embedding" and self._answers < NEIGHBOURS:
+            if self.returns == "embedding" and self._answers < NEIGHBORS:
                 return None
             given, wanted = (np.concatenate(part) for part in zip(*self._tables, strict=True))
             return float(np.mean(same(given, wanted, self.returns)))
@@ -94,13 +94,13 @@ class Comparison:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right answers, 0-1; None where the classes are not known."""
+        """Fraction of right answers, 0-1; None where the classes are not known."""
         known = sum(self._targets.values())
         return self._right / known if known else None
 
     @property
     def chance(self) -> float:
-        """Share of right answers of who always names the class that is most frequent, 0-1."""
+        """Fraction of right answers of who always names the class that is most frequent, 0-1."""
         return max(self._targets.values()) / sum(self._targets.values()) if self._targets else 0.0
 
     @property
@@ -196,7 +196,7 @@ def _is_float(array: Array) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating))
 
 
-def nearest_neighbours(vectors: Array) -> npt.NDArray[np.intp]:
+def nearest_neighbors(vectors: Array) -> npt.NDArray[np.intp]:
     """For each vector (N, C) the other one of the largest cosine: (N,)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     cosines = unit @ unit.T
@@ -227,7 +227,7 @@ def sqnr(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
 
 
 def noise_to_signal(given: Iterable[Array], wanted: Iterable[Array]) -> float:
-    """The power of the error as a share of that of what was wanted, over arrays of any shapes; 0 where both are equal.
+    """The power of the error relative to that of the expected outputs, over arrays of any shapes; 0 if they are equal.
 
     Infinite where shapes differ, what was given is not finite, or there is an error and no signal.
     """

@@ -1,4 +1,4 @@
-"""How well classes are told apart: counts over batches, and the usual metrics made of them. numpy alone."""
+"""Classification metrics, accumulated over batches. numpy only."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class ClassCounts:
     def scores(self) -> dict[str, Any]:
         """Accuracy, precision, recall and F1 (means over the classes that occur), and the expected calibration error.
 
-        With more than ``TOP`` classes also the share of samples whose class is among the first answers. With more than
-        twice ``RANKED`` also recall and normalised discounted cumulative gain of that many answers, of which one is
-        right (Jarvelin and Kekalainen 2002, doi:10.1145/582415.582418). "classes" has
-        the recall of each, "confusion" the counts of answers for each. The calibration error is that of Guo et al.
-        2017 (arXiv:1706.04599), of probabilities by softmax.
+        With more than ``TOP`` classes also the fraction of samples whose class is among the first answers. With more
+        than twice ``RANKED`` also recall and normalized discounted cumulative gain of that many answers, of which one
+        is right (Jarvelin and Kekalainen 2002, doi:10.1145/582415.582418). "classes" has the recall of each,
+        "confusion" the counts of answers for each. The calibration error is that of Guo et al. 2017 (arXiv:1706.04599),
+        of probabilities by softmax.
         """
         right, seen, said = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
         used = [int(i) for i in np.flatnonzero(seen)]

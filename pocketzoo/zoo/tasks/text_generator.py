@@ -1,4 +1,4 @@
-"""The graphs that write, at work, and two of them beside each other. Onnxruntime and numpy, no torch."""
+"""Run generation graphs to produce text, and compare two sets of them. onnxruntime and numpy, no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.timing import time_in_turn
 from pocketzoo.zoo.tasks.token_search import Ids, Logits, greedy
 
-TEXTS, TOKENS = 16, 16  # that are compared: texts, and tokens behind each at the most
+TEXTS, TOKENS = 16, 16  # that are compared: texts, and tokens after each at most
 
 
 class GraphWriter:
@@ -64,22 +64,22 @@ def _rows(tensors: Mapping[str, npt.NDArray[Any]], rows: Ids) -> dict[str, npt.N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """What one model writes beside a reference."""
+    """What one model generates, compared with a reference."""
 
     texts: int
-    tokens: int  # that the reference wrote behind them
-    agreement: float  # share of these tokens that the other would have written there too
-    same_texts: float  # share of the texts it writes as the reference does to the end
+    tokens: int  # that the reference wrote after them
+    agreement: float  # fraction of these tokens that the other would have written there too
+    same_texts: float  # fraction of the texts it writes as the reference does to the end
 
 
 def with_room(texts: Iterable[Ids], positions: int) -> Iterator[Ids]:
-    """The ends of texts (1, T) behind which a model of so many positions can write ``TOKENS``; 0 is any number."""
+    """The ends of texts (1, T) after which a model of so many positions can write ``TOKENS``; 0 is any number."""
     for ids in texts:
         yield ids[:, -max(positions - TOKENS, 1) :] if positions else ids
 
 
 def alike(reference: GraphWriter, other: GraphWriter, texts: Iterable[Ids], end: Collection[int]) -> Likeness:
-    """Let ``reference`` write greedily behind each text (1, T) and ask ``other`` for each token behind the same text.
+    """Let ``reference`` write greedily after each text (1, T) and ask ``other`` for each token after the same text.
 
     So one token that differs counts once, and does not make all after it count.
     """
@@ -95,7 +95,7 @@ def alike(reference: GraphWriter, other: GraphWriter, texts: Iterable[Ids], end:
 
 
 def milliseconds_a_token(writers: Sequence[GraphWriter], ids: Ids, seconds: float) -> list[float]:
-    """The median time of each writer for one token behind the text ``ids`` (1, T), run in turn."""
+    """The median time of each writer for one token after the text ``ids`` (1, T), run in turn."""
     for writer in writers:
         writer.begin(ids)
     spent = time_in_turn([partial(_once, writer) for writer in writers], seconds)

@@ -1,4 +1,4 @@
-"""Which token comes next: greedy and beam search over whatever gives logits. Numpy alone."""
+"""Greedy and beam search over next-token logits. numpy only."""
 
 from __future__ import annotations
 

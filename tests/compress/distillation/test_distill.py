@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.compress.configs import HealConfig, PruneConfig
-from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.configs import DistillConfig, PruneConfig
+from pocketzoo.compress.distillation import distill
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pruning import prune
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
-from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.models.build import load_module
 
-CONFIG = HealConfig(epochs=6, batch_size=8, learning_rate=3e-3)
+CONFIG = DistillConfig(epochs=6, batch_size=8, learning_rate=3e-3)
 
 
 class Net(nn.Module):
@@ -71,8 +71,8 @@ def pruned(teacher, samples, free):
 
 
 def taught(model, teacher, samples, folder, config=CONFIG, progress=SILENT):
-    plan = heal.plan(model, config, samples, None)
-    return heal.teach(model, plan, samples, Lesson(teacher, folder, progress))
+    plan = distill.plan(model, config, samples, None)
+    return distill.distill(model, plan, samples, Distillation(teacher, folder, progress))
 
 
 def distance(a, b, samples) -> float:
@@ -110,10 +110,10 @@ def test_a_killed_run_goes_on_to_the_same_model(pruned, teacher, samples, tmp_pa
 
 
 def test_what_another_run_left_is_not_taken_up(pruned, teacher, samples, tmp_path):
-    other = HealConfig(epochs=6, batch_size=8, learning_rate=1e-3, seed=1)
+    other = DistillConfig(epochs=6, batch_size=8, learning_rate=1e-3, seed=1)
     taught(pruned, teacher, samples, tmp_path / "a", other)
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "heal.safetensors").write_bytes(b"cut off")
+    (tmp_path / "b" / "distillation.safetensors").write_bytes(b"cut off")
     fresh = snapshot(taught(pruned, teacher, samples, tmp_path / "c"))
     for place in "ab":
         assert snapshot(taught(pruned, teacher, samples, tmp_path / place)) == fresh
@@ -131,7 +131,7 @@ def test_zeros_stay_zeros(teacher, samples, free, tmp_path):
 
 def test_it_stops_where_nothing_gets_better(teacher, samples, tmp_path):
     count = KillAfter(None)
-    config = HealConfig(epochs=50, features=0.0, patience=2, batch_size=8)
+    config = DistillConfig(epochs=50, features=0.0, patience=2, batch_size=8)
     taught(teacher, teacher, samples, tmp_path, config, count)
     assert count.seen == [0, 1, 2]
 
@@ -149,7 +149,7 @@ def test_texts_of_different_lengths_are_learned_from(tmp_path):
     teacher, student = Bag(16).eval(), Bag(8).eval()
     generator = np.random.default_rng(0)
     texts = [generator.integers(1, 50, size=(16, n)) for n in (5, 9, 7)]
-    healed = taught(student, teacher, texts, tmp_path, HealConfig(epochs=8, learning_rate=1e-2))
+    healed = taught(student, teacher, texts, tmp_path, DistillConfig(epochs=8, learning_rate=1e-2))
     with torch.no_grad():
         gone = [sum(float((m(torch.from_numpy(x)) - teacher(torch.from_numpy(x))).square().sum()) for x in texts)
                 for m in (healed, student)]  # fmt: skip
@@ -165,10 +165,10 @@ def test_samples_that_teach_nothing_are_refused(bad, pruned, teacher, samples, t
 
 def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, tmp_path):
     """As a step of a run: the structure is the pruned one, the weights are not, and the bundle opens again."""
-    steps = [PruneConfig(ratio=0.5), HealConfig(epochs=2)]
+    steps = [PruneConfig(ratio=0.5), DistillConfig(epochs=2)]
     given = {"data": "digits", "samples": 64, "registry": small_registry}
     made = compress(small.path, tmp_path / "x", steps=steps, keep_slower=True, accept=True, **given)
-    assert [s.kind for s in made.manifest.steps] == ["prune", "heal"]
+    assert [s.kind for s in made.manifest.steps] == ["prune", "distill"]
     plan = small_registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
     cut, healed = prune.apply(load_module(small, small_registry), plan), load_module(made, small_registry)
     assert {k: v.shape for k, v in cut.state_dict().items()} == {k: v.shape for k, v in healed.state_dict().items()}
@@ -179,7 +179,7 @@ def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, t
 
 def test_only_epochs_that_match_outputs_count_against_patience(teacher):
     """Those that match features may make the outputs worse for a while."""
-    state = heal._State(distance=1.0, best={})
+    state = distill._State(distance=1.0, best={})
     stale = []
     for epoch, (distance, counts) in enumerate(
         [(2.0, False), (2.0, False), (2.0, True), (1.0, True), (0.5, True), (0.6, True), (0.4, False)]

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo import default_registry
-from pocketzoo.compress.configs import HealConfig, Int8Config
-from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.configs import DistillConfig, Int8Config
+from pocketzoo.compress.distillation import distill
 from pocketzoo.compress.distillation.fake_quantization import FakeInt8, rounded, rounded_weight
 from pocketzoo.compress.quantization import int8
 from pocketzoo.core.progress import SILENT
-from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 
@@ -120,9 +120,11 @@ def test_healing_with_8_bits_comes_nearer_with_8_bits(net, samples, tmp_path) ->
             return float((fake(x) - net(x)).square().mean())
 
     found = {}
-    for quantised in (False, True):
-        config = HealConfig(epochs=8, batch_size=16, learning_rate=1e-2, quantised=quantised)
-        lesson = Lesson(net, tmp_path / str(quantised), SILENT)
-        found[quantised] = distance(heal.teach(model, heal.plan(model, config, samples, None), samples, lesson))
+    for quantized in (False, True):
+        config = DistillConfig(epochs=8, batch_size=16, learning_rate=1e-2, quantized=quantized)
+        context = Distillation(net, tmp_path / str(quantized), SILENT)
+        found[quantized] = distance(
+            distill.distill(model, distill.plan(model, config, samples, None), samples, context)
+        )
     assert found[True] < distance(model)
     assert found[True] < found[False]

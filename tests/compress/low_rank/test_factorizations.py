@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.low_rank.factorizations import (
     Metric,
-    factorise,
+    factorize,
     kinds,
     options,
     parameters,
@@ -48,10 +48,10 @@ def test_svd_is_off_by_what_the_weighed_singular_values_say(out, inner, rank, se
     metric = Metric(second(drawn(40, inner, seed=seed + 1)), second(drawn(40, out, seed=seed + 2)))
     roots = [torch.linalg.cholesky(m) for m in (metric.outputs, metric.inputs)]
     s = torch.linalg.svdvals(roots[0].T @ layer.weight.detach() @ roots[1])
-    error = off(layer, factorise(layer, "svd", (rank,), metric), "svd", metric)
+    error = off(layer, factorize(layer, "svd", (rank,), metric), "svd", metric)
     scale = float(s.square().sum())
     assert error == pytest.approx(float(s[rank:].square().sum()), abs=1e-6 * scale)
-    assert error <= off(layer, factorise(layer, "svd", (rank,), plain_metric(layer)), "svd", metric) + 1e-6 * scale
+    assert error <= off(layer, factorize(layer, "svd", (rank,), plain_metric(layer)), "svd", metric) + 1e-6 * scale
 
 
 CASES = [("svd", (4,)), ("tucker", (6, 8)), ("tucker", (3, 4)), ("spatial", (5,))]
@@ -75,7 +75,7 @@ def test_a_layer_of_that_form_is_found_exactly(kind, ranks):
     layer.weight.data = weight
     metric = Metric(second(drawn(400, 108, seed=3)), second(drawn(100, 16, seed=4)))
     for each in (metric, plain_metric(layer)):
-        made = factorise(layer, kind, ranks, each)
+        made = factorize(layer, kind, ranks, each)
         torch.testing.assert_close(product(made, kind), weight.flatten(1), rtol=1e-5, atol=1e-6)
         x = drawn(2, 12, 9, 9, seed=5)
         with torch.no_grad():
@@ -92,7 +92,7 @@ def test_a_layer_of_that_form_is_found_exactly(kind, ranks):
 def test_the_layers_in_a_row_are_the_product_of_their_weights(make, kind, ranks):
     """Strides, padding and dilation go where they belong: a merged layer gives the same."""
     layer = make().double()
-    made = factorise(layer, kind, ranks, plain_metric(layer))
+    made = factorize(layer, kind, ranks, plain_metric(layer))
     assert sum(m.weight.numel() for m in made) == parameters(layer, kind, ranks)
     merged = make().double()
     merged.load_state_dict(layer.state_dict())
@@ -110,7 +110,7 @@ def test_options_foretell_what_they_make(layer):
     every = list(options(layer, metric, 4, kinds(layer)))
     assert {o.kind for o in every} == set(kinds(layer))
     for option in every[:: max(len(every) // 12, 1)]:
-        made = factorise(layer, option.kind, option.ranks, metric)
+        made = factorize(layer, option.kind, option.ranks, metric)
         assert sum(m.weight.numel() for m in made) == option.parameters < layer.weight.numel()
         assert off(layer, made, option.kind, metric) == pytest.approx(option.error, rel=1e-3, abs=1e-6)
 
@@ -133,7 +133,7 @@ def test_a_component_has_the_same_norm_in_both_factors(layer, kind, ranks, weigh
     layer.weight.data *= 100
     inner, out = layer.weight[0].numel(), len(layer.weight)
     metric = Metric(second(drawn(400, inner)), second(drawn(200, out, seed=1))) if weighed else plain_metric(layer)
-    *_, before, last = factorise(layer, kind, ranks, metric)
+    *_, before, last = factorize(layer, kind, ranks, metric)
     torch.testing.assert_close(before.weight.flatten(1).norm(dim=1), last.weight.movedim(1, 0).flatten(1).norm(dim=1))
 
 
@@ -144,5 +144,5 @@ def test_inputs_that_never_vary_are_no_trouble():
     for inputs in (one.T @ one, torch.zeros(54, 54, dtype=torch.float64)):
         for outputs in (None, torch.diag(torch.eye(8, dtype=torch.float64)[0])):
             for kind in kinds(layer):
-                made = factorise(layer, kind, (2, 3) if kind == "tucker" else (3,), Metric(inputs, outputs))
+                made = factorize(layer, kind, (2, 3) if kind == "tucker" else (3,), Metric(inputs, outputs))
                 assert all(torch.isfinite(p).all() for p in made.parameters())

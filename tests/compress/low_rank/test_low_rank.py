@@ -181,7 +181,7 @@ def test_linear_layers_on_sequences(shape, randomised):
 
 
 def test_both_factors_have_the_same_scale(randomised):
-    """The square root of each singular value goes to either side, so that both quantise well."""
+    """The square root of each singular value goes to either side, so that both quantize well."""
     model = randomised(nn.Sequential(nn.Linear(8, 12)))
     down, up = lowrank.apply(model, hand("0", model[0], 5))[0]
     torch.testing.assert_close(down.weight.norm(dim=1), up.weight.norm(dim=0), rtol=1e-4, atol=1e-5)
@@ -227,7 +227,7 @@ def test_the_budget_is_kept_by_all_layers_together(share, multiple, net, samples
 
 @pytest.mark.parametrize(("share", "rank"), [(0.1, 4), (0.25, 10), (0.5, 20)])
 def test_a_share_of_the_singular_values_is_kept(share, rank, net, samples, free):
-    plan = lowrank.plan(net, config_of(rank_share=share), samples, free)
+    plan = lowrank.plan(net, config_of(rank_fraction=share), samples, free)
     dense = rank * (48 + 40) >= 48 * 40
     assert ("fc1" in plan.dense) == dense
     if not dense:
@@ -255,12 +255,12 @@ def test_what_is_not_faster_stays_dense(net, samples, cpu):
 
 def test_layers_are_timed_by_default(net, samples, cpu, nvidia):
     """Which of them win is the machine's; each is factored or says what was measured. Engines are not timed here."""
-    plan = lowrank.plan(net, LowRankConfig(rank_share=0.2), samples, cpu)
-    untimed = lowrank.plan(net, config_of(rank_share=0.2), samples, cpu)
+    plan = lowrank.plan(net, LowRankConfig(rank_fraction=0.2), samples, cpu)
+    untimed = lowrank.plan(net, config_of(rank_fraction=0.2), samples, cpu)
     slow = {n for n, why in plan.dense.items() if "ms instead of" in why}
     assert set(plan.factors) | slow == set(untimed.factors)
-    assert lowrank.plan(net, LowRankConfig(rank_share=0.2), samples, nvidia) == lowrank.plan(
-        net, config_of(rank_share=0.2), samples, nvidia
+    assert lowrank.plan(net, LowRankConfig(rank_fraction=0.2), samples, nvidia) == lowrank.plan(
+        net, config_of(rank_fraction=0.2), samples, nvidia
     )
 
 
@@ -268,7 +268,7 @@ def test_energy_one_means_full_rank_which_is_never_smaller(net, samples, free):
     plan = lowrank.plan(net, config_of(energy=1.0), samples, free)
     assert plan.factors == {}
     assert same_state(lowrank.apply(net, plan, samples), net)
-    assert all("takes fewer numbers" in plan.dense[n] for n in ("stem", "wide", "fc1", "fc2", "mix.0"))
+    assert all("needs fewer parameters" in plan.dense[n] for n in ("stem", "wide", "fc1", "fc2", "mix.0"))
 
 
 def test_a_layer_of_low_rank_is_found(randomised, samples, free):

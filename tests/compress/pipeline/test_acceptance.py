@@ -35,7 +35,7 @@ def test_a_fifth_of_what_is_above_chance_may_go(accuracy, fails):
     assert bool(why) == fails
     if fails:
         assert why == (
-            f"accuracy falls from 90.0% to {accuracy:.1%}, more than a fifth of what is above chance (40.0%)"
+            f"accuracy falls from 90.0% to {accuracy:.1%}, losing more than a fifth of what is above chance (40.0%)"
         )
 
 
@@ -51,7 +51,7 @@ def test_other_outputs_keep_ten_decibels(decibels, fails):
 def test_the_worst_output_is_named():
     unknown = replace(SOURCE, accuracy=None)
     why = below_floor(unknown, unknown, after(a=5.0, boxes=-1.26, c=40.0))
-    assert why == "the output 'boxes' keeps -1.3 dB of its signal, and 1 more outputs, below 10 dB"
+    assert why == "the SQNR of output 'boxes' is -1.3 dB, and 1 more outputs, below 10 dB"
 
 
 def test_a_model_that_is_no_better_than_chance_is_held_by_decibels():
@@ -140,5 +140,5 @@ def test_a_module_is_the_same_if_all_of_its_numbers_are(small, tmp_path):
 def test_bundles_of_before_name_no_cause(small):
     """``run`` asks it of a bundle that an older version finished."""
     old = {"kind": "int8", "config": {}, "why": "slower: 1.000 -> 2.000 ms a sample", "report": {}}
-    manifest = replace(small.manifest, turned_down=(old, {**old, "cause": "floor"}, {**old, "cause": "slower"}))
+    manifest = replace(small.manifest, rejected=(old, {**old, "cause": "floor"}, {**old, "cause": "slower"}))
     assert [no["cause"] for no in worse(manifest)] == ["floor"]

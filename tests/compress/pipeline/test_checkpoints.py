@@ -54,7 +54,7 @@ def test_a_stopped_run_is_taken_up_after_its_last_step(fitted, tmp_path):
         assert (desk.finished, desk.bundle.manifest) == (2, fitted.manifest)
         assert names(desk.folder) == ["key", "lock", "step-2"]
         desk.deliver(desk.bundle.path)
-    assert told.said == ["going on after step 2 of an earlier run"]
+    assert told.said == ["resuming after step 2 of an earlier run"]
     assert names(tmp_path) == ["out"]
     assert read_bundle(tmp_path / "out").manifest == fitted.manifest
 
@@ -65,7 +65,7 @@ def test_another_command_begins_anew(fitted, tmp_path):
     with checkpoints(tmp_path / "out", "b", told) as desk:
         assert (desk.finished, desk.bundle) == (0, None)
         assert names(desk.folder) == ["key", "lock"]
-    assert told.said == ["an unfinished run of another command lay here; starting anew"]
+    assert told.said == ["found an unfinished run of another command; starting over"]
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the manifest"])
@@ -113,14 +113,14 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path):
 
 def test_what_is_no_bundle_is_refused_before_anything_is_done(tmp_path, refused):
     (tmp_path / "out").write_text("mine")
-    with refused(BundleError, "is no bundle", hint="-o"), checkpoints(tmp_path / "out", "a", SILENT):
+    with refused(BundleError, "is not a bundle", hint="-o"), checkpoints(tmp_path / "out", "a", SILENT):
         pass
     assert names(tmp_path) == ["out"]
 
 
 def test_a_finished_bundle_is_refused_before_anything_is_done_unless_told_so(fitted, small, tmp_path, refused):
     shutil.copytree(small.path, tmp_path / "out")
-    finished = refused(BundleError, "is a finished bundle already", hint="--force")
+    finished = refused(BundleError, "is already a finished bundle", hint="--force")
     with finished, checkpoints(tmp_path / "out", "a", SILENT):
         pass
     assert names(tmp_path) == ["out"]
@@ -191,7 +191,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(small, small_regi
             read_bundle(place)
     told, left = Told(), sorted(place.parent.glob(".out.run/step-*"))
     bundle = compress(small.path, place, **given, progress=told)
-    assert any("going on after step" in line for line in told.said) == bool(left)
+    assert any("resuming after step" in line for line in told.said) == bool(left)
     assert names(place.parent) == ["out"]
     for name in ("model.safetensors", "model.onnx", "model.int8.cpu.onnx"):
         assert bundle.manifest.files[name].sha256 == whole.manifest.files[name].sha256

@@ -233,11 +233,11 @@ def test_an_int8_bundle_is_not_compressed_again(steps, compressed, few, tmp_path
 WRONG = {
     "unknown target": ({"targets": ("cpu", "gpu")}, UnknownNameError, "no target is called 'gpu'", "cpu"),
     "no target at all": ({"targets": ()}, PocketzooError, "target", ""),
-    "no steps": ({"steps": []}, RecipeError, "nothing to do", "--prune"),
+    "no steps": ({"steps": []}, RecipeError, "no steps are given", "--prune"),
     "int8 first": ({"steps": [INT8, PRUNE]}, RecipeError, "int8 is not the last step", "put prune"),
     "int8 in the middle": ({"steps": [PRUNE, INT8, LOW_RANK]}, RecipeError, "int8 is not the last step", ""),
     "int8 twice": ({"steps": [INT8, INT8]}, RecipeError, "int8", ""),
-    "no config": ({"steps": ["prune"]}, RecipeError, "no compressor takes a str", ""),
+    "no config": ({"steps": ["prune"]}, RecipeError, "no compressor is configured by a str", ""),
     "unknown data": ({"data": "digit"}, UnknownNameError, "no dataset is called 'digit'", "'digits'"),
     "missing data": ({"data": "/nowhere/at/all"}, DataError, "no data set at /nowhere/at/all", "path"),
     "missing model": ({"model": "/nowhere/at/all"}, BundleError, "no bundle at /nowhere/at/all", "fit"),
@@ -319,7 +319,7 @@ def test_what_is_no_bundle_is_not_overwritten(kind, small, few, tmp_path, refuse
         (out / "thesis.txt").write_text("mine")
     before = contents(tmp_path)
     for force in (False, True):
-        with refused(BundleError, f"{out} exists and is no bundle", hint="-o"):
+        with refused(BundleError, f"{out} exists and is not a bundle", hint="-o"):
             squeeze(small.path, out, data=few, steps=[PRUNE], samples=8, force=force)
     assert contents(tmp_path) == before
 
@@ -327,7 +327,7 @@ def test_what_is_no_bundle_is_not_overwritten(kind, small, few, tmp_path, refuse
 def test_a_finished_bundle_is_not_replaced_unless_told_so(small, small_copy, few, tmp_path, refused, squeeze):
     """Said before the model, the data or a step is looked at."""
     out, before = small_copy.path, contents(tmp_path)
-    with refused(BundleError, f"{out} is a finished bundle already", hint="give another -o, or --force to replace it"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="give another -o, or --force to replace it"):
         squeeze(tmp_path / "no model", out, data="no data", steps=[])
     assert contents(tmp_path) == before
     bundle = squeeze(small.path, out, data=few, steps=[PRUNE], samples=8, force=True)
@@ -349,15 +349,15 @@ def test_what_was_finished_by_another_meanwhile_is_not_lost_nor_is_what_was_made
                 shutil.copytree(small.path, out)
 
     given = {"data": few, "steps": [PRUNE], "samples": 8}
-    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="--force"):
         squeeze(small.path, out, **given, progress=Other())
     assert read_bundle(out).manifest == small.manifest
     assert names(tmp_path) == [".out.run", "out"]
-    with refused(BundleError, "is a finished bundle already", hint="--force"):
+    with refused(BundleError, "is already a finished bundle", hint="--force"):
         squeeze(small.path, out, **given)
     told = Told()
     bundle = squeeze(small.path, out, **given, force=True, progress=told)
-    assert told.said[0] == "going on after step 1 of an earlier run"
+    assert told.said[0] == "resuming after step 1 of an earlier run"
     assert [step.kind for step in bundle.manifest.steps] == ["prune"]
     assert names(tmp_path) == ["out"]
 
@@ -518,14 +518,14 @@ def test_samples_limit_what_is_calibrated_on(small, digits, rehearse):
 
 def test_a_class_the_model_does_not_know_is_refused(small, few, refused, rehearse):
     other = replace(few, labels=(*[str(i) for i in range(9)], "nine"))
-    with refused(DataError, "classes the model does not know: nine"):
+    with refused(DataError, "classes unknown to the model: nine"):
         rehearse(small.path, data=other, steps=[PRUNE])
 
 
 def test_calling_the_package_is_the_verb(small, few, tmp_path, refused):
     import pocketzoo
 
-    with refused(RecipeError, "nothing to do"):
+    with refused(RecipeError, "no steps are given"):
         pocketzoo.compress(small.path, tmp_path / "out", data=few)
 
 

@@ -24,8 +24,8 @@ GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_b
     [
         ({}, None, False, ""),
         ({}, 0.05, False, ""),
-        ({"agreement": 0.9}, 0.05, False, "10.0% of the tokens change, 5.0% may"),
-        ({"agreement": 0.9}, 0.05, True, "10.0% of the tokens change, 5.0% may"),
+        ({"agreement": 0.9}, 0.05, False, "10.0% of the tokens change, at most 5.0% are allowed"),
+        ({"agreement": 0.9}, 0.05, True, "10.0% of the tokens change, at most 5.0% are allowed"),
         ({"bytes_after": 101}, None, False, "larger: 100 -> 101 bytes"),
         ({"bytes_after": 101}, None, True, ""),
         ({"ms_a_token_after": 2.0 * SLACK + 0.1}, None, False, "slower: 2.00 -> 2.16 ms a token"),

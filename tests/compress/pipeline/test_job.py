@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketzoo.compress.configs import HealConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline import job as module
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.job import VALIDATION, VERSIONS, Job, prepare
@@ -89,11 +89,11 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(prepared, small,
 
 OTHER = {  # a value that a field does not have by itself, where the rule below finds none
     PruneConfig: {"macs": 0.5, "parameters": 0.5, "latency": 0.5, "granularity": "weight", "scope": "uniform"},
-    LowRankConfig: {"parameters": 0.5, "energy": 0.5, "rank_share": 0.5},
-    HealConfig: {},
+    LowRankConfig: {"parameters": 0.5, "energy": 0.5, "rank_fraction": 0.5},
+    DistillConfig: {},
     Int8Config: {"ranges": "mse", "activations": "static", "min_sqnr": 20.0, "max_drop": 0.1},
 }
-BASE = {PruneConfig: PruneConfig(), LowRankConfig: LowRankConfig(energy=0.9), HealConfig: HealConfig()}
+BASE = {PruneConfig: PruneConfig(), LowRankConfig: LowRankConfig(energy=0.9), DistillConfig: DistillConfig()}
 BASE[Int8Config] = Int8Config()
 
 
@@ -114,7 +114,7 @@ def test_every_field_of_a_step_is_in_the_key(kind, prepared):
     for field in fields(kind):
         here = OTHER[kind]
         change = {field.name: here[field.name] if field.name in here else another(getattr(base, field.name))}
-        if kind is LowRankConfig and field.name in ("parameters", "rank_share"):
+        if kind is LowRankConfig and field.name in ("parameters", "rank_fraction"):
             change["energy"] = None
         if field.name == "pattern":
             change["granularity"] = "weight"
@@ -138,7 +138,7 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
     """One graph, imported once with the numbers that pictures are normalized by and once without, is two models."""
     job = prepared()
     manifest = job.source.manifest
-    step = {"kind": "heal", "config": {}, "plan": {}}
+    step = {"kind": "distill", "config": {}, "plan": {}}
     other = {
         "model": replace(manifest.model, cut="stage1"),
         "input": replace(manifest.input, mean=(0.25,)),
@@ -152,8 +152,8 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
         "steps": (step,),
         "files": {**manifest.files, "model.onnx": FileEntry(sha256="0" * 64, size=3)},
     }
-    if name == "turned_down":  # what another run rejected is forgotten when this one begins
-        assert replace(job, source=replace(job.source, manifest=replace(manifest, turned_down=(step,)))).key == job.key
+    if name == "rejected":  # what another run rejected is forgotten when this one begins
+        assert replace(job, source=replace(job.source, manifest=replace(manifest, rejected=(step,)))).key == job.key
         return
     changed = replace(manifest, **{name: other[name]})
     assert to_plain(changed) != to_plain(manifest)

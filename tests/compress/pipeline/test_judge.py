@@ -12,7 +12,7 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.tasks.agreement import NEIGHBOURS
+from pocketzoo.zoo.tasks.agreement import NEIGHBORS
 
 SPEC = InputSpec(shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
 
@@ -71,15 +71,15 @@ def test_without_classes_the_drop_is_the_share_of_answers_that_changed(graphs, s
     assert judge.score(worse).accuracy is None
 
 
-def test_embeddings_agree_by_their_nearest_neighbours(graphs, samples, tmp_path, refused):
-    """A larger embedding has the same neighbours; its largest number means nothing. Among few none is near."""
+def test_embeddings_agree_by_their_nearest_neighbors(graphs, samples, tmp_path, refused):
+    """A larger embedding has the same neighbors; its largest number means nothing. Among few none is near."""
     reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
     other = scaled(graphs["residual"], -4.0, tmp_path / "b.onnx")
-    many = np.random.default_rng(1).normal(size=(NEIGHBOURS, *samples.shape[1:])).astype(np.float32)
+    many = np.random.default_rng(1).normal(size=(NEIGHBORS, *samples.shape[1:])).astype(np.float32)
     assert Judge(reference, Batches(Split(many), SPEC), returns="embedding").score(other).agreement == 1.0
     few = Judge(reference, Batches(Split(many[:-1]), SPEC), returns="embedding")
     assert few.score(other).agreement is None
-    with refused(DataError, f"{NEIGHBOURS - 1} embeddings are too few", hint=f"{NEIGHBOURS} samples"):
+    with refused(DataError, f"{NEIGHBORS - 1} embeddings are too few", hint=f"{NEIGHBORS} samples"):
         few.drop(other)
 
 

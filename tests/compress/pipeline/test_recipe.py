@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline.recipe import read_recipe, read_steps
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.core.typed import to_plain
 
 
@@ -119,14 +120,14 @@ MISTAKES = {
     "not a number": ('[[step]]\nkind = "prune"\nratio = nan', "PruneConfig.ratio cannot be nan", "below 1"),
     "infinite": ('[[step]]\nkind = "low-rank"\nenergy = inf', "LowRankConfig.energy cannot be inf", "at most 1"),
     "both measures": (
-        '[[step]]\nkind = "low-rank"\nenergy = 0.9\nparameters = 0.5', "one of parameters, energy and rank_share", ""
+        '[[step]]\nkind = "low-rank"\nenergy = 0.9\nparameters = 0.5', "one of parameters, energy and rank_fraction", ""
     ),
-    "neither measure": ('[[step]]\nkind = "low-rank"', "one of parameters, energy and rank_share", "parameters = "),
+    "neither measure": ('[[step]]\nkind = "low-rank"', "one of parameters, energy and rank_fraction", "parameters = "),
     "accept is no truth": ('accept = 1\n[[step]]\nkind = "prune"', "accept of", "write accept = true"),
-    "no toml": ("step: prune", "is no TOML", ""),
-    "an open quote": ('[[step]]\nkind = "prune', "is no TOML", ""),
-    "a key twice": ('[[step]]\nkind = "prune"\nkind = "int8"', "is no TOML", ""),
-    "no text": (b"\xff\xfe\x00\x01", "is no TOML", ""),
+    "no toml": ("step: prune", "is not valid TOML", ""),
+    "an open quote": ('[[step]]\nkind = "prune', "is not valid TOML", ""),
+    "a key twice": ('[[step]]\nkind = "prune"\nkind = "int8"', "is not valid TOML", ""),
+    "no text": (b"\xff\xfe\x00\x01", "is not valid TOML", ""),
     "a list of numbers": ("step = [1, 2]", "step", ""),
     "a list of texts": ('step = ["prune", "int8"]', "step", ""),
     "a number": ("step = 3", "has no steps", ""),
@@ -167,3 +168,21 @@ def test_steps_that_are_not_all_tables_are_refused(steps, registry, refused):
     """As JSON and Python give them: TOML has no lists of both."""
     with refused(RecipeError, "mine has a step that is no table", hint="[[step]]"):
         read_steps(steps, "mine", registry)
+
+
+def test_a_recipe_of_the_previous_release_is_read_with_a_warning_for_each_name(write, registry):
+    path = write("""
+        [[step]]
+        kind = "low-rank"
+        rank_share = 0.1
+
+        [[step]]
+        kind = "heal"
+        quantised = true
+    """)
+    with pytest.warns(RenamedWarning) as told:
+        steps = read_recipe(path, registry)
+    assert steps == (LowRankConfig(rank_fraction=0.1), DistillConfig(quantized=True))
+    renamed = [("rank_share", "rank_fraction"), ("heal", "distill"), ("quantised", "quantized")]
+    end = "; the old name works in this release only"
+    assert [str(each.message) for each in told] == [f"{a!r} was renamed to {b!r}{end}" for a, b in renamed]

@@ -11,7 +11,7 @@ import smallnet
 from onnx import helper, numpy_helper
 from told import Told
 
-from pocketzoo.compress.configs import HealConfig, Int8Config, PruneConfig
+from pocketzoo.compress.configs import DistillConfig, Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.job import prepare
@@ -128,7 +128,7 @@ def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few,
     bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
     assert set(bundle.graphs()) == {""}
     assert [step.kind for step in bundle.manifest.steps] == ["prune"]
-    (no,) = bundle.manifest.turned_down
+    (no,) = bundle.manifest.rejected
     assert (no["kind"], no["cause"]) == ("bloat", "larger")
     assert no["why"].startswith("larger: ")
     assert no["config"] == {"width": 256}
@@ -150,11 +150,11 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
         small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
     )
     assert set(bundle.graphs()) == {"", "cpu"}
-    assert bundle.manifest.turned_down == ()
+    assert bundle.manifest.rejected == ()
     assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
 
 
-def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, monkeypatch):
+def test_one_target_may_be_rejected_alone(bloating, small, few, tmp_path, monkeypatch):
     """Where a graph runs, slower is slower; what it takes elsewhere is not known here."""
     monkeypatch.setattr("pocketzoo.compress.pipeline.acceptance.LARGER", 1e9)
     monkeypatch.setattr(
@@ -171,7 +171,7 @@ def test_one_target_may_be_turned_down_alone(bloating, small, few, tmp_path, mon
         targets=("cpu", "tensorrt-rtx"),
     )
     assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
-    (no,) = bundle.manifest.steps[-1].report["turned_down"]
+    (no,) = bundle.manifest.steps[-1].report["rejected"]
     assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
 
 
@@ -192,28 +192,28 @@ def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_pa
     assert accuracy(bundle.graph(""), digits, spec) >= accuracy(small.graph(""), digits, spec) - 0.02
     (step,) = bundle.manifest.steps
     assert 0 < step.config["ratio"] < 0.97
-    tried = [no["config"]["ratio"] for no in step.report["turned_down"]]
+    tried = [no["config"]["ratio"] for no in step.report["rejected"]]
     assert tried[0] == 0.97
     assert step.config["ratio"] < min(tried)
     assert min(tried) - step.config["ratio"] <= 0.97 / 8 + 1e-9
-    assert all("accuracy falls by" in no["why"] for no in step.report["turned_down"])
+    assert all("accuracy falls by" in no["why"] for no in step.report["rejected"])
 
 
 @pytest.mark.usefixtures("untimed")
 def test_a_budget_is_held_after_the_step_that_heals(small, few, tmp_path, small_registry):
     """What pruning alone may not lose, it may before it is healed."""
-    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), HealConfig(epochs=3)]
+    steps = [PruneConfig(ratio=0.95, granularity="weight", refit=False), DistillConfig(epochs=3)]
     given = {"registry": small_registry, "data": few, "samples": 40, "keep_slower": True}
     alone = compress(small.path, tmp_path / "alone", steps=steps[:1], accept=True, **given)
     lost = alone.manifest.steps[0].report
     drop = lost["accuracy_before"] - lost["accuracy_after"]
     assert drop > 0.1
     bundle = compress(small.path, tmp_path / "both", steps=steps, max_drop=drop, **given)
-    prune, heal = bundle.manifest.steps
+    prune, distill = bundle.manifest.steps
     assert prune.config["ratio"] == 0.95
-    assert "turned_down" not in prune.report
-    assert heal.report["accuracy_after"] >= lost["accuracy_before"] - drop
-    assert heal.report["accuracy_before"] == lost["accuracy_after"]
+    assert "rejected" not in prune.report
+    assert distill.report["accuracy_after"] >= lost["accuracy_before"] - drop
+    assert distill.report["accuracy_before"] == lost["accuracy_after"]
 
 
 @pytest.mark.usefixtures("untimed")
@@ -241,9 +241,9 @@ def test_int8_within_a_budget_leaves_layers_in_float(small, digits, tmp_path, sm
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"max_drop": 1.0}, RecipeError, "cannot drop by 1.0"),
-        ({"max_drop": -0.1}, RecipeError, "cannot drop by -0.1"),
-        ({"min_sqnr": 25.0}, RecipeError, "min_sqnr is for int8"),
+        ({"max_drop": 1.0}, RecipeError, "max_drop cannot be 1.0"),
+        ({"max_drop": -0.1}, RecipeError, "max_drop cannot be -0.1"),
+        ({"min_sqnr": 25.0}, RecipeError, "min_sqnr needs an int8 step"),
         ({"min_sqnr": -1.0, "steps": [Int8Config()]}, RecipeError, "min_sqnr cannot be -1.0"),
     ],
 )
@@ -293,8 +293,8 @@ def test_each_step_may_spend_its_own_part_of_a_budget_and_what_was_left(small, d
     given = {"data": digits, "samples": 8, "keep_slower": True, "registry": small_registry}
     bundle = compress(small.path, tmp_path / "out", steps=steps, max_drop=0.06, **given)
     first = accuracy(small.graph(""), digits, small.manifest.input)
-    tried = [step.report.get("turned_down", []) for step in bundle.manifest.steps]
-    tried += [no.get("tried", [no]) for no in bundle.manifest.turned_down]
+    tried = [step.report.get("rejected", []) for step in bundle.manifest.steps]
+    tried += [no.get("tried", [no]) for no in bundle.manifest.rejected]
     said = [no["why"].partition(" points, ")[2] for nos in tried for no in nos if no["cause"] == "budget"]
     assert list(dict.fromkeys(said)) == [f"{points} are allowed so far" for points in ("2.00", "4.00", "6.00")]
     for number, step in enumerate(bundle.manifest.steps, 1):
@@ -350,13 +350,13 @@ def test_the_rest_of_a_recipe_goes_on_without_what_is_rejected(small, few, tmp_p
 
 @pytest.mark.usefixtures("untimed")
 def test_what_repairs_a_step_may_bring_it_back_above_the_floor(small, digits, tmp_path, small_registry):
-    steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), HealConfig(epochs=20)]
+    steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), DistillConfig(epochs=20)]
     given = {"registry": small_registry, "data": digits, "samples": 256, "keep_slower": True}
     manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
-    prune, heal = (step.report for step in manifest.steps)
+    prune, distill = (step.report for step in manifest.steps)
     chance = np.bincount(digits.split("val").targets[: prune["validation_samples"]]).max()
     had = prune["accuracy_before"] - chance / prune["validation_samples"]
-    lost = [prune["accuracy_before"] - report["accuracy_after"] for report in (prune, heal)]
+    lost = [prune["accuracy_before"] - report["accuracy_after"] for report in (prune, distill)]
     assert lost[0] > 0.2 * had >= lost[1]
     assert list(worse(manifest)) == []
 
@@ -373,7 +373,7 @@ def test_a_step_that_changes_nothing_is_rejected(step, small, few, tmp_path, sma
         compress(small.path, tmp_path / "out", **given)
     kept = compress(small.path, tmp_path / "out", **given, accept=True)
     assert len(kept.manifest.steps) == 1
-    assert kept.manifest.turned_down == ()
+    assert kept.manifest.rejected == ()
 
 
 # -- what becomes int8 is timed as such

@@ -591,7 +591,7 @@ def channels_summed_up():
 
 
 @case({})
-def channels_normalised():
+def channels_normalized():
     return Net(lambda m, x: m.out(m.a(x).softmax(1)), a=conv(3, 8), out=conv(8, 4))
 
 
@@ -624,7 +624,7 @@ def transposed_convolution():
 
 @case({})
 def computed_weight():
-    """Weight standardisation: the convolution reads no parameter as it is."""
+    """Weight standardization: the convolution reads no parameter as it is."""
     return Net(
         lambda m, x: m.out(F.conv2d(m.a(x), m.w - m.w.mean((1, 2, 3), keepdim=True))),
         a=conv(3, 8),

@@ -71,10 +71,10 @@ def test_sums_are_those_of_rows_however_they_come():
     few = whole.of(slice(1, 3))
     torch.testing.assert_close(few.cross, whole.cross[1:])
     torch.testing.assert_close(few.wanted, whole.wanted[1:])
-    centred, x0, y0 = whole.centred(), x - x.mean(0), y - y.mean(0)
-    torch.testing.assert_close(centred.gram, x0.T @ x0)
-    torch.testing.assert_close(centred.cross, y0.T @ x0)
-    assert centred.count == 20
+    centered, x0, y0 = whole.centered(), x - x.mean(0), y - y.mean(0)
+    torch.testing.assert_close(centered.gram, x0.T @ x0)
+    torch.testing.assert_close(centered.cross, y0.T @ x0)
+    assert centered.count == 20
 
 
 @given(seed=st.integers(0, 10**6))

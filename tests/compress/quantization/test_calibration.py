@@ -161,7 +161,7 @@ def test_large_tensors_are_sampled_evenly_but_their_extremes_are_seen():
     histogram = filled([values])
     assert histogram.high == 50.0
     assert VALUES <= histogram.counts.sum() <= 2 * VALUES
-    median = histogram.centres[np.searchsorted(histogram.counts.cumsum(), histogram.counts.sum() / 2)]
+    median = histogram.centers[np.searchsorted(histogram.counts.cumsum(), histogram.counts.sum() / 2)]
     assert abs(median) < 0.1
 
 
@@ -208,12 +208,12 @@ def test_a_higher_percentile_is_a_wider_range(chunks):
 
 @given(CHUNKS)
 def test_least_error_is_never_worse_than_minmax(chunks):
-    """On what the histogram knows: its bins' centres."""
+    """On what the histogram knows: its bins' centers."""
     histogram = filled(chunks)
     if histogram.width == 0:
         return
     used = histogram.counts > 0
-    values = np.repeat(histogram.centres[used], histogram.counts[used])
+    values = np.repeat(histogram.centers[used], histogram.counts[used])
     best, widest = histogram.range(MSE), histogram.range(MINMAX)
     limit = rounding_error(values, widest.low, widest.high, 255)
     assert rounding_error(values, best.low, best.high, 255) <= limit * (1 + 1e-9) + 1e-30
@@ -227,7 +227,7 @@ def test_auto_is_never_worse_than_any_rule(chunks):
     if histogram.width == 0:
         return
     used = histogram.counts > 0
-    values, best = np.repeat(histogram.centres[used], histogram.counts[used]), histogram.range(AUTO)
+    values, best = np.repeat(histogram.centers[used], histogram.counts[used]), histogram.range(AUTO)
     for config in (MINMAX, PERCENTILE, ENTROPY, MSE):
         rule = histogram.range(config)
         if rule.high > rule.low:

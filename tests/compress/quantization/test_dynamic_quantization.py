@@ -59,7 +59,7 @@ def test_one_sample_gives_what_static_ranges_from_itself_give(two):
 
 
 def test_layers_that_read_the_same_share_its_integers(two):
-    dynamic.quantise(two, ["left", "right"], stored(two))
+    dynamic.quantize(two, ["left", "right"], stored(two))
     onnx.checker.check_model(two, full_check=True)
     count = Counter(n.op_type for n in two.graph.node)
     assert count == {"DynamicQuantizeLinear": 1, "MatMulInteger": 2, "Cast": 2, "Mul": 4, "Add": 1}
@@ -67,7 +67,7 @@ def test_layers_that_read_the_same_share_its_integers(two):
 
 
 def test_onnxruntime_fuses_what_is_written(two, tmp_path):
-    dynamic.quantise(two, ["left", "right"], stored(two))
+    dynamic.quantize(two, ["left", "right"], stored(two))
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
     onnxruntime.InferenceSession(two.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -78,7 +78,7 @@ def test_onnxruntime_fuses_what_is_written(two, tmp_path):
 
 def test_layers_named_nowhere_stay_float(two):
     before = two.SerializeToString()
-    dynamic.quantise(two, [], stored(two))
+    dynamic.quantize(two, [], stored(two))
     assert two.SerializeToString() == before
 
 
@@ -113,7 +113,7 @@ def test_auto_takes_the_plan_that_errs_less(graphs, batches):
 
 def test_costs_are_counted_of_integer_layers_too(two, tmp_path):
     onnx.save(two, tmp_path / "float.onnx")
-    dynamic.quantise(two, ["left", "right"], stored(two))
+    dynamic.quantize(two, ["left", "right"], stored(two))
     onnx.save(two, tmp_path / "int8.onnx")
     before, after = (layer_costs(tmp_path / f"{name}.onnx") for name in ("float", "int8"))
     assert [(c.layer, c.macs, c.parameters) for c in before] == [(c.layer, c.macs, c.parameters) for c in after]

@@ -59,11 +59,11 @@ def test_a_table_is_what_only_look_ups_read(model):
     assert embeddings.tables(GraphIndex(model)) == ["words.weight"]
 
 
-def test_rows_that_are_looked_up_equal_those_of_the_dequantised_table(model):
+def test_rows_that_are_looked_up_equal_those_of_the_dequantized_table(model):
     table = numpy_helper.to_array(model.graph.initializer[0])
     levels, scale = embeddings.rows_to_int8(table)
     before = len(model.SerializeToString())
-    embeddings.quantise(model, ["words.weight"])
+    embeddings.quantize(model, ["words.weight"])
     onnx.checker.check_model(model, full_check=True)
     ids = np.random.default_rng(1).integers(0, WORDS, (3, 7))
     ids[0, 0] = 0
@@ -74,5 +74,5 @@ def test_rows_that_are_looked_up_equal_those_of_the_dequantised_table(model):
 
 def test_nothing_named_changes_nothing(model):
     before = model.SerializeToString()
-    embeddings.quantise(model, [])
+    embeddings.quantize(model, [])
     assert model.SerializeToString() == before

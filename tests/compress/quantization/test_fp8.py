@@ -149,7 +149,7 @@ def test_layers_without_kernels_stay(graph_builder, batches):
     found = reasons(model, batches((32, 10, 10), 4, 4), NVIDIA_FP8)
     assert found.layers == ("good",)
     assert found.left == {
-        "deep": "a convolution in groups",
+        "deep": "a grouped convolution",
         "wide": "a kernel of more than 32 values",
         "narrow": "fewer than 17 channels",
         "head": "fewer than 16 channels",
@@ -159,7 +159,7 @@ def test_layers_without_kernels_stay(graph_builder, batches):
 def test_a_layer_whose_range_nobody_knows_stays(graphs, plans):
     plan = replace(plans["gemms"], ranges={})
     found = fp8.choose(GraphIndex(graphs["gemms"]), plan, ANY)
-    assert set(found.left.values()) == {"no range of what it reads"}
+    assert set(found.left.values()) == {"its input has no calibrated range"}
     made, _ = fp8.apply(graphs["gemms"], plan, ANY)
     assert {n.op_type for n in made.graph.node} == {n.op_type for n in graphs["gemms"].graph.node}
 
@@ -195,8 +195,8 @@ def test_layers_read_pairs_and_nobody_else_does(graphs, plans):
         assert inside >= len(found.layers), name
         zeros = [constants[n.input[2]] for n in made.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
         assert {t.data_type for t in zeros} == {TensorProto.FLOAT8E4M3FN}
-        quantised = [n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
-        assert len(quantised) == len(set(quantised)), "one pair for a tensor, whoever reads it"
+        quantized = [n.input[0] for n in made.graph.node if n.op_type == "QuantizeLinear"]
+        assert len(quantized) == len(set(quantized)), "one pair for a tensor, whoever reads it"
 
 
 def test_a_weight_that_two_layers_share_is_stored_once(graphs, plans):
@@ -212,7 +212,7 @@ def test_the_graph_that_is_given_stays_as_it_is(graphs, plans, samples):
 
 
 def test_tensors_of_another_plan_are_refused(graphs, plans, refused):
-    with refused(BundleError, "not those it was made with", hint="compress"):
+    with refused(BundleError, "do not match the int8 plan", hint="compress"):
         fp8.apply(graphs["gemms"], replace(plans["gemms"], tensors=plans["plain"].tensors), ANY)
 
 

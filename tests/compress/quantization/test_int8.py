@@ -56,13 +56,13 @@ def digits(fitted):
     return onnx.load(fitted.graph("")), train, x, y
 
 
-def run(model: onnx.ModelProto, x: np.ndarray, optimised: Path | None = None) -> np.ndarray:
+def run(model: onnx.ModelProto, x: np.ndarray, optimized: Path | None = None) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    if optimised:
+    if optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(optimised)
+        options.optimized_model_filepath = str(optimized)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
@@ -106,8 +106,8 @@ def test_zero_is_represented_exactly_and_the_range_is_covered(low, high, encodin
     assert scale > 0
     assert scale == float(np.float32(scale))
     # Zero quantises to the zero point, and that means zero again.
-    quantised = round(0.0 / scale) + int(zero)
-    assert (quantised - int(zero)) * scale == 0.0
+    quantized = round(0.0 / scale) + int(zero)
+    assert (quantized - int(zero)) * scale == 0.0
     if encoding.symmetric:
         assert int(zero) == 0
         assert 127 * scale == pytest.approx(magnitude, rel=1e-6, abs=1e-9)
@@ -253,7 +253,7 @@ def test_scales_are_those_of_the_planned_ranges(name, plans, encoded):
 # -- where the pairs stand
 
 
-def quantised(model: onnx.ModelProto) -> set[str]:
+def quantized(model: onnx.ModelProto) -> set[str]:
     return {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
 
 
@@ -261,14 +261,14 @@ def quantised(model: onnx.ModelProto) -> set[str]:
     ("name", "between"),
     [
         ("residual", ["conv_4"]),  # stem conv 0, relu 1, conv1 2, relu 3, conv2 4, add 5
-        ("projection", ["conv_4"]),  # the first summand; the other side is quantised
+        ("projection", ["conv_4"]),  # the first summand; the other side is quantized
         ("plain", []),
         ("concat", []),
     ],
 )
 def test_nvidia_leaves_what_lies_between_convolution_and_sum_in_float(name, between, graphs, encoded):
     """One summand at the most: the fused kernel wants the other one in int8."""
-    cpu, nvidia = quantised(encoded[name, "cpu"]), quantised(encoded[name, "tensorrt-rtx"])
+    cpu, nvidia = quantized(encoded[name, "cpu"]), quantized(encoded[name, "tensorrt-rtx"])
     assert sorted(cpu - nvidia) == between
     assert nvidia <= cpu
     adds = [n for n in encoded[name, "tensorrt-rtx"].graph.node if n.op_type == "Add"]
@@ -277,7 +277,7 @@ def test_nvidia_leaves_what_lies_between_convolution_and_sum_in_float(name, betw
         assert floats == between
 
 
-def test_a_convolution_that_two_operators_read_is_quantised(graph_builder, samples):
+def test_a_convolution_that_two_operators_read_is_quantized(graph_builder, samples):
     """Only a tensor that the sum alone reads may stay float."""
     g = graph_builder()
     a = g.conv("x", "a")
@@ -285,15 +285,15 @@ def test_a_convolution_that_two_operators_read_is_quantised(graph_builder, sampl
     out = g.node("Add", [a, b])
     model = g.model(g.gemm(g.pool_and_flatten(out), "fc", 8, 5))
     made = int8.apply(model, int8.plan(model, Int8Config(), samples), TARGETS["tensorrt-rtx"])
-    assert a in quantised(made)
+    assert a in quantized(made)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["residual", "projection", "depthwise", "concat", "pools", "shared"])
-def test_an_activation_is_quantised_behind_its_relu_only(name, target, graphs, encoded):
+def test_an_activation_is_quantized_behind_its_relu_only(name, target, graphs, encoded):
     made = {o: n for n in graphs[name].graph.node for o in n.output}
     readers = Counter(i for n in graphs[name].graph.node for i in n.input)
-    for source in quantised(encoded[name, target]):
+    for source in quantized(encoded[name, target]):
         behind = [n for n in graphs[name].graph.node if source in n.input and n.op_type in ("Relu", "Clip")]
         assert not behind or readers[source] > 1, (source, made[source].op_type)
 
@@ -306,17 +306,17 @@ def test_moving_values_keeps_their_range(name, graphs, plans):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_output_of_the_graph_is_not_quantised(name, graphs, encoded, plans):
+def test_the_output_of_the_graph_is_not_quantized(name, graphs, encoded, plans):
     out = graphs[name].graph.output[0].name
     assert out not in plans[name].ranges
     for target in TARGETS:
-        assert out not in quantised(encoded[name, target])
+        assert out not in quantized(encoded[name, target])
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("ends")])
 def test_onnxruntime_fuses_every_layer_into_an_integer_kernel(name, graphs, encoded, samples, tmp_path):
-    run(encoded[name, "cpu"], samples[0], tmp_path / "optimised.onnx")
-    before, after = count(graphs[name]), count(onnx.load(tmp_path / "optimised.onnx"))
+    run(encoded[name, "cpu"], samples[0], tmp_path / "optimized.onnx")
+    before, after = count(graphs[name]), count(onnx.load(tmp_path / "optimized.onnx"))
     assert after["QLinearConv"] == before["Conv"]
     assert after["QGemm"] == before["Gemm"]
     assert after["QLinearMatMul"] + after["MatMulIntegerToFloat"] == before["MatMul"]
@@ -328,8 +328,8 @@ def test_onnxruntime_fuses_every_layer_into_an_integer_kernel(name, graphs, enco
 
 @pytest.mark.parametrize("name", ["ends in conv", "ends in relu"])
 def test_only_a_layer_that_is_the_output_is_computed_in_float(name, encoded, samples, tmp_path):
-    run(encoded[name, "cpu"], samples[0], tmp_path / "optimised.onnx")
-    after = count(onnx.load(tmp_path / "optimised.onnx"))
+    run(encoded[name, "cpu"], samples[0], tmp_path / "optimized.onnx")
+    after = count(onnx.load(tmp_path / "optimized.onnx"))
     assert after["QLinearConv"] == 1
     assert after["Conv"] + after["FusedConv"] == 1
 
@@ -344,7 +344,7 @@ def test_clips_of_any_kind_are_followed(low, high, graph_builder, samples, tmp_p
     for target in TARGETS.values():
         made = int8.apply(model, plan, target)
         assert sqnr(run(model, x), run(made, x)) > 30
-        assert not [s for s in quantised(made) if s.startswith("conv")]
+        assert not [s for s in quantized(made) if s.startswith("conv")]
     assert (plan.ranges[y].low >= (low or 0)) if low is not None else True
     assert plan.ranges[y].high <= (high if high is not None else np.inf)
 
@@ -356,8 +356,8 @@ def test_a_saturated_relu6_still_fuses(graph_builder, samples, tmp_path):
     g.constants["a.weight"] *= 20
     model = g.model(g.gemm(g.pool_and_flatten(g.node("Relu", [g.conv(y, "b")])), "fc", 8, 5))
     made = int8.apply(model, int8.plan(model, Int8Config(), samples), TARGETS["cpu"])
-    run(made, samples[0], tmp_path / "optimised.onnx")
-    after = count(onnx.load(tmp_path / "optimised.onnx"))
+    run(made, samples[0], tmp_path / "optimized.onnx")
+    after = count(onnx.load(tmp_path / "optimized.onnx"))
     assert after["QLinearConv"] == 2
     assert "Clip" not in after
 
@@ -432,7 +432,7 @@ def test_weights_that_two_layers_share_are_written_once(encoded):
 # -- reshapes whose shape is computed
 
 
-def test_a_shape_that_is_computed_is_not_quantised(graph_builder, samples):
+def test_a_shape_that_is_computed_is_not_quantized(graph_builder, samples):
     """x.view(x.shape[0], ...) with a free batch: the shape is a tensor of integers made by the graph itself."""
     g = graph_builder()
     y = g.node("Relu", [g.conv("x", "a")])
@@ -474,7 +474,7 @@ def transformer(tmp_path_factory) -> tuple[onnx.ModelProto, list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_attention_as_torch_exports_it_is_quantised(target, transformer):
+def test_attention_as_torch_exports_it_is_quantized(target, transformer):
     """Its graph computes the shapes of q and k: tensors of integers between Shape, Concat and Reshape."""
     model, samples = transformer
     plan = int8.plan(model, Int8Config(), samples)
@@ -612,12 +612,12 @@ def test_tinynet_on_digits_keeps_its_answers(target, digits, digits_plan, tmp_pa
     plan = digits_plan
     assert len(plan.layers) == len(weights(model))
     made = int8.apply(model, plan, TARGETS[target])
-    wanted, given_ = run(model, x), run(made, x, tmp_path / "optimised.onnx")
+    wanted, given_ = run(model, x), run(made, x, tmp_path / "optimized.onnx")
     assert sqnr(wanted, given_) > 20  # measured: about 30
     assert np.mean(wanted.argmax(1) == given_.argmax(1)) > 0.98
     assert abs(np.mean(wanted.argmax(1) == y) - np.mean(given_.argmax(1) == y)) < 0.015
     if target == "cpu":
-        after = count(onnx.load(tmp_path / "optimised.onnx"))
+        after = count(onnx.load(tmp_path / "optimized.onnx"))
         assert after["QLinearConv"] == count(model)["Conv"]
         assert after["QGemm"] == count(model)["Gemm"]
         assert not {"Conv", "FusedConv", "Gemm", "Relu", "Add"} & set(after)
@@ -661,7 +661,7 @@ def test_the_cpu_encoding_is_refused_by_nvidia(name, encoded, tmp_path, refused)
 
 @pytest.mark.parametrize(("target", "kinds"), [("cpu", ["Sum", "Add"]), ("tensorrt-rtx", ["Add", "Add"])])
 def test_an_addition_that_only_a_layer_norm_reads_is_not_fused_with_it_for_onnxruntime(target, kinds, tmp_path):
-    """The second one is read by an output too, as in transformers that normalise first."""
+    """The second one is read by an output too, as in transformers that normalize first."""
     rng = np.random.default_rng(0)
     inits = {"w": (8, 8), "v": (8, 8), "one": (8,), "zero": (8,)}
     inits = {name: rng.normal(size=shape).astype(np.float32) for name, shape in inits.items()}

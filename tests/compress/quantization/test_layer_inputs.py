@@ -95,8 +95,8 @@ def test_moments_streamed_are_moments_at_once(count, groups):
     assert moments.count == 900
     np.testing.assert_allclose(moments.second, wide @ wide.transpose(0, 2, 1) / 900, atol=2e-5)
     np.testing.assert_allclose(moments.first, wide.mean(2), atol=1e-6)
-    centred = wide - wide.mean(2, keepdims=True)
-    np.testing.assert_allclose(moments.covariance, centred @ centred.transpose(0, 2, 1) / 900, atol=5e-5)
+    centered = wide - wide.mean(2, keepdims=True)
+    np.testing.assert_allclose(moments.covariance, centered @ centered.transpose(0, 2, 1) / 900, atol=5e-5)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -273,7 +273,7 @@ def _():
     )
 
 
-@case("a weight that a node that is no layer reads", "Add", "Mul", "Transpose", "Gather", "ReduceSum", "Gather 1")
+@case("a weight that a node that is not a layer reads", "Add", "Mul", "Transpose", "Gather", "ReduceSum", "Gather 1")
 def _(op):
     other = {
         "Add": [node("Add", "h w", "y")],

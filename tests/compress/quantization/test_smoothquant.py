@@ -32,7 +32,7 @@ def weights(model: onnx.ModelProto) -> list[str]:
 
 @pytest.fixture(scope="module")
 def block(graph_builder) -> onnx.ModelProto:
-    """Attention between a normalisation before it and a residual sum; then a normalisation that two things read."""
+    """Attention between a normalization before it and a residual sum; then a normalization that two things read."""
     g = graph_builder((5, SIZE), seed=1)
     g.channels["x"] = SIZE
     ones = lambda name: g.constant(name, g.rng.uniform(0.5, 2.0, SIZE).astype(np.float32))  # noqa: E731
@@ -78,7 +78,7 @@ def test_a_multiplication_stands_only_where_nothing_else_can_take_the_scale(bloc
     groups = smooth.groups(GraphIndex(block), weights(block))
     assert [len(g.weights) for g in groups] == [3, 1, 1, 1]
     smoothed = smooth.apply(block, divisors(block))
-    # The first normalisation and the value projection take theirs; the residual sum wants the other unscaled.
+    # The first normalization and the value projection take theirs; the residual sum wants the other unscaled.
     made = [n.input[0] for n in smoothed.graph.node if n.op_type == "Mul"]
     assert made == [groups[2].tensor, groups[3].tensor]
     old, new, scales = constants(block), constants(smoothed), divisors(block)
@@ -140,7 +140,7 @@ def test_dead_channels_and_dead_tensors_are_borne():
 
 
 def test_a_plan_holds_what_pays(block, x):
-    """An outlier in one channel of the last normalisation is worth a multiplication; even channels are not."""
+    """An outlier in one channel of the last normalization is worth a multiplication; even channels are not."""
     loud = onnx.ModelProto()
     loud.CopyFrom(block)
     for tensor in loud.graph.initializer:

@@ -14,29 +14,29 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as masks
 
-from pocketzoo.compress.configs import HealConfig, LowRankConfig, PruneConfig
-from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.configs import DistillConfig, LowRankConfig, PruneConfig
+from pocketzoo.compress.distillation import distill
 from pocketzoo.compress.low_rank import low_rank as lowrank
 from pocketzoo.compress.pruning import prune
 from pocketzoo.compress.statistics.eligible_layers import copied, left_alone, shared_parameters, weighted_layers
 from pocketzoo.core.progress import SILENT
-from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.catalog.compressor import Distillation
 
 SHAPE = (8, 12, 12)
 
 
-def standardised(w: Tensor) -> Tensor:
+def standardized(w: Tensor) -> Tensor:
     return (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
 
 
 class Standardised(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, standardised(self.weight), self.bias, self.stride, self.padding)
+        return F.conv2d(x, standardized(self.weight), self.bias, self.stride, self.padding)
 
 
 class StandardisedInside(nn.Conv2d):
     def _conv_forward(self, x, weight, bias):
-        return super()._conv_forward(x, standardised(weight), bias)
+        return super()._conv_forward(x, standardized(weight), bias)
 
 
 class Scaled(nn.Conv2d):
@@ -116,7 +116,7 @@ def hooked(kind: str) -> Callable[[], nn.Module]:
     return make
 
 
-COMPUTED, OWN, HOOK, KIND = "weight is computed", "way of its own", "a hook", "steps on modules know"
+COMPUTED, OWN, HOOK, KIND = "weight is computed", "overrides how the weight is used", "a hook", "only Conv2d and Linear"
 ALONE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "weight norm": (lambda: parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), COMPUTED),
     "spectral norm": (lambda: parametrizations.spectral_norm(nn.Conv2d(8, 8, 3)), COMPUTED),
@@ -124,8 +124,8 @@ ALONE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "weight norm by a hook": (old(nn.utils.weight_norm), COMPUTED),
     "spectral norm by a hook": (old(nn.utils.spectral_norm), COMPUTED),
     "masked": (lambda: masks.random_unstructured(nn.Conv2d(8, 8, 3), "weight", 0.3), COMPUTED),
-    "standardised": (lambda: Standardised(8, 8, 3), OWN),
-    "standardised inside": (lambda: StandardisedInside(8, 8, 3), OWN),
+    "standardized": (lambda: Standardised(8, 8, 3), OWN),
+    "standardized inside": (lambda: StandardisedInside(8, 8, 3), OWN),
     "scaled": (lambda: Scaled(8, 8, 3), OWN),
     "reads scaled": (lambda: ReadsScaled(8, 8, 3), OWN),
     "two products": (lambda: TwoProducts(8, 8, 3), OWN),
@@ -218,12 +218,12 @@ def test_steps_leave_such_a_layer_as_it_is_and_change_others(step, name, net, sa
     assert ratio(made, again, samples) > 100
 
 
-@pytest.mark.parametrize("name", ["weight norm", "weight norm by a hook", "standardised", "transposed", "plain"])
-@pytest.mark.parametrize("quantised", [False, True])
-def test_healing_trains_what_it_cannot_round(name, quantised, net, samples, free, tmp_path):
+@pytest.mark.parametrize("name", ["weight norm", "weight norm by a hook", "standardized", "transposed", "plain"])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_healing_trains_what_it_cannot_round(name, quantized, net, samples, free, tmp_path):
     model = net(name)
-    plan = heal.plan(model, HealConfig(epochs=1, quantised=quantised), samples, free)
-    made = heal.teach(model, plan, samples, Lesson(net(name), tmp_path, SILENT))
+    plan = distill.plan(model, DistillConfig(epochs=1, quantized=quantized), samples, free)
+    made = distill.distill(model, plan, samples, Distillation(net(name), tmp_path, SILENT))
     assert ratio(model, made, samples) > 0
 
 

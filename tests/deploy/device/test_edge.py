@@ -91,7 +91,7 @@ def test_a_bundle_answers_as_torch_does_where_torch_is_not(device, photographs, 
     bundle = shutil.copytree(made.path, tmp_path / "bundle")
     wanted = torch_outputs(made, registry, photographs)
 
-    assert "is whole" in device("-m", "pocketzoo", "verify", bundle)
+    assert "is intact" in device("-m", "pocketzoo", "verify", bundle)
     given = json.loads(device("-m", "pocketzoo", "predict", bundle, *photographs, "--json"))
     labels = made.manifest.labels
     for row, logits in zip(given, wanted, strict=True):

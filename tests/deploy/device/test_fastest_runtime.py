@@ -68,11 +68,11 @@ def test_the_fastest_of_those_that_agree_is_taken(ways, machine):
     choice = choose(ways, X, clock=machine.clock)
     assert choice.way == "fast"
     assert choice.milliseconds == pytest.approx({"slow": 5.0, "fast": 2.0, "middling": 3.0}, rel=0.2)
-    assert "its answers differ" in choice.left_out["another"]
+    assert "its outputs differ" in choice.left_out["another"]
     assert "does not load" in choice.left_out["broken"]
     assert str(choice).startswith("fast, ")
     assert "slow" in str(choice)
-    assert "another left out: its answers differ" in str(choice)
+    assert "another skipped: its outputs differ" in str(choice)
 
 
 def test_what_the_others_are_held_against_must_run(ways, refused):

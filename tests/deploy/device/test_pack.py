@@ -75,19 +75,19 @@ def test_it_can_be_measured_and_evaluated(compressed, few, tmp_path):
 
 def test_a_finished_bundle_is_replaced_only_when_told_so(compressed, fitted_copy, tmp_path, refused, run):
     out = fitted_copy.path
-    with refused(BundleError, f"{out} is a finished bundle already", hint="--force"):
+    with refused(BundleError, f"{out} is already a finished bundle", hint="--force"):
         pack(tmp_path / "no model", out)
     done = run("pack", compressed.path, "-o", out)
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f"error: {out} is a finished bundle already", "hint:  give another -o, or --force to replace it",
+        f"error: {out} is already a finished bundle", "hint:  give another -o, or --force to replace it",
     ]  # fmt: skip
     assert read_bundle(out).manifest == fitted_copy.manifest
     assert "packed_from" in pack(compressed.path, out, force=True).manifest.provenance
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
-    with refused(BundleError, "exists and is no bundle", hint="-o"):
+    with refused(BundleError, "exists and is not a bundle", hint="-o"):
         pack(compressed.path, tmp_path / "mine", force=True)
 
 

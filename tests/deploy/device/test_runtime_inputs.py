@@ -49,7 +49,7 @@ def test_texts_become_ids(reads, tmp_path):
         assert reads(batch).tolist() == wanted
     assert reads([tmp_path / "text.txt", "a mat"]).tolist() == wanted
     assert reads("the cat sat").tolist() == reads(tmp_path / "text.txt").tolist() == [[2, 3, 4]]
-    assert reads("the cat sat on a mat the cat").tolist() == [[2, 3, 4, 5, 6, 7]], "cut at what the model takes"
+    assert reads("the cat sat on a mat the cat").tolist() == [[2, 3, 4, 5, 6, 7]], "cut at what the model expects"
 
 
 def test_ids_pass_as_they_are(reads):
@@ -88,7 +88,7 @@ def test_without_a_tokenizer_there_are_only_ids(tmp_path, refused):
 
 
 def test_numbers_have_no_range(tmp_path):
-    """Columns of a table are what they are; it is pixels that are scaled and normalised before they come."""
+    """Columns of a table are what they are; it is pixels that are scaled and normalized before they come."""
     texts = bundle(tmp_path)
     spec = InputSpec(shape=("batch", 2), mean=(0.0,), std=(1.0,), resize=0, name="vector")
     rows = np.array([[-3e4, 0.0], [7e5, 1e-9]], np.float32)

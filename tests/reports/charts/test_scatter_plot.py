@@ -66,4 +66,4 @@ def test_rows_without_a_latency_are_not_drawn() -> None:
 
 def test_where_labels_find_no_room_the_plot_says_so() -> None:
     rows = tuple(measured(f"a model with a long name, {i}", 1.0, 0.9) for i in range(60))
-    assert re.search(r"\d+ without a label for lack of room: see the table", scatter(Run(0, rows), "s", wide=False))
+    assert re.search(r"\d+ not labeled for lack of space: see the table", scatter(Run(0, rows), "s", wide=False))

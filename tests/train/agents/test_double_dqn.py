@@ -80,7 +80,7 @@ def test_it_stops_at_the_environments_goal(tmp_path):
     training = {**QUICK, "goal": None, "steps": 100_000}
     bundle = fit_agent("Corridor-v0", tmp_path / "out", backbone_options=SMALL, training=training)
     assert bundle.manifest.metrics["steps"] < 3_000
-    assert bundle.manifest.provenance["training"]["stopped"] == "a mean return of 1.0, and the goal is 1"
+    assert bundle.manifest.provenance["training"]["stopped"] == "a mean return of 1.0, the goal is 1"
 
 
 class Killed(Silent):
@@ -171,9 +171,9 @@ def test_environments_that_cannot_be(tmp_path, name, error, text):
 
 
 def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
-    with pytest.raises(HeadMismatchError, match="gives logits"):
+    with pytest.raises(HeadMismatchError, match="outputs logits"):
         fit_agent("Corridor-v0", tmp_path / "out", head="mlp")
-    with pytest.raises(DataError, match="gives logits, no q-values"):
+    with pytest.raises(DataError, match="outputs logits, not q-values"):
         pocketzoo.play(fitted.path)
     with pytest.raises(DataError, match=r"Acrobot-v1 has states of 6 values and 3 actions"):
         pocketzoo.play(trained[0].path, "Acrobot-v1")
@@ -182,7 +182,7 @@ def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
 def test_a_finished_agent_is_not_replaced_unless_told_so(trained, refused):
     bundle, states = trained
     before = states.read_bytes()
-    with refused(BundleError, f"{bundle.path} is a finished bundle already", hint="--force"):
+    with refused(BundleError, f"{bundle.path} is already a finished bundle", hint="--force"):
         fit_agent("NoSuchPlace-v0", bundle.path, states=states)
     assert (read_bundle(bundle.path), states.read_bytes()) == (bundle, before)
 

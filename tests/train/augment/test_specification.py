@@ -10,9 +10,9 @@ from pocketzoo.train.settings import TrainConfig
 
 
 def test_each_part_is_read():
-    text = "flip, rotate:15,shift:0.1,shear:10,zoom:0.2,colour:0.3,hue:0.05,fill:reflect"
+    text = "flip, rotate:15,shift:0.1,shear:10,zoom:0.2,color:0.3,hue:0.05,fill:reflect"
     wanted = AugmentSpec(
-        flip=0.5, rotate=15, shift=0.1, shear=10, zoom=0.2, colour=0.3, hue=0.05, fill="reflect"
+        flip=0.5, rotate=15, shift=0.1, shear=10, zoom=0.2, color=0.3, hue=0.05, fill="reflect"
     )  # fmt: skip
     assert read_augment(text) == wanted
     assert read_augment("flip:1") == AugmentSpec(flip=1.0)
@@ -31,7 +31,7 @@ def test_each_part_is_read():
         ({"augment": "rotate:181"}, "augment cannot have rotate:181"),
         ({"augment": "zoom:nan"}, "augment cannot have zoom:nan"),
         ({"augment": "shift:-0.1"}, "augment cannot have shift:-0.1"),
-        ({"augment": "flip,flip"}, "augment has flip twice"),
+        ({"augment": "flip,flip"}, "augment has flip more than once"),
         ({"augment": "fill:red"}, "augment cannot have fill:red"),
         ({"mix": "mixup"}, "'mixup' has no number"),
         ({"mix": "mixup:0"}, "alpha of 0"),

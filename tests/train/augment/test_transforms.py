@@ -23,7 +23,7 @@ def pixels(count: int = 6, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
 
 
-def normalised(x: torch.Tensor) -> torch.Tensor:
+def normalized(x: torch.Tensor) -> torch.Tensor:
     return (x - torch.tensor(SPEC.mean).view(-1, 1, 1)) / torch.tensor(SPEC.std).view(-1, 1, 1)
 
 
@@ -37,7 +37,7 @@ def by(x: torch.Tensor, shift: tuple[float, float] = (0.0, 0.0), fill: str = "bo
 
 
 def test_what_goes_nowhere_changes_nothing():
-    x = normalised(pixels())
+    x = normalized(pixels())
     assert torch.allclose(augmented(x, read_augment("rotate:0,zoom:0"), SPEC, draws()), x, atol=1e-6)
     assert torch.allclose(by(pixels()), pixels(), atol=1e-5)
     assert augmenter(TrainConfig(augment="rotate:0"), SPEC, World()) is None
@@ -68,7 +68,7 @@ def test_a_zoom_is_about_the_centre():
 
 
 def test_two_mirror_images_are_the_picture():
-    x, always = normalised(pixels()), AugmentSpec(flip=1.0)
+    x, always = normalized(pixels()), AugmentSpec(flip=1.0)
     once = augmented(x, always, SPEC, draws())
     assert torch.allclose(once, x.flip(-1), atol=1e-6)
     assert torch.allclose(augmented(once, always, SPEC, draws(seed=1)), x, atol=1e-6)
@@ -76,26 +76,26 @@ def test_two_mirror_images_are_the_picture():
 
 def test_half_of_the_pictures_are_flipped_each_by_its_own_draw():
     table = draws(200)
-    x = normalised(pixels(200))
+    x = normalized(pixels(200))
     flipped = (augmented(x, read_augment("flip"), SPEC, table) - x).abs().amax((1, 2, 3)) > 1e-3
     assert torch.equal(flipped, table[:, 0] < 0.5)
     assert 70 < int(flipped.sum()) < 130
 
 
 def test_black_is_black_and_brightness_is_a_factor_of_pixels():
-    dark = augmented(normalised(torch.ones(1, 3, 9, 9)), AugmentSpec(shift=0.9, fill="black"), SPEC, torch.ones(1, 10))
+    dark = augmented(normalized(torch.ones(1, 3, 9, 9)), AugmentSpec(shift=0.9, fill="black"), SPEC, torch.ones(1, 10))
     assert torch.allclose(dark[0, :, 0, 0], -torch.tensor(SPEC.mean) / torch.tensor(SPEC.std), atol=1e-5)
     grey = torch.full((1, 3, 9, 9), 0.4)  # contrast and saturation leave one grey as it is
-    brighter = augmented(normalised(grey), AugmentSpec(colour=0.5), SPEC, torch.full((1, 10), 0.75))
-    assert torch.allclose(brighter, normalised(grey * 1.25), atol=1e-5)
-    whole = augmented(normalised(pixels()), AugmentSpec(hue=0.5), SPEC, torch.ones(6, 10))  # half of the circle
+    brighter = augmented(normalized(grey), AugmentSpec(color=0.5), SPEC, torch.full((1, 10), 0.75))
+    assert torch.allclose(brighter, normalized(grey * 1.25), atol=1e-5)
+    whole = augmented(normalized(pixels()), AugmentSpec(hue=0.5), SPEC, torch.ones(6, 10))  # half of the circle
     twice = augmented(whole, AugmentSpec(hue=0.5), SPEC, torch.ones(6, 10))
     assert (whole - twice).abs().max() > 0.1
-    assert torch.allclose(twice, normalised(pixels()), atol=1e-4)
+    assert torch.allclose(twice, normalized(pixels()), atol=1e-4)
 
 
 def test_a_picture_becomes_the_same_however_many_processes_there_are():
-    config, x, y = TrainConfig(augment="flip,rotate:20,shift:0.2,colour:0.3"), normalised(pixels(7)), torch.arange(7)
+    config, x, y = TrainConfig(augment="flip,rotate:20,shift:0.2,color:0.3"), normalized(pixels(7)), torch.arange(7)
 
     def part(rank: int, size: int) -> torch.Tensor:
         torch.manual_seed(5)
@@ -153,15 +153,15 @@ def test_targets_are_shared_as_pixels_are(kind):
 
 def test_what_has_no_pictures_is_refused(refused):
     text = TextSpec(vocabulary=10, pad=0, max_length=5)
-    with refused(RecipeError, "reads texts"):
+    with refused(RecipeError, "this model reads text"):
         augmenter(TrainConfig(mix="mixup:1"), text, World())
     row = InputSpec(shape=("batch", 4), mean=(), std=(), resize=0)
-    with refused(RecipeError, "reads none"):
+    with refused(RecipeError, "does not read images"):
         augmenter(TrainConfig(augment="flip"), row, World())
     assert augmenter(TrainConfig(mix="mixup:1"), row, World()) is not None
     unknown = InputSpec(shape=("batch", 3, 9, 9), mean=(), std=(), resize=9)
-    with refused(RecipeError, "changes colours"):
-        augmenter(TrainConfig(augment="colour:0.1"), unknown, World())
+    with refused(RecipeError, "changes colors"):
+        augmenter(TrainConfig(augment="color:0.1"), unknown, World())
 
 
 class Killed(BaseException):
@@ -187,12 +187,12 @@ class Told:
 
 @pytest.mark.slow
 def test_fit_augments_anew_in_each_epoch_and_goes_on_to_the_same_bits(few, registry, tmp_path, own_home):
-    training = {"augment": "flip:0.2,rotate:10,shift:0.1,colour:0.2", "mix": "mixup:0.2", "balanced": True}
+    training = {"augment": "flip:0.2,rotate:10,shift:0.1,color:0.2", "mix": "mixup:0.2", "balanced": True}
     training |= {"label_smoothing": 0.1, "batch_size": 12, "learning_rate": 0.02}
     common = {"data": few, "epochs": 3, "training": training, "registry": registry}
     told = Told()
     whole = fit("tinynet", tmp_path / "whole", progress=told, **common)
-    assert told.said.count("augmentation is random, so features of train are computed anew in every epoch") == 1
+    assert told.said.count("augmentation is random, so training features are recomputed in every epoch") == 1
     assert len(list(own_home.glob("**/values.f32"))) == 2  # of the validation and the test split
     with pytest.raises(Killed):
         fit("tinynet", tmp_path / "cut", progress=Told(2), **common)

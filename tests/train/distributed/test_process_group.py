@@ -98,7 +98,7 @@ def test_a_process_that_is_lost_ends_the_run_with_an_error(few, tmp_path):
         assert processes[0].wait(600) == 1
         said = errors.read_text("utf8")
         assert "error: another of the 2 processes ended" in said
-        assert "the same command goes on from the last checkpoint" in said
+        assert "the same command resumes from the last checkpoint" in said
         assert "Traceback" not in said
     finally:
         for process in processes:

@@ -37,7 +37,7 @@ def test_onnxruntimes_targets_run_where_their_provider_is():
 def test_a_devices_engines_are_built_on_the_device(refused):
     if platform.machine() == "aarch64":
         pytest.skip("this may be the device")
-    with refused(ExportError, "built on the device (aarch64)", hint="take the bundle there"):
+    with refused(ExportError, "built on the device (aarch64)", hint="copy the bundle there"):
         check_machine(TARGETS["jetson-orin"], None)
 
 
@@ -46,14 +46,14 @@ def test_another_gpu_than_the_devices_is_refused(refused):
     if find_spec("tensorrt_rtx") is None:
         pytest.skip("tensorrt_rtx is not installed")
     check_machine(replace(target, capability="8.7"), ORIN)
-    with refused(ExportError, "compute capability 11.0, here is Orin (compute capability 8.7)", hint="there"):
+    with refused(ExportError, "compute capability 11.0, this is Orin (compute capability 8.7)", hint="there"):
         check_machine(target, ORIN)
 
 
 def test_fp8_wants_a_gpu_that_has_it():
     """Of TensorRT, whose engines are for the GPU they are built on."""
     tensorrt, ada = TARGETS["tensorrt"], replace(ORIN, capability="8.9")
-    assert lacks_fp8(tensorrt, ORIN) == "fp8 wants compute capability 8.9, here is Orin (compute capability 8.7)"
+    assert lacks_fp8(tensorrt, ORIN) == "fp8 needs compute capability 8.9, this is Orin (compute capability 8.7)"
     assert lacks_fp8(tensorrt, ada) == lacks_fp8(tensorrt, replace(ORIN, capability="12.0")) == ""
     assert lacks_fp8(tensorrt, None) == ""
     assert lacks_fp8(TARGETS["tensorrt-rtx"], ORIN) == lacks_fp8(TARGETS["cpu"], ORIN) == ""
@@ -63,7 +63,7 @@ def test_fp8_wants_a_gpu_that_has_it():
 def test_another_version_is_refused(refused):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     target = replace(TARGETS["tensorrt-rtx"], versions=(99,))
-    with refused(ExportError, "wants tensorrt_rtx 99, here is ", hint="tensorrt_rtx==99"):
+    with refused(ExportError, "wants tensorrt_rtx 99, installed is ", hint="tensorrt_rtx==99"):
         check_machine(target, None)
     assert not here(target, None, ()).builds
 

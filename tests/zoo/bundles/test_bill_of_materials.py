@@ -8,7 +8,7 @@ import pytest
 
 import pocketzoo
 from pocketzoo.core.files import sha256
-from pocketzoo.zoo.bundles.bill_of_materials import materials_of, packages
+from pocketzoo.zoo.bundles.bill_of_materials import bill_of_materials, packages
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.models.materials import materials
@@ -34,7 +34,7 @@ def test_a_fitted_bundle_says_what_it_is_from(fitted, registry):
     assert {name: file["sha256"] for name, file in found["files"].items()} == {
         name: sha256(fitted.path / name) for name in fitted.manifest.files
     }
-    assert not {"steps", "turned_down", "calibration"} & set(found), "nothing was compressed"
+    assert not {"steps", "rejected", "calibration"} & set(found), "nothing was compressed"
 
 
 def test_a_compressed_bundle_says_from_what_and_by_which_steps(compressed, fitted):
@@ -46,7 +46,7 @@ def test_a_compressed_bundle_says_from_what_and_by_which_steps(compressed, fitte
     assert [step["kind"] for step in found["steps"]] == ["prune", "low-rank", "int8"]
     assert found["steps"][0]["ratio"] == 0.3
     assert found["calibration"]["samples"] == 48
-    assert found["data"] == materials_of(fitted)["data"], "what it was fitted on stays"
+    assert found["data"] == bill_of_materials(fitted)["data"], "what it was fitted on stays"
 
 
 def test_a_model_of_the_hub_is_named_by_commit_and_files(fitted):
@@ -55,7 +55,7 @@ def test_a_model_of_the_hub_is_named_by_commit_and_files(fitted):
     noted = {"weights": weights, "sha256": "a" * 64, "shards": {"b": "b" * 64}}
     files = {**fitted.manifest.files, "backbone.1_Pooling+config.json": fitted.manifest.files["README.md"]}
     made = replace(fitted.manifest, provenance=noted, files=files)
-    origin = materials_of(Bundle(fitted.path, made))["origin"]
+    origin = bill_of_materials(Bundle(fitted.path, made))["origin"]
     assert (origin["repository"], origin["commit"]) == ("hf://acme/model", commit)
     assert origin["lock"] == {
         "sub/model.safetensors": "a" * 64,
@@ -65,7 +65,7 @@ def test_a_model_of_the_hub_is_named_by_commit_and_files(fitted):
 
 
 def test_of_what_nobody_recorded_nothing_is_said(fitted):
-    found = materials_of(Bundle(fitted.path, replace(fitted.manifest, provenance={}, metrics={})))
+    found = bill_of_materials(Bundle(fitted.path, replace(fitted.manifest, provenance={}, metrics={})))
     assert list(found) == ["bundle", "origin", "files"]
     assert set(found["origin"]) == {"backbone", "head"}
 

@@ -159,7 +159,7 @@ def test_a_flipped_byte_is_noticed(bundle, refused, name, at):
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-    with refused(BundleError, path, "is damaged", hint="make the bundle again"):
+    with refused(BundleError, path, "is damaged", hint="rebuild the bundle"):
         read_bundle(bundle.path)
 
 
@@ -179,7 +179,7 @@ def test_a_missing_file_is_named(bundle, refused, name, instead):
     (bundle.path / name).unlink()
     if instead == "folder":
         (bundle.path / name).mkdir()
-    with refused(BundleError, bundle.path, f"lacks its file {name}", hint="restore it"):
+    with refused(BundleError, bundle.path, f"is missing its file {name}", hint="restore it"):
         read_bundle(bundle.path)
 
 
@@ -342,7 +342,7 @@ def test_a_path_that_is_no_bundle(refused, tmp_path, what):
         (path / "photo.jpg").write_text("x")
     if what == "manifest is a folder":
         (path / MANIFEST).mkdir()
-    with refused(BundleError, f"{path} is no bundle", MANIFEST, hint="pocketzoo fit"):
+    with refused(BundleError, f"{path} is not a bundle", MANIFEST, hint="pocketzoo fit"):
         read_bundle(path)
 
 
@@ -358,7 +358,7 @@ def test_what_is_no_bundle_is_never_written_over(refused, tmp_path, what):
         path.mkdir()
         (path / "thesis.tex").write_text("mine")
     for force in (False, True):
-        with refused(BundleError, f"{path} exists and is no bundle", hint="-o"), writing(path, force=force):
+        with refused(BundleError, f"{path} exists and is not a bundle", hint="-o"), writing(path, force=force):
             raise AssertionError("never reached")
     if what == "file":
         assert path.read_text() == "mine"
@@ -383,7 +383,7 @@ def test_a_bundle_that_is_not_to_be_replaced_is_left_alone(bundle, refused, tmp_
     if via == "a link":
         path = tmp_path / "link"
         path.symlink_to(bundle.path)
-    with refused(BundleError, f"{path} is a finished bundle already", hint="--force"), writing(path, force=False):
+    with refused(BundleError, f"{path} is already a finished bundle", hint="--force"), writing(path, force=False):
         raise AssertionError("never reached")
     assert read_bundle(bundle.path) == bundle
 
@@ -409,7 +409,7 @@ def test_what_comes_to_lie_there_while_a_bundle_is_written_is_not_lost(refused, 
         put()
         assert read_bundle(path).manifest.name == "late"
     else:
-        says = "is a finished bundle already" if other == "bundle" else "exists and is no bundle"
+        says = "is already a finished bundle" if other == "bundle" else "exists and is not a bundle"
         with refused(BundleError, str(path), says, hint="-o"):
             put()
         assert other != "bundle" or read_bundle(path).manifest.name == "toy"

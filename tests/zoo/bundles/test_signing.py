@@ -115,10 +115,10 @@ def test_what_is_no_key_is_named(signed, keys, tmp_path, refused):
     locked, _ = key_pair(tmp_path, "locked", password=b"secret")
     weak, _ = key_pair(tmp_path, "weak", "SECP256K1")
     for key in (tmp_path / "text", tmp_path / "none", keys[1], locked, weak):
-        with refused(SignatureError, f"{key} is no private key", hint="openssl ecparam"):
+        with refused(SignatureError, f"{key} is not a private key", hint="openssl ecparam"):
             sign(signed.path, key=key)
     for key in (tmp_path / "text", tmp_path / "none", keys[0]):
-        with refused(SignatureError, f"{key} is no public key", hint="openssl ec"):
+        with refused(SignatureError, f"{key} is not a public key", hint="openssl ec"):
             verify_signature(signed.path, key=key)
 
 

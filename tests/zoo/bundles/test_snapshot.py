@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pocketzoo.zoo.bundles.snapshot import load_optimiser, optimiser_tensors, read_snapshot, write_snapshot
+from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors, read_snapshot, write_snapshot
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_tied_weights_are_kept(place):
     ids=["adamw", "momentum", "sgd", "rmsprop"],
 )
 def test_an_optimiser_goes_on_as_if_never_stopped(place, make):
-    def steps(model: nn.Module, optimiser: torch.optim.Optimizer, count: int) -> None:
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
         for _ in range(count):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model(torch.ones(4, 5)).square().sum().backward()
-            optimiser.step()
+            optimizer.step()
 
     torch.manual_seed(0)
     whole, cut = nn.Linear(5, 2), nn.Linear(5, 2)
@@ -70,10 +70,10 @@ def test_an_optimiser_goes_on_as_if_never_stopped(place, make):
     steps(whole, make(whole.parameters()), 5)
     first = make(cut.parameters())
     steps(cut, first, 2)
-    write_snapshot(place, "", {}, model=cut.state_dict(), optimiser=optimiser_tensors(first))
+    write_snapshot(place, "", {}, model=cut.state_dict(), optimizer=optimizer_tensors(first))
     found, again = read_snapshot(place, ""), nn.Linear(5, 2)
     again.load_state_dict(found.parts["model"])
     second = make(again.parameters())
-    load_optimiser(second, found.parts["optimiser"])
+    load_optimizer(second, found.parts["optimizer"])
     steps(again, second, 3)
     assert torch.equal(again.weight, whole.weight)

@@ -234,7 +234,7 @@ def yields_then_raises():
 @pytest.mark.parametrize(
     ("hook", "text"),
     [
-        (raises(RuntimeError("no licence found")), "RuntimeError: no licence found"),
+        (raises(RuntimeError("no license found")), "RuntimeError: no license found"),
         (raises(ImportError("no torch")), "ImportError: no torch"),
         (lambda: None, "TypeError"),
         (lambda: 3, "TypeError"),
@@ -267,7 +267,7 @@ def test_a_hook_that_fails_when_asked_is_reported(hook, text):
         HeadSpec,
         head(3),  # type: ignore[arg-type]
     ],
-    ids=["namespace", "spec of another kind", "class", "name that is no text"],
+    ids=["namespace", "spec of another kind", "class", "name that is not a text"],
 )
 def test_what_is_no_spec_of_the_kind_is_reported_and_not_registered(declared):
     registry = registry_of(Point("odd", plugin(pocketzoo_heads=lambda: [declared])))
@@ -325,7 +325,7 @@ def test_a_plugin_name_declared_twice_keeps_the_first():
     registry = registry_of(first, second)
     reasons = [p.reason for p in registry.plugins() if p.name == "acme"]
     assert reasons[0] == ""
-    assert "'acme' is loaded already" in reasons[1]
+    assert "'acme' is already loaded" in reasons[1]
     assert "a" in registry.entries("head")
     assert "b" not in registry.entries("head")
 
@@ -333,7 +333,7 @@ def test_a_plugin_name_declared_twice_keeps_the_first():
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_name_of_a_built_in_plugin_cannot_be_taken(name):
     registry = registry_of(Point(name, with_heads("b")))
-    assert f"{name!r} is loaded already" in reason_of(registry, name)
+    assert f"{name!r} is already loaded" in reason_of(registry, name)
     assert "b" not in registry.entries("head")
 
 

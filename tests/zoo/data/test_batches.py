@@ -222,12 +222,12 @@ def test_a_flat_folder_has_no_classes(photos, tmp_path):
 def test_an_empty_class_folder_is_named(photos, tmp_path, refused):
     path = photos(tmp_path / "pets", {"cat": 5})
     (path / "dog").mkdir()
-    with refused(DataError, path / "dog", "no pictures", hint="remove it"):
+    with refused(DataError, path / "dog", "no images", hint="remove it"):
         load_data(path)
 
 
 def test_an_empty_folder_is_named(tmp_path, refused):
-    with refused(DataError, tmp_path, "no pictures", hint="PNG"):
+    with refused(DataError, tmp_path, "no images", hint="PNG"):
         load_data(tmp_path)
 
 
@@ -247,7 +247,7 @@ def test_a_path_that_is_not_there_is_named(refused, tmp_path, monkeypatch, name)
 @pytest.mark.parametrize("name", ["pets.xml", "pets", "pets.npy", "pets.zip"])
 def test_a_file_of_another_kind_is_named(refused, tmp_path, name):
     (tmp_path / name).write_text("x")
-    with refused(DataError, tmp_path / name, "is no data set", hint=".npz"):
+    with refused(DataError, tmp_path / name, "is not a data set", hint=".npz"):
         load_data(tmp_path / name)
 
 
@@ -342,7 +342,7 @@ def test_npz_without_x_says_what_it_has(tmp_path, refused):
 
 @pytest.mark.parametrize("count", [0, 1, 9, 11])
 def test_npz_with_another_number_of_classes(tmp_path, refused, count):
-    with refused(DataError, "x has 10 samples", f"y has {count}", hint="one y for each x"):
+    with refused(DataError, "x has 10 samples", f"y has {count}", hint="one y per x"):
         load_data(save(tmp_path / "x.npz", x=np.zeros((10, 4, 4), np.uint8), y=np.zeros(count, int)))
 
 
@@ -350,7 +350,7 @@ def test_npz_with_another_number_of_classes(tmp_path, refused, count):
 def test_npz_with_numbers_that_are_none(tmp_path, refused, bad):
     x = np.zeros((10, 2, 3, 4))
     x[3, 1, 2, 3] = bad
-    with refused(DataError, "not finite", hint="remove"):
+    with refused(DataError, "non-finite values", hint="remove"):
         load_data(save(tmp_path / "x.npz", x=x))
 
 
@@ -395,7 +395,7 @@ def test_npz_of_arrays_of_another_shape(tmp_path, refused, shape):
         list(Batches(load_data(save(tmp_path / "x.npz", x=np.zeros(shape))).split("train"), FLOAT))
     if len(shape) > 1:
         assert "the model reads 2 x 3 x 4" in caught.value.message
-        assert "uint8 pictures" in caught.value.hint
+        assert "uint8 images" in caught.value.hint
 
 
 def test_pickles_are_refused(tmp_path, refused):
@@ -491,7 +491,7 @@ def partly_broken(photos, tmp_path):
 
 def test_an_unreadable_picture_stops_by_default(partly_broken, refused):
     path, _bad = partly_broken
-    with refused(DataError, "cannot read the picture", path, hint="--skip-bad"):
+    with refused(DataError, "cannot read the image", path, hint="--skip-bad"):
         for name in SPLITS:
             list(Batches(load_data(path).split(name), SPEC))
 
@@ -607,7 +607,7 @@ def test_classes_the_model_does_not_know_at_all_are_taken_without():
 
 
 def test_some_unknown_classes_are_refused(refused):
-    with refused(DataError, "pets has classes the model does not know: dogs", hint="did you mean 'dog'?"):
+    with refused(DataError, "pets has classes unknown to the model: dogs", hint="did you mean 'dog'?"):
         aligned(data_of("cat", "dogs"), ("cat", "dog"))
 
 
@@ -635,5 +635,5 @@ def test_token_ids_of_an_npz_are_whole_numbers(kind, tmp_path, refused):
     assert {tuple(row) for row in found.tolist()} <= {tuple(row) for row in ids.tolist()}
     for wrong in (ids + 0.5, -1.0 - ids, ids * 1e9):
         np.savez(tmp_path / "ids.npz", x=wrong.astype(np.float32))
-        with refused(DataError, "this model reads token ids", hint="whole numbers"):
+        with refused(DataError, "this model reads token ids", hint="non-negative integers"):
             list(Batches(load_data(tmp_path / "ids.npz").split("train"), spec))

@@ -120,7 +120,7 @@ def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, tmp_
     rows = [{"bytes": FOREIGN[kind](), "path": "x.png"} for _ in range(4)]
     saved_pictures(tmp_path / "saved", rows)
     data = load_data(tmp_path / "saved")
-    with refused(DataError, "cannot read the picture 0", "PNG, JPEG or WebP", hint="without it"):
+    with refused(DataError, "cannot read the image 0", "PNG, JPEG or WebP", hint="without it"):
         list(data.split("train").samples)
     assert not ghostscript.exists()
 
@@ -159,9 +159,16 @@ def test_a_damaged_one_is_named(tmp_path, refused):
         load_data(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("reference", ["hf://", "hf://a/b/c", "hf://owner/name@"])
-def test_a_reference_that_names_none(reference, refused):
-    with refused(BadReferenceError, "names no"):
+@pytest.mark.parametrize(
+    ("reference", "what"),
+    [
+        ("hf://", "does not name a repository"),
+        ("hf://a/b/c", "does not name a repository"),
+        ("hf://owner/name@", "has no revision after the @"),
+    ],
+)
+def test_a_reference_that_names_none(reference, what, refused):
+    with refused(BadReferenceError, what):
         load_data(reference)
 
 

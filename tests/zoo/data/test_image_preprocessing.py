@@ -147,12 +147,12 @@ def test_resizing_keeps_the_aspect(height, width, size):
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(4, 30))
 def test_a_mirrored_picture_gives_a_mirrored_array(height, width, half):
-    """For even margins on both sides, so that the centre is one place."""
+    """For even margins on both sides, so that the center is one place."""
     size = 2 * half
     height, width = 2 * height + 2, 2 * width + 2
     pixels = noise(height, width)
     square = plain(3, size, resize=size)
-    # Where the longer side comes out odd, the centre is between two places.
+    # Where the longer side comes out odd, the center is between two places.
     assume(round(width * size / min(height, width)) % 2 == 0 and round(height * size / min(height, width)) % 2 == 0)
     np.testing.assert_allclose(prepare(pixels[:, ::-1], square), prepare(pixels, square)[:, :, ::-1], atol=1.01)
 
@@ -173,7 +173,7 @@ def test_a_single_pixel_fills_the_array(value):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
 def test_a_picture_one_pixel_high_takes_little_memory(shape):
-    """Only the centre is wanted: enlarging all of it first would take 600 MB here, and 6 GB at 1 x 30,000."""
+    """Only the center is wanted: enlarging all of it first would take 600 MB here, and 6 GB at 1 x 30,000."""
     code = (
         "import numpy as np, PIL.Image\n"
         "from pocketzoo.zoo.data.image_preprocessing import prepare\n"
@@ -347,7 +347,7 @@ def good_files(tmp_path_factory) -> dict[str, bytes]:
 def test_a_file_cut_short_is_named(good_files, tmp_path, refused, suffix, keep):
     data, path = good_files[suffix], tmp_path / f"short{suffix}"
     path.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
-    with refused(DataError, f"cannot read the picture {path}", hint="--skip-bad"):
+    with refused(DataError, f"cannot read the image {path}", hint="--skip-bad"):
         prepare(path, spec())
 
 
@@ -359,7 +359,7 @@ def test_a_file_cut_short_is_named(good_files, tmp_path, refused, suffix, keep):
 def test_a_file_that_is_no_picture_is_named(tmp_path, refused, data):
     path = tmp_path / "x.png"
     path.write_bytes(data)
-    with refused(DataError, f"cannot read the picture {path}", hint="remove it"):
+    with refused(DataError, f"cannot read the image {path}", hint="remove it"):
         prepare(path, spec())
 
 
@@ -367,7 +367,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, refused, data):
 def test_a_picture_of_another_format_is_named_whatever_it_is_called(kind, tmp_path, refused, ghostscript):
     path = tmp_path / "x.png"
     path.write_bytes(FOREIGN[kind]())
-    with refused(DataError, f"cannot read the picture {path}: it is not a PNG, JPEG or WebP file", hint="remove it"):
+    with refused(DataError, f"cannot read the image {path}: it is not a PNG, JPEG or WebP file", hint="remove it"):
         read_picture(path, 3)
     assert not ghostscript.exists()
 
@@ -407,7 +407,7 @@ def test_damaged_bytes_give_a_picture_or_a_named_error(good_files, tmp_path_fact
 
 
 def test_a_missing_file_is_named(tmp_path, refused):
-    with refused(DataError, f"there is no picture {tmp_path / 'x.png'}", hint="check the path"):
+    with refused(DataError, f"there is no image {tmp_path / 'x.png'}", hint="check the path"):
         prepare(tmp_path / "x.png", spec())
 
 
@@ -427,7 +427,7 @@ def test_a_bomb_is_refused(tmp_path, refused):
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
     path = tmp_path / "bomb.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)))
-    with refused(DataError, f"cannot read the picture {path}"):
+    with refused(DataError, f"cannot read the image {path}"):
         prepare(path, spec())
 
 

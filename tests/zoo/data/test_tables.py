@@ -74,7 +74,7 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(suffix, tmp_path, 
         load_data(f"{path}?text=reviews")
     with refused(DataError, "no column of texts among: review, stars", hint="--text-column"):
         load_data(path)
-    with refused(DataError, "both texts and labels"):
+    with refused(DataError, "both text and label"):
         load_data(f"{path}?text=stars&label=stars")
     with refused(DataError, "names a column for 'texts'", hint="'text'"):
         load_data(f"{path}?texts=review")
@@ -82,7 +82,7 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(suffix, tmp_path, 
 
 def test_columns_are_for_tables(tmp_path, refused, photos):
     folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
-    with refused(DataError, "is no table", hint=".csv"):
+    with refused(DataError, "is not a table", hint=".csv"):
         load_data(f"{folder}?text=a")
 
 

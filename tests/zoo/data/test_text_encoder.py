@@ -33,7 +33,7 @@ def test_a_tokenizer_that_is_missing_or_none(files, tmp_path, refused):
     with refused(BundleError, "no tokenizer.json"):
         TextEncoder(SPEC, {})
     (tmp_path / "t.json").write_text("{}")
-    with refused(BundleError, "is no tokenizer"):
+    with refused(BundleError, "is not a tokenizer"):
         TextEncoder(SPEC, {"tokenizer.json": tmp_path / "t.json"})
 
 
@@ -55,8 +55,8 @@ def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):
 def test_pictures_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
     pictures = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
-    with refused(DataError, "reads pictures, and the data are texts"):
+    with refused(DataError, "reads images, but the data are texts"):
         list(Batches(load_data(tmp_path / "a.txt").split("train"), pictures))
     folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
-    with refused(DataError, "reads texts, and the data are pictures"):
+    with refused(DataError, "reads texts, but the data are images"):
         list(Batches(load_data(folder).split("train"), SPEC, files=files))

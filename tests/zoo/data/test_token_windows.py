@@ -24,7 +24,7 @@ def windows(samples, files: dict[str, Path], end: int | None = 1, size: int = 4,
 
 
 def test_texts_are_joined_and_cut_and_each_target_is_the_next_id(files):
-    """Longer than the model takes is no matter: nothing is cut off."""
+    """Longer than the model expects is no matter: nothing is cut off."""
     split = windows([LONG, WORDS[4]], files)
     stream = [2, *range(4, 14), 3, 1, 2, 4, 3, 1]
     known = len(stream) - 1
@@ -59,11 +59,11 @@ def test_rows_of_ids_are_texts_too(files):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (np.array([[0.5, 1.0]]), "learns from texts"),
-        (np.array([[5, len(WORDS)]]), "learns from texts"),
-        (np.zeros((2, 3, 3), np.uint8), "learns from texts"),
-        ([Path("a.png")], "learns from texts"),
-        (np.zeros((1, 2)), "the train split of texts has 1 tokens, and nothing follows"),
+        (np.array([[0.5, 1.0]]), "is trained on texts"),
+        (np.array([[5, len(WORDS)]]), "is trained on texts"),
+        (np.zeros((2, 3, 3), np.uint8), "is trained on texts"),
+        ([Path("a.png")], "is trained on texts"),
+        (np.zeros((1, 2)), "the train split of texts has 1 tokens, too few to predict a next one"),
     ],
 )
 def test_what_is_no_text_is_refused(samples, message, files, refused):

@@ -100,8 +100,8 @@ def test_softmax_and_norms_stay_in_32_bits():
 @pytest.mark.parametrize(
     ("value", "kept"),
     [
-        (1e5, "holds 1e+05"),
-        (np.nextafter(np.float32(65504), np.float32(1e9)), "holds 6.55e+04"),
+        (1e5, "values up to 1e+05"),
+        (np.nextafter(np.float32(65504), np.float32(1e9)), "values up to 6.55e+04"),
         (-65504.0, ""),
         (LARGEST["fp16"], ""),
         (1e-12, "is 1e-12"),
@@ -225,7 +225,7 @@ def test_a_pair_whose_scale_would_lose_bits_takes_its_layer_along():
     assert halved(pair(0.01))[0].nodes == ("w", "m", "y")
     plan, made = halved(pair(1e-5))
     assert plan.nodes == ("y",)
-    assert plan.kept == {"w": "its scale would lose bits", "m": "it is one kernel with what stays in 32 bits"}
+    assert plan.kept == {"w": "its scale would lose bits", "m": "it is fused with nodes that stay in fp32"}
     assert [n.op_type for n in made.graph.node][:2] == ["DequantizeLinear", "MatMul"]
 
 
@@ -251,7 +251,7 @@ def test_the_graph_that_is_given_stays_as_it_is():
         ("cpu", "fp16", "cpu does not compute in fp16", "fp32, int8"),
         ("jetson-orin", "fp8", "does not compute in fp8", "fp16"),
         ("openvino", "fp8", "does not compute in fp8", "fp16"),
-        ("tensorrt", "int8", "cannot be turned into int8", "--int8"),
+        ("tensorrt", "int8", "cannot be converted to int8", "--int8"),
     ],
 )
 def test_a_precision_that_cannot_be_is_refused(target, precision, what, hint, refused):
@@ -321,6 +321,6 @@ def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
     source, out = tmp_path / "in.onnx", tmp_path / "out" / "m.onnx"
     nodes = node("Sub", ["one", "other"], "a"), node("Mul", ["x", "a"], "y")
     onnx.save(on_pictures(fitted, *nodes, one=np.float32(2049), other=np.float32(2048)), source)
-    with refused(ExportError, "the answers differ", hint="--data"):
+    with refused(ExportError, "the outputs differ", hint="--data"):
         halve(source, out, RTX, "fp16", fitted.manifest.input)
     assert not out.exists()

@@ -4,7 +4,7 @@ import pytest
 
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.zoo.graphs.cost import layer_name
-from pocketzoo.zoo.graphs.index import GraphIndex, out_axis, quantisable
+from pocketzoo.zoo.graphs.index import GraphIndex, out_axis, quantizable
 
 
 def test_makers_and_readers(graphs):
@@ -58,7 +58,7 @@ def test_an_output_of_the_graph_is_itself_even_if_a_relu_reads_it(graph_builder)
     ],
 )
 def test_quantisable_layers_come_in_graph_order(name, layers, graphs):
-    found = quantisable(GraphIndex(graphs[name]), ())
+    found = quantizable(GraphIndex(graphs[name]), ())
     assert [layer_name(n.input[1]) for n in found] == layers
 
 
@@ -66,22 +66,22 @@ def test_products_of_activations_are_no_layers(graph_builder):
     g = graph_builder((4, 6))
     t = g.node("Transpose", ["x"], perm=[0, 2, 1])
     model = g.model(g.node("MatMul", ["x", t], 4), 3)
-    assert quantisable(GraphIndex(model), ()) == []
+    assert quantizable(GraphIndex(model), ()) == []
 
 
 def test_skip_takes_names_and_globs(graphs, refused):
     index = GraphIndex(graphs["residual"])
-    assert len(quantisable(index, ("conv*",))) == 2
-    assert quantisable(index, ("*",)) == []
+    assert len(quantizable(index, ("conv*",))) == 2
+    assert quantizable(index, ("*",)) == []
     with refused(UnknownNameError, "'steam'", hint="'stem'"):
-        quantisable(index, ("steam",))
+        quantizable(index, ("steam",))
 
 
 def test_the_axis_of_the_output_channels(graphs):
-    axes = {n.input[1]: out_axis(n) for g in graphs.values() for n in quantisable(GraphIndex(g), ())}
+    axes = {n.input[1]: out_axis(n) for g in graphs.values() for n in quantizable(GraphIndex(g), ())}
     assert axes["stem.weight"] == 0
     assert axes["patch.weight"] == 0
-    gemms = [out_axis(n) for n in quantisable(GraphIndex(graphs["gemms"]), ())]
+    gemms = [out_axis(n) for n in quantizable(GraphIndex(graphs["gemms"]), ())]
     assert gemms == [1, 0, 1]  # transB = 0, 1, 0
-    tokens = {layer_name(n.input[1]): out_axis(n) for n in quantisable(GraphIndex(graphs["tokens"]), ())}
+    tokens = {layer_name(n.input[1]): out_axis(n) for n in quantizable(GraphIndex(graphs["tokens"]), ())}
     assert (tokens["fc1"], tokens["fc2"]) == (1, 1)

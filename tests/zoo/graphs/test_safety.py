@@ -61,12 +61,15 @@ HOSTILE = {
     "weights in another file": (model(weights=(external("weights.bin"),)), "'weights.bin', another file"),
     "weights at an absolute path": (model(weights=(external("/etc/passwd"),)), "'/etc/passwd', an absolute path"),
     "weights at a path of Windows": (model(weights=(external("C:\\w.bin"),)), "an absolute path"),
-    "weights at a path that climbs": (model(weights=(external("../../w.bin"),)), "a path that climbs out"),
-    "weights at a path that climbs in between": (model(weights=(external("a/../../w.bin"),)), "a path that climbs out"),
+    "weights at a path that climbs": (model(weights=(external("../../w.bin"),)), "a path outside the folder"),
+    "weights at a path that climbs in between": (
+        model(weights=(external("a/../../w.bin"),)),
+        "a path outside the folder",
+    ),
     "weights in memory": (model(weights=(external("*/_ORT_MEM_ADDR_/*"),)), "another file"),
     "weights in a constant": (
         model(helper.make_node("Constant", [], ["y"], value=external("../w.bin"))),
-        "a path that climbs out",
+        "a path outside the folder",
     ),
     "weights in a branch": (model(branch(weights=(external("/w.bin", "z"),))), "an absolute path"),
     "an operator from elsewhere": (model(EVIL), "the operator evil.Run"),
@@ -143,14 +146,14 @@ def test_weights_in_a_file_that_the_bundle_lists_were_checked(tmp_path):
 @pytest.mark.parametrize("cut", [1, 20, 60])
 def test_what_is_cut_short_is_no_graph(cut, tmp_path, refused):
     (tmp_path / "g.onnx").write_bytes(PLAIN.SerializeToString()[:-cut])
-    with refused(UnsafeFileError, "is no ONNX graph"):
+    with refused(UnsafeFileError, "is not an ONNX graph"):
         references(tmp_path / "g.onnx")
 
 
 @pytest.mark.parametrize("data", [b"", b"no graph at all", b"\x80" * 40, b"\x0b", b"\x3a\xff\xff\xff\xff\x0f"])
 def test_what_is_no_graph_is_refused(data, tmp_path, refused):
     (tmp_path / "g.onnx").write_bytes(data)
-    with refused(UnsafeFileError, "is no ONNX graph"):
+    with refused(UnsafeFileError, "is not an ONNX graph"):
         references(tmp_path / "g.onnx")
 
 

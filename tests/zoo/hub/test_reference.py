@@ -57,9 +57,9 @@ def test_every_form(text, reference):
     ("text", "named", "hint"),
     [
         ("", "empty", "hf://org/name"),
-        ("file:", "names no path", "file:PATH"),
+        ("file:", "has no path", "file:PATH"),
         *(
-            (f"hf:{rest}", "names no repository", "hf://org/name")
+            (f"hf:{rest}", "does not name a repository", "hf://org/name")
             for rest in (
                 "", "/", "//", "///", "acme/tinynet", "/acme/tinynet", "///acme/tinynet", "//acme/", "///tinynet",
                 "//a/b/c", "//../b", "//a/..", "//a/.", "//./b", "//a--b/c", "//a/b--c", "//a/b..c", "//-a/b",
@@ -69,15 +69,15 @@ def test_every_form(text, reference):
             )
         ),
         *(
-            (f"hf://a/b@{revision}", "names no revision", "a tag or a commit")
+            (f"hf://a/b@{revision}", "has no revision", "a tag or a commit")
             for revision in (
                 "", "..", "a..b", "../x", "/main", "-x", ".x", "a b", "a\n", "a@b", "a?b", "a%2fb", "a\\b", "a:b",
                 "a~1", "a^", "x" * 256,
             )
         ),
-        ("hf://a/b@#head", "names no revision", "a tag or a commit"),
+        ("hf://a/b@#head", "has no revision", "a tag or a commit"),
         *(
-            (f"hf://a/b#{part}", "names no part", "a file of the repository")
+            (f"hf://a/b#{part}", "has no part", "a file of the repository")
             for part in ("", "..", "../x", "a/../x", "/etc", "a//b", "a/", "C:/x", "a\\..\\x", "a\0", "a\n")
         ),
     ],

@@ -42,19 +42,19 @@ def test_the_shards_together_are_the_model(written):
 @pytest.mark.parametrize(
     ("where", "held", "kind", "text"),
     [
-        ({**WHERE, "c": "model-00003-of-00003.safetensors"}, None, UnsupportedModelError, "the repository lacks"),
+        ({**WHERE, "c": "model-00003-of-00003.safetensors"}, None, UnsupportedModelError, "repository does not have"),
         ({**WHERE, "c": "../../secret.safetensors"}, None, UnsafeFileError, "outside the repository"),
         ({**WHERE, "c": "/etc/passwd"}, None, UnsafeFileError, "outside the repository"),
         ({**WHERE, "c": TWO}, None, UnsupportedModelError, f"{TWO} lacks c"),
         ({"a.weight": ONE, "b.weight": TWO}, None, UnsupportedModelError, "holds a.bias, which by the index is"),
         (WHERE, {ONE: ["a.weight", "a.bias", "b.weight"], TWO: ["b.weight"]}, UnsupportedModelError,
          f"{ONE} holds b.weight, which by the index is in {TWO}"),
-        ('{"weight_map": {"a": "x", "a": "y"}}', None, UnsafeFileError, "'a' is there twice"),
-        ('{"weight_map": ["a"]}', None, UnsafeFileError, "no table of files"),
-        ('{"weight_map": {"a": 3}}', None, UnsafeFileError, "no table of files"),
-        ("{}", None, UnsafeFileError, "no index of shards"),
-        ("[" * 100_000, None, UnsafeFileError, "no index of shards"),
-        ("\x80", None, UnsafeFileError, "no index of shards"),
+        ('{"weight_map": {"a": "x", "a": "y"}}', None, UnsafeFileError, "'a' appears twice"),
+        ('{"weight_map": ["a"]}', None, UnsafeFileError, "not a table of files"),
+        ('{"weight_map": {"a": 3}}', None, UnsafeFileError, "not a table of files"),
+        ("{}", None, UnsafeFileError, "not an index of shards"),
+        ("[" * 100_000, None, UnsafeFileError, "not an index of shards"),
+        ("\x80", None, UnsafeFileError, "not an index of shards"),
     ],
     ids=lambda v: str(v)[:30],
 )  # fmt: skip
@@ -67,7 +67,7 @@ def test_an_index_that_does_not_fit_its_shards(written, refused, where, held, ki
 def test_a_shard_that_is_a_pickle_is_refused(written, refused):
     index, shards = written()
     shards[TWO].write_bytes(pickle.dumps(STATE))
-    with refused(UnsafeFileError, f"{TWO} is no safetensors file"):
+    with refused(UnsafeFileError, f"{TWO} is not a safetensors file"):
         read_shards(index, shards)
 
 

@@ -117,7 +117,7 @@ def test_bytes_that_are_not_kept_leave_nothing(store):
 def test_more_bytes_than_announced_are_refused_before_they_are_written(refused, store):
     with store.writing(3) as incoming:
         incoming.write(b"ab")
-        with refused(HubIntegrityError, "more than the 3 bytes", hint="do not use"):
+        with refused(HubIntegrityError, "more than the announced 3 bytes", hint="do not use"):
             incoming.write(b"cd" * 1000)
         incoming.file.flush()
         assert Path(incoming.file.name).stat().st_size == 2
@@ -155,7 +155,7 @@ def test_damaged_bytes_are_set_aside_and_not_used(store, rot):
     assert [p.path for p in store.verify()] == [store.blob(file.sha256)]
     assert store.find(file.sha256) is None
     assert list(files(store, "damaged").values()) == [rot]
-    assert [p.what for p in store.verify()] == ["the bytes it names are not there"]
+    assert [p.what for p in store.verify()] == ["its content is missing"]
     assert store.known(REPO, COMMIT) == {}
     put(store, b"x" * 3000)
     assert store.verify() == []
@@ -240,7 +240,7 @@ def test_a_damaged_record_is_none(store, text):
     place.write_bytes(text.encode())
     assert store.known(REPO, COMMIT) == {}
     assert store.pins() == []
-    assert [(p.path, p.what) for p in store.verify()] == [(place, "it is no record")]
+    assert [(p.path, p.what) for p in store.verify()] == [(place, "it is not a record")]
     store.record(REPO, COMMIT, file)
     assert store.known(REPO, COMMIT) == {"a.bin": file}
     assert store.verify() == []

@@ -117,7 +117,7 @@ def test_what_is_asked_for_is_unfrozen(asked, wanted):
 
 
 def test_what_is_not_there_is_refused(refused):
-    with refused(RecipeError, "has 4 blocks, and the last 5", hint="all"):
+    with refused(RecipeError, "has 4 blocks, but the last 5", hint="all"):
         unfrozen(Unordered(), torch.zeros(2, 4), "last:5")
     with refused(UnknownNameError, "no block 'layers.9'", hint="layers.1"):
         unfrozen(Unordered(), torch.zeros(2, 4), "layers.9")

@@ -98,9 +98,9 @@ SEQUENCE = "embedding, language-model, linear, mlp, pooled-classifier, q-values,
 @pytest.mark.parametrize(
     ("backbone", "head", "texts", "fit"),
     [
-        ("tinynet", "vectors", ["head 'vectors' takes a vector", "tinynet gives a map", "128, 7, 7"],
+        ("tinynet", "vectors", ["head 'vectors' takes a vector", "tinynet outputs a map", "128, 7, 7"],
          "embedding, linear, mlp, q-values, regression, tinynet-fashion-mnist, vm"),
-        ("gives-sequence", "vectors", ["gives-sequence gives a sequence"], SEQUENCE),
+        ("gives-sequence", "vectors", ["gives-sequence outputs a sequence"], SEQUENCE),
         ("gives-sequence", "vm", ["takes a vector or map"], SEQUENCE),
         ("gives-vector", "tinynet-fashion-mnist", ["takes the backbone tinynet"],
          "embedding, linear, mlp, q-values, regression, vectors, vm"),

@@ -198,7 +198,7 @@ def test_a_module_that_cannot_be_exported_says_why(tmp_path, refused):
     (tmp_path / "m.onnx").write_bytes(b"old")
     with refused(ExportError, "torch cannot export this model: ", "data-dependent") as caught:
         onnx_from_model(module, SPEC, tmp_path / "m.onnx")
-    assert "\x1b" not in caught.value.message, "colours are for terminals"
+    assert "\x1b" not in caught.value.message, "colors are for terminals"
     assert (tmp_path / "m.onnx").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -265,7 +265,7 @@ class Flat(nn.Module):
 norm = nn.utils.parametrizations.weight_norm
 COMPUTED = {
     "weight norm": (lambda: nn.Sequential(norm(nn.Conv2d(8, 128, 3)), nn.Flatten(), nn.Linear(128 * 36, 3)), "0"),
-    "standardised": (lambda: nn.Sequential(Standardised(8, 128, 3), nn.Flatten(), nn.Linear(128 * 36, 3)), "0"),
+    "standardized": (lambda: nn.Sequential(Standardised(8, 128, 3), nn.Flatten(), nn.Linear(128 * 36, 3)), "0"),
     "transposed": (lambda: nn.Sequential(norm(nn.ConvTranspose2d(8, 128, 3)), nn.Flatten()), "0"),
     "vectors": (lambda: nn.Sequential(nn.Flatten(), norm(nn.Linear(512, 64))), "1"),
     "sequences": (lambda: Flat(norm(nn.Linear(64, 400))), "layer"),
@@ -286,7 +286,7 @@ def test_a_weight_that_follows_from_constants_is_one_and_called_as_the_layer_doe
     found = np.sort(numpy_helper.to_array(stored[f"{layer}.weight"]).ravel())
     with torch.no_grad():
         own = module.get_submodule(layer).weight
-        own = own - own.mean((1, 2, 3), keepdim=True) if name == "standardised" else own
+        own = own - own.mean((1, 2, 3), keepdim=True) if name == "standardized" else own
     np.testing.assert_allclose(found, np.sort(own.detach().numpy().ravel()), atol=1e-6)
     assert not [name for name in stored if "parametrizations" in name]
 

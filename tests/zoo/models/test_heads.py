@@ -42,7 +42,7 @@ OWN = HeadSpec(name="own", summary="s", takes=("map",), returns="logits", build=
         ("mlp", {"pool": "flatten", "dropout": 0}, MlpOptions(pool="flatten", dropout=0.0)),
         ("q-values", {"dueling": "yes"}, QValuesOptions(dueling=True)),
         ("q-values", {"dueling": False}, QValuesOptions()),
-        ("embedding", {"normalise": "False", "pool": "cls"}, EmbeddingOptions(normalise=False, pool="cls")),
+        ("embedding", {"normalize": "False", "pool": "cls"}, EmbeddingOptions(normalize=False, pool="cls")),
     ],
 )
 def test_options_are_read_by_their_type(registry, head, given, wanted):
@@ -64,13 +64,13 @@ def test_a_plugin_may_have_options_of_its_own():
         ("mlp", {"hidden": "many"}, "option 'hidden' of head 'mlp' cannot be 'many'", "a whole number, or several"),
         ("mlp", {"hidden": 0.5}, "cannot be 0.5", "a whole number"),
         ("mlp", {"hidden": True}, "cannot be True", "a whole number"),
-        ("mlp", {"hidden": 0}, "hidden layers of (0,) units", "1 or more"),
+        ("mlp", {"hidden": 0}, "hidden cannot be (0,)", "1 or more"),
         ("mlp", {"dropout": "half"}, "cannot be 'half'", "a number"),
         ("mlp", {"dropout": 1}, "dropout cannot be 1.0", "below 1"),
         ("mlp", {"dropout": "nan"}, "dropout cannot be nan", "below 1"),
-        ("linear", {"grid": 0}, "a grid of 0", "1 or more"),
+        ("linear", {"grid": 0}, "grid cannot be 0", "1 or more"),
         ("q-values", {"dueling": "perhaps"}, "cannot be 'perhaps'", "true or false"),
-        ("tinynet-fashion-mnist", {"hidden": 3}, "takes no options, and 'hidden' was given", "leave it out"),
+        ("tinynet-fashion-mnist", {"hidden": 3}, "takes no options, but 'hidden' was given", "leave it out"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_does(registry, refused, head, given, text, hint):
@@ -98,9 +98,9 @@ def test_the_classic_classifiers_can_be_said(registry, hidden, last):
 
 
 def test_what_an_option_cannot_read_is_refused(registry, refused):
-    with refused(HeadMismatchError, "free length cannot be flattened", hint="pool: mean"):
+    with refused(HeadMismatchError, "dynamic length cannot be flattened", hint="pool: mean"):
         build_head(registry.get("head", "mlp"), TEXT, 2, {"pool": "flatten"})
-    with refused(HeadMismatchError, "pool=cls takes a token, and a map has none", hint="pool: grid"):
+    with refused(HeadMismatchError, "pool=cls selects a token, and a feature map has none", hint="pool: grid"):
         build_head(registry.get("head", "linear"), MAP, 2, {"pool": "cls"})
 
 

@@ -126,22 +126,22 @@ def only_a_pickle(folder: Path) -> None:
 REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a pickle called model.safetensors": (pickled(WEIGHTS), UnsafeFileError, WEIGHTS),
     "an old pickle called model.safetensors": (pickled(WEIGHTS, 0), UnsafeFileError, WEIGHTS),
-    "a pickle called config.json": (pickled(CONFIG), UnsafeFileError, "config.json of acme/model is no JSON"),
-    "a pickle called tokenizer.json": (pickled("tokenizer.json"), BundleError, "is no tokenizer"),
+    "a pickle called config.json": (pickled(CONFIG), UnsafeFileError, "config.json of acme/model is not valid JSON"),
+    "a pickle called tokenizer.json": (pickled("tokenizer.json"), BundleError, "is not a tokenizer"),
     "a pickle called modules.json": (pickled("modules.json"), UnsupportedModelError, "modules.json"),
     "a pickle called 1_Pooling/config.json": (pickled("1_Pooling/config.json"), UnsupportedModelError, "1_Pooling"),
-    "a pickle alone": (only_a_pickle, UnsupportedModelError, "could run code"),
-    "auto_map": (configured(auto_map={"AutoModel": "evil.Model"}), UnsupportedModelError, "code of its own"),
-    "an empty auto_map": (configured(auto_map={}), UnsupportedModelError, "code of its own"),
+    "a pickle alone": (only_a_pickle, UnsupportedModelError, "can run code"),
+    "auto_map": (configured(auto_map={"AutoModel": "evil.Model"}), UnsupportedModelError, "requires custom code"),
+    "an empty auto_map": (configured(auto_map={}), UnsupportedModelError, "requires custom code"),
     "a model type of its own": (configured(model_type="evil"), UnsupportedModelError, "'evil'"),
     "a model type that is a path": (configured(model_type="../evil"), UnsupportedModelError, "'../evil'"),
     "a zip called model.safetensors": (holds(WEIGHTS, zipped(100)), UnsafeFileError, WEIGHTS),
     "a zip bomb called model.safetensors": (holds(WEIGHTS, zipped(100_000_000)), UnsafeFileError, WEIGHTS),
     "a zip whose names climb out": (holds(WEIGHTS, zipped(9, ("../canary", "/canary"))), UnsafeFileError, WEIGHTS),
-    "a zip bomb called config.json": (holds(CONFIG, zipped(100_000_000)), UnsafeFileError, "no JSON"),
+    "a zip bomb called config.json": (holds(CONFIG, zipped(100_000_000)), UnsafeFileError, "not valid JSON"),
     "a gzip bomb called model.safetensors": (holds(WEIGHTS, BOMB), UnsafeFileError, ""),
-    "a gzip bomb called config.json": (holds(CONFIG, BOMB), UnsafeFileError, "no JSON"),
-    "a gzip called tokenizer.json": (holds("tokenizer.json", gzip.compress(b"{}")), BundleError, "is no tokenizer"),
+    "a gzip bomb called config.json": (holds(CONFIG, BOMB), UnsafeFileError, "not valid JSON"),
+    "a gzip called tokenizer.json": (holds("tokenizer.json", gzip.compress(b"{}")), BundleError, "is not a tokenizer"),
     "a header of 2^64 - 1 bytes": (holds(WEIGHTS, header(b"{}", 2**64 - 1)), UnsafeFileError, WEIGHTS),
     "a header of 2^63 bytes": (holds(WEIGHTS, header(b"{}", 2**63)), UnsafeFileError, WEIGHTS),
     "a header longer than the file": (holds(WEIGHTS, header(b"{}", 50_000_000)), UnsafeFileError, WEIGHTS),
@@ -152,8 +152,8 @@ REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a tensor that begins outside": (holds(WEIGHTS, tensor([2], [2**40, 2**40 + 8])), UnsafeFileError, WEIGHTS),
     "no bytes called model.safetensors": (holds(WEIGHTS, b""), UnsafeFileError, WEIGHTS),
     "model.safetensors is a link": (links(WEIGHTS, "../../../../../etc/passwd"), UnsafeFileError, WEIGHTS),
-    "config.json is a link": (links(CONFIG, "/etc/passwd"), UnsafeFileError, "no JSON"),
-    "tokenizer.json is a link": (links("tokenizer.json", "/etc/passwd"), BundleError, "is no tokenizer"),
+    "config.json is a link": (links(CONFIG, "/etc/passwd"), UnsafeFileError, "not valid JSON"),
+    "tokenizer.json is a link": (links("tokenizer.json", "/etc/passwd"), BundleError, "is not a tokenizer"),
 }
 
 
@@ -248,7 +248,7 @@ def a_link(info: dict[str, Any]) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[PocketzooError], str]] = {
-    "a path that climbs out": (lambda i: first(i, rfilename=f"../../{CANARY}"), UnsafeFileError, CANARY),
+    "a path outside the folder": (lambda i: first(i, rfilename=f"../../{CANARY}"), UnsafeFileError, CANARY),
     "an absolute path": (lambda i: first(i, rfilename=f"/tmp/{CANARY}"), UnsafeFileError, CANARY),
     "a path of Windows": (lambda i: first(i, rfilename=f"..\\{CANARY}"), UnsafeFileError, CANARY),
     "a link": (a_link, UnsafeFileError, "->"),
@@ -260,7 +260,7 @@ ANSWERS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[PocketzooError], 
     "a commit that is not the pin": (lambda i: {**i, "sha": "f" * 40}, HubIntegrityError, "f" * 12),
 }  # fmt: skip
 FAULTS: dict[str, tuple[Fault, str]] = {
-    "an ETag that is no hash": (
+    "an ETag that is not a hash": (
         Fault("GET /acme/", "setheader", times=-1, headers={"ETag": '"../x"', "X-Linked-ETag": '"../x"'}), "its digest"
     ),
     "an ETag of other bytes": (
@@ -271,11 +271,11 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "a gzip bomb on the way": (
         Fault("GET /cdn/", "body", times=-1, headers={"Content-Encoding": "gzip"}, body=BOMB),
-        "packed",
+        "compressed",
     ),
     "a config that is a gzip bomb on the way": (
         Fault("GET /acme/", "body", times=-1, headers={"Content-Encoding": "gzip"}, body=BOMB),
-        "packed",
+        "compressed",
     ),
     "a body without end": (Fault("GET /cdn/", "body", times=-1, body=bytes(40_000_000)), "longer"),
 }  # fmt: skip
@@ -336,17 +336,17 @@ def reads_a_secret(folder: Path) -> None:
     put(folder, "model.onnx", graph.SerializeToString())
 
 
-NO_GRAPH = "is no ONNX graph"
+NO_GRAPH = "is not an ONNX graph"
 BUNDLES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a pickle called pocketzoo.json": (pickled(MANIFEST), BundleError, "is damaged"),
     "a manifest without end": (holds(MANIFEST, b"[" * 200_000), BundleError, "is damaged"),
     "a manifest that lists what is outside": (listing(f"../{CANARY}"), BundleError, "outside"),
     "a manifest that lists a file of the system": (listing("/etc/passwd"), BundleError, "outside"),
-    "a manifest that lists an engine": (listing("model.tensorrt.engine"), BundleError, "lacks its file"),
+    "a manifest that lists an engine": (listing("model.tensorrt.engine"), BundleError, "is missing its file"),
     "a pickle called model.onnx": (sealed(pickled("model.onnx")), UnsafeFileError, NO_GRAPH),
     "a zip bomb called model.onnx": (sealed(holds("model.onnx", zipped(50_000_000))), UnsafeFileError, NO_GRAPH),
     "a link called model.onnx": (sealed(holds("model.onnx", b"../../../../etc/passwd")), UnsafeFileError, NO_GRAPH),
-    "a graph that reads a file outside": (sealed(reads_a_secret), UnsafeFileError, "a path that climbs out"),
+    "a graph that reads a file outside": (sealed(reads_a_secret), UnsafeFileError, "a path outside the folder"),
 }
 
 

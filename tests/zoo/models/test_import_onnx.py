@@ -98,7 +98,7 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path):
     assert made.manifest.measurements[2]["sqnr"] > 25
     assert "model.safetensors" not in made.manifest.files
     assert [s.kind for s in dry_run(path, data=tmp_path / "d.npz", steps=[Int8Config()])] == ["int8"]
-    with pytest.raises(UnsupportedModelError, match="came as an ONNX graph and has no module") as caught:
+    with pytest.raises(UnsupportedModelError, match="was imported as an ONNX graph and has no module") as caught:
         compress(path, tmp_path / "no", data=tmp_path / "d.npz", steps=[PruneConfig()])
     assert "int8" in caught.value.hint
     assert not (tmp_path / "no").exists()
@@ -106,7 +106,7 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path):
 
 def test_pictures_need_to_be_told_how(tmp_path, pictures):
     path = write(tmp_path, network())
-    with pytest.raises(DataError, match="how this model wants its pictures is not known") as caught:
+    with pytest.raises(DataError, match="how this model preprocesses images is not known") as caught:
         compress(path, tmp_path / "out", data=pictures, steps=[Int8Config()])
     assert "--mean" in caught.value.hint
     told = open_graph(path, Reading(mean=(0.5,), std=(0.25, 0.5, 0.25)))
@@ -131,14 +131,14 @@ def pictures(tmp_path):
 
 def test_labels_and_size_are_taken(tmp_path):
     path = write(tmp_path, network(shape=("n", 3, "h", "w")))
-    with pytest.raises(UnsupportedModelError, match="reads pictures of any size") as caught:
+    with pytest.raises(UnsupportedModelError, match="reads images of any size") as caught:
         open_graph(path)
     assert "--size" in caught.value.hint
     labels = ("a", "b", "c", "d", "e")
     bundle = open_graph(path, Reading(size=24, labels=labels))
     assert bundle.manifest.input.shape[1:] == (3, 24, 24)
     assert bundle.manifest.labels == labels
-    with pytest.raises(UnsupportedModelError, match="gives 5 outputs, and there are 2 labels"):
+    with pytest.raises(UnsupportedModelError, match="has 5 outputs, but there are 2 labels"):
         open_graph(path, Reading(size=24, labels=("a", "b")))
 
 
@@ -166,7 +166,7 @@ def masked() -> onnx.ModelProto:
     return network(extra=[helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n"])])
 
 
-def quantised() -> onnx.ModelProto:
+def quantized() -> onnx.ModelProto:
     model = network()
     model.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["y"], ["q", "s", "z"]))
     return model
@@ -206,13 +206,13 @@ def counting() -> onnx.ModelProto:
     [
         (network(domain="com.acme"), "needs the operator com.acme.Relu"),
         (masked(), "has 2 inputs: x, mask"),
-        (quantised(), "is quantised already"),
-        (quantised_in_a_function(), "is quantised already"),
-        (quantised_in_a_branch(), "is quantised already"),
-        (counting(), "is made for batches of 2"),
+        (quantized(), "is already quantized"),
+        (quantised_in_a_function(), "is already quantized"),
+        (quantised_in_a_branch(), "is already quantized"),
+        (counting(), "has a fixed batch size of 2"),
         (network(shape=("n", 16, 16, 3)), "onnxruntime does not run"),
     ],
-    ids=["custom", "two inputs", "quantised", "in a function", "in a branch", "batch inside", "broken"],
+    ids=["custom", "two inputs", "quantized", "in a function", "in a branch", "batch inside", "broken"],
 )
 def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
     with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:
@@ -223,7 +223,7 @@ def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp
 @pytest.mark.parametrize("content", [b"", b"not a graph at all", b"\x00" * 64])
 def test_a_file_that_is_no_graph_says_so(content, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(BundleError, match="is no ONNX graph"):
+    with pytest.raises(BundleError, match="is not an ONNX graph"):
         open_model(tmp_path / "x.onnx")
 
 
@@ -242,7 +242,7 @@ def test_token_ids_are_read_as_such(tmp_path):
     assert (spec.name, spec.pad) == ("ids", 0)
     graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
     fixed = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    with pytest.raises(UnsupportedModelError, match="takes texts of 8 tokens"):
+    with pytest.raises(UnsupportedModelError, match="has a fixed length of 8 tokens"):
         open_graph(write(tmp_path, fixed, "fixed.onnx"))
 
 
@@ -279,9 +279,9 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
 @pytest.mark.parametrize(
     ("output", "count", "message"),
     [
-        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is n x 4 x 16 x 16, and no row of classes"),
-        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is n x 4 x 16 x 16, and no row of classes"),
-        (("y", TensorProto.FLOAT, ["n", 5]), 4, "gives 5 outputs, and there are 4 labels"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is n x 4 x 16 x 16, not one row of class scores"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is n x 4 x 16 x 16, not one row of class scores"),
+        (("y", TensorProto.FLOAT, ["n", 5]), 4, "has 5 outputs, but there are 4 labels"),
     ],
 )
 def test_labels_are_for_rows_of_as_many_classes(output, count, message, tmp_path, refused):
@@ -313,7 +313,7 @@ def test_every_output_is_held_against_the_file(tmp_path, refused):
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 10], np.int64), "flat"))
     model.graph.node.append(helper.make_node("Reshape", ["y", "flat"], ["z"]))
-    with refused(UnsupportedModelError, "made for batches of 2", hint="free batch axis"):
+    with refused(UnsupportedModelError, "has a fixed batch size of 2", hint="dynamic batch axis"):
         open_graph(write(tmp_path, model))
 
 

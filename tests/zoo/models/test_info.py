@@ -68,5 +68,5 @@ def test_a_path_that_is_not_there_is_a_bundle_error(refused, registry, tmp_path)
 
 
 def test_a_folder_that_is_no_bundle(refused, registry, tmp_path):
-    with refused(BundleError, "is no bundle"):
+    with refused(BundleError, "is not a bundle"):
         info(tmp_path, registry=registry)

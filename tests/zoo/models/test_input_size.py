@@ -59,12 +59,12 @@ class OneSize(torch.nn.Module):
         (
             {"build": OneSize},
             (9, 9),
-            "pictures of 9 x 9: positions are learned for 8 x 8",
+            "images of 9 x 9: positions are learned for 8 x 8",
             "28 x 28",
         ),
-        ({"build": lambda: torch.nn.MaxPool2d(4)}, (2, 2), "cannot read pictures of 2 x 2", "28 x 28"),
-        ({"build": torch.nn.Flatten}, (9, 9), "it gives 81", "28 x 28"),
-        ({"input": TextSpec(vocabulary=9, pad=0, max_length=5)}, (9, 9), "reads texts", "leave --input-size out"),
+        ({"build": lambda: torch.nn.MaxPool2d(4)}, (2, 2), "cannot read images of 2 x 2", "28 x 28"),
+        ({"build": torch.nn.Flatten}, (9, 9), "it outputs 81", "28 x 28"),
+        ({"input": TextSpec(vocabulary=9, pad=0, max_length=5)}, (9, 9), "reads texts", "leave out --input-size"),
     ],
 )
 def test_what_cannot_be_is_refused(registry, refused, changes, size, text, hint):
@@ -86,7 +86,7 @@ def test_convolutions_of_transformers_read_any_size(family, size, tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("family", ["vit", "deit"])
 def test_positions_that_are_learned_for_one_size_are_refused_at_another(family, tmp_path, refused):
-    with refused(UnsupportedModelError, "cannot read pictures of 48 x 48", hint="its own size is 32 x 32"):
+    with refused(UnsupportedModelError, "cannot read images of 48 x 48", hint="its default size is 32 x 32"):
         resized(transformers_spec(family, tmp_path), (48, 48))
 
 

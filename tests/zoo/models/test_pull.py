@@ -115,7 +115,7 @@ def test_what_no_loader_reads_is_refused_before_its_weights_are_fetched(online, 
     (evil / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
     (evil / "model.safetensors").write_bytes((folders["bert"] / "model.safetensors").read_bytes())
     online.state.add_folder("acme/evil", evil)
-    with refused(UnsupportedModelError, "acme/evil", "code of its own"):
+    with refused(UnsupportedModelError, "acme/evil", "requires custom code"):
         pull(["hf://acme/evil"], registry=fresh())
     assert not (tmp_path / "canary").exists()
     assert not any("model.safetensors" in r["path"] or "evil.py" in r["path"] for r in online.state.log)
@@ -126,7 +126,7 @@ def test_a_config_that_is_none(content, online, tmp_path, refused):
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "config.json").write_bytes(content)
     online.state.add_folder("acme/broken", tmp_path / "repo")
-    with refused(UnsafeFileError, "no JSON"):
+    with refused(UnsafeFileError, "not valid JSON"):
         pull(["hf://acme/broken"], registry=fresh())
 
 
@@ -181,9 +181,9 @@ def test_bytes_that_differ_from_the_lock_are_refused(online, refused):
     write_lock(path, [Locked(ref=TINY, commit=entry.commit, file=wrong)])
     with refused(LockError, "config.json", hint="pocketzoo update"):
         pull([TINY], locked=True, registry=fresh())
-    with refused(LockError, "does not hold hf://acme/resnet", hint="pocketzoo lock hf://acme/resnet"):
+    with refused(LockError, "does not have hf://acme/resnet", hint="pocketzoo lock hf://acme/resnet"):
         pull(["hf://acme/resnet"], locked=True, registry=fresh())
-    with refused(LockError, "does not hold", hint="pocketzoo lock"):
+    with refused(LockError, "does not have", hint="pocketzoo lock"):
         update(["hf://acme/resnet"], registry=fresh())
 
 
@@ -197,7 +197,7 @@ def test_a_model_of_the_hub_is_a_backbone_and_its_bundle_needs_no_hub(online, tm
     (tmp_path / "texts.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     bundle = pocketzoo.fit(TINY, "fitted", data=tmp_path / "texts.csv", epochs=3, registry=fresh())
     assert bundle.manifest.model.backbone.startswith(f"{TINY}@")
-    assert set(bundle.travelled()) == {"config.json", "tokenizer.json"}
+    assert set(bundle.source_files()) == {"config.json", "tokenizer.json"}
     from pocketzoo.compress.configs import Int8Config
 
     small = pocketzoo.compress(
@@ -271,7 +271,7 @@ def test_a_push_needs_a_token_and_a_licence(online, fitted_copy, monkeypatch, re
         push(fitted_copy.path, "tester/digits")
     manifest = fitted_copy.path / "pocketzoo.json"
     manifest.write_text(manifest.read_text().replace('"license": "MIT"', '"license": "other"'))
-    with refused(LicenseError, "licence of tinynet", hint="--license"):
+    with refused(LicenseError, "license of tinynet", hint="--license"):
         push(fitted_copy.path, "tester/digits")
 
 
@@ -284,7 +284,7 @@ def test_a_search_lists_what_can_be_loaded_and_why_not_the_rest(online, tmp_path
     online.state.add_folder("acme/mamba", tmp_path / "other")
     found = {f.repo_id: f for f in search("acme", registry=fresh())}
     assert {name for name, f in found.items() if f.loader} == {"acme/tiny-bert", "acme/resnet", "acme/sentences"}
-    assert "'mamba' is not among" in found["acme/mamba"].reason
+    assert "'mamba' is not supported" in found["acme/mamba"].reason
     assert [f.repo_id for f in search("resnet", registry=fresh())] == ["acme/resnet"]
     assert search("nothing of this name", registry=fresh()) == []
     assert {f.repo_id for f in search("acme", library="transformers", registry=fresh())} >= {"acme/tiny-bert"}

@@ -7,9 +7,9 @@ from pocketzoo.zoo.bundles.manifest import TENSORS
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.tasks.agreement import (
     CLOSE,
-    NEIGHBOURS,
+    NEIGHBORS,
     Comparison,
-    nearest_neighbours,
+    nearest_neighbors,
     noise_to_signal,
     not_finite,
     r2,
@@ -44,7 +44,7 @@ def test_numbers_agree_within_a_share_of_their_spread():
 
 def test_the_nearest_neighbour_is_by_the_angle():
     vectors = np.array([[1, 0], [100, 1], [0, 1], [-1, 5]], np.float32)
-    assert nearest_neighbours(vectors).tolist() == [1, 0, 3, 2]
+    assert nearest_neighbors(vectors).tolist() == [1, 0, 3, 2]
     assert same(vectors * [[7], [0.1], [3], [2]], vectors, "embedding").all()
 
 
@@ -133,7 +133,7 @@ def test_chance_is_the_most_frequent_class():
     assert compared(wanted, wanted, "logits").chance == 0.0
 
 
-@pytest.mark.parametrize(("count", "known"), [(NEIGHBOURS - 1, False), (NEIGHBOURS, True)])
+@pytest.mark.parametrize(("count", "known"), [(NEIGHBORS - 1, False), (NEIGHBORS, True)])
 def test_neighbours_are_counted_among_many(count, known):
     wanted = {"y": RNG.normal(size=(count, 8))}
     assert compared(wanted, wanted, "embedding").agreement == (1.0 if known else None)

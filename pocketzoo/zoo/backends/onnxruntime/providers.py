@@ -1,4 +1,4 @@
-"""What onnxruntime can run graphs on here: its execution providers, and which package brings each."""
+"""onnxruntime's execution providers: which are available, and which package brings each."""
 
 from __future__ import annotations
 

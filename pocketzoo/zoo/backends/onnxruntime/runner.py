@@ -1,4 +1,4 @@
-"""Run an ONNX graph with onnxruntime: the one place of its sessions. No torch."""
+"""Run an ONNX graph with onnxruntime. No torch."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class OnnxRunner:
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             if short := memory_short(error, f"loading {Path(path).name}", "a smaller model, or close other programs"):
                 raise short from error
-            raise BundleError(f"onnxruntime does not load {path}: {error}", "make the graph again") from error
+            raise BundleError(f"onnxruntime does not load {path}: {error}", "rebuild the graph") from error
         self.providers: list[str] = self.session.get_providers()
-        if lacking := [name for name in names if name not in self.providers]:  # it goes on without, and only warns
+        if lacking := [name for name in names if name not in self.providers]:  # it continues without, and only warns
             raise BundleError(f"{lacking[0]} does not start on this machine", "check its driver: pocketzoo doctor")
         self.inputs = {i.name: i.shape for i in self.session.get_inputs()}
         self.types = {i.name: _TYPES.get(i.type) for i in self.session.get_inputs()}
@@ -86,7 +86,7 @@ class OnnxRunner:
         for name, value in found.items():
             if not isinstance(value, np.ndarray):
                 raise UnsupportedModelError(
-                    f"the output {name!r} is no tensor but a {type(value).__name__}", "export the model with tensors"
+                    f"the output {name!r} is not a tensor but a {type(value).__name__}", "export the model with tensors"
                 )
         return found
 
@@ -139,10 +139,10 @@ class OnnxRunner:
             given = inputs[name].shape if name in inputs else None
             fits = given is not None and len(given) == len(shape)
             if not fits or any(isinstance(s, int) and s != g for s, g in zip(shape, given or (), strict=True)):
-                raise DataError(f"input {name!r} is {given}, the graph takes {tuple(shape)}", "reshape the input")
+                raise DataError(f"input {name!r} is {given}, the graph expects {tuple(shape)}", "reshape the input")
             if self.types[name] not in (None, inputs[name].dtype):
                 given_type, wanted = inputs[name].dtype, self.types[name]
-                raise DataError(f"input {name!r} is {given_type}, the graph takes {wanted}", "convert it")
+                raise DataError(f"input {name!r} is {given_type}, the graph expects {wanted}", "convert it")
 
 
 def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError | None:
@@ -151,7 +151,7 @@ def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError
     if not _SHORT.search(text):
         return None
     found = _BYTES.search(text)
-    size = f", {int(found[1] or found[2]) / 1e6:,.0f} MB were asked for at once" if found else ""
+    size = f", {int(found[1] or found[2]) / 1e6:,.0f} MB were requested at once" if found else ""
     return MemoryShortError(f"out of memory {doing}{size}", f"try {instead}")
 
 
@@ -164,4 +164,6 @@ def _explained(error: Exception, inputs: Mapping[str, np.ndarray[Any, Any]]) -> 
     if not _DOES_NOT_FIT.search(str(error)):
         return None
     shapes = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in inputs.items())
-    return DataError(f"the graph does not run on {shapes}: {error}", "give values and shapes that it was made for")
+    return DataError(
+        f"the graph does not run on {shapes}: {error}", "give inputs of the shapes and values the graph expects"
+    )

@@ -1,1 +1,1 @@
-"""Engines of TensorRT and TensorRT-RTX, and all else that is NVIDIA's."""
+"""The TensorRT and TensorRT-RTX back end, and everything else specific to NVIDIA."""

@@ -1,4 +1,4 @@
-"""Graph to engine, through TensorRT or its API twin TensorRT-RTX.
+"""Build an engine from a graph, with TensorRT or its API twin TensorRT-RTX.
 
 The network is strongly typed: every precision is in the graph, as TensorRT 11 demands and 10 allows. Building with
 TensorRT-RTX needs no GPU; TensorRT builds on the GPU the engine will run on.
@@ -54,7 +54,7 @@ def save_engine(
     cache = cache or EngineCache()
     key = engine_key(graph, target, str(trt.__version__), gpu, options)
     if (known := cache.find(key)) is not None:
-        progress.say(f"this engine was built before: copied from {known.parent}")
+        progress.say(f"engine copied from the cache: {known.parent}")
         with replacing_file(out) as temporary:
             temporary.write_bytes(known.read_bytes())
         return
@@ -164,7 +164,7 @@ def _parsed(trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOpt
     if not parser.parse(graph.read_bytes()):
         raise ExportError(
             f"{target.engine}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
-            f"see all of it: pocketzoo check MODEL --target {target.name}; or compress for it: --target {target.name}",
+            f"list all findings: pocketzoo check MODEL --target {target.name}; or compress with --target {target.name}",
         )
     return _Parsed(logger, builder, network, parser)
 
@@ -211,9 +211,9 @@ def check_axes(axes: Mapping[str, Sizes], options: EngineOptions) -> None:
     ExportError: lengths were given for an axis that the graph has not, or DLA would have to run several shapes.
     """
     if unknown := [name for name in options.shapes if name not in axes]:
-        raise ExportError(f"the graph has no free axis {unknown[0]!r}", nearest(unknown[0], [n for n in axes if n]))
+        raise ExportError(f"the graph has no dynamic axis {unknown[0]!r}", nearest(unknown[0], [n for n in axes if n]))
     if options.dla is not None and (free := [name for name, sizes in axes.items() if sizes[0] != sizes[2]]):
-        raise ExportError(f"DLA runs one shape, and {free[0]!r} is free", f"fix it, as in --shape {free[0]}=8")
+        raise ExportError(f"DLA needs static shapes, and {free[0]!r} is dynamic", f"fix it, as in --shape {free[0]}=8")
 
 
 def _strongly_typed(trt: ModuleType) -> int:
@@ -233,12 +233,12 @@ def _refused_by_builder(
     said = " ".join(logger.errors)
     what = f"{target.engine} cannot build an engine of {graph.name}"
     if short_of_memory(said):
-        has = f"the GPU has {gpu.memory >> 20:,} MiB" if gpu is not None else "no GPU is here"
-        limit = f", a layer may take {options.workspace:,} MiB" if options.workspace else ""
+        has = f"the GPU has {gpu.memory >> 20:,} MiB" if gpu is not None else "this machine has no GPU"
+        limit = f", workspace limit {options.workspace:,} MiB" if options.workspace else ""
         largest = ":".join(map(str, options.others))
         return ExportError(
-            f"{what}: memory does not suffice ({has}{limit}): {logger.last}",
-            f"build for smaller lengths than {largest}: --shape batch=1:4:8"
+            f"{what}: out of memory ({has}{limit}): {logger.last}",
+            f"build for smaller sizes than {largest}: --shape batch=1:4:8"
             + ("; or a larger --workspace" if options.workspace else ""),
         )
     if "libnvinfer_lean" in said:

@@ -1,4 +1,4 @@
-"""Whether this machine can build engines for a target, and what to do where it cannot."""
+"""Whether this machine can build engines for a target, and the next step where it cannot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
     ExportError: this machine cannot build engines for the target; the hint says where they can be built.
     MissingDependencyError: the package that builds them is not installed.
     """
-    graph = f"take the bundle there: pocketzoo export BUNDLE --to tensorrt --target {target.name}; here --to onnx works"
+    graph = f"copy the bundle there: pocketzoo export BUNDLE --to tensorrt --target {target.name}; here --to onnx works"
     if not target.engine:
         raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
     if target.machine and platform.machine() != target.machine:
@@ -36,12 +36,12 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
     if target.versions and int(installed.partition(".")[0] or 0) not in target.versions:
         wanted = " or ".join(map(str, target.versions))
         raise ExportError(
-            f"target {target.name!r} wants {target.engine} {wanted}, here is {installed}",
-            f"pip install '{target.engine}=={target.versions[-1]}.*', or take a target for {installed}",
+            f"target {target.name!r} wants {target.engine} {wanted}, installed is {installed}",
+            f"pip install '{target.engine}=={target.versions[-1]}.*', or use a target for {installed}",
         )
     if target.capability and gpu is not None and gpu.capability != target.capability:
         raise ExportError(
-            f"engines for {target.name} are built on compute capability {target.capability}, here is {gpu}", graph
+            f"engines for {target.name} are built on compute capability {target.capability}, this is {gpu}", graph
         )
     if gpu is None and target.engine == "tensorrt":
         raise ExportError(
@@ -55,7 +55,7 @@ def lacks_fp8(target: TargetSpec, gpu: Gpu | None) -> str:
     if target.fp8 is None or gpu is None or target.engine != "tensorrt" or target.machine:
         return ""
     least, has = (tuple(map(int, each.split("."))) for each in (target.fp8.capability, gpu.capability))
-    return "" if has >= least else f"fp8 wants compute capability {target.fp8.capability}, here is {gpu}"
+    return "" if has >= least else f"fp8 needs compute capability {target.fp8.capability}, this is {gpu}"
 
 
 def installed_version(module: str) -> str:

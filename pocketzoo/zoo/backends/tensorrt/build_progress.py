@@ -1,7 +1,7 @@
-"""Build an engine while its progress is shown, and so that Ctrl-C ends it.
+"""Show the progress of an engine build, and let Ctrl-C stop it.
 
-The builder is one call that may take minutes, in which no signal reaches Python. So it runs beside, reports to a queue,
-and asks after each step whether it shall go on.
+The builder is one call that may take minutes, in which no signal reaches Python. So it runs in a thread, reports to a
+queue, and asks after each step whether it is to continue.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def watched(trt: ModuleType, builder: Any, network: Any, config: Any, progress: 
             for _ in progress.track(_ticks(monitor.reached, worker), "building the engine", TICKS):
                 pass
         except BaseException:  # Ctrl-C, or an error in what draws the bar
-            monitor.cancelled = True
+            monitor.canceled = True
             raise
         finally:
             worker.join()
@@ -107,7 +107,7 @@ class Phases:
         self.open.pop(name, None)
 
     def _width(self, parent: str) -> float:
-        """The share of the whole that a phase inside ``parent`` is."""
+        """The fraction of the whole that a phase inside ``parent`` is."""
         if parent not in self.open:
             return 1.0 if not parent else 0.0
         above, steps, _ = self.open[parent]
@@ -118,7 +118,7 @@ def _monitor(trt: ModuleType) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.phases, self.cancelled = Phases(), False
+            self.phases, self.canceled = Phases(), False
             self.reached: SimpleQueue[float | None] = SimpleQueue()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -126,7 +126,7 @@ def _monitor(trt: ModuleType) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self.reached.put(self.phases.step(phase_name, step))
-            return not self.cancelled
+            return not self.canceled
 
         def phase_finish(self, phase_name: str) -> None:
             self.phases.finish(phase_name)

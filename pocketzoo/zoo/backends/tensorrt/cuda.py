@@ -1,4 +1,4 @@
-"""Memory, streams and graphs of the first GPU, asked of NVIDIA's driver itself: no package is needed.
+"""GPU memory, streams and CUDA graphs through NVIDIA's driver API; needs no package.
 
 The names are those of "CUDA Driver API", NVIDIA. The context is the primary one, which TensorRT uses as well.
 """
@@ -15,7 +15,7 @@ from pocketzoo.core.errors import BundleError, MemoryShortError, MissingDependen
 from pocketzoo.zoo.backends.tensorrt.gpu import DRIVER, find_gpu
 
 _OUT_OF_MEMORY = 2
-_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is no part of a graph
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is not part of a graph
 
 
 class Cuda:
@@ -29,7 +29,7 @@ class Cuda:
         """
         if find_gpu() is None:
             raise MissingDependencyError(
-                "this machine has no NVIDIA GPU, or no driver for it, and an engine runs on nothing else",
+                "this machine has no NVIDIA GPU, or no driver for it, which engines need",
                 "run the graph: leave out --provider, or give --provider cpu",
             )
         self._driver = ctypes.CDLL(DRIVER)
@@ -125,7 +125,7 @@ class Cuda:
             free, total = self.memory() if asked else (0, 0)
             raise MemoryShortError(
                 f"{asked / 1e6:,.0f} MB were asked for, {free / 1e6:,.0f} of the GPU's {total / 1e6:,.0f} MB are free",
-                "give smaller batches, or close what else runs on the GPU",
+                "use smaller batches, or free GPU memory",
             )
         text = c_char_p()
         self._driver.cuGetErrorString(c_int(code), byref(text))

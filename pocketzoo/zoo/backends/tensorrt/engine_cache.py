@@ -1,6 +1,6 @@
-"""Engines that were built here, by what they were built of: ``store/engines``. Standard library.
+"""Cache of built engines, keyed by everything they were built from: ``store/engines``. Standard library.
 
-The graph is the artefact, an engine only saves the time to build it again: none is fetched, and none is taken that is
+The graph is the artifact, an engine only saves the time to build it again: none is fetched, and none is taken that is
 not what was put in. ``store prune`` removes those that nobody took for a month.
 """
 
@@ -36,7 +36,7 @@ def engine_key(graph: Path, target: TargetSpec, version: str, gpu: Gpu | None, o
 
 
 class EngineCache:
-    """A folder of engines, each beside the sha256 it had."""
+    """A folder of engines, each alongside the sha256 it had."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Store().root / "engines"

@@ -1,4 +1,4 @@
-"""Run an engine of TensorRT, or of its API twin TensorRT-RTX: pinned memory, one CUDA graph a shape. No torch."""
+"""Run a TensorRT or TensorRT-RTX engine: pinned memory, one CUDA graph per shape. No torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EngineRunner:
 
         Raises:
             MissingDependencyError: there is no GPU, no driver, or the module is not installed.
-            ExportError: the engine is of another version or GPU, is damaged, or the GPU's memory does not suffice.
+            ExportError: the engine is of another version or GPU, is damaged, or the GPU's memory runs out.
             BundleError: it does not have one input.
         """
         self.cuda = Cuda()
@@ -67,7 +67,7 @@ class EngineRunner:
                 return found.copy()
             if out.shape != found.shape or out.dtype != found.dtype:
                 raise DataError(
-                    f"out is {out.dtype} of {out.shape}, the engine gives {found.dtype} of {found.shape}",
+                    f"out is {out.dtype} of {out.shape}, the engine outputs {found.dtype} of {found.shape}",
                     "make it with numpy.empty",
                 )
             np.copyto(out, found)
@@ -112,13 +112,13 @@ class EngineRunner:
 
     def _check(self, x: npt.NDArray[Any]) -> None:
         if x.dtype != self.dtype:
-            raise DataError(f"input {self.input!r} is {x.dtype}, the engine takes {self.dtype}", "convert it")
+            raise DataError(f"input {self.input!r} is {x.dtype}, the engine expects {self.dtype}", "convert it")
         least, _, most = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(self.input, 0))
         fits = len(x.shape) == len(least) and all(a <= n <= b for a, n, b in zip(least, x.shape, most, strict=True))
         if not fits:
             raise DataError(
                 f"input {self.input!r} is {x.shape}, the engine was built for {least} to {most}",
-                "give smaller batches, or build an engine for larger ones: pocketzoo export --help",
+                "use smaller batches, or build an engine for larger ones: pocketzoo export --help",
             )
 
     def _ready(self, shape: tuple[int, ...]) -> _Ready:
@@ -144,8 +144,8 @@ class EngineRunner:
             size = getattr(self._engine, "device_memory_size_v2", 0) or 0
             free, _ = self.cuda.memory()
             raise MemoryShortError(
-                f"{self.name} takes {size / 1e6:,.0f} MB beside its weights, {free / 1e6:,.0f} MB are free on the GPU",
-                f"build an engine for batches of {max(1, shape[0] // 2)} at the most",
+                f"{self.name} needs {size / 1e6:,.0f} MB besides its weights, {free / 1e6:,.0f} MB are free on the GPU",
+                f"build an engine for batches of at most {max(1, shape[0] // 2)}",
             )
         kinds = {n: np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(n))) for n in (self.input, *self.outputs)}
         shapes = {n: tuple(context.get_tensor_shape(n)) for n in kinds}
@@ -159,7 +159,7 @@ class EngineRunner:
                 context.set_tensor_address(name, addresses[name])
         except MemoryShortError as error:
             self._drop(ready)
-            fewer = f"give batches of {shape[0] // 2}" if shape[0] > 1 else "close what else runs on the GPU"
+            fewer = f"give batches of {shape[0] // 2}" if shape[0] > 1 else "free GPU memory"
             raise MemoryShortError(f"a batch of {shape[0]}: {error.message}", fewer) from error
         return ready
 

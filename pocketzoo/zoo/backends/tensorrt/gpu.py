@@ -1,4 +1,4 @@
-"""Which GPU this machine has, asked of NVIDIA's driver itself: no tool and no package is needed. Standard library."""
+"""Identify this machine's GPU through NVIDIA's driver; needs no tool or package. Standard library."""
 
 from __future__ import annotations
 

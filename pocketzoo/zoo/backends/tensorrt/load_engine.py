@@ -1,4 +1,4 @@
-"""Load an engine with TensorRT or its API twin TensorRT-RTX, and say in words why one does not load."""
+"""Load an engine with TensorRT or TensorRT-RTX, and explain why one does not load."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_engine(path: Path, trt: ModuleType) -> tuple[Any, Any, Any]:
     Raises:
         MissingDependencyError: there is no GPU, or no driver for it.
         ExportError: there is no such file; it was built by another version or for another GPU, is damaged, or memory
-            does not suffice; the hint says what to do.
+            is not enough; the hint says what to do.
     """
     if not path.is_file():
         raise ExportError(f"there is no engine {path}", "check the path, or build it: pocketzoo export")
@@ -70,17 +70,19 @@ def unloadable(engine: Path, module: str, version: str, gpu: Gpu, said: str) -> 
     if short_of_memory(said):
         return ExportError(
             f"{engine.name} needs more memory than is free on {gpu} ({gpu.memory >> 20:,} MiB in all): {said}",
-            "build it for smaller lengths: --shape batch=1:4:8",
+            "build it for smaller sizes: --shape batch=1:4:8",
         )
     low = said.lower()
     if "version" in low:
-        return ExportError(f"{engine.name} was built by another version than {module} {version}: {said}", again)
+        return ExportError(f"{engine.name} was built by a different version than {module} {version}: {said}", again)
     if "compute capability" in low or "device" in low or "incompatible" in low:
-        return ExportError(f"{engine.name} was built for another GPU than {gpu}: {said}", again)
-    return ExportError(f"{engine.name} is no engine that {module} {version} reads: {said or 'no reason given'}", again)
+        return ExportError(f"{engine.name} was built for a different GPU than {gpu}: {said}", again)
+    return ExportError(
+        f"{engine.name} is not an engine that {module} {version} reads: {said or 'no reason given'}", again
+    )
 
 
 def short_of_memory(said: str) -> bool:
-    """Whether TensorRT says that memory does not suffice."""
+    """Whether TensorRT says that memory runs out."""
     low = said.lower()
     return any(words in low for words in ("out of memory", "outofmemory", "workspace limit"))

@@ -76,7 +76,7 @@ def test_another_type_is_refused(runner, refused, dtype):
 def test_a_file_that_is_no_graph_is_named(tmp_path, refused, data):
     path = tmp_path / "g.onnx"
     path.write_bytes(data)
-    with refused(BundleError, f"onnxruntime does not load {path}", hint="make the graph again"):
+    with refused(BundleError, f"onnxruntime does not load {path}", hint="rebuild the graph"):
         OnnxRunner(path)
 
 

@@ -238,7 +238,7 @@ def test_each_axis_has_lengths_of_its_own(tmp_path, options, says):
 
 def test_lengths_of_an_axis_that_is_not_there_are_refused(tmp_path, refused):
     options = EngineOptions(shapes={"sequenze": (1, 1, 1)})
-    with refused(ExportError, "no free axis 'sequenze'", hint="'sequence'"):
+    with refused(ExportError, "no dynamic axis 'sequenze'", hint="'sequence'"):
         save_engine(axes(tmp_path, "batch", "sequence"), tmp_path / "m.engine", RTX, options=options)
     assert not (tmp_path / "m.engine").exists()
 
@@ -250,7 +250,7 @@ def test_the_second_engine_of_a_graph_is_a_copy_and_that_is_said(graph, tmp_path
     cache, heard = EngineCache(tmp_path / "c"), Told()
     for name in ("one", "two"):
         save_engine(graph, tmp_path / name, RTX, cache=cache, progress=heard)
-    assert [said.split(" ")[0] for said in heard.said] == ["building", "this"]
+    assert [said.split(" ")[0] for said in heard.said] == ["building", "engine"]
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     options = EngineOptions(shapes={"batch": (1, 1, 2)})
     save_engine(graph, tmp_path / "three", RTX, options=options, cache=cache, progress=heard)
@@ -271,7 +271,11 @@ def test_what_was_refused_is_not_kept(compressed, tmp_path, refused):
     ("options", "what", "hint"),
     [
         ({"workspace": 64}, "", ""),
-        ({"workspace": 1}, "memory does not suffice (no GPU is here, a layer may take 1 MiB)", "--shape batch=1:4:8"),
+        (
+            {"workspace": 1},
+            "out of memory (this machine has no GPU, workspace limit 1 MiB)",
+            "--shape batch=1:4:8",
+        ),
         ({"hardware_compatible": True}, "", ""),
         ({"dla": 0, "shapes": {"batch": (8, 8, 8)}}, "this machine has no DLA core", "--dla"),
         ({"stripped": True}, "without weights: that needs a GPU", "--strip"),

@@ -93,9 +93,9 @@ def test_what_is_no_length_is_refused(text):
 
 @pytest.mark.parametrize("sizes", [(2, 1, 3), (1, 3, 2), (-1, 1, 1), (0, 0, 0)])
 def test_lengths_out_of_order_are_refused(sizes, refused):
-    with refused(RecipeError, "the lengths of batch cannot be", hint="in this order"):
+    with refused(RecipeError, "the sizes of batch cannot be", hint="in this order"):
         EngineOptions(shapes={"batch": sizes})
-    with refused(RecipeError, "the lengths of an axis cannot be"):
+    with refused(RecipeError, "the sizes of an axis cannot be"):
         EngineOptions(others=sizes)
 
 

@@ -55,12 +55,12 @@ def test_an_engine_needs_a_gpu_to_run_and_says_what_runs_here(trt, tmp_path, ref
     [
         (
             "The engine plan file is not compatible with this version, expecting 10.3",
-            "another version",
+            "a different version",
         ),
-        ("Using an engine plan file across different models of devices is not recommended", "another GPU"),
-        ("Target GPU SM 89 is not compatible: compute capability 12.0", "another GPU"),
+        ("Using an engine plan file across different models of devices is not recommended", "a different GPU"),
+        ("Target GPU SM 89 is not compatible: compute capability 12.0", "a different GPU"),
         ("OutOfMemory (Requested size was 4294967296 bytes.)", "more memory than is free"),
-        ("Magic tag does not match", "is no engine that"),
+        ("Magic tag does not match", "is not an engine that"),
     ],
 )
 def test_what_the_runtime_says_is_told_in_words(said, what):

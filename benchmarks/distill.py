@@ -1,7 +1,7 @@
-"""Half of the channels go, then `heal`: how much of what was lost comes back, on samples without classes.
+"""Half of the channels go, then `distill`: how much of what was lost comes back, on samples without classes.
 
-Usage: python benchmarks/heal.py. Digits with a head fitted here, and the pretrained tinynet on Fashion-MNIST.
-Writes benchmarks/results/heal.json.
+Usage: python benchmarks/distill.py. Digits with a head fitted here, and the pretrained tinynet on Fashion-MNIST.
+Writes benchmarks/results/distill.json.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from record import write
 from torch import nn
 
 from pocketzoo import default_registry, fit, load_data, open_model
-from pocketzoo.compress.configs import HealConfig, PruneConfig
-from pocketzoo.compress.distillation import distill as heal
+from pocketzoo.compress.configs import DistillConfig, PruneConfig
+from pocketzoo.compress.distillation import distill
 from pocketzoo.compress.pruning import prune
 from pocketzoo.core.progress import SILENT
-from pocketzoo.zoo.catalog.compressor import Lesson
+from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import load_module
 
 RATIO, PRUNED_ON = 0.5, 256
 SAMPLES = {"digits": 1024, "fashion-mnist": 2048}  # to learn from; no classes are read
-TESTED = 4000  # samples at the most
+TESTED = 4000  # samples at most
 
 
 @torch.no_grad()
@@ -57,22 +57,22 @@ def run(name: str, folder: Path) -> dict[str, Any]:
         pruned = prune.apply(teacher, plan, given)
         rows[kind] = scores(pruned, teacher, tests)
         start = time.perf_counter()
-        healed = heal.teach(
-            pruned, heal.plan(pruned, HealConfig(), samples, registry.get("target", "cpu")), samples,
-            Lesson(teacher, folder / f"{name} {kind}", SILENT),
+        distilled = distill.distill(
+            pruned, distill.plan(pruned, DistillConfig(), samples, registry.get("target", "cpu")), samples,
+            Distillation(teacher, folder / f"{name} {kind}", SILENT),
         )  # fmt: skip
-        rows[f"{kind}, healed"] = {**scores(healed, teacher, tests), "seconds": time.perf_counter() - start}
+        rows[f"{kind}, distilled"] = {**scores(distilled, teacher, tests), "seconds": time.perf_counter() - start}
         lost = rows["original"]["accuracy"] - rows[kind]["accuracy"]
-        back = rows[f"{kind}, healed"]["accuracy"] - rows[kind]["accuracy"]
-        rows[f"{kind}, healed"]["won_back"] = back / lost if lost > 0 else None
-        print(name, kind, rows[kind], rows[f"{kind}, healed"], flush=True)
+        back = rows[f"{kind}, distilled"]["accuracy"] - rows[kind]["accuracy"]
+        rows[f"{kind}, distilled"]["won_back"] = back / lost if lost > 0 else None
+        print(name, kind, rows[kind], rows[f"{kind}, distilled"], flush=True)
     return {"learned_from": sum(map(len, samples)), "rows": rows}
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = {name: run(name, Path(folder)) for name in SAMPLES}
-    write("heal", {"ratio": RATIO, "data": results})
+    write("distill", {"ratio": RATIO, "data": results})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""Names of the previous release that still work in this one: each is read as its new name, with a warning.
+
+The command line shows the warning as one line on stderr. Bundles are not users: what an old one says is converted
+without a word (``zoo/bundles/format_1.py``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+from pocketzoo.core.errors import RecipeError
+
+C = TypeVar("C", bound=type)
+
+
+class RenamedWarning(FutureWarning):
+    """A name of the previous release was used; the next one will not know it."""
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 2) -> None:
+    """Say that ``old`` is called ``new`` now."""
+    text = f"{old!r} was renamed to {new!r}; the old name works in this release only"
+    warnings.warn(text, RenamedWarning, stacklevel=stacklevel + 1)
+
+
+def renamed(**names: str) -> Callable[[C], C]:
+    """Decorate a dataclass whose fields were renamed, ``old="new"``: the constructor and attributes take both.
+
+    ``core.typed`` reads both as well, so that recipes and options of the previous release keep working.
+    """
+
+    def decorate(cls: C) -> C:
+        construct = cls.__init__  # type: ignore[misc]
+
+        @wraps(construct)
+        def init(self: object, *args: Any, **fields: Any) -> None:
+            construct(self, *args, **with_new_names(cls, fields))
+
+        def alias(old: str, new: str) -> property:
+            def read(self: object) -> Any:
+                warn_renamed(old, new)
+                return getattr(self, new)
+
+            return property(read, doc=f"The former name of ``{new}``.")
+
+        cls.__init__ = init  # type: ignore[misc]
+        setattr(cls, "RENAMED", names)  # noqa: B010 - mypy knows no such attribute of a type
+        for old, new in names.items():
+            setattr(cls, old, alias(old, new))
+        return cls
+
+    return decorate
+
+
+def with_new_names(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields for ``cls`` by their new names.
+
+    Raises:
+        RecipeError: a field is given by both its names.
+    """
+    names: Mapping[str, str] = getattr(cls, "RENAMED", {})
+    found = dict(data)
+    for old in names.keys() & data.keys():
+        if names[old] in data:
+            raise RecipeError(f"{old!r} and {names[old]!r} are the same field", f"leave out {old!r}")
+        warn_renamed(old, names[old], stacklevel=3)
+        found[names[old]] = found.pop(old)
+    return found
