@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from frozenbundles import FROZEN
+from PIL import Image
 
 from pocketzoo.cli.main import cli
 from pocketzoo.zoo.bundles.manifest import FORMAT
@@ -123,6 +125,26 @@ targets cpu
 demo digits
 nonsense
 """
+# What these answer depends on the machine or takes training: only the keys are held, and what kind of value each has.
+MEASURED = """
+fit mlp --backbone-option input=1,28,28 --data data.npz --epochs 1 -o fitted
+fit mlp --backbone-option input=3 --head regression --data houses.csv --epochs 1 -o valued
+find-rate mlp --backbone-option input=1,28,28 --data data.npz --steps 20
+eval digits --data data.npz
+eval houses --data houses.csv
+compress digits --int8 --data data.npz --accept --keep-slower -o less
+compress digits --int8 --data data.npz --dry-run
+bench digits small --data data.npz --seconds 0 --batch 1 --no-memory
+bench writer --seconds 0 --batch 1 --no-memory
+profile small --seconds 0 --no-torch
+profile fitted --seconds 0 --torch
+predict small shown.png --top 2
+play player --episodes 1
+generate writer "the model" --max-new-tokens 2
+export small -o m.onnx
+pack small -o packed
+doctor
+"""
 MACHINE = ("builds", "runs", "why", "fix")  # of a target: what this machine can do for it
 
 
@@ -206,6 +228,26 @@ def test_bundles(run, place, golden):
     lines = [["info", name] for name in BUNDLES] + [["verify", name] for name in BUNDLES]
     lines.append(["info", "--provenance", "small"])
     golden("bundles.txt", "\n".join(block(run, *line) for line in lines))
+
+
+@pytest.mark.slow
+def test_what_is_measured_has_the_same_keys(run, place, golden):
+    Image.fromarray(np.load("data.npz")["x"][0]).save("shown.png")
+    found = {}
+    for line in filter(None, MEASURED.splitlines()):
+        done = run(*shlex.split(line), "--json")
+        assert done.exit_code == 0, (line, done.stderr)
+        found[line] = form(json.loads(done.stdout))
+    golden("forms.json", as_text(found))
+
+
+def form(value: Any) -> Any:
+    """The kinds of the values in JSON; a list is what its elements are, each once."""
+    if isinstance(value, dict):
+        return {key: form(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [json.loads(each) for each in dict.fromkeys(json.dumps(form(each)) for each in value)]
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
 
 
 def as_text(value: Any) -> str:
