@@ -249,8 +249,8 @@ ROOT = "pocketzoo."
 
 def new_modules(old: str) -> tuple[str, ...]:
     """Full names of the modules that what ``old`` held is in now; none if it did not move."""
-    found = MOVED.get(old.removeprefix(ROOT), ())
-    return tuple(ROOT + name for name in ((found,) if isinstance(found, str) else found))
+    modules = MOVED.get(old.removeprefix(ROOT), ())
+    return tuple(ROOT + name for name in ((modules,) if isinstance(modules, str) else modules))
 
 
 def find_spec(name: str) -> ModuleSpec | None:

@@ -69,8 +69,10 @@ def not_installed(module: str, *, extra: str | None = None) -> MissingDependency
     """The error for a package that is not there, with the line that installs it; one of a plugin is its own line."""
     name = module.split(".", maxsplit=1)[0]
     if extra is None and name not in EXTRAS:
-        wanted = name
+        package = name
     else:
         extra = EXTRAS[name] if extra is None else extra
-        wanted = f"'pocketzoo[{extra}]'" if extra else "'pocketzoo'"
-    return MissingDependencyError(f"this needs the package {module!r}, which is not installed", f"pip install {wanted}")
+        package = f"'pocketzoo[{extra}]'" if extra else "'pocketzoo'"
+    return MissingDependencyError(
+        f"this needs the package {module!r}, which is not installed", f"pip install {package}"
+    )

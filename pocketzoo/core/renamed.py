@@ -62,10 +62,10 @@ def with_new_names(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
         RecipeError: a field is given by both its names.
     """
     names: Mapping[str, str] = getattr(cls, "RENAMED", {})
-    found = dict(data)
+    fields = dict(data)
     for old in names.keys() & data.keys():
         if names[old] in data:
             raise RecipeError(f"{old!r} and {names[old]!r} are the same field", f"leave out {old!r}")
         warn_renamed(old, names[old], stacklevel=3)
-        found[names[old]] = found.pop(old)
-    return found
+        fields[names[old]] = fields.pop(old)
+    return fields

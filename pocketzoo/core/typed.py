@@ -36,19 +36,19 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     return _build(cls, data, cls.__name__)
 
 
-def with_changes(cls: type[T], given: Mapping[str, Any] | T | None, owner: str, **changes: Any) -> T:
+def with_changes(cls: type[T], base: Mapping[str, Any] | T | None, owner: str, **changes: Any) -> T:
     """``given``, built from options if it is not built yet, with ``changes``; of those, None changes nothing.
 
     Raises:
         RecipeError: a setting that is unknown, or cannot be what it is.
     """
     known = {name: value for name, value in changes.items() if value is not None}
-    if given is not None and not isinstance(given, Mapping):
-        return replace(given, **known)  # type: ignore[type-var]
-    return from_texts(cls, {**(given or {}), **known}, owner)  # together: one by one they might not go
+    if base is not None and not isinstance(base, Mapping):
+        return replace(base, **known)  # type: ignore[type-var]
+    return from_texts(cls, {**(base or {}), **known}, owner)  # together: one by one they might not go
 
 
-def from_texts(cls: type[T], given: Mapping[str, Any], owner: str) -> T:
+def from_texts(cls: type[T], texts: Mapping[str, Any], owner: str) -> T:
     """Build ``cls``, flat, from options as a command line gives them: texts are read by the type of their field.
 
     A list may be one value or values with commas between: ``{"hidden": "512,128"}`` is ``(512, 128)``. ``owner`` is
@@ -57,12 +57,12 @@ def from_texts(cls: type[T], given: Mapping[str, Any], owner: str) -> T:
     Raises:
         RecipeError: there is no such option, or the value does not fit; the hint says what does.
     """
-    given, hints = with_new_names(cls, given), get_type_hints(cls)
+    texts, hints = with_new_names(cls, texts), get_type_hints(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [name for name in texts if name not in known]:
         raise RecipeError(f"{owner} has no option {unknown[0]!r}", nearest(unknown[0], known))
     read = {}
-    for name, value in given.items():
+    for name, value in texts.items():
         try:
             read[name] = _read(hints[name], value)
         except ValueError:
@@ -111,8 +111,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise RecipeError(f"{where} must be {wanted}, not {value!r}", "correct the value")
+    type_name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise RecipeError(f"{where} must be {type_name}, not {value!r}", "correct the value")
 
 
 def _first_that_fits(options: tuple[Any, ...], value: Any, where: str) -> Any:

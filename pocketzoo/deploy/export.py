@@ -62,7 +62,7 @@ def export(
     half = "" if precision == "fp32" else f".{precision}"
     name = f"{bundle.manifest.name}{half if beside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
-    _check_place(place, exporter, given=out is not None)
+    _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
         parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
@@ -84,17 +84,17 @@ def export(
                 shutil.copyfile(made_part.file, sibling)
                 progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
             return place
-        made = Path(folder) / f"export{exporter.suffix}"
-        exporter.export(graph, made, spec, progress, *request)
+        exported = Path(folder) / f"export{exporter.suffix}"
+        exporter.export(graph, exported, spec, progress, *request)
         encoded = len(bundle.graphs()) > 1  # by a step on the graph
         graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
-        kept = next((e.precision for e in graphs), "float32")
-        kept = _named(kept, precision)
-        kind = f"{kept}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
+        float_precision = next((e.precision for e in graphs), "float32")
+        float_precision = _named(float_precision, precision)
+        kind = f"{float_precision}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
         name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
         with updating(bundle) as draft:
             mark = spec.name if kind else ""
-            shutil.copyfile(made, draft.mark(name, target=mark, precision=kept))
+            shutil.copyfile(exported, draft.mark(name, target=mark, precision=float_precision))
             for made_part in parts:
                 # As an .onnx a float part is in the bundle for all targets.
                 own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
@@ -105,12 +105,12 @@ def export(
     return bundle.path / name
 
 
-def _check_place(place: Path, exporter: ExporterSpec, *, given: bool) -> None:
+def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) -> None:
     if exporter.folder and place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ExportError(f"{place} exists", "remove it, or choose another place with -o")
     if place.is_dir() and not exporter.folder:
         raise ExportError(f"{place} is a folder", "give a file name with -o")
-    if given and (place.parent / MANIFEST).is_file():
+    if named_by_user and (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
 
 
@@ -180,11 +180,11 @@ def _samples(
     return Batches(rows, bundle.manifest.input, size=size, files=bundle.source_files())
 
 
-def _named(kept: str, precision: str) -> str:
+def _named(float_precision: str, precision: str) -> str:
     """What a graph's entry says of its precision, where the bundle's own graphs for a target say ``kept``."""
     if precision == "fp32":
-        return kept
-    return precision if kept == "float32" or precision == "fp8" else f"{kept}-{precision}"
+        return float_precision
+    return precision if float_precision == "float32" or precision == "fp8" else f"{float_precision}-{precision}"
 
 
 def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:

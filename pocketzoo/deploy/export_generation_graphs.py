@@ -63,15 +63,15 @@ def export_parts(
     longest = min(settings.positions or LONGEST, LONGEST)
     files = bundle.manifest.files.items()
     encoded = next((e.precision for name, e in files if e.target and name.endswith(".onnx")), "float32")
-    made = []
+    exported = []
     for part, graph in encode_parts(bundle, target, registry, folder).items():
         file = folder / f"{part}-made{exporter.suffix}"
         lengths = _lengths(part, longest, answers="encoder" in plain)
         own = replace(options, shapes={}, usual=lengths)
         request = ExportRequest(name=bundle.manifest.name, input=bundle.manifest.input, options=own)
         exporter.export(graph, file, target, progress, *[request] * exporter.asks)
-        made.append(ExportedPart(part, file, "float32" if graph == plain[part] else encoded))
-    return made
+        exported.append(ExportedPart(part, file, "float32" if graph == plain[part] else encoded))
+    return exported
 
 
 def _lengths(part: str, longest: int, *, answers: bool) -> dict[str, Sizes]:

@@ -51,31 +51,31 @@ def write_fp8(
     check_precision("fp8", target)
     assert target.fp8 is not None  # by that check
     floats = model = load_graph(bundle.graph(""))
-    found: Fp8Layers | None = None
+    layers: Fp8Layers | None = None
     for compressor, plan in graph_plans(bundle, registry):
         if isinstance(plan, Int8Plan):
-            model, found = fp8.apply(model, plan, target.fp8, few(fitting) if fitting is not None else ())
+            model, layers = fp8.apply(model, plan, target.fp8, few(fitting) if fitting is not None else ())
         else:
             model = compressor.apply(model, plan, target)
     name = bundle.manifest.name
-    if found is None:
+    if layers is None:
         raise ExportError(
             f"{name} was not calibrated: fp8 needs the ranges of an int8 step",
             "compress first: pocketzoo compress MODEL --int8 --data D -o SMALL",
         )
-    if not found.layers:
-        raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(found)}", "use --precision fp16")
+    if not layers.layers:
+        raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(layers)}", "use --precision fp16")
     shown = [random_samples(bundle.manifest.input, 1)] if testing is None else few(testing)
-    _, made = half(model, target, "fp16", shown)
-    ratio = compare(floats, made, shown)
-    left = f", {_counted(found)}" if found.left else ""
-    progress.say(f"fp8: {len(found.layers)} of {len(found.layers) + len(found.left)} layers ({told(ratio)}){left}")
+    _, graph = half(model, target, "fp16", shown)
+    ratio = compare(floats, graph, shown)
+    left = f", {_counted(layers)}" if layers.left else ""
+    progress.say(f"fp8: {len(layers.layers)} of {len(layers.layers) + len(layers.left)} layers ({told(ratio)}){left}")
     check_ratio(ratio, LEAST, "fp8")
     with replacing_file(out) as temporary:
-        onnx.save(made, temporary)
-    return found
+        onnx.save(graph, temporary)
+    return layers
 
 
-def _counted(found: Fp8Layers) -> str:
-    counts = Counter(found.left.values()).most_common(3)
-    return f"{len(found.left)} stay in float: " + "; ".join(f"{reason} ({count})" for reason, count in counts)
+def _counted(layers: Fp8Layers) -> str:
+    counts = Counter(layers.left.values()).most_common(3)
+    return f"{len(layers.left)} stay in float: " + "; ".join(f"{reason} ({count})" for reason, count in counts)

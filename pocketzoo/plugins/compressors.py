@@ -65,15 +65,17 @@ def _distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], cont
 
 def _weaker_prune(config: PruneConfig, share: float) -> PruneConfig:
     """A budget moves towards everything, or else the ratio towards nothing."""
-    kept = {name: getattr(config, name) for name in ("macs", "parameters", "latency")}
-    budget = {name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None}
+    budgets = {name: getattr(config, name) for name in ("macs", "parameters", "latency")}
+    budget = {name: 1.0 - (1.0 - value) * share for name, value in budgets.items() if value is not None}
     return replace(config, **budget) if budget else replace(config, ratio=config.ratio * share)
 
 
 def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
     """What is kept moves towards everything."""
-    kept = {name: getattr(config, name) for name in ("parameters", "energy", "rank_fraction")}
-    return replace(config, **{name: 1.0 - (1.0 - value) * share for name, value in kept.items() if value is not None})
+    budgets = {name: getattr(config, name) for name in ("parameters", "energy", "rank_fraction")}
+    return replace(
+        config, **{name: 1.0 - (1.0 - value) * share for name, value in budgets.items() if value is not None}
+    )
 
 
 def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:

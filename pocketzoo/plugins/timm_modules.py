@@ -106,8 +106,8 @@ def _keep(model: Any, method: str, children: set[str]) -> nn.Module:
     for name, _ in list(model.named_children()):
         if name not in children:
             delattr(model, name)
-    kept: nn.Module = model
-    return kept
+    module: nn.Module = model
+    return module
 
 
 def _watch(model: nn.Module, note: Callable[[str, Any], None]) -> list[Any]:

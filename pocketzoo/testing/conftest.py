@@ -20,10 +20,10 @@ def entries(config: pytest.Config, kind: str) -> list[Entry]:
     """What the selected plugins declare of one kind."""
     names = selected(config)
     try:
-        found = default_registry().entries(kind).values()
+        registered = default_registry().entries(kind).values()
     except DuplicateNameError:  # test_plugins.py says so
         return []
-    return [entry for entry in found if not names or entry.plugin in names]
+    return [entry for entry in registered if not names or entry.plugin in names]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -37,10 +37,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     for kind in KINDS:
         if kind in metafunc.fixturenames:
-            found = entries(config, kind)
+            subjects = entries(config, kind)
             # Of module scope: all checks of one backbone run together, so that it is built once.
-            ids = [entry.name for entry in found]
-            metafunc.parametrize(kind, found, indirect=kind == "backbone", ids=ids, scope="module")
+            ids = [entry.name for entry in subjects]
+            metafunc.parametrize(kind, subjects, indirect=kind == "backbone", ids=ids, scope="module")
     every = [entry for kind in KINDS for entry in entries(config, kind)]
     groups = {
         "entry": every,

@@ -31,5 +31,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def selected(config: pytest.Config) -> list[str]:
     """The names that --plugin gave, each once or with commas between; empty for all plugins."""
-    given: list[str] = config.getoption("pocketzoo_plugins", default=[])
-    return [name.strip() for part in given for name in part.split(",") if name.strip()]
+    values: list[str] = config.getoption("pocketzoo_plugins", default=[])
+    return [name.strip() for part in values for name in part.split(",") if name.strip()]

@@ -39,32 +39,35 @@ RANK = {"map": 4, "vector": 2, "sequence": 3}
 
 def test_its_input_is_sane(backbone: Backbone) -> None:
     """An image or a text can become what the input states."""
-    spec, given = backbone.spec, backbone.spec.input
-    if isinstance(given, TextSpec):
-        if not 0 <= given.pad < given.vocabulary or given.max_length < 1:
-            wrong(f"{spec.name} pads with {given.pad} of {given.vocabulary} ids", "give an id of the vocabulary")
+    spec, reads = backbone.spec, backbone.spec.input
+    if isinstance(reads, TextSpec):
+        if not 0 <= reads.pad < reads.vocabulary or reads.max_length < 1:
+            wrong(f"{spec.name} pads with {reads.pad} of {reads.vocabulary} ids", "give an id of the vocabulary")
         return
-    if len(given.shape) == 2 and isinstance(given.shape[0], str) and _positive(given.shape[1:]):
+    if len(reads.shape) == 2 and isinstance(reads.shape[0], str) and _positive(reads.shape[1:]):
         return  # vectors, which come as they are
-    if len(given.shape) != 4 or not isinstance(given.shape[0], str) or not _positive(given.shape[1:]):
-        wrong(f"{spec.name} reads {given.shape}", 'state ("batch", channels, height, width) with numbers above 0')
-    channels, height, width = given.size
-    if not len(given.mean) == len(given.std) == channels:
+    if len(reads.shape) != 4 or not isinstance(reads.shape[0], str) or not _positive(reads.shape[1:]):
+        wrong(f"{spec.name} reads {reads.shape}", 'state ("batch", channels, height, width) with numbers above 0')
+    channels, height, width = reads.size
+    if not len(reads.mean) == len(reads.std) == channels:
         wrong(
-            f"{spec.name} has {len(given.mean)} means and {len(given.std)} stds for {channels} channels",
+            f"{spec.name} has {len(reads.mean)} means and {len(reads.std)} stds for {channels} channels",
             "give one of each for every channel",
         )
-    if not all(math.isfinite(m) for m in given.mean) or not all(0 < s < math.inf for s in given.std):
-        wrong(f"{spec.name} has the mean {given.mean} and std {given.std}", "give finite means, and stds above 0")
-    if given.resize < min(height, width):
+    if not all(math.isfinite(m) for m in reads.mean) or not all(0 < s < math.inf for s in reads.std):
         wrong(
-            f"{spec.name} resizes to {given.resize} and cuts out {height} x {width}",
+            f"{spec.name} has the mean {reads.mean} and std {reads.std}",
+            "give finite means, and stds above 0",
+        )
+    if reads.resize < min(height, width):
+        wrong(
+            f"{spec.name} resizes to {reads.resize} and cuts out {height} x {width}",
             "resize is the shorter side before the center is cut out: make it at least as large",
         )
-    if not given.value_range[0] < given.value_range[1]:
-        wrong(f"{spec.name} has the value range {given.value_range}", "give (low, high), such as (0.0, 1.0)")
-    if (given.layout, given.dtype) != ("NCHW", "float32"):
-        wrong(f"{spec.name} reads {given.dtype} as {given.layout}", "permute or convert inside the module")
+    if not reads.value_range[0] < reads.value_range[1]:
+        wrong(f"{spec.name} has the value range {reads.value_range}", "give (low, high), such as (0.0, 1.0)")
+    if (reads.layout, reads.dtype) != ("NCHW", "float32"):
+        wrong(f"{spec.name} reads {reads.dtype} as {reads.layout}", "permute or convert inside the module")
 
 
 def test_its_features_are_stated_whole(backbone: Backbone) -> None:

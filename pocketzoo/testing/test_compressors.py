@@ -115,12 +115,12 @@ def test_a_plan_is_saved_and_read(trial: Trial) -> None:
 def test_applying_makes_a_new_model_that_runs(trial: Trial) -> None:
     """What was given stays; what comes out is finite and of the same shape."""
     before = _bytes(trial.model)
-    for made in trial.made:
-        if made is trial.model or _bytes(trial.model) != before:
+    for compressed in trial.made:
+        if compressed is trial.model or _bytes(trial.model) != before:
             wrong("apply() changes the model it is given", "change a copy of it")
         for batch in BATCHES:
             with blaming("what apply() makes does not run", "keep inputs and outputs as they are"):
-                out = _run(made, example(trial.tinynet.spec.input, batch))
+                out = _run(compressed, example(trial.tinynet.spec.input, batch))
             if out.shape != (batch, OUTPUTS) or not np.isfinite(out).all():
                 wrong(f"what apply() makes gives {out.shape} or values that are not finite", "see which layer does")
 
@@ -129,12 +129,12 @@ def test_a_saved_plan_replays_the_structure(trial: Trial) -> None:
     """A bundle is opened by applying its plan without samples, then loading its weights."""
     if not isinstance(trial.spec, ModuleCompressor):
         pytest.skip("it works on graphs, which are saved whole")
-    (made,) = trial.made
+    (compressed,) = trial.made
     with blaming("a saved plan does not replay", "let apply(model, plan, None) make the same structure"):
         again = trial.spec.apply(trial.model, trial.plan, None)
-        again.load_state_dict(made.state_dict())
+        again.load_state_dict(compressed.state_dict())
     x = example(trial.tinynet.spec.input)
-    if not np.array_equal(_run(made, x), _run(again, x), equal_nan=True):
+    if not np.array_equal(_run(compressed, x), _run(again, x), equal_nan=True):
         wrong("a replayed plan with the saved weights gives other outputs", "keep all that is decided in plan or state")
 
 

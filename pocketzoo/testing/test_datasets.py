@@ -21,10 +21,10 @@ DOUBLES = 0.01  # of a split may be in another: published sets hold some images 
 def attempt(dataset: Entry) -> Dataset | Exception:
     """The data set, or why it cannot be loaded."""
     try:
-        found = dataset.spec.load()
+        loaded = dataset.spec.load()
     except Exception as error:  # test_it_loads says so
         return error
-    return found if isinstance(found, Dataset) else TypeError(f"it returns a {type(found).__name__}, no Dataset")
+    return loaded if isinstance(loaded, Dataset) else TypeError(f"it returns a {type(loaded).__name__}, no Dataset")
 
 
 @pytest.fixture(scope="module")

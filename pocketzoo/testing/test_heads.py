@@ -50,13 +50,15 @@ def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
     if options is None:
         pytest.skip("it takes no options")
     with blaming("its options cannot be made", "give every field a default"):
-        made = options()
-        again = from_plain(options, json.loads(json.dumps(to_plain(made))))
-    if not is_dataclass(made) or not options.__dataclass_params__.frozen or again != made:
-        wrong(f"its options are {made!r:.80}", "use a frozen dataclass of numbers, words, booleans and tuples of them")
+        default = options()
+        again = from_plain(options, json.loads(json.dumps(to_plain(default))))
+    if not is_dataclass(default) or not options.__dataclass_params__.frozen or again != default:
+        wrong(
+            f"its options are {default!r:.80}", "use a frozen dataclass of numbers, words, booleans and tuples of them"
+        )
     for features in _features(head.spec, registry):
         with blaming("it does not build with its own default options", "let build take (features, outputs, options)"):
-            head.spec.build(features, 2, made)
+            head.spec.build(features, 2, default)
 
 
 @pytest.mark.parametrize("outputs", [2, 7])
@@ -68,10 +70,10 @@ def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry:
         x = _values(features)
         with blaming(f"it does not run on a {features.kind}", f"leave {features.kind!r} out of takes"), torch.no_grad():
             one, two = module(x), module(x)
-        wanted = (BATCH, x.shape[1], outputs) if head.spec.returns in PER_TOKEN else (BATCH, outputs)
-        if not isinstance(one, Tensor) or one.shape != wanted:
-            given = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
-            wrong(f"for {outputs} outputs it gives {given} at batch {BATCH}", f"return one tensor {wanted}")
+        expected = (BATCH, x.shape[1], outputs) if head.spec.returns in PER_TOKEN else (BATCH, outputs)
+        if not isinstance(one, Tensor) or one.shape != expected:
+            actual = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+            wrong(f"for {outputs} outputs it gives {actual} at batch {BATCH}", f"return one tensor {expected}")
         if not torch.isfinite(one).all() or not torch.equal(one, two):
             wrong("two runs on one input differ, or are not finite", "switch off dropout unless self.training")
 

@@ -47,10 +47,10 @@ def test_it_declares_something(plugin: Plugin, registry: Registry) -> None:
     if plugin.reason:
         pytest.skip("it is not in use (see test_it_loads)")
     try:
-        found = [name for kind in KINDS for name, e in registry.entries(kind).items() if e.plugin == plugin.name]
+        declared = [name for kind in KINDS for name, e in registry.entries(kind).items() if e.plugin == plugin.name]
     except DuplicateNameError:
         pytest.skip("a name is declared twice (see test_no_name_is_declared_twice)")
-    if not found:
+    if not declared:
         wrong(f"plugin {plugin.name!r} declares nothing", "return at least one spec from one of its hooks")
 
 

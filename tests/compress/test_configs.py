@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ranges import Table, check_ranges
 
-from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.typed import from_plain, to_plain
 
@@ -87,3 +89,62 @@ def test_configs_are_frozen_and_take_keywords_only(config):
     with pytest.raises(TypeError):
         type(config)(0.5)
     assert hash(config) == hash(from_plain(type(config), to_plain(config)))
+
+
+RANGES: list[tuple[type, Table, dict[str, Any], dict[str, dict[str, Any]]]] = [
+    (
+        PruneConfig,
+        {
+            "ratio": (0.3, "[0, 1)"),
+            "macs": (None, "(0, 1]"),
+            "parameters": (None, "(0, 1]"),
+            "latency": (None, "(0, 1]"),
+            "multiple": (None, "[1, inf)"),
+        },
+        {},
+        {},
+    ),
+    (
+        LowRankConfig,
+        {
+            "parameters": (None, "(0, 1]"),
+            "energy": (None, "(0, 1]"),
+            "rank_fraction": (None, "(0, 1]"),
+            "multiple": (None, "[1, inf)"),
+        },
+        {"energy": 0.5},
+        {"parameters": {"energy": None}, "rank_fraction": {"energy": None}},
+    ),
+    (
+        DistillConfig,
+        {
+            "epochs": (20, "[1, inf)"),
+            "learning_rate": (1e-3, "(0, 1]"),
+            "batch_size": (32, "[1, inf)"),
+            "features": (0.5, "[0, 1]"),
+            "patience": (5, "[1, inf)"),
+            "seed": (0, "[0, inf)"),
+        },
+        {},
+        {},
+    ),
+    (
+        Int8Config,
+        {"percentile": (99.99, "(50, 100]"), "min_sqnr": (None, "(0, 200)"), "max_drop": (None, "[0, 1)")},
+        {},
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "table", "base", "needs"), RANGES, ids=lambda x: getattr(x, "__name__", ""))
+def test_numbers_are_held_to_their_ranges(config, table, base, needs):
+    check_ranges(config, table, base, needs)
+
+
+def test_switches_are_as_they_are_documented():
+    """Of what is not a number."""
+    prune, int8 = PruneConfig(), Int8Config()
+    assert (prune.granularity, prune.scope, prune.pattern, prune.skip) == ("channel", "global", "", ())
+    assert (LowRankConfig(energy=0.5).only_faster, DistillConfig().quantized) == (True, False)
+    assert (int8.ranges, int8.activations, int8.smooth, int8.embeddings) == ("auto", "auto", True, True)

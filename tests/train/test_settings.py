@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+from ranges import check_ranges
 
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.train.settings import SAYS, TrainConfig, with_settings
@@ -65,3 +66,39 @@ def test_single_settings_change_a_config():
 def test_texts_are_read_by_their_type():
     texts = {"epochs": "7", "clip": "0.5", "balanced": "yes", "optimizer": "sgd"}
     assert with_settings(texts) == TrainConfig(epochs=7, clip=0.5, balanced=True, optimizer="sgd")
+
+
+def test_numbers_are_held_to_their_ranges():
+    table = {
+        "epochs": (40, "[1, inf)"),
+        "batch_size": (64, "[1, inf)"),
+        "seed": (0, "[0, inf)"),
+        "learning_rate": (3e-3, "(0, inf)"),
+        "momentum": (0.9, "[0, 1)"),
+        "weight_decay": (1e-2, "[0, inf)"),
+        "warm_up": (0.0, "[0, 1)"),
+        "clip": (None, "(0, inf)"),
+        "label_smoothing": (0.0, "[0, 1)"),
+        "patience": (None, "[1, inf)"),
+        "head_epochs": (0, "[0, 40]"),
+        "backbone_rate": (0.1, "(0, inf)"),
+        "layer_decay": (1.0, "(0, inf)"),
+        "lora_rank": (0, "[0, inf)"),
+        "lora_alpha": (16.0, "(0, inf)"),
+        "lora_dropout": (0.0, "[0, 1)"),
+        "window": (128, "[1, inf)"),
+    }
+    check_ranges(TrainConfig, table, {}, {"head_epochs": {"unfreeze": "all"}})
+
+
+def test_words_and_switches_are_as_they_are_documented():
+    config = TrainConfig()
+    words = (config.optimizer, config.schedule, config.unfreeze, config.augment, config.mix, config.precision)
+    assert words == ("adamw", "cosine", "none", "", "", "float32")
+    assert not config.balanced
+
+
+def test_the_backbone_learns_by_its_blocks_or_by_adapters():
+    assert not TrainConfig().backbone_learns
+    assert TrainConfig(unfreeze="last:1").backbone_learns
+    assert TrainConfig(lora_rank=1).backbone_learns

@@ -62,7 +62,7 @@ def choose(
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
-        wanted: npt.NDArray[Any] | None = None
+        first_outputs: npt.NDArray[Any] | None = None
         for way, start in ways.items():
             progress.say(f"trying {way}")
             try:
@@ -74,8 +74,8 @@ def choose(
                     raise
                 left_out[way] = error.message
                 continue
-            wanted = out if wanted is None else wanted
-            if (ratio := sqnr(out, wanted)) < AGREES:
+            first_outputs = out if first_outputs is None else first_outputs
+            if (ratio := sqnr(out, first_outputs)) < AGREES:
                 left_out[way] = f"its outputs differ ({ratio:.0f} dB)"
                 continue
             runners[way] = runner
@@ -88,10 +88,10 @@ def remembered(key: str, ways: Mapping[str, object]) -> Choice | None:
     """What was chosen before for the same key, if it is still one of the ``ways``."""
     choice = _read().get(key)
     try:
-        found = Choice(**choice) if choice else None
+        remembered_choice = Choice(**choice) if choice else None
     except TypeError:
         return None  # written by another version
-    return found if found and found.way in ways else None
+    return remembered_choice if remembered_choice and remembered_choice.way in ways else None
 
 
 def remember(key: str, choice: Choice) -> None:
@@ -111,7 +111,7 @@ def key_of(digest: str, ways: Mapping[str, object], threads: int) -> str:
 def _read() -> dict[str, Any]:
     path: Path = home() / MEMORY
     try:
-        found = json.loads(path.read_text("utf8"))
+        choices = json.loads(path.read_text("utf8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return choices if isinstance(choices, dict) else {}

@@ -81,12 +81,12 @@ class Runtime:
         if gives != "logits" or not manifest.labels:
             has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"outputs {gives}, not classes"
             raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
-        found = []
+        ranked = []
         for row in self.predict(batch):
             shares = softmax(row)
             best = shares.argsort()[::-1][:top]
-            found.append(tuple((manifest.labels[i], float(shares[i])) for i in best))
-        return found
+            ranked.append(tuple((manifest.labels[i], float(shares[i])) for i in best))
+        return ranked
 
     def close(self) -> None:
         """Give the memory back, once what other threads still predict has ended. Twice is once."""
@@ -136,13 +136,13 @@ def load_runtime(
     if providers is None and target in OWN_PROVIDER:
         providers = target
     if providers is not None:
-        wanted = (providers,) if isinstance(providers, str) else tuple(providers)
-        if not wanted:
+        names = (providers,) if isinstance(providers, str) else tuple(providers)
+        if not names:
             raise DataError("no provider is given", f"name one of {', '.join(PROVIDERS)}, or leave providers out")
-        if wanted == (ENGINE,):
+        if names == (ENGINE,):
             return _engine(bundle, target, registry)
-        runner = OnnxRunner(graph, threads=threads, providers=wanted)
-        return Runtime(bundle, graph, runner, Choice(way=wanted[0]))
+        runner = OnnxRunner(graph, threads=threads, providers=names)
+        return Runtime(bundle, graph, runner, Choice(way=names[0]))
     ways: dict[str, Callable[[], Runner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
@@ -159,29 +159,29 @@ def load_runtime(
 
 def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
     """The engines of a bundle by target: all of them, or that for one; those alone that were built here."""
-    found = {e.target: name for name, e in bundle.manifest.files.items() if name.endswith(".engine")}
-    if not found:
+    engines = {e.target: name for name, e in bundle.manifest.files.items() if name.endswith(".engine")}
+    if not engines:
         return {}
     from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache
 
     cache, files = EngineCache(), bundle.manifest.files
     return {
         each: bundle.path / name
-        for each, name in found.items()
+        for each, name in engines.items()
         if target in (None, each) and cache.built(files[name].sha256)
     }
 
 
 def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Runtime:
     """The bundle's engine and nothing else."""
-    found = _engines(bundle, target)
-    if not found:
-        wanted = target or "tensorrt"
+    engines = _engines(bundle, target)
+    if not engines:
+        exporter = target or "tensorrt"
         raise BundleError(
             f"{bundle.path} has no engine{f' for {target}' if target else ''} that was built on this machine",
-            f"build one: pocketzoo export {bundle.path} --to {wanted}",
+            f"build one: pocketzoo export {bundle.path} --to {exporter}",
         )
-    name, path = next(iter(found.items()))
+    name, path = next(iter(engines.items()))
     return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
 
 

@@ -88,10 +88,10 @@ def _pixels(batch: npt.NDArray[np.uint8], spec: InputSpec) -> list[npt.NDArray[n
 
 def _ready(x: npt.NDArray[Any], spec: InputSpec) -> Prepared:
     """An array that is ready for the graph, as it is: no copy is made of what fits."""
-    wanted = ("batch", *spec.size)
-    if x.ndim != len(wanted) or x.shape[1:] != spec.size:
+    shape = ("batch", *spec.size)
+    if x.ndim != len(shape) or x.shape[1:] != spec.size:
         missing = " (one sample alone needs a batch axis: x[None])" if x.shape == spec.size else ""
-        raise DataError(f"input {spec.name!r} is {x.shape}, the model expects {wanted}{missing}", _wanted(spec))
+        raise DataError(f"input {spec.name!r} is {x.shape}, the model expects {shape}{missing}", _wanted(spec))
     if len(x) == 0:
         raise DataError("the batch is empty", _wanted(spec))
     if x.dtype != spec.dtype:

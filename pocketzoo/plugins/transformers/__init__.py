@@ -65,8 +65,8 @@ def refuses(repository: Repository) -> str:
         return f"it has no {WEIGHTS}, and no shards with an index"
     if reason := refusal(repository.config):
         return reason
-    wanted = "tokenizer.json" if kind in TEXTS else "preprocessor_config.json"
-    return "" if wanted in repository.sizes else f"it has no {wanted}"
+    required = "tokenizer.json" if kind in TEXTS else "preprocessor_config.json"
+    return "" if required in repository.sizes else f"it has no {required}"
 
 
 def wants(repository: Repository) -> tuple[str, ...]:
@@ -159,11 +159,11 @@ HARMLESS: dict[str, tuple[object, ...]] = {
 
 def _generation(repository: Repository, config: Mapping[str, Any]) -> GenerationSpec:
     """How its model writes: what generation_config.json says, else config.json, as the library reads them."""
-    given: Mapping[str, Any] = read_json(repository, "generation_config.json") or config
-    ends = given.get("eos_token_id")
+    settings: Mapping[str, Any] = read_json(repository, "generation_config.json") or config
+    ends = settings.get("eos_token_id")
     start: tuple[int, ...] = ()
     if config["model_type"] in ANSWERERS:
-        first = given.get("decoder_start_token_id", given.get("bos_token_id"))
+        first = settings.get("decoder_start_token_id", settings.get("bos_token_id"))
         if first is None:
             raise ValueError("it names no decoder_start_token_id")
         start = (int(first),)
@@ -172,7 +172,7 @@ def _generation(repository: Repository, config: Mapping[str, Any]) -> Generation
         end=tuple(int(end) for end in (ends if isinstance(ends, list) else [] if ends is None else [ends])),
         start=start,
         positions=int(learned or (0 if start else config.get("max_position_embeddings") or 0)),
-        not_followed=tuple(name for name, fine in HARMLESS.items() if given.get(name) not in fine),
+        not_followed=tuple(name for name, fine in HARMLESS.items() if settings.get(name) not in fine),
     )
 
 

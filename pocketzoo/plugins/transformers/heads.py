@@ -190,8 +190,8 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes by their numbers; numbers where names are missing or alike."""
     names = config.get("id2label")
     count = len(names) if isinstance(names, dict) else int(config.get("num_labels") or 2)  # the library's own default
-    found = tuple(str(names.get(str(i), "")).strip() for i in range(count)) if isinstance(names, dict) else ()
-    return found if all(found) and len(set(found)) == count else tuple(f"LABEL_{i}" for i in range(count))
+    labels = tuple(str(names.get(str(i), "")).strip() for i in range(count)) if isinstance(names, dict) else ()
+    return labels if all(labels) and len(set(labels)) == count else tuple(f"LABEL_{i}" for i in range(count))
 
 
 def _take(layers: Mapping[str, str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -125,12 +125,12 @@ class Answerer(nn.Module):
 
     def memory(self, x: Tensor) -> list[Tensor]:
         """Keys and values that each layer attends to in the text, computed once: (B, heads, T, channels)."""
-        found = []
+        keys_and_values = []
         for block in self.decoder.block:
             attention = block.layer[1].EncDecAttention
             for layer in (attention.k, attention.v):
-                found.append(layer(x).view(*x.shape[:2], -1, self.width).transpose(1, 2))
-        return found
+                keys_and_values.append(layer(x).view(*x.shape[:2], -1, self.width).transpose(1, 2))
+        return keys_and_values
 
     def step(
         self, ids: Tensor, past: Sequence[Tensor] | None, memory: Sequence[Tensor], mask: Tensor | None = None
@@ -241,5 +241,5 @@ def _renamed(kind: Any, settings: Any, state: dict[str, Tensor]) -> nn.Module:
         raise UnsupportedModelError(f"the weights lack {missing[0]}", hint)
     if wrong := sorted(report["mismatched_keys"]):
         raise UnsupportedModelError(f"the weights have {wrong[0][0]} of another shape than the config", hint)
-    found: nn.Module = model
-    return found
+    renamed: nn.Module = model
+    return renamed

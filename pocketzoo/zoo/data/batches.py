@@ -58,13 +58,13 @@ class Batches:
         """The batches of these rows, in this order; one of which no image can be read is left out."""
         read = self._texts() if isinstance(self.spec, TextSpec) else self._pictures
         files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
-        found = ahead(read, parts) if files else map(read, parts)
-        return (batch for batch in found if len(batch[0]))
+        loaded = ahead(read, parts) if files else map(read, parts)
+        return (batch for batch in loaded if len(batch[0]))
 
     def _pictures(self, rows: Sequence[int]) -> tuple[Array, Targets | None]:
-        found = [(row, i) for i in rows if (row := self._row(i)) is not None]
-        x = np.stack([row for row, _ in found]) if found else np.empty(0, np.float32)
-        return x, None if self.split.targets is None else self.split.targets[[i for _, i in found]]
+        rows_read = [(row, i) for i in rows if (row := self._row(i)) is not None]
+        x = np.stack([row for row, _ in rows_read]) if rows_read else np.empty(0, np.float32)
+        return x, None if self.split.targets is None else self.split.targets[[i for _, i in rows_read]]
 
     def _texts(self) -> Callable[[Sequence[int]], tuple[Array, Targets | None]]:
         encode: TextEncoder | None = None
@@ -155,14 +155,14 @@ def divided(whole: Split, seed: int) -> dict[SplitName, Split]:
     return {name: whole.take(rows) for name, rows in divide(whole.targets, len(whole), seed).items()}
 
 
-def completed(given: Mapping[SplitName, Split], seed: int) -> dict[SplitName, Split]:
+def completed(defined: Mapping[SplitName, Split], seed: int) -> dict[SplitName, Split]:
     """All three splits; one that is missing is cut from train, so that no sample is in two."""
-    train = given["train"]
+    train = defined["train"]
     rest = divide(train.targets, len(train), seed)
-    splits: dict[SplitName, Split] = dict(given)
+    splits: dict[SplitName, Split] = dict(defined)
     taken = [np.empty(0, np.int64)]
     for name in SPLITS[1:]:
-        if name not in given:
+        if name not in defined:
             splits[name] = train.take(rest[name])
             taken.append(rest[name])
     left = np.setdiff1d(np.arange(len(train)), np.concatenate(taken))

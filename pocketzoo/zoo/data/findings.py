@@ -58,16 +58,16 @@ def examine(
     train = data.split("train").targets
     counted = np.bincount(train, minlength=len(data.labels)) if train is not None and data.labels else ()
     copies, copied = _copies({name: data.split(name) for name in SPLITS})
-    found = Findings(
+    findings = Findings(
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
         copies=copies,
         copied=copied,
         too_long=0 if whole else too_long([data.split(name) for name in SPLITS], spec, files),
         max_length=spec.max_length if isinstance(spec, TextSpec) else 0,
     )
-    for sentence in found.sentences():
+    for sentence in findings.sentences():
         progress.say(sentence)
-    return found
+    return findings
 
 
 def too_long(splits: Sequence[Split], spec: Input, files: Mapping[str, Path]) -> int:
@@ -86,7 +86,7 @@ def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str
         for sample in split.samples
         if isinstance(sample, Path) and sample.is_file()
     )
-    found: dict[str, int] = {}
+    copies: dict[str, int] = {}
     copied: tuple[str, str] | None = None
     seen: dict[bytes, tuple[str, str]] = {}  # digest -> the first split that has it, and its name there
     for name, split in splits.items():
@@ -99,11 +99,11 @@ def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str
             called = str(sample) if isinstance(sample, Path) else repr(sample[:40]) if isinstance(sample, str) else ""
             if key in seen:
                 first, twin = seen[key]
-                found[f"{first}/{name}"] = found.get(f"{first}/{name}", 0) + 1
+                copies[f"{first}/{name}"] = copies.get(f"{first}/{name}", 0) + 1
                 copied = copied or ((twin, called) if isinstance(sample, Path) else None)
             own.setdefault(key, (name, called))
         seen = {**own, **seen}
-    return found, copied
+    return copies, copied
 
 
 def _digest(sample: Any, sizes: Mapping[int, int]) -> bytes | None:

@@ -43,10 +43,10 @@ def read_saved(path: Path, columns: Columns, seed: int, numeric: bool, skipped: 
     """
     library = require("datasets", extra=EXTRA)
     try:
-        found = library.load_from_disk(str(path))
+        saved = library.load_from_disk(str(path))
     except Exception as error:  # pyarrow, json and the library raise what they like for a damaged file
         raise DataError(f"cannot read the data set in {path}: {_line(error)}", "save it again") from error
-    return _dataset(path.name, str(path), found, columns, seed, numeric, skipped)
+    return _dataset(path.name, str(path), saved, columns, seed, numeric, skipped)
 
 
 def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None) -> Dataset:
@@ -68,7 +68,7 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
             ref.repo_id, ref.part or None, revision=ref.revision, cache_dir=str(home() / "datasets")
         )
         builder.download_and_prepare()
-        found = builder.as_dataset()
+        downloaded = builder.as_dataset()
     except Exception as error:  # of the Hub's client, of pyarrow, and of its own
         raise DataError(
             f"cannot load the data set {reference}: {_line(error)}", "check its name on the Hub, or the connection"
@@ -77,7 +77,7 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
         if not bars:
             library.enable_progress_bars()
     name = f"hf://{ref.repo_id}@{builder.hash}" + (f"#{ref.part}" if ref.part else "")
-    return _dataset(name, reference, found, columns, seed, numeric, skipped)
+    return _dataset(name, reference, downloaded, columns, seed, numeric, skipped)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class _Column(LazyPictures):
         return len(self.table)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self.table[int(index)][self.name] or {}
-        data, path, name = found.get("bytes"), found.get("path"), f"{index} of {self.where}"
+        cell = self.table[int(index)][self.name] or {}
+        data, path, name = cell.get("bytes"), cell.get("path"), f"{index} of {self.where}"
         if data is None and (not path or "://" in path):  # the library would fetch it, with the user's token
             raise DataError(f"image {name} is not in the data set: {path}", "save the data set with its images")
         try:
@@ -109,9 +109,9 @@ class _Column(LazyPictures):
 
 
 def _dataset(
-    name: str, where: str, found: Any, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None
+    name: str, where: str, source: Any, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None
 ) -> Dataset:
-    pieces: dict[str, Any] = dict(found) if isinstance(found, dict) else {"train": found}
+    pieces: dict[str, Any] = dict(source) if isinstance(source, dict) else {"train": source}
     pieces = {split: _undecoded(piece) for split, piece in pieces.items()}
     if not pieces:
         raise DataError(f"{where} has no splits", "choose another data set")

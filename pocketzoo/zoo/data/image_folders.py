@@ -49,11 +49,11 @@ def _classes(path: Path) -> tuple[tuple[str, ...], list[Path], Targets]:
     folders = sorted(p for p in path.iterdir() if p.is_dir())
     pictures, targets = [], []
     for label, folder in enumerate(folders):
-        found = _pictures(folder)
-        if not found:
+        files = _pictures(folder)
+        if not files:
             raise DataError(f"the class folder {folder} has no images", "add some (PNG, JPEG, WebP) or remove it")
-        pictures += found
-        targets += [label] * len(found)
+        pictures += files
+        targets += [label] * len(files)
     if not folders:
         raise DataError(f"{path} has no class folders", "make one sub-folder per class")
     return tuple(p.name for p in folders), pictures, np.asarray(targets, np.int64)

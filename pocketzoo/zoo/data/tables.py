@@ -137,8 +137,8 @@ def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -
         if asked not in names:
             raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
         return asked
-    wanted = TEXT if what == "text" else LABEL
-    return next((column for want in wanted for column in names if column.lower() == want), None)
+    usual_names = TEXT if what == "text" else LABEL
+    return next((column for want in usual_names for column in names if column.lower() == want), None)
 
 
 def _text(value: Any, column: str) -> str:
