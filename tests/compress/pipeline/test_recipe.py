@@ -166,7 +166,7 @@ def test_the_name_of_the_file_is_in_the_message(write, registry, refused):
 @pytest.mark.parametrize("steps", [["int8"], [{"kind": "prune"}, "int8"], ["int8", {"kind": "prune"}], [{}, 3]])
 def test_steps_that_are_not_all_tables_are_refused(steps, registry, refused):
     """As JSON and Python give them: TOML has no lists of both."""
-    with refused(RecipeError, "mine has a step that is no table", hint="[[step]]"):
+    with refused(RecipeError, "mine has a step that is not a table", hint="[[step]]"):
         read_steps(steps, "mine", registry)
 
 

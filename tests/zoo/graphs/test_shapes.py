@@ -79,7 +79,7 @@ def test_a_weight_is_found_behind_what_turns_it_back_into_numbers(kind, quantise
     ((layer, *numbers),) = reading.layers()
     assert numbers == [6, 4, 1]
     assert reading.weight("d").name == reading.weight("w").name == "w"
-    assert reading.quantised(layer) == quantised
+    assert reading.quantized(layer) == quantised
     assert reading.weight("x") is None
     assert reading.weight("y") is None
 
@@ -126,8 +126,8 @@ def test_what_is_no_graph_is_refused(tmp_path, refused):
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name, message, hint in [
         ("none.onnx", "there is no file", "check the path"),
-        ("text.onnx", "is no ONNX graph", "an exporter wrote"),
-        ("empty.onnx", "is no ONNX graph, or an empty one", "an exporter wrote"),
+        ("text.onnx", "is not an ONNX graph", "an exporter wrote"),
+        ("empty.onnx", "is not an ONNX graph, or an empty one", "an exporter wrote"),
         ("split.onnx", "keeps weights in other files, w for one", "one file"),
     ]:
         with refused(ExportError, name, message, hint=hint):
