@@ -37,7 +37,7 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def with_changes(cls: type[T], base: Mapping[str, Any] | T | None, owner: str, **changes: Any) -> T:
-    """``given``, built from options if it is not built yet, with ``changes``; of those, None changes nothing.
+    """``base``, built from options if it is not built yet, with ``changes``; of those, None changes nothing.
 
     Raises:
         RecipeError: a setting that is unknown, or cannot be what it is.

@@ -181,7 +181,7 @@ def _samples(
 
 
 def _named(float_precision: str, precision: str) -> str:
-    """What a graph's entry says of its precision, where the bundle's own graphs for a target say ``kept``."""
+    """What a graph's entry says of its precision; ``float_precision`` is that of the bundle's own graphs."""
     if precision == "fp32":
         return float_precision
     return precision if float_precision == "float32" or precision == "fp8" else f"{float_precision}-{precision}"

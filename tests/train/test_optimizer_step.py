@@ -96,7 +96,7 @@ def test_a_batch_smaller_than_asked_for_is_halved_from_its_own_size():
 
 
 def test_where_not_even_one_sample_fits_it_is_said(refused):
-    with refused(TrainingError, "no memory for a single sample", hint="smaller backbone"):
+    with refused(TrainingError, "out of memory for a single sample", hint="smaller backbone"):
         stepped(0, stepper())
 
 

@@ -226,7 +226,7 @@ def _compressor(config: Any, registry: Registry) -> Compressor:
             compressor: Compressor = entry.spec
             return compressor
     raise RecipeError(
-        f"no compressor is configured by a {type(config).__name__}", "use the config class of a registered one"
+        f"no compressor is configured by {type(config).__name__}", "use the config class of a registered one"
     )
 
 

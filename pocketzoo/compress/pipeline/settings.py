@@ -27,12 +27,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not self.targets:
-            raise RecipeError("there is no target", "name one or more, such as cpu")
+            raise RecipeError("no target is given", "name one or more, such as cpu")
         if self.samples < 1:
             raise DataError(f"{self.samples} samples cannot calibrate", "give one or more")
         if self.max_drop is not None and not 0.0 <= self.max_drop < 1.0:
             raise RecipeError(
-                f"the metric cannot drop by {self.max_drop}", "give a share of at least 0 and below 1: 0.01 is 1%"
+                f"max_drop cannot be {self.max_drop}", "give a fraction of at least 0 and below 1: 0.01 is 1%"
             )
 
 

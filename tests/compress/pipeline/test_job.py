@@ -182,15 +182,15 @@ def test_a_budget_is_held_on_more_samples_than_calibrate(prepared):
 @pytest.mark.parametrize(
     ("changes", "kind", "message", "hint"),
     [
-        ({"targets": ()}, RecipeError, "there is no target", "cpu"),
+        ({"targets": ()}, RecipeError, "no target is given", "cpu"),
         ({"samples": 0}, DataError, "0 samples cannot calibrate", "one or more"),
-        ({"steps": ()}, RecipeError, "there is nothing to do", "--prune"),
-        ({"steps": [object()]}, RecipeError, "no compressor takes a object", "registered"),
+        ({"steps": ()}, RecipeError, "no steps are given", "--prune"),
+        ({"steps": [object()]}, RecipeError, "no compressor is configured by object", "registered"),
         ({"steps": [Int8Config(), PruneConfig()]}, RecipeError, "int8 is not the last step", "first"),
         ({"steps": [Int8Config(), Int8Config()]}, RecipeError, "two steps work on the graph: int8 and int8", "one"),
-        ({"min_sqnr": 20.0}, RecipeError, "min_sqnr is for int8, and no step is", "--int8"),
-        ({"max_drop": 1.0}, RecipeError, "cannot drop by 1.0", "below 1"),
-        ({"max_drop": -0.01}, RecipeError, "cannot drop by -0.01", "at least 0"),
+        ({"min_sqnr": 20.0}, RecipeError, "min_sqnr needs an int8 step, and there is none", "--int8"),
+        ({"max_drop": 1.0}, RecipeError, "max_drop cannot be 1.0", "below 1"),
+        ({"max_drop": -0.01}, RecipeError, "max_drop cannot be -0.01", "at least 0"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_long_begins(changes, kind, message, hint, prepared, refused):

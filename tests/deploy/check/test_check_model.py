@@ -252,7 +252,7 @@ def reading(op, weight=(), shape=(8, 16, 64, 64), made=None, **attributes):
             "a grouped deconvolution",
         ),
         ({"op": "Gemm", "weight": (64, 64)}, {"op": "Gemm"}, "a product of two activations"),
-        ({"op": "Relu"}, {"op": "DequantizeLinear", "weight": (1,)}, "pairs of quantisation"),
+        ({"op": "Relu"}, {"op": "DequantizeLinear", "weight": (1,)}, "Q/DQ nodes"),
     ],
 )  # fmt: skip
 def test_dla_takes_what_is_within_its_ranges_and_no_more(fits, exceeds, reason):
