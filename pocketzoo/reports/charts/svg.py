@@ -10,6 +10,7 @@ from html import escape
 
 def svg(name: str, width: float, height: float, title: str, description: str, body: Iterable[str], kind: str) -> str:
     """An image. ``name`` is unique on the page; ``kind`` is its class: "wide" or "narrow" screens."""
+    name = escape(name)
     return (
         f'<svg class="plot {kind}" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-labelledby="{name}-title {name}-desc"><title id="{name}-title">{escape(title)}</title>'

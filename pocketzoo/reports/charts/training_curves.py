@@ -25,8 +25,8 @@ def curves_section(bundle: Bundle, index: int, title: str, name: str) -> str:
     found = [key for key in ("loss", *(key for key in training if str(key).startswith("val_"))) if key in training]
     drawings = [
         drawing
-        for key in found
-        if (drawing := _curve(training[key], key, f"provenance.training.{key}", index, f"{name}-{key}"))
+        for i, key in enumerate(found)
+        if (drawing := _curve(training[key], key, f"provenance.training.{key}", index, f"{name}-{i}"))
     ]
     if not drawings:
         return ""
