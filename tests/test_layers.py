@@ -81,6 +81,7 @@ LIGHT = {
     "pocketzoo.compress.pipeline.recipe": {"tomli"},
     "pocketzoo.workflows.run_recipe": {"tomli"},
     "pocketzoo.zoo.hub.lock_file": {"tomli"},
+    "pocketzoo.reports.*": {"markupsafe"},
 }
 ENTRANCES = [
     "pocketzoo",
