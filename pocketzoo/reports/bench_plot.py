@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
+
 from pocketzoo.core.files import replacing_file
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
@@ -31,7 +33,7 @@ def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
 
 
 def _picture(run: Run) -> str:
-    drawn = scatter(run, "bench", wide=True)
+    drawn = str(scatter(run, "bench", wide=True))
     # An image of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
     own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"
     _, _, rest = drawn.partition(">")
@@ -44,5 +46,5 @@ def _picture(run: Run) -> str:
 
 
 def _page(run: Run) -> str:
-    figures = "\n".join(figure(run, "bench", 2) for figure in (scatter_figure, rows_figure, timings_figure))
-    return page("bench", sentence(headline(run)), f'<section class="run">\n{figures}\n</section>')
+    figures = Markup("\n").join(figure(run, "bench", 2) for figure in (scatter_figure, rows_figure, timings_figure))
+    return page("bench", sentence(headline(run)), Markup('<section class="run">\n{}\n</section>').format(figures))

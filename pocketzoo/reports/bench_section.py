@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_table import measurement_table
 from pocketzoo.reports.charts.layer_bars import bars
 from pocketzoo.reports.charts.scatter_plot import front, points_of, scatter
+from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.bench_runs import Run, headline, label, setting
 from pocketzoo.reports.measured.layer_costs import Layer, Layers, match
 from pocketzoo.reports.measured.number_format import kilobytes, milliseconds, percent, points, short, times
@@ -16,17 +19,23 @@ from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.bundles.bundle import Bundle
 
 
-def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequence[Layers], *, alone: bool) -> str:
+def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequence[Layers], *, alone: bool) -> Markup:
     """The section. ``alone``: the page's own title has the headline already."""
     name, level = f"run-{index + 1}", 2 if alone else 3
-    lead = f"{_name(run.rows[run.best])} against " * (run.best != 0) + _name(run.reference)
-    title = "What was measured" if alone else f"Run {index + 1}: {headline(run)}"
-    heading = f'<h2 id="{name}"{" class=unseen" if alone else ""}>{escape(title)}</h2>'
-    return (
-        f'<section class="run" aria-labelledby="{name}">{heading}<p class="lead">{lead}</p>{_tiles(run)}\n'
-        f"{scatter_figure(run, name, level)}\n{rows_figure(run, name, level)}\n"
-        f"{timings_figure(run, name, level)}\n"
-        f"{_bars(run, name, level, bundles, layers)}</section>\n"
+    return render(
+        "run.html",
+        name=name,
+        alone=alone,
+        title="What was measured" if alone else f"Run {index + 1}: {headline(run)}",
+        rows=[run.rows[run.best], run.reference] if run.best else [run.reference],
+        label=label,
+        tiles=_tiles(run),
+        figures=[
+            scatter_figure(run, name, level),
+            rows_figure(run, name, level),
+            timings_figure(run, name, level),
+            _bars(run, name, level, bundles, layers),
+        ],
     )
 
 
@@ -41,11 +50,17 @@ def _title(row: Measurement) -> str:
     return f"{row.bundle} ({label(row)})"
 
 
-def _name(row: Measurement) -> str:
-    return f"<strong>{escape(row.bundle)}</strong> ({escape(label(row))})"
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A number of the best row, large, with a word after it; and below it what became what."""
+
+    title: str
+    big: Markup | str
+    word: str = ""
+    change: Markup | str = ""
 
 
-def _tiles(run: Run) -> str:
+def _tiles(run: Run) -> list[_Tile]:
     """The reference and the best row in the four numbers that matter most."""
     samples = run.reference.samples
     tiles = [_tile(run, "file size", "bytes", kilobytes, "smaller", "larger")]
@@ -53,50 +68,50 @@ def _tiles(run: Run) -> str:
         tiles.append(_tile(run, f"latency, {setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
     tiles.append(_tile(run, run.quality, run.quality, lambda share: percent(share, samples)))
     tiles.append(_tile(run, "multiply-accumulates", "macs", short, "fewer", "more"))
-    return f'<dl class="tiles">{"".join(tiles)}</dl>'
+    return [tile for tile in tiles if tile]
 
 
-def _tile(run: Run, title: str, field: str, write: Callable[[float], str], better: str = "", worse: str = "") -> str:
+def _tile(
+    run: Run, title: str, field: str, write: Callable[[float], str], better: str = "", worse: str = ""
+) -> _Tile | None:
     old, new = run.number(0, field), run.number(run.best, field)
     if old is None or new is None:
-        return ""
-    change = f"{old.shown(write(old.value))} \u2192 {new.shown(write(new.value))}"
-    ratio = run.ratio(run.best, field)
+        return None
+    was = old.shown(write(old.value))
     if not run.best:
-        big, change = old.shown(write(old.value)), ""
-    elif not better:
-        big = f'{points(new.value - old.value)} <span class="word">points</span>'
-    elif not ratio or 0.95 < ratio < 1.05:
-        big = f'<span class="word">{"about " * (old.value != new.value)}the same</span>'
-    elif ratio > 1:
-        big = f'{times(ratio)} <span class="word">{better}</span>'
-    else:
-        big = f'{times(1 / ratio)} <span class="word">{worse}</span>'
-    return f'<div class="tile"><dt>{escape(title)}</dt><dd>{big}<span class="sub">{change}</span></dd></div>'
+        return _Tile(title, was)
+    change = Markup("{} \u2192 {}").format(was, new.shown(write(new.value)))
+    ratio = run.ratio(run.best, field)
+    if not better:
+        return _Tile(title, points(new.value - old.value), "points", change)
+    if not ratio or 0.95 < ratio < 1.05:
+        return _Tile(title, "", "the same" if old.value == new.value else "about the same", change)
+    return _Tile(title, times(max(ratio, 1 / ratio)), better if ratio > 1 else worse, change)
 
 
-def rows_figure(run: Run, name: str, level: int) -> str:
+def rows_figure(run: Run, name: str, level: int) -> Markup:
     """The table of all rows, with its heading."""
-    return f'<figure class="rows"><h{level}>All rows</h{level}>{measurement_table(run, f"{name}-table")}</figure>'
+    figure = Markup('<figure class="rows"><h{level}>All rows</h{level}>{table}</figure>')
+    return figure.format(level=level, table=measurement_table(run, f"{name}-table"))
 
 
-def scatter_figure(run: Run, name: str, level: int) -> str:
+def scatter_figure(run: Run, name: str, level: int) -> Markup:
     """The plot with its legend, for wide screens and for narrow ones; nothing where no row was timed."""
     drawings = [scatter(run, f"{name}-scatter", wide=wide) for wide in (True, False)]
     if not all(drawings):
-        return ""
-    samples = run.samples
-    best = ", ".join(_title(run.rows[point.row]) for point in front(points_of(run)))
-    return (
-        f"<figure><h{level}>{run.quality.capitalize()} against latency</h{level}>"
-        '<p class="legend"><span><i class="key circle"></i>float32</span><span><i class="key square"></i>int8</span>'
-        '<span><i class="key dash"></i>Pareto front</span><span>area: file size</span></p>'
-        f"{''.join(drawings)}<figcaption>On the line: {escape(best)}. Of {samples.shown(f'{samples.value:,}')} "
-        f"samples, one is {100 / max(samples.value, 1):.2g} points.</figcaption></figure>"
+        return Markup()
+    return render(
+        "scatter.html",
+        level=level,
+        quality=run.quality,
+        drawings=drawings,
+        best=", ".join(_title(run.rows[point.row]) for point in front(points_of(run))),
+        samples=run.samples.shown(f"{run.samples.value:,}"),
+        worth=f"{100 / max(run.samples.value, 1):.2g}",
     )
 
 
-def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> str:
+def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> Markup:
     """The best row's layers below the reference's; without the reference, below the first that are known."""
     after = _layers_of(run, run.rows[run.best], bundles, layers)
     before, was = _layers_of(run, run.reference, bundles, layers), _title(run.reference)
@@ -105,15 +120,10 @@ def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Se
         before = layers[i].get(target, [])
         was = f"{bundles[i].manifest.name} ({'float32' if target == 'float' else f'for {target}'})"
     if not before or not after or before is after:
-        return ""
+        return Markup()
     now, pairs = _title(run.rows[run.best]), match(before, after)
     drawings = [bars(pairs, f"{name}-bars", before=was, after=now, wide=wide) for wide in (True, False)]
-    return (
-        f"<figure><h{level}>Layer by layer</h{level}>"
-        f'<p class="legend"><span><i class="key before"></i>{escape(was)}</span>'
-        f'<span><i class="key after"></i>{escape(now)}</span></p>'
-        f"{''.join(drawings)}</figure>"
-    )
+    return render("bars.html", level=level, before=was, after=now, drawings=drawings)
 
 
 def _layers_of(run: Run, row: Measurement, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> list[Layer]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
+from markupsafe import Markup
+
+from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.bench_runs import Run, setting
-from pocketzoo.reports.measured.number_format import NOTHING, Number, decimals, points, share_decimals, times, unit
+from pocketzoo.reports.measured.number_format import NOTHING, decimals, points, share_decimals, times, unit
 
 MOST_BATCHES = 3  # whose times are columns alongside all others
 
@@ -21,11 +24,6 @@ class Column:
     digits: int
     against: str  # how it is compared with the first row: "ratio", "points" or not at all
     group: str = ""
-
-
-def scroll(table: str, name: str) -> str:
-    """A table that scrolls by itself where the screen is narrow, with the keyboard too."""
-    return f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">{table}</div>'
 
 
 def columns_of(run: Run) -> list[Column]:
@@ -61,18 +59,29 @@ def columns_of(run: Run) -> list[Column]:
     return [column for column in found if column]
 
 
-def measurement_table(run: Run, name: str) -> str:
+def measurement_table(run: Run, name: str) -> Markup:
     """The table; ``name`` is unique on the page."""
     columns = columns_of(run)
-    rows = [_row(run, i, columns) for i in range(len(run.rows))]
-    table = (
-        f'<table class="measured"><caption id="{name}"><span>{_caption(run)}</span></caption>'
-        f"<thead>{_head(columns)}</thead><tbody>{''.join(rows)}</tbody></table>"
+    single = [column for column in columns if not column.group]
+    groups = [(title, [c for c in columns if c.group == title]) for title in dict.fromkeys(c.group for c in columns)]
+    firsts = [members[0] for title, members in groups if title]
+    return render(
+        "measured.html",
+        name=name,
+        caption=_caption(run),
+        single=[_Title(*column.title.partition(", ")[::2]) for column in single],
+        groups=[group for group in groups if group[0]],
+        precision=precision,
+        rows=[_row(run, i, columns, firsts) for i in range(len(run.rows))],
     )
-    return scroll(table, name)
 
 
-def _caption(run: Run) -> str:
+def precision(kind: str) -> Markup:
+    """A badge."""
+    return Markup('<span class="precision {}">{}</span>').format("int8" if kind == "int8" else "float", kind)
+
+
+def _caption(run: Run) -> Markup:
     """What the numbers are, for those who were not there."""
     row = run.reference
     runtimes = " and ".join(dict.fromkeys(r.runtime for r in run.rows))
@@ -82,68 +91,56 @@ def _caption(run: Run) -> str:
     if row.memory:
         note += " Memory is the peak of a process that runs nothing else, imports included."
     scored = "; for accuracy, the difference in points" if run.quality == "accuracy" else ""
-    return (
-        f"{run.samples.shown(f'{row.samples:,}')} samples on {escape(runtimes)}, {run.threads.shown(cores)}. Below "
-        f"each number: how many times smaller or faster it is than the reference, {escape(row.bundle)}{scored}. "
-        f"Agreement and SQNR are against the reference.{escape(note)}"
-    )
+    return Markup(
+        "{} samples on {}, {}. Below each number: how many times smaller or faster it is than the reference, {}{}. "
+        "Agreement and SQNR are against the reference.{}"
+    ).format(run.samples.shown(f"{row.samples:,}"), runtimes, run.threads.shown(cores), row.bundle, scored, note)
 
 
-def _head(columns: list[Column]) -> str:
-    first = '<th scope="col" rowspan="2">model</th>'
-    second = ""
-    for column in columns:
-        if not column.group:
-            first += f'<th scope="col" rowspan="2">{_title(column.title)}</th>'
-            continue
-        peers = [c for c in columns if c.group == column.group]
-        if column is peers[0]:
-            first += f'<th scope="colgroup" class="group" colspan="{len(peers)}">{escape(column.group)}</th>'
-        second += f'<th scope="col"{_first(column, columns)}>{column.title}</th>'
-    return f"<tr>{first}</tr><tr>{second}</tr>"
-
-
-def _title(text: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Title:
     """ "file, KB" with the unit on a line of its own."""
-    name, _, what = text.partition(", ")
-    return f'{escape(name)}<span class="unit">{escape(what)}</span>' if what else escape(name)
+
+    name: str
+    unit: str
 
 
-def _first(column: Column, columns: list[Column]) -> str:
-    return ' class="first"' if column is next(c for c in columns if c.group == column.group) else ""
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A number, and the small line below it: what it is against the reference's."""
+
+    number: Markup
+    first: bool = False  # of its group
+    against: str = ""
+    kind: str = ""
 
 
-def _row(run: Run, index: int, columns: list[Column]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the table."""
+
+    facts: Measurement
+    marks: str
+    place: str  # what it is for, and runs on
+    cells: list[_Cell]
+
+
+def _row(run: Run, index: int, columns: list[Column], firsts: list[Column]) -> _Row:
     row = run.rows[index]
     marks = ["reference"] * (index == 0) + ["best"] * (index == run.best != 0)
-    kind = "int8" if row.precision == "int8" else "float"
-    target = f" for {escape(row.target)}" if row.target else ""
-    target += f" on {escape(row.runtime)}" if row.runtime != run.reference.runtime else ""
-    note = ' <span class="note">reference</span>' * (index == 0)
-    head = (
-        f'<th scope="row"><span class="model">{escape(row.bundle)}</span>{note}'
-        f'<span class="sub"><span class="precision {kind}">{escape(row.precision)}</span>{target}</span></th>'
-    )
-    cells = [f"<td{_first(c, columns) if c.group else ''}>{_cell(run, index, c)}</td>" for c in columns]
-    return f'<tr class="{" ".join(marks)}">{head}{"".join(cells)}</tr>'
+    place = f" for {row.target}" if row.target else ""
+    place += f" on {row.runtime}" if row.runtime != run.reference.runtime else ""
+    return _Row(row, " ".join(marks), place, [_cell(run, index, column, column in firsts) for column in columns])
 
 
-def _cell(run: Run, row: int, column: Column) -> str:
-    number = run.number(row, column.field)
+def _cell(run: Run, row: int, column: Column, first: bool) -> _Cell:
+    number, reference = run.number(row, column.field), run.number(0, column.field)
     if number is None:
-        return NOTHING
+        return _Cell(NOTHING, first)
     shown = number.shown(f"{number.value / column.scale:,.{column.digits}f}")
-    return shown + _against(run, row, column, number) if row else shown
-
-
-def _against(run: Run, row: int, column: Column, number: Number) -> str:
-    """The small line below a number."""
-    reference = run.number(0, column.field)
-    if column.against == "points" and reference:
+    if row and column.against == "points" and reference:
         difference = number.value - reference.value
-        worse = difference < -0.0005
-        return f'<span class="sub{" worse" if worse else ""}">{points(difference, column.digits)}</span>'
-    if column.against == "ratio" and (ratio := run.ratio(row, column.field)):
-        kind = " worse" if ratio < 0.95 else " better" if ratio > 1.05 else ""
-        return f'<span class="sub{kind}">{times(ratio)}</span>'
-    return ""
+        return _Cell(shown, first, points(difference, column.digits), " worse" if difference < -0.0005 else "")
+    if row and column.against == "ratio" and (ratio := run.ratio(row, column.field)):
+        return _Cell(shown, first, times(ratio), " worse" if ratio < 0.95 else " better" if ratio > 1.05 else "")
+    return _Cell(shown, first)

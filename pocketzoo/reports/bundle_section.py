@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
 from pocketzoo.core.typed import to_plain
-from pocketzoo.reports.bench_table import scroll
+from pocketzoo.reports.bench_table import precision
 from pocketzoo.reports.compression_steps import reasons, rest_of, steps_table
+from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.layer_costs import Layer, Layers
 from pocketzoo.reports.measured.number_format import NOTHING, Number, kilobytes, plain, short, times
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.manifest import Step
 
 FEW = 12  # entries of a list that are shown
 
 
-def bundle_section(bundle: Bundle, index: int, layers: Layers, *, title: str, opened: bool) -> str:
+def bundle_section(bundle: Bundle, index: int, layers: Layers, *, title: str, opened: bool) -> Markup:
     """The section, folded unless ``opened``."""
     manifest = bundle.manifest
-    steps = " \u2192 ".join(step.kind for step in manifest.steps) or "as trained"
-    cost = (
-        Number(manifest.parameters, "parameters", index).shown(short(manifest.parameters))
-        + " parameters, "
-        + Number(manifest.macs, "macs", index).shown(short(manifest.macs))
-        + " MACs"
+    return render(
+        "bundle.html",
+        title=title,
+        opened=opened,
+        what=" \u2192 ".join(step.kind for step in manifest.steps) or "as trained",
+        parameters=Number(manifest.parameters, "parameters", index).shown(short(manifest.parameters)),
+        macs=Number(manifest.macs, "macs", index).shown(short(manifest.macs)),
+        table_of_steps=steps_table(manifest, index),
+        steps=[_step(step, f"steps.{i}", index) for i, step in enumerate(manifest.steps)],
+        rejected=manifest.rejected,
+        layers=_layers(layers, f"layers-{index}", reasons(manifest)) if layers else None,
+        files=_files(bundle, index),
+        scores=_facts(manifest.metrics, "metrics", index),
+        model=_facts(_model(bundle), "", index),
+        origin=_facts(manifest.provenance, "provenance", index),
     )
-    scores = _block("Scores", _facts(manifest.metrics, "metrics", index))
-    parts = [
-        _steps(manifest, index),
-        _layers(layers, f"layers-{index}", reasons(manifest)),
-        _files(bundle, index),
-        f"<div>{scores}{_block('Model', _facts(_model(bundle), '', index))}</div>",
-        _block("Origin", _facts(manifest.provenance, "provenance", index)),
-    ]
-    return (
-        f'<details{" open" if opened else ""}><summary><span class="model">{escape(title)}</span>'
-        f'<span class="what">{escape(steps)}</span><span class="cost">{cost}</span></summary>'
-        f'<div class="blocks">{"".join(parts)}</div></details>'
-    )
-
-
-def _block(title: str, body: str, kind: str = "") -> str:
-    return f'<section class="block {kind}"><h3>{title}</h3>{body}</section>' if body else ""
 
 
 def _model(bundle: Bundle) -> dict[str, Any]:
@@ -59,21 +53,9 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _steps(manifest: Manifest, index: int) -> str:
-    if not manifest.steps and not manifest.rejected:
-        return ""
-    rows = []
-    for i, step in enumerate(manifest.steps):
-        config = _facts(step.config, f"steps.{i}.config", index)
-        rows.append(
-            f'<li><h4>{escape(step.kind)}</h4><div class="config">{config}</div>'
-            f"{_did(rest_of(step.report), f'steps.{i}.report', index)}</li>"
-        )
-    return _block("Steps", f'{steps_table(manifest, index)}<ol class="steps">{"".join(rows)}</ol>', "full")
-
-
-def _did(report: Mapping[str, Any], key: str, index: int) -> str:
+def _step(step: Step, key: str, index: int) -> dict[str, Any]:
     """What a step did: numbers that it tells before and after side by side, and the rest as it is."""
+    report = rest_of(step.report)
     rest, pairs = dict(report), []
     for name in report:
         what = name.removesuffix("_before")
@@ -81,21 +63,22 @@ def _did(report: Mapping[str, Any], key: str, index: int) -> str:
         if what == name or not isinstance(old, (int, float)) or not isinstance(new, (int, float)):
             continue
         del rest[name], rest[f"{what}_after"]
-        ratio = f' <span class="better">{times(old / new)} fewer</span>' if 0 < new < old else ""
-        pairs.append(
-            f"{escape(what.replace('_', ' '))} {Number(old, f'{key}.{name}', index).shown(plain(old))} \u2192 "
-            f"{Number(new, f'{key}.{what}_after', index).shown(plain(new))}{ratio}"
-        )
-    return f'<p class="did">{"<br>".join(pairs)}</p>' * bool(pairs) + _facts(rest, key, index)
+        pairs.append({
+            "name": what.replace("_", " "),
+            "before": Number(old, f"{key}.report.{name}", index).shown(plain(old)),
+            "after": Number(new, f"{key}.report.{what}_after", index).shown(plain(new)),
+            "fewer": times(old / new) if 0 < new < old else "",
+        })  # fmt: skip
+    config = _facts(step.config, f"{key}.config", index)
+    return {"kind": step.kind, "config": config, "pairs": pairs, "report": _facts(rest, f"{key}.report", index)}
 
 
-def _facts(facts: Mapping[str, Any], key: str, index: int) -> str:
+def _facts(facts: Mapping[str, Any], key: str, index: int) -> list[tuple[str, Markup | str]]:
     """A nested mapping as a list of names and values."""
-    rows = [f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in _flat(facts, "", key, index)]
-    return f"<dl>{''.join(rows)}</dl>" if rows else ""
+    return list(_flat(facts, "", key, index))
 
 
-def _flat(facts: Mapping[str, Any], name: str, key: str, index: int) -> Iterator[tuple[str, str]]:
+def _flat(facts: Mapping[str, Any], name: str, key: str, index: int) -> Iterator[tuple[str, Markup | str]]:
     for part, value in facts.items():
         here, path = (f"{name}.{part}" if name else str(part)), (f"{key}.{part}" if key else str(part))
         if isinstance(value, Mapping):
@@ -108,54 +91,39 @@ def _flat(facts: Mapping[str, Any], name: str, key: str, index: int) -> Iterator
             yield here, _value(value, path, index)
 
 
-def _value(value: Any, path: str, index: int) -> str:
+def _value(value: Any, path: str, index: int) -> Markup | str:
     if value is None or value in ("", [], ()):
         return NOTHING
     if isinstance(value, (list, tuple)):
         if len(value) <= FEW:
-            return ", ".join(_value(v, f"{path}.{i}", index) for i, v in enumerate(value))
-        last = _value(value[-1], f"{path}.{len(value) - 1}", index)
-        return f"{_value(value[0], f'{path}.0', index)} \u2026 {last} ({len(value)} values)"
+            return Markup(", ").join(_value(v, f"{path}.{i}", index) for i, v in enumerate(value))
+        first, last = (_value(value[i], f"{path}.{i}", index) for i in (0, len(value) - 1))
+        return Markup("{} \u2026 {} ({} values)").format(first, last, len(value))
     if isinstance(value, (int, float)):
         return Number(value, path, index).shown(plain(value))
     text = str(value)
-    return f"<code>{escape(text)}</code>" if len(text) >= 32 and " " not in text else escape(text)
+    return Markup("<code>{}</code>").format(text) if len(text) >= 32 and " " not in text else text
 
 
-def _layers(layers: Layers, name: str, why: Mapping[str, str]) -> str:
+def _layers(layers: Layers, name: str, why: Mapping[str, str]) -> dict[str, Any]:
     """Each layer once, with the precision that every graph of the bundle has it in, and why where a step says so."""
-    if not layers:
-        return ""
-    merged = _merged(layers)
-    first = "".join(f'<th scope="colgroup" class="group" colspan="2">{escape(_graph(t))}</th>' for t in layers)
-    second = '<th scope="col" class="first text">precision</th><th scope="col">bytes</th>' * len(layers)
-    head = (
-        '<tr><th scope="col" rowspan="2">layer</th><th scope="col" rowspan="2" class="text">op</th>'
-        '<th scope="col" rowspan="2">parameters</th><th scope="col" rowspan="2">not zero</th>'
-        f'<th scope="col" rowspan="2">MACs</th>{first}'
-        + '<th scope="col" rowspan="2" class="text">why</th>' * bool(why)
-        + f"</tr><tr>{second}</tr>"
-    )
     rows = []
-    for title, of_graph in merged:
+    for title, of_graph in _merged(layers):
         layer = next(iter(of_graph.values()))
-        cells = "".join(_count(number) for number in (layer.parameters, layer.nonzero, layer.macs))
-        graphs = "".join(_graph_cells(of_graph.get(target)) for target in layers)
-        rows.append(
-            f'<tr><th scope="row" class="layer">{escape(title)}</th><td class="text">{escape(layer.op)}</td>'
-            f"{cells}{graphs}{_why(why, title)}</tr>"
-        )
+        rows.append({
+            "name": title,
+            "op": layer.op,
+            "counts": [_count(number) for number in (layer.parameters, layer.nonzero, layer.macs)],
+            "graphs": [_graph_cells(of_graph.get(target)) for target in layers],
+            "why": why.get(title, ""),
+        })  # fmt: skip
     shares = [
         f"{sum(layer.precision == 'int8' for layer in of)} of {len(of)} in int8 ({_graph(target)})"
         for target, of in layers.items()
     ]
-    caption = f'<caption id="{name}"><span>Weights by layer: {escape("; ".join(shares))}.</span></caption>'
-    table = f'<table class="layers">{caption}<thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-    return _block("Layers", scroll(table, name), "full")
-
-
-def _why(why: Mapping[str, str], layer: str) -> str:
-    return f'<td class="text why">{escape(why.get(layer, ""))}</td>' if why else ""
+    graphs = [_graph(target) for target in layers]
+    caption = f"Weights by layer: {'; '.join(shares)}."
+    return {"name": name, "caption": caption, "graphs": graphs, "why": bool(why), "rows": rows}
 
 
 def _graph(target: str) -> str:
@@ -173,33 +141,20 @@ def _merged(layers: Layers) -> list[tuple[str, dict[str, Layer]]]:
     return [(name, of_graph) for (name, _), of_graph in merged.items()]
 
 
-def _count(number: Number) -> str:
-    return f"<td>{number.shown(f'{number.value:,}')}</td>"
+def _count(number: Number) -> Markup:
+    return number.shown(f"{number.value:,}")
 
 
-def _graph_cells(layer: Layer | None) -> str:
+def _graph_cells(layer: Layer | None) -> dict[str, Markup]:
     if layer is None:
-        return f'<td class="first text">{NOTHING}</td><td>{NOTHING}</td>'
-    kind = "int8" if layer.precision == "int8" else "float"
-    badge = f'<span class="precision {kind}">{escape(layer.precision)}</span>'
-    return f'<td class="first text">{badge}</td>{_count(layer.bytes)}'
+        return {"precision": NOTHING, "bytes": NOTHING}
+    return {"precision": precision(layer.precision), "bytes": _count(layer.bytes)}
 
 
-def _files(bundle: Bundle, index: int) -> str:
+def _files(bundle: Bundle, index: int) -> dict[str, Any]:
     rows = []
     for name, entry in bundle.manifest.files.items():
         runs_on = f"{entry.precision} for {entry.target}" if entry.target else entry.precision
         size = Number(entry.size, f"files.{name}.size", index).shown(kilobytes(entry.size).partition("\u00a0")[0])
-        rows.append(
-            f'<tr><th scope="row">{escape(name)}</th><td class="text">{escape(runs_on) or NOTHING}</td>'
-            f'<td>{size}</td><td class="text"><code>{escape(entry.sha256)}</code></td></tr>'
-        )
-    caption = (
-        f'<caption id="files-{index}"><span>Files of the bundle, verified when this page was made.</span></caption>'
-    )
-    head = (
-        '<tr><th scope="col">file</th><th scope="col" class="text">holds</th><th scope="col">KB</th>'
-        '<th scope="col" class="text">sha256</th></tr>'
-    )
-    table = f'<table class="files">{caption}<thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-    return _block("Files", scroll(table, f"files-{index}"), "full")
+        rows.append({"name": name, "runs_on": runs_on or NOTHING, "size": size, "sha256": entry.sha256})
+    return {"name": f"files-{index}", "rows": rows}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from html import escape
 from typing import Any
 
-from pocketzoo.reports.bench_table import scroll
+from markupsafe import Markup
+
+from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.number_format import (
     NOTHING,
     Number,
@@ -44,23 +45,40 @@ class _Row:
     why: str | None = None  # it was rejected
 
 
-def steps_table(manifest: Manifest, index: int) -> str:
-    """The table; "" for a bundle whose steps were not measured."""
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """The number after a step, and what it was before."""
+
+    number: Markup
+    change: str = ""
+    before: Markup = NOTHING
+    color: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the table shows of a row."""
+
+    kind: str
+    asked: str
+    why: str | None
+    cells: list[_Cell]
+
+
+def steps_table(manifest: Manifest, index: int) -> Markup:
+    """The table; nothing for a bundle whose steps were not measured."""
     rows = _rows(manifest)
     known = [name for name in (*RATIOS, *SHARES) if any(f"{name}_after" in row.report for row in rows)]
     if not known:
-        return ""
-    titles = [RATIOS[name][0] if name in RATIOS else SHARES[name] for name in known]
-    head = "".join(f'<th scope="col">{title}</th>' for title in ["SQNR", *titles])
-    name = f"steps-{index}"
+        return Markup()
     samples = next((row.report["validation_samples"] for row in rows if "validation_samples" in row.report), None)
     scored = "" if samples is None else f" Scores are of {samples:,} samples of the validation split."
-    body = "".join(_line(row, known, index) for row in rows)
-    return scroll(
-        f'<table class="taken"><caption id="{name}"><span>Each step against the graph it replaced, both timed in '
-        f"turn.{scored}</span></caption>"
-        f'<thead><tr><th scope="col" class="text">step</th>{head}</tr></thead><tbody>{body}</tbody></table>',
-        name,
+    return render(
+        "steps.html",
+        name=f"steps-{index}",
+        caption=f"Each step against the graph it replaced, both timed in turn.{scored}",
+        titles=["SQNR", *(RATIOS[name][0] if name in RATIOS else SHARES[name] for name in known)],
+        rows=[_line(row, known, index) for row in rows],
     )
 
 
@@ -99,23 +117,18 @@ def _rows(manifest: Manifest) -> list[_Row]:
     return rows
 
 
-def _line(row: _Row, known: Sequence[str], index: int) -> str:
-    note = "" if row.why is None else f'<span class="sub worse">rejected: {escape(row.why)}</span>'
+def _line(row: _Row, known: Sequence[str], index: int) -> _Line:
     numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
     asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
-    head = f'<span class="model">{escape(row.kind)}</span><span class="sub">{escape(asked)}</span>{note}'
     sqnr = row.report.get("sqnr_db")
     first = NOTHING if sqnr is None else Number(sqnr, f"{row.key}.sqnr_db", index).shown(f"{sqnr:.1f}\u00a0dB")
-    cells = "".join(f"<td>{_cell(row, name, index)}</td>" for name in known)
-    kind = ' class="down"' * (row.why is not None)
-    return f'<tr{kind}><th scope="row">{head}</th><td>{first}</td>{cells}</tr>'
+    return _Line(row.kind, asked, row.why, [_Cell(first), *(_cell(row, name, index) for name in known)])
 
 
-def _cell(row: _Row, name: str, index: int) -> str:
-    """The number after the step, and below it what it was before."""
+def _cell(row: _Row, name: str, index: int) -> _Cell:
     old, new = row.report.get(f"{name}_before"), row.report.get(f"{name}_after")
     if old is None or new is None:
-        return NOTHING
+        return _Cell(NOTHING)
     was, now = Number(old, f"{row.key}.{name}_before", index), Number(new, f"{row.key}.{name}_after", index)
     if name in SHARES:
         samples = row.report.get("validation_samples", 0)
@@ -125,5 +138,4 @@ def _cell(row: _Row, name: str, index: int) -> str:
         ratio = old / new if new else 1.0
         change, worse, better = times(ratio), ratio < 0.95, ratio > 1.05
         shown, before = now.shown(RATIOS[name][1](new)), was.shown(RATIOS[name][1](old))
-    color = " worse" if worse else " better" if better else ""
-    return f'{shown}<span class="sub{color}">{change} from {before}</span>'
+    return _Cell(shown, change, before, " worse" if worse else " better" if better else "")

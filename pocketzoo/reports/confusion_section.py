@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup, escape
 
-from pocketzoo.measure.confusion_matrix import Answers, Mistake
+from pocketzoo.measure.confusion_matrix import Answers
 from pocketzoo.reports.charts.svg import shorten, svg, text_width
+from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.number_format import percent
 
 MOST = 20  # classes that are drawn: those with the most mistakes
@@ -17,22 +17,33 @@ FONT = 12.0
 NAME = 150.0  # room for the longest name
 
 
-def answers_section(answers: Answers, title: str, name: str) -> str:
+def answers_section(answers: Answers, title: str, name: str) -> Markup:
     """The section; ``title`` says whose answers they are, ``name`` is unique on the page."""
     samples = int(answers.confusion.sum())
-    right = (samples - answers.wrong) / samples if samples else 0.0
-    lead = (
-        f"<strong>{escape(title)}</strong> classifies {samples - answers.wrong:,} of {samples:,} test samples of "
-        f"{escape(answers.data)} correctly ({percent(right, samples)})."
-    )
-    return (
-        f'<section class="answers" aria-labelledby="{name}"><h2 id="{name}">Misclassified samples</h2>'
-        f'<p class="lead">{lead}</p>{_grid(answers, name)}{_mistakes(answers)}</section>\n'
+    classes = drawn(answers.confusion)
+    width, drawing = _grid(answers, classes, name)
+    few = len(classes) < len(answers.labels)
+    shown = [mistake for mistake in answers.mistakes if mistake.source or mistake.text]
+    heading = "Misclassified samples"
+    return render(
+        "answers.html",
+        name=name,
+        title=title,
+        data=answers.data,
+        right=f"{samples - answers.wrong:,}",
+        samples=f"{samples:,}",
+        share=percent((samples - answers.wrong) / samples if samples else 0.0, samples),
+        width=f"{width:.0f}",
+        drawing=drawing,
+        hidden=f" The {len(classes)} classes with the most mistakes, of {len(answers.labels)}." * few,
+        heading=heading if len(shown) == answers.wrong else f"{heading}: {len(shown)} of {answers.wrong:,}",
+        kind="pictures" if any(mistake.source for mistake in shown) else "texts",
+        mistakes=shown,
     )
 
 
-def _grid(answers: Answers, name: str) -> str:
-    shown = drawn(answers.confusion)
+def _grid(answers: Answers, shown: list[int], name: str) -> tuple[float, Markup]:
+    """The width of the drawing, and the drawing."""
     counts = answers.confusion[np.ix_(shown, shown)]
     names = [answers.labels[i] for i in shown]
     totals = np.maximum(answers.confusion[shown].sum(1), 1)
@@ -53,18 +64,8 @@ def _grid(answers: Answers, name: str) -> str:
         ]
     side = len(names) * CELL
     width, height = left + side + left * 0.72, top + side + 4
-    hidden = f" The {len(shown)} classes with the most mistakes, of {len(answers.labels)}." * (
-        len(shown) < len(answers.labels)
-    )
     words = "; ".join(f"{names[i]}: {counts[i, i]} of {totals[i]}" for i in range(len(names)))
-    drawing = svg(f"{name}-grid", width, height, "Confusion matrix", f"Correct predictions. {words}.", body, "")
-    return (
-        f'<figure class="confusion"><h3>Confusion matrix</h3><div class="grid" '
-        f'style="max-width:{width:.0f}px">{drawing}</div><figcaption>Rows are true classes, columns '
-        "predictions; green is correct, orange wrong, the stronger the larger the fraction of the row."
-        f"{hidden}</figcaption>"
-        "</figure>"
-    )
+    return width, svg(f"{name}-grid", width, height, "Confusion matrix", f"Correct predictions. {words}.", body, "")
 
 
 def drawn(confusion: npt.NDArray[np.int64]) -> list[int]:
@@ -88,30 +89,4 @@ def _cell(count: int, total: int, row: int, column: int, names: list[str], origi
     return (
         f'<g><title>{escape(tip)}</title><rect class="{kind if count else "zero"}" x="{x + 1:g}" y="{y + 1:g}" '
         f'width="{CELL - 2:g}" height="{CELL - 2:g}" rx="3"{fill}/>{number * bool(count)}</g>'
-    )
-
-
-def _mistakes(answers: Answers) -> str:
-    shown = [mistake for mistake in answers.mistakes if mistake.source or mistake.text]
-    if not shown:
-        return ""
-    kind = "pictures" if any(mistake.source for mistake in shown) else "texts"
-    title = (
-        "Misclassified samples"
-        if len(shown) == answers.wrong
-        else f"Misclassified samples: {len(shown)} of {answers.wrong:,}"
-    )
-    return (
-        f'<figure><h3>{title}</h3><ul class="mistakes {kind}">{"".join(map(_item, shown))}</ul>'
-        "<figcaption>The most confident first, with the predicted probability of the wrong class.</figcaption></figure>"
-    )
-
-
-def _item(mistake: Mistake) -> str:
-    shown = f'<img src="{mistake.source}" alt="{escape(mistake.text)}">' if mistake.source else ""
-    text = f'<p class="said">{escape(mistake.text)}</p>' if mistake.text and not mistake.source else ""
-    title = f' title="{escape(mistake.text)}"' if mistake.source and mistake.text else ""
-    return (
-        f'<li{title}>{shown}{text}<p><span class="label">{escape(mistake.label)}</span> <span class="taken-for">'
-        f"predicted <b>{escape(mistake.taken_for)}</b> {mistake.certainty:.0%}</span></p></li>"
     )

@@ -1,41 +1,39 @@
-"""The HTML page that all reports share. It is self-contained: nothing is fetched and no script runs."""
+"""HTML from templates, and the page that all reports share: self-contained, nothing is fetched and no script runs."""
 
 from __future__ import annotations
 
-from html import escape
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from pocketzoo.core.errors import ExportError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page(brand: str, title: str, main: str, *, lead: str = "", footer: str = "") -> str:
-    """``brand``, ``title`` and ``lead`` are text; ``main`` and ``footer`` are HTML."""
-    intro = f'<p class="lead">{escape(lead)}</p>' if lead else ""
-    closing = f"\n<footer>{footer}</footer>" if footer else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="pocketzoo">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>
-{style()}</style>
-</head>
-<body>
-<header><p class="brand">pocketzoo {escape(brand)}</p><h1>{escape(title)}</h1>{intro}</header>
-<main>
-{main}
-</main>{closing}
-</body>
-</html>
-"""
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("pocketzoo.reports")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def render(template: str, **values: object) -> Markup:
+    """HTML of a file in ``templates/``. Whatever is not ``Markup`` is text, and escaped."""
+    return Markup(_templates().get_template(template).render(values))
+
+
+def page(brand: str, title: str, main: Markup, *, lead: str = "", footer: str = "") -> str:
+    """The page; ``main`` is HTML, all else is text, unless it is ``Markup``."""
+    values = {"brand": brand, "title": title, "main": main, "lead": lead, "footer": footer}
+    return render("page.html", policy=Markup(POLICY), style=Markup(style()), **values) + "\n"
 
 
 def style() -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from pocketzoo.core.files import replacing_file
 from pocketzoo.reports.charts.plot_labels import Box
 from pocketzoo.reports.charts.svg import svg, text_width, tick_decimals, ticks
@@ -29,12 +31,12 @@ def draw_rates(
     picture = rate_curve(rates, losses, smoothed, best, what)
     if place.suffix == ".svg":
         # The size keeps viewers from filling the window; of the page there is neither font nor background.
-        head, _, rest = picture.partition(">")
+        head, _, rest = str(picture).partition(">")
         head = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:g}" height="{HEIGHT:g}" ')
         sheet = f'<style>{style()}\nsvg {{ {FONT} }}</style><rect width="100%" height="100%" fill="var(--card)"/>'
         text = f"{head}>{sheet}{rest}\n"
     else:
-        text = page("find-rate", what, f"<figure>{picture}</figure>")
+        text = page("find-rate", what, Markup("<figure>{}</figure>").format(picture))
     with replacing_file(place) as temporary:
         temporary.write_text(text, "utf8")
     return place
@@ -42,7 +44,7 @@ def draw_rates(
 
 def rate_curve(
     rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], best: float, what: str
-) -> str:
+) -> Markup:
     """The image: the loss of each step pale, smoothed on top, a mark at the rate to take."""
     left, right = math.log10(rates[0]), math.log10(rates[-1])
     start = max(smoothed[: max(len(smoothed) // 4, 1)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from pocketzoo.core.errors import DataError, ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
@@ -97,14 +99,13 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: An
         bundle_section(bundle, i, layers[i], title=_title(i, bundles, models), opened=i in subjects)
         for i, bundle in enumerate(bundles)
     ]
-    models_section = f"""<section aria-labelledby="models"><h2 id="models">The models</h2>
-{"".join(details)}
-</section>"""
+    about = Markup('<section aria-labelledby="models"><h2 id="models">The models</h2>\n{}\n</section>')
+    sections.append(about.format(Markup().join(details)))
     footer = (
         "A KB is 1,000 bytes. MACs are multiply-accumulates for one sample. p50 and p99 are the median and the 99th "
         "percentile."
     )
-    return page("report", title, "\n".join([*sections, models_section]), lead=lead, footer=footer)
+    return page("report", title, Markup("\n").join(sections), lead=lead, footer=footer)
 
 
 def _title(index: int, bundles: Sequence[Bundle], models: Sequence[str | Path]) -> str:

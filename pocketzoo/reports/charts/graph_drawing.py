@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
+
+from markupsafe import Markup, escape
 
 from pocketzoo.measure.profile import Node
 from pocketzoo.reports.charts.svg import shorten, svg
@@ -59,7 +60,7 @@ def place(nodes: Sequence[Node]) -> list[Placed]:
     return placed
 
 
-def draw_graph(nodes: Sequence[Node], name: str, *, wide: bool) -> str:
+def draw_graph(nodes: Sequence[Node], name: str, *, wide: bool) -> Markup:
     """The drawing; ``name`` is unique on the page."""
     placed = place(visible(nodes))
     width = 1064.0 if wide else 372.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup, escape
 
 from pocketzoo.reports.charts.svg import shorten, svg, text_width
 from pocketzoo.reports.measured.layer_costs import Layer, Pair, costliest
@@ -27,7 +28,7 @@ class _Panel:
     width: float  # of the longest bar
 
 
-def bars(pairs: Sequence[Pair], name: str, *, before: str, after: str, wide: bool) -> str:
+def bars(pairs: Sequence[Pair], name: str, *, before: str, after: str, wide: bool) -> Markup:
     """The drawing. ``before`` and ``after`` say what the two bars of a layer are."""
     drawn, others = costliest(pairs, MOST)
     width, pitch = (1064.0, 36.0) if wide else (372.0, 52.0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup, escape
 
 from pocketzoo.reports.charts.plot_labels import Box, Mark, leader, place_labels
 from pocketzoo.reports.charts.svg import shorten, svg, text_width, tick_decimals, ticks
@@ -56,11 +57,11 @@ def front(points: list[Point]) -> list[Point]:
     return best
 
 
-def scatter(run: Run, name: str, *, wide: bool) -> str:
+def scatter(run: Run, name: str, *, wide: bool) -> Markup:
     """The plot, or nothing where no row was timed."""
     points = points_of(run)
     if not points:
-        return ""
+        return Markup()
     width, height = (1064.0, 420.0) if wide else (372.0, 400.0)
     axes = _Axes(points, Box(52, 34, width - 14, height - 46), wide=wide)
     words = [_words(run, point, wide=wide) for point in points]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from markupsafe import Markup, escape
 
 
-def svg(name: str, width: float, height: float, title: str, description: str, body: Iterable[str], kind: str) -> str:
-    """An image. ``name`` is unique on the page; ``kind`` is its class: "wide" or "narrow" screens."""
-    return (
+def svg(name: str, width: float, height: float, title: str, description: str, body: Iterable[str], kind: str) -> Markup:
+    """An image. ``name`` is unique on the page; ``kind`` is its class: "wide" or "narrow" screens; ``body`` is SVG."""
+    name = escape(name)
+    return Markup(
         f'<svg class="plot {kind}" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-labelledby="{name}-title {name}-desc"><title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-desc">{escape(description)}</desc>\n' + "\n".join(body) + "\n</svg>"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from pocketzoo.reports.charts.svg import svg, text_width, tick_decimals, ticks
 from pocketzoo.reports.measured.number_format import Number
@@ -17,30 +18,30 @@ FONT = 13.0
 MARKED = 60  # epochs up to which each has a mark
 
 
-def curves_section(bundle: Bundle, index: int, title: str, name: str) -> str:
+def curves_section(bundle: Bundle, index: int, title: str, name: str) -> Markup:
     """The section, or nothing where the manifest has no epochs; ``name`` is unique on the page."""
     training: Any = bundle.manifest.provenance.get("training", {})
     if not isinstance(training, Mapping):
-        return ""
+        return Markup()
     found = [key for key in ("loss", *(key for key in training if str(key).startswith("val_"))) if key in training]
     drawings = [
         drawing
-        for key in found
-        if (drawing := _curve(training[key], key, f"provenance.training.{key}", index, f"{name}-{key}"))
+        for i, key in enumerate(found)
+        if (drawing := _curve(training[key], key, f"provenance.training.{key}", index, f"{name}-{i}"))
     ]
     if not drawings:
-        return ""
+        return Markup()
     stopped = training.get("stopped")
-    note = f"<figcaption>Stopped early: {escape(str(stopped))}.</figcaption>" if stopped else ""
-    return (
-        f'<section class="training" aria-labelledby="{name}"><h2 id="{name}">How {escape(title)} was trained</h2>'
-        f'<figure><div class="curves">{"".join(drawings)}</div>{note}</figure></section>\n'
-    )
+    note = Markup("<figcaption>Stopped early: {}.</figcaption>").format(stopped) if stopped else ""
+    return Markup(
+        '<section class="training" aria-labelledby="{name}"><h2 id="{name}">How {title} was trained</h2>'
+        '<figure><div class="curves">{drawings}</div>{note}</figure></section>'
+    ).format(name=name, title=title, drawings=Markup().join(drawings), note=note)
 
 
-def _curve(found: Any, key: str, path: str, index: int, name: str) -> str:
+def _curve(found: Any, key: str, path: str, index: int, name: str) -> Markup:
     if not isinstance(found, Sequence) or not found or not all(_finite(value) for value in found):
-        return ""
+        return Markup()
     values: Sequence[float] = found
     words = "training loss" if key == "loss" else f"validation {key.removeprefix('val_').replace('_', ' ')}"
     best = min(values) if key == "loss" else max(values)
@@ -79,8 +80,8 @@ def _curve(found: Any, key: str, path: str, index: int, name: str) -> str:
         )
     description = f"{words} over {len(values)} epochs, from {values[0]:.4g} to {values[-1]:.4g}, at best {best:.4g}."
     drawing = svg(name, WIDTH, HEIGHT, words, description, body, "")
-    at = f'<span class="at">{best:.4g} at best, epoch {values.index(best) + 1}</span>'
-    return f"<div><h3>{escape(words)}{at}</h3>{drawing}</div>"
+    at = f"{best:.4g} at best, epoch {values.index(best) + 1}"
+    return Markup('<div><h3>{}<span class="at">{}</span></h3>{}</div>').format(words, at, drawing)
 
 
 def _epochs(count: int) -> list[int]:

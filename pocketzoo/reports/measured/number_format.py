@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
-NOTHING = '<span class="none" title="not known">&ndash;</span>'
+NOTHING = Markup('<span class="none" title="not known">&ndash;</span>')
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,14 @@ class Number:
     bundle: int  # which of the report's models it is of
 
     @property
-    def attributes(self) -> str:
+    def attributes(self) -> Markup:
         """What lets a test, or a script, compare the page with the manifest."""
-        return f'data-bundle="{self.bundle}" data-key="{escape(self.key)}" data-value="{escape(repr(self.value))}"'
+        facts = Markup('data-bundle="{}" data-key="{}" data-value="{}"')
+        return facts.format(self.bundle, self.key, repr(self.value))
 
-    def shown(self, text: str, tag: str = "span") -> str:
+    def shown(self, text: str, tag: str = "span") -> Markup:
         """``text``, which stands for the number, with the number after it."""
-        return f"<{tag} {self.attributes}>{escape(text)}</{tag}>"
+        return Markup("<{0} {1}>{2}</{0}>").format(tag, self.attributes, text)
 
 
 def decimals(values: Iterable[float]) -> int:

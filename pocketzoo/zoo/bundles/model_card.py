@@ -12,14 +12,19 @@ TASKS = {"token-logits": "token-classification", "next-token-logits": "text-gene
 
 
 def model_card(manifest: Manifest) -> str:
-    """Markdown with the front matter the Hub reads."""
+    """Markdown with the front matter the Hub reads: YAML, quoted where a license or a name needs it."""
+    from huggingface_hub import ModelCardData
+
     model = manifest.model
+    data = ModelCardData(
+        license=manifest.license.lower(),
+        library_name="pocketzoo",
+        pipeline_tag=_task(manifest),
+        base_model=_base(model.backbone),
+    )
     lines = [
         "---",
-        f"license: {manifest.license.lower()}",
-        "library_name: pocketzoo",
-        f"pipeline_tag: {_task(manifest)}",
-        *_base(model.backbone),
+        data.to_yaml(original_order=["license", "library_name", "pipeline_tag", "base_model"]),
         "---",
         "",
         f"# {manifest.name}",
@@ -54,6 +59,6 @@ def _task(manifest: Manifest) -> str:
     return TASKS.get(manifest.gives, "feature-extraction")
 
 
-def _base(backbone: str) -> list[str]:
+def _base(backbone: str) -> str | None:
     """The repository it was made from, which the Hub shows as its origin."""
-    return [f"base_model: {backbone.removeprefix('hf://').split('@')[0]}"] if backbone.startswith("hf://") else []
+    return backbone.removeprefix("hf://").split("@")[0] if backbone.startswith("hf://") else None

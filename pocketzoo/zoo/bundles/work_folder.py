@@ -13,11 +13,7 @@ from pocketzoo.core.files import disk_errors, place_errors, replacing_file
 from pocketzoo.core.progress import Progress
 from pocketzoo.zoo.bundles.bundle import check_place
 from pocketzoo.zoo.bundles.manifest import MANIFEST
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two runs apart there
-    fcntl = None  # type: ignore[assignment]
+from pocketzoo.zoo.hub.locked_files import try_lock
 
 LOCK, KEY = "lock", "key"
 
@@ -81,15 +77,11 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
             file = (folder / LOCK).open("ab")
         with file:
             try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not try_lock(file):
+                    raise BusyError(f"another run is writing {out}", "wait for it to finish, or choose another -o")
                 if os.fstat(file.fileno()).st_ino != (folder / LOCK).stat().st_ino:
                     continue  # of a folder that its holder just removed
             except FileNotFoundError:
                 continue
-            except BlockingIOError as error:
-                raise BusyError(
-                    f"another run is writing {out}", "wait for it to finish, or choose another -o"
-                ) from error
             yield
             return

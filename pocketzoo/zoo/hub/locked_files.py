@@ -10,22 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-try:
-    import fcntl
-except ImportError:  # Windows: temporaries are collected by their age alone
-    fcntl = None  # type: ignore[assignment]
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file, without waiting; whether that worked. The lock goes with the file, and with the process,
+    however that ends.
+
+    Of filelock only its lock on a descriptor: who holds a lock here writes to that same file, renames or removes it.
+    """
+    from filelock import lock_descriptor
+
+    return lock_descriptor(file.fileno(), blocking=False)
 
 
 def locked_temporary(folder: Path) -> IO[bytes]:
-    """A new file that this process holds a lock on: the lock goes with the process, however that ends."""
+    """A new file that this process holds a lock on."""
     while True:
         handle, name = tempfile.mkstemp(dir=folder)
         os.close(handle)
         with contextlib.suppress(FileNotFoundError):  # somebody collected it in the moment before it was locked
             file = Path(name).open("r+b")  # noqa: SIM115 - the caller closes it
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if Path(name).exists():
+            if try_lock(file) and Path(name).exists():
                 return file
             file.close()
 
@@ -33,20 +37,20 @@ def locked_temporary(folder: Path) -> IO[bytes]:
 def wait_for(place: Path, patience: float, stopped: Callable[[], bool]) -> IO[bytes] | None:
     """The file at ``place``, locked; None if its holder stands still."""
     seen, moved = -1, time.monotonic()
-    while fcntl is not None and not stopped():
+    while not stopped():
         file = place.open("ab")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_ino == place.stat().st_ino:
-                return file
+            if try_lock(file):
+                if os.fstat(file.fileno()).st_ino == place.stat().st_ino:
+                    return file
+            else:
+                if (touched := os.fstat(file.fileno()).st_mtime_ns) != seen:
+                    seen, moved = touched, time.monotonic()
+                elif time.monotonic() - moved >= patience:
+                    file.close()
+                    return None
+                time.sleep(0.05)
         except FileNotFoundError:  # its holder just ended and removed it
             pass
-        except BlockingIOError:
-            if (touched := os.fstat(file.fileno()).st_mtime_ns) != seen:
-                seen, moved = touched, time.monotonic()
-            elif time.monotonic() - moved >= patience:
-                file.close()
-                return None
-            time.sleep(0.05)
         file.close()
     return None

@@ -1,4 +1,4 @@
-"""The content-addressed store: every downloaded file once, by sha256, shared by processes. Standard library.
+"""The content-addressed store: every downloaded file once, by sha256, shared by processes.
 
 ::
 
@@ -35,15 +35,10 @@ from urllib.parse import unquote
 
 from pocketzoo.core.errors import HubIntegrityError, StorageError
 from pocketzoo.core.files import disk_errors, home, place_errors, sha256
-from pocketzoo.zoo.hub.locked_files import locked_temporary, wait_for
+from pocketzoo.zoo.hub.locked_files import locked_temporary, try_lock, wait_for
 from pocketzoo.zoo.hub.reference import COMMIT
 from pocketzoo.zoo.hub.store_layout import age_of, files_below, folder_of, is_damaged, quoted, read_record, size_of
 from pocketzoo.zoo.hub.stored_files import Pin, Problem, Stored
-
-try:
-    import fcntl
-except ImportError:  # Windows: temporaries are collected by their age alone
-    fcntl = None  # type: ignore[assignment]
 
 MONTH = 30 * 24 * 3600  # seconds for which prune leaves an engine that nobody takes
 FRESH = 3600  # seconds for which prune leaves a blob alone: its record may still be on the way
@@ -300,11 +295,8 @@ class Store:
     @contextlib.contextmanager
     def _only_prune(self) -> Iterator[None]:
         with (self.root / "prune.lock").open("ab") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StorageError(f"another prune is running in {self.root}", "wait for it to finish") from error
+            if not try_lock(file):
+                raise StorageError(f"another prune is running in {self.root}", "wait for it to finish")
             yield
 
     def _set_aside(self, path: Path, name: str = "") -> None:
@@ -367,11 +359,9 @@ def _remove_abandoned(path: Path) -> bool:
     if path.is_symlink():  # no writer makes one
         path.unlink(missing_ok=True)
         return True
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        elif age_of(path) < 24 * FRESH:
-            return False
-        path.unlink()
-        return True
+    mode = "r+b" if os.access(path, os.W_OK) else "rb"  # NFS locks only what is open for writing
+    with contextlib.suppress(OSError), path.open(mode) as file:
+        if try_lock(file):
+            path.unlink()
+            return True
     return False

@@ -9,13 +9,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf import json_format, text_format
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
 from PIL import Image
 from told import Told
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.triton.image_preprocessing_graph import preparation
-from pocketzoo.deploy.triton.model_repository import pbtxt, save_repository
+from pocketzoo.deploy.triton.model_repository import TYPES, Word, model_config, pbtxt, save_repository
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
@@ -25,12 +29,15 @@ from pocketzoo.zoo.data.load_data import load_data
 
 
 @pytest.fixture(scope="module")
-def parse():
-    """A config.pbtxt by tritonclient's own protobuf, which knows every field and type."""
-    proto = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed")
-    from google.protobuf import text_format
+def proto():
+    """Triton's own message, which knows every field and type."""
+    return pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient is not installed").ModelConfig
 
-    return lambda path: text_format.Parse(path.read_text("utf8"), proto.ModelConfig())
+
+@pytest.fixture(scope="module")
+def parse(proto):
+    """A config.pbtxt, read."""
+    return lambda path: text_format.Parse(path.read_text("utf8"), proto())
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +145,61 @@ def test_the_tensors_of_an_ensemble_have_names_of_their_own(parse, tmp_path, fit
     assert list(first.input_map.values()) == [whole.input[0].name] == ["pixels"]
     assert dict(second.output_map) == {"pixels": whole.output[0].name}
     assert whole.output[0].name != "pixels"
+
+
+TEXT = st.text(st.characters(codec="utf8"), min_size=1)
+SHAPED = {
+    "data_type": st.sampled_from(sorted(TYPES.values())).map(Word),
+    "dims": st.lists(st.integers(-1, 9), min_size=1, max_size=4),
+}
+TENSOR = st.fixed_dictionaries({"name": TEXT, **SHAPED})
+STEP = st.fixed_dictionaries({
+    "model_name": TEXT,
+    "model_version": st.just(-1),
+    "input_map": st.dictionaries(TEXT, TEXT, max_size=2),
+    "output_map": st.dictionaries(TEXT, TEXT, max_size=2),
+})  # fmt: skip
+CONFIG = st.fixed_dictionaries({
+    "name": TEXT,
+    "backend": TEXT,
+    "max_batch_size": st.integers(1, 2**31 - 1),
+    "input": st.lists(TENSOR, max_size=2),
+    "model_warmup": st.lists(st.fixed_dictionaries({
+        "name": TEXT,
+        "batch_size": st.integers(1, 9),
+        "inputs": st.dictionaries(TEXT, st.fixed_dictionaries({**SHAPED, "zero_data": st.just(True)})),
+    }), max_size=2),
+    "ensemble_scheduling": st.fixed_dictionaries({"step": st.lists(STEP, max_size=2)}),
+})  # fmt: skip
+
+
+@given(CONFIG)
+def test_whatever_is_in_a_configuration_is_read_as_it_is(proto, config):
+    """Against protobuf's JSON of the same mapping, which quotes by rules of its own."""
+    assert text_format.Parse(pbtxt(config), proto()) == json_format.ParseDict(config, proto())
+
+
+def test_every_character_is_read_as_it_is(proto):
+    text = "".join(chr(c) for c in range(0x3000) if not 0xD800 <= c < 0xE000) + "\ufeff\U0001f600\U0010ffff"
+    assert text_format.Parse(pbtxt({"name": text}), proto()).name == text
+
+
+@pytest.mark.parametrize("target", sorted(default_registry().entries("target")))
+@pytest.mark.parametrize("labels", [(), ("a", 'b "c"\n')])
+def test_the_configuration_of_every_target_parses(proto, registry, target, labels):
+    """Those too whose engine is built, or whose provider is installed, only elsewhere."""
+    inputs = [
+        helper.make_tensor_value_info(f'in "{i}"', i, ["batch", "length", 3][: 1 + n]) for n, i in enumerate((1, 7))
+    ]
+    outputs = [helper.make_tensor_value_info(f"out\\{code}", code, ["batch", 2]) for code in TYPES]
+    options = EngineOptions(shapes={"batch": (1, 2, 8), "length": (1, 16, 32)})
+    request = ExportRequest(name="m", input=SPECS["bilinear"], labels=labels, options=options)
+    config = model_config(request, registry.get("target", target), inputs, outputs)
+    read = text_format.Parse(pbtxt(config), proto())
+    assert read == json_format.ParseDict(config, proto())
+    assert [i.name for i in read.input] == [v.name for v in inputs]
+    assert [o.name for o in read.output] == [v.name for v in outputs]
+    assert read.backend == ("tensorrt" if registry.get("target", target).engine else "onnxruntime")
 
 
 def test_text_is_escaped():

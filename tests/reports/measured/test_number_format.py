@@ -76,5 +76,5 @@ def test_a_column_has_decimals_for_its_smallest_number() -> None:
 def test_a_number_carries_its_exact_value_and_place() -> None:
     number = Number(0.1 + 0.2, 'a."b<', 3)
     assert number.shown("0.3 <") == (
-        '<span data-bundle="3" data-key="a.&quot;b&lt;" data-value="0.30000000000000004">0.3 &lt;</span>'
+        '<span data-bundle="3" data-key="a.&#34;b&lt;" data-value="0.30000000000000004">0.3 &lt;</span>'
     )

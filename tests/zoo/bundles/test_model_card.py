@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
 from pocketzoo.zoo.bundles.model_card import model_card
@@ -23,8 +26,8 @@ MANIFEST = Manifest(
 
 
 def front_matter(card: str) -> dict:
-    _, matter, _ = card.split("---\n", 2)
-    return yaml.safe_load(matter)
+    """As the Hub finds it, and PyYAML reads it."""
+    return yaml.safe_load(REGEX_YAML_BLOCK.search(card).group(2))
 
 
 def test_the_front_matter_is_what_the_hub_reads():
@@ -69,3 +72,36 @@ def test_tables_of_numbers_are_left_out():
 @pytest.mark.parametrize("license", ["Apache-2.0", "CC-BY-4.0", "GPL-3.0-only WITH Classpath-exception-2.0", "other"])
 def test_the_front_matter_is_yaml_for_every_licence(license):
     assert front_matter(model_card(replace(MANIFEST, license=license)))["license"] == license.lower()
+
+
+# What YAML takes for something else unless it is quoted: a comment, a list, a number, a date, false, null, an end.
+TRAPS = (
+    "mit # mine", "[mit", "other: mine", "1.0", "2024-01-01", "no", "null", "~", "- mit", "'mit", '"mit', "", " mit ",
+    "mit\n---\npipeline_tag: other", "a\tb", "&a", "*a", "!a", "|", "%", "`", "é", "\u2028",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TRAPS)
+def test_what_yaml_would_take_for_something_else_is_quoted(text):
+    model = replace(MANIFEST.model, backbone=f"hf://{text}@{'a' * 40}")
+    card = model_card(replace(MANIFEST, license=text, model=model))
+    front = front_matter(card)
+    assert (front["license"], front["base_model"]) == (text.lower(), text)
+    assert front["pipeline_tag"] == "image-classification"
+    assert card.count("\n# flowers\n") == 1
+
+
+@given(st.text(st.characters(codec="utf8")))
+def test_any_license_is_read_as_it_is(text):
+    """Characters that YAML does not know are written by their number."""
+    assert front_matter(model_card(replace(MANIFEST, license=text)))["license"] == text.lower()
+
+
+@pytest.mark.parametrize("license", ["Apache-2.0", "MIT", "CC-BY-4.0", "other", "unknown", "BSD-3-Clause"])
+@pytest.mark.parametrize("backbone", ["tinynet", "hf://org/My.model-1@" + "a" * 40])
+def test_the_front_matter_of_usual_models_has_no_quotes(license, backbone):
+    origin = "base_model: org/My.model-1\n" if backbone.startswith("hf://") else ""
+    card = model_card(replace(MANIFEST, license=license, model=replace(MANIFEST.model, backbone=backbone)))
+    assert card.startswith(
+        f"---\nlicense: {license.lower()}\nlibrary_name: pocketzoo\npipeline_tag: image-classification\n{origin}---\n\n"
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pocketzoo.core.errors import LockError
@@ -33,6 +35,15 @@ def test_what_is_written_is_read_and_the_order_does_not_matter(tmp_path_factory,
     assert {r: (e.commit, set(e.file)) for r, e in found.items()} == {e.ref: (e.commit, set(e.file)) for e in entries}
     write_lock(path, reversed(list(found.values())))
     assert path.read_bytes() == first
+
+
+@given(st.text(st.characters(codec="utf8"), min_size=1))
+@example("".join(map(chr, range(0x20))))
+@example('"\\\x7f\x80\u2028\ufeff\U0010ffff')
+def test_a_reference_is_quoted_whatever_is_in_it(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("lock") / "zoo.lock"
+    write_lock(path, [replace(GOOD, ref=text), replace(GOOD, ref=f"{text}z")])
+    assert set(read_lock(path)) == {text, f"{text}z"}
 
 
 @pytest.mark.parametrize(
