@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketzoo.core.numerics import right_answers, unexplained
 from pocketzoo.zoo.data.token_windows import IGNORED
 
 
@@ -21,7 +22,7 @@ class Score:
 
 
 def _right(out: Tensor, y: Tensor) -> Tensor:
-    return torch.tensor([float((out.argmax(1) == y).sum()), float(len(y))], dtype=torch.float64, device=out.device)
+    return torch.tensor([float(right_answers(out, y).sum()), float(len(y))], dtype=torch.float64, device=out.device)
 
 
 def _squares(out: Tensor, y: Tensor) -> Tensor:
@@ -30,12 +31,11 @@ def _squares(out: Tensor, y: Tensor) -> Tensor:
 
 
 def _r2(sums: Tensor) -> float:
-    """See ``measure.r2``."""
-    count, total, squares, missed = sums
+    """``core.numerics.r2``, of sums."""
+    count, total, squares, missed = sums.cpu()
     spread = squares - total.square() / count
-    constant = spread <= 1e-12 * squares
-    shares = torch.where(constant, (missed > 0).double(), missed / torch.where(constant, 1.0, spread))
-    return float(1 - shares.mean())
+    fractions = unexplained(missed.numpy(), spread.numpy(), (spread <= 1e-12 * squares).numpy())
+    return float(1 - torch.from_numpy(fractions).mean())
 
 
 def _likelihoods(out: Tensor, y: Tensor) -> Tensor:
