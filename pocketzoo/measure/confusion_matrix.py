@@ -60,7 +60,7 @@ class Answers:
         return int(self.confusion.sum() - self.confusion.diagonal().sum())
 
 
-def answers(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: Progress = SILENT) -> Answers:
+def measure_confusion(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: Progress = SILENT) -> Answers:
     """Run the graph for the CPU over the test split.
 
     Raises:

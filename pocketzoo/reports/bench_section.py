@@ -9,18 +9,18 @@ from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_table import measurement_table
 from pocketzoo.reports.charts.layer_bars import bars
 from pocketzoo.reports.charts.scatter_plot import front, points_of, scatter
-from pocketzoo.reports.measured.bench_runs import Run, headline, label, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, bench_headline, label
 from pocketzoo.reports.measured.layer_costs import Layer, Layers, match
 from pocketzoo.reports.measured.number_format import kilobytes, milliseconds, percent, points, short, times
 from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.bundles.bundle import Bundle
 
 
-def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequence[Layers], *, alone: bool) -> str:
+def run_section(run: BenchRun, index: int, bundles: Sequence[Bundle], layers: Sequence[Layers], *, alone: bool) -> str:
     """The section. ``alone``: the page's own title has the headline already."""
     name, level = f"run-{index + 1}", 2 if alone else 3
     lead = f"{_name(run.rows[run.best])} against " * (run.best != 0) + _name(run.reference)
-    title = "What was measured" if alone else f"Run {index + 1}: {headline(run)}"
+    title = "What was measured" if alone else f"Run {index + 1}: {bench_headline(run)}"
     heading = f'<h2 id="{name}"{" class=unseen" if alone else ""}>{escape(title)}</h2>'
     return (
         f'<section class="run" aria-labelledby="{name}">{heading}<p class="lead">{lead}</p>{_tiles(run)}\n'
@@ -30,7 +30,7 @@ def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequenc
     )
 
 
-def owner(run: Run, row: Measurement, bundles: Sequence[Bundle]) -> int | None:
+def owner(run: BenchRun, row: Measurement, bundles: Sequence[Bundle]) -> int | None:
     """Which of the models a row is of; of two with one name, the one that carries the run."""
     named = [i for i, bundle in enumerate(bundles) if bundle.manifest.name == row.bundle]
     carried = bundles[run.bundle].manifest.measurements
@@ -45,18 +45,22 @@ def _name(row: Measurement) -> str:
     return f"<strong>{escape(row.bundle)}</strong> ({escape(label(row))})"
 
 
-def _tiles(run: Run) -> str:
+def _tiles(run: BenchRun) -> str:
     """The reference and the best row in the four numbers that matter most."""
     samples = run.reference.samples
     tiles = [_tile(run, "file size", "bytes", kilobytes, "smaller", "larger")]
     for size in run.batches[:1]:
-        tiles.append(_tile(run, f"latency, {setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
+        tiles.append(
+            _tile(run, f"latency, {batch_setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower")
+        )
     tiles.append(_tile(run, run.quality, run.quality, lambda share: percent(share, samples)))
     tiles.append(_tile(run, "multiply-accumulates", "macs", short, "fewer", "more"))
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
 
 
-def _tile(run: Run, title: str, field: str, write: Callable[[float], str], better: str = "", worse: str = "") -> str:
+def _tile(
+    run: BenchRun, title: str, field: str, write: Callable[[float], str], better: str = "", worse: str = ""
+) -> str:
     old, new = run.number(0, field), run.number(run.best, field)
     if old is None or new is None:
         return ""
@@ -75,12 +79,12 @@ def _tile(run: Run, title: str, field: str, write: Callable[[float], str], bette
     return f'<div class="tile"><dt>{escape(title)}</dt><dd>{big}<span class="sub">{change}</span></dd></div>'
 
 
-def rows_figure(run: Run, name: str, level: int) -> str:
+def rows_figure(run: BenchRun, name: str, level: int) -> str:
     """The table of all rows, with its heading."""
     return f'<figure class="rows"><h{level}>All rows</h{level}>{measurement_table(run, f"{name}-table")}</figure>'
 
 
-def scatter_figure(run: Run, name: str, level: int) -> str:
+def scatter_figure(run: BenchRun, name: str, level: int) -> str:
     """The plot with its legend, for wide screens and for narrow ones; nothing where no row was timed."""
     drawings = [scatter(run, f"{name}-scatter", wide=wide) for wide in (True, False)]
     if not all(drawings):
@@ -96,7 +100,7 @@ def scatter_figure(run: Run, name: str, level: int) -> str:
     )
 
 
-def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> str:
+def _bars(run: BenchRun, name: str, level: int, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> str:
     """The best row's layers below the reference's; without the reference, below the first that are known."""
     after = _layers_of(run, run.rows[run.best], bundles, layers)
     before, was = _layers_of(run, run.reference, bundles, layers), _title(run.reference)
@@ -116,6 +120,6 @@ def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Se
     )
 
 
-def _layers_of(run: Run, row: Measurement, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> list[Layer]:
+def _layers_of(run: BenchRun, row: Measurement, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> list[Layer]:
     index = owner(run, row, bundles)
     return [] if index is None else layers[index].get(row.target or "float", [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from pocketzoo.reports.measured.bench_runs import Run, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting
 from pocketzoo.reports.measured.number_format import NOTHING, Number, decimals, points, share_decimals, times, unit
 
 MOST_BATCHES = 3  # whose times are columns alongside all others
@@ -28,7 +28,7 @@ def scroll(table: str, name: str) -> str:
     return f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">{table}</div>'
 
 
-def columns_of(run: Run) -> list[Column]:
+def columns_of(run: BenchRun) -> list[Column]:
     """The columns that the run has numbers for."""
 
     shares = share_decimals(run.reference.samples)
@@ -56,12 +56,12 @@ def columns_of(run: Run) -> list[Column]:
     # Where there are more, they are in the table of times alone, which has a line for each.
     listed = len(run.batches) > MOST_BATCHES and all(each.p90 for each in run.reference.latency.values())
     for batch in [] if listed else run.batches:
-        group = f"{setting(batch)}, ms"
+        group = f"{batch_setting(batch)}, ms"
         found += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
     return [column for column in found if column]
 
 
-def measurement_table(run: Run, name: str) -> str:
+def measurement_table(run: BenchRun, name: str) -> str:
     """The table; ``name`` is unique on the page."""
     columns = columns_of(run)
     rows = [_row(run, i, columns) for i in range(len(run.rows))]
@@ -72,7 +72,7 @@ def measurement_table(run: Run, name: str) -> str:
     return scroll(table, name)
 
 
-def _caption(run: Run) -> str:
+def _caption(run: BenchRun) -> str:
     """What the numbers are, for those who were not there."""
     row = run.reference
     runtimes = " and ".join(dict.fromkeys(r.runtime for r in run.rows))
@@ -113,7 +113,7 @@ def _first(column: Column, columns: list[Column]) -> str:
     return ' class="first"' if column is next(c for c in columns if c.group == column.group) else ""
 
 
-def _row(run: Run, index: int, columns: list[Column]) -> str:
+def _row(run: BenchRun, index: int, columns: list[Column]) -> str:
     row = run.rows[index]
     marks = ["reference"] * (index == 0) + ["best"] * (index == run.best != 0)
     kind = "int8" if row.precision == "int8" else "float"
@@ -128,7 +128,7 @@ def _row(run: Run, index: int, columns: list[Column]) -> str:
     return f'<tr class="{" ".join(marks)}">{head}{"".join(cells)}</tr>'
 
 
-def _cell(run: Run, row: int, column: Column) -> str:
+def _cell(run: BenchRun, row: int, column: Column) -> str:
     number = run.number(row, column.field)
     if number is None:
         return NOTHING
@@ -136,7 +136,7 @@ def _cell(run: Run, row: int, column: Column) -> str:
     return shown + _against(run, row, column, number) if row else shown
 
 
-def _against(run: Run, row: int, column: Column, number: Number) -> str:
+def _against(run: BenchRun, row: int, column: Column, number: Number) -> str:
     """The small line below a number."""
     reference = run.number(0, column.field)
     if column.against == "points" and reference:

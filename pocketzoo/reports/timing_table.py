@@ -5,13 +5,13 @@ from __future__ import annotations
 from html import escape
 
 from pocketzoo.reports.bench_table import scroll
-from pocketzoo.reports.measured.bench_runs import Run, label, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, label
 from pocketzoo.reports.measured.number_format import NOTHING, Number, decimals, times
 
 PERCENTILES = ("p50", "p90", "p99")
 
 
-def timings_figure(run: Run, name: str, level: int) -> str:
+def timings_figure(run: BenchRun, name: str, level: int) -> str:
     """The table with its heading; nothing for rows of versions that kept no more than two percentiles."""
     batches = [b for b in run.batches if any(run.number(i, f"latency.{b}.p90") for i in range(len(run.rows)))]
     if not batches:
@@ -26,7 +26,7 @@ def timings_figure(run: Run, name: str, level: int) -> str:
     return f'<figure class="rows"><h{level}>Times in full</h{level}>{scroll(table, f"{name}-timings")}</figure>'
 
 
-def _caption(run: Run) -> str:
+def _caption(run: BenchRun) -> str:
     clocks = {found.clock for row in run.rows[1:] for found in row.latency.values() if found.faster}
     clock = "CPU time of the one thread" if clocks == {"cpu"} else "wall-clock time"
     wide = any(found.wide for row in run.rows for found in row.latency.values())
@@ -37,14 +37,14 @@ def _caption(run: Run) -> str:
     )
 
 
-def _body(run: Run, batch: str, width: int) -> str:
+def _body(run: BenchRun, batch: str, width: int) -> str:
     """The rows of one batch size below a line that names it."""
     rows = "".join(_row(run, i, batch) for i in range(len(run.rows)) if batch in run.rows[i].latency)
-    title = f'<tr><th scope="rowgroup" class="setting" colspan="{width}">{escape(setting(batch))}</th></tr>'
+    title = f'<tr><th scope="rowgroup" class="setting" colspan="{width}">{escape(batch_setting(batch))}</th></tr>'
     return f"<tbody>{title}{rows}</tbody>"
 
 
-def _row(run: Run, row: int, batch: str) -> str:
+def _row(run: BenchRun, row: int, batch: str) -> str:
     def number(field: str) -> Number | None:
         return run.number(row, f"latency.{batch}.{field}")
 

@@ -14,7 +14,7 @@ from pocketzoo.zoo.data.token_windows import IGNORED
 
 
 @dataclass(frozen=True)
-class Score:
+class SummedMetric:
     """A metric of which more is better."""
 
     add: Callable[[Tensor, Tensor], Tensor]  # outputs and targets of a batch to sums, in double precision
@@ -55,8 +55,8 @@ def next_token_loss(out: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Ten
 
 
 SCORES = {
-    "accuracy": Score(_right, lambda sums: float(sums[0] / sums[1])),
-    "r2": Score(_squares, _r2),
+    "accuracy": SummedMetric(_right, lambda sums: float(sums[0] / sums[1])),
+    "r2": SummedMetric(_squares, _r2),
     # Of a token, in nats; perplexity is e to the power of what is missing to 0.
-    "log_likelihood": Score(_likelihoods, lambda sums: float(sums[0] / sums[1])),
+    "log_likelihood": SummedMetric(_likelihoods, lambda sums: float(sums[0] / sums[1])),
 }

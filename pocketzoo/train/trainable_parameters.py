@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.train.snapshot import laid_out
-from pocketzoo.zoo.models.backbone_blocks import Block
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
 
 class Learning:
     """The head and the blocks of a model that learn, with the buffers in them."""
 
-    def __init__(self, model: nn.Module, head: nn.Module, body: Sequence[Block]) -> None:
+    def __init__(self, model: nn.Module, head: nn.Module, body: Sequence[BackboneBlock]) -> None:
         self.model, self.head, self.body = model, head, body
         modules = [head, *(module for block in body for module in block.modules)]
         inside = {id(part) for module in modules for part in module.modules()}

@@ -20,13 +20,13 @@ from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.epoch_scores import EpochScores
 from pocketzoo.train.feature_cache import Source
-from pocketzoo.train.metrics import Score
+from pocketzoo.train.metrics import SummedMetric
 from pocketzoo.train.optimizer_step import MicroBatchStep
 from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import SnapshotFile
 from pocketzoo.train.trainable_parameters import Learning
-from pocketzoo.zoo.models.backbone_blocks import Block
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
 SECONDS = 60.0  # between two snapshots within an epoch
 STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
@@ -38,7 +38,7 @@ class Phase:
 
     model: nn.Module  # reads a batch of the source
     head: nn.Module
-    body: Sequence[Block]  # of the backbone, that learn too
+    body: Sequence[BackboneBlock]  # of the backbone, that learn too
     train: Source
     val: Source
     first: int  # the epochs it has: from this one
@@ -74,7 +74,7 @@ class Trainer:
         config: TrainConfig,
         loss: Callable[[Tensor, Tensor], Tensor],
         weigh: Callable[[Tensor], Tensor],
-        score: Score,
+        score: SummedMetric,
         world: World,
         place: Path | None,
         progress: Progress,
