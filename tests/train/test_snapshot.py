@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.epoch_scores import EpochScores
 from pocketzoo.train.snapshot import (
     SnapshotFile,
@@ -137,6 +138,14 @@ def test_without_a_place_nothing_is_kept(tmp_path):
     assert nowhere.record(EpochScores) is None
     assert not nowhere.load(net=net)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_processes_the_first_keeps(place):
+    net, optimizer, best = run()
+    for rank in (1, 0):
+        SnapshotFile(place, world=World(rank=rank)).keep(EpochScores(), net=net, optimizer=optimizer, best=best)
+        assert place.is_file() == (rank == 0)
+    assert SnapshotFile(place, world=World(rank=1)).found is None, "it asks the first, which is nobody here"
 
 
 def test_a_distillation_of_the_previous_release_is_resumed(place):
