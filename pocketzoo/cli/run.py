@@ -66,11 +66,11 @@ def run(
 
 
 def _print_plan(asked: Any, data: str) -> None:
-    from pocketzoo.workflows.run import plan
+    from pocketzoo.workflows.run import planned_sections
 
     click.echo(asked.summary)
     print_columns([["backbone", asked.backbone], ["data", data or "yours: --data"], ["seed", str(asked.seed)]])
-    for name, fields in plan(asked):
+    for name, fields in planned_sections(asked):
         click.echo(name)
         print_columns([["", key, _shown(value)] for key, value in fields.items() if value not in ({}, "", [])])
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.numerics import predicted, softmax
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -21,7 +22,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.image_preprocessing import read_picture
-from pocketzoo.zoo.tasks.classification_metrics import ClassCounts, softmax
+from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
 MOST = 24  # wrong answers that are kept: the surest
 SIDE = 96  # pixels of a thumbnail's longer side
@@ -59,7 +60,7 @@ class Answers:
         return int(self.confusion.sum() - self.confusion.diagonal().sum())
 
 
-def answers(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: Progress = SILENT) -> Answers:
+def measure_confusion(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: Progress = SILENT) -> Answers:
     """Run the graph for the CPU over the test split.
 
     Raises:
@@ -79,7 +80,7 @@ def answers(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: 
             _answered(batches, runner), "finding misclassified samples", len(known)
         ):
             counts.add(logits[None], np.array([target]))
-            taken = int(logits.argmax())
+            (taken,) = map(int, predicted(logits[None]))
             if taken != target:
                 found = (float(softmax(logits)[taken]), -row, int(target), taken)
                 (heapq.heappush if len(surest) < MOST else heapq.heappushpop)(surest, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.numerics import log_likelihoods, perplexity, r2
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
@@ -23,7 +23,6 @@ from pocketzoo.zoo.data.token_windows import IGNORED, as_windows
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.pull import adopt
 from pocketzoo.zoo.models.resolver import resolve_spec
-from pocketzoo.zoo.tasks.agreement import r2
 from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
 
@@ -130,11 +129,9 @@ def _of_next_tokens(
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
             known = y != IGNORED
-            logits = runner.logits(x)[known].astype(np.float64)
-            largest = logits.max(-1, keepdims=True)
-            sums = np.log(np.exp(logits - largest).sum(-1)) + largest[:, 0]
-            total += float((logits[np.arange(len(logits)), y[known]] - sums).sum())
-            tokens += len(logits)
+            logs = log_likelihoods(runner.logits(x)[known], y[known])
+            total += float(logs.sum())
+            tokens += len(logs)
     return {
         "bundle": manifest.name,
         "graph": graph.name,
@@ -144,5 +141,5 @@ def _of_next_tokens(
         "skipped": 0,
         "tokens": tokens,
         "log likelihood": total / tokens,
-        "perplexity": math.exp(-total / tokens),
+        "perplexity": perplexity(total / tokens),
     }

@@ -240,7 +240,7 @@ def _scores(
     return scores
 
 
-def milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float]:
+def median_milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float]:
     """The median time of each graph on one thread for the batch ``x``, run in turn."""
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]

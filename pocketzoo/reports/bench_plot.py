@@ -13,7 +13,7 @@ from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
 from pocketzoo.reports.charts.scatter_plot import scatter
 from pocketzoo.reports.html_page import check_picture, page, sentence, style
-from pocketzoo.reports.measured.bench_runs import Run, headline
+from pocketzoo.reports.measured.bench_runs import BenchRun, bench_headline
 from pocketzoo.reports.timing_table import timings_figure
 
 
@@ -25,14 +25,14 @@ def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
         StorageError: the disk refused.
     """
     check_picture(path)
-    run = Run(0, tuple(rows))
+    run = BenchRun(0, tuple(rows))
     text = _picture(run) if path.suffix == ".svg" else _page(run)
     with replacing_file(path) as temporary:
         temporary.write_text(text, "utf8")
     return path
 
 
-def _picture(run: Run) -> str:
+def _picture(run: BenchRun) -> str:
     drawn = str(scatter(run, "bench", wide=True))
     # An image of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
     own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"
@@ -45,6 +45,6 @@ def _picture(run: Run) -> str:
     )
 
 
-def _page(run: Run) -> str:
+def _page(run: BenchRun) -> str:
     figures = Markup("\n").join(figure(run, "bench", 2) for figure in (scatter_figure, rows_figure, timings_figure))
-    return page("bench", sentence(headline(run)), Markup('<section class="run">\n{}\n</section>').format(figures))
+    return page("bench", sentence(bench_headline(run)), Markup('<section class="run">\n{}\n</section>').format(figures))

@@ -12,21 +12,23 @@ from pocketzoo.reports.bench_table import measurement_table
 from pocketzoo.reports.charts.layer_bars import bars
 from pocketzoo.reports.charts.scatter_plot import front, points_of, scatter
 from pocketzoo.reports.html_page import render
-from pocketzoo.reports.measured.bench_runs import Run, headline, label, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, bench_headline, label
 from pocketzoo.reports.measured.layer_costs import Layer, Layers, match
 from pocketzoo.reports.measured.number_format import kilobytes, milliseconds, percent, points, short, times
 from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.bundles.bundle import Bundle
 
 
-def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequence[Layers], *, alone: bool) -> Markup:
+def run_section(
+    run: BenchRun, index: int, bundles: Sequence[Bundle], layers: Sequence[Layers], *, alone: bool
+) -> Markup:
     """The section. ``alone``: the page's own title has the headline already."""
     name, level = f"run-{index + 1}", 2 if alone else 3
     return render(
         "run.html",
         name=name,
         alone=alone,
-        title="What was measured" if alone else f"Run {index + 1}: {headline(run)}",
+        title="What was measured" if alone else f"BenchRun {index + 1}: {bench_headline(run)}",
         rows=[run.rows[run.best], run.reference] if run.best else [run.reference],
         label=label,
         tiles=_tiles(run),
@@ -39,7 +41,7 @@ def run_section(run: Run, index: int, bundles: Sequence[Bundle], layers: Sequenc
     )
 
 
-def owner(run: Run, row: Measurement, bundles: Sequence[Bundle]) -> int | None:
+def owner(run: BenchRun, row: Measurement, bundles: Sequence[Bundle]) -> int | None:
     """Which of the models a row is of; of two with one name, the one that carries the run."""
     named = [i for i, bundle in enumerate(bundles) if bundle.manifest.name == row.bundle]
     carried = bundles[run.bundle].manifest.measurements
@@ -60,19 +62,21 @@ class _Tile:
     change: Markup | str = ""
 
 
-def _tiles(run: Run) -> list[_Tile]:
+def _tiles(run: BenchRun) -> list[_Tile]:
     """The reference and the best row in the four numbers that matter most."""
     samples = run.reference.samples
     tiles = [_tile(run, "file size", "bytes", kilobytes, "smaller", "larger")]
     for size in run.batches[:1]:
-        tiles.append(_tile(run, f"latency, {setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower"))
+        tiles.append(
+            _tile(run, f"latency, {batch_setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower")
+        )
     tiles.append(_tile(run, run.quality, run.quality, lambda share: percent(share, samples)))
     tiles.append(_tile(run, "multiply-accumulates", "macs", short, "fewer", "more"))
     return [tile for tile in tiles if tile]
 
 
 def _tile(
-    run: Run, title: str, field: str, write: Callable[[float], str], better: str = "", worse: str = ""
+    run: BenchRun, title: str, field: str, write: Callable[[float], str], better: str = "", worse: str = ""
 ) -> _Tile | None:
     old, new = run.number(0, field), run.number(run.best, field)
     if old is None or new is None:
@@ -89,13 +93,13 @@ def _tile(
     return _Tile(title, times(max(ratio, 1 / ratio)), better if ratio > 1 else worse, change)
 
 
-def rows_figure(run: Run, name: str, level: int) -> Markup:
+def rows_figure(run: BenchRun, name: str, level: int) -> Markup:
     """The table of all rows, with its heading."""
     figure = Markup('<figure class="rows"><h{level}>All rows</h{level}>{table}</figure>')
     return figure.format(level=level, table=measurement_table(run, f"{name}-table"))
 
 
-def scatter_figure(run: Run, name: str, level: int) -> Markup:
+def scatter_figure(run: BenchRun, name: str, level: int) -> Markup:
     """The plot with its legend, for wide screens and for narrow ones; nothing where no row was timed."""
     drawings = [scatter(run, f"{name}-scatter", wide=wide) for wide in (True, False)]
     if not all(drawings):
@@ -111,7 +115,7 @@ def scatter_figure(run: Run, name: str, level: int) -> Markup:
     )
 
 
-def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> Markup:
+def _bars(run: BenchRun, name: str, level: int, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> Markup:
     """The best row's layers below the reference's; without the reference, below the first that are known."""
     after = _layers_of(run, run.rows[run.best], bundles, layers)
     before, was = _layers_of(run, run.reference, bundles, layers), _title(run.reference)
@@ -126,6 +130,6 @@ def _bars(run: Run, name: str, level: int, bundles: Sequence[Bundle], layers: Se
     return render("bars.html", level=level, before=was, after=now, drawings=drawings)
 
 
-def _layers_of(run: Run, row: Measurement, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> list[Layer]:
+def _layers_of(run: BenchRun, row: Measurement, bundles: Sequence[Bundle], layers: Sequence[Layers]) -> list[Layer]:
     index = owner(run, row, bundles)
     return [] if index is None else layers[index].get(row.target or "float", [])

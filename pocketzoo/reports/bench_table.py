@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.html_page import render
-from pocketzoo.reports.measured.bench_runs import Run, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting
 from pocketzoo.reports.measured.number_format import NOTHING, decimals, points, share_decimals, times, unit
 
 MOST_BATCHES = 3  # whose times are columns alongside all others
@@ -26,7 +26,7 @@ class Column:
     group: str = ""
 
 
-def columns_of(run: Run) -> list[Column]:
+def columns_of(run: BenchRun) -> list[Column]:
     """The columns that the run has numbers for."""
 
     shares = share_decimals(run.reference.samples)
@@ -54,12 +54,12 @@ def columns_of(run: Run) -> list[Column]:
     # Where there are more, they are in the table of times alone, which has a line for each.
     listed = len(run.batches) > MOST_BATCHES and all(each.p90 for each in run.reference.latency.values())
     for batch in [] if listed else run.batches:
-        group = f"{setting(batch)}, ms"
+        group = f"{batch_setting(batch)}, ms"
         found += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
     return [column for column in found if column]
 
 
-def measurement_table(run: Run, name: str) -> Markup:
+def measurement_table(run: BenchRun, name: str) -> Markup:
     """The table; ``name`` is unique on the page."""
     columns = columns_of(run)
     single = [column for column in columns if not column.group]
@@ -81,7 +81,7 @@ def precision(kind: str) -> Markup:
     return Markup('<span class="precision {}">{}</span>').format("int8" if kind == "int8" else "float", kind)
 
 
-def _caption(run: Run) -> Markup:
+def _caption(run: BenchRun) -> Markup:
     """What the numbers are, for those who were not there."""
     row = run.reference
     runtimes = " and ".join(dict.fromkeys(r.runtime for r in run.rows))
@@ -125,7 +125,7 @@ class _Row:
     cells: list[_Cell]
 
 
-def _row(run: Run, index: int, columns: list[Column], firsts: list[Column]) -> _Row:
+def _row(run: BenchRun, index: int, columns: list[Column], firsts: list[Column]) -> _Row:
     row = run.rows[index]
     marks = ["reference"] * (index == 0) + ["best"] * (index == run.best != 0)
     place = f" for {row.target}" if row.target else ""
@@ -133,7 +133,7 @@ def _row(run: Run, index: int, columns: list[Column], firsts: list[Column]) -> _
     return _Row(row, " ".join(marks), place, [_cell(run, index, column, column in firsts) for column in columns])
 
 
-def _cell(run: Run, row: int, column: Column, first: bool) -> _Cell:
+def _cell(run: BenchRun, row: int, column: Column, first: bool) -> _Cell:
     number, reference = run.number(row, column.field), run.number(0, column.field)
     if number is None:
         return _Cell(NOTHING, first)

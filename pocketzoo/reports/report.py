@@ -10,13 +10,13 @@ from markupsafe import Markup
 from pocketzoo.core.errors import DataError, ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.measure.confusion_matrix import Answers, answers
+from pocketzoo.measure.confusion_matrix import Answers, measure_confusion
 from pocketzoo.reports.bench_section import owner, run_section
 from pocketzoo.reports.bundle_section import bundle_section
 from pocketzoo.reports.charts.training_curves import curves_section
 from pocketzoo.reports.confusion_section import answers_section
 from pocketzoo.reports.html_page import page, sentence
-from pocketzoo.reports.measured.bench_runs import headline, read_runs
+from pocketzoo.reports.measured.bench_runs import bench_headline, read_runs
 from pocketzoo.reports.measured.layer_costs import read_layers
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
@@ -78,14 +78,14 @@ def _answering(
         return None
     skipped = Skipped() if skip_bad else None
     known = load_data(data, seed=seed, skipped=skipped, registry=registry)
-    return lambda bundle: answers(bundle, known, skip_bad=skip_bad, progress=progress)
+    return lambda bundle: measure_confusion(bundle, known, skip_bad=skip_bad, progress=progress)
 
 
 def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: Answering | None) -> str:
     runs = read_runs(bundles, models)
     layers = [read_layers(bundle, index) for index, bundle in enumerate(bundles)]
     alone = len(runs) == 1
-    title = sentence(headline(runs[0])) if alone else f"{len(runs)} runs, measured separately"
+    title = sentence(bench_headline(runs[0])) if alone else f"{len(runs)} runs, measured separately"
     lead = "" if alone else "They are not comparable with one another: no ratio on this page is across runs."
     sections = [run_section(run, i, bundles, layers, alone=alone) for i, run in enumerate(runs)]
     subjects = {owner(run, run.rows[run.best], bundles) for run in runs}

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from pocketzoo.reports.html_page import render
-from pocketzoo.reports.measured.bench_runs import Run, label, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, label
 from pocketzoo.reports.measured.number_format import NOTHING, Number, decimals, times
 
 PERCENTILES = ("p50", "p90", "p99")
 
 
-def timings_figure(run: Run, name: str, level: int) -> Markup:
+def timings_figure(run: BenchRun, name: str, level: int) -> Markup:
     """The table with its heading; nothing for rows of versions that kept no more than two percentiles."""
     batches = [b for b in run.batches if any(run.number(i, f"latency.{b}.p90") for i in range(len(run.rows)))]
     if not batches:
@@ -25,7 +25,7 @@ def timings_figure(run: Run, name: str, level: int) -> Markup:
         caption=_caption(run),
         titles=[*(f"{p}, ms" for p in PERCENTILES), "samples/s", "faster", "99% interval"],
         batches=[
-            (setting(batch), [_row(run, i, batch) for i in range(len(run.rows)) if batch in run.rows[i].latency])
+            (batch_setting(batch), [_row(run, i, batch) for i in range(len(run.rows)) if batch in run.rows[i].latency])
             for batch in batches
         ],
         times=times,
@@ -33,7 +33,7 @@ def timings_figure(run: Run, name: str, level: int) -> Markup:
     )
 
 
-def _caption(run: Run) -> str:
+def _caption(run: BenchRun) -> str:
     clocks = {found.clock for row in run.rows[1:] for found in row.latency.values() if found.faster}
     clock = "CPU time of the one thread" if clocks == {"cpu"} else "wall-clock time"
     wide = any(found.wide for row in run.rows for found in row.latency.values())
@@ -57,7 +57,7 @@ class _Row:
     interval: Markup = NOTHING
 
 
-def _row(run: Run, row: int, batch: str) -> _Row:
+def _row(run: BenchRun, row: int, batch: str) -> _Row:
     def number(field: str) -> Number | None:
         return run.number(row, f"latency.{batch}.{field}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from pocketzoo.core.errors import HeadMismatchError, RecipeError
+from pocketzoo.core.numerics import perplexity
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.train.distributed.process_group import joined
@@ -137,7 +137,7 @@ def fit(
             metric = METRICS[parts.head.returns]
             metrics: dict[str, Any] = {f"{name}_{metric}": value for name, value in scores.items()}
             if metric == "log_likelihood":
-                metrics |= {f"{name}_perplexity": math.exp(-value) for name, value in scores.items()}
+                metrics |= {f"{name}_perplexity": perplexity(value) for name, value in scores.items()}
             if skipped.names:
                 metrics["skipped"] = len(skipped.names)
             origin = provenance(asked.entry)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pocketzoo.core.errors import UnsupportedLayerError
 from pocketzoo.core.optional import require
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.zoo.models.backbone_blocks import Block, blocks
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock, blocks
 from pocketzoo.zoo.models.layer_hooks import before
 
 MATRICES = ("lora_A", "lora_B", "lora_dropout")  # what peft puts alongside a layer
@@ -43,7 +43,7 @@ class Adapters:
             )
         self.parts = blocks(backbone, x)
 
-    def attach(self) -> list[Block]:
+    def attach(self) -> list[BackboneBlock]:
         """Put them into the backbone, in place, with A drawn by the seed: what of each block learns now."""
         settings = self.peft.LoraConfig(
             r=self.config.lora_rank,
@@ -77,12 +77,12 @@ def _linear_layers(backbone: nn.Module, x: Tensor) -> list[str]:
     return sorted(called)
 
 
-def _blocks(backbone: nn.Module, parts: Sequence[Block]) -> list[Block]:
+def _blocks(backbone: nn.Module, parts: Sequence[BackboneBlock]) -> list[BackboneBlock]:
     """The adapters of each block, as what is trained of it."""
     found = []
     for part in parts:
         inside = backbone.get_submodule(part.name).named_modules()
         modules = [module for name, module in inside if name.rpartition(".")[2] in MATRICES]
         if parameters := [p for module in modules for p in module.parameters()]:
-            found.append(Block(part.name, modules, parameters))
+            found.append(BackboneBlock(part.name, modules, parameters))
     return found

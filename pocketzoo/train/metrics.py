@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pocketzoo.core.numerics import right_answers, unexplained
 from pocketzoo.zoo.data.token_windows import IGNORED
 
 
 @dataclass(frozen=True)
-class Score:
+class SummedMetric:
     """A metric of which more is better."""
 
     add: Callable[[Tensor, Tensor], Tensor]  # outputs and targets of a batch to sums, in double precision
@@ -21,7 +22,7 @@ class Score:
 
 
 def _right(out: Tensor, y: Tensor) -> Tensor:
-    return torch.tensor([float((out.argmax(1) == y).sum()), float(len(y))], dtype=torch.float64, device=out.device)
+    return torch.tensor([float(right_answers(out, y).sum()), float(len(y))], dtype=torch.float64, device=out.device)
 
 
 def _squares(out: Tensor, y: Tensor) -> Tensor:
@@ -30,12 +31,11 @@ def _squares(out: Tensor, y: Tensor) -> Tensor:
 
 
 def _r2(sums: Tensor) -> float:
-    """See ``measure.r2``."""
-    count, total, squares, missed = sums
+    """``core.numerics.r2``, of sums."""
+    count, total, squares, missed = sums.cpu()
     spread = squares - total.square() / count
-    constant = spread <= 1e-12 * squares
-    shares = torch.where(constant, (missed > 0).double(), missed / torch.where(constant, 1.0, spread))
-    return float(1 - shares.mean())
+    fractions = unexplained(missed.numpy(), spread.numpy(), (spread <= 1e-12 * squares).numpy())
+    return float(1 - torch.from_numpy(fractions).mean())
 
 
 def _likelihoods(out: Tensor, y: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ def next_token_loss(out: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Ten
 
 
 SCORES = {
-    "accuracy": Score(_right, lambda sums: float(sums[0] / sums[1])),
-    "r2": Score(_squares, _r2),
+    "accuracy": SummedMetric(_right, lambda sums: float(sums[0] / sums[1])),
+    "r2": SummedMetric(_squares, _r2),
     # Of a token, in nats; perplexity is e to the power of what is missing to 0.
-    "log_likelihood": Score(_likelihoods, lambda sums: float(sums[0] / sums[1])),
+    "log_likelihood": SummedMetric(_likelihoods, lambda sums: float(sums[0] / sums[1])),
 }

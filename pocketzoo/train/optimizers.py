@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.zoo.models.backbone_blocks import Block
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
 
-def build_optimizer(head: nn.Module, body: Sequence[Block], config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(head: nn.Module, body: Sequence[BackboneBlock], config: TrainConfig) -> torch.optim.Optimizer:
     """Over the parameters of ``head`` and of the blocks of ``body`` that learn, which stand in the order they run.
 
     The last block learns at ``backbone_rate`` times the head's rate, and each one before it ``layer_decay`` times

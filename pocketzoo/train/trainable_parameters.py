@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors
-from pocketzoo.zoo.models.backbone_blocks import Block
+from pocketzoo.train.snapshot import laid_out
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
 
 class Learning:
     """The head and the blocks of a model that learn, with the buffers in them."""
 
-    def __init__(self, model: nn.Module, head: nn.Module, body: Sequence[Block]) -> None:
+    def __init__(self, model: nn.Module, head: nn.Module, body: Sequence[BackboneBlock]) -> None:
         self.model, self.head, self.body = model, head, body
         modules = [head, *(module for block in body for module in block.modules)]
         inside = {id(part) for module in modules for part in module.modules()}
@@ -47,35 +46,8 @@ class Learning:
         return {name: own[name].detach().clone() for name in self.names}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what ``state`` gave, or ``whole`` made of it."""
+        """Put back what ``state`` gave, or ``gathered`` made of it."""
         own = self.model.state_dict()
         with torch.no_grad():
             for name in self.names:
-                own[name].copy_(_laid_out(state[name], own[name]))
-
-    def load_optimizer(self, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what ``whole`` made of the tensors of an optimizer over this."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        found = {}
-        for name, value in tensors.items():
-            p = parameters[int(name.partition("/")[0])]
-            found[name] = _laid_out(value, p) if value.shape == p.shape else value
-        load_optimizer(optimizer, found)
-
-
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with what other processes have of them, which come to the CPU; all processes are to ask."""
-    return {name: value.full_tensor().cpu() if isinstance(value, DTensor) else value for name, value in tensors.items()}
-
-
-def whole_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Momenta and step counts of an optimizer; all processes are to ask."""
-    return whole(optimizer_tensors(optimizer))
-
-
-def _laid_out(value: Tensor, like: Tensor) -> Tensor:
-    """``value`` as ``like`` is spread over processes."""
-    if not isinstance(like, DTensor) or isinstance(value, DTensor):
-        return value
-    whole = value.to(like.device)
-    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)  # all have all of it
+                own[name].copy_(laid_out(state[name], own[name]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import Progress
 from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.epoch_scores import EpochScores
 from pocketzoo.train.feature_cache import Source
-from pocketzoo.train.metrics import Score
-from pocketzoo.train.optimizer_step import Stepper
+from pocketzoo.train.metrics import SummedMetric
+from pocketzoo.train.optimizer_step import MicroBatchStep
 from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.train.trainable_parameters import Learning, whole, whole_optimizer
-from pocketzoo.zoo.bundles.snapshot import Snapshot, read_snapshot, write_snapshot
-from pocketzoo.zoo.models.backbone_blocks import Block
+from pocketzoo.train.snapshot import SnapshotFile
+from pocketzoo.train.trainable_parameters import Learning
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
 SECONDS = 60.0  # between two snapshots within an epoch
 STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
@@ -37,7 +38,7 @@ class Phase:
 
     model: nn.Module  # reads a batch of the source
     head: nn.Module
-    body: Sequence[Block]  # of the backbone, that learn too
+    body: Sequence[BackboneBlock]  # of the backbone, that learn too
     train: Source
     val: Source
     first: int  # the epochs it has: from this one
@@ -53,18 +54,13 @@ class Phase:
 
 
 @dataclass
-class History:
-    """How far a run is, and how it went."""
+class History(EpochScores):
+    """How far a run is, and how it went; scores are of the validation split, ``stale`` of this phase alone."""
 
     phase: int = 0
-    epoch: int = 0  # the next one
-    step: int = 0  # the next one of that epoch
-    scores: list[float] = field(default_factory=list)  # of the validation split, epoch by epoch
+    step: int = 0  # the next one of ``epoch``
     losses: list[float] = field(default_factory=list)  # mean over the samples of each epoch
     rates: list[float] = field(default_factory=list)  # the head's, at the end of each epoch
-    best: float = -math.inf
-    best_epoch: int = 0
-    stale: int = 0  # epochs of this phase since the best
     stopped: str = ""  # why it ended before its last epoch
     loss: float = 0.0  # of the epoch at hand, summed, and
     weight: float = 0.0  # what it is divided by
@@ -78,7 +74,7 @@ class Trainer:
         config: TrainConfig,
         loss: Callable[[Tensor, Tensor], Tensor],
         weigh: Callable[[Tensor], Tensor],
-        score: Score,
+        score: SummedMetric,
         world: World,
         place: Path | None,
         progress: Progress,
@@ -89,11 +85,10 @@ class Trainer:
         ``note`` is told of every finished epoch.
         """
         self.config, self.score = config, score
-        self.world, self.place, self.progress, self.note = world, place, progress, note
-        self.step = Stepper(config, loss, weigh, world, progress)
-        found = read_snapshot(place, "") if place is not None and world.first else None
-        self.found: Snapshot | None = world.tell(found)
-        self.history = History(**self.found.facts) if self.found else History()
+        self.world, self.progress, self.note = world, progress, note
+        self.step = MicroBatchStep(config, loss, weigh, world, progress)
+        self.snapshot = SnapshotFile(place, world=world)
+        self.history = self.snapshot.record(History) or History()
 
     def run(self, phase: Phase, number: int) -> None:
         """Train ``phase.model`` in place; it ends with the weights of the epoch with the best score.
@@ -102,20 +97,17 @@ class Trainer:
             DataError: the loss was not finite before an epoch was finished.
             TrainingError: not even one sample at a time fits into memory.
         """
-        history, found = self.history, self.found
-        if found is not None and history.phase > number:
+        history, snapshot = self.history, self.snapshot
+        if snapshot.found is not None and history.phase > number:
             return  # the later phase's snapshot has all that this one learned
         learning = Learning(phase.model, phase.head, phase.body)
         learning.begin()
         optimizer = build_optimizer(phase.head, phase.body, self.config)
         steps = len(batches(len(phase.train), self.config, 0))
-        if found is not None and history.phase == number:
-            learning.load(found.parts["model"])
-            learning.load_optimizer(optimizer, found.parts["optimizer"])
-            best = found.parts["best"]
+        best = learning.state()
+        if history.phase == number and snapshot.load(model=learning, best=best, optimizer=optimizer):
             self.progress.say(f"resuming in epoch {history.epoch + 1}, step {history.step + 1}, of an earlier run")
         else:
-            best = learning.state()
             history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
         model = self.world.spread(phase.model)
         kept = time.monotonic()
@@ -147,7 +139,7 @@ class Trainer:
                 break
             self.world.agree(phase.model)
             if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimizer.param_groups[-1]["lr"]):
-                best = learning.state()
+                best.update(learning.state())
             self._keep(learning, best, optimizer)
             kept = time.monotonic()
         if not history.stopped and history.epoch < phase.last == self.config.epochs:
@@ -175,14 +167,10 @@ class Trainer:
     def _close(self, epoch: int, score: float, rate: float) -> bool:
         """Note a finished epoch; whether it is the best."""
         history = self.history
-        history.scores.append(score)
+        better = history.note(epoch, score)
         history.losses.append(history.loss / history.weight)
         history.rates.append(rate)
-        history.epoch, history.step, history.loss, history.weight = epoch + 1, 0, 0.0, 0.0
-        better = score > history.best
-        history.stale = 0 if better else history.stale + 1
-        if better:
-            history.best, history.best_epoch = score, epoch
+        history.step, history.loss, history.weight = 0, 0.0, 0.0
         if self.note is not None:
             self.note(history)
         return better
@@ -193,10 +181,8 @@ class Trainer:
         return bool(self.world.tell(due)) if isinstance(model, FSDPModule) else due
 
     def _keep(self, learning: Learning, best: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-        if isinstance(learning.model, FSDPModule) or (self.place is not None and self.world.first):
-            parts = {"model": whole(learning.state()), "best": whole(best), "optimizer": whole_optimizer(optimizer)}
-            if self.place is not None and self.world.first:
-                write_snapshot(self.place, "", asdict(self.history), **parts)
+        if isinstance(learning.model, FSDPModule) or self.snapshot.place is not None:
+            self.snapshot.keep(self.history, model=learning, best=best, optimizer=optimizer)
 
     def _diverged(self, epoch: int, step: int) -> None:
         """Stop where the loss is not finite; the best epoch before counts, if there is one."""

@@ -21,8 +21,9 @@ from pocketzoo.train.feature_cache import Samples, Source, features, weights_dig
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.metrics import SCORES, next_token_loss
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.snapshot import gathered
 from pocketzoo.train.tensorboard import EventLog
-from pocketzoo.train.trainable_parameters import Learning, whole
+from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import History, Phase, Trainer, class_weights
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName, Targets
 from pocketzoo.zoo.catalog.specs import METRICS
@@ -122,7 +123,7 @@ class Transfer:
         head = nn.Identity() if self.head_frozen else self.net.head
         yield 1, Phase(self.net, head, body, raw["train"], raw["val"], head_epochs, config.epochs, self.augment)
         if self.shard:
-            model.load_state_dict(whole(Learning(self.net, head, body).state()), strict=False)
+            model.load_state_dict(gathered(Learning(self.net, head, body).state()), strict=False)
         if self.adapters:
             self.adapters.merge()
 

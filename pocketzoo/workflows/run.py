@@ -45,7 +45,7 @@ MODELS = {"agent": "fitted", "fit": "fitted", "compress": "small"}  # the sectio
 
 
 @dataclass
-class Run:
+class RunResults:
     """The results of a recipe run."""
 
     metrics: dict[str, Any] = field(default_factory=dict)  # of the fitted model
@@ -57,7 +57,7 @@ class Run:
     places: dict[str, Path] = field(default_factory=dict)  # what lies where
 
 
-def plan(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def planned_sections(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """The sections of a recipe that would run, with all their settings, checked without a model.
 
     Raises:
@@ -87,7 +87,7 @@ def run(
     force: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
-) -> Run:
+) -> RunResults:
     """Run the sections of a recipe in order; everything is written below ``out``.
 
     ``data`` overrides the recipe's. Without either, an agent uses the states it visited, and a recipe that only
@@ -100,7 +100,7 @@ def run(
         PocketzooError: whatever the functions raise that it names.
     """
     registry = registry or default_registry()
-    list(plan(recipe, registry))
+    list(planned_sections(recipe, registry))
     out = Path(out)
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(f"{out} exists and was not written by a recipe run", "choose another place with -o")
@@ -134,14 +134,14 @@ class _Runner:
                 self.keys[name] = key = hashlib.sha256(text.encode()).hexdigest()
         self.state: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
         self.force = force
-        self.made = Run()
+        self.made = RunResults()
 
     @property
     def reading(self) -> dict[str, Any]:
         assert self.data is not None
         return {"data": self.data, "seed": self.recipe.seed, "skip_bad": self.recipe.skip_bad}
 
-    def run(self) -> Run:
+    def run(self) -> RunResults:
         recipe, made = self.recipe, self.made
         for name in self.keys:
             if not self._is_finished(name):

@@ -13,7 +13,7 @@ from PIL import Image
 import pocketzoo
 from pocketzoo.core.errors import DataError
 from pocketzoo.measure import confusion_matrix as module
-from pocketzoo.measure.confusion_matrix import Answers, Mistake, answers
+from pocketzoo.measure.confusion_matrix import Answers, Mistake, measure_confusion
 from pocketzoo.reports.confusion_section import MOST, answers_section, drawn
 from pocketzoo.reports.report import report
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -29,7 +29,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def found(compressed, digits) -> Answers:
-    return answers(compressed, digits)
+    return measure_confusion(compressed, digits)
 
 
 def test_they_are_those_of_the_graph(compressed, digits, found):
@@ -50,7 +50,7 @@ def test_they_are_those_of_the_graph(compressed, digits, found):
 
 def test_the_surest_are_kept_where_there_are_many(compressed, digits, found, monkeypatch):
     monkeypatch.setattr(module, "MOST", 3)
-    assert answers(compressed, digits).mistakes == found.mistakes[:3]
+    assert measure_confusion(compressed, digits).mistakes == found.mistakes[:3]
 
 
 def test_a_thumbnail_is_the_sample_small(found):
@@ -61,12 +61,12 @@ def test_a_thumbnail_is_the_sample_small(found):
 def test_files_are_named_and_broken_ones_left_out(compressed, photos, tmp_path, refused):
     folder = photos(tmp_path / "d", {"3": 20, "8": 20}, size=(28, 28), mode="L")
     test = load_data(folder).split("test").samples
-    whole = answers(compressed, load_data(folder))
+    whole = measure_confusion(compressed, load_data(folder))
     assert all(re.fullmatch(r"[38]/\d+\.png", m.text) for m in whole.mistakes)
     test[1].write_bytes(b"no picture")
     with refused(DataError, "cannot read the image"):
-        answers(compressed, load_data(folder))
-    left = answers(compressed, load_data(folder), skip_bad=True)
+        measure_confusion(compressed, load_data(folder))
+    left = measure_confusion(compressed, load_data(folder), skip_bad=True)
     assert left.confusion.sum() == whole.confusion.sum() - 1
     name = f"{test[1].parent.name}/{test[1].name}"
     assert {m.text for m in left.mistakes} == {m.text for m in whole.mistakes} - {name}
@@ -74,7 +74,7 @@ def test_files_are_named_and_broken_ones_left_out(compressed, photos, tmp_path, 
 
 def test_data_without_the_models_classes_is_refused(compressed, photos, tmp_path, refused):
     with refused(DataError, "have no classes in common"):
-        answers(compressed, load_data(photos(tmp_path / "p", {"cat": 5, "dog": 5})))
+        measure_confusion(compressed, load_data(photos(tmp_path / "p", {"cat": 5, "dog": 5})))
 
 
 def test_the_page_has_curves_a_grid_and_thumbnails(compressed, digits, found, tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pocketzoo.measure.measure_graphs import Latency, Measurement
 from pocketzoo.measure.peak_memory import Memory
 from pocketzoo.reports.bench_table import measurement_table
-from pocketzoo.reports.measured.bench_runs import Run, setting
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting
 from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.backends.timing import Interval
 
@@ -32,12 +32,12 @@ def timed(faster: Interval | None = None, p90: float = 1.1, size: str = "1") -> 
 
 
 def drawn(*rows: Measurement) -> str:
-    return timings_figure(Run(0, rows), "r", 2)
+    return timings_figure(BenchRun(0, rows), "r", 2)
 
 
 def test_rows_of_older_versions_have_no_such_table():
     assert drawn(OLD, OLD) == ""
-    assert "memory" not in measurement_table(Run(0, (OLD,)), "r")
+    assert "memory" not in measurement_table(BenchRun(0, (OLD,)), "r")
 
 
 def test_every_number_is_there_with_its_place():
@@ -66,25 +66,27 @@ def test_slower_is_worse():
 
 
 def test_a_ratio_of_medians_gives_way_to_the_one_of_rounds():
-    run = Run(0, (replace(timed(), latency=OLD.latency), timed(Interval(middle=1.7, low=1.6, high=1.8))))
+    run = BenchRun(0, (replace(timed(), latency=OLD.latency), timed(Interval(middle=1.7, low=1.6, high=1.8))))
     assert run.ratio(1, "latency.1.p50") == 1.7
     assert run.ratio(1, "latency.1.p99") == 2.0
-    assert Run(0, (OLD, OLD)).ratio(1, "latency.1.p50") == 1.0
+    assert BenchRun(0, (OLD, OLD)).ratio(1, "latency.1.p50") == 1.0
 
 
 def test_memory_has_a_column():
-    assert 'data-key="measurements.0.memory.peak" data-value="70000000"' in measurement_table(Run(0, (timed(),)), "r")
+    assert 'data-key="measurements.0.memory.peak" data-value="70000000"' in measurement_table(
+        BenchRun(0, (timed(),)), "r"
+    )
 
 
 def test_lengths_are_told_and_ordered_by_size():
     sizes = ("8x128", "1x128", "1x32", "16x32")
-    run = Run(0, (replace(OLD, latency={size: Latency(p50=1.0, p99=1.0) for size in sizes}),))
+    run = BenchRun(0, (replace(OLD, latency={size: Latency(p50=1.0, p99=1.0) for size in sizes}),))
     assert run.batches == ["1x32", "1x128", "8x128", "16x32"]
-    assert (setting("8x128"), setting("8")) == ("batch 8, 128 tokens", "batch 8")
+    assert (batch_setting("8x128"), batch_setting("8")) == ("batch 8, 128 tokens", "batch 8")
 
 
 def test_many_settings_are_lines_and_no_columns():
     few, many = (replace(timed(), latency={str(n): timed().latency["1"] for n in range(1, k)}) for k in (4, 6))
-    assert "latency.3.p50" in measurement_table(Run(0, (few,)), "r")
-    assert "latency.3.p50" not in measurement_table(Run(0, (many,)), "r")
+    assert "latency.3.p50" in measurement_table(BenchRun(0, (few,)), "r")
+    assert "latency.3.p50" not in measurement_table(BenchRun(0, (many,)), "r")
     assert "latency.5.p50" in drawn(many)

@@ -24,6 +24,7 @@ from pocketzoo.core.errors import (
     RecipeError,
     UnknownNameError,
 )
+from pocketzoo.core.numerics import r2
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.train.fit import _key, fit
 from pocketzoo.train.model_for_data import asked_for, task_of
@@ -35,7 +36,6 @@ from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.build import load_module
-from pocketzoo.zoo.tasks.agreement import r2
 
 
 @pytest.fixture(scope="module")

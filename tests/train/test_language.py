@@ -13,8 +13,8 @@ from pocketzoo.core.progress import SILENT
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.model_for_data import Task, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.transfer_learning import Transfer
-from pocketzoo.zoo.bundles.snapshot import state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 QUICK = {"epochs": 5, "batch_size": 4, "window": 8, "learning_rate": 0.02}

@@ -14,8 +14,8 @@ from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.learning_rate_finder import RateCurve, find_rate, sweep
 from pocketzoo.train.metrics import SCORES
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.training_loop import Phase, Trainer
-from pocketzoo.zoo.bundles.snapshot import state_of
 from pocketzoo.zoo.models.backbone_blocks import blocks
 
 

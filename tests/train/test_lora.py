@@ -18,9 +18,9 @@ from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.fit import fit
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.settings import TrainConfig, with_settings
+from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.manifest import ModelRef
-from pocketzoo.zoo.bundles.snapshot import state_of
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager

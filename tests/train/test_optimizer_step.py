@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pocketzoo.core.errors import TrainingError
 from pocketzoo.train.augment.mixed_targets import sum_of
 from pocketzoo.train.distributed.process_group import World
-from pocketzoo.train.optimizer_step import Stepper
+from pocketzoo.train.optimizer_step import MicroBatchStep, OptimizerStep
 from pocketzoo.train.settings import TrainConfig
 
 
@@ -38,6 +38,36 @@ def test_mixed_numbers_have_the_gradient_of_their_mean():
     assert torch.allclose(out.grad, 2 * (out.detach() - (0.3 * one + 0.7 * two)), atol=1e-5)
 
 
+# -- any loss
+
+
+def test_a_step_is_on_the_sum_of_its_losses_and_in_place_of_earlier_gradients():
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer, step = torch.optim.SGD([weight], lr=0.5), OptimizerStep()
+    for _ in range(2):
+        before = weight.detach().clone()
+        assert step(optimizer, (part for part in (weight.sum(), weight[0]))) == float(before.sum() + before[0])
+        assert torch.equal(weight.detach(), before - 0.5 * torch.tensor([2.0, 1.0]))
+
+
+def test_gradients_may_be_taken_scaled_and_the_loss_is_not():
+    weight = nn.Parameter(torch.tensor([3.0]))
+    step = OptimizerStep()
+    assert step.gradients(torch.optim.SGD([weight]), [weight.square().sum()], 0.25) == 9.0
+    assert weight.grad.tolist() == [1.5]
+    assert weight.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("loss", [math.inf, math.nan])
+def test_a_loss_that_is_not_finite_changes_nothing_unless_told_to(loss):
+    weight = nn.Parameter(torch.tensor([3.0]))
+    optimizer, step = torch.optim.SGD([weight], lr=0.5), OptimizerStep()
+    assert not math.isfinite(step(optimizer, [weight.sum() * loss]))
+    assert weight.tolist() == [3.0]
+    step.update(optimizer)
+    assert not torch.isfinite(weight).any()
+
+
 # -- memory
 
 
@@ -55,16 +85,16 @@ class Narrow(nn.Linear):
         return super().forward(x)
 
 
-def stepper(world: World | None = None, told: Told | None = None, **settings) -> Stepper:
+def stepper(world: World | None = None, told: Told | None = None, **settings) -> MicroBatchStep:
     config = TrainConfig(**{"batch_size": 8, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, **settings})
 
     def summed(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(out, y, reduction="sum")
 
-    return Stepper(config, summed, lambda y: torch.tensor(float(len(y))), world or World(), told or Told())
+    return MicroBatchStep(config, summed, lambda y: torch.tensor(float(len(y))), world or World(), told or Told())
 
 
-def stepped(room: int, step: Stepper, count: int = 8) -> tuple[Narrow, tuple[float, float]]:
+def stepped(room: int, step: MicroBatchStep, count: int = 8) -> tuple[Narrow, tuple[float, float]]:
     torch.manual_seed(0)
     layer = Narrow(room)
     generator = torch.Generator().manual_seed(1)
@@ -111,7 +141,7 @@ def test_other_errors_are_no_lack_of_memory(words):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_losses_are_scaled_where_half_precision_underflows_and_cuda_can(precision):
     """Nowhere else: a scaler that is on would warn without CUDA, and warnings are errors here."""
-    assert not stepper(precision=precision).scaler.is_enabled()
+    assert not stepper(precision=precision).optimizer_step.scaler.is_enabled()
 
 
 def test_a_step_whose_loss_is_not_finite_is_not_taken():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.trainable_parameters import Learning
-from pocketzoo.zoo.bundles.snapshot import state_of
 from pocketzoo.zoo.models.backbone_blocks import blocks
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pocketzoo.core.errors import DataError, RecipeError, TrainingError
+from pocketzoo.core.numerics import r2
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.fit import fit
@@ -30,7 +31,6 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.backbone_blocks import blocks
-from pocketzoo.zoo.tasks.agreement import r2
 
 
 class Killed(BaseException):

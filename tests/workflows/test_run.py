@@ -16,7 +16,7 @@ from told import Told
 import pocketzoo
 from pocketzoo.core.errors import BundleError, RecipeError
 from pocketzoo.plugins.datasets import FASHION_MNIST
-from pocketzoo.workflows.run import plan, run
+from pocketzoo.workflows.run import planned_sections, run
 from pocketzoo.workflows.run_recipe import find_recipe, read_run_recipe, shipped
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -56,7 +56,7 @@ def test_these_ship():
 @pytest.mark.parametrize("name", NAMES)
 def test_one_that_ships_is_whole(name):
     recipe = read_run_recipe(find_recipe(name))
-    sections = dict(plan(recipe))
+    sections = dict(planned_sections(recipe))
     assert {"compress", "export", "bench"} <= set(sections)
     assert recipe.summary
     if recipe.fit is not None and recipe.fit.head_options:
@@ -78,7 +78,7 @@ def test_one_that_ships_is_whole(name):
 )
 def test_what_cannot_be_is_refused_before_anything_runs(change, message, hint, refused):
     with refused(RecipeError, message, hint=hint):
-        list(plan(read_run_recipe(find_recipe("horse-or-human"), [change])))
+        list(planned_sections(read_run_recipe(find_recipe("horse-or-human"), [change])))
 
 
 def test_one_model_and_an_agent_is_a_perceptron(refused):
@@ -87,7 +87,7 @@ def test_one_model_and_an_agent_is_a_perceptron(refused):
     with refused(RecipeError, "an agent needs the mlp backbone, not 'tinynet'"):
         read_run_recipe(find_recipe("cartpole"), backbone="tinynet")
     with refused(RecipeError, "steps"):
-        list(plan(read_run_recipe(find_recipe("cartpole"), [("agent.training.steps", "0")])))
+        list(planned_sections(read_run_recipe(find_recipe("cartpole"), [("agent.training.steps", "0")])))
 
 
 def test_files_that_are_none(tmp_path, refused):

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +23,9 @@ from pocketzoo.compress.plans import DistillPlan
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors, read_snapshot, state_of, write_snapshot
+from pocketzoo.train.epoch_scores import EpochScores
+from pocketzoo.train.optimizer_step import OptimizerStep
+from pocketzoo.train.snapshot import SnapshotFile, state_of
 from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.models.layer_hooks import after
@@ -74,54 +74,41 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
         raise DataError("the outputs of the original model are not finite", "check the samples for NaN or infinity")
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
-    optimizer = torch.optim.Adam(student.parameters(), lr=plan.learning_rate)
+    optimizer, step = torch.optim.Adam(student.parameters(), lr=plan.learning_rate), OptimizerStep()
     run = FakeInt8(student) if plan.quantized else student
     _observe(run, train)
-    state = _State(distance=_distance(run, held, wanted), best=state_of(student))
-    place = context.folder / "distillation.safetensors"
-    _read(place, student, optimizer, state, _key(plan, model))
+    snapshot = SnapshotFile(context.folder / "distillation.safetensors", _key(plan, model))
+    scores = snapshot.record(EpochScores) or EpochScores(best=-_distance(run, held, wanted))
+    best = state_of(student)
+    snapshot.load(model=student, best=best, optimizer=optimizer)
     first = round(plan.features * plan.epochs) if blocks else 0
-    epochs = range(state.epoch, plan.epochs)
+    epochs = range(scores.epoch, plan.epochs)
     for epoch in context.progress.track(epochs, "distilling", len(epochs)):
-        if state.stale >= plan.patience and epoch >= first:
+        if scores.stale >= plan.patience and epoch >= first:
             break
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * (1 + math.cos(math.pi * epoch / plan.epochs)) / 2
         _observe(run, train)
         for x in _shuffled(train, plan.batch_size, plan.seed * 100_003 + epoch):
             loss = _loss(run, student, teacher, x, blocks if epoch < first else [])
-            if not torch.isfinite(loss):
+            if not math.isfinite(step(optimizer, [loss])):
                 raise DataError("distillation diverged: the loss is not finite", "lower the learning rate")
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
             with torch.no_grad():
                 for name, mask in masks.items():
                     student.get_parameter(name).mul_(mask)
-        state.note(epoch, _distance(run, held, wanted), student, counts=epoch >= first)
-        _write(place, student, optimizer, state, _key(plan, model))
-    student.load_state_dict(state.best)
+        if scores.note(epoch, -_distance(run, held, wanted), counts=epoch >= first):
+            best.update(state_of(student))
+        snapshot.keep(scores, model=student, best=best, optimizer=optimizer)
+    student.load_state_dict(best)
     if isinstance(run, FakeInt8):
         run.settle()
     return student.requires_grad_(True).eval()
 
 
-@dataclass
-class _State:
-    """How far the work has come."""
-
-    distance: float  # of the best, on what is held out
-    best: dict[str, Tensor]
-    epoch: int = 0  # the next
-    stale: int = 0  # epochs since the best, of those that match outputs
-    history: list[float] = field(default_factory=list)
-
-    def note(self, epoch: int, distance: float, model: nn.Module, *, counts: bool) -> None:
-        self.epoch = epoch + 1
-        self.history.append(distance)
-        self.stale = self.stale + 1 if counts else 0
-        if distance < self.distance:
-            self.distance, self.best, self.stale = distance, state_of(model), 0
+def _key(plan: DistillPlan, model: nn.Module) -> str:
+    """Of the work that a snapshot is of."""
+    total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
+    return f"{plan} {total!r}"
 
 
 # -- samples
@@ -215,29 +202,3 @@ def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
 
     with after(model, names, note):
         yield found
-
-
-# -- work in progress
-
-
-def _key(plan: DistillPlan, model: nn.Module) -> str:
-    total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
-    return f"{plan} {total!r}"
-
-
-def _write(place: Path, student: nn.Module, optimizer: torch.optim.Optimizer, state: _State, key: str) -> None:
-    facts = {"epoch": state.epoch, "stale": state.stale, "distance": state.distance, "history": state.history}
-    write_snapshot(
-        place, key, facts, model=student.state_dict(), best=state.best, optimizer=optimizer_tensors(optimizer)
-    )
-
-
-def _read(place: Path, student: nn.Module, optimizer: torch.optim.Optimizer, state: _State, key: str) -> None:
-    """Take up what an interrupted run left."""
-    found = read_snapshot(place, key)
-    if found is None:
-        return
-    student.load_state_dict(found.parts["model"])
-    load_optimizer(optimizer, found.parts["optimizer"])
-    state.best, state.epoch, state.stale = found.parts["best"], found.facts["epoch"], found.facts["stale"]
-    state.distance, state.history = found.facts["distance"], found.facts["history"]

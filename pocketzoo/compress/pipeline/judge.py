@@ -11,7 +11,7 @@ from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.measure.measure_graphs import milliseconds
+from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.agreement import NEIGHBORS, Comparison, Outputs, not_finite, worst
@@ -145,7 +145,7 @@ def race(
     before: Path,
     after: Path,
     x: Array,
-    timed: Callable[[Sequence[Path], Array, float], list[float]] = milliseconds,
+    timed: Callable[[Sequence[Path], Array, float], list[float]] = median_milliseconds,
 ) -> Race:
     """Time a graph in turn with the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []

@@ -49,7 +49,7 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
     return {name: matrix / max(DIRECTIONS * energy, 1e-30) for name, matrix in found.items()}
 
 
-def root(matrix: Tensor) -> Tensor:
+def square_root(matrix: Tensor) -> Tensor:
     """R with RT R = ``matrix`` (O, O), or from a diagonal (O,)."""
     if matrix.ndim == 1:
         return matrix.clamp_min(0).sqrt().diag()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.core.errors import UnsupportedLayerError
-from pocketzoo.measure.measure_graphs import milliseconds
+from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.models.export_graph import quiet, translations_kept
 
 TRIES = 4
@@ -39,7 +39,7 @@ def fitting(
         for i in range(TRIES):
             counts = at(macs)
             smaller = _export(cut(counts), x, Path(folder) / f"{i}.onnx")
-            before, after = milliseconds([original, smaller], x[:1].numpy(), SECONDS)
+            before, after = median_milliseconds([original, smaller], x[:1].numpy(), SECONDS)
             found = after / before
             tried.append((found > share, -macs if found <= share else found, counts))
             if found <= share:

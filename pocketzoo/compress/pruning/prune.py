@@ -20,10 +20,10 @@ from pocketzoo.compress.pruning import sparse
 from pocketzoo.compress.pruning.channel_budget import Counts, Curves, Weight, costs, removed, uniform
 from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channels import Channels, Group
-from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, root
+from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_root
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.refit import refit
-from pocketzoo.compress.pruning.saliency import Elimination, Judge, Reader, eliminate
+from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
 from pocketzoo.compress.statistics.eligible_layers import (
     KINDS,
     OTHERS,
@@ -180,7 +180,7 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
     orders = []
     for group in groups:
         members = group.channels.tolist()
-        readers, judges = [], []
+        readers, held_out = [], []
         for name, ids in reads.items():
             if name not in first or set(ids).isdisjoint(members):
                 continue
@@ -192,8 +192,8 @@ def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: 
                 continue
             readers.append(_reader(weight, first[name] + second[name], ids, sum(trusted), shifts=shifts))
             other = second[name].covariance if shifts else second[name].mean
-            judges.append(Judge(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
-        orders.append(eliminate(members, readers, len(members) - 1, judges))
+            held_out.append(HeldOutCost(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
+        orders.append(eliminate(members, readers, len(members) - 1, held_out))
     return orders
 
 
@@ -202,13 +202,13 @@ def _weighed(layer: Layer, matter: Tensor | None) -> Tensor:
     weight = layer.weight.detach().flatten(1).double()
     if matter is None or not torch.isfinite(matter).all():
         return torch.zeros_like(weight)
-    return root(matter) @ weight
+    return square_root(matter) @ weight
 
 
-def _reader(weight: Tensor, moments: Moments, channels: list[int], trusted: int, *, shifts: bool) -> Reader:
+def _reader(weight: Tensor, moments: Moments, channels: list[int], trusted: int, *, shifts: bool) -> ChannelReader:
     second = moments.covariance if shifts else moments.mean
     run = next((b for b in _run_lengths(channels)), 1)
-    return Reader(weight, shrunk(second, min(moments.count, trusted)), channels[::run], 1.0)
+    return ChannelReader(weight, shrunk(second, min(moments.count, trusted)), channels[::run], 1.0)
 
 
 def _run_lengths(channels: Sequence[int]) -> Iterable[int]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 ROUNDS = 32  # refits for one group: a few channels go at a time
-# Rounds after which judges are asked, and at the end: the first matter most.
+# Rounds after which costs on held-out samples are taken, and at the end: the first matter most.
 JUDGED = (1, 2, 3, 4, 6, 8, 11, 15, 20, 26)
 
 
@@ -29,7 +29,7 @@ class Elimination:
     costs: tuple[float, ...]  # relative squared error of the outputs that read them, summed over the readers
 
 
-class Reader:
+class ChannelReader:
     """A layer that reads channels of the group: its weight and the inverse of its inputs' second moments."""
 
     def __init__(self, weight: Tensor, second: Tensor, channels: Sequence[int], total: float) -> None:
@@ -85,10 +85,10 @@ class Reader:
         return inputs.reshape(-1)
 
 
-class Judge:
+class HeldOutCost:
     """What removal costs a reader on samples that it was not refitted on: those it was make it look cheap."""
 
-    def __init__(self, reader: Reader, second: Tensor) -> None:
+    def __init__(self, reader: ChannelReader, second: Tensor) -> None:
         """``reader`` is of one half of the samples, ``second`` (n * b, n * b) the second moments of the other."""
         self.reader, self.second, self.full = reader, second, reader.weight
 
@@ -99,18 +99,18 @@ class Judge:
 
 
 def eliminate(
-    channels: Sequence[int], readers: Sequence[Reader], count: int, judges: Sequence[Judge] = ()
+    channels: Sequence[int], readers: Sequence[ChannelReader], count: int, held_out: Sequence[HeldOutCost] = ()
 ) -> Elimination:
-    """Choose ``count`` of the channels of a group, cheapest first. Changes the readers, and those of the judges.
+    """Choose ``count`` of the channels of a group, cheapest first. Changes the readers, and those of ``held_out``.
 
-    With ``judges`` the costs are what those find.
+    With ``held_out`` the costs are what those find.
     """
     left = list(channels)
     order: list[int] = []
     costs: list[float] = []
     spent = 0.0
     step = max(1, -(-count // ROUNDS))
-    own: list[float] = []  # what the readers say of the last ones, which no judge has seen
+    own: list[float] = []  # what the readers say of the last ones, which were not yet held against ``held_out``
     for turn in count_from(1):
         if len(order) == count:
             break
@@ -124,12 +124,12 @@ def eliminate(
             reader.remove(chosen)
         order += chosen
         own += [max(score[channel], 0.0) for channel in chosen]
-        if not judges:
+        if not held_out:
             found = [*accumulate(own, initial=spent)]
         elif turn in JUDGED or len(order) == count:
-            for judge in judges:
-                judge.reader.remove(order[-len(own) :])
-            now = max(sum(judge.error() for judge in judges), spent)
+            for cost in held_out:
+                cost.reader.remove(order[-len(own) :])
+            now = max(sum(cost.error() for cost in held_out), spent)
             # Between two judgments costs grow as the readers say: what costs them nothing is free.
             parts = own if sum(own) > 0 else [1.0] * len(own)
             found = [spent + (now - spent) * part / sum(parts) for part in accumulate(parts, initial=0.0)]

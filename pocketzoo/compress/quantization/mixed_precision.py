@@ -18,7 +18,7 @@ from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.measure.measure_graphs import milliseconds
+from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
@@ -74,7 +74,7 @@ def effects(
         if not target.timed_here:  # its time here would say nothing of its time there
             found.append(Effect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
             continue
-        before, after = milliseconds([full, one], xs[0], SECONDS)
+        before, after = median_milliseconds([full, one], xs[0], SECONDS)
         found.append(Effect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
     one.unlink(missing_ok=True)
     full.unlink()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.numerics import softmax
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
 from pocketzoo.deploy.device.runtime_inputs import InputReader
@@ -22,7 +23,6 @@ from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.tasks.classification_metrics import softmax
 
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
     from pocketzoo.zoo.catalog.registry import Registry

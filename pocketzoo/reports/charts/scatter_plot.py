@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from pocketzoo.reports.charts.plot_labels import Box, Mark, leader, place_labels
 from pocketzoo.reports.charts.svg import shorten, svg, text_width, tick_decimals, ticks
-from pocketzoo.reports.measured.bench_runs import Run, label
+from pocketzoo.reports.measured.bench_runs import BenchRun, label
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent
 
 FONT = 13.0
@@ -35,7 +35,7 @@ class Words:
     size: Number | None
 
 
-def points_of(run: Run) -> list[Point]:
+def points_of(run: BenchRun) -> list[Point]:
     """The rows that can be drawn: those with a latency at the smallest batch size, and a fraction of right answers."""
     found: list[Point] = []
     if run.quality == "sqnr":  # endless for the reference
@@ -57,7 +57,7 @@ def front(points: list[Point]) -> list[Point]:
     return best
 
 
-def scatter(run: Run, name: str, *, wide: bool) -> Markup:
+def scatter(run: BenchRun, name: str, *, wide: bool) -> Markup:
     """The plot, or nothing where no row was timed."""
     points = points_of(run)
     if not points:
@@ -115,7 +115,7 @@ class _Axes:
             below = y
         return lines
 
-    def draw(self, run: Run) -> list[str]:
+    def draw(self, run: BenchRun) -> list[str]:
         area, parts = self.area, ['<g class="grid">']
         across, up = tick_decimals(self.x_ticks), tick_decimals([100 * tick for tick in self.y_ticks])
         for tick in self.y_ticks:
@@ -143,7 +143,7 @@ class _Axes:
 _QUALITY = {"accuracy": "accuracy", "agreement": "agreement with the reference"}
 
 
-def _words(run: Run, point: Point, *, wide: bool) -> Words:
+def _words(run: BenchRun, point: Point, *, wide: bool) -> Words:
     row = run.rows[point.row]
     if wide:
         return Words(shorten(row.bundle, 200, FONT), f"{shorten(label(row), 200, FONT)}, ", point.size)
@@ -157,7 +157,7 @@ def _mark(point: Point, axes: _Axes, words: Words, *, wide: bool) -> Mark:
     return Mark(axes.x(point.x.value), axes.y(point.y.value), max(radius, 3.0), length, 2 * LINE)
 
 
-def _priority(run: Run, points: list[Point]) -> list[int]:
+def _priority(run: BenchRun, points: list[Point]) -> list[int]:
     """Which labels get their place first: the front, the reference and the best row, then the others."""
     first = {p.row for p in front(points)} | {0, run.best}
     return sorted(range(len(points)), key=lambda i: (points[i].row not in first, points[i].x.value))
@@ -167,7 +167,7 @@ def _line_box(x0: float, y0: float, x1: float, y1: float) -> Box:
     return Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)).grown(1)
 
 
-def _shape(run: Run, point: Point, mark: Mark, attributes: str) -> str:
+def _shape(run: BenchRun, point: Point, mark: Mark, attributes: str) -> str:
     """A circle for float32, a square of the same area for int8."""
     if run.rows[point.row].precision != "int8":
         return f'<circle cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="{mark.radius:.1f}" {attributes}/>'
@@ -176,7 +176,7 @@ def _shape(run: Run, point: Point, mark: Mark, attributes: str) -> str:
     return f'<rect {corner} width="{side:.1f}" height="{side:.1f}" rx="2" {attributes}/>'
 
 
-def _draw_mark(run: Run, point: Point, mark: Mark) -> str:
+def _draw_mark(run: BenchRun, point: Point, mark: Mark) -> str:
     row = run.rows[point.row]
     kind = "int8" if row.precision == "int8" else "float"
     tip = f"{row.bundle}, {label(row)}: {_sentence(run, point)}"
@@ -204,14 +204,14 @@ def _draw_label(words: Words, mark: Mark, box: Box) -> str:
     )
 
 
-def _sentence(run: Run, point: Point) -> str:
+def _sentence(run: BenchRun, point: Point) -> str:
     samples = run.rows[point.row].samples
     return (
         f"{milliseconds(point.x.value)}, {percent(point.y.value, samples)} {run.quality}, {kilobytes(point.size.value)}"
     )
 
 
-def _describe(run: Run, points: list[Point]) -> str:
+def _describe(run: BenchRun, points: list[Point]) -> str:
     """The plot in words."""
     rows = [f"{run.rows[p.row].bundle} ({label(run.rows[p.row])}): {_sentence(run, p)}" for p in points]
     best = ", ".join(f"{run.rows[p.row].bundle} ({label(run.rows[p.row])})" for p in front(points))

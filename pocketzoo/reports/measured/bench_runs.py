@@ -20,7 +20,7 @@ MOST_LOST = 0.01  # accuracy, or agreement, that a row may lose and still be cal
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BenchRun:
     """Rows that were measured together; the first is the reference."""
 
     bundle: int  # the first of the report's models that carries it
@@ -99,7 +99,7 @@ class Run:
         return reference.value / ours.value if ours and reference and ours.value > 0 else None
 
 
-def setting(batch: str) -> str:
+def batch_setting(batch: str) -> str:
     """What was timed: "1" is "batch 1", and "8x128" "batch 8, 128 tokens"."""
     size, _, tokens = batch.partition("x")
     return f"batch {size}, {tokens} tokens" if tokens else f"batch {size}"
@@ -111,14 +111,14 @@ def label(row: Measurement) -> str:
     return kind if row.runtime == "onnxruntime" else f"{kind} on {row.runtime}"
 
 
-def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[Run]:
+def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[BenchRun]:
     """The runs that the bundles carry, each once: ``bench --save`` puts the same rows into every bundle it measured.
 
     Raises:
         DataError: a bundle has no measurements, and those of the others are not about it.
         BundleError: rows that are not measurements of this version.
     """
-    runs: list[Run] = []
+    runs: list[BenchRun] = []
     for index, bundle in enumerate(bundles):
         try:
             rows = tuple(from_plain(Measurement, row) for row in bundle.manifest.measurements)
@@ -128,7 +128,7 @@ def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[R
                 f"measure again: {_command(models)}",
             ) from error
         if rows and all(run.rows != rows for run in runs):
-            runs.append(Run(index, rows))
+            runs.append(BenchRun(index, rows))
     measured = {row.bundle for run in runs for row in run.rows}
     for bundle in bundles:
         # A registered model is never written to: what is known of it is in the bundles it was measured with.
@@ -141,7 +141,7 @@ def _command(models: Sequence[str | Path]) -> str:
     return f"pocketzoo bench {' '.join(shlex.quote(str(model)) for model in models)} --data DATA --save"
 
 
-def headline(run: Run) -> str:
+def bench_headline(run: BenchRun) -> str:
     """What the best row won and what it cost, without a full stop."""
     best, row, reference = run.best, run.rows[run.best], run.reference
     speed = run.ratio(best, f"latency.{run.batches[0]}.p50") if run.batches else None

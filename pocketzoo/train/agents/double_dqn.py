@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.train.agents.replay_buffer import Replay
 from pocketzoo.train.agents.settings import AgentConfig, agent_settings
+from pocketzoo.train.optimizer_step import OptimizerStep
+from pocketzoo.train.snapshot import Part, SnapshotFile
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
-from pocketzoo.zoo.bundles.snapshot import load_optimizer, optimizer_tensors, read_snapshot, state_of, write_snapshot
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
@@ -134,10 +135,11 @@ class Agent:
         place: Path | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        self.net, self.environment, self.config, self.place, self.progress = net, environment, config, place, progress
+        self.net, self.environment, self.config, self.progress = net, environment, config, progress
         self.loss, self.target = getattr(F, loss), copy.deepcopy(net)
         self.best = copy.deepcopy(net)
         self.optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, fused=True)
+        self.step, self.snapshot = OptimizerStep(config.clip), SnapshotFile(place)
         self.replay = Replay(config.capacity, environment.size)
         self.generator = np.random.default_rng(config.seed)
         self.career = Career()
@@ -173,10 +175,8 @@ class Agent:
             wanted = batch.rewards + self.config.discount * (1.0 - batch.ended) * future
         values = self.net(batch.states).gather(1, batch.actions[:, None])[:, 0]
         loss: Tensor = self.loss(values, wanted)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip, error_if_nonfinite=False)
-        self.optimizer.step()
+        self.step.gradients(self.optimizer, [loss])
+        self.step.update(self.optimizer)  # a loss that is not finite shows in the parameters, which ``_close`` looks at
         self.career.learned += 1
         if self.career.learned % self.config.target_every == 0:
             self.target.load_state_dict(self.net.state_dict())
@@ -228,33 +228,26 @@ class Agent:
         self.progress.say(f"step {career.step}: mean return {career.returns[-1]:.1f} {career.ended}".rstrip())
         self._keep()
 
+    def _parts(self) -> dict[str, Part]:
+        return {
+            "net": self.net,
+            "target": self.target,
+            "best": self.best,
+            "optimizer": self.optimizer,
+            "replay": self.replay,
+        }
+
     def _keep(self) -> None:
-        if self.place is None:
-            return
         self.career.chance, self.career.added = self.generator.bit_generator.state, self.replay.added  # type: ignore[assignment]
-        write_snapshot(
-            self.place,
-            "",
-            asdict(self.career),
-            net=state_of(self.net),
-            target=state_of(self.target),
-            best=state_of(self.best),
-            optimizer=optimizer_tensors(self.optimizer),
-            replay=self.replay.tensors(),
-        )
+        self.snapshot.keep(self.career, **self._parts())
 
     def _restore(self) -> None:
-        found = None if self.place is None else read_snapshot(self.place, "")
-        if found is None:
+        career = self.snapshot.record(Career)
+        if career is None:
             return
-        self.career = Career(**found.facts)
-        self.net.load_state_dict(found.parts["net"])
-        self.target.load_state_dict(found.parts["target"])
-        self.best.load_state_dict(found.parts["best"])
-        load_optimizer(self.optimizer, found.parts["optimizer"])
-        self.replay.load(found.parts["replay"], self.career.added)
-        self.generator.bit_generator.state = self.career.chance
-        self.progress.say(f"resuming after step {self.career.step} of an earlier run")
+        self.career, self.replay.added, self.generator.bit_generator.state = career, career.added, career.chance
+        self.snapshot.load(**self._parts())
+        self.progress.say(f"resuming after step {career.step} of an earlier run")
 
 
 def _left(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +48,12 @@ class Replay:
             self.states[rows], self.actions[rows], self.rewards[rows], self.following[rows], self.ended[rows]
         )
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """All it holds, to be kept with ``added``."""
         names = ("states", "following", "actions", "rewards", "ended")
         return {name: getattr(self, name)[: len(self)] for name in names}
 
-    def load(self, tensors: dict[str, Tensor], added: int) -> None:
-        """Put back what ``tensors`` gave."""
-        self.added = added
-        for name, value in tensors.items():
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what ``state`` gave; ``added`` is to be set as well."""
+        for name, value in state.items():
             getattr(self, name)[: len(value)] = value

@@ -9,11 +9,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from pocketzoo.train.distributed.process_group import World
-from pocketzoo.zoo.models.backbone_blocks import Block
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 from pocketzoo.zoo.models.build import Model
 
 
-def sharded(model: Model, blocks: Sequence[Block], body: Sequence[Block], world: World) -> tuple[Model, list[Block]]:
+def sharded(
+    model: Model, blocks: Sequence[BackboneBlock], body: Sequence[BackboneBlock], world: World
+) -> tuple[Model, list[BackboneBlock]]:
     """A copy of a model on the world's devices, each with a part of every parameter, and ``body`` as blocks of it.
 
     ``blocks``, all of the backbone's, are gathered one after the other as they run (Zhao et al. 2023,
@@ -30,7 +32,7 @@ def sharded(model: Model, blocks: Sequence[Block], body: Sequence[Block], world:
     twin.to(world.device)  # buffers; parameters are there
     new = dict(twin.named_parameters())  # sharding made others of them
     found = [
-        Block(
+        BackboneBlock(
             block.name,
             [twin.get_submodule(modules[id(module)]) for module in block.modules],
             [new[parameters[id(p)]] for p in block.parameters],

@@ -12,7 +12,7 @@ from pocketzoo.zoo.models.layer_hooks import before
 
 
 @dataclass(frozen=True)
-class Block:
+class BackboneBlock:
     """A part of a backbone that learns, or does not, as one."""
 
     name: str
@@ -20,7 +20,7 @@ class Block:
     parameters: list[nn.Parameter]  # those of the modules; of the first block also what lies in none, such as a token
 
 
-def blocks(backbone: nn.Module, x: Tensor) -> list[Block]:
+def blocks(backbone: nn.Module, x: Tensor) -> list[BackboneBlock]:
     """Blocks that hold all parameters between them, in the order they first run on ``x`` (B, *size).
 
     Lists of layers are opened, and so is what only wraps them; a norm goes with the layer before it. A ResNet has its
@@ -34,7 +34,7 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[Block]:
 
     with before(backbone, _parts(backbone, ""), note), torch.no_grad():
         backbone(x)
-    found: list[Block] = []
+    found: list[BackboneBlock] = []
     for name in order:
         module = backbone.get_submodule(name)
         parameters = list(module.parameters())
@@ -42,14 +42,14 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[Block]:
             found[-1].modules.append(module)
             found[-1].parameters.extend(parameters)
         else:
-            found.append(Block(name, [module], parameters))
+            found.append(BackboneBlock(name, [module], parameters))
     taken = {id(p) for block in found for p in block.parameters}
     if found:
         found[0].parameters.extend(p for p in backbone.parameters() if id(p) not in taken)
     return found
 
 
-def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[Block]:
+def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[BackboneBlock]:
     """The blocks that learn, in the order they run.
 
     ``asked`` is "none", "all", "last:N", or the name of a layer: its block and all after it.

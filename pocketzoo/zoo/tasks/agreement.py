@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array
+from pocketzoo.core.numerics import predicted, right_answers
 from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
 
 Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's order
@@ -41,11 +42,7 @@ def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
         return np.asarray(nearest_neighbors(given) == nearest_neighbors(wanted))
     if returns == "values":
         return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
-    return np.asarray(_top(given) == _top(wanted))
-
-
-def _top(rows: Array) -> Array:
-    return rows if rows.ndim == 1 else np.asarray(rows.argmax(-1))
+    return np.asarray(right_answers(given, predicted(wanted)))
 
 
 class Comparison:
@@ -79,7 +76,7 @@ class Comparison:
         else:
             self._agreed += int(same(rows, reference, self.returns).sum())
         if y is not None and self.returns == "logits" and y.ndim == 1 and len(y) == len(rows):
-            self._right += int((_top(rows) == y).sum())
+            self._right += int(right_answers(rows, y).sum())
             self._targets.update(y.tolist())
 
     @property
@@ -202,17 +199,6 @@ def nearest_neighbors(vectors: Array) -> npt.NDArray[np.intp]:
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
     return np.asarray(cosines.argmax(-1))
-
-
-def r2(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    """The coefficient of determination of numbers (N, outputs), averaged over the outputs.
-
-    1 is exact, and 0 what the mean of the wanted numbers scores. An output that never changes counts 1 if it is met.
-    """
-    missed = np.square(out - wanted, dtype=np.float64).sum(0)
-    spread = np.square(wanted - wanted.mean(0), dtype=np.float64).sum(0)
-    shares = np.where(spread > 0, missed / np.where(spread > 0, spread, 1.0), missed > 0)
-    return float(1 - shares.mean())
 
 
 def sqnr(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array
+from pocketzoo.core.numerics import predicted, softmax
 from pocketzoo.zoo.catalog.dataset import Targets
 
 TOP = 5
@@ -33,7 +34,7 @@ class ClassCounts:
 
     def add(self, logits: Array, targets: Targets) -> None:
         """Take the answers (B, C) to samples of these classes (B,) in."""
-        answers = logits.argmax(-1)
+        answers = predicted(logits)
         np.add.at(self.confusion, (targets, answers), 1)
         own = np.take_along_axis(logits, targets[:, None], 1)
         before = (logits > own).sum(-1)
@@ -83,10 +84,3 @@ class ClassCounts:
 
     def _ranked(self) -> dict[str, float]:
         return {f"recall@{RANKED}": self.shown / self.samples, f"ndcg@{RANKED}": self.gain / self.samples}
-
-
-def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Probabilities (..., C) of logits (..., C)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    shares: npt.NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
-    return shares

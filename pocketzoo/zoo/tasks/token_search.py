@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.core.numerics import log_softmax
+
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 NEVER = -1e9  # the score of what cannot be chosen
@@ -62,7 +64,7 @@ def beam_search(
     writer.keep(np.zeros(beams, np.int64))
     width = max(2, 1 + len(end)) * beams  # enough, should all of the first end
     for length in range(1, longest + 1):
-        total = (scores[:, None] + _log_softmax(logits)).ravel()
+        total = (scores[:, None] + log_softmax(logits)).ravel()
         order = np.argsort(-total, kind="stable")[:width]
         rows, tokens = np.divmod(order, logits.shape[-1])
         over = np.isin(tokens, list(end)) | (length == longest)
@@ -83,9 +85,3 @@ def beam_search(
         writer.keep(rows[going])
         logits = writer.add(tokens[going, None].astype(np.int64))
     return finished[0][1]
-
-
-def _log_softmax(logits: Logits) -> Logits:
-    shifted = logits - logits.max(-1, keepdims=True)
-    found: Logits = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found

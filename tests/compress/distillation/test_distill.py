@@ -175,18 +175,3 @@ def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, t
     assert made.manifest.parameters == sum(p.numel() for p in cut.parameters())
     assert any(not torch.equal(v, healed.state_dict()[k]) for k, v in cut.state_dict().items())
     assert not list(tmp_path.glob(".*"))
-
-
-def test_only_epochs_that_match_outputs_count_against_patience(teacher):
-    """Those that match features may make the outputs worse for a while."""
-    state = distill._State(distance=1.0, best={})
-    stale = []
-    for epoch, (distance, counts) in enumerate(
-        [(2.0, False), (2.0, False), (2.0, True), (1.0, True), (0.5, True), (0.6, True), (0.4, False)]
-    ):
-        state.note(epoch, distance, teacher, counts=counts)
-        stale.append(state.stale)
-    assert stale == [0, 0, 1, 2, 0, 1, 0]
-    assert (state.epoch, state.distance) == (7, 0.4)
-    assert state.history == [2.0, 2.0, 2.0, 1.0, 0.5, 0.6, 0.4]
-    assert set(state.best) == set(teacher.state_dict())

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pocketzoo.compress.pruning import gauss_newton as sensitivity
-from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, root
+from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_root
 
 
 def test_it_is_the_jacobian_squared(monkeypatch, batches):
@@ -49,6 +49,6 @@ def test_it_leaves_nothing_behind(batches):
 
 @pytest.mark.parametrize("matrix", [torch.diag(torch.tensor([4.0, 1.0, 0.0])), torch.ones(3, 3)])
 def test_a_root_squares_to_the_matrix(matrix):
-    R = root(matrix.double())
+    R = square_root(matrix.double())
     torch.testing.assert_close(R.T @ R, matrix.double())
-    torch.testing.assert_close(root(torch.tensor([4.0, 9.0])), torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    torch.testing.assert_close(square_root(torch.tensor([4.0, 9.0])), torch.tensor([[2.0, 0.0], [0.0, 3.0]]))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketzoo.compress.pruning.saliency import Reader, eliminate
+from pocketzoo.compress.pruning.saliency import ChannelReader, eliminate
 
 
 def problem(outputs: int, channels: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -35,7 +35,7 @@ def least_error(weight: torch.Tensor, second: torch.Tensor, gone: list[int]) -> 
 @given(outputs=st.integers(1, 4), channels=st.integers(2, 7), width=st.integers(1, 3), seed=st.integers(0, 10**6))
 def test_the_cost_of_one_channel_is_the_error_that_refitting_leaves(outputs, channels, width, seed):
     weight, second, total = problem(outputs, channels, width, seed)
-    found = Reader(weight, second, range(channels), total).costs()
+    found = ChannelReader(weight, second, range(channels), total).costs()
     assert len(found) == channels
     for c in range(channels):
         gone = [c * width + k for k in range(width)]
@@ -47,7 +47,7 @@ def test_the_cost_of_one_channel_is_the_error_that_refitting_leaves(outputs, cha
 def test_costs_add_up_to_the_error_of_removing_all_of_them(outputs, channels, width, seed):
     """One at a time, each refitted: the sum is the error of the whole, whatever the order."""
     weight, second, total = problem(outputs, channels, width, seed)
-    found = eliminate(range(channels), [Reader(weight, second, range(channels), total)], channels - 1)
+    found = eliminate(range(channels), [ChannelReader(weight, second, range(channels), total)], channels - 1)
     for count in range(1, channels):
         gone = [c * width + k for c in found.order[:count] for k in range(width)]
         assert found.costs[count - 1] == pytest.approx(least_error(weight, second, gone) / total, rel=1e-4, abs=1e-8)
@@ -56,7 +56,7 @@ def test_costs_add_up_to_the_error_of_removing_all_of_them(outputs, channels, wi
 @given(outputs=st.integers(1, 3), channels=st.integers(2, 6), width=st.integers(1, 3), seed=st.integers(0, 10**6))
 def test_the_weights_left_are_the_least_squares_ones(outputs, channels, width, seed):
     weight, second, total = problem(outputs, channels, width, seed)
-    reader = Reader(weight, second, range(channels), total)
+    reader = ChannelReader(weight, second, range(channels), total)
     reader.remove([0])
     kept = list(range(width, channels * width))
     wanted = torch.linalg.solve(second[kept][:, kept], second[kept] @ weight.T).T
@@ -68,7 +68,9 @@ def test_the_weights_left_are_the_least_squares_ones(outputs, channels, width, s
 @given(channels=st.integers(1, 40), seed=st.integers(0, 10**6))
 def test_every_channel_goes_once_and_costs_only_grow(channels, seed):
     weight, second, total = problem(2, channels, 1, seed)
-    found = eliminate(range(100, 100 + channels), [Reader(weight, second, range(100, 100 + channels), total)], channels)
+    found = eliminate(
+        range(100, 100 + channels), [ChannelReader(weight, second, range(100, 100 + channels), total)], channels
+    )
     assert sorted(found.order) == list(range(100, 100 + channels))
     assert list(found.costs) == sorted(found.costs)
     assert found.costs[-1] == pytest.approx(1.0, rel=0.2)  # nothing left: all of the output is lost
@@ -78,7 +80,7 @@ def test_every_channel_goes_once_and_costs_only_grow(channels, seed):
 def test_uncorrelated_channels_go_in_the_order_of_their_energy(factors):
     second = torch.diag(torch.tensor(factors, dtype=torch.float64) ** 2 + 1e-12)
     weight = torch.ones(2, 4, dtype=torch.float64)
-    found = eliminate(range(4), [Reader(weight, second, range(4), 1.0)], 4)
+    found = eliminate(range(4), [ChannelReader(weight, second, range(4), 1.0)], 4)
     assert [factors[c] for c in found.order] == sorted(factors)
 
 
@@ -89,7 +91,7 @@ def test_a_channel_that_another_one_can_stand_in_for_goes_first():
     noise = torch.randn(500, generator=g, dtype=torch.float64)
     x = torch.stack([base[:, 0], base[:, 0] + 1e-4 * noise, 0.1 * base[:, 1]], 1)
     weight = torch.ones(1, 3, dtype=torch.float64)
-    found = eliminate(range(3), [Reader(weight, x.T @ x / 500, range(3), 1.0)], 2)
+    found = eliminate(range(3), [ChannelReader(weight, x.T @ x / 500, range(3), 1.0)], 2)
     assert found.order[0] in (0, 1)
     assert found.order[1] == 2
     assert found.costs[0] < 1e-6
@@ -97,8 +99,8 @@ def test_a_channel_that_another_one_can_stand_in_for_goes_first():
 
 def test_what_several_layers_read_costs_the_sum():
     parts = [problem(2, 5, 1, seed) for seed in (1, 2)]
-    alone = [Reader(w, h, range(5), t).costs() for w, h, t in parts]
-    found = eliminate(range(5), [Reader(w, h, range(5), t) for w, h, t in parts], 1)
+    alone = [ChannelReader(w, h, range(5), t).costs() for w, h, t in parts]
+    found = eliminate(range(5), [ChannelReader(w, h, range(5), t) for w, h, t in parts], 1)
     summed = alone[0] + alone[1]
     assert found.order == (int(summed.argmin()),)
     assert found.costs[0] == pytest.approx(float(summed.min()))
@@ -106,17 +108,17 @@ def test_what_several_layers_read_costs_the_sum():
 
 def test_a_layer_that_reads_a_channel_twice_counts_it_twice():
     weight, second, total = problem(2, 4, 1, 0)
-    reader = Reader(weight, second, [7, 8, 7, 9], total)
+    reader = ChannelReader(weight, second, [7, 8, 7, 9], total)
     costs = reader.costs()
     assert reader.places == {7: [0, 2], 8: [1], 9: [3]}
-    found = eliminate([7, 8, 9], [Reader(weight, second, [7, 8, 7, 9], total)], 1)
+    found = eliminate([7, 8, 9], [ChannelReader(weight, second, [7, 8, 7, 9], total)], 1)
     wanted = {7: float(costs[0] + costs[2]), 8: float(costs[1]), 9: float(costs[3])}
     assert found.order == (min(wanted, key=wanted.get),)
 
 
 def test_a_channel_nobody_reads_is_free():
     weight, second, total = problem(2, 3, 1, 0)
-    found = eliminate([0, 1, 2, 99], [Reader(weight, second, range(3), total)], 4)
+    found = eliminate([0, 1, 2, 99], [ChannelReader(weight, second, range(3), total)], 4)
     assert found.order[0] == 99
     assert found.costs[0] == 0.0
 
@@ -124,14 +126,14 @@ def test_a_channel_nobody_reads_is_free():
 def test_the_weight_given_is_not_changed():
     weight, second, total = problem(2, 4, 1, 0)
     before = weight.clone(), second.clone()
-    eliminate(range(4), [Reader(weight, second, range(4), total)], 3)
+    eliminate(range(4), [ChannelReader(weight, second, range(4), total)], 3)
     assert torch.equal(weight, before[0])
     assert torch.equal(second, before[1])
 
 
 def test_nothing_asked_for_is_nothing_gone():
     weight, second, total = problem(2, 4, 1, 0)
-    found = eliminate(range(4), [Reader(weight, second, range(4), total)], 0)
+    found = eliminate(range(4), [ChannelReader(weight, second, range(4), total)], 0)
     assert (found.order, found.costs) == ((), ())
 
 
@@ -139,7 +141,7 @@ def test_nothing_asked_for_is_nothing_gone():
 def test_many_channels_go_a_few_at_a_time(channels):
     """In rounds, for speed: the order is still a good one."""
     weight, second, total = problem(3, channels, 1, 5)
-    found = eliminate(range(channels), [Reader(weight, second, range(channels), total)], channels // 2)
+    found = eliminate(range(channels), [ChannelReader(weight, second, range(channels), total)], channels // 2)
     assert len(set(found.order)) == channels // 2
     gone = list(found.order)
     generator = np.random.default_rng(0)

@@ -135,7 +135,7 @@ def test_what_is_lost_is_the_share_that_a_layer_in_float_takes_longer(plain, sam
     plan = int8.plan(plain, Int8Config(), samples)
     times = {"int8.onnx": 2.0, "one.onnx": 3.0}
     monkeypatch.setattr(
-        "pocketzoo.compress.quantization.mixed_precision.milliseconds",
+        "pocketzoo.compress.quantization.mixed_precision.median_milliseconds",
         lambda graphs, x, seconds: [times[graph.name] for graph in graphs],
     )
     found = effects(plain, plan, samples, cpu, tmp_path)

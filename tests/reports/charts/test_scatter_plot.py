@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pocketzoo.measure.measure_graphs import Latency, Measurement
 from pocketzoo.reports.charts.scatter_plot import Point, front, points_of, scatter
-from pocketzoo.reports.measured.bench_runs import Run
+from pocketzoo.reports.measured.bench_runs import BenchRun
 from pocketzoo.reports.measured.number_format import Number
 
 
@@ -44,7 +44,7 @@ def test_the_front_is_what_nothing_beats(pairs: list[tuple[int, int]]) -> None:
 
 def test_marks_lie_where_the_numbers_say_and_their_area_is_the_files_size() -> None:
     rows = (measured("a", 4.0, 0.9, 4000), measured("b", 2.0, 0.8, 2000), measured("c", 1.0, 0.7, 1000, "cpu"))
-    drawn = scatter(Run(0, rows), "s", wide=True)
+    drawn = scatter(BenchRun(0, rows), "s", wide=True)
     circles = [tuple(map(float, c)) for c in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)" data', drawn)]
     ((x, y, side),) = [
         tuple(map(float, c)) for c in re.findall(r'x="([\d.]+)" y="([\d.]+)" width="([\d.]+)".*? data', drawn)
@@ -59,11 +59,11 @@ def test_marks_lie_where_the_numbers_say_and_their_area_is_the_files_size() -> N
 
 
 def test_rows_without_a_latency_are_not_drawn() -> None:
-    run = Run(0, (measured("a", 1.0, None), measured("b", None, None)))
+    run = BenchRun(0, (measured("a", 1.0, None), measured("b", None, None)))
     assert [point.row for point in points_of(run)] == [0]
-    assert scatter(Run(0, (measured("a", None, 0.5),)), "s", wide=True) == ""
+    assert scatter(BenchRun(0, (measured("a", None, 0.5),)), "s", wide=True) == ""
 
 
 def test_where_labels_find_no_room_the_plot_says_so() -> None:
     rows = tuple(measured(f"a model with a long name, {i}", 1.0, 0.9) for i in range(60))
-    assert re.search(r"\d+ not labeled for lack of space: see the table", scatter(Run(0, rows), "s", wide=False))
+    assert re.search(r"\d+ not labeled for lack of space: see the table", scatter(BenchRun(0, rows), "s", wide=False))

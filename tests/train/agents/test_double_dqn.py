@@ -140,7 +140,8 @@ def test_a_full_replay_forgets_the_oldest():
     assert torch.equal(batch.following, batch.states + 1)
     assert torch.equal(batch.ended, (batch.actions == 4).float())
     other = Replay(3, 1)
-    other.load({name: value.clone() for name, value in replay.tensors().items()}, replay.added)
+    other.load({name: value.clone() for name, value in replay.state().items()})
+    other.added = replay.added
     assert torch.equal(
         other.sample(9, np.random.default_rng(1)).states, replay.sample(9, np.random.default_rng(1)).states
     )
