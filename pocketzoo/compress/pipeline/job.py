@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.judge import Judge
@@ -23,11 +23,15 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver, Structure
+
+if TYPE_CHECKING:
+    from torch import nn
 
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
@@ -63,7 +67,8 @@ class Job:
     samples: Inputs
     validation: Batches
     tests: Batches
-    registry: Registry
+    structure: Structure | None  # what modules are built with; None where no step needs one
+    generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
 
     @property
@@ -117,6 +122,13 @@ class Job:
                 return x
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
 
+    def load_module(self, bundle: Bundle) -> nn.Module:
+        """The module of the source, or of what a step made of it."""
+        from pocketzoo.zoo.models.build import module_of  # here, because a step on the graph needs no torch
+
+        assert self.structure is not None  # by prepare: there is a step on the module
+        return module_of(bundle, self.structure)
+
     def check_tests(self) -> None:
         """Read a test sample, so that what does not fit is found before the work is done.
 
@@ -163,24 +175,25 @@ def prepare(
     settings: CompressSettings = DEFAULTS,
     *,
     data: str | Path | Dataset,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
     **changes: Any,
 ) -> Job:
     """Look everything up; see ``compress_model.compress`` for the settings, which ``changes`` are to, and errors."""
-    registry = registry or default_registry()
+    resolver = Resolver.of(registry)
+    known = resolver.registry
     asked = replace(settings, **changes)
-    target_specs = [registry.get("target", name) for name in asked.targets]
-    settings = _resolved(asked, registry)
+    target_specs = [known.get("target", name) for name in asked.targets]
+    settings = _resolved(asked, known)
     configs = settings.steps
-    pairs = tuple((_compressor(config, registry), config) for config in configs)
-    source = open_model(model, registry=registry, progress=progress)
-    _check_order(pairs, source, registry)
+    pairs = tuple((_compressor(config, known), config) for config in configs)
+    source = open_model(model, registry=resolver, progress=progress)
+    _check_order(pairs, source, known)
     if asked.min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
         raise RecipeError("min_sqnr needs an int8 step, and there is none", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
     rows = Skipped() if settings.skip_bad else None
-    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=registry)
+    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=known)
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     dataset = aligned(dataset, source.manifest.labels)
@@ -192,6 +205,10 @@ def prepare(
         skipped = Skipped() if settings.skip_bad else None
         return Batches(dataset.split(split), spec, limit=limit, skipped=skipped, files=files)
 
+    generates = any(c.several_inputs for c, _ in pairs if isinstance(c, GraphCompressor)) and (
+        resolver.generates_text(source)
+    )
+    by_module = any(compressor.form == "module" for compressor, _ in pairs) or (generates and not source.parts())
     return Job(
         source=source,
         settings=settings,
@@ -201,9 +218,16 @@ def prepare(
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
-        registry=registry,
+        structure=_structure(resolver, source, pairs) if by_module else None,
+        generates_text=generates,
         progress=progress,
     )
+
+
+def _structure(resolver: Resolver, source: Bundle, pairs: Sequence[tuple[Compressor, Any]]) -> Structure:
+    """Of the source, and of what the steps make of it."""
+    structure = resolver.structure(source)
+    return replace(structure, compressors={**structure.compressors, **{c.name: c for c, _ in pairs}})
 
 
 def _resolved(settings: CompressSettings, registry: Registry) -> CompressSettings:

@@ -22,7 +22,7 @@ from pocketzoo.compress.pipeline.acceptance import (
     same_module,
 )
 from pocketzoo.compress.pipeline.checkpoints import DISTILLATION, Checkpoints
-from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts, writes_text
+from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.judge import Judge
 from pocketzoo.compress.pipeline.step_report import before_and_after, measure_step, with_report
@@ -154,18 +154,17 @@ def _module_step(
 ) -> None:
     """``first`` of the steps that are held together; ``began_with``: their first graph, where this is the last."""
     # Here, because a step on the graph needs no torch, which takes longer to import than a small graph to quantize.
-    from pocketzoo.zoo.models.build import load_module
     from pocketzoo.zoo.models.save import save_model
 
     start, manifest = time.perf_counter(), bundle.manifest
-    module = load_module(bundle, job.registry)
+    module = job.load_module(bundle)
     job.progress.say(f"{compressor.name}: planning")
     plan = compressor.plan(module, config, job.samples, job.module_target)
     job.progress.say(f"{compressor.name}: applying")
     if compressor.distill is None:
         smaller = compressor.apply(module, plan, job.samples)
     else:
-        context = Distillation(load_module(job.source, job.registry), folder.parent / DISTILLATION, job.progress)
+        context = Distillation(job.load_module(job.source), folder.parent / DISTILLATION, job.progress)
         smaller = compressor.distill(module, plan, job.samples, context)
     with writing(folder) as draft:
         job.progress.say("exporting and checking the graph")
@@ -215,11 +214,12 @@ def _graph_step(
     bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, job: Job, folder: Path, allowed: float | None
 ) -> None:
     start = time.perf_counter()
-    if compressor.several_inputs and writes_text(bundle, job.registry) and not bundle.parts():
-        from pocketzoo.zoo.models.generation_graphs import with_parts  # a bundle that has them needs no torch
+    if compressor.several_inputs and job.generates_text and not bundle.parts():
+        from pocketzoo.zoo.models.generation_graphs import add_parts  # a bundle that has them needs no torch
 
         # The source is not changed: they go into a copy.
-        bundle = with_parts(bundle, job.registry, job.progress, folder.with_name(f"{folder.name}-parts"))
+        assert job.structure is not None  # by prepare
+        bundle = add_parts(bundle, job.structure, job.progress, folder.with_name(f"{folder.name}-parts"))
     model = onnx.load(bundle.file(graph_name()))
     samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, config, samples)
