@@ -68,7 +68,8 @@ def run(
 def _print_plan(asked: Any, data: str) -> None:
     from pocketzoo.workflows.run import plan
 
-    click.echo(asked.summary)
+    if asked.summary:
+        click.echo(asked.summary)
     print_columns([["backbone", asked.backbone], ["data", data or "yours: --data"], ["seed", str(asked.seed)]])
     for name, fields in plan(asked, resolver()):
         click.echo(name)

@@ -13,7 +13,7 @@ from typing import Any
 from pocketzoo import __version__
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
-from pocketzoo.compress.pipeline.recipe import read_steps
+from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file
@@ -30,7 +30,7 @@ from pocketzoo.workflows.bench import bench
 from pocketzoo.workflows.generate import Written, generate
 from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
-from pocketzoo.workflows.run_recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, parameters
+from pocketzoo.workflows.run_recipe import parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry

@@ -66,7 +66,9 @@ def compress(
         data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
             decides, the test split measures.
         steps: Configs in order (``PruneConfig``, ...). They come after those of ``recipe``.
-        recipe: A file of steps.
+        recipe: A recipe's file, of steps or of a whole job: of that, ``[compress]`` is read. What it says of
+            ``targets``, ``samples``, ``max_drop``, ``min_sqnr``, ``keep_slower`` and ``accept`` holds where these have
+            their default.
         targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
             graph for each of them.
         samples: Maximum number of calibration samples, of the training split; 1 or more.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.judge import Judge
-from pocketzoo.compress.pipeline.recipe import read_recipe, recipe_accepts
-from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
+from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
+from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
@@ -183,8 +183,10 @@ def prepare(
     resolver = Resolver.of(registry)
     known = resolver.registry
     asked = replace(settings, **changes)
-    target_specs = [known.get("target", name) for name in asked.targets]
-    settings = _resolved(asked, known)
+    for name in asked.targets:  # before a file is read
+        known.get("target", name)
+    asked = _with_recipe(asked, known)
+    settings = _spread(asked)
     configs = settings.steps
     pairs = tuple((_compressor(config, known), config) for config in configs)
     source = open_model(model, registry=resolver, progress=progress)
@@ -214,7 +216,7 @@ def prepare(
         settings=settings,
         dataset=dataset,
         configs=pairs,
-        targets=tuple(target_specs),
+        targets=tuple(known.get("target", name) for name in settings.targets),
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
@@ -230,18 +232,23 @@ def _structure(resolver: Resolver, source: Bundle, pairs: Sequence[tuple[Compres
     return replace(structure, compressors={**structure.compressors, **{c.name: c for c, _ in pairs}})
 
 
-def _resolved(settings: CompressSettings, registry: Registry) -> CompressSettings:
-    """The settings with what their recipe says, and with ``min_sqnr`` in the configs that it is for."""
-    steps, accept = settings.steps, settings.accept
+def _with_recipe(settings: CompressSettings, registry: Registry) -> CompressSettings:
+    """The settings with what their recipe says where they do not: its steps first, and then theirs."""
+    steps, said = settings.steps, dict[str, Any]()
     if settings.recipe:
-        steps = (*read_recipe(Path(settings.recipe), registry), *steps)
-        accept = accept or recipe_accepts(Path(settings.recipe))
-    steps = tuple(_with_min_sqnr(config, settings.min_sqnr) for config in steps)
-    return replace(settings, steps=steps, accept=accept, recipe=None, min_sqnr=None)
+        section = read_compress_section(Path(settings.recipe))
+        steps = (*read_steps(section.step, str(settings.recipe), registry), *steps)
+        limits = [f for f in fields(Limits) if getattr(settings, f.name) == f.default]
+        said = {f.name: getattr(section, f.name) for f in limits}
+    return replace(settings, steps=steps, recipe=None, **said)
 
 
-def _with_min_sqnr(config: Any, min_sqnr: float | None) -> Any:
-    return config if min_sqnr is None or not isinstance(config, Int8Config) else replace(config, min_sqnr=min_sqnr)
+def _spread(settings: CompressSettings) -> CompressSettings:
+    """The settings with ``min_sqnr`` in the configs that it is for."""
+    if settings.min_sqnr is None:
+        return settings
+    steps = (replace(c, min_sqnr=settings.min_sqnr) if isinstance(c, Int8Config) else c for c in settings.steps)
+    return replace(settings, steps=tuple(steps), min_sqnr=None)
 
 
 def _compressor(config: Any, registry: Registry) -> Compressor:

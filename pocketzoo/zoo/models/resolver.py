@@ -67,8 +67,8 @@ class Fetched:
 class Resolver:
     """Finds what a reference stands for; made where a call enters the library, and passed to what needs it.
 
-    Functions with an argument ``registry`` take one as well: ``open_model(name, registry=Resolver.locked("zoo.lock"))``.
-    Without a lock a branch is where it is now; no file of the working directory is read.
+    Functions with an argument ``registry`` take one as well, such as ``registry=Resolver.locked("zoo.lock")``. Without
+    a lock a branch is where it is now; no file of the working directory is read.
     """
 
     given: Registry | None = None  # None: everything installed, loaded when it is first asked for
