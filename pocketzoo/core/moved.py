@@ -73,7 +73,12 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "compress.sensitivity": "compress.pruning.gauss_newton",
     "compress.smooth": "compress.quantization.smoothquant",
     "compress.sparse": "compress.pruning.sparse",
-    "compress.steps": ("compress.pipeline.step_report", "compress.pipeline.acceptance", "compress.pipeline.steps"),
+    "compress.steps": (
+        "compress.pipeline.step_report",
+        "compress.pipeline.acceptance",
+        "compress.pipeline.attempt",
+        "compress.pipeline.steps",
+    ),
     "compress.stopwatch": "compress.low_rank.layer_timing",
     "compress.writing": ("compress.pipeline.generation_graphs", "zoo.models.resolver"),
     "deploy.answers": "measure.confusion_matrix",

@@ -28,7 +28,7 @@ from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
-from pocketzoo.zoo.models.resolver import Resolver, Structure
+from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +67,7 @@ class Job:
     samples: Inputs
     validation: Batches
     tests: Batches
-    structure: Structure | None  # what modules are built with; None where no step needs one
+    structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
 
@@ -123,10 +123,15 @@ class Job:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
 
     def load_module(self, bundle: Bundle) -> nn.Module:
-        """The module of the source, or of what a step made of it."""
+        """The module of the source, or of what a step made of it.
+
+        Raises:
+            UnsupportedModelError: the source came as an ONNX file.
+        """
         from pocketzoo.zoo.models.build import module_of  # here, because a step on the graph needs no torch
 
-        assert self.structure is not None  # by prepare: there is a step on the module
+        if self.structure is None:
+            raise no_module(bundle)
         return module_of(bundle, self.structure)
 
     def check_tests(self) -> None:
@@ -220,7 +225,7 @@ def prepare(
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
-        structure=_structure(resolver, source, pairs) if by_module else None,
+        structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
         generates_text=generates,
         progress=progress,
     )

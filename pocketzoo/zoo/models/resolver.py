@@ -71,7 +71,7 @@ class Resolver:
     a lock a branch is where it is now; no file of the working directory is read.
     """
 
-    given: Registry | None = None  # None: everything installed, loaded when it is first asked for
+    own_registry: Registry | None = None  # None: everything installed, loaded when it is first asked for
     lock: Lock = field(default_factory=Lock)
     store: Store = field(default_factory=Store)
     offline: bool = False  # open no socket; HF_HUB_OFFLINE says so for every resolver
@@ -79,9 +79,9 @@ class Resolver:
     _known: dict[tuple[str, str], Entry] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, given: Registry | Resolver | None) -> Resolver:
-        """What a caller gave as ``registry``: a resolver, or the registry of one; None: everything installed."""
-        return given if isinstance(given, Resolver) else cls(given)
+    def of(cls, registry: Registry | Resolver | None) -> Resolver:
+        """The resolver that a caller passes as ``registry``, or one for its registry; None: everything installed."""
+        return registry if isinstance(registry, Resolver) else cls(registry)
 
     @classmethod
     def locked(cls, path: str | Path, registry: Registry | None = None) -> Resolver:
@@ -95,7 +95,7 @@ class Resolver:
     @property
     def registry(self) -> Registry:
         """What plugins declare."""
-        return self.given or default_registry()
+        return self.own_registry or default_registry()
 
     # -- specs
 
@@ -120,15 +120,15 @@ class Resolver:
         ref = self.lock.pin(hub_reference(name))
         if kind not in ("backbone", "head") or ref.part != ("head" if kind == "head" else ""):
             raise UnknownNameError(f"{name!r} is no {kind}", "hf://org/name is a backbone, hf://org/name#head its head")
-        if ref.pinned and (known := self.known(kind, str(ref))):
-            return known
+        if ref.pinned and (entry := self.known(kind, str(ref))):
+            return entry
         fetched = self.fetch(ref, progress)
         if fetched.loader is LOADER:
             fetched.loader.backbone(fetched.repository)  # says why it is none
-        found = self.known(kind, str(ref.at(fetched.repository.commit)))
-        if found is None:
+        entry = self.known(kind, str(ref.at(fetched.repository.commit)))
+        if entry is None:
             raise UnknownNameError(f"{name} has no head known to {fetched.loader.name}", "fit a new one: --head linear")
-        return found
+        return entry
 
     # -- repositories
 
@@ -237,11 +237,8 @@ class Resolver:
             UnknownNameError: a backbone, head or compressor of it is of a plugin that is not installed.
         """
         ref = bundle.manifest.model
-        if ref.backbone.startswith(GRAPH_ONLY):
-            raise UnsupportedModelError(
-                f"{bundle.manifest.name} was imported as an ONNX graph and has no module",
-                "only steps on the graph apply, such as int8; pruning and low rank need the torch module",
-            )
+        if is_graph_only(bundle):
+            raise no_module(bundle)
         return Structure(self.with_sources(bundle).parts(ref), self.compressors(bundle))
 
     def compressors(self, bundle: Bundle) -> Mapping[str, Compressor]:
@@ -258,6 +255,19 @@ class Resolver:
             return bool(bundle.parts())
         spec: BackboneSpec = self.with_sources(bundle).spec("backbone", bundle.manifest.model.backbone)
         return spec.generation is not None
+
+
+def is_graph_only(bundle: Bundle) -> bool:
+    """Whether a bundle came as an ONNX file: it has a graph and no module."""
+    return bundle.manifest.model.backbone.startswith(GRAPH_ONLY)
+
+
+def no_module(bundle: Bundle) -> UnsupportedModelError:
+    """The error where the module of such a bundle is needed."""
+    return UnsupportedModelError(
+        f"{bundle.manifest.name} was imported as an ONNX graph and has no module",
+        "only steps on the graph apply, such as int8; pruning and low rank need the torch module",
+    )
 
 
 def find_loader(repository: Repository, registry: Registry) -> LoaderSpec:
