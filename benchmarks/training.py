@@ -31,7 +31,7 @@ from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import build, load_pretrained
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 
 TEXTS = "hf://sentence-transformers/all-MiniLM-L6-v2"
 MODEL, EPOCHS, TRIED = "efficientnet-lite0", 40, 2  # epochs of a fit; those in which features are really computed anew
@@ -133,7 +133,7 @@ def quality(backbone: str, data: Dataset) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         bundle = pocketzoo.fit(backbone, Path(folder) / "m", data=data, head_options=options, epochs=EPOCHS)
     registry = default_registry()
-    spec = resolve_spec("backbone", backbone, registry)
+    spec = Resolver(registry).spec("backbone", backbone)
     ref = ModelRef(backbone=spec.name, head="linear", outputs=len(data.labels), head_options=options)
     model = build(ref, registry)
     load_pretrained(model, ref, registry)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
     from pocketzoo.zoo.models.pull import pull as pull
     from pocketzoo.zoo.models.pull import update as update
     from pocketzoo.zoo.models.push import push as push
+    from pocketzoo.zoo.models.resolver import Resolver as Resolver
     from pocketzoo.zoo.models.search import search as search
 
     eval = evaluate
@@ -66,6 +67,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "hookimpl": ("pocketzoo.zoo.catalog.hookspecs", "hookimpl"),
     "Registry": ("pocketzoo.zoo.catalog.registry", "Registry"),
+    "Resolver": ("pocketzoo.zoo.models.resolver", "Resolver"),
     "default_registry": ("pocketzoo.zoo.catalog.registry", "default_registry"),
     "list": ("pocketzoo.zoo.catalog.registry", "list_specs"),
     "info": ("pocketzoo.zoo.models.info", "info"),

@@ -29,6 +29,7 @@ from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.resolver import Resolver
 
 FROZEN = Path(__file__).parent / "frozen"
 ENVIRONMENT = corridor.Corridor.__name__ + "-v0"
@@ -88,12 +89,13 @@ def _written(bundle: Bundle, asks: Mapping[str, Any], settings: Mapping[str, Any
 def _encoded(bundle: Bundle, registry: Registry) -> dict[str, Any]:
     """Digests of the graphs that the saved plans give for targets the bundle has none for."""
     found: dict[str, Any] = {}
+    compressors = Resolver(registry).compressors(bundle)
     for name in TARGETS:
         target = registry.get("target", name)
-        if (graph := encode(bundle, target, registry)) is not None:
+        if (graph := encode(bundle, target, compressors)) is not None:
             found[name] = {"model": graph_digest(graph)}
         with tempfile.TemporaryDirectory() as folder:
-            parts = encode_parts(bundle, target, registry, Path(folder))
+            parts = encode_parts(bundle, target, compressors, Path(folder))
             made = {part: graph_digest(onnx.load(path)) for part, path in parts.items() if path.parent == Path(folder)}
             found[name] = {**found.get(name, {}), **made}
     return {name: digests for name, digests in found.items() if digests}

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import force_option, json_option, model_argument, named, names, out_option, seed_option
+from pocketzoo.cli.options import (
+    force_option,
+    json_option,
+    model_argument,
+    named,
+    names,
+    out_option,
+    resolver,
+    seed_option,
+)
 from pocketzoo.cli.render import Bars, print_columns, print_json
 from pocketzoo.train.agents.settings import SAYS
 
@@ -52,6 +61,7 @@ def fit_agent(
         states=states,
         seed=seed,
         force=force,
+        registry=resolver(),
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics
@@ -77,7 +87,7 @@ def play(model: str, environment: str, episodes: int, target: str, seed: int, as
     """
     from pocketzoo.workflows.play import play
 
-    played = play(model, environment, episodes=episodes, target=target, seed=seed, progress=Bars())
+    played = play(model, environment, episodes=episodes, target=target, seed=seed, registry=resolver(), progress=Bars())
     if as_json:
         facts = {"environment": played.environment, "graph": played.graph, "mean": played.mean}
         print_json({**facts, "returns": played.returns})

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.options import json_option, names, out_option
+from pocketzoo.cli.options import json_option, names, out_option, resolver
 from pocketzoo.cli.render import Bars, flat, print_columns, print_json
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.zoo.catalog.kinds import KINDS
@@ -69,11 +69,11 @@ def info(name: str, provenance: bool, as_json: bool) -> None:
     if provenance:
         from pocketzoo.zoo.models.materials import materials
 
-        facts = materials(name, progress=Bars())
+        facts = materials(name, registry=resolver(), progress=Bars())
     else:
         from pocketzoo.zoo.models.info import info
 
-        facts = info(name, progress=Bars())
+        facts = info(name, registry=resolver(), progress=Bars())
     if as_json:
         print_json(facts)
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import named, names, out_option, seed_option
+from pocketzoo.cli.options import named, names, out_option, resolver, seed_option
 
 
 @click.group()
@@ -29,6 +29,7 @@ def preview(data: str, out: Path, backbone: str, samples: int, training: tuple[s
     from pocketzoo.train.contact_sheet import preview
 
     width, height = preview(
-        data, out, backbone=backbone, samples=samples, seed=seed, training=named(training, "--set")
+        data, out, backbone=backbone, samples=samples, seed=seed, training=named(training, "--set"),
+        registry=resolver(),
     )  # fmt: skip
     click.echo(f"wrote {out} ({width} x {height} pixels)")

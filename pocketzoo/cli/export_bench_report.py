@@ -14,6 +14,7 @@ from pocketzoo.cli.options import (
     models_argument,
     names,
     out_option,
+    resolver,
     seed_option,
     skip_bad_option,
 )
@@ -92,7 +93,17 @@ def export(
         workspace=workspace or 0,
     )
     engine = None if asked == EngineOptions() else asked
-    path = export(model, to=to, target=target, out=out, precision=precision, engine=engine, data=data, progress=Bars())
+    path = export(
+        model,
+        to=to,
+        target=target,
+        out=out,
+        precision=precision,
+        engine=engine,
+        data=data,
+        registry=resolver(),
+        progress=Bars(),
+    )
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     if as_json:
@@ -147,6 +158,7 @@ def bench(
 
     if plot:
         check_picture(plot)
+    found_by = resolver()
     rows = bench(
         models,
         data=data,
@@ -159,10 +171,18 @@ def bench(
         save=save,
         seed=seed,
         skip_bad=skip_bad,
+        registry=found_by,
         progress=Bars(),
     )
     writing = bench_generation(
-        models, data=data, seconds=seconds, threads=threads, seed=seed, skip_bad=skip_bad, progress=Bars()
+        models,
+        data=data,
+        seconds=seconds,
+        threads=threads,
+        seed=seed,
+        skip_bad=skip_bad,
+        registry=found_by,
+        progress=Bars(),
     )
     if as_json:
         print_json([*rows, *writing])
@@ -197,7 +217,8 @@ def predict(
     """Predict classes or values for images or texts."""
     from pocketzoo.workflows.predict import predict
 
-    found = predict(model, files, top=top, target=target, providers=provider, progress=Bars())
+    registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without
+    found = predict(model, files, top=top, target=target, providers=provider, registry=registry, progress=Bars())
     if as_json:
         print_json(
             [
@@ -227,7 +248,9 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
     """
     from pocketzoo.reports.report import report
 
-    click.echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, progress=Bars())}")
+    click.echo(
+        f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, registry=resolver(), progress=Bars())}"
+    )
 
 
 @click.command()
@@ -241,7 +264,7 @@ def demo(out: Path | None, force: bool) -> None:
     """
     from pocketzoo.workflows.demo import demo
 
-    result = demo(out or Path("pocketzoo-demo"), force=force, progress=Bars())
+    result = demo(out or Path("pocketzoo-demo"), force=force, registry=resolver(), progress=Bars())
     print_measurements(result.rows)
     click.echo()
     print_columns([[name, str(path)] for name, path in result.places.items()])

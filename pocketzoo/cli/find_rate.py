@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import image_size, json_option, named, out_option, seed_option
+from pocketzoo.cli.options import image_size, json_option, named, out_option, resolver, seed_option
 from pocketzoo.cli.render import Bars, print_json
 from pocketzoo.cli.training_options import model_options, training_options
 
@@ -58,6 +58,7 @@ def find_rate(
         seed=seed,
         training=named(training, "--set"),
         steps=steps,
+        registry=resolver(),
         progress=Bars(),
     )
     best = curve.suggestion

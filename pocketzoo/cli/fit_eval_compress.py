@@ -17,6 +17,7 @@ from pocketzoo.cli.options import (
     named,
     names,
     out_option,
+    resolver,
     seed_option,
     skip_bad_option,
 )
@@ -83,6 +84,7 @@ def fit(
         log=log,
         shard=shard,
         force=force,
+        registry=resolver(),
         progress=Bars(),
     )
     metrics = bundle.manifest.metrics
@@ -110,7 +112,9 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
     """Evaluate MODEL on the test split of labeled data."""
     from pocketzoo.measure.evaluate import evaluate
 
-    scores = evaluate(model, data=data, target=target, seed=seed, skip_bad=skip_bad, progress=Bars())
+    scores = evaluate(
+        model, data=data, target=target, seed=seed, skip_bad=skip_bad, registry=resolver(), progress=Bars()
+    )
     if as_json:
         print_json(scores)
         return
@@ -222,7 +226,7 @@ def compress(
         force=force,
     )
     if dry_run:
-        steps = compress_model.dry_run(model, settings, data=data, progress=Bars())
+        steps = compress_model.dry_run(model, settings, data=data, registry=resolver(), progress=Bars())
         if as_json:
             print_json(steps)
         else:
@@ -230,7 +234,7 @@ def compress(
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
-    bundle = compress_model.compress_with(model, out, settings, data=data, progress=Bars())
+    bundle = compress_model.compress_with(model, out, settings, data=data, registry=resolver(), progress=Bars())
     if as_json:
         manifest = bundle.manifest
         print_json(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pocketzoo.cli.options import json_option, model_argument, names
+from pocketzoo.cli.options import json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_json
 
 
@@ -51,6 +51,7 @@ def generate(
         length_penalty=length_penalty,
         early_stopping="never" if early_stopping == "never" else early_stopping == "yes",
         target=target,
+        registry=resolver(),
         progress=Bars(),
     )
     if as_json:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from pocketzoo.core.errors import PocketzooError, RecipeError
+from pocketzoo.core.errors import LockError, PocketzooError, RecipeError
 from pocketzoo.core.moved import names_before
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.models.resolver import Resolver
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -123,6 +126,22 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if not height.isdecimal() or not (width.isdecimal() or height == text):
         raise RecipeError(f"invalid --input-size {text!r}", "write pixels: 150, or 150x200 for height x width")
     return int(height), int(width or height)
+
+
+def resolver() -> Resolver:
+    """What commands look names up with: everything installed, and references to the Hub as ``zoo.lock`` pins them.
+
+    The one place that reads the lock file of the working directory: a function called from Python reads none.
+    """
+    from pocketzoo.zoo.hub.lock_file import NAME, Lock
+    from pocketzoo.zoo.models.resolver import Resolver
+
+    if not Path(NAME).is_file():
+        return Resolver()
+    try:
+        return Resolver(lock=Lock.read(NAME))
+    except LockError as error:  # which is told where a reference needs the file: most commands have none
+        return Resolver(lock=Lock(damage=error))
 
 
 if not TYPE_CHECKING:  # which would take any name for one of these

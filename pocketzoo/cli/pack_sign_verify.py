@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import force_option, json_option, model_argument, names, out_option
+from pocketzoo.cli.options import force_option, json_option, model_argument, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_json
 
 
@@ -25,7 +25,7 @@ def pack(model: str, target: str, out: Path, force: bool, as_json: bool) -> None
     """
     from pocketzoo.deploy.device.pack import pack
 
-    bundle = pack(model, out, target=target, force=force, progress=Bars())
+    bundle = pack(model, out, target=target, force=force, registry=resolver(), progress=Bars())
     size = sum(file.stat().st_size for file in bundle.path.iterdir())
     if as_json:
         print_json({"bundle": str(out), "bytes": size})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pocketzoo.cli.options import json_option, model_argument, names
+from pocketzoo.cli.options import json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
 
@@ -57,6 +57,7 @@ def profile(
         threads=threads,
         seconds=seconds,
         torch=torch,
+        registry=resolver(),
         progress=Bars(),
     )
     if out:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.options import data_option, force_option, named, names, out_option
+from pocketzoo.cli.options import data_option, force_option, named, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_hint, print_measurements
 from pocketzoo.core.errors import RejectedError
 
@@ -46,7 +46,7 @@ def run(
         return
     from pocketzoo.workflows.run import run as run_recipe
 
-    made = run_recipe(asked, place, data=data, force=force, progress=Bars())
+    made = run_recipe(asked, place, data=data, force=force, registry=resolver(), progress=Bars())
     for prediction in made.predictions:
         click.echo(prediction.file)
         print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
@@ -68,9 +68,10 @@ def run(
 def _print_plan(asked: Any, data: str) -> None:
     from pocketzoo.workflows.run import planned_sections
 
-    click.echo(asked.summary)
+    if asked.summary:
+        click.echo(asked.summary)
     print_columns([["backbone", asked.backbone], ["data", data or "yours: --data"], ["seed", str(asked.seed)]])
-    for name, fields in planned_sections(asked):
+    for name, fields in planned_sections(asked, resolver()):
         click.echo(name)
         print_columns([["", key, _shown(value)] for key, value in fields.items() if value not in ({}, "", [])])
 

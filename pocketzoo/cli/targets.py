@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pocketzoo.cli.options import json_option, names
+from pocketzoo.cli.options import json_option, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
 
@@ -49,7 +49,7 @@ def check(model: str, target: str, dla: bool, as_json: bool) -> None:
     """
     from pocketzoo.deploy.check.check_model import check
 
-    report = check(model, target, dla=dla, progress=Bars())
+    report = check(model, target, dla=dla, registry=resolver(), progress=Bars())
     if as_json:
         print_json(report)
     else:

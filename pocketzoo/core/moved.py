@@ -73,9 +73,14 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "compress.sensitivity": "compress.pruning.gauss_newton",
     "compress.smooth": "compress.quantization.smoothquant",
     "compress.sparse": "compress.pruning.sparse",
-    "compress.steps": ("compress.pipeline.step_report", "compress.pipeline.acceptance", "compress.pipeline.steps"),
+    "compress.steps": (
+        "compress.pipeline.step_report",
+        "compress.pipeline.acceptance",
+        "compress.pipeline.attempt",
+        "compress.pipeline.steps",
+    ),
     "compress.stopwatch": "compress.low_rank.layer_timing",
-    "compress.writing": "compress.pipeline.generation_graphs",
+    "compress.writing": ("compress.pipeline.generation_graphs", "zoo.models.resolver"),
     "deploy.answers": "measure.confusion_matrix",
     "deploy.bench": "workflows.bench",
     "deploy.bench_engines": "workflows.bench_engines",
@@ -123,7 +128,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.report_table": "reports.bench_table",
     "deploy.report_timings": "reports.timing_table",
     "deploy.run": "workflows.run",
-    "deploy.run_recipe": "workflows.run_recipe",
+    "deploy.run_recipe": ("workflows.run_recipe", "compress.pipeline.recipe"),
     "deploy.runtime": "deploy.device.runtime",
     "deploy.targets": ("zoo.backends.tensorrt.build_machine", "zoo.backends.available_targets"),
     "deploy.triton": "deploy.triton.model_repository",
@@ -183,13 +188,13 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.materials": ("zoo.models.materials", "zoo.bundles.bill_of_materials"),
     "zoo.measure": "measure.measure_graphs",
     "zoo.memory": "measure.peak_memory",
-    "zoo.model": "zoo.models.build",
+    "zoo.model": ("zoo.models.build", "zoo.models.resolver"),
     "zoo.names": "zoo.catalog.glob_index",
     "zoo.parts": "zoo.models.generation_graphs",
     "zoo.preprocess": ("core.arrays", "zoo.data.image_preprocessing"),
     "zoo.pretrained": ("zoo.models.provenance", "zoo.models.open_model"),
     "zoo.providers": "zoo.backends.onnxruntime.providers",
-    "zoo.pull": ("zoo.models.open_remote", "zoo.models.pull"),
+    "zoo.pull": ("zoo.models.open_remote", "zoo.models.pull", "zoo.models.resolver"),
     "zoo.push": "zoo.models.push",
     "zoo.reference": "zoo.hub.reference",
     "zoo.registry": "zoo.catalog.registry",
@@ -227,6 +232,7 @@ RENAMED = {
     ("compress.factors", "factorise"): "factorize",
     ("compress.graph_index", "quantisable"): "quantizable",
     ("compress.heal", "teach"): "distill",
+    ("compress.recipe", "recipe_accepts"): "read_compress_section",
     ("compress.saliency", "Judge"): "HeldOutCost",
     ("compress.saliency", "Reader"): "ChannelReader",
     ("compress.sensitivity", "root"): "square_root",
@@ -257,6 +263,13 @@ RENAMED = {
     ("zoo.measure", "milliseconds"): "median_milliseconds",
     ("zoo.snapshot", "load_optimiser"): "load_optimizer",
     ("zoo.snapshot", "optimiser_tensors"): "optimizer_tensors",
+}
+# Those that nothing can stand for, with what to use instead: who asks for one is told so.
+GONE = {
+    ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
+    ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
+    ("zoo.pull", "adopt"): "a Resolver finds the backbone of a bundle by itself: pocketzoo.zoo.models.resolver",
+    ("zoo.pull", "remote_entry"): "ask a Resolver: pocketzoo.zoo.models.resolver",
 }
 ROOT = "pocketzoo."
 
@@ -326,7 +339,8 @@ def _resolve(old: str, name: str) -> tuple[str, Any]:
         for place in new or ((old,) if renamed else ()):
             if hasattr(module := import_module(place), renamed or name):
                 return place, getattr(module, renamed or name)
-    raise AttributeError(f"module {old!r} has no attribute {name!r}", name=name)
+    told = f": {instead}" if (instead := GONE.get((old.removeprefix(ROOT), name))) else ""
+    raise AttributeError(f"module {old!r} has no attribute {name!r}{told}", name=name)
 
 
 def _names(old: str) -> list[str]:

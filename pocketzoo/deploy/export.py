@@ -17,11 +17,12 @@ from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updatin
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 def export(
@@ -33,7 +34,7 @@ def export(
     precision: str = "fp32",
     engine: EngineOptions | None = None,
     data: str | Path | Dataset | None = None,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Export a bundle or registered model; returns the path of the file or folder.
@@ -51,12 +52,12 @@ def export(
         ExportError: the target refuses the graph or the precision, or this machine cannot build for it.
         RecipeError: lengths of an axis that cannot be.
     """
-    registry = registry or default_registry()
-    exporter: ExporterSpec = registry.get("exporter", to)
-    spec: TargetSpec = registry.get("target", target or exporter.default_target)
+    resolver = Resolver.of(registry)
+    exporter: ExporterSpec = resolver.registry.get("exporter", to)
+    spec: TargetSpec = resolver.registry.get("target", target or exporter.default_target)
     if engine is not None and not exporter.asks:
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
-    bundle = open_model(model, registry=registry, progress=progress)
+    bundle = open_model(model, registry=resolver, progress=progress)
     beside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not beside
     half = "" if precision == "fp32" else f".{precision}"
@@ -65,17 +66,17 @@ def export(
     _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
-        parts = export_parts(bundle, exporter, spec, options, Path(folder), registry, progress, into_bundle=inside)
+        parts = export_parts(bundle, exporter, spec, options, Path(folder), resolver, progress, into_bundle=inside)
         bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its generation graphs just now
         if precision == "fp8":
             builds = exporter.asks and not exporter.folder
             if builds and (why := lacks_fp8(spec, find_gpu())):
                 raise ExportError(why, "use --precision fp16; --to onnx writes the graph for another GPU")
-            graph = _in_fp8(bundle, spec, data, registry, Path(folder), progress)
+            graph = _in_fp8(bundle, spec, data, resolver, Path(folder), progress)
         else:
-            graph = graph_for(bundle, spec, registry, Path(folder))
+            graph = graph_for(bundle, spec, resolver, Path(folder))
         if precision in ("fp16", "bf16"):
-            graph = _halved(graph, bundle, spec, precision, data, registry, Path(folder), progress)
+            graph = _halved(graph, bundle, spec, precision, data, resolver, Path(folder), progress)
         request = [export_request(bundle, options)] * exporter.asks
         if not inside:
             exporter.export(graph, place, spec, progress, *request)
@@ -136,14 +137,14 @@ def _halved(
     target: TargetSpec,
     precision: str,
     data: str | Path | Dataset | None,
-    registry: Registry,
+    resolver: Resolver,
     folder: Path,
     progress: Progress,
 ) -> Path:
     from pocketzoo.deploy.half_precision_export import halve
 
     path = folder / f"{precision}.onnx"
-    samples = _samples(bundle, data, "val", registry)
+    samples = _samples(bundle, data, "val", resolver)
     halve(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
     return path
 
@@ -152,7 +153,7 @@ def _in_fp8(
     bundle: Bundle,
     target: TargetSpec,
     data: str | Path | Dataset | None,
-    registry: Registry,
+    resolver: Resolver,
     folder: Path,
     progress: Progress,
 ) -> Path:
@@ -160,9 +161,9 @@ def _in_fp8(
 
     path = folder / "fp8.onnx"
     alone = 1 if isinstance(bundle.manifest.input, TextSpec) else 32  # padding says nothing about weights
-    fitting = _samples(bundle, data, "train", registry, size=alone)
-    testing = _samples(bundle, data, "val", registry)
-    write_fp8(bundle, path, target, registry, fitting=fitting, testing=testing, progress=progress)
+    fitting = _samples(bundle, data, "train", resolver, size=alone)
+    testing = _samples(bundle, data, "val", resolver)
+    write_fp8(bundle, path, target, resolver, fitting=fitting, testing=testing, progress=progress)
     return path
 
 
@@ -170,13 +171,13 @@ def _samples(
     bundle: Bundle,
     data: str | Path | Dataset | None,
     split: Literal["train", "val"],
-    registry: Registry,
+    resolver: Resolver,
     *,
     size: int = 32,
 ) -> Batches | None:
     if data is None:
         return None
-    rows = load_data(data, registry=registry).split(split)
+    rows = load_data(data, registry=resolver.registry).split(split)
     return Batches(rows, bundle.manifest.input, size=size, files=bundle.source_files())
 
 
@@ -187,7 +188,7 @@ def _named(float_precision: str, precision: str) -> str:
     return precision if float_precision == "float32" or precision == "fp8" else f"{float_precision}-{precision}"
 
 
-def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> Path:
+def graph_for(bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path) -> Path:
     """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
     graphs = bundle.graphs()
     if target.name in graphs:
@@ -198,7 +199,7 @@ def graph_for(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Pa
 
     from pocketzoo.compress.pipeline.compress_model import encode
 
-    encoded = encode(bundle, target, registry)
+    encoded = encode(bundle, target, Resolver.of(resolver).compressors(bundle))
     if encoded is None:
         return graphs[""]
     path = folder / "encoded.onnx"

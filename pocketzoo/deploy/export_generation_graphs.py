@@ -8,10 +8,9 @@ from pathlib import Path
 from pocketzoo.core.progress import Progress
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
-from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
+from pocketzoo.zoo.models.resolver import WRITES, Resolver
 
-WRITES = ("next-token-logits", "first-token-logits")  # what the head of a model outputs that may write
 LONGEST = 512  # tokens that an engine takes, where the model's positions do not end sooner
 
 
@@ -30,7 +29,7 @@ def export_parts(
     target: TargetSpec,
     options: EngineOptions,
     folder: Path,
-    registry: Registry,
+    resolver: Resolver,
     progress: Progress,
     *,
     into_bundle: bool,
@@ -47,24 +46,21 @@ def export_parts(
     """
     if exporter.folder or not (bundle.parts() or bundle.manifest.gives in WRITES):
         return []
-    from pocketzoo.compress.pipeline.generation_graphs import (  # which need onnx, and no other model does
-        encode_parts,
-        writes_text,
-    )
-
-    if not writes_text(bundle, registry):
+    if not resolver.generates_text(bundle):
         return []
+    from pocketzoo.compress.pipeline.generation_graphs import encode_parts  # it needs onnx, and no other model does
+
     if not bundle.parts():
         from pocketzoo.zoo.models.generation_graphs import with_parts  # a bundle that has them needs no torch
 
-        bundle = with_parts(bundle, registry, progress, None if into_bundle else folder / "with-parts")
+        bundle = with_parts(bundle, resolver, progress, None if into_bundle else folder / "with-parts")
     plain, settings = bundle.parts(), bundle.manifest.generation
     assert settings is not None
     longest = min(settings.positions or LONGEST, LONGEST)
     files = bundle.manifest.files.items()
     encoded = next((e.precision for name, e in files if e.target and name.endswith(".onnx")), "float32")
     exported = []
-    for part, graph in encode_parts(bundle, target, registry, folder).items():
+    for part, graph in encode_parts(bundle, target, resolver.compressors(bundle), folder).items():
         file = folder / f"{part}-made{exporter.suffix}"
         lengths = _lengths(part, longest, answers="encoder" in plain)
         own = replace(options, shapes={}, usual=lengths)

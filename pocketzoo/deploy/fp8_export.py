@@ -22,6 +22,7 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.half_precision import check_precision
 from pocketzoo.zoo.graphs.shapes import load_graph
+from pocketzoo.zoo.models.resolver import Resolver
 
 # dB. Each layer loses 29 to 30 at three bits of mantissa on either side, and layers add up: EfficientNet-Lite0, with 31
 # of them in a row, has 14 with weights rounded to nearest and 18 with samples, MiniLM 23. A graph that is written wrong
@@ -33,7 +34,7 @@ def write_fp8(
     bundle: Bundle,
     out: Path,
     target: TargetSpec,
-    registry: Registry,
+    resolver: Registry | Resolver,
     *,
     fitting: Batches | None = None,
     testing: Batches | None = None,
@@ -52,7 +53,7 @@ def write_fp8(
     assert target.fp8 is not None  # by that check
     floats = model = load_graph(bundle.graph(""))
     layers: Fp8Layers | None = None
-    for compressor, plan in graph_plans(bundle, registry):
+    for compressor, plan in graph_plans(bundle, Resolver.of(resolver).compressors(bundle)):
         if isinstance(plan, Int8Plan):
             model, layers = fp8.apply(model, plan, target.fp8, few(fitting) if fitting is not None else ())
         else:

@@ -14,15 +14,14 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import METRICS, WINDOW, GenerationSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.findings import too_long
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.token_windows import IGNORED, as_windows
 from pocketzoo.zoo.models.open_model import open_model
-from pocketzoo.zoo.models.pull import adopt
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
 
@@ -33,7 +32,7 @@ def evaluate(
     target: str = "cpu",
     seed: int = 0,
     skip_bad: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Evaluate a model on the test split: classification metrics (``ClassCounts.scores``) or R2 and errors.
@@ -45,9 +44,9 @@ def evaluate(
         DataError: the data cannot be read, has no classes, or classes the model does not know; or the model outputs
             something that no data set here has targets for.
     """
-    registry = registry or default_registry()
-    registry.get("target", target)
-    bundle = open_model(model, registry=registry, progress=progress)
+    resolver = Resolver.of(registry)
+    resolver.registry.get("target", target)
+    bundle = open_model(model, registry=resolver, progress=progress)
     labels, gives = bundle.manifest.labels, bundle.manifest.gives
     if gives not in METRICS:
         raise DataError(
@@ -55,12 +54,13 @@ def evaluate(
         )
     numeric = gives == "values"
     skipped = Skipped()
-    dataset = load_data(data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=registry)
+    dataset = load_data(
+        data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=resolver.registry
+    )
     if gives == "next-token-logits":
         ends = bundle.manifest.generation
         if ends is None:  # it has not written yet, so only its backbone knows
-            adopt(bundle, registry)
-            ends = resolve_spec("backbone", bundle.manifest.model.backbone, registry).generation
+            ends = resolver.with_sources(bundle).spec("backbone", bundle.manifest.model.backbone).generation
         return _of_next_tokens(bundle, dataset, ends, target, progress)
     known = aligned(dataset, labels)
     batches = Batches(

@@ -21,11 +21,12 @@ from pocketzoo.measure.node_layers import WEIGHTED, Layers
 from pocketzoo.zoo.backends.timing import WARM_UP
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
 from pocketzoo.zoo.data.random_samples import random_ids, random_samples
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 Kind = Literal["float", "int8", "conversion"]
 MOST_RUNS = 200  # the profiler keeps a million events
@@ -104,7 +105,7 @@ def profile(
     threads: int = 1,
     seconds: float = 1.0,
     torch: bool | None = None,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
     """Profile the graph for ``target`` with onnxruntime's profiler, and the module layer by layer.
@@ -116,10 +117,10 @@ def profile(
         UnknownNameError: no such model or target.
         DataError: ``length`` is not one that the model reads.
     """
-    registry = registry or default_registry()
+    resolver = Resolver.of(registry)
     if target:
-        registry.get("target", target)
-    bundle = open_model(model, registry=registry, progress=progress)
+        resolver.registry.get("target", target)
+    bundle = open_model(model, registry=resolver, progress=progress)
     path = bundle.graph(target)
     x = _batch(bundle.manifest.input, batch, length)
     progress.say(f"running {path.name}")
@@ -129,7 +130,7 @@ def profile(
     has_module = not bundle.manifest.model.backbone.startswith(GRAPH_ONLY)
     if torch or (torch is None and has_module and find_spec("torch") is not None):
         progress.say("running the module")
-        took, layers = _module(bundle, registry, x, threads, seconds)
+        took, layers = _module(bundle, resolver, x, threads, seconds)
     encoded = bundle.manifest.files[path.name].target
     return Profile(
         bundle=bundle.manifest.name,
@@ -227,7 +228,7 @@ def _kind(op: str, facts: Mapping[str, Any]) -> Kind:
 
 
 def _module(
-    bundle: Bundle, registry: Registry, x: np.ndarray[Any, Any], threads: int, seconds: float
+    bundle: Bundle, resolver: Resolver, x: np.ndarray[Any, Any], threads: int, seconds: float
 ) -> tuple[float, dict[str, float]]:
     """Milliseconds of torch's whole forward pass, and of each layer."""
     import torch
@@ -235,7 +236,7 @@ def _module(
     from pocketzoo.zoo.models.build import load_module
     from pocketzoo.zoo.models.layer_hooks import after, before
 
-    module = load_module(bundle, registry)
+    module = load_module(bundle, resolver)
     names = torch_layers(module)
     began: dict[str, float] = {}
     spent: dict[str, list[float]] = {}

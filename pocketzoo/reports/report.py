@@ -25,6 +25,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 Answering = Callable[[Bundle], Answers]
 
@@ -38,7 +39,7 @@ def report(
     data: str | Path | Dataset | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Write an HTML page about bundles; returns its path. It shows rows that ``bench --save`` or ``compress`` stored.
@@ -63,21 +64,22 @@ def report(
         raise ExportError(f"{place} is a folder", "give a file name with -o")
     if (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
-    bundles = [open_model(model, registry=registry) for model in models]
-    text = _page(bundles, models, _answering(data, seed, skip_bad, registry, progress))
+    resolver = Resolver.of(registry)
+    bundles = [open_model(model, registry=resolver) for model in models]
+    text = _page(bundles, models, _answering(data, seed, skip_bad, resolver, progress))
     with replacing_file(place) as temporary:
         temporary.write_text(text, "utf8")
     return place
 
 
 def _answering(
-    data: str | Path | Dataset | None, seed: int, skip_bad: bool, registry: Registry | None, progress: Progress
+    data: str | Path | Dataset | None, seed: int, skip_bad: bool, resolver: Resolver, progress: Progress
 ) -> Answering | None:
     """What gives a bundle's answers to the data."""
     if data is None:
         return None
     skipped = Skipped() if skip_bad else None
-    known = load_data(data, seed=seed, skipped=skipped, registry=registry)
+    known = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
     return lambda bundle: measure_confusion(bundle, known, skip_bad=skip_bad, progress=progress)
 
 

@@ -22,11 +22,11 @@ from pocketzoo.train.augmenter import augmenter
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 
 SIDE, GAP, LINE = 128, 10, 17  # pixels: of an image, between two, of a line of text
 ACROSS = 8  # images a row, at most
@@ -42,7 +42,7 @@ def preview(
     samples: int = ACROSS,
     seed: int = 0,
     training: TrainConfig | Mapping[str, Any] | None = None,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
 ) -> tuple[int, int]:
     """Draw ``samples`` images of the train split, all classes in turn; returns the sheet's width and height in pixels.
 
@@ -56,11 +56,11 @@ def preview(
         MissingDependencyError: Pillow, or for ``augment`` kornia, is not installed.
     """
     config = with_settings(training, seed=seed)
-    registry = registry or default_registry()
+    resolver = Resolver.of(registry)
     spec = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)
     if backbone:
-        spec = resolve_spec("backbone", backbone, registry).input
-    dataset = load_data(data, seed=seed, registry=registry)
+        spec = resolver.spec("backbone", backbone).input
+    dataset = load_data(data, seed=seed, registry=resolver.registry)
     if not isinstance(spec, InputSpec) or len(spec.size) != 3:
         raise DataError(
             "a contact sheet shows images, and this backbone does not read images", "leave out the backbone"

@@ -26,13 +26,14 @@ from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writi
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import METRICS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
-from pocketzoo.zoo.models.build import Parts, build, load_pretrained
+from pocketzoo.zoo.models.build import build, load_pretrained
 from pocketzoo.zoo.models.heads import plain_options
 from pocketzoo.zoo.models.provenance import provenance
+from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.models.save import save_model
 
 SNAPSHOT = "training.safetensors"
@@ -58,7 +59,7 @@ def fit(
     log: str | Path | None = None,
     shard: bool = False,
     force: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Train a new ``head`` on a pretrained ``backbone`` with ``data``, and write the model as a bundle at ``out``.
@@ -95,12 +96,12 @@ def fit(
     config = with_settings(
         training, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, unfreeze=unfreeze, seed=seed
     )
-    registry = registry or default_registry()
-    asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, registry)
+    resolver = Resolver.of(registry)
+    asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, resolver)
     if not asked.parts.head.loss and asked.parts.head.weights is None:
-        return _attach(asked, Path(out), data, force, registry, progress)
+        return _attach(asked, Path(out), data, force, resolver, progress)
     skipped = Skipped()
-    task = task_of(asked, data, config, registry, skipped if skip_bad else None, progress)
+    task = task_of(asked, data, config, resolver, skipped if skip_bad else None, progress)
     ref, parts, model, dataset, config = task.ref, task.parts, task.model, task.dataset, task.config
     digest, windowed = dataset.digest(), dataset is not task.read
     with joined() as world, ExitStack() as stack:
@@ -170,15 +171,15 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _attach(asked: Asked, out: Path, data: object, force: bool, registry: Registry, progress: Progress) -> Bundle:
+def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolver, progress: Progress) -> Bundle:
     """Write a backbone with a head that has nothing to learn."""
     ref, parts = asked.ref, asked.parts
     if data is not None:
         raise HeadMismatchError(f"head {ref.head!r} has no trainable parameters", "leave out --data")
     options = plain_options(parts.head, ref.head_options)
     ref = replace(ref, outputs=parts.features.channels, head_options=options)
-    model = build(ref, registry)
-    load_pretrained(model, ref, registry)
+    model = build(ref, resolver)
+    load_pretrained(model, ref, resolver)
     _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), progress)
     return read_bundle(out)
 

@@ -19,7 +19,8 @@ from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import STEPS, Phase, Trainer, batches
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.models.resolver import Resolver
 
 LOW, HIGH = 1e-6, 10.0  # the rates it starts and ends with
 SMOOTH = 0.9  # fraction of the mean so far in the next one
@@ -67,7 +68,7 @@ def find_rate(
     seed: int | None = None,
     training: TrainConfig | Mapping[str, Any] | None = None,
     steps: int = 100,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> RateCurve:
     """Sweep the head's learning rate on what ``fit`` would train first with the same arguments; nothing is written.
@@ -79,9 +80,9 @@ def find_rate(
         DataError: also where the head has nothing to learn.
     """
     config = with_settings(training, batch_size=batch_size, unfreeze=unfreeze, seed=seed)
-    registry = registry or default_registry()
-    asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, registry)
-    task = task_of(asked, data, config, registry, None, progress)
+    resolver = Resolver.of(registry)
+    asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, resolver)
+    task = task_of(asked, data, config, resolver, None, progress)
     with joined() as world:
         run = Transfer(
             task.model,

@@ -17,14 +17,14 @@ from pocketzoo.core.progress import Progress
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
-from pocketzoo.zoo.catalog.registry import Entry, Registry
+from pocketzoo.zoo.catalog.registry import Entry
 from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, HeadSpec, TextSpec
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.token_windows import as_windows
-from pocketzoo.zoo.models.build import Model, Parts, build, load_pretrained, resolve
+from pocketzoo.zoo.models.build import Model, build, load_pretrained
 from pocketzoo.zoo.models.heads import build_head, continues, heads_that_fit, plain_options
-from pocketzoo.zoo.models.resolver import resolve_entry, resolve_spec
+from pocketzoo.zoo.models.resolver import Parts, Resolver
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def asked_for(
     backbone_options: Mapping[str, Any] | None,
     cut: str,
     input_size: int | tuple[int, int] | None,
-    registry: Registry,
+    resolver: Resolver,
 ) -> Asked:
     """What a user asks ``fit`` for.
 
@@ -64,11 +64,15 @@ def asked_for(
         UnsupportedModelError: the backbone cannot read images of ``input_size``.
         RecipeError: an option cannot be what it is.
     """
-    if not backbone.startswith("hf:") and backbone not in registry.entries("backbone") and Path(backbone).exists():
+    if (
+        not backbone.startswith("hf:")
+        and backbone not in resolver.registry.entries("backbone")
+        and Path(backbone).exists()
+    ):
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
-    entry = resolve_entry("backbone", backbone, registry)
+    entry = resolver.entry("backbone", backbone)
     backbone = entry.name  # of the Hub: with its commit
-    head = _own_if_it_writes(resolve_entry("head", head, registry), entry.spec, registry)
+    head = _own_if_it_writes(resolver.entry("head", head), entry.spec, resolver)
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
     if size and (len(size) != 2 or min(size) < 1):
         raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
@@ -81,14 +85,14 @@ def asked_for(
         backbone_options=plain_options(entry.spec, backbone_options or {}),
         input_size=size,
     )
-    return Asked(ref, resolve(ref, registry), entry)
+    return Asked(ref, resolver.parts(ref), entry)
 
 
-def _own_if_it_writes(head: Entry, backbone: BackboneSpec, registry: Registry) -> str:
+def _own_if_it_writes(head: Entry, backbone: BackboneSpec, resolver: Resolver) -> str:
     """The head's name; for any language model the backbone's own, where it was trained with one."""
     if head.spec.returns != "next-token-logits" or head.spec.backbone or not backbone.head:
         return head.name
-    own: HeadSpec = resolve_spec("head", backbone.head, registry)
+    own: HeadSpec = resolver.spec("head", backbone.head)
     return own.name if own.returns == head.spec.returns else head.name
 
 
@@ -96,7 +100,7 @@ def task_of(
     asked: Asked,
     data: str | Path | Dataset | None,
     config: TrainConfig,
-    registry: Registry,
+    resolver: Resolver,
     skipped: Skipped | None,
     progress: Progress,
 ) -> Task:
@@ -107,11 +111,11 @@ def task_of(
         DataError: the data cannot be read, or has nothing to learn.
     """
     ref, parts, spec = asked.ref, asked.parts, asked.entry.spec
-    _check_head(parts, ref, config, registry)  # before data is read
+    _check_head(parts, ref, config, resolver)  # before data is read
     if data is None:
         raise DataError(f"head {ref.head!r} needs training data", "give it by --data")
     numeric = parts.head.returns == "values"
-    dataset = load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=registry)
+    dataset = load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=resolver.registry)
     read = dataset
     if parts.head.returns == "next-token-logits":
         spec_of_text, files = parts.backbone.input, parts.backbone.files
@@ -125,27 +129,27 @@ def task_of(
     _check_splits(dataset)
     if (rows := _rows(dataset)) is not None:
         ref = _for_rows(ref, rows.shape[1], spec)
-        parts = resolve(ref, registry)
+        parts = resolver.parts(ref)
     config = _for_untrained(config, parts, progress)
     torch.manual_seed(config.seed)
-    model = build(ref, registry)
-    load_pretrained(model, ref, registry)
+    model = build(ref, resolver)
+    load_pretrained(model, ref, resolver)
     _standardize(model.backbone, rows)
     return Task(ref, parts, model, dataset, read, config)
 
 
-def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, registry: Registry) -> None:
+def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, resolver: Resolver) -> None:
     """Refuse a head that cannot be fitted."""
     head = parts.head
     if head.returns not in METRICS:
-        fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
+        fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(
             f"head {ref.head!r} outputs {head.returns}, which fit cannot train yet",
             f"heads that fit can train: {', '.join(fit) or 'none is registered'}",
         )
     if head.returns == "next-token-logits":
         if not continues(parts.backbone):
-            fit = heads_that_fit(parts.features, parts.backbone, registry, trained=True)
+            fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
             raise HeadMismatchError(
                 f"{parts.backbone.name} attends in both directions, so it would see the token it has to predict",
                 f"use a language model, such as GPT-2 or Llama; heads that fit: {', '.join(fit)}",

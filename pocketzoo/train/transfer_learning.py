@@ -30,7 +30,8 @@ from pocketzoo.zoo.catalog.specs import METRICS
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.token_windows import IGNORED
 from pocketzoo.zoo.models.backbone_blocks import blocks, unfrozen
-from pocketzoo.zoo.models.build import Model, Parts, example
+from pocketzoo.zoo.models.build import Model, example
+from pocketzoo.zoo.models.resolver import Parts
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

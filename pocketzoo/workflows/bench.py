@@ -20,6 +20,7 @@ from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 SAMPLES = 64  # random ones, where there are no data
 ROUNDS = 12  # at the least: fewer than 8 allow no interval
@@ -38,7 +39,7 @@ def bench(
     save: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
     """Measure every graph of the bundles; the first bundle's float graph is the baseline of agreement and SQNR.
@@ -60,7 +61,8 @@ def bench(
         raise DataError("no bundles are given", "name one or more bundles")
     for runtime in runtimes:
         check_runtime(runtime)
-    bundles = [open_model(m, registry=registry, progress=progress) for m in models]
+    resolver = Resolver.of(registry)
+    bundles = [open_model(m, registry=resolver, progress=progress) for m in models]
     first = bundles[0].manifest
     for other in (b.manifest for b in bundles[1:]):
         shapes = (other.input.shape, other.model.outputs, other.gives)
@@ -73,7 +75,9 @@ def bench(
         batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
     else:
         skipped = Skipped() if skip_bad else None
-        dataset = load_data(data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=registry)
+        dataset = load_data(
+            data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=resolver.registry
+        )
         split = aligned(dataset, first.labels).split("test")
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
     with TemporaryDirectory() as folder:
@@ -84,7 +88,7 @@ def bench(
 
                 largest, place = max(batches.size, *batch_sizes), Path(folder) / runtime
                 place.mkdir()
-                found += engine_candidates(bundles, runtime, largest, place, registry=registry, progress=progress)
+                found += engine_candidates(bundles, runtime, largest, place, registry=resolver, progress=progress)
             else:
                 found += _distinct(bundles, runtime)
         rows = measure(

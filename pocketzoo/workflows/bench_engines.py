@@ -14,8 +14,9 @@ from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
 from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 def engine_candidates(
@@ -24,7 +25,7 @@ def engine_candidates(
     largest: int,
     folder: Path,
     *,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Candidate]:
     """Every engine once, built into ``folder`` for batches of 1 to ``largest``, or taken from the store.
@@ -35,15 +36,15 @@ def engine_candidates(
     Raises:
         ExportError: the target refuses a graph, or this machine cannot build for it.
     """
-    registry = registry or default_registry()
-    target: TargetSpec = registry.get("target", runtime)
+    resolver = Resolver.of(registry)
+    target: TargetSpec = resolver.registry.get("target", runtime)
     found: dict[str, Candidate] = {}
     for bundle in bundles:
         manifest = bundle.manifest
         usual = {str(manifest.input.shape[0]): (1, min(8, largest), largest)}
         options = export_request(bundle, EngineOptions(usual=usual)).options
         graphs = {entry.precision: entry for name, entry in manifest.files.items() if name.endswith(".onnx")}
-        for graph in (bundle.graph(""), graph_for(bundle, target, registry, folder)):
+        for graph in (bundle.graph(""), graph_for(bundle, target, resolver, folder)):
             if (digest := sha256(graph)) in found:  # no step of the compression changed it
                 continue
             engine = folder / f"{digest}.engine"

@@ -16,6 +16,7 @@ from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.text_generator import TEXTS, GraphWriter, alike, milliseconds_a_token, with_room
 
 
@@ -43,7 +44,7 @@ def bench_generation(
     threads: int = 1,
     seed: int = 0,
     skip_bad: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[GenerationMeasurement]:
     """Compare generation graphs: greedy decoding after texts of the test split, led by the first bundle's float graphs.
@@ -55,7 +56,8 @@ def bench_generation(
         UnknownNameError: no such model or data set.
         DataError: the data are not texts.
     """
-    bundles = [open_model(model, registry=registry, progress=progress) for model in models]
+    resolver = Resolver.of(registry)
+    bundles = [open_model(model, registry=resolver, progress=progress) for model in models]
     rows: list[tuple[Bundle, str, dict[str, Path]]] = []
     known: set[tuple[str, ...]] = set()
     for bundle in bundles:
@@ -75,7 +77,7 @@ def bench_generation(
         split = Split(random_samples(spec, TEXTS))
     else:
         skipped = Skipped() if skip_bad else None
-        given = load_data(data, seed=seed, skipped=skipped, registry=registry)
+        given = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
         split = given.split("test")
     batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].source_files())
     texts: Any = (x for x, _ in batches)

@@ -22,6 +22,7 @@ from pocketzoo.zoo.bundles.bundle import check_place
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.resolver import Resolver
 
 TARGETS = ("cpu", "tensorrt-rtx")
 STEPS = ("fitted", "pruned", "factorized", "int8")  # a bundle each
@@ -37,7 +38,7 @@ class Demo:
 
 
 def demo(
-    out: str | Path, *, force: bool = False, registry: Registry | None = None, progress: Progress = SILENT
+    out: str | Path, *, force: bool = False, registry: Registry | Resolver | None = None, progress: Progress = SILENT
 ) -> Demo:
     """Fit a head to the digits, prune, factorize, quantize, export, build an engine, measure; all below ``out``.
 
@@ -53,18 +54,19 @@ def demo(
     force = force or (out / MARK).is_file()
     for name in STEPS:
         check_place(out / name, force=force)
-    data = load_data("digits", registry=registry)
+    resolver = Resolver.of(registry)
+    data = load_data("digits", registry=resolver.registry)
     progress.say("1/5 fit: head linear on tinynet, 1,797 handwritten digits")
     with replacing_file(out / MARK) as temporary:
         temporary.write_text(json.dumps({"pocketzoo": __version__}) + "\n")
-    fitted = fit("tinynet", out / "fitted", data=data, force=force, registry=registry, progress=progress)
+    fitted = fit("tinynet", out / "fitted", data=data, force=force, registry=resolver, progress=progress)
     progress.say(f"    test accuracy {fitted.manifest.metrics['test_accuracy']:.4f}")
     # It shows what each step does, also where one is too small or this machine too busy for it to pay.
     shown = CompressSettings(targets=TARGETS, keep_slower=True, accept=True, force=force)
 
     def compress(source: str, name: str, config: object) -> None:
         settings = replace(shown, steps=(config,))
-        compress_with(out / source, out / name, settings, data=data, registry=registry, progress=progress)
+        compress_with(out / source, out / name, settings, data=data, registry=resolver, progress=progress)
 
     progress.say("2/5 prune channels")
     compress("fitted", "pruned", PruneConfig(ratio=0.3))
@@ -74,12 +76,12 @@ def demo(
     compress("factorized", "int8", Int8Config())
     places = {"bundles": out}
     progress.say("5/5 export, measure, report")
-    places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=registry)
+    places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=resolver)
     try:
-        places["NVIDIA engine"] = export(out / "int8", to="tensorrt-rtx", registry=registry, progress=progress)
+        places["NVIDIA engine"] = export(out / "int8", to="tensorrt-rtx", registry=resolver, progress=progress)
     except MissingDependencyError as error:  # TensorRT-RTX has no build for some platforms; the rest still runs
         progress.say(f"no engine: {error.message} ({error.hint})")
     steps = [out / name for name in STEPS]
-    rows = bench(steps, data=data, save=True, registry=registry, progress=progress)
-    places["report"] = report(steps, out / "report.html", registry=registry)
+    rows = bench(steps, data=data, save=True, registry=resolver, progress=progress)
+    places["report"] = report(steps, out / "report.html", registry=resolver)
     return Demo(rows, places)

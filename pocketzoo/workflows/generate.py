@@ -9,10 +9,11 @@ from typing import Literal
 
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import GenerationSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.text_generator import GraphWriter
 from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
 
@@ -35,7 +36,7 @@ def generate(
     length_penalty: float = 1.0,
     early_stopping: bool | Literal["never"] = False,
     target: str = "cpu",
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Written]:
     """Generate text from each prompt: a language model continues it, an encoder-decoder answers it.
@@ -53,13 +54,13 @@ def generate(
     for name, value in (("max_new_tokens", max_new_tokens), ("beams", beams)):
         if value < 1:
             raise RecipeError(f"{name} cannot be {value}", "give 1 or more")
-    registry = registry or default_registry()
-    registry.get("target", target)
-    bundle = open_model(model, registry=registry, progress=progress)
+    resolver = Resolver.of(registry)
+    resolver.registry.get("target", target)
+    bundle = open_model(model, registry=resolver, progress=progress)
     if not bundle.parts(target):
         from pocketzoo.zoo.models.generation_graphs import with_parts
 
-        bundle = with_parts(bundle, registry, progress)
+        bundle = with_parts(bundle, resolver, progress)
     spec, settings = bundle.manifest.input, bundle.manifest.generation
     assert isinstance(spec, TextSpec)
     assert settings is not None

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def play(
     episodes: int = 100,
     target: str = "cpu",
     seed: int = 0,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Played:
     """Play ``episodes`` with the greedy action in each state, in the environment of training or another.
@@ -46,9 +47,9 @@ def play(
         UnknownNameError: no such model, target or environment.
         DataError: the model outputs no q-values, or does not fit the environment.
     """
-    registry = registry or default_registry()
-    registry.get("target", target)
-    bundle = open_model(model, registry=registry, progress=progress)
+    resolver = Resolver.of(registry)
+    resolver.registry.get("target", target)
+    bundle = open_model(model, registry=resolver, progress=progress)
     manifest = bundle.manifest
     if manifest.gives != "q-values":
         raise DataError(f"{manifest.name} outputs {manifest.gives}, not q-values", "train one: pocketzoo fit-agent")

@@ -13,6 +13,7 @@ from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def predict(
     top: int = 5,
     target: str | None = None,
     providers: str | Sequence[str] | None = None,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
     """Predict classes or values for images or texts, one by one, with a bundle or registered model.

@@ -13,7 +13,7 @@ from typing import Any
 from pocketzoo import __version__
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
-from pocketzoo.compress.pipeline.recipe import read_steps
+from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file
@@ -30,14 +30,14 @@ from pocketzoo.workflows.bench import bench
 from pocketzoo.workflows.generate import Written, generate
 from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
-from pocketzoo.workflows.run_recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, parameters
+from pocketzoo.workflows.run_recipe import parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, aligned, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 
 STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
 BEGUN = "begun "
@@ -57,7 +57,9 @@ class RunResults:
     places: dict[str, Path] = field(default_factory=dict)  # what lies where
 
 
-def planned_sections(recipe: RunRecipe, registry: Registry | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def planned_sections(
+    recipe: RunRecipe, registry: Registry | Resolver | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The sections of a recipe that would run, with all their settings, checked without a model.
 
     Raises:
@@ -75,7 +77,7 @@ def planned_sections(recipe: RunRecipe, registry: Registry | None = None) -> Ite
             asked["training"] = to_plain(agent_settings(asked["training"], seed=recipe.seed))
         if name == "compress":
             asked = {"step": asked.pop("step"), **asked}
-            read_steps(section.step, "the recipe", registry or default_registry())
+            read_steps(section.step, "the recipe", Resolver.of(registry).registry)
         yield name, to_plain(asked)
 
 
@@ -85,7 +87,7 @@ def run(
     *,
     data: str | Path | Dataset | None = None,
     force: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> RunResults:
     """Run the sections of a recipe in order; everything is written below ``out``.
@@ -99,8 +101,8 @@ def run(
         RecipeError: a setting or a step that cannot be; the recipe has no data and none is given.
         PocketzooError: whatever the functions raise that it names.
     """
-    registry = registry or default_registry()
-    list(planned_sections(recipe, registry))
+    resolver = Resolver.of(registry)
+    list(planned_sections(recipe, resolver))
     out = Path(out)
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(f"{out} exists and was not written by a recipe run", "choose another place with -o")
@@ -110,20 +112,20 @@ def run(
     if not given and not recipe.own_data:
         raise RecipeError("the recipe needs data", "name it: --data FOLDER")
     if given and not isinstance(given, Dataset):
-        numeric = recipe.fit is not None and resolve_spec("head", recipe.fit.head, registry).returns == "values"
+        numeric = recipe.fit is not None and resolver.spec("head", recipe.fit.head).returns == "values"
         skipped = Skipped() if recipe.skip_bad else None
-        given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=registry)
+        given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=resolver.registry)
     out.mkdir(parents=True, exist_ok=True)
-    return _Runner(recipe, out, given or None, force, registry, progress).run()
+    return _Runner(recipe, out, given or None, force, resolver, progress).run()
 
 
 class _Runner:
     def __init__(
-        self, recipe: RunRecipe, out: Path, data: Dataset | None, force: bool, registry: Registry, progress: Progress
+        self, recipe: RunRecipe, out: Path, data: Dataset | None, force: bool, resolver: Resolver, progress: Progress
     ) -> None:
         self.recipe, self.out, self.data = recipe, out, data
-        self.common: dict[str, Any] = {"registry": registry, "progress": progress}
-        self.say = progress.say
+        self.common: dict[str, Any] = {"registry": resolver, "progress": progress}
+        self.resolver, self.say = resolver, progress.say
         digest = "" if data is None else data.digest()
         facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {digest}"
         key = hashlib.sha256(facts.encode()).hexdigest()
@@ -204,11 +206,11 @@ class _Runner:
             fit_agent(out=model, states=states, seed=self.recipe.seed, force=force, **asked, **self.common)
             self._finish("agent")
         if self.data is None:
-            self.data = load_data(states, seed=self.recipe.seed, registry=self.common["registry"])
+            self.data = load_data(states, seed=self.recipe.seed, registry=self.resolver.registry)
 
     def _settings(self, section: CompressSection, force: bool) -> CompressSettings:
         given = {f.name: getattr(section, f.name) for f in fields(Limits)}
-        steps = read_steps(section.step, "the recipe", self.common["registry"])
+        steps = read_steps(section.step, "the recipe", self.resolver.registry)
         return CompressSettings(**given, steps=steps, seed=self.recipe.seed, skip_bad=self.recipe.skip_bad, force=force)
 
     def _name(self, model: str | Path) -> str:
@@ -216,7 +218,7 @@ class _Runner:
 
     def _labeled(self, model: str | Path) -> bool:
         """Whether the data has classes that the model knows."""
-        manifest = open_model(model, registry=self.common["registry"]).manifest
+        manifest = open_model(model, registry=self.resolver).manifest
         assert self.data is not None
         known = aligned(self.data, manifest.labels).split("test")
         return manifest.gives == "logits" and bool(manifest.labels) and known.targets is not None
@@ -232,7 +234,7 @@ class _Runner:
     def _export(self, model: str | Path) -> None:
         assert self.recipe.export is not None
         for to in self.recipe.export.to:
-            out = self.out / f"{to}{self.common['registry'].get('exporter', to).suffix}"
+            out = self.out / f"{to}{self.resolver.registry.get('exporter', to).suffix}"
             if out.is_dir():  # of the run before; export itself replaces no folder
                 shutil.rmtree(out)
             try:

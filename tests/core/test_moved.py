@@ -6,13 +6,14 @@ import ast
 import json
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from pocketzoo.core.moved import MOVED, RENAMED, names_before, new_modules
+from pocketzoo.core.moved import GONE, MOVED, RENAMED, names_before, new_modules
 
 ROOT = Path(__file__).parents[2] / "pocketzoo"
 # Every module of the last release, and what it defined without an underscore. Names are only ever added to this file.
@@ -58,7 +59,13 @@ def test_every_old_name_is_somewhere(module):
     renamed = {old: new for (place, old), new in RENAMED.items() if f"pocketzoo.{place}" == module}
     if module == "pocketzoo":
         here |= set(import_module("pocketzoo")._PUBLIC)
-    assert {renamed.get(name, name) for name in OLD[module]} <= here
+    gone = {name for place, name in GONE if f"pocketzoo.{place}" == module}
+    assert {renamed.get(name, name) for name in OLD[module] if name not in gone} <= here
+    assert gone <= set(OLD[module])
+    for name in gone:
+        instead = GONE[module.removeprefix("pocketzoo."), name]
+        with warnings.catch_warnings(action="ignore"), pytest.raises(AttributeError, match=instead):
+            getattr(import_module(module), name)
 
 
 def test_the_table_has_no_row_for_what_did_not_move():
@@ -76,8 +83,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 old, packages = json.loads(Path(sys.argv[1]).read_text("utf8")), sys.argv[2].split()
-from pocketzoo.core.moved import RENAMED
+from pocketzoo.core.moved import GONE, RENAMED
 for module, names in old.items():
+    names = [name for name in names if (module.removeprefix("pocketzoo."), name) not in GONE]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:

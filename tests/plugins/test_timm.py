@@ -32,7 +32,7 @@ from pocketzoo.zoo.catalog.specs import Repository
 from pocketzoo.zoo.models.build import build, cut_after, load_pretrained
 from pocketzoo.zoo.models.input_size import resized
 from pocketzoo.zoo.models.pull import pull
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # of what timm and torchvision import
 CONFIG = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
@@ -254,11 +254,11 @@ def test_a_pickle_called_weights_is_refused_when_it_is_read(place, hub):
     (place / "repo" / "config.json").write_text(json.dumps(SMALL))
     (place / "repo" / "model.safetensors").write_bytes(checkpoint(place / "canary"))
     hub.state.add_folder("acme/model", place / "repo")
-    registry = Registry(create_manager(found=[]))
-    spec = resolve_spec("backbone", "hf://acme/model", registry)
+    resolver = Resolver(Registry(create_manager(found=[])))
+    spec = resolver.spec("backbone", "hf://acme/model")
     ref = ModelRef(backbone=spec.name, head=spec.head, outputs=10)
     with pytest.raises(UnsafeFileError):
-        load_pretrained(build(ref, registry), ref, registry)
+        load_pretrained(build(ref, resolver), ref, resolver)
     assert not (place / "canary").exists()
 
 
@@ -311,11 +311,11 @@ def test_weights_in_other_types_become_float32(stored, saved, place, hub):
     }
     save_file(state, place / "repo" / "model.safetensors")
     hub.state.add_folder("acme/model", place / "repo")
-    registry = Registry(create_manager(found=[]))
-    spec = resolve_spec("backbone", "hf://acme/model", registry)
+    resolver = Resolver(Registry(create_manager(found=[])))
+    spec = resolver.spec("backbone", "hf://acme/model")
     ref = ModelRef(backbone=spec.name, head=spec.head, outputs=1000)
-    module = build(ref, registry)
-    load_pretrained(module, ref, registry)
+    module = build(ref, resolver)
+    load_pretrained(module, ref, resolver)
     assert {v.dtype for v in module.state_dict().values() if v.is_floating_point()} == {torch.float32}
     x = torch.randn(1, *spec.input.size)
     with torch.no_grad():

@@ -28,7 +28,7 @@ from pocketzoo.zoo.models.build import build, example, load_module, load_pretrai
 from pocketzoo.zoo.models.heads import build_head
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.pull import pull
-from pocketzoo.zoo.models.resolver import resolve_entry
+from pocketzoo.zoo.models.resolver import Resolver
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 DECODERS = ("gpt2", "llama", "qwen2")
@@ -220,13 +220,13 @@ def test_shards_are_pulled_pinned_and_read(online, tmp_path):
     online.state.add_folder("acme/tiny", tmp_path / "m")
     (found,) = pull(["hf://acme/tiny"], registry=fresh())
     assert {f.path for f in found.files} == {"config.json", "generation_config.json", "tokenizer.json", INDEX, *shards}
-    registry = fresh()
-    entry = resolve_entry("backbone", "hf://acme/tiny", registry)
+    resolver = Resolver(fresh())
+    entry = resolver.entry("backbone", "hf://acme/tiny")
     assert set(provenance(entry)["shards"]) == set(shards)
     assert not any("safetensors" in name for name in entry.spec.files)
     ref = ModelRef(backbone=entry.name, head=entry.spec.head, outputs=20)
-    module = build(ref, registry)
-    load_pretrained(module, ref, registry)
+    module = build(ref, resolver)
+    load_pretrained(module, ref, resolver)
     x = example(entry.spec.input, 2)
     with torch.no_grad():
         given, right = module(x), model(input_ids=x, attention_mask=(x != 0).long()).logits

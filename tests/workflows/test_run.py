@@ -93,14 +93,24 @@ def test_one_model_and_an_agent_is_a_perceptron(refused):
 def test_files_that_are_none(tmp_path, refused):
     with refused(RecipeError, "there is no recipe 'horse-or-humn'", hint="did you mean 'horse-or-human'"):
         find_recipe("horse-or-humn")
-    with refused(RecipeError, "cannot read the recipe"):
+    with refused(RecipeError, "there is no recipe"):
         read_run_recipe(tmp_path / "none.toml")
     with refused(RecipeError, "is not valid TOML"):
         read_run_recipe(write(tmp_path / "a.toml", "[fit"))
     with refused(RecipeError, "no section to run", hint="fit"):
         read_run_recipe(write(tmp_path / "b.toml", 'summary = "s"\nbackbone = "tinynet"'))
-    with refused(RecipeError, "compression steps only", hint="pocketzoo compress"):
-        read_run_recipe(find_recipe("horse-or-human").parent / "edge.toml")
+    with refused(RecipeError, "a.toml has no backbone", hint="--backbone"):
+        read_run_recipe(write(tmp_path / "a.toml", 'version = 1\nsummary = "s"\n[bench]\nseconds = 0'))
+
+
+def test_a_list_of_steps_is_a_job_that_lacks_its_backbone(refused):
+    path = find_recipe("horse-or-human").parent / "edge.toml"
+    with refused(RecipeError, "compression steps only, and no backbone", hint="pocketzoo compress MODEL -r"):
+        read_run_recipe(path)
+    recipe = read_run_recipe(path, backbone="tinynet")
+    assert [name for name, _ in planned_sections(recipe)] == ["compress"]
+    assert recipe.compress is not None
+    assert [step["kind"] for step in recipe.compress.step] == ["prune", "int8"]
 
 
 def test_another_backbone_leaves_out_what_is_for_the_recipes_own():

@@ -23,6 +23,7 @@ from pocketzoo.workflows.run import run
 from pocketzoo.workflows.run_recipe import find_recipe, read_run_recipe
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.text_generator import GraphWriter, alike
 
 pytestmark = [
@@ -125,7 +126,7 @@ def test_other_targets_are_encoded_from_the_same_plan(ran, tmp_path):
     _, small, out, _, _ = ran
     bundle = read_bundle(out / "small")
     target = small.registry.get("target", "tensorrt")
-    for part, path in encode_parts(bundle, target, small.registry, tmp_path).items():
+    for part, path in encode_parts(bundle, target, Resolver(small.registry).compressors(bundle), tmp_path).items():
         assert path.read_bytes() == bundle.parts("tensorrt-rtx")[part].read_bytes()  # which reads the same encoding
 
 

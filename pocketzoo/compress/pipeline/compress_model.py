@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,12 @@ from pocketzoo.measure.measure_graphs import candidate, candidates, measure
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, tensors_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, Step
-from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
+from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +54,7 @@ def compress(
     seed: int = 0,
     skip_bad: bool = False,
     force: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Compress a bundle or registered model and write the result as a bundle at ``out``. The source is not changed.
@@ -65,7 +66,9 @@ def compress(
         data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
             decides, the test split measures.
         steps: Configs in order (``PruneConfig``, ...). They come after those of ``recipe``.
-        recipe: A file of steps.
+        recipe: A recipe's file, of steps or of a whole job: of that, ``[compress]`` is read. What it says of
+            ``targets``, ``samples``, ``max_drop``, ``min_sqnr``, ``keep_slower`` and ``accept`` holds where these have
+            their default.
         targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
             graph for each of them.
         samples: Maximum number of calibration samples, of the training split; 1 or more.
@@ -80,7 +83,7 @@ def compress(
         seed: Random seed of the splits of ``data``.
         skip_bad: Leave out samples that cannot be read, and say so, instead of failing.
         force: Replace a finished bundle at ``out``.
-        registry: Where names are looked up; None: everything installed.
+        registry: Where names are looked up, or a resolver; None: everything installed.
         progress: Receives progress messages; silent by default.
 
     Raises:
@@ -113,7 +116,7 @@ def compress_with(
     settings: CompressSettings,
     *,
     data: str | Path | Dataset,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """``compress``, for those who have its settings as one value."""
@@ -140,7 +143,7 @@ def dry_run(
     settings: CompressSettings = DEFAULTS,
     *,
     data: str | Path | Dataset,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
     **changes: Any,
 ) -> list[Step]:
@@ -151,7 +154,6 @@ def dry_run(
     """
     # Here, because compressing a graph needs no torch.
     from pocketzoo.compress.pipeline.forecast import Cost, module_cost
-    from pocketzoo.zoo.models.build import load_module
     from pocketzoo.zoo.models.export_graph import onnx_from_model
 
     job = prepare(model, settings, data=data, registry=registry, progress=progress, **changes)
@@ -163,7 +165,7 @@ def dry_run(
         before = cost
         if isinstance(compressor, ModuleCompressor):
             if module is None:
-                module = load_module(job.source, job.registry)
+                module = job.load_module(job.source)
                 before = module_cost(module, spec)
             progress.say(f"{compressor.name}: planning")
             plan = compressor.plan(module, config, job.samples, job.module_target)
@@ -187,18 +189,23 @@ def _before_and_after(before: Cost, after: Cost) -> dict[str, int]:
     return {f"{name}_{when}": getattr(cost, name) for name in ("parameters", "macs", "bytes") for when, cost in costs}
 
 
-def encode(bundle: Bundle, target: TargetSpec, registry: Registry) -> onnx.ModelProto | None:
-    """The graph of a bundle encoded for a target it has none for yet, from its plan; None for a float bundle."""
+def encode(bundle: Bundle, target: TargetSpec, compressors: Mapping[str, Compressor]) -> onnx.ModelProto | None:
+    """The graph of a bundle encoded for a target it has none for yet, from its plan; None for a float bundle.
+
+    ``compressors`` are those of its steps, by kind (``Resolver.compressors``).
+    """
     graph: onnx.ModelProto | None = None
-    for compressor, plan in graph_plans(bundle, registry):
+    for compressor, plan in graph_plans(bundle, compressors):
         graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
     return graph
 
 
-def graph_plans(bundle: Bundle, registry: Registry) -> Iterator[tuple[GraphCompressor[Any, Any], Any]]:
+def graph_plans(
+    bundle: Bundle, compressors: Mapping[str, Compressor]
+) -> Iterator[tuple[GraphCompressor[Any, Any], Any]]:
     """The steps on the graph that a bundle went through, in order: what took them, and the plan it saved."""
     for step in bundle.manifest.steps:
-        compressor = registry.get("compressor", step.kind)
+        compressor = compressors[step.kind]
         if isinstance(compressor, GraphCompressor):
             beside = tensors_name(compressor.name)
             tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None

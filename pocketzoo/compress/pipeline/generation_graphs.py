@@ -21,26 +21,14 @@ from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, part_name, tensors_name
-from pocketzoo.zoo.catalog.compressor import GraphCompressor
-from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, TargetSpec
+from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
+from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
-from pocketzoo.zoo.models.pull import adopt
-from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
 from pocketzoo.zoo.tasks.token_search import Ids, greedy
 
 Feed = Mapping[str, Any]  # arrays by the names of a graph's inputs
-
-
-def writes_text(bundle: Bundle, registry: Registry) -> bool:
-    """Whether a bundle has generation graphs, or can be given some."""
-    if bundle.parts() or bundle.manifest.gives not in ("next-token-logits", "first-token-logits"):
-        return bool(bundle.parts())
-    adopt(bundle, registry)
-    spec: BackboneSpec = resolve_spec("backbone", bundle.manifest.model.backbone, registry)
-    return spec.generation is not None
 
 
 @dataclass(frozen=True)
@@ -178,15 +166,20 @@ def _against(report: Mapping[str, Any], max_drop: float | None, keep_slower: boo
     return f"slower: {before:.2f} -> {after:.2f} ms a token" if after > before * SLACK else ""
 
 
-def encode_parts(bundle: Bundle, target: TargetSpec, registry: Registry, folder: Path) -> dict[str, Path]:
-    """The parts of a bundle for a target: those it has, or encoded into ``folder`` from the plans; else float ones."""
+def encode_parts(
+    bundle: Bundle, target: TargetSpec, compressors: Mapping[str, Compressor], folder: Path
+) -> dict[str, Path]:
+    """The parts of a bundle for a target: those it has, or encoded into ``folder`` from the plans; else float ones.
+
+    ``compressors`` are those of the bundle's steps, by kind (``Resolver.compressors``).
+    """
     found = bundle.parts(target.name)
     own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
-        compressor = registry.get("compressor", step.kind)
+        compressor = compressors[step.kind]
         declined = "rejected" in step.report.get("generation", {}).get(target.name, {})
         for part, plan in step.parts.items():
-            if part in own or declined:
+            if part in own or declined or not isinstance(compressor, GraphCompressor):
                 continue
             beside = tensors_name(compressor.name, part)
             tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None

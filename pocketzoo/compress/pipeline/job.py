@@ -6,16 +6,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.judge import Judge
-from pocketzoo.compress.pipeline.recipe import read_recipe, recipe_accepts
-from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
+from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
+from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
@@ -23,11 +23,15 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+
+if TYPE_CHECKING:
+    from torch import nn
 
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
@@ -63,7 +67,8 @@ class Job:
     samples: Inputs
     validation: Batches
     tests: Batches
-    registry: Registry
+    structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
+    generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
 
     @property
@@ -117,6 +122,18 @@ class Job:
                 return x
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
 
+    def load_module(self, bundle: Bundle) -> nn.Module:
+        """The module of the source, or of what a step made of it.
+
+        Raises:
+            UnsupportedModelError: the source came as an ONNX file.
+        """
+        from pocketzoo.zoo.models.build import module_of  # here, because a step on the graph needs no torch
+
+        if self.structure is None:
+            raise no_module(bundle)
+        return module_of(bundle, self.structure)
+
     def check_tests(self) -> None:
         """Read a test sample, so that what does not fit is found before the work is done.
 
@@ -163,24 +180,27 @@ def prepare(
     settings: CompressSettings = DEFAULTS,
     *,
     data: str | Path | Dataset,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
     **changes: Any,
 ) -> Job:
     """Look everything up; see ``compress_model.compress`` for the settings, which ``changes`` are to, and errors."""
-    registry = registry or default_registry()
+    resolver = Resolver.of(registry)
+    known = resolver.registry
     asked = replace(settings, **changes)
-    target_specs = [registry.get("target", name) for name in asked.targets]
-    settings = _resolved(asked, registry)
+    for name in asked.targets:  # before a file is read
+        known.get("target", name)
+    asked = _with_recipe(asked, known)
+    settings = _spread(asked)
     configs = settings.steps
-    pairs = tuple((_compressor(config, registry), config) for config in configs)
-    source = open_model(model, registry=registry, progress=progress)
-    _check_order(pairs, source, registry)
+    pairs = tuple((_compressor(config, known), config) for config in configs)
+    source = open_model(model, registry=resolver, progress=progress)
+    _check_order(pairs, source, known)
     if asked.min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
         raise RecipeError("min_sqnr needs an int8 step, and there is none", "add --int8, or leave out --min-sqnr")
     numeric = source.manifest.gives == "values"
     rows = Skipped() if settings.skip_bad else None
-    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=registry)
+    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=known)
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     dataset = aligned(dataset, source.manifest.labels)
@@ -192,32 +212,48 @@ def prepare(
         skipped = Skipped() if settings.skip_bad else None
         return Batches(dataset.split(split), spec, limit=limit, skipped=skipped, files=files)
 
+    generates = any(c.several_inputs for c, _ in pairs if isinstance(c, GraphCompressor)) and (
+        resolver.generates_text(source)
+    )
+    by_module = any(compressor.form == "module" for compressor, _ in pairs) or (generates and not source.parts())
     return Job(
         source=source,
         settings=settings,
         dataset=dataset,
         configs=pairs,
-        targets=tuple(target_specs),
+        targets=tuple(known.get("target", name) for name in settings.targets),
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
-        registry=registry,
+        structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
+        generates_text=generates,
         progress=progress,
     )
 
 
-def _resolved(settings: CompressSettings, registry: Registry) -> CompressSettings:
-    """The settings with what their recipe says, and with ``min_sqnr`` in the configs that it is for."""
-    steps, accept = settings.steps, settings.accept
+def _structure(resolver: Resolver, source: Bundle, pairs: Sequence[tuple[Compressor, Any]]) -> Structure:
+    """Of the source, and of what the steps make of it."""
+    structure = resolver.structure(source)
+    return replace(structure, compressors={**structure.compressors, **{c.name: c for c, _ in pairs}})
+
+
+def _with_recipe(settings: CompressSettings, registry: Registry) -> CompressSettings:
+    """The settings with what their recipe says where they do not: its steps first, and then theirs."""
+    steps, said = settings.steps, dict[str, Any]()
     if settings.recipe:
-        steps = (*read_recipe(Path(settings.recipe), registry), *steps)
-        accept = accept or recipe_accepts(Path(settings.recipe))
-    steps = tuple(_with_min_sqnr(config, settings.min_sqnr) for config in steps)
-    return replace(settings, steps=steps, accept=accept, recipe=None, min_sqnr=None)
+        section = read_compress_section(Path(settings.recipe))
+        steps = (*read_steps(section.step, str(settings.recipe), registry), *steps)
+        limits = [f for f in fields(Limits) if getattr(settings, f.name) == f.default]
+        said = {f.name: getattr(section, f.name) for f in limits}
+    return replace(settings, steps=steps, recipe=None, **said)
 
 
-def _with_min_sqnr(config: Any, min_sqnr: float | None) -> Any:
-    return config if min_sqnr is None or not isinstance(config, Int8Config) else replace(config, min_sqnr=min_sqnr)
+def _spread(settings: CompressSettings) -> CompressSettings:
+    """The settings with ``min_sqnr`` in the configs that it is for."""
+    if settings.min_sqnr is None:
+        return settings
+    steps = (replace(c, min_sqnr=settings.min_sqnr) if isinstance(c, Int8Config) else c for c in settings.steps)
+    return replace(settings, steps=tuple(steps), min_sqnr=None)
 
 
 def _compressor(config: Any, registry: Registry) -> Compressor:

@@ -17,10 +17,11 @@ from pocketzoo.deploy.export import graph_for
 from pocketzoo.zoo.backends.onnxruntime.providers import available
 from pocketzoo.zoo.backends.tensorrt.build_engine import check_engine, refusals
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.shapes import Reading, load_graph
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ def check(
     target: str,
     *,
     dla: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
     """Check a graph (of a bundle, a registered model, or an ONNX file) against a target; an engine is loaded.
@@ -56,8 +57,8 @@ def check(
         MissingDependencyError: an engine's package is not installed.
         ExportError: the file is not an ONNX graph; the target has no DLA; an engine is of another version or GPU.
     """
-    registry = registry or default_registry()
-    spec: TargetSpec = registry.get("target", target)
+    resolver = Resolver.of(registry)
+    spec: TargetSpec = resolver.registry.get("target", target)
     if dla and spec.dla is None:
         raise ExportError(f"target {target!r} has no DLA", "leave out --dla, or use --target jetson-orin")
     path = Path(model)
@@ -67,9 +68,9 @@ def check(
         return CheckReport(graph=path.name, target=target, nodes=0, asked=asked, findings=())
     if path.suffix == ".onnx":
         return check_graph(path, spec, dla=dla)
-    bundle = open_model(model, registry=registry, progress=progress)
+    bundle = open_model(model, registry=resolver, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
-        return check_graph(graph_for(bundle, spec, registry, Path(folder)), spec, dla=dla)
+        return check_graph(graph_for(bundle, spec, resolver, Path(folder)), spec, dla=dla)
 
 
 def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckReport:

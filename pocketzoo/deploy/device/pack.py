@@ -12,9 +12,10 @@ from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import MANIFEST
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 def pack(
@@ -23,7 +24,7 @@ def pack(
     *,
     target: str = "cpu",
     force: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Copy what runs on ``target`` into a bundle at ``out``: its graph, else the float graph. Engines are not copied.
@@ -40,9 +41,9 @@ def pack(
     if source.exists() and source.resolve() == Path(out).resolve():
         raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
     check_place(Path(out), force=force)
-    registry = registry or default_registry()
-    registry.get("target", target)
-    bundle = open_model(model, registry=registry, progress=progress)
+    resolver = Resolver.of(registry)
+    resolver.registry.get("target", target)
+    bundle = open_model(model, registry=resolver, progress=progress)
     if Path(out).resolve() == bundle.path.resolve():  # a registered model has a place of its own
         raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
     manifest = bundle.manifest

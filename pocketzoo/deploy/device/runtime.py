@@ -26,6 +26,7 @@ from pocketzoo.zoo.data.random_samples import random_samples
 
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
     from pocketzoo.zoo.catalog.registry import Registry
+    from pocketzoo.zoo.models.resolver import Resolver
 
 ENGINE = "engine"  # as a provider: the bundle's engine, on the GPU
 OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
@@ -112,7 +113,7 @@ def load_runtime(
     target: str | None = None,
     threads: int = 0,
     providers: str | Sequence[str] | None = None,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Runtime:
     """Open a bundle, verify its files, and return a runtime that is ready to predict.
@@ -172,7 +173,7 @@ def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
     }
 
 
-def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Runtime:
+def _engine(bundle: Bundle, target: str | None, registry: Registry | Resolver | None) -> Runtime:
     """The bundle's engine and nothing else."""
     engines = _engines(bundle, target)
     if not engines:
@@ -185,11 +186,11 @@ def _engine(bundle: Bundle, target: str | None, registry: Registry | None) -> Ru
     return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
 
 
-def _start(path: Path, target: str, registry: Registry | None) -> Runner:
+def _start(path: Path, target: str, registry: Registry | Resolver | None) -> Runner:
     from pocketzoo.zoo.backends.tensorrt.engine_runner import EngineRunner
-    from pocketzoo.zoo.catalog.registry import default_registry
+    from pocketzoo.zoo.models.resolver import Resolver
 
-    return EngineRunner(path, (registry or default_registry()).get("target", target).engine)
+    return EngineRunner(path, Resolver.of(registry).registry.get("target", target).engine)
 
 
 def _fastest(
@@ -206,7 +207,7 @@ def _fastest(
     return choice
 
 
-def _open(model: str | Path, registry: Registry | None, progress: Progress) -> Bundle:
+def _open(model: str | Path, registry: Registry | Resolver | None, progress: Progress) -> Bundle:
     """A bundle by its path without asking any plugin, which would take longer than all the rest."""
     if (Path(model) / MANIFEST).is_file():
         return read_bundle(model)
@@ -215,7 +216,7 @@ def _open(model: str | Path, registry: Registry | None, progress: Progress) -> B
     return open_model(model, registry=registry, progress=progress)
 
 
-def _check_target(target: str, registry: Registry | None) -> None:
-    from pocketzoo.zoo.catalog.registry import default_registry
+def _check_target(target: str, registry: Registry | Resolver | None) -> None:
+    from pocketzoo.zoo.models.resolver import Resolver
 
-    (registry or default_registry()).get("target", target)
+    Resolver.of(registry).registry.get("target", target)

@@ -32,11 +32,11 @@ from pocketzoo.train.snapshot import Part, SnapshotFile
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.work_folder import unfinished
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
-from pocketzoo.zoo.models.build import Parts, build, resolve
+from pocketzoo.zoo.models.build import build_parts
 from pocketzoo.zoo.models.heads import plain_options
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.models.save import save_model
 
 SNAPSHOT = "agent.safetensors"
@@ -54,7 +54,7 @@ def fit_agent(
     seed: int | None = None,
     states: str | Path | None = None,
     force: bool = False,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Bundle:
     """Train a Q-network on ``environment``, such as "CartPole-v1", and write it as a bundle at ``out``.
@@ -78,17 +78,17 @@ def fit_agent(
     """
     check_place(Path(out), force=force)
     config = agent_settings(training, seed=seed)
-    registry = registry or default_registry()
+    resolver = Resolver.of(registry)
     place = Environment(environment)
     options = {"input": (place.size,), "hidden": (64, 64), **(backbone_options or {})}
     ref = ModelRef(
         backbone="mlp",
         head=head,
         outputs=place.actions,
-        head_options=plain_options(resolve_spec("head", head, registry), {"hidden": (), **(head_options or {})}),
-        backbone_options=plain_options(registry.get("backbone", "mlp"), options),
+        head_options=plain_options(resolver.spec("head", head), {"hidden": (), **(head_options or {})}),
+        backbone_options=plain_options(resolver.spec("backbone", "mlp"), options),
     )
-    parts = resolve(ref, registry)
+    parts = resolver.parts(ref)
     if parts.head.returns != "q-values":
         raise HeadMismatchError(f"head {head!r} outputs {parts.head.returns}", "an agent needs a q-values head")
     if parts.backbone.input.shape[1:] != (place.size,):
@@ -98,7 +98,7 @@ def fit_agent(
         json.dumps([environment, to_plain(ref), to_plain(config), torch.__version__], sort_keys=True).encode()
     ).hexdigest()
     with unfinished(Path(out), key, progress, _left, force=force) as folder:
-        agent = Agent(build(ref, registry), parts.head.loss, place, config, folder / SNAPSHOT, progress)
+        agent = Agent(build_parts(ref, parts), parts.head.loss, place, config, folder / SNAPSHOT, progress)
         agent.run()
         test = agent.evaluate(agent.best, episode_seed(config.seed, "test"))
         progress.say(f"mean return over {config.episodes} evaluation episodes: {test:.1f}")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from pocketzoo.zoo.bundles.bundle import read_bundle
-from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 class TorchRunner:
@@ -23,7 +23,7 @@ class TorchRunner:
         Raises:
             UnsupportedModelError: the bundle came as an ONNX file, and has no module.
         """
-        module = load_module(read_bundle(bundle), default_registry()).to(device)
+        module = load_module(read_bundle(bundle), Resolver()).to(device)
         self.module: Any = torch.compile(module) if compiled else module
         self.device, self.before = device, torch.get_num_threads()
         torch.set_num_threads(threads or self.before)

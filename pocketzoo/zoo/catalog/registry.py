@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pocketzoo.core.errors import DuplicateNameError, UnknownNameError, message_of, nearest
@@ -23,48 +24,39 @@ class Entry(NamedTuple):  # a dataclass of 10,000 takes three times as long to m
     plugin: str
 
 
-@dataclass
+class _Declared(NamedTuple):
+    """What the plugins declare of one kind."""
+
+    entries: Mapping[str, Entry]  # by name, sorted
+    failed: Mapping[str, str]  # plugin -> why its hook was left out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Registry:
-    """All specs that the plugins of one manager declare."""
+    """All specs that the plugins of one manager declare: facts that do not change, and no input or output.
+
+    What a reference to the Hub stands for is not known here: a ``zoo.models.resolver.Resolver`` finds it.
+    """
 
     manager: PluginManager
-    _kinds: dict[str, dict[str, Entry]] = field(default_factory=dict)
-    _names: dict[str, Names] = field(default_factory=dict)
-    _failed: dict[str, str] = field(default_factory=dict)  # plugin -> why its hook was left out
-    remote: dict[tuple[str, str], Entry] = field(default_factory=dict)  # (kind, pinned reference) -> from the Hub
+    # A plugin is asked once per kind, when that kind is first looked at, and its answer is kept.
+    _kinds: dict[str, _Declared] = field(default_factory=dict, init=False, repr=False)
+    _names: dict[str, Names] = field(default_factory=dict, init=False, repr=False)
 
-    def entries(self, kind: str) -> dict[str, Entry]:
-        """All specs of one kind by name.
+    def entries(self, kind: str) -> Mapping[str, Entry]:
+        """All specs of one kind by name, sorted; read-only.
 
         Raises:
             DuplicateNameError: two plugins declare one name.
         """
+        return self._declared(kind).entries
+
+    def _declared(self, kind: str) -> _Declared:
         if kind not in KINDS:
             raise UnknownNameError(f"there is no kind {kind!r}", nearest(kind, KINDS))
         if kind not in self._kinds:
-            self._kinds[kind] = self._collect(kind)
+            self._kinds[kind] = _collect(kind, self.manager)
         return self._kinds[kind]
-
-    def _collect(self, kind: str) -> dict[str, Entry]:
-        found: dict[str, Entry] = {}
-        types = _types(kind)
-        # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
-        for hook in getattr(self.manager.hooks.hook, _hook(kind)).get_hookimpls():
-            try:
-                declared = [_checked(kind, spec, types) for spec in hook.function()]
-            except Exception as error:  # a broken plugin is reported, not fatal
-                reason = f"{_hook(kind)}: {type(error).__name__}: {message_of(error)}"
-                self._failed[hook.plugin_name] = " ".join(reason.split())
-                continue
-            for spec in declared:
-                name = spec.name
-                if name in found:
-                    raise DuplicateNameError(
-                        f"{kind} {name!r} is declared by two plugins: {found[name].plugin} and {hook.plugin_name}",
-                        "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
-                    )
-                found[name] = Entry(kind, name, spec, hook.plugin_name)
-        return {name: found[name] for name in sorted(found)}
 
     def get(self, kind: str, name: str) -> Any:
         """The spec called ``name``.
@@ -95,9 +87,33 @@ class Registry:
 
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plugin that was found, with the reason where one cannot be used. Asks all hooks."""
+        failed = dict[str, str]()
         for kind in KINDS:
-            self.entries(kind)
-        return tuple(Plugin(p.name, p.origin, p.reason or self._failed.get(p.name, "")) for p in self.manager.plugins)
+            failed |= self._declared(kind).failed
+        return tuple(Plugin(p.name, p.origin, p.reason or failed.get(p.name, "")) for p in self.manager.plugins)
+
+
+def _collect(kind: str, manager: PluginManager) -> _Declared:
+    found: dict[str, Entry] = {}
+    failed: dict[str, str] = {}
+    types = _types(kind)
+    # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
+    for hook in getattr(manager.hooks.hook, _hook(kind)).get_hookimpls():
+        try:
+            declared = [_checked(kind, spec, types) for spec in hook.function()]
+        except Exception as error:  # a broken plugin is reported, not fatal
+            reason = f"{_hook(kind)}: {type(error).__name__}: {message_of(error)}"
+            failed[hook.plugin_name] = " ".join(reason.split())
+            continue
+        for spec in declared:
+            name = spec.name
+            if name in found:
+                raise DuplicateNameError(
+                    f"{kind} {name!r} is declared by two plugins: {found[name].plugin} and {hook.plugin_name}",
+                    "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
+                )
+            found[name] = Entry(kind, name, spec, hook.plugin_name)
+    return _Declared(MappingProxyType({name: found[name] for name in sorted(found)}), failed)
 
 
 def _types(kind: str) -> tuple[type[Any], ...]:

@@ -32,7 +32,9 @@ from pocketzoo.zoo.hub.stored_files import Stored
 PARALLEL = 4
 
 
-def fetch_files(listing: Listing, files: Sequence[Remote], store: Store, progress: Progress = SILENT) -> list[Stored]:
+def fetch_files(
+    listing: Listing, files: Sequence[Remote], store: Store, progress: Progress = SILENT, *, offline: bool = False
+) -> list[Stored]:
     """Bring files of a commit into the store, several at once, and record them; what is there is not fetched again.
 
     A store that cannot be written, but has all the bytes, serves them without a record.
@@ -42,7 +44,7 @@ def fetch_files(listing: Listing, files: Sequence[Remote], store: Store, progres
         StorageError: the disk refuses.
     """
     for _ in range(10):
-        fetched, unrecorded = _fetch_missing(listing, files, store, progress)
+        fetched, unrecorded = _fetch_missing(listing, files, store, progress, offline)
         known = store.known(listing.repo_id, listing.commit)
         known |= {file.path: file for file in unrecorded if store.blob(file.sha256).is_file()}
         if all(known.get(file.path) == file for file in fetched):
@@ -51,7 +53,7 @@ def fetch_files(listing: Listing, files: Sequence[Remote], store: Store, progres
 
 
 def _fetch_missing(
-    listing: Listing, files: Sequence[Remote], store: Store, progress: Progress
+    listing: Listing, files: Sequence[Remote], store: Store, progress: Progress, offline: bool
 ) -> tuple[list[Stored], list[Stored]]:
     """All files, and those of them that were at hand but could not be recorded."""
     known = store.known(listing.repo_id, listing.commit)
@@ -65,7 +67,7 @@ def _fetch_missing(
                 unrecorded.append(stored)
             fetched[file.path] = stored
     missing = [file for file in files if file.path not in fetched]
-    if missing and is_offline():
+    if missing and (offline or is_offline()):
         raise HubConnectionError(
             f"{missing[0].path} of {listing.repo_id} is not stored, and this is offline", "pull it once while online"
         )

@@ -6,14 +6,15 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pocketzoo.core.errors import LockError, RecipeError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.typed import from_plain
-from pocketzoo.zoo.hub.reference import COMMIT, is_inside
+from pocketzoo.zoo.hub.reference import COMMIT, HubRef, is_inside
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +41,36 @@ class Locked:
     ref: str
     commit: str
     file: tuple[LockedFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The commits that references are pinned to, as a lock file held them when it was read. ``Lock()`` pins nothing."""
+
+    entries: Mapping[str, Locked] = field(default_factory=lambda: MappingProxyType({}))
+    damage: LockError | None = None  # why the file could not be read; raised for a reference that it may pin
+
+    @classmethod
+    def read(cls, path: str | Path) -> Lock:
+        """What a lock file holds.
+
+        Raises:
+            LockError: as ``read_lock``.
+        """
+        return cls(MappingProxyType(read_lock(Path(path))))
+
+    def pin(self, ref: HubRef) -> HubRef:
+        """A reference without a commit at the one that is locked, if one is.
+
+        Raises:
+            LockError: the lock file could not be read.
+        """
+        if ref.pinned:
+            return ref
+        if self.damage is not None:
+            raise self.damage
+        entry = self.entries.get(str(replace(ref, part="")))
+        return ref.at(entry.commit) if entry else ref
 
 
 def read_lock(path: Path) -> dict[str, Locked]:

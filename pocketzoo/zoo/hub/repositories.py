@@ -56,8 +56,16 @@ class Listing:
     license: str = ""
 
 
-def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILENT, *, fresh: bool = False) -> Listing:
-    """Resolve a revision and list its files. A commit that was listed before makes no request.
+def look_up(
+    repo_id: str,
+    revision: str,
+    store: Store,
+    progress: Progress = SILENT,
+    *,
+    fresh: bool = False,
+    offline: bool = False,
+) -> Listing:
+    """Resolve a revision and list its files. A commit that was listed before makes no request, and ``offline`` none.
 
     When the Hub does not answer, or no longer gives this repository, the commit that a branch or tag was last seen at
     is taken if it was fetched before, unless ``fresh`` forbids it; ``progress`` says so.
@@ -71,7 +79,7 @@ def look_up(repo_id: str, revision: str, store: Store, progress: Progress = SILE
     if known:
         return known
     try:
-        if is_offline():
+        if offline or is_offline():
             raise HubConnectionError(
                 f"{repo_id}@{revision[:12]} is not stored, and this is offline",
                 f"go online once: pocketzoo pull hf://{repo_id}{'' if revision == 'main' else f'@{revision}'}",

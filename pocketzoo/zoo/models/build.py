@@ -1,30 +1,20 @@
-"""Build a module from backbone and head, from the registry or from a bundle."""
+"""Build a module from backbone and head, as resolved, or from a bundle."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
-from pocketzoo.core.errors import (
-    HeadMismatchError,
-    UnknownNameError,
-    UnsupportedLayerError,
-    UnsupportedModelError,
-    message_of,
-    nearest,
-)
+from pocketzoo.core.errors import UnsupportedLayerError, message_of
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, ModelRef
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.compressor import ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, TextSpec
+from pocketzoo.zoo.catalog.specs import Input, TextSpec
 from pocketzoo.zoo.hub.weights import load_state, read_weights
-from pocketzoo.zoo.models.heads import build_head, configured, heads_that_fit, read_options
-from pocketzoo.zoo.models.input_size import resized
-from pocketzoo.zoo.models.pull import adopt
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.heads import build_head
+from pocketzoo.zoo.models.resolver import Parts, Resolver, Structure
 
 
 class Model(nn.Module):
@@ -39,58 +29,27 @@ class Model(nn.Module):
         return logits
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The specs a model is made of, resolved."""
-
-    backbone: BackboneSpec
-    head: HeadSpec
-    features: FeatureSpec
+def resolve(ref: ModelRef, resolver: Registry | Resolver) -> Parts:
+    """``Resolver.parts``."""
+    return Resolver.of(resolver).parts(ref)
 
 
-def resolve(ref: ModelRef, registry: Registry) -> Parts:
-    """Look up a model's parts.
-
-    Raises:
-        UnknownNameError: no such backbone, head or cut.
-        RecipeError: backbone or head has no such option.
-        UnsupportedModelError: the backbone cannot read images of ``ref.input_size``.
-        HeadMismatchError: the head cannot read the features; the hint names heads that can.
-    """
-    backbone: BackboneSpec = resolve_spec("backbone", ref.backbone, registry)
-    head: HeadSpec = resolve_spec("head", ref.head, registry)
-    read_options(head, ref.head_options)
-    backbone = configured(backbone, ref.backbone_options)
-    if ref.input_size:
-        backbone = resized(backbone, ref.input_size)
-    features = backbone.features
-    if ref.cut:
-        cuts = {cut.layer: cut.features for cut in backbone.cuts}
-        if ref.cut not in cuts:
-            raise UnknownNameError(f"{backbone.name} has no cut {ref.cut!r}", nearest(ref.cut, cuts))
-        features = cuts[ref.cut]
-    if features.kind not in head.takes or (head.backbone and head.backbone != backbone.name):
-        fit = heads_that_fit(features, backbone, registry)
-        takes = f"the backbone {head.backbone}" if head.backbone else f"a {' or '.join(head.takes)}"
-        raise HeadMismatchError(
-            f"head {head.name!r} takes {takes}; {backbone.name} outputs a {features.kind} {features.shape}",
-            f"heads that fit: {', '.join(fit) or 'none is registered'}",
-        )
-    return Parts(backbone, head, features)
-
-
-def build(ref: ModelRef, registry: Registry) -> Model:
+def build(ref: ModelRef, resolver: Registry | Resolver) -> Model:
     """The structure alone, in eval mode; its weights are not the pretrained ones yet."""
-    parts = resolve(ref, registry)
+    return build_parts(ref, resolve(ref, resolver))
+
+
+def build_parts(ref: ModelRef, parts: Parts) -> Model:
+    """``build``, of parts that are resolved."""
     backbone = parts.backbone.build()
     if ref.cut:
         backbone = cut_after(backbone, ref.cut)
     return Model(backbone, build_head(parts.head, parts.features, ref.outputs, ref.head_options)).eval()
 
 
-def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:
-    """Fill in what the registry has weights for: the backbone, and a pretrained head."""
-    parts = resolve(ref, registry)
+def load_pretrained(model: Model, ref: ModelRef, resolver: Registry | Resolver) -> None:
+    """Fill in what there are pretrained weights for: the backbone, and a pretrained head."""
+    parts = resolve(ref, resolver)
     if parts.backbone.weights is not None:
         state = read_weights(parts.backbone.weights)
         if ref.cut:  # what lies after the cut is gone
@@ -101,23 +60,21 @@ def load_pretrained(model: Model, ref: ModelRef, registry: Registry) -> None:
         load_state(model.head, read_weights(parts.head.weights), ref.head)
 
 
-def load_module(bundle: Bundle, registry: Registry) -> nn.Module:
-    """The module of a bundle, in eval mode: structure from the registry, plans replayed, weights from safetensors.
+def load_module(bundle: Bundle, resolver: Registry | Resolver) -> nn.Module:
+    """The module of a bundle, in eval mode: ``module_of`` what a resolver, or one of a registry, finds for it.
 
     Raises:
         UnsupportedModelError: it came as an ONNX file.
     """
-    ref = bundle.manifest.model
-    if ref.backbone.startswith(GRAPH_ONLY):
-        raise UnsupportedModelError(
-            f"{bundle.manifest.name} was imported as an ONNX graph and has no module",
-            "only steps on the graph apply, such as int8; pruning and low rank need the torch module",
-        )
-    adopt(bundle, registry)
-    module: nn.Module = build(ref, registry)
+    return module_of(bundle, Resolver.of(resolver).structure(bundle))
+
+
+def module_of(bundle: Bundle, structure: Structure) -> nn.Module:
+    """The module of a bundle, in eval mode: structure from its parts, plans replayed, weights from safetensors."""
+    module: nn.Module = build_parts(bundle.manifest.model, structure.parts)
     for step in bundle.manifest.steps:
-        compressor = registry.get("compressor", step.kind)
-        if compressor.form == "module":
+        compressor = structure.compressors[step.kind]
+        if isinstance(compressor, ModuleCompressor):
             module = compressor.apply(module, compressor.read_plan(step.plan), None)
     load_state(module, load_file(bundle.file("model.safetensors")), bundle.manifest.name)
     return module.eval()

@@ -19,10 +19,10 @@ from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, TextSpec
-from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.models.build import module_of
 from pocketzoo.zoo.models.export_graph import graph_from_part
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver, Structure
 
 OTHER = ((2, 3, 5), (1, 4, 0), (3, 1, 2), (1, 1, 0))  # batch, tokens, tokens before: what decoders are checked at
 
@@ -62,18 +62,22 @@ class Answering(nn.Module):
         return logits, *present
 
 
-def with_parts(bundle: Bundle, registry: Registry, progress: Progress = SILENT, place: Path | None = None) -> Bundle:
+def with_parts(
+    bundle: Bundle, resolver: Registry | Resolver, progress: Progress = SILENT, place: Path | None = None
+) -> Bundle:
     """The bundle with the generation graphs; made and put into it, or a copy at ``place``, where it has none.
 
     Raises:
         UnsupportedModelError: its model cannot write.
         ExportError: torch cannot export a part, or its graph outputs something else.
     """
-    if bundle.parts():
-        return bundle
-    manifest = bundle.manifest
-    module: Any = load_module(bundle, registry)
-    spec: BackboneSpec = resolve_spec("backbone", manifest.model.backbone, registry)
+    return bundle if bundle.parts() else add_parts(bundle, Resolver.of(resolver).structure(bundle), progress, place)
+
+
+def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT, place: Path | None = None) -> Bundle:
+    """``with_parts`` of a bundle that has none, whose structure is resolved."""
+    manifest, spec = bundle.manifest, structure.parts.backbone
+    module: Any = module_of(bundle, structure)
     if spec.generation is None or not isinstance(manifest.input, TextSpec):
         raise UnsupportedModelError(
             f"{manifest.name} outputs {manifest.gives} and cannot generate text", "use a language model"

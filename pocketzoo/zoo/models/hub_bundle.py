@@ -11,12 +11,11 @@ from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.repository_loader import HEAD, read_repository_manifest
-from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Repository
-from pocketzoo.zoo.models.resolver import resolve_entry
+from pocketzoo.zoo.models.resolver import Resolver
 
 
-def unpack(repository: Repository, registry: Registry, progress: Progress = SILENT) -> Bundle:
+def unpack(repository: Repository, resolver: Resolver, progress: Progress = SILENT) -> Bundle:
     """A fetched repository as a bundle below ``home()``; a head alone is joined to its backbone, fetched by its pin.
 
     Raises:
@@ -28,14 +27,14 @@ def unpack(repository: Repository, registry: Registry, progress: Progress = SILE
         return read_bundle(path)
     shutil.rmtree(path, ignore_errors=True)  # damaged: it is ours to make again
     if HEAD in repository.files:
-        return _join(repository, registry, path, progress)
+        return _join(repository, resolver, path, progress)
     with replacing_folder(path) as folder:
         for name, file in repository.files.items():
             shutil.copyfile(file, folder / name)
     return read_bundle(path)
 
 
-def _join(repository: Repository, registry: Registry, path: Path, progress: Progress) -> Bundle:
+def _join(repository: Repository, resolver: Resolver, path: Path, progress: Progress) -> Bundle:
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.models.build import build, load_pretrained
     from pocketzoo.zoo.models.provenance import provenance
@@ -44,10 +43,10 @@ def _join(repository: Repository, registry: Registry, path: Path, progress: Prog
     manifest = read_repository_manifest(repository)
     ref = manifest.model
     progress.say(f"combining the head of {repository.repo_id} to {ref.backbone.split('@')[0]} (once)")
-    entry = resolve_entry("backbone", ref.backbone, registry)
+    entry = resolver.entry("backbone", ref.backbone)
     backbone: BackboneSpec = entry.spec
-    model = build(ref, registry)
-    load_pretrained(model, ref, registry)
+    model = build(ref, resolver)
+    load_pretrained(model, ref, resolver)
     state = read_safetensors(repository.files[HEAD], HEAD)
     load_state(model.head, {key.removeprefix("head."): value for key, value in state.items()}, repository.repo_id)
     with writing(path) as draft:

@@ -11,11 +11,14 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.catalog.kinds import KINDS
-from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.models.open_remote import open_remote
+from pocketzoo.zoo.models.resolver import Resolver
 
 
-def info(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> dict[str, Any]:
+def info(
+    reference: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
+) -> dict[str, Any]:
     """The manifest of a bundle, or the specs registered under a name. Nothing is built; a model of the Hub is pulled.
 
     Raises:
@@ -23,19 +26,19 @@ def info(reference: str | Path, *, registry: Registry | None = None, progress: P
         HubError: the Hub does not give the model.
         UnknownNameError: neither a path nor a registered name; the hint is the nearest one.
     """
-    registry, name = registry or default_registry(), str(reference)
+    resolver, name = Resolver.of(registry), str(reference)
     if name.startswith("hf:"):
-        opened = open_remote(name, registry, progress)
+        opened = open_remote(name, resolver, progress)
         if isinstance(opened, Entry):
-            head = registry.remote.get(("head", f"{opened.name}#head"))
+            head = resolver.known("head", f"{opened.name}#head")
             return _of(opened.name, [opened, *([head] if head else [])])
         return {"bundle": str(opened.path), **to_plain(opened.manifest)}
     path = Path(name.removeprefix("file:"))
     if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
         return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
-    found = [entry for kind in KINDS if (entry := registry.entries(kind).get(name))]
+    found = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
     if not found:
-        known = [n for kind in KINDS for n in registry.entries(kind)]
+        known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
         raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
     return _of(name, found)
 
@@ -55,6 +58,8 @@ def _facts(spec: Any) -> dict[str, Any]:
             facts["labels"] = list(value())
         elif f.name == "options" and value is not None:
             facts["options"] = to_plain(value())
+        elif f.name == "files":  # of a repository, in the store
+            facts["files"] = {name: str(path) for name, path in value.items()}
         elif f.name not in ("name", "config", "plan_type") and not callable(value):
             facts[f.name] = to_plain(value)
     return facts

@@ -9,9 +9,12 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bill_of_materials import bill_of_materials
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
 
 
-def materials(model: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> dict[str, Any]:
+def materials(
+    model: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
+) -> dict[str, Any]:
     """The bill of materials of a bundle, after its files were verified; of a registered model, that of its bundle.
 
     Raises:

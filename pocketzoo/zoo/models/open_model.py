@@ -13,14 +13,16 @@ from pocketzoo.core.files import home
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
-from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, Weights
 from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 
 
-def open_model(reference: str | Path, *, registry: Registry | None = None, progress: Progress = SILENT) -> Bundle:
+def open_model(
+    reference: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
+) -> Bundle:
     """Open a bundle or an ONNX file by path, or a pretrained model by its registered name.
 
     A pretrained model is written as a bundle below ``home()`` on first use, and read from there afterwards; so is an
@@ -32,10 +34,10 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
         UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
     """
     path = Path(str(reference).removeprefix("file:"))
-    registry = registry or default_registry()
+    resolver = Resolver.of(registry)
     name = str(reference)
     if not name.startswith("hf:"):
-        backbones = registry.entries("backbone")
+        backbones = resolver.registry.entries("backbone")
         if path.suffix == ".onnx" and path.is_file():
             from pocketzoo.zoo.models.import_onnx import open_graph
 
@@ -45,21 +47,21 @@ def open_model(reference: str | Path, *, registry: Registry | None = None, progr
         if name not in backbones:
             models = [known for known, entry in backbones.items() if entry.spec.head]
             raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, models))
-        return _materialize(backbones[name], registry, progress)
-    opened = open_remote(name, registry, progress)
-    return opened if isinstance(opened, Bundle) else _materialize(opened, registry, progress)
+        return _materialize(backbones[name], resolver, progress)
+    opened = open_remote(name, resolver, progress)
+    return opened if isinstance(opened, Bundle) else _materialize(opened, resolver, progress)
 
 
-def _materialize(entry: Entry, registry: Registry, progress: Progress) -> Bundle:
+def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle:
     spec: BackboneSpec = entry.spec
     if not spec.head or spec.weights is None:
         raise UnknownNameError(
             f"{spec.name} has no pretrained head", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
         )
-    head: HeadSpec = resolve_spec("head", spec.head, registry)
+    head: HeadSpec = resolver.spec("head", spec.head)
     pin = f"{_pin(spec.weights)}-{_pin(head.weights)}" if head.weights else _pin(spec.weights)
     short = spec.name.removeprefix("hf://").split("@")[0].replace("/", "--")
-    path = home() / "models" / f"{short}-{__version__}-{_plugin_version(registry, entry.plugin)}-{pin}"
+    path = home() / "models" / f"{short}-{__version__}-{_plugin_version(resolver.registry, entry.plugin)}-{pin}"
     if path.exists():
         try:
             return read_bundle(path)
@@ -71,8 +73,8 @@ def _materialize(entry: Entry, registry: Registry, progress: Progress) -> Bundle
 
     labels = head.labels() if head.labels else ()
     ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels) or head.outputs or spec.features.channels)
-    model = build(ref, registry)
-    load_pretrained(model, ref, registry)
+    model = build(ref, resolver)
+    load_pretrained(model, ref, resolver)
     with writing(path) as draft:
         save_model(
             draft,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import Repository
-from pocketzoo.zoo.models.pull import find_loader
+from pocketzoo.zoo.models.resolver import Resolver, find_loader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ def search(
     library: str | None = None,
     max_params: int | None = None,
     limit: int = 20,
-    registry: Registry | None = None,
+    registry: Registry | Resolver | None = None,
 ) -> list[Found]:
     """Search models by name: those that can be loaded first, then the others with the reason.
 
@@ -40,12 +40,12 @@ def search(
     """
     from pocketzoo.zoo.hub.repositories import find_models
 
-    registry = registry or default_registry()
+    known = Resolver.of(registry).registry
     found = []
     for repository, parameters, downloads in find_models(words, task=task, library=library, limit=limit):
         if max_params is not None and parameters is not None and parameters > max_params:
             continue
-        loader, reason = _loader(repository, registry)
+        loader, reason = _loader(repository, known)
         if max_params is not None and parameters is None:
             loader, reason = "", "its size is unknown"
         found.append(

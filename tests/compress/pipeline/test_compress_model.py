@@ -27,6 +27,7 @@ from pocketzoo.zoo.data.batches import Batches, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.resolver import Resolver
 
 pytestmark = pytest.mark.usefixtures("untimed")
 
@@ -210,14 +211,14 @@ def test_the_plan_of_int8_names_layers_that_exist(compressed):
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx"])
 def test_the_saved_plan_encodes_to_the_graph_in_the_bundle(target, compressed, registry):
-    made = encode(compressed, registry.get("target", target), registry)
+    made = encode(compressed, registry.get("target", target), Resolver(registry).compressors(compressed))
     assert made.SerializeToString(deterministic=True) == onnx.load(compressed.graph(target)).SerializeToString(
         deterministic=True
     )
 
 
 def test_a_float_bundle_has_nothing_to_encode(fitted, registry):
-    assert encode(fitted, registry.get("target", "cpu"), registry) is None
+    assert encode(fitted, registry.get("target", "cpu"), {}) is None
 
 
 @pytest.mark.parametrize("steps", [[INT8], [PRUNE], [LOW_RANK], [PRUNE, INT8]])

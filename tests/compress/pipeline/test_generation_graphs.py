@@ -9,12 +9,13 @@ import onnx
 import pytest
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against, _without, writes_text
+from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against, _without
 from pocketzoo.compress.pipeline.judge import SLACK
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
+from pocketzoo.zoo.models.resolver import Resolver
 
 GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_before": 2.0, "ms_a_token_after": 1.0}
 
@@ -43,7 +44,7 @@ def test_a_target_that_does_not_run_here_is_not_timed():
 
 
 def test_a_classifier_writes_nothing(fitted, registry):
-    assert not writes_text(fitted, registry)
+    assert not Resolver(registry).generates_text(fitted)
 
 
 # -- what they are calibrated on

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
+from torch import nn
 
+import pocketzoo.compress as package
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline import job as module
 from pocketzoo.compress.pipeline.compress_model import compress
@@ -20,6 +25,7 @@ from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.models.build import load_module
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +242,41 @@ def test_what_is_made_is_judged_on_validation_samples_and_else_on_those_of_calib
         assert (score.samples, score.agreement) == (8, 1.0)
         assert job.judge.reference == job.source.graph("")
         assert job.judge.samples.split is data.split(split)
+
+
+# Who may look a name up: what is called to prepare a run, and the reader of recipes, which is called by that.
+LOOKING_UP = {
+    "compress_model.compress", "compress_model.compress_with", "compress_model.dry_run", "job.prepare",
+    "job._with_recipe", "job._structure", "job._compressor", "job._check_order",
+    "recipe.read_recipe", "recipe.read_steps", "recipe._config",
+}  # fmt: skip
+
+
+def test_nothing_takes_a_registry_after_prepare():
+    """Neither as an argument, nor in the data that is passed on, nor from those of this environment."""
+    takers, holders = set(), []
+    for path in sorted(Path(package.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                said = " ".join(f"{a.arg} {ast.unparse(a.annotation) if a.annotation else ''}" for a in arguments)
+                if re.search(r"registry|Registry|resolver|Resolver", said):
+                    takers.add(f"{path.stem}.{node.name}")
+            elif (isinstance(node, ast.AnnAssign) and re.search("Registry|Resolver", ast.unparse(node.annotation))) or (
+                isinstance(node, ast.Call) and "default_registry" in ast.unparse(node.func)
+            ):
+                holders.append(f"{path.stem}: {ast.unparse(node)}")
+    assert takers == LOOKING_UP
+    assert holders == []
+    hints = get_type_hints(Job, localns={"nn": nn})
+    assert not {name for name, hint in hints.items() if re.search("Registry|Resolver", str(hint))}
+
+
+def test_a_job_has_a_structure_where_a_step_needs_a_module_and_none_for_steps_on_the_graph(small, small_registry):
+    given = {"data": "digits", "samples": 8, "registry": small_registry}
+    assert prepare(small.path, steps=[Int8Config()], **given).structure is None
+    job = prepare(small.path, steps=[PruneConfig()], **given)
+    assert job.structure is not None
+    assert set(job.structure.compressors) == {"prune"}
+    assert job.load_module(job.source).state_dict().keys() == load_module(small, small_registry).state_dict().keys()
+    assert not job.generates_text

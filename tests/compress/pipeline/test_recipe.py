@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.recipe import read_recipe, read_steps
+from pocketzoo.compress.pipeline.recipe import VERSION, CompressSection, read_compress_section, read_recipe, read_steps
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.core.typed import to_plain
+from pocketzoo.workflows.run_recipe import read_run_recipe
+
+SHIPPED = Path(__file__).parents[3] / "recipes"
 
 
 @pytest.fixture
@@ -132,6 +135,85 @@ MISTAKES = {
     "a list of texts": ('step = ["prune", "int8"]', "step", ""),
     "a number": ("step = 3", "has no steps", ""),
 }  # fmt: skip
+
+
+STEP = '[[step]]\nkind = "prune"\nratio = 0.2\n'
+JOB = """summary = "s"
+backbone = "tinynet"
+
+[fit]
+epochs = 2
+
+[compress]
+targets = ["cpu", "tensorrt"]
+samples = 16
+max_drop = 0.1
+step = [{ kind = "prune", ratio = 0.2 }]
+"""
+# Version line, and whether the file is read.
+VERSIONS = {"": None, "version = 1": None, "version = 2": "later than", "version = 10": "later than",
+            "version = 0": "version = 1", "version = -1": "version = 1", "version = 1.0": "version = 1",
+            'version = "1"': "version = 1", "version = true": "version = 1", "version = [1]": "version = 1",
+            "version = nan": "version = 1", "version = 2020-01-01": "version = 1"}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["steps", "job", "compress alone"])
+@pytest.mark.parametrize("line", VERSIONS)
+def test_a_version_is_one_that_is_read_or_says_what_is_needed(line, shape, write, registry, refused):
+    """In either shape, and by either command; a file without one is of before there were versions."""
+    body = {"steps": STEP, "job": JOB, "compress alone": STEP.replace("[[step]]", "[[compress.step]]")}[shape]
+    path, hint = write(f"{line}\n{body}"), VERSIONS[line]
+    if hint is None:
+        assert read_recipe(path, registry) == (PruneConfig(ratio=0.2),)
+        assert read_run_recipe(path, backbone="tinynet").compress == read_compress_section(path)
+        return
+    said = "recipe.toml is a recipe of version" if "later" in hint else "version of "
+    for read in (lambda: read_recipe(path, registry), lambda: read_run_recipe(path)):
+        with refused(RecipeError, said, hint=hint):
+            read()
+    assert VERSION == 1
+
+
+def test_a_later_version_is_said_before_anything_that_this_one_does_not_know(write, registry, refused):
+    with refused(RecipeError, f"reads version {VERSION}", hint="pip install --upgrade pocketzoo"):
+        read_recipe(write(f"version = {VERSION + 1}\nnot_invented_yet = 3\n[[step]]\nkind = 8"), registry)
+
+
+def test_of_a_whole_job_compress_takes_its_section(write, registry):
+    assert read_compress_section(write(JOB)) == CompressSection(
+        targets=("cpu", "tensorrt"), samples=16, max_drop=0.1, step=({"kind": "prune", "ratio": 0.2},)
+    )
+    assert read_recipe(write(JOB), registry) == (PruneConfig(ratio=0.2),)
+
+
+NO_STEP = JOB.split("step =", maxsplit=1)[0]
+# Text, words of the message, words of the hint: what a job can hold that ``compress`` refuses.
+JOBS = {
+    "no section of it": (JOB.split("[compress]", maxsplit=1)[0], "has no section [compress]", "pocketzoo run"),
+    "steps twice": (STEP + NO_STEP.split('"tinynet"')[1], "both [compress] and step", "move that into"),
+    "accept outside": ("accept = true\n" + JOB, "both [compress] and accept", "move that into"),
+    "a mistake elsewhere": (JOB.replace("epochs", "epoch"), "no field of FitSection is called 'epoch'", "'epochs'"),
+    "an unknown section": (JOB.replace("[fit]", "[fitt]"), "unknown table 'fitt'", "did you mean 'fit'?"),
+    "an unknown setting": (JOB.replace("samples", "sample"), "no field of CompressSection is called", "'samples'"),
+    "no step": (NO_STEP, "CompressSection needs a field 'step'", "targets"),
+    "an empty list": (NO_STEP + "step = []", "has no steps", "[[step]]"),
+    "a step that is a word": (NO_STEP + 'step = ["int8"]', "a step that is not a table", "[[step]]"),
+    "a budget that cannot be": (JOB.replace("0.1", "1.0"), "cannot drop by 1.0", "below 1"),
+    "accept of another type": (JOB + "accept = 1\n", "accept must be bool, not 1", "correct"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_is_read_as_strictly_when_it_is_only_compressed(name, write, registry, refused):
+    text, message, hint = JOBS[name]
+    with refused(RecipeError, message, hint=hint):
+        read_recipe(write(text), registry)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_each_that_ships_has_a_version_and_can_be_compressed_by(path, registry):
+    assert "\nversion = 1\n" in path.read_text("utf8")
+    assert read_recipe(path, registry)
 
 
 @pytest.mark.parametrize("name", MISTAKES)

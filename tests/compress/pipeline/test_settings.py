@@ -15,9 +15,9 @@ from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline import compress_model
 from pocketzoo.compress.pipeline.compress_model import compress, compress_with, dry_run
 from pocketzoo.compress.pipeline.job import NOT_IN_KEY, prepare
+from pocketzoo.compress.pipeline.recipe import CompressSection
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.core.errors import DataError, RecipeError
-from pocketzoo.workflows.run_recipe import CompressSection
 
 PLACES = {"model", "out", "data"}  # what is compressed, where to, on what
 ROUND = {"registry", "progress"}  # where names are looked up, and who is told
@@ -97,6 +97,23 @@ def test_a_recipe_is_the_same_run_as_what_it_says(small, small_registry, tmp_pat
     assert read.settings == said.settings
     assert read.key == said.key
     assert read.settings.recipe is None
+
+
+def test_what_a_recipe_says_holds_where_the_caller_says_nothing(small, small_registry, tmp_path):
+    recipe = tmp_path / "job.toml"
+    section = 'targets = ["cpu", "tensorrt"]\nsamples = 9\nmax_drop = 0.25\nmin_sqnr = 20.0\nkeep_slower = true\n'
+    recipe.write_text(f'version = 1\n[compress]\n{section}accept = true\nstep = [{{ kind = "int8" }}]\n')
+    given = {"data": "digits", "recipe": recipe, "registry": small_registry}
+    read = prepare(small.path, **given)
+    assert {f.name: getattr(read.settings, f.name) for f in fields(Limits)} == {
+        **{f.name: OTHERS[f.name] for f in fields(Limits)},
+        "min_sqnr": None,
+    }
+    assert read.settings.steps == (Int8Config(min_sqnr=20.0),)
+    assert [target.name for target in read.targets] == ["cpu", "tensorrt"]
+    said = prepare(small.path, targets=("tensorrt",), samples=7, max_drop=0.5, min_sqnr=30.0, **given)
+    assert (said.settings.targets, said.settings.samples, said.settings.max_drop) == (("tensorrt",), 7, 0.5)
+    assert said.settings.steps == (Int8Config(min_sqnr=30.0),)
 
 
 @pytest.mark.parametrize(

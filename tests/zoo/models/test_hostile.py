@@ -43,7 +43,7 @@ from pocketzoo.zoo.hub import http as hub_http
 from pocketzoo.zoo.hub.store import Store
 from pocketzoo.zoo.models.build import build, load_pretrained
 from pocketzoo.zoo.models.pull import pull
-from pocketzoo.zoo.models.resolver import resolve_spec
+from pocketzoo.zoo.models.resolver import Resolver
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 REF, REPO = "hf://acme/model", "acme/model"
@@ -188,10 +188,10 @@ def outside(place: Path) -> dict[str, bytes | str]:
 
 def use(ref: str = REF) -> None:
     """As far as a model with its weights, and the ids of a text."""
-    registry = Registry(create_manager(found=[]))
-    spec = resolve_spec("backbone", ref, registry)
+    resolver = Resolver(Registry(create_manager(found=[])))
+    spec = resolver.spec("backbone", ref)
     model_ref = ModelRef(backbone=spec.name, head=spec.head, outputs=spec.features.channels)
-    load_pretrained(build(model_ref, registry), model_ref, registry)
+    load_pretrained(build(model_ref, resolver), model_ref, resolver)
     assert TextEncoder(spec.input, spec.files)(["the small model"]).shape == (1, 5)
 
 

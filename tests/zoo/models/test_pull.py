@@ -25,13 +25,13 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.hub.lock_file import Locked, LockedFile, read_lock, write_lock
+from pocketzoo.zoo.hub.lock_file import Lock, Locked, LockedFile, read_lock, write_lock
 from pocketzoo.zoo.hub.store import Store
 from pocketzoo.zoo.models.build import load_module
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.pull import lock, outdated, pull, update
 from pocketzoo.zoo.models.push import push
-from pocketzoo.zoo.models.resolver import resolve_entry
+from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.models.search import search
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
@@ -165,12 +165,43 @@ def test_a_branch_that_moves_is_outdated_until_it_is_updated(online, folders, tm
     assert outdated() == []
 
 
-def test_a_name_without_a_commit_is_the_locked_one(online, folders, tmp_path):
+def test_a_name_without_a_commit_is_the_locked_one_for_whom_the_lock_was_given(online, folders, tmp_path, run):
+    """Commands read the lock of the folder they run in; a function reads none that it was not given."""
     (old,) = lock([TINY], registry=fresh())
     new = change(online, folders, tmp_path)
-    assert resolve_entry("backbone", TINY, fresh()).name == old.pinned
+
+    def found(**given) -> str:
+        return Resolver(fresh(), **given).entry("backbone", TINY).name
+
+    assert found(lock=Lock.read("zoo.lock")) == old.pinned
+    assert found() == pocketzoo.info(TINY, registry=fresh())["name"] == f"{TINY}@{new}"
+    assert pocketzoo.info(TINY, registry=Resolver.locked("zoo.lock", fresh()))["name"] == old.pinned
+    assert json.loads(run("info", TINY, "--json").stdout)["name"] == old.pinned
     update([], registry=fresh())
-    assert resolve_entry("backbone", TINY, fresh()).name == f"{TINY}@{new}"
+    assert found(lock=Lock.read("zoo.lock")) == f"{TINY}@{new}"
+    assert json.loads(run("info", TINY, "--json").stdout)["name"] == f"{TINY}@{new}"
+
+
+def test_a_damaged_lock_is_told_to_commands_that_may_need_it_and_to_no_other(online, run):
+    lock([TINY], registry=fresh())
+    Path("zoo.lock").write_text("version = 1\n[[model]]\n")
+    done = run("info", TINY)
+    assert (done.exit_code, "zoo.lock is damaged" in done.stderr) == (1, True)
+    assert run("info", "tinynet").exit_code == 0
+    assert pocketzoo.info(TINY, registry=fresh())["name"].startswith(f"{TINY}@")
+    with pytest.raises(LockError, match=r"zoo.lock is damaged"):
+        Lock.read("zoo.lock")
+
+
+def test_a_resolver_asks_the_hub_once_for_a_commit_and_nothing_when_offline(online):
+    resolver = Resolver(fresh())
+    first = resolver.entry("backbone", TINY)
+    online.state.log.clear()
+    assert resolver.entry("backbone", first.name) is first
+    assert Resolver(fresh(), offline=True).entry("backbone", TINY).name == first.name, "as last seen"
+    with pytest.raises(HubConnectionError, match="offline"):
+        Resolver(fresh(), offline=True).entry("backbone", "hf://acme/resnet")
+    assert online.state.log == []
 
 
 def test_bytes_that_differ_from_the_lock_are_refused(online, refused):
@@ -228,7 +259,7 @@ def test_a_repository_with_pooling_is_a_whole_model(online):
 @pytest.mark.parametrize("ref", [f"{TINY}#head", f"{TINY}#model.safetensors"])
 def test_a_head_that_is_none(ref, online):
     with pytest.raises(UnknownNameError):
-        resolve_entry("head", ref, fresh())
+        Resolver(fresh()).entry("head", ref)
 
 
 # -- push
@@ -253,7 +284,7 @@ def test_a_bundle_goes_up_and_comes_back_on_another_machine(head_only, online, f
     (found,) = pull(["hf://tester/digits"], registry=fresh())
     assert found.loader == "pocketzoo"
     with pytest.raises(UnsupportedModelError, match="whole model"):
-        resolve_entry("backbone", "hf://tester/digits", fresh())
+        Resolver(fresh()).entry("backbone", "hf://tester/digits")
 
 
 def _files(hub, repo_id: str):

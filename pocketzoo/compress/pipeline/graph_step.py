@@ -1,0 +1,246 @@
+"""A step on the graph: plan, apply for each target, judge, write; each takes what the one before it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from safetensors.numpy import save
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.pipeline.acceptance import FLOOR_SHARE, Rejected, check_report, same_graph
+from pocketzoo.compress.pipeline.attempt import Attempt, copy_float, left_alone
+from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts
+from pocketzoo.compress.pipeline.job import Job
+from pocketzoo.compress.pipeline.judge import Judge
+from pocketzoo.compress.pipeline.step_report import measure_step, with_report
+from pocketzoo.compress.quantization.mixed_precision import Effect, search
+from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, tensors_name, writing
+from pocketzoo.zoo.catalog.compressor import GraphCompressor
+from pocketzoo.zoo.catalog.specs import TargetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGraph:
+    """A float graph, and what is to be done to it."""
+
+    model: onnx.ModelProto
+    plan: Any
+    float_layers: tuple[Effect, ...] = ()  # that a budget leaves in float, with what each costs
+    judge: Judge | None = None  # of graphs against the float one; None where nothing holds them to a budget
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedGraph:
+    """The graph that the plan makes for a target, in the draft of a bundle."""
+
+    target: TargetSpec
+    path: Path
+    unchanged: bool  # it computes what the float graph does, in the same nodes
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedGraphs:
+    """What was measured of the graphs of each target that is to have one."""
+
+    reports: Mapping[str, Mapping[str, Any]]  # by target
+    rejected: Sequence[Mapping[str, Any]] = ()  # those left out for a target
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationGraphs:
+    """Likewise of the generation graphs, where the model has some."""
+
+    plans: Mapping[str, Any] = field(default_factory=dict)  # by part
+    report: Mapping[str, Any] = field(default_factory=dict)  # by target
+
+
+def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Bundle:
+    """Take a step on the graph and write the bundle that it makes.
+
+    Raises:
+        Rejected: it does not pay; nothing is written.
+    """
+    attempt = replace(attempt, bundle=_with_generation_graphs(attempt, compressor, job))
+    bundle = attempt.bundle
+    planned = plan_graph(attempt, compressor, job)
+    with writing(attempt.folder) as draft:
+        copy_float(bundle, draft)
+        planned = within_budget(attempt, planned, job, draft.folder)
+        applied = apply_to_graph(compressor, planned, job, draft)
+        judged = judge_graphs(attempt, compressor, planned, applied, job, draft)
+        generation = _take_generation_graphs(attempt, compressor, planned, judged, job, draft)
+        step = attempt.step(planned.plan, generation.plans)
+        left_in_float = {effect.layer: str(effect) for effect in planned.float_layers}
+        draft.manifest = with_report(
+            replace(bundle.manifest, steps=(*bundle.manifest.steps, step)),
+            {
+                "seconds": attempt.seconds,
+                **next(iter(judged.reports.values())),
+                **({"generation": generation.report} if generation.plans else {}),
+                **({"left_in_float": left_in_float} if left_in_float else {}),
+                **({"rejected": list(judged.rejected)} if judged.rejected else {}),
+            },
+        )
+    return read_bundle(attempt.folder)
+
+
+def _with_generation_graphs(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Bundle:
+    """The bundle with the graphs it generates text by, where it can and the step works on them: in a copy of it."""
+    if not (compressor.several_inputs and job.generates_text) or attempt.bundle.parts():
+        return attempt.bundle
+    from pocketzoo.zoo.models.generation_graphs import add_parts  # a bundle that has them needs no torch
+
+    assert job.structure is not None  # by prepare
+    copy = attempt.folder.with_name(f"{attempt.folder.name}-parts")
+    return add_parts(attempt.bundle, job.structure, job.progress, copy)
+
+
+def plan_graph(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> PlannedGraph:
+    """Decide, and change nothing."""
+    model = onnx.load(attempt.bundle.file(graph_name()))
+    samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
+    plan = compressor.plan(model, attempt.config, samples)
+    return PlannedGraph(model, plan, judge=_own_judge(attempt, job))
+
+
+def within_budget(attempt: Attempt, planned: PlannedGraph, job: Job, folder: Path) -> PlannedGraph:
+    """The plan with so many layers left in float that it meets its budget. Graphs are tried in ``folder``.
+
+    Raises:
+        Rejected: every layer would have to be.
+    """
+    if planned.judge is None:
+        return planned
+    enough = _enough(planned.judge, attempt.config, job, attempt.allowed)
+    within = search(planned.model, planned.plan, job.graph_samples, job.target, enough, folder, job.progress)
+    if within is None:
+        raise Rejected("every layer would have to stay in float", {"seconds": attempt.seconds}, "budget")
+    plan, float_layers = within
+    return replace(planned, plan=plan, float_layers=tuple(float_layers))
+
+
+def apply_to_graph(
+    compressor: GraphCompressor[Any, Any], planned: PlannedGraph, job: Job, draft: Draft
+) -> tuple[AppliedGraph, ...]:
+    """Make the graph for each target, and keep alongside what of the plan is no plain data."""
+    if tensors := getattr(planned.plan, "tensors", None):
+        draft.mark(tensors_name(compressor.name), precision=compressor.precision).write_bytes(save(dict(tensors)))
+    applied = []
+    for target in job.targets:
+        name = graph_name(target.name, compressor.precision)
+        path = draft.mark(name, target=target.name, precision=compressor.precision)
+        encoded = compressor.apply(planned.model, planned.plan, target)
+        onnx.save(encoded, path)
+        unchanged = not job.settings.accept and same_graph(planned.model, encoded)
+        applied.append(AppliedGraph(target, path, unchanged))
+    return tuple(applied)
+
+
+def judge_graphs(
+    attempt: Attempt,
+    compressor: GraphCompressor[Any, Any],
+    planned: PlannedGraph,
+    applied: Sequence[AppliedGraph],
+    job: Job,
+    draft: Draft,
+) -> JudgedGraphs:
+    """Measure the graph of each target; one that is rejected is taken out of the draft.
+
+    Raises:
+        Rejected: all are.
+    """
+    reports: dict[str, Mapping[str, Any]] = {}
+    rejected: list[Mapping[str, Any]] = []
+    for graph in applied:
+        try:
+            reports[graph.target.name] = _judge_graph(attempt, planned, graph, job)
+        except Rejected as no:
+            if len(applied) == 1:
+                raise
+            job.progress.say(f"{compressor.name} for {graph.target.name}: rejected: {no.why}")
+            rejected.append({"target": graph.target.name, **no.record})
+            graph.path.unlink()
+            del draft.kinds[graph.path.name]
+    if not reports:
+        why = "; ".join(f"{no['target']}: {no['why']}" for no in rejected)
+        raise Rejected(why, rejected[0]["report"], rejected[0]["cause"])
+    return JudgedGraphs(reports, rejected)
+
+
+def _judge_graph(attempt: Attempt, planned: PlannedGraph, graph: AppliedGraph, job: Job) -> Mapping[str, Any]:
+    own, bundle = planned.judge, attempt.bundle
+    report = measure_step(bundle, graph.path, job, graph.target)
+    if own is not None and (sqnr := own.score(graph.path).sqnr) is not None:
+        report["sqnr_against_float_db"] = sqnr
+    if graph.unchanged:
+        if own is not None:  # it would change something, were it not for the budget
+            raise Rejected("every layer would have to stay in float", report, "budget")
+        raise Rejected(f"it changed nothing{left_alone(planned.plan)}", report, "unchanged")
+    least = getattr(attempt.config, "min_sqnr", None)
+    check_report(report, job, bundle.file(graph_name()), graph.path, allowed=attempt.allowed, least=least)
+    return report
+
+
+def _take_generation_graphs(
+    attempt: Attempt,
+    compressor: GraphCompressor[Any, Any],
+    planned: PlannedGraph,
+    judged: JudgedGraphs,
+    job: Job,
+    draft: Draft,
+) -> GenerationGraphs:
+    """Plan, apply and judge the step on the generation graphs, for the targets that have the whole graph."""
+    if not (compressor.several_inputs and attempt.bundle.parts()):
+        return GenerationGraphs()
+    job.progress.say(f"{compressor.name}: generation graphs")
+    texts = replace(job.graph_samples, progress=SILENT)
+    float_layers = {effect.layer for effect in planned.float_layers}
+    plans = plan_parts(attempt.bundle, compressor, attempt.config, texts, float_layers)
+    floor = None if job.settings.accept else FLOOR_SHARE
+    budgets = [b for b in (attempt.allowed, getattr(attempt.config, "max_drop", None), floor) if b is not None]
+    report = write_parts(
+        attempt.bundle,
+        draft,
+        compressor,
+        plans,
+        [target for target in job.targets if target.name in judged.reports],
+        (x for x, _ in replace(job.validation, size=1)) if len(job.validation.split) else texts,
+        max_drop=min(budgets, default=None),
+        keep_slower=job.settings.keep_slower,
+        progress=job.progress,
+    )
+    return GenerationGraphs(plans, report)
+
+
+def _own_judge(attempt: Attempt, job: Job) -> Judge | None:
+    """Of int8 graphs against the float graph they are made from; None where nothing holds them to a budget."""
+    config, bundle = attempt.config, attempt.bundle
+    if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, attempt.allowed) == (None, None, None):
+        return None
+    if not len(job.validation.split):
+        raise DataError(
+            f"{job.dataset.name} has no validation samples, which a budget for int8 needs", "give more data"
+        )
+    if bundle.path == job.source.path:
+        return job.judge
+    return Judge(bundle.file(graph_name()), job.validation, returns=bundle.manifest.gives)
+
+
+def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> Callable[[Path], bool]:
+    """What decides whether an int8 graph is good enough."""
+
+    def enough(graph: Path) -> bool:
+        sqnr = own.score(graph).sqnr
+        return (
+            (config.min_sqnr is None or sqnr is None or sqnr >= config.min_sqnr)
+            and (config.max_drop is None or own.drop(graph) <= config.max_drop)
+            and (allowed is None or job.judge.drop(graph) <= allowed)
+        )
+
+    return enough
