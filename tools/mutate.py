@@ -75,7 +75,6 @@ TESTS = {
     "compress/plans.py": ("compress/pruning/test_prune.py", "core/test_typed.py"),
     "compress/pruning/channel_tracer.py": ("compress/pruning/test_channel_groups.py",),
     "compress/pruning/channels.py": ("compress/pruning/test_channel_groups.py",),
-    "compress/pruning/latency_budget.py": ("compress/pruning/test_prune.py",),
     "compress/statistics/histogram.py": ("compress/quantization/test_calibration.py",),
     "compress/pipeline/step_report.py": ("compress/pipeline/test_steps.py",),
     "compress/low_rank/layer_timing.py": ("compress/low_rank/test_low_rank.py",),

@@ -443,3 +443,30 @@ def test_the_result_exports(net, samples, cpu, tmp_path):
     smaller = lowrank.apply(net, lowrank.plan(net, config_of(energy=0.8), samples, cpu), samples)
     spec = InputSpec(shape=("batch", *SHAPE), mean=(0.5,) * 6, std=(0.25,) * 6, resize=12)
     assert onnx_from_model(smaller, spec, tmp_path / "model.onnx") < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("share", "multiple", "rank"),
+    [(0.5, 8, 32), (0.3, 8, 16), (0.01, 8, 8), (0.3, 1, 19), (0.3, 5, 20), (0.4, 7, 28), (0.49, 16, 32), (0.1, 48, 48)],
+)
+def test_a_share_of_the_singular_values_is_rounded_to_the_multiple(share, multiple, rank, randomised, free):
+    """64 x 256 has 64: the nearest multiple to the share of them, and one at the least."""
+    model = randomised(nn.Sequential(nn.Linear(256, 64)))
+    x = [np.random.default_rng(0).normal(size=(8, 256)).astype(np.float32)]
+    plan = lowrank.plan(model, LowRankConfig(rank_fraction=share, multiple=multiple, only_faster=False), x, free)
+    assert plan.factors["0"].ranks == (rank,)
+    assert (plan.factors["0"].parameters, plan.factors["0"].after) == (64 * 256, rank * (64 + 256))
+
+
+def test_why_layers_stay_dense_is_said(randomised, free):
+    model = randomised(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 300)))
+    x = [np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)]
+
+    def dense(**fields: object) -> str:
+        return lowrank.plan(model, LowRankConfig(**fields, only_faster=False), x, free).dense["0"]
+
+    assert dense(rank_fraction=0.9) == "rank 7 needs 140 parameters instead of 96"
+    assert dense(rank_fraction=0.9, multiple=16) == "rank 8 needs 160 parameters instead of 96"
+    assert dense(parameters=0.5, multiple=6) == "rank 6 already needs as many parameters as the 96 it has"
+    assert dense(energy=1.0) == "no rank that keeps 1 of its energy needs fewer parameters than the 96 it has"
+    assert dense(energy=0.5, skip=("0",)) == "skipped by the recipe"

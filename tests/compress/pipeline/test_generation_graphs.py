@@ -14,7 +14,7 @@ from pocketzoo.compress.pipeline.judge import SLACK
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.graphs.cost import layer_name
-from pocketzoo.zoo.graphs.index import GraphIndex, quantisable
+from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
 
 GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_before": 2.0, "ms_a_token_after": 1.0}
 
@@ -78,7 +78,7 @@ def test_parts_read_what_they_read_when_they_write(family, language_bundles):
 def test_a_part_skips_what_it_has_of_the_layers_that_are_to_stay(language_bundles):
     """To name a layer that a graph lacks is an error, and the parts do not have the same."""
     model = onnx.load(read_bundle(language_bundles["gpt2"]).parts()["decoder"])
-    first, second, *_ = (layer_name(node.input[1]) for node in quantisable(GraphIndex(model), ()))
+    first, second, *_ = (layer_name(node.input[1]) for node in quantizable(GraphIndex(model), ()))
     config = Int8Config(skip=(first, "elsewhere.*"), min_sqnr=20.0)
     assert _without(config, model, {second, "nowhere"}) == replace(config, skip=(first, second))
     other = object()

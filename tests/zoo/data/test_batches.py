@@ -32,9 +32,9 @@ def test_a_bundle_that_is_called_as_a_data_set_does_not_hide_it(name, tmp_path, 
     if name == "digits":
         assert load_data(name).name == "digits"
     else:
-        with refused(DataError, "other is a bundle, no data set"):
+        with refused(DataError, "other is a bundle, not a data set"):
             load_data(name)
-    with refused(DataError, "is a bundle, no data set"):
+    with refused(DataError, "is a bundle, not a data set"):
         load_data(tmp_path / name)
 
 
