@@ -76,6 +76,7 @@ TESTS = {
     "compress/pruning/channel_tracer.py": ("compress/pruning/test_channel_groups.py",),
     "compress/pruning/channels.py": ("compress/pruning/test_channel_groups.py",),
     "compress/statistics/histogram.py": ("compress/quantization/test_calibration.py",),
+    "compress/pipeline/compress_model.py": ("compress/pipeline/test_settings.py",),
     "compress/pipeline/step_report.py": ("compress/pipeline/test_steps.py",),
     "compress/low_rank/layer_timing.py": ("compress/low_rank/test_low_rank.py",),
     "train/model_for_data.py": ("train/test_fit.py",),

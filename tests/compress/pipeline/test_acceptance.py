@@ -305,3 +305,21 @@ def test_names_and_notes_of_nodes_are_no_part_of_what_a_graph_computes():
     other = graph()
     other.graph.initializer[0].name = "elsewhere"
     assert not same_graph(graph(), other)
+
+
+def test_exactly_a_fifth_may_go_and_an_output_may_stay_as_it_is():
+    source = replace(SOURCE, accuracy=0.75, chance=0.125)
+    assert not below_floor(source, source, after(0.625, y=0.0))
+    assert below_floor(source, source, after(0.6249, y=0.0))
+    unknown = replace(SOURCE, accuracy=None)
+    assert not below_floor(unknown, after(y=2.0), after(y=2.0))
+    assert below_floor(unknown, after(z=2.0), after(y=2.0)), "what was not there before has nothing to be held against"
+
+
+def test_a_module_whose_weights_are_no_numbers_is_the_same_as_itself(small, tmp_path):
+    from safetensors.numpy import save_file
+
+    for name, value in (("one", np.nan), ("two", np.nan), ("three", 1.0)):
+        save_file({"w": np.array([1.0, value], np.float32)}, tmp_path / name)
+    assert same_module(small.manifest, small.manifest, (tmp_path / "one", tmp_path / "two"))
+    assert not same_module(small.manifest, small.manifest, (tmp_path / "one", tmp_path / "three"))

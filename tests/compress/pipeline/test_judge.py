@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pocketzoo.compress.pipeline.judge import Judge, Race, race
+from pocketzoo.compress.pipeline.judge import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -157,3 +157,7 @@ def test_the_budget_of_a_race_is_kept():
 @pytest.mark.parametrize(("after", "slower"), [(1.03, False), (1.0300001, True), (1.0, False)])
 def test_three_percent_more_is_not_slower(after, slower):
     assert Race(before=1.0, after=after).slower == slower
+
+
+def test_a_race_has_three_rounds_and_an_eighth_of_a_gigabyte_is_kept():
+    assert (SLACK, ROUNDS, SECONDS, KEPT) == (1.03, 3, 0.2, 134_217_728)
