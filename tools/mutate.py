@@ -130,7 +130,7 @@ class Bench:
     """Copies of the project, one a worker, in which mutants are tried."""
 
     def __init__(self, root: Path, package: str, folder: Path, workers: int) -> None:
-        self.root, self.package, self.workers = root, package, workers
+        self.root, self.package, self.workers = folder / "0", package, workers  # tests that come meanwhile do not count
         self.free: Queue[Path] = Queue()
         for i in range(workers):
             copy = folder / str(i)

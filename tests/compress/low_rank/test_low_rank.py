@@ -470,3 +470,29 @@ def test_why_layers_stay_dense_is_said(randomised, free):
     assert dense(parameters=0.5, multiple=6) == "rank 6 already needs as many parameters as the 96 it has"
     assert dense(energy=1.0) == "no rank that keeps 1 of its energy needs fewer parameters than the 96 it has"
     assert dense(energy=0.5, skip=("0",)) == "skipped by the recipe"
+
+
+class Again(nn.Module):
+    """One layer in two places, and one behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.once = nn.Linear(12, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.once(F.relu(self.twice(F.relu(self.twice(x)))))
+
+
+@pytest.mark.parametrize("kind", ["numbers", "infinite", "zeros"])
+def test_a_layer_in_two_places_is_refitted_on_what_both_read(kind, randomised):
+    model = randomised(Again())
+    x = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
+    x = {"numbers": x, "infinite": np.where(x > 2, np.inf, x), "zeros": np.zeros_like(x)}[kind]
+    plan = hand("twice", model.twice, 4)
+    made, plain = lowrank.apply(model, plan, [x]), lowrank.apply(model, plan)
+    assert all(torch.isfinite(p).all() for p in made.parameters())
+    same = all(torch.equal(a, b) for a, b in zip(made.parameters(), plain.parameters(), strict=True))
+    assert same == (kind == "infinite"), "samples that say nothing that is finite change nothing"
+    if kind == "numbers":
+        outputs = [m(torch.from_numpy(x)).detach() for m in (model, made, plain)]
+        assert (outputs[1] - outputs[0]).square().mean() < (outputs[2] - outputs[0]).square().mean()
