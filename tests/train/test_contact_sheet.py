@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from pocketzoo.core.errors import DataError, RecipeError
-from pocketzoo.train.contact_sheet import ACROSS, GAP, SIDE, TIMES, preview
+from pocketzoo.train.contact_sheet import ACROSS, GAP, LINE, SIDE, TIMES, preview
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.data.batches import from_arrays
 
@@ -62,3 +62,36 @@ def test_what_is_no_picture_is_refused(tmp_path, registry, refused):
     with refused(RecipeError, "augment has no 'rotat'"):
         preview(texts, tmp_path / "s.png", training={"augment": "rotat:3"}, registry=registry)
     assert list(tmp_path.iterdir()) == []
+
+
+def ink(sheet: np.ndarray, top: int, left: int) -> tuple[int, int]:
+    """How wide and high what is written below a picture is."""
+    band = (sheet[top : top + LINE, left : left + SIDE] < 250).any(-1)
+    across, down = np.flatnonzero(band.any(0)), np.flatnonzero(band.any(1))
+    return int(across[-1] - across[0]), int(down[-1] - down[0])
+
+
+def test_a_class_stands_below_its_picture_and_a_share_only_where_there_are_two(plain, tmp_path, registry):
+    size = preview(plain, tmp_path / "s.png", samples=1, registry=registry)
+    assert size == (GAP + SIDE + GAP, GAP + (SIDE + LINE + GAP) + GAP - GAP)
+    font = ImageFont.load_default(13)
+    left, top, right, bottom = font.getbbox("dark")
+    width, height = ink(read(tmp_path / "s.png"), GAP + SIDE + 2, GAP)
+    assert abs(width - (right - left)) <= 3
+    assert abs(height - (bottom - top)) <= 3
+
+
+def test_rows_and_bands_stand_below_one_another(plain, tmp_path, registry):
+    """A row is a picture, its line and a gap; a band ends with a gap of its own. Mixed ones have a line for each."""
+    place, training = tmp_path / "s.png", {"mix": "mixup:1"}
+    high = preview(plain, place, samples=ACROSS + 1, registry=registry)[1]
+    assert high == GAP + 2 * (SIDE + LINE + 2 * GAP) - GAP
+    mixed = preview(plain, place, samples=3, training=training, registry=registry)
+    assert mixed[1] in [GAP + (TIMES + 1) * (SIDE + n * LINE + GAP) for n in (1, 2)]
+    flipped = preview(plain, place, samples=3, training={"augment": "flip"}, registry=registry)
+    assert flipped[1] == GAP + (TIMES + 1) * (SIDE + LINE + GAP)
+    sheet, side = read(place), flipped[0] - 3 * (SIDE + GAP) - GAP
+    assert side > 0, "what the rows are is written beside them"
+    for row in range(TIMES + 1):
+        top = row * (SIDE + LINE + GAP)
+        assert middles(sheet[top:], GAP + side, 3) == [40, 120, 200]

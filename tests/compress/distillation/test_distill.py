@@ -14,6 +14,7 @@ from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pruning import prune
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
+from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.models.build import load_module
 
@@ -175,3 +176,71 @@ def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, t
     assert made.manifest.parameters == sum(p.numel() for p in cut.parameters())
     assert any(not torch.equal(v, healed.state_dict()[k]) for k, v in cut.state_dict().items())
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_made_can_be_trained_on_and_the_original_is_as_it_was(pruned, teacher, samples, tmp_path):
+    frozen = [p.requires_grad for p in teacher.parameters()]
+    made = taught(pruned, teacher, samples, tmp_path, DistillConfig(epochs=1))
+    assert all(p.requires_grad and p.grad_fn is None for p in made.parameters())
+    assert [p.requires_grad for p in teacher.parameters()] == frozen
+    assert made is not pruned
+
+
+class Lines(nn.Module):
+    """A model whose every step can be written out: y = w x, as long as nothing is pruned."""
+
+    def __init__(self, weight: list[float]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(len(weight), 1, bias=False)
+        self.layer.weight.data = torch.tensor([weight])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_one_step_is_adams_on_the_relative_error(tmp_path):
+    """Its first step is the rate in the direction that the gradient has, whatever its size."""
+    teacher, student = Lines([1.0, -1.0]), Lines([0.5, 0.5])
+    x = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+    config = DistillConfig(epochs=1, batch_size=64, learning_rate=0.01, features=0.0)
+    made = taught(student, teacher, [x], tmp_path, config)
+    np.testing.assert_allclose(made.layer.weight.detach().numpy(), [[0.51, 0.49]], atol=1e-5)
+
+
+@pytest.mark.parametrize("epochs", [2, 5])
+def test_the_rate_falls_to_zero_along_a_cosine(epochs, tmp_path, monkeypatch):
+    rates = []
+
+    class Noted(torch.optim.SGD):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+
+    monkeypatch.setattr(distill.torch.optim, "Adam", Noted)
+    config = DistillConfig(epochs=epochs, batch_size=64, learning_rate=0.1, patience=9)
+    taught(Lines([0.5]), Lines([1.0]), [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert rates == pytest.approx([0.05 * (1 + np.cos(np.pi * i / epochs)) for i in range(epochs)])
+
+
+@pytest.mark.parametrize(
+    ("counts", "train", "held"), [((16,), 14, 2), ((2,), 1, 1), ((1, 5), 5, 1), ((8, 3, 1), 10, 2)]
+)
+def test_one_of_eight_samples_is_held_out_and_one_of_each_batch_at_the_least(counts, train, held):
+    numbered = np.arange(sum(counts), dtype=np.float32)[:, None]
+    batches = np.split(numbered, np.cumsum(counts)[:-1])
+    learned, judged = distill._split(batches, 4)
+    assert all(len(x) <= 4 for x in learned)
+    rows = [sorted(torch.cat(part).ravel().tolist()) for part in (learned, judged)]
+    assert list(map(len, rows)) == [train, held]
+    assert sorted(rows[0] + rows[1]) == numbered.ravel().tolist()
+    if counts == (16,):
+        assert rows[1] == [4.0, 12.0]
+
+
+def test_a_plan_is_what_was_asked_for(teacher, samples):
+    config = DistillConfig(
+        epochs=3, learning_rate=0.5, batch_size=7, features=0.25, patience=2, seed=11, quantized=True
+    )
+    assert to_plain(distill.plan(teacher, config, samples, None)) == to_plain(config)
+    applied = distill.apply(teacher, distill.plan(teacher, config, samples, None), samples)
+    assert snapshot(applied) == snapshot(teacher)
+    assert applied is not teacher

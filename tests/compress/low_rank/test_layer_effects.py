@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.low_rank.layer_effects import measure_effects, passes
+from pocketzoo.compress.low_rank.layer_effects import Effect, measure_effects, passes
+from pocketzoo.compress.statistics.second_moments import shrunk
 
 
 class Chain(nn.Module):
@@ -64,3 +66,36 @@ def test_parts_fit_into_memory_and_leave_none_out():
     parts = list(passes(layers))
     assert [name for part in parts for name in part] == list(layers)
     assert max(map(len, parts)) == 2
+
+
+@pytest.mark.parametrize(("count", "probes"), [(1, 1), (1, 2), (2, 1), (9, 3), (20, 2)])
+def test_effects_are_of_one_sample_however_many_are_drawn(count, probes, randomised):
+    """Signs have squares of 1: where a layer gives the output, its diagonal is 1 with nothing left to chance."""
+    model = randomised(nn.Sequential(nn.Linear(4, 3)))
+    x = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    effect = measure_effects(model, ["0"], [x], probes=probes)["0"]
+    torch.testing.assert_close(effect.outputs.diagonal(), torch.ones(3, dtype=torch.float64))
+    assert effect.calls == -(-count // 8)
+    assert [len(live) for live in effect.live] == [8] * (count // 8) + [count % 8] * bool(count % 8)
+
+
+def test_outputs_that_nothing_depends_on_are_not_forgotten():
+    """Each has at least a thousandth of what the one that matters most has."""
+    effect = Effect(None, torch.diag(torch.tensor([4.0, 0.0], dtype=torch.float64)))
+    assert effect.known_outputs is not None
+    wanted = torch.diag(torch.tensor([4.004, 0.004], dtype=torch.float64))
+    torch.testing.assert_close(effect.known_outputs, wanted, rtol=0, atol=1e-14)
+    assert Effect(None, torch.zeros(2, 2)).known_outputs is None
+    assert Effect(None, torch.full((2, 2), torch.nan)).known_outputs is None
+    assert effect.metric(nn.Linear(3, 2)) is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_mean_of_the_inputs_counts_where_no_bias_can_take_it(bias, randomised):
+    layer = nn.Linear(4, 3, bias=bias)
+    x = 5.0 + np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+    effect = measure_effects(randomised(nn.Sequential(layer)), ["0"], [x])["0"]
+    metric = effect.metric(layer)
+    assert metric is not None
+    wanted = np.cov(x.T, bias=True) if bias else x.T @ x / len(x)
+    np.testing.assert_allclose(metric.inputs.numpy(), shrunk(torch.tensor(wanted), 400).numpy(), rtol=1e-3, atol=1e-3)

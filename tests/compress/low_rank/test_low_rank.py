@@ -443,3 +443,56 @@ def test_the_result_exports(net, samples, cpu, tmp_path):
     smaller = lowrank.apply(net, lowrank.plan(net, config_of(energy=0.8), samples, cpu), samples)
     spec = InputSpec(shape=("batch", *SHAPE), mean=(0.5,) * 6, std=(0.25,) * 6, resize=12)
     assert onnx_from_model(smaller, spec, tmp_path / "model.onnx") < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("share", "multiple", "rank"),
+    [(0.5, 8, 32), (0.3, 8, 16), (0.01, 8, 8), (0.3, 1, 19), (0.3, 5, 20), (0.4, 7, 28), (0.49, 16, 32), (0.1, 48, 48)],
+)
+def test_a_share_of_the_singular_values_is_rounded_to_the_multiple(share, multiple, rank, randomised, free):
+    """64 x 256 has 64: the nearest multiple to the share of them, and one at the least."""
+    model = randomised(nn.Sequential(nn.Linear(256, 64)))
+    x = [np.random.default_rng(0).normal(size=(8, 256)).astype(np.float32)]
+    plan = lowrank.plan(model, LowRankConfig(rank_fraction=share, multiple=multiple, only_faster=False), x, free)
+    assert plan.factors["0"].ranks == (rank,)
+    assert (plan.factors["0"].parameters, plan.factors["0"].after) == (64 * 256, rank * (64 + 256))
+
+
+def test_why_layers_stay_dense_is_said(randomised, free):
+    model = randomised(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 300)))
+    x = [np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)]
+
+    def dense(**fields: object) -> str:
+        return lowrank.plan(model, LowRankConfig(**fields, only_faster=False), x, free).dense["0"]
+
+    assert dense(rank_fraction=0.9) == "rank 7 needs 140 parameters instead of 96"
+    assert dense(rank_fraction=0.9, multiple=16) == "rank 8 needs 160 parameters instead of 96"
+    assert dense(parameters=0.5, multiple=6) == "rank 6 already needs as many parameters as the 96 it has"
+    assert dense(energy=1.0) == "no rank that keeps 1 of its energy needs fewer parameters than the 96 it has"
+    assert dense(energy=0.5, skip=("0",)) == "skipped by the recipe"
+
+
+class Again(nn.Module):
+    """One layer in two places, and one behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.once = nn.Linear(12, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.once(F.relu(self.twice(F.relu(self.twice(x)))))
+
+
+@pytest.mark.parametrize("kind", ["numbers", "infinite", "zeros"])
+def test_a_layer_in_two_places_is_refitted_on_what_both_read(kind, randomised):
+    model = randomised(Again())
+    x = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
+    x = {"numbers": x, "infinite": np.where(x > 2, np.inf, x), "zeros": np.zeros_like(x)}[kind]
+    plan = hand("twice", model.twice, 4)
+    made, plain = lowrank.apply(model, plan, [x]), lowrank.apply(model, plan)
+    assert all(torch.isfinite(p).all() for p in made.parameters())
+    same = all(torch.equal(a, b) for a, b in zip(made.parameters(), plain.parameters(), strict=True))
+    assert same == (kind == "infinite"), "samples that say nothing that is finite change nothing"
+    if kind == "numbers":
+        outputs = [m(torch.from_numpy(x)).detach() for m in (model, made, plain)]
+        assert (outputs[1] - outputs[0]).square().mean() < (outputs[2] - outputs[0]).square().mean()

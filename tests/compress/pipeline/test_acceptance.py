@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -9,14 +11,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.pipeline.acceptance import (
     FLOOR_DB,
+    FLOOR_SHARE,
+    LARGER,
     WAYS_OUT,
     WORSE,
+    Rejected,
     below_floor,
+    check_cost,
+    check_report,
+    nothing_left,
+    rejections,
     same_graph,
     same_module,
     worse,
 )
-from pocketzoo.compress.pipeline.judge import Score
+from pocketzoo.compress.pipeline.judge import SLACK, Score
+from pocketzoo.compress.pipeline.settings import CompressSettings
+from pocketzoo.zoo.bundles.manifest import Step
 
 SOURCE = Score(samples=100, accuracy=0.9, agreement=1.0, outputs={"y": None}, chance=0.4)
 
@@ -142,3 +153,173 @@ def test_bundles_of_before_name_no_cause(small):
     old = {"kind": "int8", "config": {}, "why": "slower: 1.000 -> 2.000 ms a sample", "report": {}}
     manifest = replace(small.manifest, rejected=(old, {**old, "cause": "floor"}, {**old, "cause": "slower"}))
     assert [no["cause"] for no in worse(manifest)] == ["floor"]
+
+
+# -- what is held against what
+
+
+class Known:
+    """A judge that knows the scores of each graph by name, and how far the metric fell."""
+
+    metric, reference = "accuracy", Path("source")
+
+    def __init__(self, drop: float = 0.0, **scores: Score) -> None:
+        self.lost, self.scores = drop, scores
+
+    def drop(self, graph: Path) -> float:
+        assert graph == Path("after")
+        return self.lost
+
+    def score(self, graph: Path) -> Score:
+        return self.scores.get(graph.name, SOURCE)
+
+
+def job_of(judge: Known | None = None, **settings: object) -> SimpleNamespace:
+    return SimpleNamespace(settings=CompressSettings(**settings), judge=judge or Known())
+
+
+COST = {"bytes_before": 1000, "bytes_after": 900, "latency_ms_before": 2.0, "latency_ms_after": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause", "why"),
+    [
+        ({}, None, ""),
+        ({"bytes_after": 1000}, None, ""),
+        ({"bytes_before": 0, "bytes_after": 0}, None, ""),
+        ({"bytes_after": 1002}, "larger", "larger: 1,000 -> 1,002 bytes"),
+        ({"latency_ms_after": 2.0}, None, ""),
+        ({"latency_ms_after": 2.0 * SLACK}, None, ""),
+        ({"latency_ms_after": 2.0 * SLACK + 0.001}, "slower", "slower: 2.000 -> 2.061 ms a sample"),
+        ({"bytes_after": 1002, "latency_ms_after": 9.0}, "larger", "larger: 1,000 -> 1,002 bytes"),
+    ],
+)
+def test_what_is_larger_or_slower_is_rejected_unless_asked_for(changes, cause, why):
+    report = {**COST, **changes}
+    check_cost(report, job_of(keep_slower=True))
+    if cause is None:
+        check_cost(report, job_of())
+        return
+    with pytest.raises(Rejected) as caught:
+        check_cost(report, job_of())
+    assert (caught.value.cause, caught.value.why) == (cause, why)
+    assert caught.value.record == {"why": why, "cause": cause, "report": report}
+
+
+def test_a_graph_that_was_not_timed_is_not_slower():
+    check_cost({"bytes_before": 1, "bytes_after": 1}, job_of())
+
+
+LOW = after(0.4, y=3.0)  # all that is above chance is gone
+
+
+@pytest.mark.parametrize(
+    ("judge", "settings", "allowed", "cause"),
+    [
+        (Known(0.02), {"max_drop": 0.5}, 0.01, "budget"),
+        (Known(0.02), {"max_drop": 0.5, "accept": True}, 0.01, "budget"),
+        (Known(0.02), {"max_drop": 0.5}, 0.02, None),
+        (Known(0.02), {"max_drop": 0.5}, None, None),
+        (Known(0.0, after=LOW), {}, None, "floor"),
+        (Known(0.0, after=LOW), {"accept": True}, None, None),
+        (Known(0.0, after=LOW), {"max_drop": 0.9}, 0.9, None),
+        (Known(0.0, after=LOW, before=LOW), {}, None, None),
+    ],
+)
+def test_a_budget_is_held_first_and_then_the_floor(judge, settings, allowed, cause):
+    def check(report: dict) -> None:
+        check_report(report, job_of(judge, **settings), Path("before"), Path("after"), allowed=allowed)
+
+    if cause is not None:
+        with pytest.raises(Rejected) as caught:
+            check(COST)
+        assert caught.value.cause == cause
+        if cause == "budget":
+            assert caught.value.why == "accuracy falls by 2.00 points, 1.00 are allowed so far"
+        return
+    check(COST)
+    with pytest.raises(Rejected, match="larger"):
+        check({**COST, "bytes_after": 5000})
+
+
+def test_least_stands_in_for_the_floor():
+    source = replace(SOURCE, accuracy=None)
+    judge = Known(source=source, before=source, after=after(y=6.0))
+    check_report(COST, job_of(judge), Path("before"), Path("after"), allowed=None, least=5.0)
+    with pytest.raises(Rejected, match=r"6\.0 dB, below 7 dB"):
+        check_report(COST, job_of(judge), Path("before"), Path("after"), allowed=None, least=7.0)
+
+
+def test_the_floor_is_ten_decibels_and_a_fifth():
+    assert (FLOOR_DB, FLOOR_SHARE, LARGER) == (10.0, 0.2, 1.001)
+
+
+# -- what was left out for good
+
+
+def step(kind: str, **report: object) -> Step:
+    return Step(kind=kind, config={}, plan={}, report=report)
+
+
+def test_all_that_was_left_out_is_found(small):
+    """A step as a whole, a graph for one target, and graphs that generate; what was tried on the way is not."""
+    slow, words = "slower: 1.00 -> 2.00 ms a token", "9.0% of the tokens change, at most 1.0% are allowed"
+    manifest = replace(
+        small.manifest,
+        rejected=({"kind": "prune", "why": "a", "cause": "larger"},),
+        steps=(
+            step("distill", rejected=[{"kind": "distill", "why": "tried", "cause": "budget"}]),
+            step("int8", rejected=[{"target": "cpu", "why": "b", "cause": "floor"}],
+                 generation={"cpu": {"rejected": words}, "npu": {"rejected": slow}, "gpu": {}}),
+        ),
+    )  # fmt: skip
+    assert list(rejections(manifest)) == [
+        {"kind": "prune", "why": "a", "cause": "larger"},
+        {"kind": "int8", "target": "cpu", "why": "b", "cause": "floor"},
+        {"kind": "int8", "target": "cpu", "why": words, "cause": "budget"},
+        {"kind": "int8", "target": "npu", "why": slow, "cause": "slower"},
+    ]
+    assert [no["cause"] for no in worse(manifest)] == ["floor", "budget"]
+    assert {"floor", "unchanged", "budget"} == WORSE
+
+
+def test_nothing_left_says_why_once_and_how_to_go_on(small):
+    same = {"kind": "prune", "why": "larger", "cause": "larger"}
+    last = {"kind": "int8", "why": "it changed nothing", "cause": "unchanged"}
+    error = nothing_left(replace(small.manifest, rejected=(same, same, last)))
+    assert error.message == "rejected, nothing was written: prune: larger; int8: it changed nothing"
+    assert error.hint == WAYS_OUT["unchanged"]
+
+
+def test_the_same_numbers_of_another_size_are_another_module(small):
+    file = small.file("model.safetensors")
+    assert not same_module(small.manifest, replace(small.manifest, parameters=1), (file, file))
+
+
+def test_names_and_notes_of_nodes_are_no_part_of_what_a_graph_computes():
+    noted = graph()
+    noted.graph.node[0].doc_string = "from elsewhere"
+    entry = noted.graph.node[0].metadata_props.add()
+    entry.key, entry.value = "pkg", "1"
+    assert same_graph(graph(), noted)
+    other = graph()
+    other.graph.initializer[0].name = "elsewhere"
+    assert not same_graph(graph(), other)
+
+
+def test_exactly_a_fifth_may_go_and_an_output_may_stay_as_it_is():
+    source = replace(SOURCE, accuracy=0.75, chance=0.125)
+    assert not below_floor(source, source, after(0.625, y=0.0))
+    assert below_floor(source, source, after(0.6249, y=0.0))
+    unknown = replace(SOURCE, accuracy=None)
+    assert not below_floor(unknown, after(y=2.0), after(y=2.0))
+    assert below_floor(unknown, after(z=2.0), after(y=2.0)), "what was not there before has nothing to be held against"
+
+
+def test_a_module_whose_weights_are_no_numbers_is_the_same_as_itself(small, tmp_path):
+    from safetensors.numpy import save_file
+
+    for name, value in (("one", np.nan), ("two", np.nan), ("three", 1.0)):
+        save_file({"w": np.array([1.0, value], np.float32)}, tmp_path / name)
+    assert same_module(small.manifest, small.manifest, (tmp_path / "one", tmp_path / "two"))
+    assert not same_module(small.manifest, small.manifest, (tmp_path / "one", tmp_path / "three"))

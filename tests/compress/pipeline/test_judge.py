@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pocketzoo.compress.pipeline.judge import Judge, race
+from pocketzoo.compress.pipeline.judge import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -122,3 +122,42 @@ def test_graphs_are_timed_here(graphs, samples, tmp_path):
     paths = [scaled(graphs["residual"], factor, tmp_path / f"{factor}.onnx") for factor in (1.0, 2.0)]
     found = race(*paths, samples[:1])
     assert min(found.before, found.after) > 0
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0, True), (-1, False)])
+def test_outputs_of_the_reference_are_kept_up_to_so_many_bytes(room, kept, judged, graphs, tmp_path, monkeypatch):
+    """Twenty samples of five outputs. What is kept is not read again from the graph, whose place another has taken."""
+    monkeypatch.setattr("pocketzoo.compress.pipeline.judge.KEPT", 20 * 5 * 4 + room)
+    judged.score(judged.reference)
+    other = scaled(graphs["residual"], 1.0, tmp_path / "other.onnx")
+    with other.open("ab") as file:
+        file.write(b"\x72\x00")  # an empty metadata entry: another digest, the same graph
+    scaled(graphs["residual"], -1.0, judged.reference)
+    assert judged.score(other).agreement == (1.0 if kept else 0.0)
+
+
+def test_a_graph_is_scored_once(judged, graphs, tmp_path):
+    """What is the same byte for byte has the same score, under whatever name."""
+    one, two = (scaled(graphs["residual"], 1.5, tmp_path / f"{name}.onnx") for name in "ab")
+    assert judged.score(one) is judged.score(two)
+
+
+def test_what_has_no_metric_cannot_drop(graphs, samples, tmp_path, refused):
+    reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
+    with refused(DataError, "no metric is known", hint="--min-sqnr"):
+        Judge(reference, Batches(Split(samples), SPEC), returns="unknown").drop(reference)
+
+
+def test_the_budget_of_a_race_is_kept():
+    asked = []
+    race(Path("a"), Path("b"), np.zeros(1, np.float32), lambda graphs, x, s: asked.append((graphs, s)) or [1.0, 9.0])
+    assert asked == [([Path("a"), Path("b")], 0.2)] * 3
+
+
+@pytest.mark.parametrize(("after", "slower"), [(1.03, False), (1.0300001, True), (1.0, False)])
+def test_three_percent_more_is_not_slower(after, slower):
+    assert Race(before=1.0, after=after).slower == slower
+
+
+def test_a_race_has_three_rounds_and_an_eighth_of_a_gigabyte_is_kept():
+    assert (SLACK, ROUNDS, SECONDS, KEPT) == (1.03, 3, 0.2, 134_217_728)

@@ -241,8 +241,8 @@ def test_int8_within_a_budget_leaves_layers_in_float(small, digits, tmp_path, sm
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"max_drop": 1.0}, RecipeError, "cannot drop by 1.0"),
-        ({"max_drop": -0.1}, RecipeError, "cannot drop by -0.1"),
+        ({"max_drop": 1.0}, RecipeError, "max_drop cannot be 1.0"),
+        ({"max_drop": -0.1}, RecipeError, "max_drop cannot be -0.1"),
         ({"min_sqnr": 25.0}, RecipeError, "min_sqnr needs an int8 step"),
         ({"min_sqnr": -1.0, "steps": [Int8Config()]}, RecipeError, "min_sqnr cannot be -1.0"),
     ],

@@ -368,6 +368,27 @@ def tokens_by_transpose():
     return Net(lambda m, x: m.fc(F.relu(m.a(x)).flatten(2).transpose(1, 2)).mean(1), a=conv(3, 8), fc=nn.Linear(8, 4))
 
 
+@case({("a", "b"): 8}, (3, 6, 5))
+def tokens_averaged_before_the_head():
+    """The axis of channels moves up by each axis before it that goes, and stays where axes are kept."""
+    return Net(
+        lambda m, x: m.fc(F.relu(m.a(x)).flatten(2).transpose(1, 2).mean((1,)) + m.b(x).mean((3,)).amax((2,))),
+        a=conv(3, 8),
+        b=conv(3, 8),
+        fc=nn.Linear(8, 4),
+    )
+
+
+@case({("a", "b"): 8}, (3, 6, 5))
+def axes_averaged_before_and_behind_the_channels():
+    def wiring(m, x):
+        y = F.relu(m.a(x)).permute(2, 0, 1, 3).sum((0, -1))
+        z = m.b(x).permute(2, 0, 1, 3).mean((0, 3), keepdim=True).squeeze(3).sum((0,))
+        return m.fc(y + z)
+
+    return Net(wiring, a=conv(3, 8), b=conv(3, 8), fc=nn.Linear(8, 4))
+
+
 # -- pools, padding, resizing
 
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization.calibration import activations, observe
 from pocketzoo.compress.quantization.layer_inputs import Reading
-from pocketzoo.compress.statistics.histogram import BINS, VALUES, Histogram
+from pocketzoo.compress.statistics.histogram import BINS, SHRINK, VALUES, Histogram
 from pocketzoo.core.errors import DataError
 
 MINMAX, PERCENTILE, MSE, ENTROPY, AUTO = (
@@ -421,3 +421,51 @@ def test_a_sample_may_have_an_array_for_each_input():
     found = list(activations(model, ["sum", "b"], samples))
     assert [values["sum"].tolist() for values in found] == [[[i + 1.0] * 2] for i in range(3)]
     assert all(values["b"].tolist() == [[1.0, 1.0]] for values in found)
+
+
+def kept_information(histogram: Histogram, low: float, high: float, levels: int) -> float:
+    """Kullback-Leibler divergence of Migacz 2017, written out again bin by bin."""
+    inside: dict[int, float] = {}
+    first = int(np.clip(np.floor(low / histogram.width) + BINS, 0, 2 * BINS - 1))
+    last = int(np.clip(np.ceil(high / histogram.width) + BINS, first + 1, 2 * BINS))
+    for i, count in enumerate(histogram.counts.tolist()):
+        place = min(max(i, first), last - 1) - first
+        inside[place] = inside.get(place, 0.0) + count
+    own = {i - first: float(histogram.counts[i]) for i in range(first, last) if histogram.counts[i]}
+    if not own:
+        return np.inf
+    width = last - first
+    groups: dict[int, list[int]] = {}
+    for place in own:
+        groups.setdefault(place * min(levels, width) // width, []).append(place)
+    told = {place: sum(own[p] for p in group) / len(group) for group in groups.values() for place in group}
+    total, of_told = sum(inside.values()), sum(told.values())
+    return sum(
+        count / total * np.log(count / total / max(told.get(place, 0.0) / of_told, 1e-12))
+        for place, count in inside.items()
+        if count
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["skewed", "steps", "sparse"])
+def test_entropy_is_the_least_divergence_of_those_tried(kind, seed):
+    generator = np.random.default_rng(seed)
+    values = {
+        "skewed": lambda: generator.exponential(size=4000) ** 2 - 1.0,
+        "steps": lambda: np.round(generator.standard_t(2, size=2000) * 4) / 4,
+        "sparse": lambda: np.concatenate([generator.normal(size=300), [-37.0, -35.5, 21.0, 30.25]]),
+    }[kind]().astype(np.float32)
+    histogram = filled([values])
+    found = histogram.range(ENTROPY)
+    reach = max(-histogram.low, histogram.high)
+    lost = {s: kept_information(histogram, -reach * s, reach * s, 254) for s in SHRINK}
+    assert lost[min(SHRINK, key=lambda s: abs(reach * s - found.magnitude))] == pytest.approx(min(lost.values()))
+    both = min(kept_information(histogram, histogram.low * s, histogram.high * s, 255) for s in SHRINK)
+    assert kept_information(histogram, found.low, found.high, 255) <= both + 1e-9
+
+
+def test_shrunk_ranges_are_from_all_to_a_tenth():
+    assert (len(SHRINK), SHRINK[0], SHRINK[-1]) == (46, 1.0, pytest.approx(0.1))
+    assert (np.diff(SHRINK) < 0).all()
+    assert (BINS, VALUES) == (2048, 16384)

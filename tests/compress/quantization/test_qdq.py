@@ -12,9 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.plans import Int8Plan
+from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import int8
+from pocketzoo.compress.quantization.qdq import Integers, activation_parameters
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.catalog.specs import Int8Encoding
+from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.tasks.agreement import sqnr
 
 TARGETS = {t.name: t for t in pocketzoo_targets() if t.name in ("cpu", "cuda", "openvino", "tensorrt-rtx")}
@@ -750,3 +753,50 @@ def test_a_plan_without_a_layer_is_what_leaves_it_in_float(name, made):
             x = samples(case_, 1, seed=2)[0]
             for given, wanted in zip(run(encoded, x, "ORT_ENABLE_ALL"), run(model, x, "ORT_DISABLE_ALL"), strict=True):
                 assert sqnr(given, wanted) > LEAST - 6
+
+
+# -- what runs on integers, and with which numbers
+
+
+def test_outputs_that_are_left_out_do_not_tie_nodes_together():
+    """Of a pool the second output may be named "": of two such, only the one behind a planned layer moves integers."""
+    model = Case(
+        [
+            node("Conv", "x w", "a"),
+            helper.make_node("MaxPool", ["a"], ["p", ""], kernel_shape=[2, 2]),
+            node("Conv", "x v", "b"),
+            helper.make_node("MaxPool", ["b"], ["q", ""], kernel_shape=[2, 2]),
+            node("Concat", "p q", "y", axis=1),
+        ],
+        constants={"w": weight(4, 3, 1, 1), "v": weight(4, 3, 1, 1, seed=1)},
+        size=(3, 4, 4),
+    ).model()
+    nodes = {n.output[0]: n for n in model.graph.node}
+    for names in (("a", "p", "b", "q", "y"), ("q", "p", "b", "a", "y")):
+        decides = Integers(GraphIndex(model), {"w"})
+        assert {name for name in names if decides(nodes[name])} == {"a", "p"}
+
+
+def encoding(activations: str, *, symmetric: bool = False) -> Int8Encoding:
+    return Int8Encoding(activations=activations, symmetric=symmetric, int32_bias=False, fuses_add=False)
+
+
+RANGE = Range(low=-1.0, high=3.0, magnitude=3.0)
+
+
+@pytest.mark.parametrize(
+    ("range_", "written", "scale", "zero"),
+    [
+        (RANGE, encoding("int8", symmetric=True), 3 / 127, np.int8(0)),
+        (RANGE, encoding("uint8"), 4 / 255, np.uint8(64)),
+        (RANGE, encoding("int8"), 4 / 255, np.int8(-64)),
+        (Range(low=0.0, high=2.0, magnitude=2.0), encoding("uint8"), 2 / 255, np.uint8(0)),
+        (Range(low=-2.0, high=0.0, magnitude=2.0), encoding("uint8"), 2 / 255, np.uint8(255)),
+        (Range(low=0.0, high=0.0, magnitude=0.0), encoding("int8", symmetric=True), 1e-12 / 127, np.int8(0)),
+        (Range(low=0.0, high=0.0, magnitude=0.0), encoding("uint8"), 1e-12 / 255, np.uint8(0)),
+    ],
+)
+def test_scale_and_zero_point_of_a_range(range_, written, scale, zero):
+    found = activation_parameters(range_, written)
+    assert found == (pytest.approx(scale), zero)
+    assert found[1].dtype == zero.dtype

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pocketzoo.compress.statistics.second_moments import DAMPING, POSITIONS, doubt, input_moments, rows, shrunk, solve
+from pocketzoo.compress.statistics.second_moments import (
+    DAMPING,
+    POSITIONS,
+    Moments,
+    doubt,
+    input_moments,
+    rows,
+    shrunk,
+    solve,
+    split_moments,
+)
 
 LAYERS = {
     "3x3": nn.Conv2d(4, 7, 3, padding=1),
@@ -148,3 +160,58 @@ def test_shrinking_makes_any_second_moments_invertible_and_keeps_their_diagonal(
 def test_no_rows_give_a_small_correction_and_no_failure():
     zeros = torch.zeros(4, 4, dtype=torch.float64)
     assert torch.equal(solve(torch.zeros(2, 4, dtype=torch.float64), zeros, 0), torch.zeros(2, 4, dtype=torch.float64))
+
+
+def taken(x: np.ndarray) -> Moments:
+    moments = Moments.empty(x.shape[1])
+    moments.add(torch.from_numpy(x))
+    return moments
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_means_and_covariances_are_those_of_numpy(count):
+    x = np.random.default_rng(count).normal(3.0, size=(count, 4))
+    moments = taken(x)
+    np.testing.assert_allclose(moments.mean.numpy(), x.T @ x / count, rtol=1e-9)
+    np.testing.assert_allclose(moments.covariance.numpy(), np.cov(x.T, bias=True), atol=1e-9)
+    twice = moments + taken(2 * x)
+    assert (twice.count, twice.first.tolist()) == (2 * count, pytest.approx((3 * x).sum(0).tolist()))
+    np.testing.assert_allclose(twice.second.numpy(), 5 * x.T @ x, rtol=1e-9)
+
+
+def test_no_rows_have_no_mean_and_no_covariance():
+    empty = Moments.empty(3)
+    assert empty.count == 0
+    assert torch.equal(empty.mean, torch.zeros(3, 3, dtype=torch.float64))
+    assert torch.equal(empty.covariance, torch.zeros(3, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("sizes", [[1], [4], [3, 1, 5, 20], [1, 1, 1], [16, 17]])
+def test_halves_are_every_other_sample_however_they_come(sizes):
+    x = np.random.default_rng(0).normal(size=(sum(sizes), 3)).astype(np.float32)
+    cuts = np.cumsum([0, *sizes])
+    model = nn.Sequential(nn.Linear(3, 2))
+    halves = split_moments(model, ["0"], [x[a:b] for a, b in pairwise(cuts)])
+    assert [half.samples for half in halves] == [len(x[0::2]), len(x[1::2])]
+    for half, wanted in zip(halves, (x[0::2], x[1::2]), strict=True):
+        assert ("0" in half.moments) == bool(len(wanted))
+        if len(wanted):
+            assert half.moments["0"].count == len(wanted)
+            np.testing.assert_allclose(half.moments["0"].second.numpy(), wanted.T @ wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "count", "wanted"), [(3, 1, 9.0), (3, 6, 0.25), (4, 0, 16.0), (1, 1000, DAMPING)])
+def test_doubt_is_the_square_of_inputs_for_each_row(size, count, wanted):
+    assert doubt(size, count) == pytest.approx(wanted)
+    second = torch.full((size, size), 2.0, dtype=torch.float64)
+    found = shrunk(second, count)
+    off = ~torch.eye(size, dtype=torch.bool)
+    torch.testing.assert_close(found[off], second[off] / (1 + wanted))
+
+
+def test_solving_is_ridge_regression():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(9, 4, generator=g, dtype=torch.float64)
+    gram, right = x.T @ x, torch.randn(2, 4, generator=g, dtype=torch.float64)
+    wanted = right @ torch.linalg.inv(gram + (4 / 9) ** 2 * gram.diagonal().diag())
+    torch.testing.assert_close(solve(right, gram, 9), wanted)

@@ -20,7 +20,7 @@ from pocketzoo.train.agents.replay_buffer import Replay
 from pocketzoo.train.agents.settings import SAYS, AgentConfig, agent_settings
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
-from pocketzoo.zoo.data.gym_environments import Environment
+from pocketzoo.zoo.data.gym_environments import Environment, episode_seed
 
 QUICK = {
     "steps": 1500, "warm_up": 50, "explore_steps": 600, "evaluate_every": 500, "episodes": 8, "learning_rate": 5e-3,
@@ -245,3 +245,37 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, monkeypa
     monkeypatch.setattr(torch, "__version__", "0.0")
     keys["torch"] = key_of()
     assert len(set(keys.values())) == len(keys), keys
+
+
+class Watched(Agent):
+    """Notes when it learns and how it is looked at; no evaluation is any good."""
+
+    def __init__(self, *given: object) -> None:
+        super().__init__(*given)
+        self.learned_at: list[int] = []
+        self.evaluated: list[tuple[int, bool]] = []
+
+    def learn(self) -> None:
+        self.learned_at.append(self.career.step)
+        assert self.net.training
+        super().learn()
+
+    def evaluate(self, net: nn.Module, first: int) -> float:
+        self.evaluated.append((first, net.training))
+        return float(-len(self.evaluated))
+
+
+def test_it_learns_and_is_evaluated_as_often_as_it_is_told():
+    """In training mode it plays and learns, in evaluation mode it is judged: a dropout acts in one of them alone."""
+    config = AgentConfig(steps=60, warm_up=12, learn_every=5, evaluate_every=25, episodes=3, batch_size=4, goal=9.0)
+    agent = Watched(nn.Linear(4, 2), "smooth_l1_loss", Environment("Corridor-v0"), config)
+    agent.run()
+    last = agent.career.step
+    assert agent.learned_at == [step for step in range(1, last + 1) if step >= 12 and step % 5 == 0]
+    assert agent.career.learned == len(agent.learned_at)
+    assert agent.evaluated == [(episode_seed(0, "validate", 3 * n), False) for n in range(len(agent.evaluated))]
+    assert [at // 25 for at in agent.career.at[: last // 25]] == list(range(1, last // 25 + 1))
+    assert agent.career.at[-1] == last
+    assert agent.career.best_step == agent.career.at[0], "the first is the best, as each is worse"
+    assert agent.career.ended == f"all {last} steps are done"
+    assert last >= 60

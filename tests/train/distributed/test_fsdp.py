@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.train.distributed import process_group
+from pocketzoo.train.distributed.fsdp import sharded
 from pocketzoo.train.fit import fit
+from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
 SCRIPT = """
 import sys
@@ -56,3 +63,24 @@ def test_a_sharded_model_learns_what_a_whole_one_does_and_goes_on_to_the_same_bi
     run("cut", "shard", "3")
     again = run("cut", "shard")
     assert all(torch.equal(v, again[k]) for k, v in parts.items())
+
+
+def test_every_block_and_the_rest_are_sharded_in_a_copy(monkeypatch):
+    """With one process each shard is the whole: what it computes is the same."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(process_group, "_meeting", lambda: (distributed.HashStore(), 0, 1))
+    backbone = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6))
+    model = nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(6, 2)))
+    blocks = [BackboneBlock(str(i), [backbone[i]], list(backbone[i].parameters())) for i in (0, 2)]
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    with process_group.joined() as world:
+        twin, found = sharded(model, blocks, blocks[1:], world)
+        names = {name for name, module in twin.named_modules() if isinstance(module, FSDPModule)}
+        assert names == {"", "backbone.0", "backbone.2"}
+        assert all(isinstance(p, DTensor) for p in twin.parameters())
+        assert [block.name for block in found] == ["2"]
+        assert found[0].modules == [twin.get_submodule("backbone.2")]
+        learned = twin.get_submodule("backbone.2")
+        assert [id(p) for p in found[0].parameters] == [id(p) for p in learned.parameters()]
+        torch.testing.assert_close(twin(x), model(x))
+    assert not any(isinstance(p, DTensor) for p in model.parameters())

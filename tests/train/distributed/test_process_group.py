@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from told import Told
-from torch import nn
+from torch import distributed, nn
 
+from pocketzoo.core.errors import ProcessLostError
 from pocketzoo.core.progress import SILENT
+from pocketzoo.train.distributed import process_group
 from pocketzoo.train.distributed.process_group import World, joined
 
 
@@ -104,3 +106,39 @@ def test_a_process_that_is_lost_ends_the_run_with_an_error(few, tmp_path):
         for process in processes:
             process.kill()
             process.wait()
+
+
+# -- a group of one, which is enough for what is said
+
+
+@pytest.fixture
+def connected(monkeypatch):
+    """``joined`` connects this process with no other, as torchrun's processes are."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(process_group, "_meeting", lambda: (distributed.HashStore(), 0, 1))
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize("sign", ["Connection closed by peer", "gloo: it broke", "NCCL error", "Timed out"])
+def test_what_the_network_says_when_another_ends_is_explained(sign, refused):
+    with refused(ProcessLostError, f"another of the 1 processes ended: {sign}", hint="resumes"), joined() as world:
+        assert (world.rank, world.size, world.device.type) == (0, 1, "cpu")
+        assert distributed.is_initialized()
+        raise RuntimeError(f"{sign}\nand where in its source")
+    assert not distributed.is_initialized()
+
+
+@pytest.mark.usefixtures("connected")
+def test_other_errors_pass_and_the_group_ends_all_the_same():
+    with pytest.raises(RuntimeError, match="shapes do not fit"), joined():
+        raise RuntimeError("shapes do not fit")
+    assert not distributed.is_initialized()
+    with joined() as world:
+        world.wait()
+    assert not distributed.is_initialized()
+
+
+def test_a_world_says_which_of_its_processes_is_the_first():
+    assert World() == World(rank=0, size=1, device=torch.device("cpu"))
+    assert [World(rank, 3).first for rank in range(3)] == [True, False, False]
+    assert [list(World(rank, 3).share(range(7))) for rank in range(3)] == [[0, 3, 6], [1, 4], [2, 5]]

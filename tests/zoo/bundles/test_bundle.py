@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 import pocketzoo
 from pocketzoo.core.errors import BundleError, PocketzooError
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating, writing
+from pocketzoo.zoo.bundles.bundle import (
+    Bundle,
+    check_place,
+    graph_name,
+    put_bundle,
+    read_bundle,
+    updating,
+    writing,
+)
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, Step
 from pocketzoo.zoo.catalog.specs import InputSpec
 
@@ -524,3 +532,48 @@ def test_a_bundle_may_be_moved_and_copied(fitted, tmp_path):
 
 def test_a_path_may_be_a_string(fitted):
     assert read_bundle(str(fitted.path)).manifest == fitted.manifest
+
+
+def test_what_was_finished_by_another_in_this_moment_is_not_replaced(tmp_path, monkeypatch, refused):
+    """Between the look at the place and the move there is time for another run to end."""
+    done, place = write(tmp_path / "new").path, tmp_path / "out"
+    looked = []
+
+    def look(path: Path, *, force: bool) -> None:
+        looked.append(force)
+        check_place(path, force=force)
+        if not path.exists():
+            shutil.copytree(done, path)
+
+    monkeypatch.setattr("pocketzoo.zoo.bundles.bundle.check_place", look)
+    with refused(BundleError, "is already a finished bundle", hint="--force"):
+        put_bundle(done, place, force=False)
+    assert looked == [False, False]
+    assert read_bundle(done).manifest.name == read_bundle(place).manifest.name == "toy"
+
+
+def test_a_bundle_that_is_replaced_is_where_the_new_one_was(tmp_path):
+    new, place = write(tmp_path / "new", replace(NEW, name="new")).path, write(tmp_path / "out").path
+    put_bundle(new, place, force=True)
+    assert (read_bundle(place).manifest.name, read_bundle(new).manifest.name) == ("new", "toy")
+
+
+@pytest.mark.parametrize(("kind", "force", "text"), [
+    ("bundle", False, "already a finished bundle"), ("bundle", True, ""), ("folder", True, "is not a bundle"),
+    ("file", True, "is not a bundle"), ("empty", False, ""), ("nothing", False, ""),
+])  # fmt: skip
+def test_places_that_a_bundle_may_be_written_to(kind, force, text, tmp_path, refused):
+    place = tmp_path / "out"
+    if kind == "bundle":
+        write(place)
+    elif kind == "file":
+        place.write_text("")
+    elif kind != "nothing":
+        place.mkdir()
+        if kind == "folder":
+            (place / "own").write_text("")
+    if not text:
+        check_place(place, force=force)
+        return
+    with refused(BundleError, text):
+        check_place(place, force=force)

@@ -54,3 +54,86 @@ def test_specs_with_equal_facts_are_equal():
     assert one == two
     assert hash(one) == hash(two)
     assert one != FeatureSpec("map", ("batch", 5, 2, 2))
+
+
+# What a plugin that says no more means: it is built and measured tomorrow as it is today.
+DEFAULTS: dict[type, dict[str, object]] = {
+    specs.InputSpec: {
+        "name": "image", "layout": "NCHW", "dtype": "float32", "value_range": (0.0, 1.0), "interpolation": "bilinear",
+        "stretch": False,
+    },
+    specs.TextSpec: {
+        "tokenizer": "tokenizer.json", "shape": ("batch", "sequence"), "name": "input_ids", "layout": "NT",
+        "dtype": "int64",
+    },
+    specs.FeatureSpec: {},
+    specs.GenerationSpec: {"start": (), "positions": 0, "not_followed": ()},
+    specs.Cut: {},
+    specs.PackageFile: {},
+    specs.HubFile: {},
+    specs.Weights: {"shards": (), "prefix": "", "read": None, "convert": None},
+    specs.BackboneSpec: {
+        "weights": None, "source": "", "cuts": (), "head": "", "training": {}, "files": {}, "options": None,
+        "configure": None, "generation": None,
+    },
+    specs.HeadSpec: {
+        "loss": "cross_entropy", "metric": "accuracy", "options": None, "backbone": "", "weights": None,
+        "labels": None, "outputs": 0,
+    },
+    specs.DatasetSpec: {},
+    specs.Int8Encoding: {"dynamic": False, "splits_norm": False},
+    specs.Fp8Encoding: {},
+    specs.DlaSpec: {"types": ("fp16",)},
+    specs.TargetSpec: {
+        "fp8": None, "channel_multiple": 8, "int8_multiple": 0, "half_multiple": 8, "opset": 20, "newest_opset": 0,
+        "domains": ("",), "refuses": {}, "slow": {}, "precisions": ("fp32",), "keeps_fp32": (), "sparse": False,
+        "device": "cpu", "machine": "", "capability": "", "provider": "", "engine": "", "versions": (),
+        "engine_flags": (), "dla": None,
+    },
+    specs.ExporterSpec: {"asks": False, "folder": False},
+    specs.Repository: {"sizes": {}, "library": "", "task": "", "license": "", "config": {}, "files": {}, "digests": {}},
+    specs.LoaderSpec: {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_plugin_leaves_out_means_what_it_did(kind):
+    found = {
+        f.name: f.default_factory() if f.default is dataclasses.MISSING else f.default
+        for f in dataclasses.fields(kind)
+        if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2
+    }
+    assert found == DEFAULTS[kind]
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "timed"),
+    [("", "cpu", True), ("tensorrt", "cpu", False), ("", "gpu", False), ("x", "gpu", False)],
+)
+def test_times_of_the_cpu_say_something_of_targets_that_run_on_it(engine, device, timed):
+    encoding = specs.Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=False)
+    target = specs.TargetSpec(name="t", summary="s", int8=encoding, engine=engine, device=device)
+    assert target.timed_here == timed
+
+
+def test_weights_of_a_repository_are_pinned_by_their_digests():
+    """Shards come along; in a bundle, which knows no digests, there is nothing to fetch."""
+    repository = specs.Repository(repo_id="o/m", commit="0" * 40, digests={"index": "1" * 64, "one": "2" * 64})
+    assert repository.name == f"hf://o/m@{'0' * 40}"
+    file, shard = (
+        specs.HubFile(repo_id="o/m", revision="0" * 40, filename=name, sha256=digest * 64)
+        for name, digest in (("index", "1"), ("one", "2"))
+    )
+    read, convert = (lambda path: {}), (lambda state: state)
+    assert repository.weights("index", read, convert=convert, shards=("one",)) == specs.Weights(
+        file=file, shards=(shard,), read=read, convert=convert
+    )
+    assert repository.weights("one") == specs.Weights(file=shard)
+    assert repository.weights("elsewhere") is None
+
+
+def test_what_a_model_returns_has_a_shape_and_what_is_trained_a_metric():
+    assert set(specs.METRICS) < set(specs.RETURNS)
+    assert {name for name, shape in specs.RETURNS.items() if "T" in shape} == specs.PER_TOKEN
+    assert specs.METRICS == {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
+    assert specs.WINDOW == 128

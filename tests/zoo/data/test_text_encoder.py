@@ -60,3 +60,21 @@ def test_pictures_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
     folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
     with refused(DataError, "reads texts, but the data are images"):
         list(Batches(load_data(folder).split("train"), SPEC, files=files))
+
+
+def test_many_texts_are_read_in_pieces_and_none_is_left_out(files):
+    """Whole they are longer than the model reads; afterwards they are cut again."""
+    encoder = TextEncoder(SPEC, files)
+    lengths = [i % 14 for i in range(2300)]
+    texts = [" ".join([WORDS[4 + i % 3]] * length) for i, length in enumerate(lengths)]
+    whole = encoder.whole(texts)
+    assert [len(ids) for ids in whole] == [length + 2 for length in lengths]
+    assert whole[1001].tolist() == [2, *[4 + 1001 % 3] * (1001 % 14), 3]
+    assert encoder.cut(texts) == sum(length + 2 > SPEC.max_length for length in lengths)
+    assert encoder(texts[:20]).shape == (20, SPEC.max_length)
+    assert encoder.whole([]) == []
+
+
+def test_a_text_without_a_token_is_padding(files):
+    ids = TextEncoder(SPEC, files)(["", WORDS[4]])
+    assert ids.tolist() == [[2, 3, 0], [2, 4, 3]]

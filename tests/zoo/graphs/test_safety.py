@@ -170,3 +170,77 @@ def test_a_graph_nested_without_end_is_refused(tmp_path, refused):
     (tmp_path / "g.onnx").write_bytes(b"\x3a" + bytes([size & 127 | 128, size >> 7]) + data)
     with refused(UnsafeFileError, "nested too deep"):
         references(tmp_path / "g.onnx")
+
+
+def numbered(continued: int, last: int = 1) -> bytes:
+    """The version of a model as a number of so many bytes and one more, and then a graph that refers to nothing."""
+    return b"\x08" + b"\x80" * continued + bytes([last]) + PLAIN.SerializeToString()
+
+
+def test_numbers_are_of_64_bits_at_the_most(tmp_path, refused):
+    path = tmp_path / "m.onnx"
+    for continued in (0, 8, 9):
+        path.write_bytes(numbered(continued))
+        assert references(path).operators == {("", "MatMul")}
+    for continued in (10, 11, 300):
+        path.write_bytes(numbered(continued, 0))
+        with refused(UnsafeFileError, "is not an ONNX graph: a number is too long", hint="rebuild"):
+            references(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x0b", "a field has the wire type 3"),
+        (b"\x0c", "a field has the wire type 4"),
+        (b"\x0f", "a field has the wire type 7"),
+        (b"\x3a\x02\x00", "it is cut short"),
+        (b"\x09\x00\x00\x00\x00\x00\x00\x00", "it is cut short"),
+        (b"\x0d\x00\x00\x00", "it is cut short"),
+    ],
+)
+def test_what_is_wrong_with_the_bytes_is_said(data, why, tmp_path, refused):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    with refused(UnsafeFileError, why):
+        references(path)
+
+
+def test_fields_that_lead_nowhere_are_skipped_by_their_lengths(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\xc1\x3e" + bytes(8) + b"\xc5\x3e" + bytes(4) + b"\xc2\x3e\x03abc" + PLAIN.SerializeToString())
+    assert references(path).operators == {("", "MatMul")}
+    assert references(path).files == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("location", "what"),
+    [
+        ("/etc/passwd", "an absolute path"),
+        ("\\\\host\\share", "an absolute path"),
+        ("C:\\weights", "an absolute path"),
+        ("c:weights", "an absolute path"),
+        ("weights.bin", "another file"),
+        ("a/weights.bin", "another file"),
+        ("../weights.bin", "a path outside the folder"),
+        ("a/../../weights.bin", "a path outside the folder"),
+        ("a\\..\\weights.bin", "a path outside the folder"),
+        ("/a/../b", "a path outside the folder"),
+        ("..weights", "another file"),
+    ],
+)
+def test_what_kind_of_file_holds_the_weights_is_said(location, what, tmp_path, refused):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(weights=(external(location),)).SerializeToString())
+    with refused(UnsafeFileError, f"keeps weights in {location!r}, {what}", hint="as one file"):
+        check_graph(path)
+    check_graph(path, files=[location])
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"])
+def test_operators_of_the_standard_and_of_onnxruntime_are_known(domain, tmp_path, refused):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(helper.make_node("Odd", ["x"], ["y"], domain=domain)).SerializeToString())
+    check_graph(path)
+    with refused(UnsafeFileError, "needs the operator", "Odd, which is not standard", hint="standard operators"):
+        check_graph(path, domains=["other"])

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from pocketzoo.core.errors import HubIntegrityError, StorageError
 from pocketzoo.zoo.hub import store as store_module
 from pocketzoo.zoo.hub.locked_files import locked_temporary
 from pocketzoo.zoo.hub.store import FRESH, Store
-from pocketzoo.zoo.hub.store_layout import quoted
+from pocketzoo.zoo.hub.store_layout import files_below, quoted
 from pocketzoo.zoo.hub.stored_files import Pin, Stored
 
 REPO = "acme/tinynet"
@@ -661,3 +662,14 @@ def test_a_temporary_of_a_killed_process_is_collected(store):
     assert list(files(store, "tmp").values()) == [b"x" * 50]
     assert len(store.collect()) == 1
     assert files(store) == {}
+
+
+def test_records_may_be_changed_and_bytes_may_not(store, tmp_path):
+    """Whoever shares a store may read all of it, whatever this process's files are by default."""
+    (tmp_path / "a").write_bytes(b"bytes")
+    stored = store.put(tmp_path / "a")
+    store.record("o/m", "0" * 40, replace(stored, path="a"))
+    store.remember("o/m", "main", "0" * 40)
+    store.note_listing("o/m", "0" * 40, {"a": 1})
+    modes = {path.relative_to(store.root).parts[0]: path.stat().st_mode & 0o777 for path in files_below(store.root)}
+    assert modes == {"blobs": 0o444, "repos": 0o644, "refs": 0o644, "listings": 0o644}

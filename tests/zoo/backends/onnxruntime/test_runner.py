@@ -145,3 +145,18 @@ def test_values_that_a_graph_cannot_take_are_named(tmp_path, refused):
         assert runner.logits(np.array([3])).shape == (1, 2)
         with refused(DataError, "x int64 (1,)", "4", hint="values"):
             runner.logits(np.array([4]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
+def test_it_reads_all_types_that_models_here_have(dtype, tmp_path, refused):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    values = [helper.make_tensor_value_info(name, kind, ["batch", 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:])
+    path = tmp_path / "g.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    x = np.array([[1, 2], [3, 4]], dtype)
+    with OnnxRunner(path) as runner:
+        np.testing.assert_array_equal(runner.infer({"x": x})["y"], x)
+        assert runner.infer({"x": x})["y"].dtype == dtype
+        with refused(DataError, "input 'x' is int16", f"the graph expects {dtype}", hint="convert"):
+            runner.infer({"x": x.astype(np.int16)})

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.zoo.backends.tensorrt.build_progress import Phases
+from pocketzoo.zoo.backends.tensorrt.build_progress import TICKS, Phases, watched
 
 
 def test_a_phase_inside_another_is_a_step_of_it():
@@ -76,3 +77,81 @@ def test_ctrl_c_ends_a_build_and_nothing_is_left(fitted, tmp_path):
     assert done.stdout == "ended ['m.onnx']\n", done.stderr
     assert done.returncode == 0
     assert signal.SIGINT
+
+
+# -- a builder that takes four steps
+
+
+class Monitor:
+    """NVIDIA's IProgressMonitor, of which the real one is derived."""
+
+
+class Builder:
+    """Calls the monitor as NVIDIA's does, and prints as it does; gives up where it is told to."""
+
+    def __init__(self, steps: int = 4, fails: bool = False) -> None:
+        self.steps, self.fails, self.canceled = steps, fails, False
+
+    def build_serialized_network(self, network: object, config: SimpleNamespace) -> bytes | None:
+        monitor = config.progress_monitor
+        os.write(1, b"chatter")
+        if self.fails:
+            raise RuntimeError("it broke")
+        monitor.phase_start("all", None, self.steps)
+        for step in range(self.steps):
+            if not monitor.step_complete("all", step):
+                self.canceled = True
+                return None
+        monitor.phase_finish("all")
+        return b"engine of " + network
+
+
+class Bar:
+    """Keeps what it was given, and may be interrupted."""
+
+    def __init__(self, stop: int = 1000) -> None:
+        self.ticks: list[int] = []
+        self.stop = stop
+
+    def track(self, items, label, total=None):
+        self.label, self.total = label, total
+        for item in items:
+            self.ticks.append(item)
+            if item == self.stop:
+                raise KeyboardInterrupt
+            yield item
+
+
+TRT = SimpleNamespace(IProgressMonitor=Monitor)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 100, 250])
+def test_every_tick_is_shown_once_and_what_is_made_is_given(steps):
+    bar, config = Bar(), SimpleNamespace()
+    assert watched(TRT, Builder(steps), b"net", config, bar) == b"engine of net"
+    assert bar.ticks == list(range(1, TICKS + 1))
+    assert (bar.label, bar.total) == ("building the engine", 100)
+    assert config.progress_monitor is None
+
+
+def test_what_the_builder_prints_goes_to_stderr_and_later_lines_do_not(capfd):
+    watched(TRT, Builder(), b"net", SimpleNamespace(), Bar())
+    os.write(1, b"result")
+    said = capfd.readouterr()
+    assert said.out == "result"
+    assert said.err == "chatter"
+
+
+def test_an_interrupt_ends_the_build_and_is_passed_on():
+    slow, config = Builder(100_000), SimpleNamespace()
+    with pytest.raises(KeyboardInterrupt):
+        watched(TRT, slow, b"net", config, Bar(stop=3))
+    assert slow.canceled
+    assert config.progress_monitor is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_builder_that_breaks_gives_nothing():
+    bar = Bar()
+    assert watched(TRT, Builder(fails=True), b"net", SimpleNamespace(), bar) is None
+    assert bar.ticks == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from dataclasses import replace
@@ -103,3 +104,51 @@ def test_the_lengths_of_an_axis_are_the_closest_that_are_given():
     options = EngineOptions(shapes={"a": (1, 1, 1)}, usual={"a": (2, 2, 2), "b": (3, 3, 3)})
     assert [options.sizes(name)[0] for name in ("a", "b", "c")] == [1, 3, 1]
     assert options.sizes("c") == options.others
+
+
+def test_times_are_kept_for_one_version_on_one_gpu(tmp_path):
+    cache = EngineCache(tmp_path / "c")
+    places = [
+        cache.timings("tensorrt", "10.0", GPU),
+        cache.timings("tensorrt_rtx", "10.0", GPU),
+        cache.timings("tensorrt", "10.1", GPU),
+        cache.timings("tensorrt", "10.0", None),
+        cache.timings("tensorrt", "10.0", replace(GPU, capability="12.0")),
+        cache.timings("tensorrt", "10.0", replace(GPU, name="other")),
+    ]
+    assert len(set(places)) == len(places)
+    assert {(place.parent, place.suffix) for place in places} == {(cache.root, ".timings")}
+    assert cache.timings("tensorrt", "10.0", replace(GPU, memory=1, driver="1")) == places[0]
+
+
+def test_only_what_was_built_here_is_known(tmp_path):
+    cache = EngineCache(tmp_path / "c")
+    cache.keep("key", ENGINE)
+    assert cache.built(hashlib.sha256(ENGINE).hexdigest())
+    assert not cache.built("0" * 64)
+    assert EngineCache().root == Store().root / "engines"
+
+
+@pytest.mark.parametrize(("days", "there"), [(29, True), (31, False)])
+def test_a_month_is_thirty_days(days, there, tmp_path):
+    cache = EngineCache(Store(tmp_path).root / "engines")
+    cache.keep("key", ENGINE)
+    then = time.time() - days * 24 * 3600
+    os.utime(cache.root / "key.engine", (then, then))
+    Store(tmp_path).prune()
+    assert (cache.find("key") is not None) == there
+
+
+def test_what_options_are_when_nothing_is_said():
+    options = EngineOptions()
+    assert (options.shapes, options.usual, options.others) == ({}, {}, (1, 8, 32))
+    assert (options.version_compatible, options.hardware_compatible, options.stripped) == (False, False, False)
+    assert (options.dla, options.workspace) == (None, 0)
+    assert (EngineOptions(dla=0).dla, EngineOptions(workspace=1).workspace) == (0, 1)
+    assert EngineOptions(others=(0, 0, 1)).sizes("any") == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("workspace", "0 or more MiB"), ("dla", "the number of a core, from 0")])
+def test_options_below_zero_are_refused(name, hint, refused):
+    with refused(RecipeError, f"{name} cannot be -1", hint=hint):
+        EngineOptions(**{name: -1})
