@@ -13,7 +13,7 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.shapes import load_graph
+from pocketzoo.zoo.graphs.load_graph import load_graph
 
 SCRIPT = "build.sh"
 TOOLS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}  # the module -> the tool that comes with it

@@ -24,8 +24,8 @@ from pocketzoo.zoo.bundles.bundle import Bundle, Draft, part_name, tensors_name
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, TargetSpec
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
+from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.models.pull import adopt
 from pocketzoo.zoo.models.resolver import resolve_spec
 from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room

@@ -26,7 +26,7 @@ from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_part
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.judge import Judge
 from pocketzoo.compress.pipeline.step_report import before_and_after, measure_step, with_report
-from pocketzoo.compress.quantization.mixed_precision import Effect, search
+from pocketzoo.compress.quantization.mixed_precision import FloatEffect, search
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.core.typed import to_plain
@@ -223,7 +223,7 @@ def _graph_step(
     model = onnx.load(bundle.file(graph_name()))
     samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, config, samples)
-    kept: list[Effect] = []
+    kept: list[FloatEffect] = []
     own = _own_judge(bundle, config, job, allowed)
     with writing(folder) as draft:
         copy_float(bundle, draft)

@@ -24,7 +24,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
 from pocketzoo.zoo.catalog.specs import InputSpec, TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
-from pocketzoo.zoo.graphs.shapes import load_graph
+from pocketzoo.zoo.graphs.load_graph import load_graph
 
 TYPES: dict[int, str] = {
     TensorProto.FLOAT: "TYPE_FP32",
