@@ -1,8 +1,8 @@
-"""Input covariance and output curvature of each layer, which weigh the error of a factorization.
+"""Input second moments and output Gauss-Newton matrix of each layer (K-FAC), which weigh a factorization's error.
 
-One forward pass gives the second moments of a layer's inputs; gradients of random projections of the model's outputs,
-drawn backward, give those of its outputs (the Gauss-Newton matrix, in Kronecker factors as of K-FAC, Martens & Grosse
-2015, arXiv:1503.05671). Errors of different layers, so weighed, are on one scale: the squared error of the outputs of
+One forward pass gives the second moments of a layer's inputs; gradients of random projections of the model's outputs
+give the matrix of its outputs (``pruning/gauss_newton.py``): the Kronecker factors of K-FAC, Martens & Grosse 2015,
+arXiv:1503.05671. Errors of different layers, so weighed, are on one scale: the squared error of the outputs of
 one sample. Positions without a gradient, such as the padding of texts, do not count.
 """
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.low_rank.factorizations import Metric
+from pocketzoo.compress.pruning.gauss_newton import Call, outer, send_back
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.compress.statistics.module_layers import parts
 from pocketzoo.compress.statistics.second_moments import POSITIONS, Moments, rows, shrunk
 from pocketzoo.core.arrays import Array
-from pocketzoo.zoo.models.layer_hooks import after
 
 PROBES = 2  # random projections of the outputs of each sample
 AT_ONCE = 8  # samples that are run backward together: their activations are held
@@ -29,8 +29,8 @@ MEMORY = 512e6  # bytes of second moments that one pass collects; more layers ta
 
 
 @dataclass
-class Effect:
-    """Of one layer."""
+class KroneckerFactors:
+    """Of one layer: the second moments of its inputs, and the Gauss-Newton matrix of its outputs."""
 
     inputs: Moments | None  # None: not asked for
     outputs: Tensor  # (O, O), of the gradients of one sample, summed over its positions
@@ -71,73 +71,47 @@ def passes(layers: dict[str, nn.Conv2d | nn.Linear]) -> Iterator[list[str]]:
         yield part
 
 
-def measure_effects(
+def kronecker_factors(
     model: nn.Module, names: Sequence[str], samples: Iterable[Array], *, inputs: bool = True, probes: int = PROBES
-) -> dict[str, Effect]:
-    """Effects of the named layers; those that never run are left out. The model is not changed.
+) -> dict[str, KroneckerFactors]:
+    """The factors of the named layers; those that never run are left out. The model is not changed.
 
     ``inputs`` = False leaves out the second moments of the inputs, which are most of the memory.
     """
     model = copied(model).requires_grad_(False)
-    found: dict[str, Effect] = {}
-    calls: list[tuple[str, Tensor, Tensor]] = []  # name, its input, a handle on its output
-
-    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        handle = out if out.requires_grad else out.clone().requires_grad_()
-        calls.append((name, inputs[0].detach(), handle))
-        return handle.view_as(handle).clone()  # what comes next may write in place
-
-    generator = torch.Generator().manual_seed(0)
+    found: dict[str, KroneckerFactors] = {}
     count = 0
-    with after(model, names, note), torch.enable_grad():
-        for part in parts(samples, AT_ONCE):
-            out = model(part)
-            if not calls:
-                break
-            gradients = [
-                torch.autograd.grad(
-                    (out * _signs(out, generator)).sum(),
-                    [handle for _, _, handle in calls],
-                    retain_graph=probe < probes - 1,
-                    allow_unused=True,
-                )
-                for probe in range(probes if out.requires_grad else 0)  # some models detach
-            ]
-            count += len(part)
-            for i, (name, x, handle) in enumerate(calls):
-                given = [g[i] for g in gradients if g[i] is not None]
-                _add(found, name, model.get_submodule(name), x, handle.shape, given, inputs)
-            calls.clear()
-    for effect in found.values():
-        effect.outputs /= max(count * probes, 1)
+    for batch, _, calls in send_back(model, names, parts(samples, AT_ONCE), probes, _signs):
+        count += len(batch)
+        for call in calls:
+            _add(found, call, model.get_submodule(call.name), inputs)
+    for factors in found.values():
+        factors.outputs /= max(count * probes, 1)
     return found
 
 
-def _signs(out: Tensor, generator: torch.Generator) -> Tensor:
+def _signs(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Of all random projections, those by signs vary least (Hutchinson 1990)."""
-    return (torch.randint(0, 2, out.shape, generator=generator) * 2 - 1).to(out.dtype)
+    return torch.randint(0, 2, shape, generator=generator) * 2 - 1
 
 
-def _add(
-    found: dict[str, Effect], name: str, layer: Any, x: Tensor, shape: torch.Size, gradients: list[Tensor], inputs: bool
-) -> None:
-    width, outputs = layer.weight[0].numel(), len(layer.weight)
-    effect = found.setdefault(
-        name,
-        Effect(Moments.empty(width) if inputs else None, torch.zeros(outputs, outputs, dtype=torch.float64)),
+def _add(found: dict[str, KroneckerFactors], call: Call, layer: Any, inputs: bool) -> None:
+    width, outputs, x = layer.weight[0].numel(), len(layer.weight), call.input
+    factors = found.setdefault(
+        call.name,
+        KroneckerFactors(Moments.empty(width) if inputs else None, torch.zeros(outputs, outputs, dtype=torch.float64)),
     )
-    effect.shape = tuple(x.shape[1:])
-    effect.calls += 1
-    flat = [g.movedim(1, -1).flatten(0, -2) if isinstance(layer, nn.Conv2d) else g.flatten(0, -2) for g in gradients]
-    for g in flat:
-        effect.outputs += (g.T @ g).double()
+    factors.shape = tuple(x.shape[1:])
+    factors.calls += 1
+    for g in call.gradients:
+        factors.outputs += outer(g)
     if isinstance(layer, nn.Conv2d):
-        if effect.inputs is not None:
-            effect.inputs.add(rows(layer, x, POSITIONS))
+        if factors.inputs is not None:
+            factors.inputs.add(rows(layer, x, POSITIONS))
         return
-    live = torch.full((x[..., 0].numel(),), not flat)
-    for g in flat:
+    live = torch.full((x[..., 0].numel(),), not call.gradients)
+    for g in call.gradients:
         live |= (g != 0).any(1)
-    effect.live.append(live)
-    if effect.inputs is not None:
-        effect.inputs.add(x.reshape(-1, width)[live])
+    factors.live.append(live)
+    if factors.inputs is not None:
+        factors.inputs.add(x.reshape(-1, width)[live])

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.low_rank.layer_effects import measure_effects, passes
+from pocketzoo.compress.low_rank.kronecker_factors import kronecker_factors, passes
+from pocketzoo.compress.pruning import gauss_newton
 
 
 class Chain(nn.Module):
@@ -30,7 +31,7 @@ def samples(count: int = 48, length: int = 3) -> list[np.ndarray]:
 def test_gradients_of_a_linear_model_are_its_weights(randomised):
     """Errors of the first layer reach the outputs through the second: G = W2T W2 a position, up to the draw."""
     model = randomised(Chain(3))
-    found = measure_effects(model, ["first", "second", "idle"], samples(), probes=64)
+    found = kronecker_factors(model, ["first", "second", "idle"], samples(), probes=64)
     weight = model.second.weight.detach().double()
     wanted = 3 * weight.T @ weight
     assert set(found) == {"first", "second"}
@@ -41,7 +42,7 @@ def test_gradients_of_a_linear_model_are_its_weights(randomised):
 def test_positions_that_nothing_reads_do_not_count(randomised):
     model = randomised(Chain(2))
     given = samples()
-    effect = measure_effects(model, ["first"], given)["first"]
+    effect = kronecker_factors(model, ["first"], given)["first"]
     read = np.concatenate(given)[:, :2].reshape(-1, 6).astype(np.float64)
     assert effect.inputs is not None
     assert effect.inputs.count == len(read)
@@ -51,7 +52,7 @@ def test_positions_that_nothing_reads_do_not_count(randomised):
 
 def test_a_model_that_hides_its_gradients_is_weighed_by_its_inputs(randomised):
     model = randomised(Chain(2, detached=True))
-    effect = measure_effects(model, ["first"], samples())["first"]
+    effect = kronecker_factors(model, ["first"], samples())["first"]
     metric = effect.metric(model.first)
     assert metric is not None
     assert metric.outputs is None
@@ -64,3 +65,14 @@ def test_parts_fit_into_memory_and_leave_none_out():
     parts = list(passes(layers))
     assert [name for part in parts for name in part] == list(layers)
     assert max(map(len, parts)) == 2
+
+
+def test_pruning_estimates_the_same_matrix_relative_to_the_outputs(randomised, monkeypatch):
+    monkeypatch.setattr(gauss_newton, "DIRECTIONS", 200)
+    model, given = randomised(Chain(3)), samples(16)
+    absolute = kronecker_factors(model, ["first", "second"], given, probes=200)
+    relative = gauss_newton.output_sensitivity(model, ["first", "second"], given)
+    with torch.no_grad():
+        energy = float(model(torch.from_numpy(np.concatenate(given))).double().square().sum()) / 16
+    for name in ("first", "second"):
+        torch.testing.assert_close(relative[name] * energy, absolute[name].outputs, rtol=0.1, atol=0.15)
