@@ -260,10 +260,12 @@ RENAMED = {
     ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
     ("zoo.bundle", "TRAVELS"): "SOURCE_PREFIX",
     ("zoo.bundle", "travelling"): "source_file_name",
-    ("zoo.foreign", "Reading"): "OnnxMetadata",
     ("zoo.foreign", "QUANTISED"): "QUANTIZED",
+    ("zoo.foreign", "Reading"): "OnnxMetadata",
     ("zoo.graph", "WEIGHTED"): "LAYERS",
     ("zoo.materials", "materials_of"): "bill_of_materials",
+    ("zoo.parts", "Answering"): "CrossAttentionDecoder",
+    ("zoo.parts", "Continuer"): "CausalDecoder",
     ("zoo.snapshot", "load_optimiser"): "load_optimizer",
     ("zoo.snapshot", "optimiser_tensors"): "optimizer_tensors",
 }

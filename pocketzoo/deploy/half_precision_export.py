@@ -102,10 +102,10 @@ def few(samples: Batches) -> list[Array]:
 
 def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
     """The largest finite magnitude each float tensor reaches."""
-    graph = GraphIndex(model)
-    floats = [n for node in graph.nodes for n in node.output if graph.types.get(n) == onnx.TensorProto.FLOAT]
+    index = GraphIndex(model)
+    floats = [name for name in index.producers if index.types.get(name) == onnx.TensorProto.FLOAT]
     found: dict[str, float] = {}
-    for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no pairs in float8
+    for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no Q/DQ nodes in float8
         for name, value in values.items():
             finite = np.isfinite(value)
             found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))

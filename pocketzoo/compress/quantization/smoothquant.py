@@ -114,7 +114,7 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
     constants = GraphIndex(smoothed).constants
     weights = [name for name, tensor in index.constants.items() if len(tensor.dims) == 2]
     fresh = FreshNames.of(model)
-    before: dict[str, NodeProto] = {}  # output of a reader -> the multiplication in front of it
+    before: dict[str, NodeProto] = {}  # output of a consumer -> the multiplication before it
     renamed: dict[str, str] = {}
     for shared in shared_inputs(index, weights):
         if shared.tensor not in scales:

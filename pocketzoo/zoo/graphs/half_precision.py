@@ -19,8 +19,8 @@ from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper,
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
-from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, inner_graphs, read_names
+from pocketzoo.zoo.graphs.index import GraphIndex, opset_of
 from pocketzoo.zoo.graphs.node import node_name
 
 WORDS = {"fp16": "float16", "bf16": "bfloat16"}  # as a user writes them, and as ONNX does
@@ -88,7 +88,7 @@ def plan_half(
 
 def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
     """For bf16 the graph in the opset that brought it to convolutions, where the target reads that."""
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(model)
     newest = target.newest_opset or BF16_OPSET
     if precision != "bf16" or opset >= BF16_OPSET or newest < BF16_OPSET:
         return model
@@ -118,7 +118,7 @@ def _reason(
     wide: set[str],
 ) -> str:
     """Why a node stays in float32; "" where it need not. Notes what it makes that is too wide."""
-    if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+    if inner_graphs(node):
         return "it has subgraphs"
     if not _makes_floats(node, graph) and node.op_type != "QuantizeLinear":
         return "it outputs no floats"  # and computes in what it reads

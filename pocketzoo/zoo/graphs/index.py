@@ -37,13 +37,13 @@ class GraphIndex:
         self.nodes: Sequence[NodeProto] = self._snapshot.graph.node
         self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
         self._stored = {t.name: (t.data_type, list(t.dims)) for t in model.graph.initializer}
-        self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        self.inputs = [value.name for value in graph_inputs(model)]
         self.outputs = {value.name for value in model.graph.output}
 
     @property
     def opset(self) -> int:
         """The version of the standard's operators."""
-        return max((o.version for o in self.model.opset_import if o.domain in STANDARD), default=1)
+        return opset_of(self.model)
 
     @cached_property
     def producers(self) -> dict[str, NodeProto]:
@@ -130,6 +130,17 @@ class GraphIndex:
         return "" if weight is None else EIGHT_BITS.get(weight.data_type, "")
 
 
+def graph_inputs(model: ModelProto) -> list[ValueInfoProto]:
+    """The inputs that are to be given: before IR 4 constants were listed as well."""
+    constants = {t.name for t in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the standard's operators that a graph is written in."""
+    return max((int(o.version) for o in model.opset_import if o.domain in STANDARD), default=1)
+
+
 def _without_weights(model: ModelProto) -> ModelProto:
     """The graph for shape inference: large constants, which it would copy twice, become inputs of their shape."""
     light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
@@ -139,7 +150,7 @@ def _without_weights(model: ModelProto) -> ModelProto:
     light.graph.output.extend(model.graph.output)
     light.graph.value_info.extend(model.graph.value_info)
     light.graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    listed = {value.name for value in model.graph.input}  # before IR 4 constants were listed as well
+    listed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= SMALL:
             light.graph.initializer.append(tensor)

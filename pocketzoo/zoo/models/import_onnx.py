@@ -29,7 +29,7 @@ from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
-from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
             macs=sum(layer.macs for layer in layers),
-            provenance={"source": path.name, "sha256": pins[0], "opset": _opset(model)},
+            provenance={"source": path.name, "sha256": pins[0], "opset": opset_of(model)},
             layers={"float": to_plain(layers)},
         )
     return read_bundle(place)
@@ -158,8 +158,7 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
     from onnx import inliner, version_converter
 
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
-    constants = {t.name for t in tidy.graph.initializer}
-    inputs = [i for i in tidy.graph.input if i.name not in constants]  # before IR 4 constants were listed as well
+    inputs = graph_inputs(tidy)
     if len(inputs) != 1:
         raise UnsupportedModelError(
             f"{path} has {len(inputs)} inputs: {', '.join(i.name for i in inputs)}",
@@ -168,12 +167,12 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
     kept = _copy(inputs[0])
     del tidy.graph.input[:]
     tidy.graph.input.append(kept)
-    if _opset(tidy) < OPSET:
+    if opset_of(tidy) < OPSET:
         try:
             tidy = version_converter.convert_version(tidy, NEWER)
         except Exception as error:  # its C++ side raises RuntimeError and types of its own
             raise UnsupportedModelError(
-                f"{path} has opset {_opset(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
+                f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
     tidy.ir_version = max(tidy.ir_version, 8)
     tidy = _folded(tidy, path)
@@ -195,7 +194,7 @@ def _folded(model: ModelProto, path: Path) -> ModelProto:
         folded = onnx.load(place)
     if any(node.domain not in STANDARD for node in nodes(folded.graph.node)):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
-    standard = [o for o in folded.opset_import if o.domain in ("", "ai.onnx")]
+    standard = [o for o in folded.opset_import if o.domain in STANDARD]
     del folded.opset_import[:]
     folded.opset_import.extend(standard)
     _make_constant_outputs(folded)
@@ -349,10 +348,6 @@ def _text_spec(name: str, length: int, path: Path, tokenizer: Path | None) -> Te
     pads = [(settings.get("padding") or {}).get("pad_id"), *(reader.token_to_id(t) for t in ("[PAD]", "<pad>"))]
     pad = next((p for p in pads if p is not None), 0)
     return replace(spec, vocabulary=reader.get_vocab_size(), pad=pad, max_length=longest)
-
-
-def _opset(model: ModelProto) -> int:
-    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
 def _copy(message: ModelProto) -> ModelProto:

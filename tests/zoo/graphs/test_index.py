@@ -187,3 +187,67 @@ def test_the_opset_is_onnxs_own():
     model = graph(node("Relu", ("x",)))
     del model.opset_import[:]
     assert GraphIndex(model).opset == 1
+
+
+def test_a_weight_is_found_through_any_number_of_conversions():
+    """As in an int8 graph of which the rest was converted to fp16, and in one whose weight is transposed."""
+    nodes = (
+        node("DequantizeLinear", ("w", "s"), "d"),
+        node("Cast", ("d",), "c", to=TensorProto.FLOAT16),
+        node("Transpose", ("c",), "t", perm=[0, 1]),
+        node("MatMul", ("x", "t")),
+    )
+    index = GraphIndex(graph(*nodes, shape=("batch", 6), w=zeros(6, 4, dtype=np.int8), s=np.float32(1)))
+    ((layer, *numbers),) = index.layers()
+    assert numbers == [6, 4, 1]
+    assert index.quantized(layer) == "int8"
+
+
+def test_shapes_are_those_of_the_graph_that_was_indexed():
+    model = graph(node("Conv", output="a"), node("Relu", ("a",)), w=zeros(4, 6, 3, 3))
+    index = GraphIndex(model)
+    model.graph.node[0].op_type = "Relu"
+    del model.graph.node[0].input[1:]
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(zeros(9, dtype=np.int8), "other"))
+    assert index.shapes["a"] == ["batch", 4, 6, 6]
+    assert (index.types["w"], index.shapes["w"]) == (FLOAT, [4, 6, 3, 3])
+
+
+def test_what_large_constants_say_of_shapes_is_not_lost():
+    """They are left out of what is inferred, those that are shapes are not."""
+    shape = numpy_helper.from_array(np.int64([0, 3, 2, -1]), "shape")
+    model = graph(node("Conv", output="a"), node("Reshape", ("a", "shape")), w=zeros(6, 6, 3, 3))
+    model.graph.initializer.append(shape)
+    for constants_are_inputs in (False, True):  # as before IR 4
+        if constants_are_inputs:
+            model.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [6, 6, 3, 3]))
+        index = GraphIndex(model)
+        assert index.shapes["y"] == ["batch", 3, 2, 36]
+        assert index.inputs == ["x"]
+        assert not index.is_float("shape")
+
+
+def test_types_inside_functions_of_the_file_are_inferred():
+    body = [helper.make_node("Cast", ["a"], ["b"], to=TensorProto.INT64)]
+    own = helper.make_function("own", "Whole", ["a"], ["b"], body, [helper.make_opsetid("", 20)])
+    call = helper.make_node("Whole", ["x"], ["i"], domain="own")
+    model = graph(call, node("Cast", ("i",), to=FLOAT))
+    model.functions.append(own)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    assert GraphIndex(model).types["i"] == TensorProto.INT64
+
+
+def test_an_omitted_operand_has_no_producer_and_no_consumer():
+    split = helper.make_node("TopK", ["x", "k"], ["", "places"])
+    clip = helper.make_node("Clip", ["x", "", "top"], ["y"])
+    index = GraphIndex(graph(split, clip, k=np.int64([1]), top=np.float32(1)))
+    assert "" not in index.producers
+    assert "" not in index.consumers
+    assert [n.op_type for n in index.consumers["x"]] == ["TopK", "Clip"]
+
+
+def test_a_graph_that_cannot_be_inferred_has_what_it_states():
+    model = graph(node("Conv"), shape=("batch", 6), w=zeros(4, 6, 3, 3))
+    index = GraphIndex(model)
+    assert index.shapes["x"] == ["batch", 6]
+    assert index.shapes["w"] == [4, 6, 3, 3]
