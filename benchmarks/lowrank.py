@@ -20,7 +20,7 @@ from pocketzoo import default_registry, load_data, open_model
 from pocketzoo.compress.configs import LowRankConfig
 from pocketzoo.compress.low_rank import low_rank as lowrank
 from pocketzoo.compress.low_rank.factorizations import Metric, factorize, plain_metric
-from pocketzoo.compress.low_rank.layer_effects import measure_effects
+from pocketzoo.compress.low_rank.kronecker_factors import kronecker_factors
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import load_module
 
@@ -67,7 +67,7 @@ def main() -> None:
     reference = outputs(model, test)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
     total = sum(m.weight.numel() for m in layers.values())
-    effects = measure_effects(model, list(layers), calibrate)
+    effects = kronecker_factors(model, list(layers), calibrate)
     metrics = {n: Metric(e.inputs.mean) for n, e in effects.items() if e.inputs}
     del effects
     rows = []

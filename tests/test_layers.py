@@ -22,8 +22,8 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
     "core",
-    "zoo/catalog", "zoo", "zoo/graphs", "zoo/hub", "zoo/bundles", "zoo/data", "zoo/models",
-    "zoo/backends/onnxruntime", "zoo/backends/tensorrt", "zoo/backends", "zoo/tasks",
+    "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles", "zoo/data", "zoo/models",
+    "zoo/backends/tensorrt", "zoo/backends", "zoo/tasks",
     "measure",
     "train/distributed", "train/augment", "train", "train/agents",
     "compress", "compress/statistics", "compress/pruning", "compress/low_rank", "compress/quantization",

@@ -52,7 +52,7 @@ TESTS = {
     "zoo/bundles/repository_loader.py": ("zoo/hub/test_repositories.py",),
     "zoo/bundles/manifest.py": ("zoo/bundles/test_bundle.py",),
     "zoo/graphs/operands.py": ("zoo/graphs/test_cost.py", "compress/quantization/test_qdq.py"),
-    "zoo/graphs/shapes.py": ("deploy/check/test_check.py",),
+    "zoo/graphs/operators.py": ("zoo/graphs/test_cost.py", "compress/quantization/test_qdq.py"),
     "zoo/tasks/token_search.py": ("workflows/test_generate.py",),
     "zoo/hub/http.py": ("zoo/hub/test_repositories.py",),
     "zoo/hub/stored_files.py": ("zoo/hub/test_store.py",),

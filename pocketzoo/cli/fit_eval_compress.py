@@ -260,7 +260,7 @@ def compress(
 
 def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:
     """The bundle of a .onnx file, whose input is described by the options."""
-    from pocketzoo.zoo.models.import_onnx import Reading, open_graph
+    from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 
     path = Path(model.removeprefix("file:"))
     if path.suffix != ".onnx":
@@ -273,8 +273,8 @@ def _opened_graph(model: str, mean: str | None, std: str | None, size: int | Non
             raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
 
     classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
-    reading = Reading(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
-    return str(open_graph(path, reading, Bars()).path)
+    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
+    return str(open_graph(path, metadata, Bars()).path)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

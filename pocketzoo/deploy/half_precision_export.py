@@ -16,11 +16,13 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.catalog.specs import Input, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.half_precision import HalfPlan, modern, plan_half, to_half
-from pocketzoo.zoo.graphs.shapes import Reading, load_graph
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.tasks.agreement import sqnr
 
 SAMPLES = 64  # that show the range of values
@@ -100,10 +102,10 @@ def few(samples: Batches) -> list[Array]:
 
 def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
     """The largest finite magnitude each float tensor reaches."""
-    graph = Reading(model)
-    floats = [n for node in graph.nodes for n in node.output if graph.types.get(n) == onnx.TensorProto.FLOAT]
+    index = GraphIndex(model)
+    floats = [name for name in index.producers if index.types.get(name) == onnx.TensorProto.FLOAT]
     found: dict[str, float] = {}
-    for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no pairs in float8
+    for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no Q/DQ nodes in float8
         for name, value in values.items():
             finite = np.isfinite(value)
             found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
@@ -112,16 +114,14 @@ def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
 
 def compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array]) -> float | None:
     """The ratio of signal to error between the two in dB; None where onnxruntime lacks kernels for the second."""
-    runtime = require("onnxruntime", extra="compress")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on EfficientNet-Lite0.
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    require("onnxruntime", extra="compress")
     name = model.graph.input[0].name
     outs = []
     for each in (model, made):
         try:
-            session = runtime.InferenceSession(each.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on
+            # EfficientNet-Lite0.
+            session = open_session(each, optimization="none", severity=FATAL)
         except Exception as error:  # onnxruntime's own types
             if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
                 return None

@@ -13,7 +13,8 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.shapes import load_graph
+from pocketzoo.zoo.graphs.index import graph_inputs
+from pocketzoo.zoo.graphs.load_graph import load_graph
 
 SCRIPT = "build.sh"
 TOOLS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}  # the module -> the tool that comes with it
@@ -58,10 +59,9 @@ def _shapes(model: ModelProto, options: EngineOptions) -> list[str]:
 
     texts: list[list[str]] = [[], [], []]
     axes: dict[str, Sizes] = {}
-    constants = {t.name for t in model.graph.initializer}
-    for value in model.graph.input:
+    for value in graph_inputs(model):
         dims = value.type.tensor_type.shape.dim
-        if value.name in constants or all(d.HasField("dim_value") for d in dims):
+        if all(d.HasField("dim_value") for d in dims):
             continue
         free = {d.dim_param: options.sizes(d.dim_param) for d in dims if not d.HasField("dim_value")}
         axes |= free

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 import onnx
 
-WEIGHTED = ("Conv", "Gemm", "MatMul")
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.operators import runs_layer
 
 
-class Layers:
+class NodeLayers:
     """The layers of a graph as it was before it was optimized, looked up by node."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.made = {out: node for node in graph.node for out in node.output}
-        self.named = {node.name: node for node in graph.node if node.name}
-        self.constants = {tensor.name for tensor in graph.initializer}
+    def __init__(self, index: GraphIndex) -> None:
+        self.index = index
+        self.named = {node.name: node for node in index.nodes if node.name}
         # "conv.weight", "conv.bias": the layers that have parameters
-        self.known = {name.rpartition(".")[0] for name in self.constants if "." in name}
+        self.known = {name.rpartition(".")[0] for name in index.constants if "." in name}
 
     def of(self, node: onnx.NodeProto, name: str, before: Sequence[str]) -> str:
         """By its parameters; else by what the graph computed under its name or its output's before it was optimized.
@@ -28,10 +28,10 @@ class Layers:
         for each in node.input:
             if layer := self._owner(each):
                 return layer
-        if not any(op in node.op_type for op in WEIGHTED):
+        if not runs_layer(node.op_type):
             return ""
         plain = re.sub(r"(_nchwc|_token_\d+|_fused.*)+$", "", name)
-        for source in (self.named.get(plain), *(self.made.get(out) for out in (plain, *node.output))):
+        for source in (self.named.get(plain), *(self.index.producers.get(out) for out in (plain, *node.output))):
             if source is not None and (layer := self._back(source)):
                 return layer
         return next(iter(filter(None, before[1:])), "")
@@ -52,5 +52,5 @@ class Layers:
             for each in node.input:
                 if layer := self._owner(each):
                     return layer
-            node = self.made.get(node.input[0]) if node.input else None
+            node = self.index.producers.get(node.input[0]) if node.input else None
         return ""

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.measure.node_layers import WEIGHTED, Layers
+from pocketzoo.measure.node_layers import NodeLayers
+from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
 from pocketzoo.zoo.backends.timing import WARM_UP
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
@@ -25,6 +25,8 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
 from pocketzoo.zoo.data.random_samples import random_ids, random_samples
 from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.operators import runs_layer
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -161,13 +163,8 @@ def _graph(
 ) -> tuple[list[Node], float, int]:
     """The nodes in the order they run in, the milliseconds of a whole run, and the number of runs."""
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.enable_profiling = True
-        options.profile_file_prefix = f"{folder}/run"
-        options.optimized_model_filepath = f"{folder}/optimized.onnx"
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        rewritten = Path(folder) / "optimized.onnx"
+        session = open_session(path, threads=threads, severity=ERRORS, profile=f"{folder}/run", optimized=rewritten)
         feed = {session.get_inputs()[0].name: x}
         start, clock = time.perf_counter(), _clock(threads)
         spent: list[float] = []
@@ -176,7 +173,7 @@ def _graph(
             session.run(None, feed)
             spent.append((clock() - begin) * 1e3)
         events = json.loads(Path(session.end_profiling()).read_text("utf8"))
-        optimized = onnx.load(f"{folder}/optimized.onnx").graph
+        optimized = onnx.load(rewritten).graph
     runs = len(spent)
     ran = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
     if not ran or len(ran) % runs:
@@ -185,7 +182,7 @@ def _graph(
     times = np.array([e["dur"] for e in ran], float).reshape(runs, count)[WARM_UP:] / 1e3
     wholes = np.array(spent[WARM_UP:])
     middle = _middle(times)
-    layers = Layers(onnx.load(float_graph).graph)
+    layers = NodeLayers(GraphIndex(onnx.load(float_graph)))
     # Both lists are in the order of execution, unless a node has a graph of its own inside.
     known = list(optimized.node)
     if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:
@@ -290,7 +287,7 @@ def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
     }
     found = []
     for cost in layer_costs(path):
-        ran = [n for n in nodes if n.layer == cost.layer and any(op in n.op for op in WEIGHTED)]
+        ran = [n for n in nodes if n.layer == cost.layer and runs_layer(n.op)]
         spent = total([n for n in nodes if n.layer == cost.layer])
         if cost.precision != "int8":
             why = said.get(cost.layer, "the plan has no ranges for it")

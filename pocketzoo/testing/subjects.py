@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import HubError, MissingDependencyError, message_of
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, Input, Weights
@@ -145,6 +145,5 @@ def fits(value: object, features: FeatureSpec, batch: int) -> bool:
 
 def logits(graph: onnx.ModelProto, x: Array) -> np.ndarray:
     """What onnxruntime's CPU kernels give."""
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    out: np.ndarray = session.run(None, {graph.graph.input[0].name: x})[0]
+    out: np.ndarray = open_session(graph).run(None, {graph.graph.input[0].name: x})[0]
     return out

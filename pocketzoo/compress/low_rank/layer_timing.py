@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
 from pocketzoo.zoo.backends.timing import time_in_turn
 
 SECONDS = 0.05  # for each of the two, at the least
@@ -24,18 +24,11 @@ def race(before: nn.Module, after: nn.Module, shape: Sequence[int]) -> tuple[flo
     Both are chains of Conv2d and Linear layers. A convolution that pads in an unusual way is timed with zeros.
     """
     x = np.zeros((1, *shape), np.float32)
-    sessions = [_session(module, x.shape) for module in (before, after)]
+    graphs = [_graph(module, x.shape) for module in (before, after)]
+    sessions = [open_session(graph, threads=1, severity=ERRORS) for graph in graphs]
     runs = [partial(session.run, None, {"x": x}) for session in sessions]
     spent = time_in_turn(runs, SECONDS, least=LEAST, most=MOST)
     return min(spent[0].wall), min(spent[1].wall)
-
-
-def _session(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    graph = _graph(module, shape)
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _graph(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:

@@ -1,8 +1,8 @@
 """The low-rank step: plan the rank of each layer and replace it by two or three smaller layers.
 
 Ranks of all layers come from one budget, spent by what each layer's error does to the model's outputs
-(layer_effects.py, rank_allocation.py). Then layer after layer is written anew by least squares on the inputs that the
-model, its earlier layers already factorized, gives it.
+(kronecker_factors.py, rank_allocation.py). Then layer after layer is written anew by least squares on the inputs that
+the model, its earlier layers already factorized, gives it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pocketzoo.compress.low_rank.factorizations import (
     plain_metric,
     product,
 )
-from pocketzoo.compress.low_rank.layer_effects import AT_ONCE, Effect, measure_effects, passes
+from pocketzoo.compress.low_rank.kronecker_factors import AT_ONCE, KroneckerFactors, kronecker_factors, passes
 from pocketzoo.compress.low_rank.layer_timing import fits, race
 from pocketzoo.compress.low_rank.rank_allocation import Choice, allocate
 from pocketzoo.compress.plans import Factor, LowRankPlan
@@ -47,8 +47,9 @@ ROUNDS = 12  # of allocating anew without what was found to be slow
 def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec) -> LowRankPlan:
     """Choose how each layer is written, or that it stays dense.
 
-    ``config.parameters`` is a budget for all layers that may be factorized, spent by effect. ``config.energy`` is what
-    each layer keeps of tr(G W C WT), by the way that takes fewest parameters; 1.0 means full rank by rule.
+    ``config.parameters`` is a budget for all layers that may be factorized, spent by what each error does to the
+    outputs. ``config.energy`` is what each layer keeps of tr(G W C WT), by the way that takes fewest parameters; 1.0
+    means full rank by rule.
     ``config.rank_fraction`` keeps that fraction of the singular values. Ranks are multiples of what the target prefers.
     A layer stays dense unless its factors have fewer parameters and, with ``config.only_faster`` and a target that runs
     here, take less time for one sample.
@@ -72,12 +73,12 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     totals: dict[str, float] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for part in passes(open_):
-        effects = measure_effects(model, part, samples)
+        known = kronecker_factors(model, part, samples)
         for name in part:
             layer = open_[name]
-            metric = effects[name].metric(layer) if name in effects else None
+            metric = known[name].metric(layer) if name in known else None
             metric = metric or plain_metric(layer)
-            shapes[name] = effects[name].shape if name in effects else ()
+            shapes[name] = known[name].shape if name in known else ()
             own = energies(layer, metric)
             totals[name] = float(own.sum())
             ways = ("svd",) if config.rank_fraction is not None else kinds(layer)
@@ -110,8 +111,8 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
 def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
     """A new model in which each planned layer is a sequence, named ``layer.0``, ``layer.1``, ...
 
-    With ``samples`` the factors are the best for the outputs, given what the layers before them now give, and a bias
-    takes up the mean that is lost; without, they are the best for the weights.
+    With ``samples`` the factors are the best for the outputs, given what the layers before them now give, and bias
+    correction takes out the mean of what is lost; without, they are the best for the weights.
     """
     model = copied(model)
     factored = copied(model)
@@ -228,13 +229,13 @@ def _refit(
     """Refit each layer as W' = argmin |G^1/2 (W x - W' x')|^2: x of the original model, x' of the factorized one."""
     batches = _first(samples)
     arrays = [x.numpy() for x in batches]
-    effects = measure_effects(model, list(layers), arrays, inputs=False)
+    known = kronecker_factors(model, list(layers), arrays, inputs=False)
     parts = [-(-len(x) // AT_ONCE) for x in batches]
-    once = [name for name, effect in effects.items() if effect.calls == sum(parts)]
-    live = {name: _live(effects[name], parts) for name in once}
+    once = [name for name, own in known.items() if own.calls == sum(parts)]
+    live = {name: _live(known[name], parts) for name in once}
 
     def refit(name: str, inputs: list[Tensor]) -> None:
-        layer, effect = layers[name], effects[name]
+        layer, own = layers[name], known[name]
         taken = [x if mask is None else x[mask] for x, mask in zip(inputs, live[name] * 2, strict=True)]
         wanted, given = torch.cat(taken[: len(batches)]), torch.cat(taken[len(batches) :])  # (N, I)
         if not len(given):
@@ -247,15 +248,15 @@ def _refit(
             return
         # What the weight misses is regressed, so that damping pulls towards it and not towards zero.
         fitted = weight + solve(weight @ (crossed - gram), gram, len(given))
-        metric = Metric(shrunk(gram / len(given), len(given)), effect.known_outputs)
+        metric = Metric(shrunk(gram / len(given), len(given)), own.known_outputs)
         _put(factored, name, layer, plan.factors[name], metric, fitted, (means[0].double(), means[1].double()))
 
     walk([(model, x) for x in batches] + [(factored, x) for x in batches], once, refit, windows=layers)
     # No one refit suits all the places where a layer runs more than once.
-    for name, effect in measure_effects(model, [n for n in effects if n not in once], arrays).items():
+    for name, own in kronecker_factors(model, [n for n in known if n not in once], arrays).items():
         layer = layers[name]
-        if (metric := effect.metric(layer)) and effect.inputs:
-            mean = effect.inputs.first / effect.inputs.count
+        if (metric := own.metric(layer)) and own.inputs:
+            mean = own.inputs.first / own.inputs.count
             weight = layer.weight.detach().flatten(1).double()
             _put(factored, name, layer, plan.factors[name], metric, weight, (mean, mean))
 
@@ -269,7 +270,7 @@ def _put(
     weight: Tensor,
     means: tuple[Tensor, Tensor],
 ) -> None:
-    """Write a layer's factors, for ``weight`` (O, I) in its place; its bias takes up what its mean loses."""
+    """Write a layer's factors, for ``weight`` (O, I) in its place; its bias is corrected by what its mean loses."""
     made = factorize(layer, factor.kind, factor.ranks, metric, weight)
     bias = cast("Tensor | None", made[-1].bias)
     if bias is not None:
@@ -279,12 +280,12 @@ def _put(
         model.get_submodule(name).load_state_dict(made.state_dict())
 
 
-def _live(effect: Effect, parts: list[int]) -> list[Tensor | None]:
+def _live(factors: KroneckerFactors, parts: list[int]) -> list[Tensor | None]:
     """Batch by batch, which of the rows that a layer reads have an effect; None: all."""
-    if not effect.live:
+    if not factors.live:
         return [None] * len(parts)
     masks: list[Tensor | None] = []
-    taken = iter(effect.live)
+    taken = iter(factors.live)
     for count in parts:
         mask = torch.cat([next(taken) for _ in range(count)])
         masks.append(mask[:: -(-len(mask) // POSITIONS)])

@@ -23,8 +23,8 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, part_name, tensors_name
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
+from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
 from pocketzoo.zoo.tasks.token_search import Ids, greedy
 

@@ -17,7 +17,7 @@ from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_part
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.judge import Judge
 from pocketzoo.compress.pipeline.step_report import measure_step, with_report
-from pocketzoo.compress.quantization.mixed_precision import Effect, search
+from pocketzoo.compress.quantization.mixed_precision import FloatEffect, search
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, tensors_name, writing
@@ -31,7 +31,7 @@ class PlannedGraph:
 
     model: onnx.ModelProto
     plan: Any
-    float_layers: tuple[Effect, ...] = ()  # that a budget leaves in float, with what each costs
+    float_layers: tuple[FloatEffect, ...] = ()  # that a budget leaves in float, with what each costs
     judge: Judge | None = None  # of graphs against the float one; None where nothing holds them to a budget
 
 

@@ -1,14 +1,14 @@
 """The Gauss-Newton matrix of each layer: the effect of an error in its output on the model's output.
 
 An error d (O,) at a position of a layer's output changes the model's outputs by J d, so by dT (JT J) d in square. JT J
-is found by sending random directions back from the outputs: with u ~ N(0, 1) the gradients g = JT u have E[g gT] = JT J
-(Hutchinson's estimator; the output side of K-FAC, Martens & Grosse 2015, arXiv:1503.05671).
+is found by sending random directions back from the outputs: with E[u uT] = 1 the gradients g = JT u have
+E[g gT] = JT J (Hutchinson's estimator; the output side of K-FAC, Martens & Grosse 2015, arXiv:1503.05671).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,18 +31,17 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
     """
     found: dict[str, Tensor] = {}
     frozen = [p for p in model.parameters() if p.requires_grad]
-    generator = torch.Generator().manual_seed(0)
     energy = 0.0
     try:
         for p in frozen:
             p.requires_grad_(False)
-        with after(model, names, partial(_watch_gradient, found)), torch.enable_grad():
-            for part in parts(samples, CHUNK, SAMPLES):
-                out = model(part)
-                energy += float(out.detach().double().square().sum())
-                for i in range(DIRECTIONS if out.requires_grad else 0):
-                    u = torch.randn(out.shape, generator=generator)
-                    out.backward(u, retain_graph=i + 1 < DIRECTIONS)
+        for _, out, calls in send_back(model, names, parts(samples, CHUNK, SAMPLES), DIRECTIONS, _normal):
+            energy += float(out.double().square().sum())
+            for call in calls:
+                for rows in call.gradients:
+                    large = rows.shape[1] > LARGEST
+                    matrix = rows.double().square().sum(0) if large else outer(rows)
+                    found[call.name] = found[call.name] + matrix if call.name in found else matrix
     finally:
         for p in frozen:
             p.requires_grad_(True)
@@ -58,16 +57,70 @@ def square_root(matrix: Tensor) -> Tensor:
     return scaled
 
 
-def _watch_gradient(found: dict[str, Tensor], name: str, layer: nn.Module, inputs: object, out: Tensor) -> Tensor:
-    if not out.requires_grad:
-        out = out.requires_grad_(True).clone()  # a leaf itself could not be changed in place after
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a layer on one batch."""
+
+    name: str
+    input: Tensor
+    gradients: list[Tensor]  # (N, O) for each direction: of each position of its output; none where nothing came back
+
+
+def send_back(
+    model: nn.Module,
+    names: Iterable[str],
+    batches: Iterable[Tensor],
+    directions: int,
+    draw: Callable[[torch.Size, torch.Generator], Tensor],
+) -> Iterator[tuple[Tensor, Tensor, list[Call]]]:
+    """For each batch, that, the model's output, and every call of a named layer with the gradients of its output.
+
+    ``draw`` makes a random direction of the output's shape, whose mean outer product is the identity. Which ones are
+    drawn does not depend on chance. The model's parameters must not require gradients.
+    """
+    runs: list[tuple[str, nn.Module, Tensor, Tensor]] = []  # name, layer, its input, a handle on its output
+
+    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        handle = out if out.requires_grad else out.clone().requires_grad_()
+        runs.append((name, layer, inputs[0].detach(), handle))
+        return handle.view_as(handle).clone()  # what comes next may write in place
+
+    generator = torch.Generator().manual_seed(0)
+    with after(model, names, note), torch.enable_grad():
+        for batch in batches:
+            runs.clear()
+            out = model(batch)
+            if not runs:
+                return
+            gradients = [
+                torch.autograd.grad(
+                    (out * draw(out.shape, generator).to(out.dtype)).sum(),
+                    [handle for *_, handle in runs],
+                    retain_graph=i < directions - 1,
+                    allow_unused=True,
+                )
+                for i in range(directions if out.requires_grad else 0)  # some models detach
+            ]
+            yield (
+                batch,
+                out.detach(),
+                [
+                    Call(name, x, [_rows(layer, g[i]) for g in gradients if g[i] is not None])
+                    for i, (name, layer, x, _) in enumerate(runs)
+                ],
+            )
+
+
+def outer(rows: Tensor) -> Tensor:
+    """The sum of g gT, (O, O), over gradients (N, O)."""
+    return (rows.T @ rows).double()
+
+
+def _normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator)
+
+
+def _rows(layer: nn.Module, gradient: Tensor) -> Tensor:
+    """A gradient of a layer's output as rows (N, O), one for each position."""
     channels = 1 if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
-
-    def add(gradient: Tensor) -> None:
-        rows = gradient.movedim(channels, -1).reshape(-1, gradient.shape[channels])
-        large = rows.shape[1] > LARGEST
-        matrix = rows.double().square().sum(0) if large else (rows.T @ rows).double()
-        found[name] = found[name] + matrix if name in found else matrix
-
-    out.register_hook(add)  # type: ignore[no-untyped-call]  # before what may change it in place
-    return out
+    return gradient.movedim(channels, -1).flatten(0, -2)

@@ -6,18 +6,22 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Range
-from pocketzoo.compress.quantization.layer_inputs import Moments, Reading
+from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col
 from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.malloc_trim import large_mapped
+from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 Sample = Array | Mapping[str, Array]  # a batch for the one input of a graph, or arrays for all inputs by their names
 FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at most;
@@ -29,7 +33,7 @@ class Observed:
     """What one pass over the samples saw."""
 
     histograms: dict[str, Histogram]
-    moments: dict[Reading, Moments]
+    moments: dict[Im2col, ColumnMoments]
     samples: int
 
     def ranges(self, config: Int8Config) -> dict[str, Range]:
@@ -38,7 +42,7 @@ class Observed:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], readings: Collection[Reading] = ()
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], layer_inputs: Collection[Im2col] = ()
 ) -> Observed:
     """Histograms of the named tensors and second moments of what layers read, in one pass.
 
@@ -48,11 +52,11 @@ def observe(
         DataError: there are no samples, or an activation is not finite.
     """
     histograms = {name: Histogram() for name in tensors}
-    moments: dict[Reading, Moments] = {}
-    readers: dict[str, list[Reading]] = {}
-    for reading in readings:
-        readers.setdefault(reading.tensor, []).append(reading)
-    watched = list(dict.fromkeys([*tensors, *sorted(readers)]))
+    moments: dict[Im2col, ColumnMoments] = {}
+    by_tensor: dict[str, list[Im2col]] = {}
+    for im2col in layer_inputs:
+        by_tensor.setdefault(im2col.tensor, []).append(im2col)
+    watched = list(dict.fromkeys([*tensors, *sorted(by_tensor)]))
     count = 0
     with large_mapped():
         for values in activations(model, watched, samples):
@@ -60,11 +64,11 @@ def observe(
                 value = values.pop(name)
                 if name in histograms:
                     histograms[name].add(value)
-                for reading in readers.get(name, ()):
-                    if reading in moments and not _wants(moments[reading], count):
+                for im2col in by_tensor.get(name, ()):
+                    if im2col in moments and not _wants(moments[im2col], count):
                         continue
-                    columns = reading.columns(value, count)
-                    moments.setdefault(reading, Moments.empty(*columns.shape[:2])).add(columns)
+                    columns = im2col.columns(value, count)
+                    moments.setdefault(im2col, ColumnMoments.empty(*columns.shape[:2])).add(columns)
                 del value
             count += 1
     if count == 0:
@@ -74,7 +78,7 @@ def observe(
     return Observed(histograms, moments, count)
 
 
-def _wants(moments: Moments, samples: int) -> bool:
+def _wants(moments: ColumnMoments, samples: int) -> bool:
     """Whether one more sample would make a difference: ranges need all of them, second moments do not."""
     return samples < FEW or (samples < MANY and moments.count + moments.held < ENOUGH * moments.second.shape[1])
 
@@ -116,21 +120,17 @@ def _check_finite(name: str, value: Array) -> None:
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
 
 
-def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> onnxruntime.InferenceSession:
+def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> InferenceSession:
     """A session that also gives the named tensors."""
     outputs = model.graph.output
     present = {o.name for o in outputs}
     extra = [onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present]
     outputs.extend(extra)  # a copy would double what a large model takes
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if as_written:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False  # the arena would keep the largest sample's memory
     with tempfile.TemporaryDirectory() as folder:  # from a file: its bytes are gone when the session unpacks them
         path = Path(folder) / "watched.onnx"
         try:
             onnx.save(model, path)
         finally:
             del outputs[len(present) :]
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # The arena would keep the largest sample's memory.
+        return open_session(path, optimization="none" if as_written else "all", severity=ERRORS, arena=False)

@@ -14,20 +14,26 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
-from pocketzoo.zoo.graphs.index import GraphIndex, is_layer
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import layer_name
+from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
 
 
 def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
-    """Those of ``weights`` that only MatMul nodes read: the linear layers of sequences."""
+    """Those of ``weights`` that only nodes with a dynamic form read, MatMul: the linear layers of sequences."""
     return [
         name
         for name in weights
         if len(index.constants[name].dims) == 2
         and name not in index.outputs
-        and all(node.op_type == "MatMul" and node.input[1] == name for node in index.readers[name])
+        and all(_has_dynamic_form(node) and node.input[1] == name for node in index.consumers[name])
     ]
+
+
+def _has_dynamic_form(node: NodeProto) -> bool:
+    operator = operator_of(node)
+    return operator is not None and bool(operator.dynamic)
 
 
 def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -35,14 +41,13 @@ def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
 
     y = x W becomes s_x s_w (x_q - z) W_q: x_q (uint8), s_x and z follow from the least and largest x.
     """
-    wanted = set(layers)
-    constants = {t.name: t for t in model.graph.initializer}
+    wanted, index = set(layers), GraphIndex(model)
     fresh = FreshNames.of(model)
     nodes: list[NodeProto] = []
-    ready: dict[str, list[str]] = {}  # tensors that are quantized already: layers that read the same fraction it
+    ready: dict[str, list[str]] = {}  # tensors that are quantized already, for all layers that read them
     stored: dict[str, list[str]] = {}  # weight -> its integers, scales and zero points
     for node in model.graph.node:
-        if not is_layer(node, constants) or layer_name(node.input[1]) not in wanted:
+        if not index.is_layer(node) or layer_name(node.input[1]) not in wanted:
             nodes.append(node)
             continue
         x, name, out = node.input[0], node.input[1], node.output[0]
@@ -50,14 +55,16 @@ def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
             ready[x] = [fresh(f"{x}_{part}") for part in ("dynamic", "dynamic_scale", "dynamic_zero")]
             nodes.append(helper.make_node("DynamicQuantizeLinear", [x], ready[x]))
         if name not in stored:
-            levels, scale = tensors[f"{name}.levels"], tensors[f"{name}.scale"]
+            quantized, scale = tensors[f"{name}.levels"], tensors[f"{name}.scale"]
             stored[name] = [fresh(f"{name}_{part}") for part in ("quantized", "scale", "zero")]
-            constants[name].CopyFrom(numpy_helper.from_array(levels, stored[name][0]))
+            index.constants[name].CopyFrom(numpy_helper.from_array(quantized, stored[name][0]))
             model.graph.initializer.append(numpy_helper.from_array(scale, stored[name][1]))
             model.graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, np.int8), stored[name][2]))
         sums, floats, step = (fresh(f"{out}_{part}") for part in ("sums", "floats", "step"))
         nodes += [
-            helper.make_node("MatMulInteger", [ready[x][0], stored[name][0], ready[x][2], stored[name][2]], [sums]),
+            helper.make_node(
+                OPERATORS[node.op_type].dynamic, [ready[x][0], stored[name][0], ready[x][2], stored[name][2]], [sums]
+            ),
             helper.make_node("Cast", [sums], [floats], to=TensorProto.FLOAT),
             helper.make_node("Mul", [ready[x][1], stored[name][1]], [step]),
             helper.make_node("Mul", [floats, step], [out]),

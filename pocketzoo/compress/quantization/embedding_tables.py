@@ -10,6 +10,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import attribute
+from pocketzoo.zoo.graphs.operators import operator_of
 
 LEAST = 1 << 13  # values of a table that are worth three more nodes a look-up
 
@@ -22,9 +24,9 @@ def tables(index: GraphIndex) -> list[str]:
         if tensor.data_type == TensorProto.FLOAT
         and len(tensor.dims) == 2
         and tensor.dims[0] * tensor.dims[1] >= LEAST
-        and name in index.readers
+        and name in index.consumers
         and name not in index.outputs
-        and all(_looks_up(node, name) for node in index.readers[name])
+        and all(_looks_up(node, name) for node in index.consumers[name])
     ]
 
 
@@ -38,11 +40,11 @@ def quantize(model: ModelProto, names: Iterable[str]) -> None:
     stored: dict[str, tuple[str, str]] = {}  # table -> its integers and its scales
     for tensor in list(model.graph.initializer):
         if tensor.name in wanted:
-            levels, scale = rows_to_int8(numpy_helper.to_array(tensor))
+            quantized, scale = rows_to_int8(numpy_helper.to_array(tensor))
             integers, step = fresh(f"{tensor.name}_quantized"), fresh(f"{tensor.name}_scale")
             stored[tensor.name] = integers, step
             model.graph.initializer.append(numpy_helper.from_array(scale[:, None], step))
-            tensor.CopyFrom(numpy_helper.from_array(levels, integers))
+            tensor.CopyFrom(numpy_helper.from_array(quantized, integers))
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         if node.op_type != "Gather" or node.input[0] not in stored:
@@ -69,5 +71,6 @@ def rows_to_int8(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8],
 
 
 def _looks_up(node: NodeProto, table: str) -> bool:
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-    return node.op_type == "Gather" and node.input[0] == table and axis in (0, -2)
+    operator = operator_of(node)
+    by_rows = operator is not None and operator.form == "rows" and attribute(node, "axis", 0) in (0, -2)
+    return by_rows and node.input[0] == table

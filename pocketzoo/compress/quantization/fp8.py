@@ -22,12 +22,13 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import smoothquant as smooth
 from pocketzoo.compress.quantization.calibration import Sample, observe
 from pocketzoo.compress.quantization.gptq import Floats, Grid, Numbers
-from pocketzoo.compress.quantization.int8 import divisors, prepare, readings_of
-from pocketzoo.compress.quantization.qdq import Pairs
+from pocketzoo.compress.quantization.int8 import divisors, layer_inputs_of, prepare
+from pocketzoo.compress.quantization.qdq import QdqWriter
 from pocketzoo.zoo.catalog.specs import Fp8Encoding
-from pocketzoo.zoo.graphs.cost import layer_name
-from pocketzoo.zoo.graphs.index import GraphIndex, is_layer
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
+from pocketzoo.zoo.graphs.operators import OPERATORS
 
 LARGEST = 448.0
 LEAST_SCALE, MOST_SCALE = 2.0**-14, 2.0**15  # what fp16 holds with all bits
@@ -47,10 +48,10 @@ class Fp8Layers:
 def apply(
     model: ModelProto, plan: Int8Plan, encoding: Fp8Encoding, samples: Iterable[Sample] = ()
 ) -> tuple[ModelProto, Fp8Layers]:
-    """A new graph whose planned layers read pairs in float8, as far as there are kernels; the rest stays in floats.
+    """A new graph whose planned layers read Q/DQ nodes in float8 where there are kernels; the rest stays in floats.
 
-    With ``samples`` each weight's rounding error is handed on to the weights that can make up for it, and biases take
-    up the mean of what is left; without any, weights are rounded to nearest.
+    With ``samples`` each weight's rounding error is handed on to the weights that can make up for it, and biases are
+    corrected by the mean of what is left; without any, weights are rounded to nearest.
 
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
@@ -59,10 +60,10 @@ def apply(
     made = smooth.apply(plain_operands(model, plan.layers), divisors(plan))
     index = GraphIndex(made)
     chosen = choose(index, plan, encoding)
-    layers = [node for node in index.model.graph.node if _is_layer(node, index, chosen.layers)]
+    layers = [node for node in index.nodes if _is_layer(node, index, chosen.layers)]
     tensors = prepare(index, layers, {}, _moments(index, layers, samples), E4M3)
     tensors |= {name: one[0] for name, one in tensors.items() if name.endswith(".scale")}
-    _Encoder(made, plan.ranges, tensors, activation_parameters).run({node.output[0] for node in layers})
+    _Fp8Writer(made, plan.ranges, tensors, activation_parameters).run({node.output[0] for node in layers})
     onnx.checker.check_model(made)
     return made, chosen
 
@@ -70,7 +71,7 @@ def apply(
 def choose(index: GraphIndex, plan: Int8Plan, encoding: Fp8Encoding) -> Fp8Layers:
     """Which of the plan's layers there are kernels for. A weight that two nodes read is in fp8 for both or neither."""
     reasons: dict[str, str] = {}
-    for node in index.model.graph.node:
+    for node in index.nodes:
         if _is_layer(node, index, plan.layers):
             name = layer_name(node.input[1])
             reasons[name] = reasons.get(name) or _reason(node, index, plan, encoding)
@@ -109,20 +110,21 @@ E4M3 = Grid(_widest_scale, nearest)
 
 
 def _is_layer(node: NodeProto, index: GraphIndex, names: Iterable[str]) -> bool:
-    return is_layer(node, index.constants) and layer_name(node.input[1]) in names
+    return index.is_layer(node) and layer_name(node.input[1]) in names
 
 
 def _reason(node: NodeProto, index: GraphIndex, plan: Int8Plan, encoding: Fp8Encoding) -> str:
     """Why a planned layer stays in floats; "" where it need not."""
     dims = index.constants[node.input[1]].dims
-    least = encoding.conv_channels if node.op_type == "Conv" else encoding.matmul_channels
+    convolution = OPERATORS[node.op_type].kind == "convolution"
+    least = encoding.conv_channels if convolution else encoding.matmul_channels
     if node.input[0] not in plan.ranges:
         return "its input has no calibrated range"
-    if any(a.name == "group" and a.i != 1 for a in node.attribute):
+    if attribute(node, "group", 1) != 1:
         return "a grouped convolution"
-    if node.op_type == "Conv" and math.prod(dims[2:]) > encoding.kernel:
+    if convolution and math.prod(dims[2:]) > encoding.kernel:
         return f"a kernel of more than {encoding.kernel} values"
-    if node.op_type != "Conv" and len(dims) != 2:
+    if not convolution and len(dims) != 2:
         return "a weight of more than two axes"
     return f"fewer than {least} channels" if min(dims[:2]) < least else ""
 
@@ -132,13 +134,13 @@ def _moments(index: GraphIndex, layers: list[NodeProto], samples: Iterable[Sampl
     samples = list(samples)
     if not samples:
         return {}
-    readings = readings_of(index, layers)
-    seen = observe(index.model, [], samples, set(readings.values()))
-    return {out: seen.moments[reading] for out, reading in readings.items()}
+    inputs = layer_inputs_of(index, layers)
+    seen = observe(index.model, [], samples, set(inputs.values()))
+    return {out: seen.moments[im2col] for out, im2col in inputs.items()}
 
 
-class _Encoder(Pairs):
-    """Puts a pair before each tensor that a chosen layer reads; whoever else reads it gets it as it was.
+class _Fp8Writer(QdqWriter):
+    """Puts Q/DQ nodes before each tensor that a chosen layer reads; whoever else reads it gets it as it was.
 
     So the other summand of a residual addition stays in half precision: it would be rounded anew at every addition.
     """
@@ -150,7 +152,7 @@ class _Encoder(Pairs):
             if node.output[0] in layers:
                 read = node.input[0]
                 if read not in twins:
-                    twins[read] = self.pair(read)
+                    twins[read] = self.quantize_dequantize(read)
                 node.input[0] = twins[read]
                 self.layer(node)
             self.nodes.append(node)

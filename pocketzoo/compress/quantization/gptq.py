@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Levels = npt.NDArray[np.int8]
+Int8Array = npt.NDArray[np.int8]
 Numbers = npt.NDArray[Any]  # of a type of 8 bits
 
 DAMPING = 1e-3  # of the mean diagonal that H gets added: rank-deficient moments become invertible
@@ -51,15 +51,15 @@ def round_weight(
     split = weight.reshape(groups, outputs, parts, -1).transpose(0, 2, 1, 3).reshape(groups * parts, outputs, -1)
     each = np.repeat(scale, parts, axis=0)
     one = [slice(i, i + 1) for i in range(len(split))]  # one by one: an inverse is large
-    levels = np.concatenate([_round(split[i], hessian[i], each[i], grid) for i in one])
-    joined = levels.reshape(groups, parts, outputs, -1).transpose(0, 2, 1, 3).reshape(groups, outputs, size)
+    quantized = np.concatenate([_round(split[i], hessian[i], each[i], grid) for i in one])
+    joined = quantized.reshape(groups, parts, outputs, -1).transpose(0, 2, 1, 3).reshape(groups, outputs, size)
     return np.ascontiguousarray(joined), scale
 
 
 def _round(weight: Floats, hessian: Floats, scale: Floats, grid: Grid) -> Numbers:
     plain = grid.nearest(weight, scale)
     better = feedback(weight, hessian, scale, grid)
-    lost: list[Any] = [weight - levels * scale[..., None] for levels in (better, plain)]
+    lost: list[Any] = [weight - quantized * scale[..., None] for quantized in (better, plain)]
     wins = cost(lost[0], hessian) < cost(lost[1], hessian)
     return np.where(wins[..., None], better, plain)
 
@@ -70,10 +70,10 @@ def widest_scale(weight: Floats) -> Floats:
     return np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
 
 
-def nearest(weight: Floats, scale: Floats) -> Levels:
+def nearest(weight: Floats, scale: Floats) -> Int8Array:
     """Each weight to the nearest of its channel's steps, -127 to 127."""
-    levels: Levels = np.clip(np.rint(weight / scale[..., None]), -127, 127).astype(np.int8)
-    return levels
+    quantized: Int8Array = np.clip(np.rint(weight / scale[..., None]), -127, 127).astype(np.int8)
+    return quantized
 
 
 INT8 = Grid(widest_scale, nearest)
@@ -111,17 +111,17 @@ def feedback(weight: Floats, hessian: Floats, scale: Floats, grid: Grid = INT8) 
     each = np.arange(groups)[:, None]
     upper = root(hessian[each[:, :, None], order[:, :, None], order[:, None, :]])
     left = np.take_along_axis(weight, order[:, None, :], 2).copy()
-    levels = np.empty_like(grid.nearest(weight[..., :1], scale), shape=weight.shape)
+    quantized = np.empty_like(grid.nearest(weight[..., :1], scale), shape=weight.shape)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = np.empty((*weight.shape[:2], end - start), np.float32)
         for i in range(start, end):
             column = grid.nearest(left[:, :, i : i + 1], scale)[:, :, 0]
-            levels[:, :, i] = column
+            quantized[:, :, i] = column
             error = (left[:, :, i] - column * scale) / upper[:, None, i, i]
             errors[:, :, i - start] = error
             left[:, :, i + 1 : end] -= error[:, :, None] * upper[:, None, i, i + 1 : end]
         left[:, :, end:] -= errors @ upper[:, start:end, end:]
-    out = np.empty_like(levels)
-    np.put_along_axis(out, np.broadcast_to(order[:, None, :], levels.shape), levels, 2)
+    out = np.empty_like(quantized)
+    np.put_along_axis(out, np.broadcast_to(order[:, None, :], quantized.shape), quantized, 2)
     return out

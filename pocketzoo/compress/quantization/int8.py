@@ -1,8 +1,8 @@
 """The int8 step: one plan (ranges, layers, integer weights), encoded differently for each target.
 
 Weights are symmetric, one scale per output channel; activations one scale per tensor (Krishnamoorthi 2018,
-arXiv:1806.08342). One pass over the samples finds the ranges and what rounding the weights needs; biases take up the
-mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
+arXiv:1806.08342). One pass over the samples finds the ranges and what rounding the weights needs; bias correction takes
+out the mean of what rounding changed (Nagel et al. 2019, arXiv:1906.04721).
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
 from pocketzoo.compress.quantization.calibration import Sample, activations, observe, one_by_one
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
-from pocketzoo.compress.quantization.layer_inputs import Moments, Reading, as_matrix, from_matrix, reading
-from pocketzoo.compress.quantization.qdq import ACTIVATIONS, MOVES, Encoder, Integers
+from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
+from pocketzoo.compress.quantization.qdq import ACTIVATIONS, MOVES, Int8Writer, Integers
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable, stored_names
+from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
+from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
 # What the two ways to quantize activations are compared in: onnxruntime is the one runtime that has both.
@@ -71,13 +72,13 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, re
     outputs = {node.output[0] for node in layers}
     layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
-    readings = readings_of(index, layers) if refine else {}
-    seen = observe(model, _tensors(index, set(names)), samples, set(readings.values()))
+    inputs = layer_inputs_of(index, layers) if refine else {}
+    seen = observe(model, _tensors(index, set(names)), samples, set(inputs.values()))
     ranges = seen.ranges(config)
     for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
         if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
             ranges[node.output[0]] = ranges[node.input[0]]
-    count, moments = seen.samples, {out: seen.moments[r] for out, r in readings.items()}
+    count, moments = seen.samples, {out: seen.moments[im2col] for out, im2col in inputs.items()}
     tensors = prepare(index, layers, ranges, moments)
     del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
     tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in scales.items()}
@@ -109,7 +110,7 @@ def _divisors(
     model: ModelProto, weights: Sequence[str], samples: Iterable[Sample]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """The divisors of channels that pay, by the tensor that has the channels."""
-    tensors = [group.tensor for group in smooth.groups(GraphIndex(model), weights)]
+    tensors = [shared.tensor for shared in smooth.shared_inputs(GraphIndex(model), weights)]
     if not tensors:
         return {}
     seen = smooth.ChannelStatistics()
@@ -198,19 +199,19 @@ def _encode(
             dynamic.quantize(smoothed, plan.dynamic, tensors)
             layers -= set(plan.dynamic)
             ranges = {name: ranges[name] for name in _tensors(GraphIndex(smoothed), layers)}
-    Encoder(smoothed, ranges, layers, tensors, encoding).run()
+    Int8Writer(smoothed, ranges, layers, tensors, encoding).run()
 
 
-def readings_of(index: GraphIndex, layers: Iterable[NodeProto]) -> dict[str, Reading]:
+def layer_inputs_of(index: GraphIndex, layers: Iterable[NodeProto]) -> dict[str, Im2col]:
     """How each layer that multiplies by one matrix, or one a group, reads its input, by what it makes."""
-    return {node.output[0]: reading(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)}
+    return {node.output[0]: im2col_of(node, _constant(index, node.input[1])) for node in layers if _plain(index, node)}
 
 
 def prepare(
     index: GraphIndex,
     layers: Iterable[NodeProto],
     ranges: Mapping[str, Range],
-    moments: Mapping[str, Moments],
+    moments: Mapping[str, ColumnMoments],
     grid: Grid = INT8,
 ) -> dict[str, npt.NDArray[Any]]:
     """What the graph stores of each layer: ``WEIGHT.levels``, ``WEIGHT.scale`` and, of its node, ``OUTPUT.bias``.
@@ -219,24 +220,24 @@ def prepare(
     ``moments`` are those of what a node reads, by its output; without them weights are rounded to nearest.
     """
     found: dict[str, npt.NDArray[Any]] = {}
-    stored, sharing = stored_names(index.model), dict[str, list[NodeProto]]()
+    stored, sharing = stored_names(index), dict[str, list[NodeProto]]()
     for node in layers:
         sharing.setdefault(stored[node.output[0]], []).append(node)
     for name, nodes in sharing.items():
         weight = _constant(index, nodes[0].input[1])
-        read = reading(nodes[0], weight)
-        matrix = as_matrix(weight, nodes[0], read.groups)
+        im2col = im2col_of(nodes[0], weight)
+        matrix = as_matrix(weight, nodes[0], im2col.groups)
         least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
         known = [moments[node.output[0]] for node in nodes if node.output[0] in moments]
         if known:
             centered = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
-            levels, scale = round_weight(matrix, np.sum(centered, axis=0), least, grid)
+            quantized, scale = round_weight(matrix, np.sum(centered, axis=0), least, grid)
         else:
             scale = np.maximum(grid.scales(matrix), least)
-            levels = grid.nearest(matrix, scale)
-        found[f"{name}.levels"] = from_matrix(levels, weight, nodes[0])
+            quantized = grid.nearest(matrix, scale)
+        found[f"{name}.levels"] = from_matrix(quantized, weight, nodes[0])
         found[f"{name}.scale"] = scale.reshape(-1)
-        error = matrix - levels * scale[..., None]
+        error = matrix - quantized * scale[..., None]
         for node in nodes:
             bias = np.array(_bias(index, node), np.float32)
             if node.output[0] in moments and _takes_bias(node):
@@ -259,14 +260,14 @@ def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
 
 
 def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
-    """Activations next to an operator that will be int8: what it reads, and what it gives once its activation ran.
+    """Activations next to an operator that will be int8: its inputs, and its output once its activation ran.
 
-    What a Gemm or MatMul gives is left alone: integer kernels give floats there, and in a transformer the next operator
-    is a bias or a normalization, which wants them.
+    The output of a Gemm or MatMul is left alone: integer kernels give floats there, and in a transformer the next
+    operator is a bias or a normalization, which wants them.
     """
     integers = Integers(index, layers)
     wanted: dict[str, None] = {}
-    for node in index.model.graph.node:
+    for node in index.nodes:
         if not integers(node):
             continue
         # A move reads what it moves; the shape or the axes alongside it are not activations.
@@ -275,7 +276,8 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
                 wanted.setdefault(name)
         out = index.after_activation(node.output[0], ACTIVATIONS)
         floats = out in index.outputs or integers.recurs(out)
-        if not floats and node.op_type not in ("Gemm", "MatMul"):
+        operator = operator_of(node)
+        if not floats and (operator is None or operator.quantizes_output):
             wanted.setdefault(out)
     return list(wanted)
 
@@ -285,14 +287,14 @@ def _constant(index: GraphIndex, name: str) -> Array:
 
 
 def _plain(index: GraphIndex, node: NodeProto) -> bool:
-    """Whether a layer multiplies what it reads by one matrix, or one a group."""
-    return node.op_type != "MatMul" or len(index.constants[node.input[1]].dims) == 2
+    """Whether a layer multiplies its input by one matrix, or one a group."""
+    return OPERATORS[node.op_type].rank in (None, len(index.constants[node.input[1]].dims))
 
 
 def _takes_bias(node: NodeProto) -> bool:
     """Whether a layer adds a bias as it is: MatMul adds none, and Gemm may scale its own."""
-    scaled = any(a.name in ("alpha", "beta") and a.f != 1.0 for a in node.attribute)
-    return node.op_type != "MatMul" and not scaled
+    scaled = any(attribute(node, name, 1.0) != 1.0 for name in ("alpha", "beta"))
+    return OPERATORS[node.op_type].bias is not None and not scaled
 
 
 def _bias(index: GraphIndex, node: NodeProto) -> Array:

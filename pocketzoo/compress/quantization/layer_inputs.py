@@ -8,10 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from pocketzoo.core.arrays import Array
-from pocketzoo.zoo.graphs.index import out_axis
+from pocketzoo.zoo.graphs.node import attribute
+from pocketzoo.zoo.graphs.operators import OPERATORS, out_axis
 
 T = TypeVar("T", bound=np.generic)
 
@@ -22,8 +23,8 @@ BLOCK = 256  # rows of second moments that are added to at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How a layer cuts the tensor it reads into columns. Layers that read alike share their statistics."""
+class Im2col:
+    """How the input of a layer is cut into columns. Layers that read one tensor alike share their statistics."""
 
     tensor: str
     kernel: tuple[int, ...] = ()  # empty for Gemm and MatMul
@@ -84,40 +85,38 @@ def _spread(count: int, width: int, size: int, turn: int) -> npt.NDArray[np.int6
     return np.arange(turn % step, count, step)
 
 
-def reading(node: NodeProto, weight: Array) -> Reading:
-    """How a Conv, Gemm or MatMul with a constant weight reads its input."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type != "Conv":
-        return Reading(node.input[0], transposed=bool(attributes.get("transA", 0)))
-    rank = weight.ndim - 2
-    return Reading(
+def im2col_of(node: NodeProto, weight: Array) -> Im2col:
+    """How the input of a Conv, Gemm or MatMul with a constant weight becomes columns."""
+    if OPERATORS[node.op_type].kind != "convolution":
+        return Im2col(node.input[0], transposed=bool(attribute(node, "transA", 0)))
+    rank, auto_pad = weight.ndim - 2, attribute(node, "auto_pad", b"NOTSET").decode()
+    no_pads = (0,) * 2 * rank
+    return Im2col(
         node.input[0],
         kernel=tuple(weight.shape[2:]),
-        strides=tuple(attributes.get("strides", (1,) * rank)),
-        dilations=tuple(attributes.get("dilations", (1,) * rank)),
-        pads=tuple(attributes.get("pads", (0,) * 2 * rank))
-        if attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
-        else (0,) * 2 * rank,
-        auto_pad=attributes.get("auto_pad", b"NOTSET").decode(),
-        groups=int(attributes.get("group", 1)),
+        strides=tuple(attribute(node, "strides", (1,) * rank)),
+        dilations=tuple(attribute(node, "dilations", (1,) * rank)),
+        pads=tuple(attribute(node, "pads", no_pads)) if auto_pad == "NOTSET" else no_pads,
+        auto_pad=auto_pad,
+        groups=int(attribute(node, "group", 1)),
     )
 
 
 def as_matrix(weight: Array, node: NodeProto, groups: int) -> Array:
-    """A layer's weight as (G, O / G, I): what multiplies the columns that its ``Reading`` gives."""
-    wide = weight if out_axis(node) == 0 else weight.T
+    """A layer's weight as (G, O / G, I): what multiplies the columns that its ``Im2col`` gives."""
+    wide = weight if out_axis(node, weight.ndim) == 0 else weight.T
     return wide.reshape(groups, wide.shape[0] // groups, -1)
 
 
 def from_matrix(matrix: npt.NDArray[T], like: Array, node: NodeProto) -> npt.NDArray[T]:
     """The inverse of ``as_matrix``: back to the shape of ``like``."""
     return np.ascontiguousarray(
-        matrix.reshape(like.shape) if out_axis(node) == 0 else matrix.reshape(like.shape[::-1]).T
+        matrix.reshape(like.shape) if out_axis(node, like.ndim) == 0 else matrix.reshape(like.shape[::-1]).T
     )
 
 
 @dataclass
-class Moments:
+class ColumnMoments:
     """Means over columns x, streamed: E[x] and E[x xT], in single precision as running means.
 
     Of columns longer than ``WIDEST`` the second moments are kept within P equal parts of them, as blocks on the
@@ -131,7 +130,7 @@ class Moments:
     held: int = 0
 
     @classmethod
-    def empty(cls, groups: int, size: int) -> Moments:
+    def empty(cls, groups: int, size: int) -> ColumnMoments:
         """No columns yet."""
         parts = next(n for n in range(-(-size // WIDEST), size + 1) if size % n == 0)
         part = size // parts

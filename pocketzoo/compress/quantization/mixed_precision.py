@@ -31,7 +31,7 @@ LEAST = 0.002  # fraction of the latency below which no difference can be told f
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class FloatEffect:
     """What leaving one layer in float does to an int8 graph."""
 
     layer: str
@@ -49,14 +49,14 @@ class Effect:
         return f"{self.gained:+.2f} dB for {price}"
 
 
-def effects(
+def float_effects(
     model: onnx.ModelProto,
     plan: Int8Plan,
     samples: Iterable[Array],
     target: TargetSpec,
     folder: Path,
     progress: Progress = SILENT,
-) -> list[Effect]:
+) -> list[FloatEffect]:
     """The effect of every planned layer, the most worth first. ``folder`` is for graphs on their way."""
     xs = _first(samples, SAMPLES)
     full, one = folder / "int8.onnx", folder / "one.onnx"
@@ -72,10 +72,10 @@ def effects(
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if not target.timed_here:  # its time here would say nothing of its time there
-            found.append(Effect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
+            found.append(FloatEffect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
             continue
         before, after = median_milliseconds([full, one], xs[0], SECONDS)
-        found.append(Effect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
+        found.append(FloatEffect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
     one.unlink(missing_ok=True)
     full.unlink()
     return sorted(found, key=lambda effect: -effect.worth)
@@ -89,7 +89,7 @@ def search(
     enough: Callable[[Path], bool],
     folder: Path,
     progress: Progress = SILENT,
-) -> tuple[Int8Plan, list[Effect]] | None:
+) -> tuple[Int8Plan, list[FloatEffect]] | None:
     """The plan with as few layers in float as make its graph good ``enough``, and those layers; None if none does.
 
     ``enough`` takes the graph encoded for ``target``. How many layers it takes is found by doubling, then halving; then
@@ -97,7 +97,7 @@ def search(
     """
     graph = folder / "candidate.onnx"
 
-    def passes(effects: Sequence[Effect]) -> bool:
+    def passes(effects: Sequence[FloatEffect]) -> bool:
         write(model, int8.without(model, plan, [e.layer for e in effects]), target, graph)
         return enough(graph)
 
@@ -105,7 +105,7 @@ def search(
         if passes([]):
             return plan, []
         # Alone a layer may gain nothing where another spoils the same output; so all are there, those that gain first.
-        order = sorted(effects(model, plan, samples, target, folder, progress), key=lambda e: e.gained <= 0)
+        order = sorted(float_effects(model, plan, samples, target, folder, progress), key=lambda e: e.gained <= 0)
         count = 1
         while count <= len(order) and not passes(order[:count]):
             count *= 2

@@ -1,6 +1,6 @@
 """Insert Q/DQ nodes (QuantizeLinear, DequantizeLinear) into a planned graph, where one target wants them.
 
-Every runtime reads the pairs; where they stand and which integers they use is what differs (``Int8Encoding``).
+Every runtime reads them; where they stand and which integers they use is what differs (``Int8Encoding``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pocketzoo.compress.plans import Range
 from pocketzoo.zoo.catalog.specs import Int8Encoding
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, read_names
-from pocketzoo.zoo.graphs.index import LAYERS as WEIGHTED
-from pocketzoo.zoo.graphs.index import GraphIndex, is_layer, out_axis, stored_names
+from pocketzoo.zoo.graphs.index import GraphIndex, stored_names
+from pocketzoo.zoo.graphs.node import layer_name
+from pocketzoo.zoo.graphs.operators import QUANTIZABLE, RECURRENT, is_quantizable, out_axis
 
-LAYERS = set(WEIGHTED)
 # Operators that integer kernels exist for besides the layers with weights.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
 MOVES = {
@@ -31,7 +30,6 @@ MOVES = {
     "Squeeze",
     "Unsqueeze",
 }  # values pass unchanged, and so do ranges
-RECURRENT = {"GRU", "LSTM", "RNN"}  # NVIDIA's builder fails on those that read a pair, through moves as well
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantized
 
 
@@ -44,7 +42,9 @@ class Integers:
 
     def __init__(self, index: GraphIndex, layers: set[str]) -> None:
         self.index, self.layers = index, layers
-        self.known: dict[str, bool] = {}  # output -> whether its maker does; concatenations would ask again and again
+        self.known: dict[
+            str, bool
+        ] = {}  # output -> whether its producer does; concatenations would ask again and again
 
     def __call__(self, node: NodeProto) -> bool:
         name = node.output[0]
@@ -56,35 +56,36 @@ class Integers:
         index = self.index
         if not self.layers or not index.is_float(node.output[0]):
             return False
-        if node.op_type in LAYERS:
-            return is_layer(node, index.constants) and layer_name(node.input[1]) in self.layers
+        if is_quantizable(node):
+            return index.is_layer(node) and layer_name(node.input[1]) in self.layers
         if node.op_type in MOVES:
-            return self._made(node.input[0]) and not self.recurs(node.output[0])
+            return self._made_by_integers(node.input[0]) and not self.recurs(node.output[0])
         if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
             return False
-        read = index.readers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
-        useful = any(r.op_type in LAYERS | ARITHMETIC | MOVES for r in read)
+        consumers = index.consumers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
+        useful = any(n.op_type in {*QUANTIZABLE, *ARITHMETIC, *MOVES} for n in consumers)
         joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
-        return useful and (not joins or all(self._made(name) for name in node.input))
+        return useful and (not joins or all(self._made_by_integers(name) for name in node.input))
 
     def recurs(self, name: str) -> bool:
         """Whether only recurrent layers read a tensor, moved or as it is."""
-        readers = self.index.readers.get(name, [])
-        return bool(readers) and all(self.reads_recurrently(node) for node in readers)
+        consumers = self.index.consumers.get(name, [])
+        return bool(consumers) and all(self.reads_recurrently(node) for node in consumers)
 
     def reads_recurrently(self, node: NodeProto) -> bool:
+        """NVIDIA's builder fails on recurrent layers that read Q/DQ nodes, through moves as well."""
         return node.op_type in RECURRENT or (node.op_type in MOVES and self.recurs(node.output[0]))
 
-    def _made(self, name: str) -> bool:
-        """Whether what makes a tensor runs on integers, seen through one activation."""
-        maker = self.index.makers.get(name)
-        if maker is not None and maker.op_type in ACTIVATIONS:
-            maker = self.index.makers.get(maker.input[0])
-        return maker is not None and self(maker)
+    def _made_by_integers(self, name: str) -> bool:
+        """Whether the producer of a tensor runs on integers, seen through one activation."""
+        producer = self.index.producers.get(name)
+        if producer is not None and producer.op_type in ACTIVATIONS:
+            producer = self.index.producers.get(producer.input[0])
+        return producer is not None and self(producer)
 
 
-class Pairs:
-    """Writes the pairs of one graph in place. ``tensors`` are those of ``Int8Plan``, or of another 8-bit type;
+class QdqWriter:
+    """Writes the Q/DQ nodes of one graph in place. ``tensors`` are those of ``Int8Plan``, or of another 8-bit type;
     ``parameters`` gives the scale and zero point of a range."""
 
     def __init__(
@@ -96,9 +97,9 @@ class Pairs:
         *,
         int32_bias: bool = False,
     ) -> None:
-        self.graph, self.ranges, self.tensors = model.graph, ranges, tensors
+        self.graph, self.index, self.ranges, self.tensors = model.graph, GraphIndex(model), ranges, tensors
         self.parameters, self.int32_bias = parameters, int32_bias
-        self.fresh, self.stored = FreshNames.of(model), stored_names(model)
+        self.fresh, self.stored = FreshNames.of(model), stored_names(self.index)
         self.nodes: list[NodeProto] = []  # the new list, in order
         self.dequantized: dict[str, str] = {}  # constants that are written already: what to read of them
         self.scales: dict[str, float] = {}  # of quantized activations
@@ -117,7 +118,8 @@ class Pairs:
         out = node.output[0]
         name = self.stored[out]
         scale = self.tensors[f"{name}.scale"]
-        node.input[1] = self._constant_dequantize(name, self.tensors[f"{name}.levels"], scale, out_axis(node))
+        quantized = self.tensors[f"{name}.levels"]
+        node.input[1] = self._constant_dequantize(name, quantized, scale, out_axis(node, quantized.ndim))
         if f"{out}.bias" not in self.tensors:
             return
         bias = self.tensors[f"{out}.bias"]
@@ -133,24 +135,24 @@ class Pairs:
         wide = np.clip(np.round(bias / step), -limit, limit).astype(np.int32)
         node.input[2] = self._constant_dequantize(own, wide, step.astype(np.float32), 0)
 
-    def _constant_dequantize(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
+    def _constant_dequantize(self, name: str, quantized: np.ndarray, scale: np.ndarray, axis: int) -> str:
         if name not in self.dequantized:  # or it is a weight that two layers share
             inputs = [
-                self._initializer(f"{name}_quantized", levels),
+                self._initializer(f"{name}_quantized", quantized),
                 self._initializer(f"{name}_scale", scale),
-                self._initializer(f"{name}_zero", np.zeros(scale.shape, levels.dtype)),
+                self._initializer(f"{name}_zero", np.zeros(scale.shape, quantized.dtype)),
             ]
             self.dequantized[name] = self.fresh(f"{name}_dequantized")
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantized[name]], axis=axis))
         return self.dequantized[name]
 
-    def pair(self, name: str) -> str:
+    def quantize_dequantize(self, name: str) -> str:
         """Quantize and dequantize an activation; returns the name to read instead."""
         scale, zero = self.parameters(self.ranges[name])
         parameters = [self._initializer(f"{name}_scale", np.float32(scale)), self._initializer(f"{name}_zero", zero)]
-        levels, out = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
-        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [levels]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [levels, *parameters], [out]))
+        quantized, out = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
+        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [quantized]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [quantized, *parameters], [out]))
         self.scales[name] = self.scales[out] = scale
         return out
 
@@ -160,8 +162,8 @@ class Pairs:
         return name
 
 
-class Encoder(Pairs):
-    """Rewrites one graph in place. ``tensors`` are those of ``Int8Plan``."""
+class Int8Writer(QdqWriter):
+    """Writes the planned layers of one graph in int8, in place. ``tensors`` are those of ``Int8Plan``."""
 
     def __init__(
         self,
@@ -173,44 +175,44 @@ class Encoder(Pairs):
     ) -> None:
         parameters = partial(activation_parameters, encoding=encoding)
         super().__init__(model, ranges, tensors, parameters, int32_bias=encoding.int32_bias)
-        self.index, self.encoding = GraphIndex(model), encoding
+        self.encoding = encoding
         self.is_integer = Integers(self.index, layers)
 
     def run(self) -> None:
         nodes = list(self.graph.node)
         renamed = {}  # activation -> its dequantized twin
         if (entry := self.graph.input[0].name) in self.ranges:
-            renamed[entry] = self.pair(entry)
+            renamed[entry] = self.quantize_dequantize(entry)
         for node in nodes:
             integer = self.is_integer(node)
-            floats = node.op_type in LAYERS or self.is_integer.reads_recurrently(node)
+            floats = is_quantizable(node) or self.is_integer.reads_recurrently(node)
             self.nodes.append(node)
-            if integer and node.op_type in LAYERS:
+            if integer and is_quantizable(node):
                 self.nodes.pop()
                 self.layer(node)
                 self.nodes.append(node)
             for i, name in enumerate(node.input):
-                # A layer that is to stay float reads the float tensor: between two pairs onnxruntime would quantize its
-                # weights after all, with one scale for the whole tensor.
+                # A layer that is to stay float reads the float tensor: between Q/DQ nodes onnxruntime would quantize
+                # its weights after all, with one scale for the whole tensor.
                 if name in renamed and (integer or not floats):
                     node.input[i] = renamed[name]
             for name in node.output:
                 if name in self.ranges and not self._stays_float(name):
-                    renamed[name] = self.pair(name)
+                    renamed[name] = self.quantize_dequantize(name)
         self.finish()
 
     def _stays_float(self, name: str) -> bool:
         """NVIDIA fuses convolution and addition when the tensor between them is not quantized; one summand at most."""
-        readers = self.index.readers.get(name, [])
-        maker = self.index.makers.get(name)
-        if not self.encoding.fuses_add or maker is None or maker.op_type != "Conv":
+        consumers = self.index.consumers.get(name, [])
+        producer = self.index.producers.get(name)
+        if not self.encoding.fuses_add or producer is None or producer.op_type != "Conv":
             return False
-        if len(readers) != 1 or readers[0].op_type != "Add":
+        if len(consumers) != 1 or consumers[0].op_type != "Add":
             return False
-        others = [n for n in readers[0].input if n != name]
-        rival = self.index.makers.get(others[0]) if others else None
-        both = rival is not None and rival.op_type == "Conv" and len(self.index.readers[others[0]]) == 1
-        return not both or readers[0].input[0] == name
+        others = [n for n in consumers[0].input if n != name]
+        rival = self.index.producers.get(others[0]) if others else None
+        both = rival is not None and rival.op_type == "Conv" and len(self.index.consumers[others[0]]) == 1
+        return not both or consumers[0].input[0] == name
 
 
 def activation_parameters(range_: Range, encoding: Int8Encoding) -> tuple[float, np.generic]:

@@ -1,7 +1,7 @@
 """SmoothQuant: move the scales of input channels into the weights, so that one activation scale fits all channels.
 
 A language model's normalizations give a few channels ten times the reach of the others, and one 8-bit step for a tensor
-then leaves the others a handful of levels. Dividing channel j by s_j and multiplying row j of the weights by it changes
+then leaves the others a handful of steps. Dividing channel j by s_j and multiplying row j of the weights by it changes
 nothing in floating point (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438). Which s is best follows here from the error
 itself instead of an exponent to tune: see ``channel_scales``.
 """
@@ -29,7 +29,7 @@ POWERS = (0.25, 0.5, 0.75, 0.85, 0.95, 1.0)  # 0 moves nothing into the weights,
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SharedInput:
     """MatMul nodes with constant weights (I, O) that read one tensor, whose last axis has I channels."""
 
     tensor: str
@@ -37,29 +37,29 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
-    """What is known of each channel of a tensor, arrays (I,): its range over all samples, and its mean square."""
+class ChannelRanges:
+    """The range of each channel of a tensor over all samples, and its mean square; arrays (I,)."""
 
     low: Doubles
     high: Doubles
     square: Doubles
 
 
-def groups(index: GraphIndex, layers: Iterable[str]) -> list[Group]:
-    """The groups among the MatMul nodes whose weight ``layers`` names, in graph order.
+def shared_inputs(index: GraphIndex, layers: Iterable[str]) -> list[SharedInput]:
+    """The tensors that the MatMul nodes read, of those whose weight ``layers`` names, in graph order.
 
     A weight that two nodes read is in none: what suits one of them would not suit the other.
     """
     wanted, found = set(layers), dict[str, list[str]]()
-    for node in index.model.graph.node:
-        if node.op_type != "MatMul" or node.input[1] not in wanted or not index.read_once(node.input[1]):
+    for node in index.nodes:
+        if node.op_type != "MatMul" or node.input[1] not in wanted or not index.has_one_consumer(node.input[1]):
             continue
         if len(index.constants[node.input[1]].dims) == 2 and node.input[0] not in index.constants:
             found.setdefault(node.input[0], []).append(node.input[1])
-    return [Group(tensor, tuple(weights)) for tensor, weights in found.items()]
+    return [SharedInput(tensor, tuple(weights)) for tensor, weights in found.items()]
 
 
-def channel_scales(channels: Channels, weight: npt.NDArray[np.floating]) -> tuple[Floats, float]:
+def channel_scales(channels: ChannelRanges, weight: npt.NDArray[np.floating]) -> tuple[Floats, float]:
     """Divisors s (I,) of the channels that a ``weight`` (I, O) reads, and how many times smaller the error gets.
 
     With ranges [l, h] for the channels, the step is D = (max h/s - min l/s) / 255, and rounding what is read costs
@@ -86,19 +86,19 @@ def channel_scales(channels: Channels, weight: npt.NDArray[np.floating]) -> tupl
     return (best / np.exp(np.log(best).mean())).astype(np.float32), gain
 
 
-def plan(model: ModelProto, layers: Iterable[str], channels: Mapping[str, Channels]) -> dict[str, Floats]:
+def plan(model: ModelProto, layers: Iterable[str], channels: Mapping[str, ChannelRanges]) -> dict[str, Floats]:
     """Tensor -> divisors of its channels, for those where it pays.
 
-    ``channels`` holds a tensor's channels for every group; where the division costs a multiplication of its own, the
+    ``channels`` holds the ranges of every ``SharedInput``; where the division costs a multiplication of its own, the
     expected error must fall to 1 / ``GAIN``.
     """
     index = GraphIndex(model)
     found = {}
-    for group in groups(index, layers):
-        weight = np.concatenate([numpy_helper.to_array(index.constants[name]) for name in group.weights], 1)
-        scales, gain = channel_scales(channels[group.tensor], weight)
-        if gain > (1.0 if _source(index, group) else GAIN):
-            found[group.tensor] = scales
+    for shared in shared_inputs(index, layers):
+        weight = np.concatenate([numpy_helper.to_array(index.constants[name]) for name in shared.weights], 1)
+        scales, gain = channel_scales(channels[shared.tensor], weight)
+        if gain > (1.0 if _source(index, shared) else GAIN):
+            found[shared.tensor] = scales
     return found
 
 
@@ -111,26 +111,28 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
     smoothed = ModelProto()
     smoothed.CopyFrom(model)
     index = GraphIndex(model)
-    constants = {t.name: t for t in smoothed.graph.initializer}
+    constants = GraphIndex(smoothed).constants
     weights = [name for name, tensor in index.constants.items() if len(tensor.dims) == 2]
     fresh = FreshNames.of(model)
-    before: dict[str, NodeProto] = {}  # output of a reader -> the multiplication in front of it
+    before: dict[str, NodeProto] = {}  # output of a consumer -> the multiplication before it
     renamed: dict[str, str] = {}
-    for group in groups(index, weights):
-        if group.tensor not in scales:
+    for shared in shared_inputs(index, weights):
+        if shared.tensor not in scales:
             continue
-        s = np.asarray(scales[group.tensor], np.float32)
-        for name in group.weights:
+        s = np.asarray(scales[shared.tensor], np.float32)
+        for name in shared.weights:
             _multiply(constants, name, s[:, None])
-        if source := _source(index, group):
+        if source := _source(index, shared):
             for name in source:
                 _multiply(constants, name, 1 / s)
             continue
-        out, factor = fresh(f"{group.tensor}_smooth"), fresh(f"{group.tensor}_unscale")
+        out, factor = fresh(f"{shared.tensor}_smooth"), fresh(f"{shared.tensor}_unscale")
         smoothed.graph.initializer.append(numpy_helper.from_array((1 / s).astype(np.float32), factor))
-        first = next(n for n in index.readers[group.tensor] if n.op_type == "MatMul" and n.input[1] in group.weights)
-        before[first.output[0]] = helper.make_node("Mul", [group.tensor, factor], [out])
-        renamed |= dict.fromkeys(group.weights, out)
+        first = next(
+            n for n in index.consumers[shared.tensor] if n.op_type == "MatMul" and n.input[1] in shared.weights
+        )
+        before[first.output[0]] = helper.make_node("Mul", [shared.tensor, factor], [out])
+        renamed |= dict.fromkeys(shared.weights, out)
     nodes = []
     for node in smoothed.graph.node:
         if node.output[0] in before:
@@ -171,10 +173,11 @@ class ChannelStatistics:
         self.square[name] = self.square.get(name, np.zeros_like(square)) + square
         self.rows[name] = self.rows.get(name, 0) + len(rows)
 
-    def channels(self) -> dict[str, Channels]:
+    def channels(self) -> dict[str, ChannelRanges]:
         """What was seen of each tensor."""
         return {
-            name: Channels(self.low[name], self.high[name], self.square[name] / self.rows[name]) for name in self.low
+            name: ChannelRanges(self.low[name], self.high[name], self.square[name] / self.rows[name])
+            for name in self.low
         }
 
 
@@ -184,17 +187,19 @@ def _multiply(constants: Mapping[str, object], name: str, factor: npt.NDArray[np
     tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))  # type: ignore[attr-defined]
 
 
-def _source(index: GraphIndex, group: Group) -> tuple[str, ...]:
-    """The constants that scale with the channels of a group's tensor and with nothing else; () where there are none."""
-    readers = index.readers[group.tensor]
-    if group.tensor in index.outputs or any(n.op_type != "MatMul" or n.input[1] not in group.weights for n in readers):
+def _source(index: GraphIndex, shared: SharedInput) -> tuple[str, ...]:
+    """The constants that scale with the channels of a shared input and with nothing else; () where there are none."""
+    consumers = index.consumers[shared.tensor]
+    if shared.tensor in index.outputs or any(
+        n.op_type != "MatMul" or n.input[1] not in shared.weights for n in consumers
+    ):
         return ()
-    maker = index.makers.get(group.tensor)
-    if maker is None:
+    producer = index.producers.get(shared.tensor)
+    if producer is None:
         return ()
-    if maker.op_type == "LayerNormalization":
-        return _own(index, list(maker.input[1:]))
-    return _values(index, maker, index.constants[group.weights[0]].dims[0])
+    if producer.op_type == "LayerNormalization":
+        return _own(index, list(producer.input[1:]))
+    return _values(index, producer, index.constants[shared.weights[0]].dims[0])
 
 
 def _values(index: GraphIndex, node: NodeProto, channels: int) -> tuple[str, ...]:
@@ -207,18 +212,18 @@ def _values(index: GraphIndex, node: NodeProto, channels: int) -> tuple[str, ...
         if node.op_type != op or (op == "Transpose" and list(node.attribute[0].ints) != [0, 2, 1, 3]):
             return ()
         name = node.input[follow]
-        made = index.makers.get(name)
-        if made is None or not index.read_once(name):
+        made = index.producers.get(name)
+        if made is None or not index.has_one_consumer(name):
             return ()
-        if step == 2 and index.makers.get(node.input[0], node).op_type != "Softmax":
+        if step == 2 and index.producers.get(node.input[0], node).op_type != "Softmax":
             return ()
         node = made
     constants = []
     if node.op_type == "Add":
         biases = [i for i in node.input if i in index.constants and list(index.constants[i].dims) == [channels]]
         rest = [i for i in node.input if i not in biases]
-        made = index.makers.get(rest[0]) if len(biases) == len(rest) == 1 else None
-        if made is None or not index.read_once(rest[0]):
+        made = index.producers.get(rest[0]) if len(biases) == len(rest) == 1 else None
+        if made is None or not index.has_one_consumer(rest[0]):
             return ()
         node, constants = made, biases
     if node.op_type != "MatMul" or list(index.constants[node.input[1]].dims if _fixed(index, node) else [])[1:] != [
@@ -234,5 +239,5 @@ def _fixed(index: GraphIndex, node: NodeProto) -> bool:
 
 def _own(index: GraphIndex, names: Sequence[str]) -> tuple[str, ...]:
     """``names`` where each is a constant that one node reads."""
-    own = all(name in index.constants and index.read_once(name) for name in names)
+    own = all(name in index.constants and index.has_one_consumer(name) for name in names)
     return tuple(names) if own else ()

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketzoo.core.errors import ExportError, PocketzooError
+from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.check.dla_rules import DLA_RULES
 from pocketzoo.deploy.check.rules import RULES, Finding
 from pocketzoo.deploy.export import graph_for
 from pocketzoo.zoo.backends.onnxruntime.providers import available
+from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.backends.tensorrt.build_engine import check_engine, refusals
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.shapes import Reading, load_graph
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -75,7 +78,7 @@ def check(
 
 def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckReport:
     """The same of one ONNX file."""
-    graph = Reading(load_graph(path))
+    graph = GraphIndex(load_graph(path))
     rules = [*RULES, *(DLA_RULES if dla else ())]
     found = [finding for rule in rules for finding in rule(graph, target)]
     asked, said = _ask(path, target)
@@ -112,15 +115,11 @@ def _ask_parser(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
 
 
 def _ask_runtime(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
-    from pocketzoo.core.optional import require
-
-    runtime = require("onnxruntime", extra="compress")
+    require("onnxruntime", extra="compress")
     if target.provider not in available():
         return f"onnxruntime has no {target.provider} here, so it was not asked", []
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        runtime.InferenceSession(str(path), options, providers=[target.provider])
+        open_session(path, providers=[target.provider], severity=FATAL)
     except Exception as error:  # onnxruntime's own types
         reason = " ".join(str(error).split())
         return "asked onnxruntime", [Finding(level="refused", what=f"onnxruntime: {reason}", todo="see what it names")]

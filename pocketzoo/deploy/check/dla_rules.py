@@ -8,12 +8,14 @@ from onnx import NodeProto, TensorProto
 
 from pocketzoo.deploy.check.rules import Finding, Rule
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.shapes import Reading, attribute, node_name
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import attribute, node_name
+from pocketzoo.zoo.graphs.operators import operator_of
 
 LACKS = "DLA has no "
 
 
-def _dla_shapes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _dla_shapes(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     axes = sorted({str(d) for name in graph.inputs for d in graph.shapes.get(name, []) if isinstance(d, str)})
     if axes:
         yield Finding(
@@ -23,7 +25,7 @@ def _dla_shapes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         )
 
 
-def _dla_types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _dla_types(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     if TensorProto.FLOAT16 not in graph.types.values():
         yield Finding(
             level="slow",
@@ -32,7 +34,7 @@ def _dla_types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         )
 
 
-def _dla_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _dla_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     """What falls back to the GPU, by reason."""
     reasons: dict[str, list[str]] = {}
     for node in graph.nodes:
@@ -48,7 +50,7 @@ def _dla_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         )
 
 
-def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
+def off_dla(node: NodeProto, graph: GraphIndex, target: TargetSpec) -> str:
     """Why a node cannot run on the target's DLA; "" where it can."""
     limits = target.dla
     if limits is None:
@@ -60,15 +62,16 @@ def off_dla(node: NodeProto, graph: Reading, target: TargetSpec) -> str:
     shape = graph.shapes.get(node.output[0], [])
     if any(isinstance(d, int) and d > limits.size for d in shape[1:]):
         return f"an axis is longer than {limits.size}"
-    if node.op_type in ("Gemm", "MatMul") and graph.weight(node.input[1]) is None:
+    operator = operator_of(node)
+    if operator is not None and operator.kind == "product" and graph.weight(node.input[1]) is None:
         return "a product of two activations"
     if node.op_type in ("Conv", "ConvTranspose", "AveragePool", "MaxPool"):
         kernel = list(attribute(node, "kernel_shape", []))
-        weight = graph.weight(node.input[1]) if "Conv" in node.op_type else None
+        weight = graph.weight(node.input[1]) if operator is not None else None
         kernel = kernel or (list(weight.dims[2:]) if weight is not None else [])
         if len(kernel) != 2:
             return "it is not 2-D"
-        pools = "Pool" in node.op_type
+        pools = operator is None
         longest, widest = (limits.window, limits.window_stride) if pools else (limits.kernel, limits.stride)
         if max(kernel) > longest:
             return f"its window is larger than {longest}"

@@ -16,7 +16,8 @@ from onnx import TensorProto
 from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.shapes import Reading, node_name
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import node_name
 
 Level = Literal["refused", "slow", "note"]
 KINDS = {
@@ -37,19 +38,19 @@ class Finding:
     nodes: tuple[str, ...] = ()
 
 
-Rule = Callable[[Reading, TargetSpec], Iterator[Finding]]
+Rule = Callable[[GraphIndex, TargetSpec], Iterator[Finding]]
 
 
-def _opset(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
-    if target.newest_opset and graph.opset() > target.newest_opset:
+def _opset(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+    if target.newest_opset and graph.opset > target.newest_opset:
         yield Finding(
             level="refused",
-            what=f"the graph is in opset {graph.opset()}, {target.name} reads up to {target.newest_opset}",
+            what=f"the graph is in opset {graph.opset}, {target.name} reads up to {target.newest_opset}",
             todo=f"export it with opset {target.opset}",
         )
 
 
-def _operators(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _operators(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     names: dict[tuple[str, str], list[str]] = {}
     for node in graph.nodes:
         domain = "" if node.domain == "ai.onnx" else node.domain
@@ -67,10 +68,9 @@ def _operators(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
             yield Finding(level="slow", what=what, todo=target.slow[op], nodes=tuple(nodes))
 
 
-def _types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _types(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     if target.device != "gpu":
         return
-    made = {name: node_name(node) for node in graph.nodes for name in node.output}
     odd = {n: t for n, t in graph.types.items() if t in TEXT}
     if odd:
         types = ", ".join(sorted({TensorProto.DataType.Name(t).lower() for t in odd.values()}))
@@ -78,7 +78,7 @@ def _types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
             level="refused",
             what=f"{target.name} has no tensors of {types}",
             todo="move what needs them out of the graph",
-            nodes=tuple(made.get(n, n) for n in odd),
+            nodes=tuple(_producer(graph, n) for n in odd),
         )
     double = [n for n, t in graph.types.items() if t == TensorProto.DOUBLE]
     if double:
@@ -86,11 +86,16 @@ def _types(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
             level="slow",
             what=f"{len(double)} float64 tensors: this kind of GPU is slow in float64, and NVIDIA's parser rounds them",
             todo="export the model in float32",
-            nodes=tuple(made.get(n, n) for n in double),
+            nodes=tuple(_producer(graph, n) for n in double),
         )
 
 
-def _precisions(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _producer(graph: GraphIndex, tensor: str) -> str:
+    """The name of the node that outputs a tensor; the tensor's own where none does."""
+    return node_name(graph.producers[tensor]) if tensor in graph.producers else tensor
+
+
+def _precisions(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     """Types of 16 and 8 bits that the target does not compute in."""
     for name, types in KINDS.items():
         tensors = [n for n, t in graph.types.items() if t in types]
@@ -104,8 +109,8 @@ def _precisions(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
             yield Finding(level="refused", what=why, todo="export the model with --precision fp16")
 
 
-def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
-    """Whether the pairs of quantization are written as the target reads them."""
+def _encoding(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+    """Whether the Q/DQ nodes are written as the target reads them."""
     uneven, wide = [], []
     for node in graph.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -124,7 +129,7 @@ def _encoding(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         yield Finding(level="refused", what=what, todo=todo, nodes=tuple(wide))
 
 
-def _float_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _float_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     """Layers of an int8 graph that were left in float. Next to fp8 they run in half precision, for want of kernels."""
     layers = list(graph.layers())
     kinds = {graph.quantized(node) for node, *_ in layers}
@@ -138,7 +143,7 @@ def _float_layers(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         )
 
 
-def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _alignment(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     """Sizes that fall off tensor cores: they are filled up with zeros, which cost what numbers cost."""
     if target.device != "gpu":
         return
@@ -161,7 +166,7 @@ def _alignment(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
         yield Finding(level="note", what=what, todo=todo, nodes=tuple(deep))
 
 
-def _free_axes(graph: Reading, target: TargetSpec) -> Iterator[Finding]:
+def _free_axes(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     """Axes of free length besides the batch: an engine is tuned for one length of each."""
     if not target.engine:
         return

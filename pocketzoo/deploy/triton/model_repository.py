@@ -24,7 +24,8 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
 from pocketzoo.zoo.catalog.specs import InputSpec, TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
-from pocketzoo.zoo.graphs.shapes import load_graph
+from pocketzoo.zoo.graphs.index import graph_inputs
+from pocketzoo.zoo.graphs.load_graph import load_graph
 
 TYPES: dict[int, str] = {
     TensorProto.FLOAT: "TYPE_FP32",
@@ -69,10 +70,7 @@ def save_repository(
             f"Triton does not run engines of {target.engine}", "use --target cuda, or --target tensorrt on that GPU"
         )
     model = load_graph(graph)
-    constants = {t.name for t in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    outputs = list(model.graph.output)
-    config = model_config(request, target, inputs, outputs)
+    config = model_config(request, target, graph_inputs(model), list(model.graph.output))
     with replacing_folder(out) as folder:
         place = folder / request.name / "1"
         place.mkdir(parents=True)

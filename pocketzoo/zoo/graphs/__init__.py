@@ -1,1 +1,1 @@
-"""ONNX graphs: shapes, cost, index, safety checks, conversion to half precision."""
+"""ONNX graphs: index, table of operators, cost, safety checks, conversion to half precision."""

@@ -19,8 +19,9 @@ from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper,
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
-from pocketzoo.zoo.graphs.shapes import Reading, node_name
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, inner_graphs, read_names
+from pocketzoo.zoo.graphs.index import GraphIndex, opset_of
+from pocketzoo.zoo.graphs.node import node_name
 
 WORDS = {"fp16": "float16", "bf16": "bfloat16"}  # as a user writes them, and as ONNX does
 KINDS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -29,7 +30,7 @@ LARGEST = {"fp16": 65504.0, "bf16": 3.3e38}
 SMALLEST = {"fp16": 2.0**-14, "bf16": 1.2e-38}  # with all bits of the mantissa
 BF16_OPSET = 22
 MARGIN = 2.0  # how many times a calibrated value may be exceeded on other data
-PAIRS = ("QuantizeLinear", "DequantizeLinear")
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 # What hands values on as they are, and with them values that half precision can hold.
 PASSES = ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
           "Transpose", "Unsqueeze", "Where")  # fmt: skip
@@ -69,14 +70,14 @@ def plan_half(
     """
     check_precision(precision, target)
     model = modern(model, precision, target)
-    graph = Reading(model)
+    graph = GraphIndex(model)
     kept: dict[str, str] = {}
     wide: set[str] = set()  # tensors that hold what 16 bits cannot
     for node in graph.nodes:
         reason = _reason(node, graph, target, precision, largest or {}, wide)
         if reason:
             kept[_id(node)] = reason
-    _keep_pairs_together(graph, kept)
+    _keep_qdq_together(graph, kept)
     changed = tuple(_id(n) for n in graph.nodes if _id(n) not in kept)
     return HalfPlan(
         precision=precision,
@@ -87,7 +88,7 @@ def plan_half(
 
 def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
     """For bf16 the graph in the opset that brought it to convolutions, where the target reads that."""
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(model)
     newest = target.newest_opset or BF16_OPSET
     if precision != "bf16" or opset >= BF16_OPSET or newest < BF16_OPSET:
         return model
@@ -110,20 +111,20 @@ def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
 
 def _reason(
     node: NodeProto,
-    graph: Reading,
+    graph: GraphIndex,
     target: TargetSpec,
     precision: str,
     largest: Mapping[str, float],
     wide: set[str],
 ) -> str:
     """Why a node stays in float32; "" where it need not. Notes what it makes that is too wide."""
-    if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+    if inner_graphs(node):
         return "it has subgraphs"
     if not _makes_floats(node, graph) and node.op_type != "QuantizeLinear":
         return "it outputs no floats"  # and computes in what it reads
     if not _fits(node, graph, precision):
-        return f"ONNX has no {node.op_type} in {precision} in opset {graph.opset()}"
-    if node.op_type in PAIRS:
+        return f"ONNX has no {node.op_type} in {precision} in opset {graph.opset}"
+    if node.op_type in QDQ:
         scale = _float_constant(graph, node.input[1])
         if precision != "fp16" or scale is None or float(np.abs(scale).min(initial=1.0)) < SMALLEST["fp16"]:
             return "its scale would lose bits"
@@ -150,17 +151,17 @@ def _reason(
     return ""
 
 
-def _keep_pairs_together(graph: Reading, kept: dict[str, str]) -> None:
+def _keep_qdq_together(graph: GraphIndex, kept: dict[str, str]) -> None:
     """A layer and the DequantizeLinear before it become one kernel, and a Cast between them would prevent that."""
     changed = True
     while changed:
         changed = False
         for node in graph.nodes:
-            makers = [graph.makers[n] for n in node.input if n in graph.makers]
+            producers = [graph.producers[n] for n in node.input if n in graph.producers]
             if node.op_type == "QuantizeLinear":
-                group = [node] if makers and _id(makers[0]) in kept else []
+                group = [node] if producers and _id(producers[0]) in kept else []
             else:
-                group = [m for m in makers if m.op_type == "DequantizeLinear"]
+                group = [m for m in producers if m.op_type == "DequantizeLinear"]
                 group = [node, *group] if group and any(_id(n) in kept for n in (node, *group)) else []
             for each in group:
                 if _id(each) not in kept:
@@ -172,7 +173,7 @@ class _Writer:
     """Writes the nodes anew, in order, with casts where two precisions meet."""
 
     def __init__(self, model: ModelProto, plan: HalfPlan) -> None:
-        self.reading = Reading(model)
+        self.index = GraphIndex(model)
         self.model = ModelProto()
         self.model.CopyFrom(model)
         self.plan, self.changed = plan, set(plan.nodes)
@@ -190,7 +191,7 @@ class _Writer:
             node = NodeProto()
             node.CopyFrom(original)
             low = _id(original) in self.changed
-            takes = _convertible(original, self.reading, self.plan.precision) if low else set()
+            takes = _convertible(original, self.index, self.plan.precision) if low else set()
             for i, name in enumerate(node.input):
                 if i in takes:
                     node.input[i] = self._low(name)
@@ -213,7 +214,7 @@ class _Writer:
     def _change(self, node: NodeProto) -> None:
         """Let a node compute in half precision: the names of what it makes, and types in its attributes."""
         for i, name in enumerate(node.output):
-            if name and self.reading.types.get(name) == TensorProto.FLOAT:
+            if name and self.index.types.get(name) == TensorProto.FLOAT:
                 node.output[i] = self.low[name] = self.fresh(name + self.suffix)
         for attribute in node.attribute:
             if attribute.name in ("to", "dtype", "output_dtype") and attribute.i == TensorProto.FLOAT:
@@ -226,8 +227,8 @@ class _Writer:
         if made := self.low.get(name) or self.there.get(name):
             return made
         made = self.there[name] = self.fresh(name + self.suffix)
-        if name in self.reading.constants:
-            array = numpy_helper.to_array(self.reading.constants[name])
+        if name in self.index.constants:
+            array = numpy_helper.to_array(self.index.constants[name])
             self.model.graph.initializer.append(self._array(array, made))
         else:
             cast = self.fresh(f"{made}_cast")
@@ -254,11 +255,11 @@ def _id(node: NodeProto) -> str:
     return next((str(name) for name in node.output if name), "")
 
 
-def _makes_floats(node: NodeProto, graph: Reading) -> bool:
+def _makes_floats(node: NodeProto, graph: GraphIndex) -> bool:
     return any(graph.types.get(name) == TensorProto.FLOAT for name in node.output)
 
 
-def _float_constant(graph: Reading, name: str) -> npt.NDArray[np.float32] | None:
+def _float_constant(graph: GraphIndex, name: str) -> npt.NDArray[np.float32] | None:
     tensor = graph.constants.get(name)
     if tensor is None or tensor.data_type != TensorProto.FLOAT:
         return None
@@ -287,9 +288,9 @@ def _takes(schema: defs.OpSchema, precision: str) -> Callable[[defs.OpSchema.For
     return lambda parameter: wanted in allowed.get(parameter.type_str, {parameter.type_str})
 
 
-def _fits(node: NodeProto, graph: Reading, precision: str) -> bool:
+def _fits(node: NodeProto, graph: GraphIndex, precision: str) -> bool:
     """Whether ONNX defines the operator with all its float outputs in half precision."""
-    schema = _schema(node.op_type, graph.opset(), node.domain)
+    schema = _schema(node.op_type, graph.opset, node.domain)
     if schema is None:
         return False
     takes = _takes(schema, precision)
@@ -298,9 +299,9 @@ def _fits(node: NodeProto, graph: Reading, precision: str) -> bool:
     return all(map(takes, outputs)) and (bool(outputs) or bool(_convertible(node, graph, precision)))
 
 
-def _convertible(node: NodeProto, graph: Reading, precision: str) -> set[int]:
+def _convertible(node: NodeProto, graph: GraphIndex, precision: str) -> set[int]:
     """The inputs that are floats and may be of 16 bits."""
-    schema = _schema(node.op_type, graph.opset(), node.domain)
+    schema = _schema(node.op_type, graph.opset, node.domain)
     if schema is None or (node.op_type == "Cast"):
         return set()  # a Cast reads anything
     takes = _takes(schema, precision)

@@ -1,77 +1,167 @@
-"""Index of an ONNX graph: producer and consumers of each tensor, and the layers that can be quantized."""
+"""Index of an ONNX graph: shapes, types, producer and consumers of each tensor, and its layers with their weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 
-from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from pocketzoo.core.name_patterns import check_skip, matches
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs, inner_graphs
+from pocketzoo.zoo.graphs.node import attribute, layer_name
+from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, channels, is_quantizable, operator_of, out_axis
 
-LAYERS = ("Conv", "Gemm", "MatMul")
-OTHERS = ("ConvTranspose", "Einsum", "GRU", "LSTM", "RNN")  # that have weights, and stay in floats
+Dims = list[int | str]
 SMALL = 64  # values of a constant that may be a shape
+CONVERSIONS = ("DequantizeLinear", "Cast", "Transpose")  # between a constant and the layer whose weight it is
+_LISTED = " and ".join((", ".join(QUANTIZABLE[:-1]), QUANTIZABLE[-1]))
+EIGHT_BITS: dict[int, str] = {
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "int8",
+    TensorProto.FLOAT8E4M3FN: "fp8",
+    TensorProto.FLOAT8E5M2: "fp8",
+}
 
 
 class GraphIndex:
-    """Look-ups over a graph as it was when the index was made."""
+    """Look-ups over a graph as it was when the index was made. Shapes and types are inferred when they are asked for.
+
+    ``nodes`` are copies, since the graph's own change while it is rewritten; ``constants`` are the graph's own.
+    """
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
-        self.constants = {t.name: t for t in model.graph.initializer}
-        self.outputs = {o.name for o in model.graph.output}
-        inferred = shape_inference.infer_shapes(_without_weights(model)).graph
-        known = [*inferred.input, *inferred.value_info, *model.graph.output]
-        self.types = {value.name: value.type.tensor_type.elem_type for value in known}
-        self.makers: dict[str, NodeProto] = {}
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in model.graph.node:
-            copy = NodeProto()
-            copy.CopyFrom(node)  # the graph's own nodes change while it is rewritten
-            for name in node.output:
-                self.makers[name] = copy
-            # What graphs inside a node read, the node reads: no operator with a graph inside is one that changes.
+        self._snapshot = _without_weights(model)
+        self.nodes: Sequence[NodeProto] = self._snapshot.graph.node
+        self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        self._stored = {t.name: (t.data_type, list(t.dims)) for t in model.graph.initializer}
+        self.inputs = [value.name for value in graph_inputs(model)]
+        self.outputs = {value.name for value in model.graph.output}
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard's operators."""
+        return opset_of(self.model)
+
+    @cached_property
+    def producers(self) -> dict[str, NodeProto]:
+        """The node that outputs each tensor; inputs and constants have none."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[NodeProto]]:
+        """The nodes that read each tensor, once for each time.
+
+        What graphs inside a node read, the node reads: no operator with a graph inside is one that changes.
+        """
+        found: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
             for name in (*node.input, *sorted(captured(node))):
-                self.readers.setdefault(name, []).append(copy)
+                if name:
+                    found.setdefault(name, []).append(node)
+        return found
+
+    @cached_property
+    def types(self) -> dict[str, int]:
+        """The element type of each tensor, as far as it can be inferred."""
+        found = {name: kind for name, (kind, _) in self._stored.items()}
+        return found | {value.name: value.type.tensor_type.elem_type for value in self._values()}
+
+    @cached_property
+    def shapes(self) -> dict[str, Dims]:
+        """The dims of each tensor, as far as they can be inferred: a length, or the name of a free axis."""
+        found: dict[str, Dims] = {name: list(dims) for name, (_, dims) in self._stored.items()}
+        for value in self._values():
+            if (tensor := value.type.tensor_type).HasField("shape"):
+                found[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
+        return found
+
+    @cached_property
+    def _inferred(self) -> GraphProto:
+        try:
+            return shape_inference.infer_shapes(self._snapshot, data_prop=True).graph
+        except shape_inference.InferenceError:  # of a graph that is refused for it later
+            return self._snapshot.graph
+
+    def _values(self) -> Iterator[ValueInfoProto]:
+        yield from (*self._inferred.input, *self._inferred.value_info, *self._inferred.output)
 
     def is_float(self, name: str) -> bool:
         """Whether a tensor holds floats; shapes that a graph computes are integers."""
         return self.types.get(name, TensorProto.FLOAT) in (TensorProto.FLOAT, TensorProto.UNDEFINED)
 
-    def read_once(self, name: str) -> bool:
+    def has_one_consumer(self, name: str) -> bool:
         """Whether one node reads a tensor and nobody else does, so that it can change with that node."""
-        return len(self.readers.get(name, ())) == 1 and name not in self.outputs
+        return len(self.consumers.get(name, ())) == 1 and name not in self.outputs
 
-    def after_activation(self, name: str, activations: set[str]) -> str:
+    def after_activation(self, name: str, activations: Collection[str]) -> str:
         """The output of the activation that alone reads ``name``, or ``name`` itself."""
-        readers = self.readers.get(name, [])
-        if self.read_once(name) and readers[0].op_type in activations:
-            return str(readers[0].output[0])
+        consumers = self.consumers.get(name, [])
+        if self.has_one_consumer(name) and consumers[0].op_type in activations:
+            return str(consumers[0].output[0])
         return name
+
+    def is_layer(self, node: NodeProto) -> bool:
+        """Whether a node is a Conv, Gemm or MatMul of the standard with a constant weight, of any type."""
+        return is_layer(node, self.constants)
+
+    def weight(self, name: str) -> TensorProto | None:
+        """The constant that a layer's weight comes from, through the nodes that convert it; None if it is computed."""
+        while name not in self.constants:
+            producer = self.producers.get(name)
+            if producer is None or producer.op_type not in CONVERSIONS:
+                return None
+            name = str(producer.input[0])
+        return self.constants[name]
+
+    def layers(self) -> Iterator[tuple[NodeProto, int, int, int]]:
+        """Each layer whose weight comes from a constant: its channels in and out, and its groups."""
+        for node in self.nodes:
+            if is_quantizable(node) and len(node.input) > 1:
+                weight = self.weight(node.input[1])
+                if weight is not None and len(weight.dims) > 1:
+                    yield node, *channels(node, weight.dims)
+
+    def quantized(self, node: NodeProto) -> str:
+        """What a layer's weight is in, "int8" or "fp8"; "" where it is in floats."""
+        weight = self.weight(node.input[1])
+        return "" if weight is None else EIGHT_BITS.get(weight.data_type, "")
+
+
+def graph_inputs(model: ModelProto) -> list[ValueInfoProto]:
+    """The inputs that are to be given: before IR 4 constants were listed as well."""
+    constants = {t.name for t in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the standard's operators that a graph is written in."""
+    return max((int(o.version) for o in model.opset_import if o.domain in STANDARD), default=1)
 
 
 def _without_weights(model: ModelProto) -> ModelProto:
     """The graph for shape inference: large constants, which it would copy twice, become inputs of their shape."""
-    light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     light.graph.name = model.graph.name
     light.graph.node.extend(model.graph.node)
     light.graph.input.extend(model.graph.input)
     light.graph.output.extend(model.graph.output)
     light.graph.value_info.extend(model.graph.value_info)
+    light.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    listed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= SMALL:
             light.graph.initializer.append(tensor)
-        else:
+        elif tensor.name not in listed:
             light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light
 
 
 def is_layer(node: NodeProto, constants: Collection[str]) -> bool:
     """Whether a node is a Conv, Gemm or MatMul of the standard with a constant weight."""
-    return node.op_type in LAYERS and node.domain in STANDARD and len(node.input) > 1 and node.input[1] in constants
+    return is_quantizable(node) and len(node.input) > 1 and node.input[1] in constants
 
 
 def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
@@ -84,7 +174,7 @@ def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = 
         UnknownNameError: ``skip`` names no layer.
     """
     left = left_alone(index)
-    found = [node for node in index.model.graph.node if is_layer(node, index.constants)]
+    found = [node for node in index.nodes if index.is_layer(node)]
     check_skip(skip, dict.fromkeys([*(layer_name(n.input[1]) for n in found), *left, *map(layer_name, others)]))
     open_ = [node for node in found if layer_name(node.input[1]) not in left]
     return [node for node in open_ if not matches(layer_name(node.input[1]), skip)]
@@ -93,16 +183,17 @@ def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = 
 def left_alone(index: GraphIndex) -> dict[str, str]:
     """The layers that no 8-bit form is known for, with the reason: those that read a weight of one name go together."""
     reasons: dict[str, str] = {}
-    for node in index.model.graph.node:
-        if is_layer(node, index.constants):
+    for node in index.nodes:
+        if index.is_layer(node):
             name = layer_name(node.input[1])
             reasons[name] = reasons.get(name) or _unsuited(node, index)
         elif weight := next((name for name in node.input if name in index.constants), ""):
-            if node.op_type in OTHERS and node.domain in STANDARD:
-                reasons.setdefault(layer_name(weight), f"a {node.op_type}: Conv, Gemm and MatMul have an 8-bit form")
-            elif node.op_type in ("Gemm", "MatMul") and weight == node.input[0]:
+            operator = operator_of(node)
+            if operator is not None and not operator.form:
+                reasons.setdefault(layer_name(weight), f"a {node.op_type}: {_LISTED} have an 8-bit form")
+            elif is_quantizable(node) and 0 in OPERATORS[node.op_type].weights and weight == node.input[0]:
                 reasons.setdefault(layer_name(weight), "its weight comes first")
-    for node in index.model.graph.node:
+    for node in index.nodes:
         for graph in (each for inner in inner_graphs(node) for each in graphs(inner)):
             constants = {*index.constants, *(t.name for t in graph.initializer)}
             for layer in graph.node:
@@ -118,44 +209,29 @@ def _unsuited(node: NodeProto, index: GraphIndex) -> str:
         return f"its weight is in {TensorProto.DataType.Name(weight.data_type).lower()}"
     if node.input[0] in index.constants:
         return "its input is a constant"
-    if node.op_type == "MatMul" and len(weight.dims) != 2:
+    if OPERATORS[node.op_type].rank not in (None, len(weight.dims)):
         return "its weight is a vector" if len(weight.dims) == 1 else "its weight is a batch of matrices"
     if attribute(node, "transA", 0):
         return "it transposes its input"
-    if attribute(node, "alpha", 1.0) != 1.0 and not index.read_once(node.input[1]):
+    if attribute(node, "alpha", 1.0) != 1.0 and not index.has_one_consumer(node.input[1]):
         return "it scales a weight that is shared"
     return ""
 
 
-def attribute(node: NodeProto, name: str, default: float) -> float:
-    """A number among a node's attributes, or what it is where it is left out."""
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
-def out_axis(node: NodeProto) -> int:
-    """The axis of a layer's weight that holds its output channels."""
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "Gemm":
-        return 0 if attribute(node, "transB", 0) else 1
-    return 1  # MatMul: (I, O)
-
-
-def stored_names(model: ModelProto) -> dict[str, str]:
-    """What the 8-bit weight of each layer is stored under, by what the layer makes: the name of its weight.
+def stored_names(index: GraphIndex) -> dict[str, str]:
+    """What the 8-bit weight of each layer is stored under, by the layer's output: the name of its weight.
 
     Nodes that read one weight alike share it. One that reads it along another axis, as the second half of a tied
     autoencoder does, has other scales, and so a weight of its own.
     """
-    constants = {t.name for t in model.graph.initializer}
-    fresh = FreshNames(constants)
+    fresh = FreshNames(index.constants)
     ways: dict[str, dict[tuple[int, float], str]] = {}
     found: dict[str, str] = {}
-    for node in model.graph.node:
-        if is_layer(node, constants):
+    for node in index.nodes:
+        if index.is_layer(node):
             weight, out = node.input[1], node.output[0]
             known = ways.setdefault(weight, {})
-            way = (out_axis(node), attribute(node, "group", 1))
+            way = (out_axis(node, len(index.constants[weight].dims)), attribute(node, "group", 1))
             if way not in known:
                 known[way] = fresh(f"{weight}/{out}") if known else weight
             found[out] = known[way]

@@ -6,15 +6,16 @@ of Gemm be anything that broadcasts. Only layers that are quantized are written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
-from pocketzoo.zoo.graphs.index import GraphIndex, attribute, is_layer, out_axis
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import attribute, layer_name
+from pocketzoo.zoo.graphs.operators import OPERATORS, out_axis
 
 
 def plain_operands(model: ModelProto, layers: Collection[str]) -> ModelProto:
@@ -23,15 +24,14 @@ def plain_operands(model: ModelProto, layers: Collection[str]) -> ModelProto:
     A third operand that is not a bias is added after the layer. It is ``model`` itself where nothing changes; what is
     made anew has the same names each time.
     """
-    constants = {t.name: t for t in model.graph.initializer}
-    wanted = set(layers)
+    index, wanted = GraphIndex(model), set(layers)
 
     def changes(node: NodeProto) -> bool:
         return (
-            node.op_type in ("Conv", "Gemm")
-            and is_layer(node, constants)
+            index.is_layer(node)
+            and OPERATORS[node.op_type].bias is not None
             and layer_name(node.input[1]) in wanted
-            and not _is_plain(node, constants)
+            and not _is_plain(node, index)
         )
 
     if not any(map(changes, model.graph.node)):
@@ -41,12 +41,12 @@ def plain_operands(model: ModelProto, layers: Collection[str]) -> ModelProto:
     return _Writer(made).write(changes)
 
 
-def _is_plain(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+def _is_plain(node: NodeProto, index: GraphIndex) -> bool:
     if attribute(node, "alpha", 1.0) != 1.0:
         return False
     if len(node.input) < 3 or not node.input[2]:
         return True
-    bias, channels = constants.get(node.input[2]), constants[node.input[1]].dims[out_axis(node)]
+    bias, channels = index.constants.get(node.input[2]), index.constants[node.input[1]].dims[out_axis(node)]
     return bias is not None and list(bias.dims) == [channels] and attribute(node, "beta", 1.0) == 1.0
 
 
@@ -103,7 +103,7 @@ class _Writer:
     def _add(self, node: NodeProto, addend: str) -> None:
         """Let an addition make what the node made."""
         out = node.output[0]
-        if node.op_type == "Conv":  # a number for each channel
+        if OPERATORS[node.op_type].kind == "convolution":  # a number for each channel
             shape = np.array([1, -1, *[1] * (len(self.index.constants[node.input[1]].dims) - 2)], np.int64)
             turned = self.fresh(f"{out}_addend")
             self.nodes.append(helper.make_node("Reshape", [addend, self._constant(f"{out}_shape", shape)], [turned]))

@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
 from pocketzoo.core.errors import ExportError, ExportMismatchError, message_of
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.optional import require
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.graphs.operators import LAYERS, OPERATORS
 from pocketzoo.zoo.models.build import example
 
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
 TIMES = 100  # times what torch itself is off, which for most models is a millionth
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 TURNS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Constant")
 ANY_SIZE = 2**62
 _TRANSLATIONS: dict[int, Any] = {}  # opset -> torch's operators as ONNX functions
@@ -77,7 +78,7 @@ def graph_from_part(
     program = _exported(module, examples[0], axes, inputs, outputs, opset)
     with replacing_file(path) as temporary:
         program.save(str(temporary))
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        session = open_session(temporary)
         worst = 0.0
         for given in examples:
             with torch.no_grad():
@@ -104,6 +105,7 @@ def _exported(
     module: nn.Module, args: tuple[Any, ...], axes: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int
 ) -> Any:
     """What torch exports, its weights named as in the module."""
+    require("onnxruntime")  # which checks it, and an export takes long
     try:
         with quiet(), translations_kept(), torch.no_grad():
             program = torch.onnx.export(
@@ -171,13 +173,20 @@ def _fold_weights(model: Any) -> None:
 
     folded: set[Any] = set()
     for node in model.graph:
-        if node.op_type in WEIGHTED and len(node.inputs) > 1:
-            chain = _constant_nodes(node.inputs[1], model.graph)
+        weight = _weight(node)
+        if weight is not None:
+            chain = _constant_nodes(weight, model.graph)
             folded |= chain if chain and any(n.op_type not in TURNS for n in chain) else set()
     if folded:
         limits = {"input_size_limit": ANY_SIZE, "output_size_limit": ANY_SIZE}
         optimizer.fold_constants(model, **limits, should_fold=lambda node: node in folded)
         optimizer.remove_unused_nodes(model)
+
+
+def _weight(node: Any) -> Any:
+    """The value that a layer's node reads as its weight; None for other nodes, and where it has none."""
+    place = OPERATORS[node.op_type].weights[0] if node.op_type in LAYERS else len(node.inputs)
+    return node.inputs[place] if place < len(node.inputs) else None
 
 
 def _constant_nodes(value: Any, graph: Any) -> set[Any] | None:
@@ -207,7 +216,8 @@ def _name_weights(graph: Any, module: nn.Module) -> None:
     taken = {value.name for node in graph for value in (*node.inputs, *node.outputs) if value is not None}
     taken.update(graph.initializers, (value.name for value in (*graph.inputs, *graph.outputs)))
     for node in graph:
-        constant = graph.initializers.get(node.inputs[1].name) if node.op_type in WEIGHTED else None
+        weight = _weight(node)
+        constant = graph.initializers.get(weight.name) if weight is not None else None
         if constant is None or constant.name in parameters:
             continue
         array = constant.const_value.numpy()
@@ -228,7 +238,7 @@ def _layer_of(node: Any, size: int, modules: dict[str, nn.Module]) -> list[str]:
 
 
 def _compare(module: nn.Module, spec: Input, path: Path) -> float:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     differences = []
     for size in BATCHES:
         x = example(spec, size)

@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         return tuple(self.head.memory(self.backbone(ids)))
 
 
-class Continuer(nn.Module):
+class CausalDecoder(nn.Module):
     """The decoder of a model that continues a text: tokens and the past to logits and all keys and values."""
 
     def __init__(self, model: Any) -> None:
@@ -50,7 +50,7 @@ class Continuer(nn.Module):
         return self.head(features[:, -1:])[:, 0], *present
 
 
-class Answering(nn.Module):
+class CrossAttentionDecoder(nn.Module):
     """The decoder of a model that answers a text: the same, with what the encoder gave."""
 
     def __init__(self, model: Any) -> None:
@@ -95,9 +95,9 @@ def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT,
         decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
         if answers:
             memory = _write_encoder(module, manifest.input, draft)
-            _write_decoder(Answering(module), manifest.input.vocabulary, decoder, memory)
+            _write_decoder(CrossAttentionDecoder(module), manifest.input.vocabulary, decoder, memory)
         else:
-            _write_decoder(Continuer(module), manifest.input.vocabulary, decoder, None)
+            _write_decoder(CausalDecoder(module), manifest.input.vocabulary, decoder, None)
         draft.manifest = replace(manifest, generation=spec.generation)
     return read_bundle(place or bundle.path)
 

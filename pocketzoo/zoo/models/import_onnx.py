@@ -9,25 +9,31 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from pocketzoo import __version__
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.core.files import home, sha256
+from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.cost import layer_costs
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, nodes
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
+from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
@@ -40,7 +46,7 @@ LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class OnnxMetadata:
     """What an ONNX file does not record: the preprocessing of its input, and labels of its outputs."""
 
     mean: tuple[float, ...] = ()  # per channel, in units of value_range; () is not known
@@ -57,7 +63,7 @@ class Reading:
             raise RecipeError(f"size cannot be {self.size}", "give pixels per side, 1 or more")
 
 
-def open_graph(path: Path, reading: Reading | None = None, progress: Progress = SILENT) -> Bundle:
+def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
     Constants and batch norm are folded, a fixed batch axis is made dynamic, and the result is checked against the file.
@@ -68,7 +74,8 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
         UnsafeFileError: weights in other files, or operators that foreign code brings.
         UnsupportedModelError: operators of one runtime, several inputs, or a batch that is fixed inside.
     """
-    reading = reading or Reading()
+    require("onnxruntime")  # before anything is read
+    metadata = metadata or OnnxMetadata()
     try:
         model = onnx.load(path, load_external_data=False)
         names = [i.name for i in model.graph.input]
@@ -77,8 +84,8 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
     if not names or not model.graph.node:
         raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     _refuse(model, path)
-    tokenizer = reading.tokenizer or path.parent / "tokenizer.json"
-    pins = [sha256(path), repr(replace(reading, tokenizer=None)), sha256(tokenizer) if tokenizer.is_file() else ""]
+    tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
+    pins = [sha256(path), repr(replace(metadata, tokenizer=None)), sha256(tokenizer) if tokenizer.is_file() else ""]
     key = hashlib.sha256("\n".join([__version__, *pins]).encode()).hexdigest()[:16]
     place = home() / "models" / f"{path.stem}-{key}"
     if place.exists():
@@ -88,11 +95,11 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
             shutil.rmtree(place)  # damaged: it is ours to make again
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)
-    spec = _input_spec(tidy, reading, path, tokenizer if tokenizer.is_file() else None)
+    spec = _input_spec(tidy, metadata, path, tokenizer if tokenizer.is_file() else None)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
-    if reading.labels:
-        _check_labels(tidy.graph.output[0], reading.labels, path)
+    if metadata.labels:
+        _check_labels(tidy.graph.output[0], metadata.labels, path)
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
@@ -103,11 +110,11 @@ def open_graph(path: Path, reading: Reading | None = None, progress: Progress = 
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
             input=spec,
-            labels=reading.labels,
+            labels=metadata.labels,
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
             macs=sum(layer.macs for layer in layers),
-            provenance={"source": path.name, "sha256": pins[0], "opset": _opset(model)},
+            provenance={"source": path.name, "sha256": pins[0], "opset": opset_of(model)},
             layers={"float": to_plain(layers)},
         )
     return read_bundle(place)
@@ -151,8 +158,7 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
     from onnx import inliner, version_converter
 
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
-    constants = {t.name for t in tidy.graph.initializer}
-    inputs = [i for i in tidy.graph.input if i.name not in constants]  # before IR 4 constants were listed as well
+    inputs = graph_inputs(tidy)
     if len(inputs) != 1:
         raise UnsupportedModelError(
             f"{path} has {len(inputs)} inputs: {', '.join(i.name for i in inputs)}",
@@ -161,12 +167,12 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
     kept = _copy(inputs[0])
     del tidy.graph.input[:]
     tidy.graph.input.append(kept)
-    if _opset(tidy) < OPSET:
+    if opset_of(tidy) < OPSET:
         try:
             tidy = version_converter.convert_version(tidy, NEWER)
         except Exception as error:  # its C++ side raises RuntimeError and types of its own
             raise UnsupportedModelError(
-                f"{path} has opset {_opset(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
+                f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
     tidy.ir_version = max(tidy.ir_version, 8)
     tidy = _folded(tidy, path)
@@ -179,19 +185,16 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
 
 def _folded(model: ModelProto, path: Path) -> ModelProto:
     """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        place = Path(folder) / "folded.onnx"
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            open_session(model, optimization="basic", severity=FATAL, optimized=place)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
-        folded = onnx.load(options.optimized_model_filepath)
+        folded = onnx.load(place)
     if any(node.domain not in STANDARD for node in nodes(folded.graph.node)):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
-    standard = [o for o in folded.opset_import if o.domain in ("", "ai.onnx")]
+    standard = [o for o in folded.opset_import if o.domain in STANDARD]
     del folded.opset_import[:]
     folded.opset_import.extend(standard)
     _make_constant_outputs(folded)
@@ -201,7 +204,7 @@ def _folded(model: ModelProto, path: Path) -> ModelProto:
 def _make_constant_outputs(model: ModelProto) -> None:
     """Let a node make each output that is a constant, as the standard asks, in place."""
     fresh = FreshNames.of(model)
-    constants = {t.name: t for t in model.graph.initializer}
+    constants = GraphIndex(model).constants
     for output in model.graph.output:
         if output.name in constants:
             stored = TensorProto()
@@ -220,10 +223,13 @@ def _free_batch(model: ModelProto, fixed: int) -> None:
         if dims and dims[0].dim_value == fixed:
             dims[0].dim_param = "batch"
     del model.graph.value_info[:]
-    shapes = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
+    index = GraphIndex(model)
     # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
-    others = {name for node in model.graph.node if node.op_type != "Reshape" for name in (*node.input, *captured(node))}
-    shapes -= others | {value.name for value in model.graph.output}
+    shapes = {
+        node.input[1]
+        for node in index.nodes
+        if node.op_type == "Reshape" and all(n.op_type == "Reshape" for n in index.consumers[node.input[1]])
+    } - index.outputs
     for tensor in model.graph.initializer:
         if tensor.name in shapes:
             shape = numpy_helper.to_array(tensor).copy()
@@ -288,30 +294,28 @@ def _close(given: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic]) -> b
     return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(np.abs(b).max(initial=0), 1e-6))
 
 
-def _session(model: ModelProto, path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+def _session(model: ModelProto, path: Path) -> InferenceSession:
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return open_session(model, severity=FATAL)
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 
 
-def _input_spec(model: ModelProto, reading: Reading, path: Path, tokenizer: Path | None) -> Input:
+def _input_spec(model: ModelProto, metadata: OnnxMetadata, path: Path, tokenizer: Path | None) -> Input:
     entry = model.graph.input[0]
     kind = entry.type.tensor_type.elem_type
     dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
     if kind == TensorProto.INT64 and len(dims) == 2:
         return _text_spec(entry.name, dims[1], path, tokenizer)
     if kind == TensorProto.FLOAT and len(dims) == 4 and dims[1] in (1, 3):
-        height, width = (d or reading.size or 0 for d in dims[2:])
+        height, width = (d or metadata.size or 0 for d in dims[2:])
         if not (height and width):
             raise UnsupportedModelError(f"{path} reads images of any size", "say which one with --size PIXELS")
         return InputSpec(
             shape=("batch", dims[1], height, width),
-            mean=_per_channel(reading.mean, dims[1], path),
-            std=_per_channel(reading.std, dims[1], path),
-            value_range=reading.value_range,
+            mean=_per_channel(metadata.mean, dims[1], path),
+            std=_per_channel(metadata.std, dims[1], path),
+            value_range=metadata.value_range,
             resize=min(height, width),
             name=entry.name,
         )
@@ -344,10 +348,6 @@ def _text_spec(name: str, length: int, path: Path, tokenizer: Path | None) -> Te
     pads = [(settings.get("padding") or {}).get("pad_id"), *(reader.token_to_id(t) for t in ("[PAD]", "<pad>"))]
     pad = next((p for p in pads if p is not None), 0)
     return replace(spec, vocabulary=reader.get_vocab_size(), pad=pad, max_length=longest)
-
-
-def _opset(model: ModelProto) -> int:
-    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
 def _copy(message: ModelProto) -> ModelProto:

@@ -13,8 +13,8 @@ from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against, _wi
 from pocketzoo.compress.pipeline.judge import SLACK
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
+from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.models.resolver import Resolver
 
 GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_before": 2.0, "ms_a_token_after": 1.0}

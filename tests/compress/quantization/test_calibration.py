@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization.calibration import activations, observe
-from pocketzoo.compress.quantization.layer_inputs import Reading
+from pocketzoo.compress.quantization.layer_inputs import Im2col
 from pocketzoo.compress.statistics.histogram import BINS, SHRINK, VALUES, Histogram
 from pocketzoo.core.errors import DataError
 
@@ -354,7 +354,7 @@ import resource, sys
 import numpy as np, onnx
 from onnx import helper, numpy_helper
 from pocketzoo.compress.quantization.calibration import activations, observe
-from pocketzoo.compress.quantization.layer_inputs import Reading
+from pocketzoo.compress.quantization.layer_inputs import Im2col
 
 count = int(sys.argv[1])
 w = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
@@ -368,7 +368,7 @@ graph = helper.make_graph(nodes, "g", [value("x", ["batch", 3, 96, 96])], [value
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 model.ir_version = 10
 x = np.random.default_rng(1).normal(size=(8, 3, 96, 96)).astype(np.float32)
-reading = Reading("x", (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+reading = Im2col("x", (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
 seen = observe(model, ["x", "conv", "relu"], (x + i for i in range(count // 8)), [reading])
 assert seen.samples == count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -404,7 +404,7 @@ def test_second_moments_stop_where_more_samples_say_little_and_ranges_do_not(mon
     for enough, many, wanted in ((1, 30, 5), (3, 30, 12), (100, 30, 30)):
         monkeypatch.setattr("pocketzoo.compress.quantization.calibration.ENOUGH", enough)
         monkeypatch.setattr("pocketzoo.compress.quantization.calibration.MANY", many)
-        read = Reading("x")
+        read = Im2col("x")
         seen = observe(model, ["x"], [samples[:25], samples[25:]], [read])
         assert seen.moments[read].count == wanted
         assert seen.moments[read].second[0, 0, 0] == pytest.approx((samples[:wanted, 0] ** 2).mean(), rel=1e-5)

@@ -28,8 +28,8 @@ from pocketzoo.compress.quantization.fp8 import (
 from pocketzoo.compress.quantization.gptq import round_weight
 from pocketzoo.core.errors import BundleError
 from pocketzoo.plugins.targets import NVIDIA_FP8
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.tasks.agreement import sqnr
 
 # The graphs here are small: every layer without groups becomes fp8.

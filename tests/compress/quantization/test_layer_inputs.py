@@ -5,8 +5,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from pocketzoo.compress.quantization import layer_inputs as patches
-from pocketzoo.compress.quantization.layer_inputs import Moments, Reading, as_matrix, from_matrix, reading
+from pocketzoo.compress.quantization import layer_inputs
+from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
 
 CASES = {
     "plain": {},
@@ -46,7 +46,7 @@ def test_the_matrix_times_the_columns_is_what_the_convolution_gives(case, graph_
             node.attribute.extend(kept)
     x = np.random.default_rng(0).normal(size=(1, 4, 7, 8)).astype(np.float32)
     node, weight = layer(model)
-    read = reading(node, weight)
+    read = im2col_of(node, weight)
     given = as_matrix(weight, node, read.groups) @ read.columns(x)
     wanted = run(model, x)
     np.testing.assert_allclose(given.reshape(wanted.shape), wanted, atol=1e-5)
@@ -57,7 +57,7 @@ def test_the_matrix_times_the_columns_is_what_a_gemm_gives(transposed, graph_bui
     g = graph_builder((12,))
     model = g.model(g.gemm("x", "fc", 12, 5, bias=False, transposed=transposed))
     node, weight = layer(model)
-    read, x = reading(node, weight), np.random.default_rng(0).normal(size=(1, 12)).astype(np.float32)
+    read, x = im2col_of(node, weight), np.random.default_rng(0).normal(size=(1, 12)).astype(np.float32)
     given = as_matrix(weight, node, 1) @ read.columns(x)
     np.testing.assert_allclose(given[0].T, run(model, x), atol=1e-5)
     np.testing.assert_array_equal(from_matrix(as_matrix(weight, node, 1), weight, node), weight)
@@ -67,13 +67,13 @@ def test_a_matmul_reads_the_last_axis_of_sequences(graph_builder):
     g = graph_builder((9, 12))
     model = g.model(g.matmul("x", "fc", 12, 5), 3)
     node, weight = layer(model)
-    read, x = reading(node, weight), np.random.default_rng(0).normal(size=(1, 9, 12)).astype(np.float32)
+    read, x = im2col_of(node, weight), np.random.default_rng(0).normal(size=(1, 9, 12)).astype(np.float32)
     given = as_matrix(weight, node, 1) @ read.columns(x)
     np.testing.assert_allclose(given[0].T[None], run(model, x), atol=1e-5)
 
 
 def test_a_large_picture_is_read_at_all_of_its_columns_and_in_turn():
-    read = Reading("x", (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+    read = Im2col("x", (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
     x = np.arange(64 * 64, dtype=np.float32).reshape(1, 1, 64, 64)
     first, second = (read.columns(x, turn).ravel().astype(int) for turn in (0, 1))
     assert len(first) <= 64
@@ -87,7 +87,7 @@ def test_a_large_picture_is_read_at_all_of_its_columns_and_in_turn():
 def test_moments_streamed_are_moments_at_once(count, groups):
     r = np.random.default_rng(0)
     columns = (r.normal(size=(groups, 300, 900)) + 1.0).astype(np.float32)
-    moments = Moments.empty(groups, 300)
+    moments = ColumnMoments.empty(groups, 300)
     for start in range(0, 900, count):
         moments.add(columns[:, :, start : start + count])
     moments.flush()
@@ -102,9 +102,9 @@ def test_moments_streamed_are_moments_at_once(count, groups):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_wide_columns_keep_second_moments_within_parts(groups, monkeypatch):
     columns = np.random.default_rng(0).normal(1, 1, (groups, 12, 50)).astype(np.float32)
-    whole = Moments.empty(groups, 12)
-    monkeypatch.setattr(patches, "WIDEST", 5)
-    parted = Moments.empty(groups, 12)
+    whole = ColumnMoments.empty(groups, 12)
+    monkeypatch.setattr(layer_inputs, "WIDEST", 5)
+    parted = ColumnMoments.empty(groups, 12)
     for moments in (whole, parted):
         for start in range(0, 50, 10):
             moments.add(columns[:, :, start : start + 10])

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import int8
-from pocketzoo.compress.quantization.mixed_precision import LEAST, Effect, effects, search
+from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, float_effects, search
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
 
@@ -60,7 +60,7 @@ def test_a_plan_without_a_layer_is_the_plan_that_skips_it(name, graphs, samples,
 
 def test_the_spoilt_layer_is_worth_most(plain, samples, cpu, tmp_path):
     plan = int8.plan(plain, Int8Config(), samples)
-    found = effects(plain, plan, samples, cpu, tmp_path)
+    found = float_effects(plain, plan, samples, cpu, tmp_path)
     assert {e.layer for e in found} == set(plan.layers)
     assert max(found, key=lambda e: e.gained).layer == "b"
     assert [e.worth for e in found] == sorted((e.worth for e in found), reverse=True)
@@ -68,7 +68,7 @@ def test_the_spoilt_layer_is_worth_most(plain, samples, cpu, tmp_path):
 
 
 def test_what_does_not_run_here_is_costed_by_its_work(plain, samples, nvidia, tmp_path):
-    found = effects(plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
+    found = float_effects(plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
     assert sum(e.lost for e in found) == pytest.approx(1.0)
     assert all(e.milliseconds is None for e in found)
 
@@ -76,8 +76,8 @@ def test_what_does_not_run_here_is_costed_by_its_work(plain, samples, nvidia, tm
 def test_the_fewest_layers_in_order_that_are_enough(plain, samples, cpu, tmp_path, monkeypatch):
     """``search`` against trying every number of layers."""
     plan = int8.plan(plain, Int8Config(), samples)
-    order = [Effect(layer=name, gained=1.0, lost=0.0) for name in plan.layers]
-    monkeypatch.setattr("pocketzoo.compress.quantization.mixed_precision.effects", lambda *_: order)
+    order = [FloatEffect(layer=name, gained=1.0, lost=0.0) for name in plan.layers]
+    monkeypatch.setattr("pocketzoo.compress.quantization.mixed_precision.float_effects", lambda *_: order)
     for needed in range(len(order) + 2):
         tried = []
 
@@ -99,8 +99,8 @@ def test_the_fewest_layers_in_order_that_are_enough(plain, samples, cpu, tmp_pat
 def test_layers_that_are_not_needed_after_all_are_given_back(plain, samples, cpu, tmp_path, monkeypatch):
     """The last in the order is needed, and those before it are not: only one stays in float."""
     plan = int8.plan(plain, Int8Config(), samples)
-    order = [Effect(layer=name, gained=g, lost=0.0) for g, name in enumerate(reversed(plan.layers), -1)]
-    monkeypatch.setattr("pocketzoo.compress.quantization.mixed_precision.effects", lambda *_: order)
+    order = [FloatEffect(layer=name, gained=g, lost=0.0) for g, name in enumerate(reversed(plan.layers), -1)]
+    monkeypatch.setattr("pocketzoo.compress.quantization.mixed_precision.float_effects", lambda *_: order)
     last = sorted(order, key=lambda e: e.gained <= 0)[-1].layer
 
     def enough(graph):
@@ -138,15 +138,17 @@ def test_what_is_lost_is_the_share_that_a_layer_in_float_takes_longer(plain, sam
         "pocketzoo.compress.quantization.mixed_precision.median_milliseconds",
         lambda graphs, x, seconds: [times[graph.name] for graph in graphs],
     )
-    found = effects(plain, plan, samples, cpu, tmp_path)
+    found = float_effects(plain, plan, samples, cpu, tmp_path)
     assert [(e.lost, e.milliseconds) for e in found] == [(0.5, 1.0)] * len(plan.layers)
     assert [e.worth for e in found] == [e.gained / 0.5 for e in found]
 
 
 def test_worth_is_what_is_gained_for_what_can_be_told_from_chance():
-    assert Effect(layer="a", gained=3.0, lost=0.5).worth == 6.0
+    assert FloatEffect(layer="a", gained=3.0, lost=0.5).worth == 6.0
     assert (
-        Effect(layer="a", gained=3.0, lost=-0.1).worth == Effect(layer="a", gained=3.0, lost=0.0).worth == 3.0 / LEAST
+        FloatEffect(layer="a", gained=3.0, lost=-0.1).worth
+        == FloatEffect(layer="a", gained=3.0, lost=0.0).worth
+        == 3.0 / LEAST
     )
-    assert str(Effect(layer="a", gained=3.0, lost=0.25)) == "+3.00 dB for 25.0% of the MACs"
-    assert str(Effect(layer="a", gained=-1.0, lost=0.25, milliseconds=0.5)) == "-1.00 dB for +0.500 ms"
+    assert str(FloatEffect(layer="a", gained=3.0, lost=0.25)) == "+3.00 dB for 25.0% of the MACs"
+    assert str(FloatEffect(layer="a", gained=-1.0, lost=0.25, milliseconds=0.5)) == "-1.00 dB for +0.500 ms"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from pocketzoo.compress.quantization import smoothquant as smooth
-from pocketzoo.compress.quantization.smoothquant import Channels, ChannelStatistics, channel_scales
+from pocketzoo.compress.quantization.smoothquant import ChannelRanges, ChannelStatistics, channel_scales
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.graphs.index import GraphIndex
 
@@ -60,7 +60,7 @@ def divisors(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Some for every group, far from 1."""
     rng, index = np.random.default_rng(3), GraphIndex(model)
     found = {}
-    for group in smooth.groups(index, weights(model)):
+    for group in smooth.shared_inputs(index, weights(model)):
         found[group.tensor] = np.exp(rng.normal(size=index.constants[group.weights[0]].dims[0])).astype(np.float32)
     return found
 
@@ -75,7 +75,7 @@ def test_smoothing_leaves_the_outputs_as_they_are(block, x):
 
 
 def test_a_multiplication_stands_only_where_nothing_else_can_take_the_scale(block):
-    groups = smooth.groups(GraphIndex(block), weights(block))
+    groups = smooth.shared_inputs(GraphIndex(block), weights(block))
     assert [len(g.weights) for g in groups] == [3, 1, 1, 1]
     smoothed = smooth.apply(block, divisors(block))
     # The first normalization and the value projection take theirs; the residual sum wants the other unscaled.
@@ -106,14 +106,14 @@ def test_a_weight_that_runs_twice_is_left_alone(graph_builder):
     y = g.node("Gelu", [g.matmul("x", "twice", SIZE, SIZE)])
     y = g.node("MatMul", [y, "twice.weight"], SIZE)
     model = g.model(g.node("Add", [y, y]), 3)
-    assert smooth.groups(GraphIndex(model), weights(model)) == []
+    assert smooth.shared_inputs(GraphIndex(model), weights(model)) == []
 
 
 @given(seed=st.integers(0, 2**32 - 1), spread=st.floats(0.0, 5.0))
 def test_scales_are_finite_and_never_raise_the_expected_error_much(seed, spread):
     rng = np.random.default_rng(seed)
     reach = np.exp(spread * rng.normal(size=16))
-    channels = Channels(-reach * rng.uniform(0, 1, 16), reach, np.square(reach) / 10)
+    channels = ChannelRanges(-reach * rng.uniform(0, 1, 16), reach, np.square(reach) / 10)
     s, gain = channel_scales(channels, rng.normal(size=(16, 4)))
     assert np.isfinite(s).all()
     assert (s > 0).all()
@@ -124,7 +124,7 @@ def test_scales_are_finite_and_never_raise_the_expected_error_much(seed, spread)
 def test_an_outlier_is_taken_off_the_channel_that_has_it():
     """With weights of one size and the rounding of weights out of the way, the reach of all channels becomes one."""
     reach = np.array([1.0, 1.0, 30.0, 2.0])
-    channels = Channels(-reach, reach, np.zeros(4))
+    channels = ChannelRanges(-reach, reach, np.zeros(4))
     s, gain = channel_scales(channels, np.ones((4, 3)))
     np.testing.assert_allclose(reach / s, (reach / s)[0], rtol=1e-5)
     # The error is proportional to reach^2 sum s^2: 30^2 * 4 before, and 1 + 1 + 30^2 + 2^2 after.
@@ -133,7 +133,7 @@ def test_an_outlier_is_taken_off_the_channel_that_has_it():
 
 def test_dead_channels_and_dead_tensors_are_borne():
     for reach in (np.zeros(4), np.array([0.0, 1.0, 0.0, 50.0])):
-        s, gain = channel_scales(Channels(-reach, reach, reach**2), np.ones((4, 3)))
+        s, gain = channel_scales(ChannelRanges(-reach, reach, reach**2), np.ones((4, 3)))
         assert np.isfinite(s).all()
         assert (s > 0).all()
         assert gain >= 1 - 1e-9
@@ -148,13 +148,13 @@ def test_a_plan_holds_what_pays(block, x):
             value = numpy_helper.to_array(tensor).copy()
             value[3] *= 40
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-    tensor = smooth.groups(GraphIndex(block), weights(block))[2].tensor
+    tensor = smooth.shared_inputs(GraphIndex(block), weights(block))[2].tensor
     assert tensor not in planned(block, x)
     assert planned(loud, x)[tensor].argmax() == 3
 
 
 def planned(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
-    groups = smooth.groups(GraphIndex(model), weights(model))
+    groups = smooth.shared_inputs(GraphIndex(model), weights(model))
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_empty_tensor_value_info(g.tensor) for g in groups)

@@ -16,7 +16,7 @@ from pocketzoo.deploy.check.check_model import check, check_graph
 from pocketzoo.deploy.check.dla_rules import off_dla
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
-from pocketzoo.zoo.graphs.shapes import Reading
+from pocketzoo.zoo.graphs.index import GraphIndex
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
 RTX, ORIN, CPU = TARGETS["tensorrt-rtx"], TARGETS["jetson-orin"], TARGETS["cpu"]
@@ -192,7 +192,7 @@ def reading(op, weight=(), shape=(8, 16, 64, 64), made=None, **attributes):
     graph = helper.make_graph(
         [node(op, inputs, **attributes)], "g", [info("x", FLOAT, shape)], [out], [w] if weight else []
     )
-    return Reading(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+    return GraphIndex(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.cost import LayerCost, layer_costs, layer_name
+from pocketzoo.zoo.graphs.cost import LayerCost, layer_costs
 
 F = TensorProto.FLOAT
 
@@ -150,20 +150,6 @@ def test_layers_come_in_the_order_of_the_graph(tmp_path):
     arrays = {"a.weight": ones(2, 4, 1, 1), "b.weight": ones(4, 3, 1, 1)}
     costs = layer_costs(save(tmp_path / "m.onnx", nodes, arrays, ["batch", 3, 5, 5]))
     assert [(c.layer, c.macs) for c in costs] == [("b", 300), ("a", 200)]
-
-
-@pytest.mark.parametrize(
-    ("weight", "layer"),
-    [
-        ("conv.weight", "conv"),
-        ("conv.weight_quantized", "conv"),
-        ("backbone.stage1.0.conv1.weight", "backbone.stage1.0.conv1"),
-        ("val_7", "val_7"),
-        ("weight", "weight"),
-    ],
-)
-def test_the_name_of_a_layer(weight, layer):
-    assert layer_name(weight) == layer
 
 
 def block(inputs: int, outputs: int, side: int, projected: bool) -> list[int]:

@@ -1,19 +1,45 @@
+"""A graph's index: producers and consumers, shapes and types, layers with their channels and weights."""
+
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import UnknownNameError
-from pocketzoo.zoo.graphs.cost import layer_name
 from pocketzoo.zoo.graphs.index import GraphIndex, out_axis, quantizable
+from pocketzoo.zoo.graphs.node import layer_name
+
+FLOAT = TensorProto.FLOAT
 
 
-def test_makers_and_readers(graphs):
+def graph(*nodes, shape=("batch", 6, 8, 8), opset=20, **constants) -> onnx.ModelProto:
+    """x through the nodes, which make y."""
+    info = helper.make_tensor_value_info
+    made = helper.make_graph(
+        nodes, "g", [info("x", FLOAT, shape)], [info("y", FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("elsewhere", 99), helper.make_opsetid("", opset)]
+    return helper.make_model(made, opset_imports=opsets, ir_version=10)
+
+
+def node(op, inputs=("x", "w"), output="y", name="", **attributes):
+    return helper.make_node(op, inputs, [output], name, **attributes)
+
+
+def zeros(*shape, dtype=np.float32):
+    return np.zeros(shape, dtype)
+
+
+def test_producers_and_consumers(graphs):
     index = GraphIndex(graphs["residual"])
-    assert index.makers["conv_0"].op_type == "Conv"
-    assert [n.op_type for n in index.readers["relu_1"]] == ["Conv", "Add"]
+    assert index.producers["conv_0"].op_type == "Conv"
+    assert [n.op_type for n in index.consumers["relu_1"]] == ["Conv", "Add"]
     assert index.outputs == {graphs["residual"].graph.output[0].name}
     assert set(index.constants) >= {"stem.weight", "stem.bias", "fc.weight"}
-    assert "x" not in index.makers
+    assert "x" not in index.producers
 
 
 def test_the_index_does_not_see_later_changes(graphs, graph_builder):
@@ -21,7 +47,7 @@ def test_the_index_does_not_see_later_changes(graphs, graph_builder):
     model = g.model(g.node("Relu", [g.conv("x", "a")]), 4)
     index = GraphIndex(model)
     model.graph.node[1].input[0] = "other"
-    assert index.readers["conv_0"][0].input[0] == "conv_0"
+    assert index.consumers["conv_0"][0].input[0] == "conv_0"
 
 
 @pytest.mark.parametrize(
@@ -85,3 +111,143 @@ def test_the_axis_of_the_output_channels(graphs):
     assert gemms == [1, 0, 1]  # transB = 0, 1, 0
     tokens = {layer_name(n.input[1]): out_axis(n) for n in quantizable(GraphIndex(graphs["tokens"]), ())}
     assert (tokens["fc1"], tokens["fc2"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "weight", "shape", "channels"),
+    [
+        (node("Conv"), (4, 6, 3, 3), ("batch", 6, 8, 8), (6, 4, 1)),
+        (node("Conv", group=2), (4, 3, 3, 3), ("batch", 6, 8, 8), (6, 4, 2)),
+        (node("Conv", group=6), (12, 1, 3, 3), ("batch", 6, 8, 8), (6, 12, 6)),
+        (node("Gemm"), (6, 4), ("batch", 6), (6, 4, 1)),
+        (node("Gemm", transB=1), (4, 6), ("batch", 6), (6, 4, 1)),
+        (node("Gemm", transB=0), (6, 4), ("batch", 6), (6, 4, 1)),
+        (node("MatMul"), (6, 4), ("batch", 6), (6, 4, 1)),
+        (node("MatMul"), (3, 6, 4), ("batch", 3, 5, 6), (6, 4, 1)),
+    ],
+)
+def test_a_layer_has_channels_in_and_out_and_groups(layer, weight, shape, channels):
+    index = GraphIndex(graph(layer, shape=shape, w=zeros(*weight)))
+    ((found, *numbers),) = index.layers()
+    assert found is index.nodes[0]
+    assert tuple(numbers) == channels
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (node("MatMul", ("x", "x")),),  # of two activations
+        (node("Add"),),
+        (node("MatMul", ("x", "v")),),  # a vector has no channels
+        (node("Relu", ("x",)),),
+    ],
+)
+def test_what_has_no_matrix_of_weights_is_no_layer(nodes):
+    assert list(GraphIndex(graph(*nodes, shape=(6, 6), w=zeros(6, 6), v=zeros(6))).layers()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantized"),
+    [(np.int8, "int8"), (np.uint8, "int8"), (np.float32, ""), (np.int32, "")],
+)
+def test_a_weight_is_found_behind_what_turns_it_back_into_numbers(kind, quantized):
+    pair = node("DequantizeLinear", ("w", "s"), "d")
+    if kind is np.float32:
+        pair = node("Transpose", ("w",), "d", perm=[0, 1])
+    index = GraphIndex(
+        graph(pair, node("MatMul", ("x", "d")), shape=("batch", 6), w=zeros(6, 4, dtype=kind), s=np.float32(1))
+    )
+    ((layer, *numbers),) = index.layers()
+    assert numbers == [6, 4, 1]
+    assert index.weight("d").name == index.weight("w").name == "w"
+    assert index.quantized(layer) == quantized
+    assert index.weight("x") is None
+    assert index.weight("y") is None
+
+
+def test_shapes_and_types_are_inferred_with_their_free_axes():
+    index = GraphIndex(graph(node("Conv", output="a"), node("Relu", ("a",)), w=zeros(4, 6, 3, 3)))
+    assert index.shapes["x"] == ["batch", 6, 8, 8]
+    assert index.shapes["a"] == ["batch", 4, 6, 6]
+    assert index.shapes["w"] == [4, 6, 3, 3]
+    assert {index.types[name] for name in ("x", "a", "w")} == {FLOAT}
+    assert index.inputs == ["x"]
+    assert index.producers["y"] is index.nodes[1]
+
+
+def test_an_input_that_has_a_value_is_none():
+    """Older exporters list the weights among the inputs."""
+    model = graph(node("MatMul"), shape=("batch", 6), w=zeros(6, 4))
+    model.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [6, 4]))
+    assert GraphIndex(model).inputs == ["x"]
+
+
+def test_the_opset_is_onnxs_own():
+    assert GraphIndex(graph(node("Relu", ("x",)), opset=17)).opset == 17
+    model = graph(node("Relu", ("x",)))
+    del model.opset_import[:]
+    assert GraphIndex(model).opset == 1
+
+
+def test_a_weight_is_found_through_any_number_of_conversions():
+    """As in an int8 graph of which the rest was converted to fp16, and in one whose weight is transposed."""
+    nodes = (
+        node("DequantizeLinear", ("w", "s"), "d"),
+        node("Cast", ("d",), "c", to=TensorProto.FLOAT16),
+        node("Transpose", ("c",), "t", perm=[0, 1]),
+        node("MatMul", ("x", "t")),
+    )
+    index = GraphIndex(graph(*nodes, shape=("batch", 6), w=zeros(6, 4, dtype=np.int8), s=np.float32(1)))
+    ((layer, *numbers),) = index.layers()
+    assert numbers == [6, 4, 1]
+    assert index.quantized(layer) == "int8"
+
+
+def test_shapes_are_those_of_the_graph_that_was_indexed():
+    model = graph(node("Conv", output="a"), node("Relu", ("a",)), w=zeros(4, 6, 3, 3))
+    index = GraphIndex(model)
+    model.graph.node[0].op_type = "Relu"
+    del model.graph.node[0].input[1:]
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(zeros(9, dtype=np.int8), "other"))
+    assert index.shapes["a"] == ["batch", 4, 6, 6]
+    assert (index.types["w"], index.shapes["w"]) == (FLOAT, [4, 6, 3, 3])
+
+
+def test_what_large_constants_say_of_shapes_is_not_lost():
+    """They are left out of what is inferred, those that are shapes are not."""
+    shape = numpy_helper.from_array(np.int64([0, 3, 2, -1]), "shape")
+    model = graph(node("Conv", output="a"), node("Reshape", ("a", "shape")), w=zeros(6, 6, 3, 3))
+    model.graph.initializer.append(shape)
+    for constants_are_inputs in (False, True):  # as before IR 4
+        if constants_are_inputs:
+            model.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [6, 6, 3, 3]))
+        index = GraphIndex(model)
+        assert index.shapes["y"] == ["batch", 3, 2, 36]
+        assert index.inputs == ["x"]
+        assert not index.is_float("shape")
+
+
+def test_types_inside_functions_of_the_file_are_inferred():
+    body = [helper.make_node("Cast", ["a"], ["b"], to=TensorProto.INT64)]
+    own = helper.make_function("own", "Whole", ["a"], ["b"], body, [helper.make_opsetid("", 20)])
+    call = helper.make_node("Whole", ["x"], ["i"], domain="own")
+    model = graph(call, node("Cast", ("i",), to=FLOAT))
+    model.functions.append(own)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    assert GraphIndex(model).types["i"] == TensorProto.INT64
+
+
+def test_an_omitted_operand_has_no_producer_and_no_consumer():
+    split = helper.make_node("TopK", ["x", "k"], ["", "places"])
+    clip = helper.make_node("Clip", ["x", "", "top"], ["y"])
+    index = GraphIndex(graph(split, clip, k=np.int64([1]), top=np.float32(1)))
+    assert "" not in index.producers
+    assert "" not in index.consumers
+    assert [n.op_type for n in index.consumers["x"]] == ["TopK", "Clip"]
+
+
+def test_a_graph_that_cannot_be_inferred_has_what_it_states():
+    model = graph(node("Conv"), shape=("batch", 6), w=zeros(4, 6, 3, 3))
+    index = GraphIndex(model)
+    assert index.shapes["x"] == ["batch", 6]
+    assert index.shapes["w"] == [4, 6, 3, 3]

@@ -10,7 +10,7 @@ from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress, dry_run
 from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
-from pocketzoo.zoo.models.import_onnx import Reading, open_graph
+from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 from pocketzoo.zoo.models.open_model import open_model
 
 PICTURE = ("n", 3, 16, 16)
@@ -109,7 +109,7 @@ def test_pictures_need_to_be_told_how(tmp_path, pictures):
     with pytest.raises(DataError, match="how this model preprocesses images is not known") as caught:
         compress(path, tmp_path / "out", data=pictures, steps=[Int8Config()])
     assert "--mean" in caught.value.hint
-    told = open_graph(path, Reading(mean=(0.5,), std=(0.25, 0.5, 0.25)))
+    told = open_graph(path, OnnxMetadata(mean=(0.5,), std=(0.25, 0.5, 0.25)))
     spec = told.manifest.input
     assert isinstance(spec, InputSpec)
     assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.25))
@@ -135,11 +135,11 @@ def test_labels_and_size_are_taken(tmp_path):
         open_graph(path)
     assert "--size" in caught.value.hint
     labels = ("a", "b", "c", "d", "e")
-    bundle = open_graph(path, Reading(size=24, labels=labels))
+    bundle = open_graph(path, OnnxMetadata(size=24, labels=labels))
     assert bundle.manifest.input.shape[1:] == (3, 24, 24)
     assert bundle.manifest.labels == labels
     with pytest.raises(UnsupportedModelError, match="has 5 outputs, but there are 2 labels"):
-        open_graph(path, Reading(size=24, labels=("a", "b")))
+        open_graph(path, OnnxMetadata(size=24, labels=("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_labels_and_size_are_taken(tmp_path):
 )
 def test_a_reading_that_cannot_work_is_refused(wrong):
     with pytest.raises(RecipeError):
-        Reading(**wrong)
+        OnnxMetadata(**wrong)
 
 
 def test_channels_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="2 values for the 3 channels"):
-        open_graph(write(tmp_path, network()), Reading(mean=(0.5, 0.5), std=(1.0, 1.0)))
+        open_graph(write(tmp_path, network()), OnnxMetadata(mean=(0.5, 0.5), std=(1.0, 1.0)))
 
 
 def test_weights_in_other_files_are_refused(tmp_path):
@@ -287,14 +287,14 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
 def test_labels_are_for_rows_of_as_many_classes(output, count, message, tmp_path, refused):
     path = write(tmp_path, with_outputs([output]))
     with refused(UnsupportedModelError, message):
-        open_graph(path, Reading(labels=tuple(map(str, range(count)))))
+        open_graph(path, OnnxMetadata(labels=tuple(map(str, range(count)))))
 
 
 def test_a_label_that_comes_first_is_an_answer(tmp_path):
     node = helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0)
     outputs = [("label", TensorProto.INT64, ["n"]), ("y", TensorProto.FLOAT, ["n", 5])]
     path = write(tmp_path, with_outputs(outputs, [node]))
-    bundle = open_graph(path, Reading(labels=tuple("abcde"), mean=(0.0,), std=(1.0,)))
+    bundle = open_graph(path, OnnxMetadata(labels=tuple("abcde"), mean=(0.0,), std=(1.0,)))
     x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
     y = run(bundle.graph(""), x)
     np.savez(tmp_path / "x.npz", x=x, y=np.array(list("abcde"))[y])

@@ -13,6 +13,7 @@ import numpy as np
 from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, PocketzooError, UnsupportedModelError
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU, provider_name
+from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
 
 _TYPES = {
     "tensor(float)": np.dtype("float32"),
@@ -39,14 +40,13 @@ class OnnxRunner:
             MissingDependencyError: onnxruntime, or a provider, is not installed.
             BundleError: onnxruntime does not load the graph, or a provider does not start on this machine.
         """
-        ort = require("onnxruntime", extra="edge")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        require("onnxruntime", extra="edge")
         names = [provider_name(p) for p in providers]
         last = [] if CPU in names else [CPU]
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=[*names, *last])
+            self.session = open_session(
+                Path(path), providers=[*names, *last], threads=threads, severity=ERRORS, extra="edge"
+            )
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             if short := memory_short(error, f"loading {Path(path).name}", "a smaller model, or close other programs"):
                 raise short from error

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.low_rank.layer_effects import Effect, measure_effects, passes
+from pocketzoo.compress.low_rank.kronecker_factors import KroneckerFactors, kronecker_factors, passes
+from pocketzoo.compress.pruning import gauss_newton
 from pocketzoo.compress.statistics.second_moments import shrunk
 
 
@@ -32,7 +33,7 @@ def samples(count: int = 48, length: int = 3) -> list[np.ndarray]:
 def test_gradients_of_a_linear_model_are_its_weights(randomised):
     """Errors of the first layer reach the outputs through the second: G = W2T W2 a position, up to the draw."""
     model = randomised(Chain(3))
-    found = measure_effects(model, ["first", "second", "idle"], samples(), probes=64)
+    found = kronecker_factors(model, ["first", "second", "idle"], samples(), probes=64)
     weight = model.second.weight.detach().double()
     wanted = 3 * weight.T @ weight
     assert set(found) == {"first", "second"}
@@ -43,7 +44,7 @@ def test_gradients_of_a_linear_model_are_its_weights(randomised):
 def test_positions_that_nothing_reads_do_not_count(randomised):
     model = randomised(Chain(2))
     given = samples()
-    effect = measure_effects(model, ["first"], given)["first"]
+    effect = kronecker_factors(model, ["first"], given)["first"]
     read = np.concatenate(given)[:, :2].reshape(-1, 6).astype(np.float64)
     assert effect.inputs is not None
     assert effect.inputs.count == len(read)
@@ -53,7 +54,7 @@ def test_positions_that_nothing_reads_do_not_count(randomised):
 
 def test_a_model_that_hides_its_gradients_is_weighed_by_its_inputs(randomised):
     model = randomised(Chain(2, detached=True))
-    effect = measure_effects(model, ["first"], samples())["first"]
+    effect = kronecker_factors(model, ["first"], samples())["first"]
     metric = effect.metric(model.first)
     assert metric is not None
     assert metric.outputs is None
@@ -73,7 +74,7 @@ def test_effects_are_of_one_sample_however_many_are_drawn(count, probes, randomi
     """Signs have squares of 1: where a layer gives the output, its diagonal is 1 with nothing left to chance."""
     model = randomised(nn.Sequential(nn.Linear(4, 3)))
     x = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
-    effect = measure_effects(model, ["0"], [x], probes=probes)["0"]
+    effect = kronecker_factors(model, ["0"], [x], probes=probes)["0"]
     torch.testing.assert_close(effect.outputs.diagonal(), torch.ones(3, dtype=torch.float64))
     assert effect.calls == -(-count // 8)
     assert [len(live) for live in effect.live] == [8] * (count // 8) + [count % 8] * bool(count % 8)
@@ -81,12 +82,12 @@ def test_effects_are_of_one_sample_however_many_are_drawn(count, probes, randomi
 
 def test_outputs_that_nothing_depends_on_are_not_forgotten():
     """Each has at least a thousandth of what the one that matters most has."""
-    effect = Effect(None, torch.diag(torch.tensor([4.0, 0.0], dtype=torch.float64)))
+    effect = KroneckerFactors(None, torch.diag(torch.tensor([4.0, 0.0], dtype=torch.float64)))
     assert effect.known_outputs is not None
     wanted = torch.diag(torch.tensor([4.004, 0.004], dtype=torch.float64))
     torch.testing.assert_close(effect.known_outputs, wanted, rtol=0, atol=1e-14)
-    assert Effect(None, torch.zeros(2, 2)).known_outputs is None
-    assert Effect(None, torch.full((2, 2), torch.nan)).known_outputs is None
+    assert KroneckerFactors(None, torch.zeros(2, 2)).known_outputs is None
+    assert KroneckerFactors(None, torch.full((2, 2), torch.nan)).known_outputs is None
     assert effect.metric(nn.Linear(3, 2)) is None
 
 
@@ -94,8 +95,19 @@ def test_outputs_that_nothing_depends_on_are_not_forgotten():
 def test_the_mean_of_the_inputs_counts_where_no_bias_can_take_it(bias, randomised):
     layer = nn.Linear(4, 3, bias=bias)
     x = 5.0 + np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
-    effect = measure_effects(randomised(nn.Sequential(layer)), ["0"], [x])["0"]
+    effect = kronecker_factors(randomised(nn.Sequential(layer)), ["0"], [x])["0"]
     metric = effect.metric(layer)
     assert metric is not None
     wanted = np.cov(x.T, bias=True) if bias else x.T @ x / len(x)
     np.testing.assert_allclose(metric.inputs.numpy(), shrunk(torch.tensor(wanted), 400).numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_pruning_estimates_the_same_matrix_relative_to_the_outputs(randomised, monkeypatch):
+    monkeypatch.setattr(gauss_newton, "DIRECTIONS", 200)
+    model, given = randomised(Chain(3)), samples(16)
+    absolute = kronecker_factors(model, ["first", "second"], given, probes=200)
+    relative = gauss_newton.output_sensitivity(model, ["first", "second"], given)
+    with torch.no_grad():
+        energy = float(model(torch.from_numpy(np.concatenate(given))).double().square().sum()) / 16
+    for name in ("first", "second"):
+        torch.testing.assert_close(relative[name] * energy, absolute[name].outputs, rtol=0.1, atol=0.15)
