@@ -27,6 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 EXAMPLE = tomllib.loads((ROOT / "examples/efficientnet-lite/pyproject.toml").read_text("utf8"))["project"]
 # Distribution -> what it is imported as, where the names differ.
 IMPORTED_AS = {
+    "markdown-it-py": "markdown_it",
     "pillow": "PIL",
     "protobuf": "google",
     "pyopenssl": "OpenSSL",
