@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
 
 TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
          "first-token-logits": "text2text-generation", "q-values": "reinforcement-learning"}  # fmt: skip
+
+# What Markdown takes for its own, at the start of a line or anywhere; an underscore within a word is none of it.
+_ACTIVE = re.compile(r"[\\`*\[\]<&~|]|(?<![^\W_])_|_(?![^\W_])|^[-+>=]|(?<!\S)#")
 
 
 def model_card(manifest: Manifest) -> str:
@@ -27,23 +31,44 @@ def model_card(manifest: Manifest) -> str:
         data.to_yaml(original_order=["license", "library_name", "pipeline_tag", "base_model"]),
         "---",
         "",
-        f"# {manifest.name}",
+        f"# {_text(manifest.name)}",
         "",
-        f"From the file `{model.backbone.removeprefix('onnx:')}`, {model.outputs} outputs. Made by pocketzoo "
-        f"{manifest.pocketzoo}."
-        if model.backbone.startswith("onnx:")
-        else f"Backbone `{model.backbone}`{f', cut after `{model.cut}`' if model.cut else ''}, head `{model.head}`, "
-        f"{model.outputs} {'classes' if manifest.labels else 'outputs'}. Made by pocketzoo {manifest.pocketzoo}.",
+        f"{_origin(manifest)} Made by pocketzoo {_text(manifest.pocketzoo)}.",
         "",
-        f"- input: {manifest.input.name} {' x '.join(map(str, manifest.input.shape))}, {manifest.input.layout}",
+        f"- input: {_text(manifest.input.name)} {_text(' x '.join(map(str, manifest.input.shape)))}, "
+        f"{manifest.input.layout}",
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",
     ]
     if manifest.steps:
-        lines.append(f"- compressed by: {', '.join(step.kind for step in manifest.steps)}")
-    lines += [f"- {name}: {value}" for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))]
+        lines.append(f"- compressed by: {_text(', '.join(step.kind for step in manifest.steps))}")
+    numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
+    lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
     if manifest.gives in ("logits", "values") and manifest.input.layout != "NC":
         lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_pictures(manifest) else 'TEXT'}", "```"]
     return "\n".join([*lines, ""])
+
+
+def _origin(manifest: Manifest) -> str:
+    model = manifest.model
+    if model.backbone.startswith("onnx:"):
+        return f"From the file {_code(model.backbone.removeprefix('onnx:'))}, {model.outputs} outputs."
+    cut = f", cut after {_code(model.cut)}" if model.cut else ""
+    outputs = "classes" if manifest.labels else "outputs"
+    return f"Backbone {_code(model.backbone)}{cut}, head {_code(model.head)}, {model.outputs} {outputs}."
+
+
+def _text(value: object) -> str:
+    """One line that Markdown shows as it is."""
+    text = _ACTIVE.sub(r"\\\g<0>", " ".join(str(value).split()))
+    return re.sub(r"^(\d+)([.)](?: |$))", r"\1\\\2", text)  # the number of an item
+
+
+def _code(value: str) -> str:
+    """One line of code, between more backticks than it has in a row."""
+    text = " ".join(value.split())
+    ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
 
 
 def _reads_pictures(manifest: Manifest) -> bool:

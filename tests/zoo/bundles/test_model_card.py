@@ -7,6 +7,7 @@ import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
 from pocketzoo.zoo.bundles.model_card import model_card
@@ -105,3 +106,39 @@ def test_the_front_matter_of_usual_models_has_no_quotes(license, backbone):
     assert card.startswith(
         f"---\nlicense: {license.lower()}\nlibrary_name: pocketzoo\npipeline_tag: image-classification\n{origin}---\n\n"
     )
+
+
+MARKUP = (
+    "<script>alert(1)</script>", "a <!-- b", "[a](https://b)", "![a](https://b)", "<https://b>", "a\n\n# b",
+    "a\n---\nb", "a `b` c", "`", "``a`", "`a``", "*a* **b** _c_ __d__", "a_b_c", "~~a~~", "a | b", "&lt;b&gt;", "\\*a",
+    "# a #", "- a", "+ a", "> a", "a\\", "=", "---", "a  b", "mobilenetv3_small_050.lamb_in1k", "R&D", "a #b", "C#",
+    "1. a", "23)",
+)  # fmt: skip
+ESCAPED = st.text(st.sampled_from(list("\\`*_[]()<>&;~|#-+=!.: \nab1")), min_size=1, max_size=12)
+
+
+def shown(name: str, file: bool) -> list[tuple[str, str]]:
+    """What a reader sees of a card that has the name everywhere: each piece of text, and what kind it is."""
+    backbone = f"onnx:{name}" if file else name
+    named = replace(
+        MANIFEST, name=name, model=replace(MANIFEST.model, backbone=backbone, head=name, cut=name),
+        metrics={name: 1, "other": name}, input=replace(MANIFEST.input, name=name), pocketzoo=name,
+        steps=(Step(kind=name, config={}, plan={}),),
+    )  # fmt: skip
+    card = model_card(named)
+    body = card[REGEX_YAML_BLOCK.search(card).end() :]
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body)
+    return [(piece.type, piece.content) for token in tokens for piece in token.children or [token]]
+
+
+@pytest.mark.parametrize("file", [False, True], ids=["registered", "file"])
+@pytest.mark.parametrize("name", MARKUP)
+def test_a_name_is_shown_as_it_is(name, file):
+    line = " ".join(name.split())
+    assert shown(name, file) == [(kind, content.replace("QQ", line)) for kind, content in shown("QQ", file)]
+
+
+@given(ESCAPED.filter(str.strip))
+def test_any_name_is_shown_as_it_is(name):
+    line = " ".join(name.split())
+    assert shown(name, False) == [(kind, content.replace("QQ", line)) for kind, content in shown("QQ", False)]
