@@ -104,7 +104,7 @@ def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
     A tensor that is made in half precision is called as before with the precision after it; where somebody reads it in
     32 bits, or outside, a Cast makes the one with the old name.
     """
-    made = _Writer(model, plan).write()
+    made = _HalfWriter(model, plan).write()
     made.graph.ClearField("value_info")
     return made
 
@@ -169,7 +169,7 @@ def _keep_qdq_together(graph: GraphIndex, kept: dict[str, str]) -> None:
                     changed = True
 
 
-class _Writer:
+class _HalfWriter:
     """Writes the nodes anew, in order, with casts where two precisions meet."""
 
     def __init__(self, model: ModelProto, plan: HalfPlan) -> None:

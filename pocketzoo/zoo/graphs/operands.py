@@ -38,7 +38,7 @@ def plain_operands(model: ModelProto, layers: Collection[str]) -> ModelProto:
         return model
     made = ModelProto()
     made.CopyFrom(model)
-    return _Writer(made).write(changes)
+    return _OperandWriter(made).write(changes)
 
 
 def _is_plain(node: NodeProto, index: GraphIndex) -> bool:
@@ -50,7 +50,7 @@ def _is_plain(node: NodeProto, index: GraphIndex) -> bool:
     return bias is not None and list(bias.dims) == [channels] and attribute(node, "beta", 1.0) == 1.0
 
 
-class _Writer:
+class _OperandWriter:
     """Writes the layers of one graph anew, in place."""
 
     def __init__(self, model: ModelProto) -> None:
