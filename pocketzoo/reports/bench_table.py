@@ -106,7 +106,7 @@ class _Title:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
+class _BenchCell:
     """A number, and the small line below it: what it is against the reference's."""
 
     number: Markup
@@ -116,31 +116,31 @@ class _Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _BenchRow:
     """A line of the table."""
 
     facts: Measurement
     marks: str
     place: str  # what it is for, and runs on
-    cells: list[_Cell]
+    cells: list[_BenchCell]
 
 
-def _row(run: BenchRun, index: int, columns: list[Column], firsts: list[Column]) -> _Row:
+def _row(run: BenchRun, index: int, columns: list[Column], firsts: list[Column]) -> _BenchRow:
     row = run.rows[index]
     marks = ["reference"] * (index == 0) + ["best"] * (index == run.best != 0)
     place = f" for {row.target}" if row.target else ""
     place += f" on {row.runtime}" if row.runtime != run.reference.runtime else ""
-    return _Row(row, " ".join(marks), place, [_cell(run, index, column, column in firsts) for column in columns])
+    return _BenchRow(row, " ".join(marks), place, [_cell(run, index, column, column in firsts) for column in columns])
 
 
-def _cell(run: BenchRun, row: int, column: Column, first: bool) -> _Cell:
+def _cell(run: BenchRun, row: int, column: Column, first: bool) -> _BenchCell:
     number, reference = run.number(row, column.field), run.number(0, column.field)
     if number is None:
-        return _Cell(NOTHING, first)
+        return _BenchCell(NOTHING, first)
     shown = number.shown(f"{number.value / column.scale:,.{column.digits}f}")
     if row and column.against == "points" and reference:
         difference = number.value - reference.value
-        return _Cell(shown, first, points(difference, column.digits), " worse" if difference < -0.0005 else "")
+        return _BenchCell(shown, first, points(difference, column.digits), " worse" if difference < -0.0005 else "")
     if row and column.against == "ratio" and (ratio := run.ratio(row, column.field)):
-        return _Cell(shown, first, times(ratio), " worse" if ratio < 0.95 else " better" if ratio > 1.05 else "")
-    return _Cell(shown, first)
+        return _BenchCell(shown, first, times(ratio), " worse" if ratio < 0.95 else " better" if ratio > 1.05 else "")
+    return _BenchCell(shown, first)

@@ -35,7 +35,7 @@ OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _StepRow:
     """One line of the table: a step that was taken, or tried."""
 
     kind: str
@@ -46,7 +46,7 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
+class _StepCell:
     """The number after a step, and what it was before."""
 
     number: Markup
@@ -62,7 +62,7 @@ class _Line:
     kind: str
     asked: str
     why: str | None
-    cells: list[_Cell]
+    cells: list[_StepCell]
 
 
 def steps_table(manifest: Manifest, index: int) -> Markup:
@@ -103,32 +103,32 @@ def reasons(manifest: Manifest) -> dict[str, str]:
     return found
 
 
-def _rows(manifest: Manifest) -> list[_Row]:
+def _rows(manifest: Manifest) -> list[_StepRow]:
     rows = []
     for i, step in enumerate(manifest.steps):
         key = f"steps.{i}.report"
         for j, no in enumerate(step.report.get("rejected", ())):
             what = f"{step.kind} for {no['target']}" if "target" in no else step.kind
             report = no.get("report", {})
-            rows.append(_Row(what, no.get("config", {}), report, f"{key}.rejected.{j}.report", no["why"]))
-        rows.append(_Row(step.kind, step.config, step.report, key))
+            rows.append(_StepRow(what, no.get("config", {}), report, f"{key}.rejected.{j}.report", no["why"]))
+        rows.append(_StepRow(step.kind, step.config, step.report, key))
     for i, no in enumerate(manifest.rejected):
-        rows.append(_Row(no["kind"], no["config"], no.get("report", {}), f"rejected.{i}.report", no["why"]))
+        rows.append(_StepRow(no["kind"], no["config"], no.get("report", {}), f"rejected.{i}.report", no["why"]))
     return rows
 
 
-def _line(row: _Row, known: Sequence[str], index: int) -> _Line:
+def _line(row: _StepRow, known: Sequence[str], index: int) -> _Line:
     numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
     asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
     sqnr = row.report.get("sqnr_db")
     first = NOTHING if sqnr is None else Number(sqnr, f"{row.key}.sqnr_db", index).shown(f"{sqnr:.1f}\u00a0dB")
-    return _Line(row.kind, asked, row.why, [_Cell(first), *(_cell(row, name, index) for name in known)])
+    return _Line(row.kind, asked, row.why, [_StepCell(first), *(_cell(row, name, index) for name in known)])
 
 
-def _cell(row: _Row, name: str, index: int) -> _Cell:
+def _cell(row: _StepRow, name: str, index: int) -> _StepCell:
     old, new = row.report.get(f"{name}_before"), row.report.get(f"{name}_after")
     if old is None or new is None:
-        return _Cell(NOTHING)
+        return _StepCell(NOTHING)
     was, now = Number(old, f"{row.key}.{name}_before", index), Number(new, f"{row.key}.{name}_after", index)
     if name in SHARES:
         samples = row.report.get("validation_samples", 0)
@@ -138,4 +138,4 @@ def _cell(row: _Row, name: str, index: int) -> _Cell:
         ratio = old / new if new else 1.0
         change, worse, better = times(ratio), ratio < 0.95, ratio > 1.05
         shown, before = now.shown(RATIOS[name][1](new)), was.shown(RATIOS[name][1](old))
-    return _Cell(shown, change, before, " worse" if worse else " better" if better else "")
+    return _StepCell(shown, change, before, " worse" if worse else " better" if better else "")

@@ -45,7 +45,7 @@ def _caption(run: BenchRun) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _TimingRow:
     """A line of the table."""
 
     bundle: str
@@ -57,7 +57,7 @@ class _Row:
     interval: Markup = NOTHING
 
 
-def _row(run: BenchRun, row: int, batch: str) -> _Row:
+def _row(run: BenchRun, row: int, batch: str) -> _TimingRow:
     def number(field: str) -> Number | None:
         return run.number(row, f"latency.{batch}.{field}")
 
@@ -69,7 +69,7 @@ def _row(run: BenchRun, row: int, batch: str) -> _Row:
     cells[-1] += " ~" * latency.wide
     throughput = number("throughput")
     cells.append(throughput.shown(f"{throughput.value:,.0f}") if throughput else NOTHING)
-    line = _Row(measured.bundle, label(measured), row == run.best != 0, cells)
+    line = _TimingRow(measured.bundle, label(measured), row == run.best != 0, cells)
     middle, low, high = (number(f"faster.{end}") for end in ("middle", "low", "high"))
     if not (middle and low and high and latency.faster):
         return line
