@@ -112,7 +112,7 @@ def test_a_report(name, tmp_path, monkeypatch):
         draft.manifest = facts
     mistakes = (Mistake(name, name, 0.5, name), Mistake(name, name, 0.5, name, b"jpeg"))
     found = Answers(name, (name, f"{name}2"), np.array([[1, 2], [3, 4]]), mistakes)
-    monkeypatch.setattr(report_module, "answers", lambda *args, **options: found)
+    monkeypatch.setattr(report_module, "measure_confusion", lambda *args, **options: found)
     monkeypatch.setattr(report_module, "load_data", lambda *args, **options: None)
     check(report([tmp_path / "model"], tmp_path / "report.html", data="any"), name, least=60)
 
