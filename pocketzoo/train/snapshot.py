@@ -96,7 +96,6 @@ def _load(part: Part, tensors: Mapping[str, Tensor]) -> None:
     elif isinstance(part, nn.Module):
         part.load_state_dict(tensors)
     elif isinstance(part, dict):
-        part.clear()
         part.update(tensors)
     else:
         part.load(tensors)
