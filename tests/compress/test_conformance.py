@@ -340,7 +340,7 @@ def test_without_the_plugin_its_recipe_is_refused(registry, fitted, tmp_path, re
     recipe.write_text('[[step]]\nkind = "no-bias"\n')
     with refused(RecipeError, "no step is of kind 'no-bias'"):
         dry_run(fitted.path, data="digits", recipe=recipe, registry=registry)
-    with refused(RecipeError, "no compressor is configured by a NoBiasConfig"):
+    with refused(RecipeError, "no compressor is configured by NoBiasConfig"):
         dry_run(fitted.path, data="digits", steps=[NoBiasConfig()], registry=registry)
 
 

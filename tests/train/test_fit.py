@@ -36,6 +36,7 @@ from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.resolver import Resolver
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +255,8 @@ SETTINGS = {  # other values of those that have no number of their own
 
 
 def test_every_setting_is_in_the_key(few, registry):
-    asked = asked_for("tinynet", "linear", None, None, "", None, registry)
-    task = task_of(asked, few, TrainConfig(), registry, None, Told())
+    asked = asked_for("tinynet", "linear", None, None, "", None, Resolver(registry))
+    task = task_of(asked, few, TrainConfig(), Resolver(registry), None, Told())
 
     def key(config: TrainConfig) -> str:
         return _key(task.ref, config, "data", 0, task.model, False)
@@ -273,7 +274,7 @@ def test_every_setting_is_in_the_key(few, registry):
 
 def test_other_weights_or_another_torch_make_another_run(few, registry, monkeypatch):
     """A plugin's newer version has the same names for other numbers."""
-    task = task_of(asked_for("tinynet", "linear", None, None, "", None, registry), few, TrainConfig(), registry, None,
+    task = task_of(asked_for("tinynet", "linear", None, None, "", None, Resolver(registry)), few, TrainConfig(), registry, None,
                    Told())  # fmt: skip
     given = (task.ref, TrainConfig(), "data", 0, task.model, False)
     before = _key(*given)

@@ -238,7 +238,7 @@ WRONG = {
     "int8 first": ({"steps": [INT8, PRUNE]}, RecipeError, "int8 is not the last step", "put prune"),
     "int8 in the middle": ({"steps": [PRUNE, INT8, LOW_RANK]}, RecipeError, "int8 is not the last step", ""),
     "int8 twice": ({"steps": [INT8, INT8]}, RecipeError, "int8", ""),
-    "no config": ({"steps": ["prune"]}, RecipeError, "no compressor is configured by a str", ""),
+    "no config": ({"steps": ["prune"]}, RecipeError, "no compressor is configured by str", ""),
     "unknown data": ({"data": "digit"}, UnknownNameError, "no dataset is called 'digit'", "'digits'"),
     "missing data": ({"data": "/nowhere/at/all"}, DataError, "no data set at /nowhere/at/all", "path"),
     "missing model": ({"model": "/nowhere/at/all"}, BundleError, "no bundle at /nowhere/at/all", "fit"),

@@ -198,7 +198,7 @@ JOBS = {
     "no step": (NO_STEP, "CompressSection needs a field 'step'", "targets"),
     "an empty list": (NO_STEP + "step = []", "has no steps", "[[step]]"),
     "a step that is a word": (NO_STEP + 'step = ["int8"]', "a step that is not a table", "[[step]]"),
-    "a budget that cannot be": (JOB.replace("0.1", "1.0"), "cannot drop by 1.0", "below 1"),
+    "a budget that cannot be": (JOB.replace("0.1", "1.0"), "max_drop cannot be 1.0", "below 1"),
     "accept of another type": (JOB + "accept = 1\n", "accept must be bool, not 1", "correct"),
 }  # fmt: skip
 
