@@ -150,11 +150,10 @@ def _without_weights(model: ModelProto) -> ModelProto:
     light.graph.output.extend(model.graph.output)
     light.graph.value_info.extend(model.graph.value_info)
     light.graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    listed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= SMALL:
             light.graph.initializer.append(tensor)
-        elif tensor.name not in listed:
+        else:
             light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light
 

@@ -111,3 +111,12 @@ def test_pruning_estimates_the_same_matrix_relative_to_the_outputs(randomised, m
         energy = float(model(torch.from_numpy(np.concatenate(given))).double().square().sum()) / 16
     for name in ("first", "second"):
         torch.testing.assert_close(relative[name] * energy, absolute[name].outputs, rtol=0.1, atol=0.15)
+
+
+def test_positions_of_an_image_are_summed_channel_by_channel():
+    """Every output of the convolution is one of the model: JT J is the identity at each of its 2 x 3 positions."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Flatten())
+    x = np.random.default_rng(0).normal(size=(5, 3, 3, 4)).astype(np.float32)
+    outputs = kronecker_factors(model, ["0"], [x], probes=400)["0"].outputs
+    torch.testing.assert_close(outputs.diagonal(), torch.full((4,), 6.0, dtype=torch.float64))
+    torch.testing.assert_close(outputs, 6 * torch.eye(4, dtype=torch.float64), rtol=0, atol=0.5)

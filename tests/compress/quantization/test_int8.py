@@ -699,3 +699,12 @@ def test_what_stands_around_attention_stays_float(target, transformer):
     rounded = {makers.get(node.input[0]) for node in made.graph.node if node.op_type == "QuantizeLinear"}
     assert "LayerNormalization" in rounded
     assert not rounded & {"MatMul", "Softmax", "Add", "Mul"}
+
+
+@pytest.mark.parametrize(("op", "quantized"), [("Conv", True), ("Gemm", False), ("MatMul", False)])
+def test_the_output_of_a_product_stays_float_where_no_layer_reads_it(op, quantized, graph_builder):
+    g = graph_builder((6, 4, 4) if op == "Conv" else (6,))
+    out = g.conv("x", "a") if op == "Conv" else (g.gemm if op == "Gemm" else g.matmul)("x", "a", 6, 8)
+    model = g.model(g.node("Softmax", [out], axis=1), 4 if op == "Conv" else 2)
+    x = np.random.default_rng(0).normal(size=(16, *g.shape)).astype(np.float32)
+    assert (out in int8.plan(model, Int8Config(activations="static"), [x]).ranges) is quantized

@@ -106,3 +106,8 @@ def test_without_onnxruntime_the_error_says_what_to_install(model, monkeypatch, 
         open_session(model)
     with refused(MissingDependencyError, "onnxruntime", hint="pocketzoo[compress]"):
         open_session(model, extra="compress")
+
+
+def test_providers_are_the_ones_that_are_asked_for(model):
+    with pytest.warns(UserWarning, match="'SomeExecutionProvider' is not in available provider names"):
+        open_session(model, providers=["SomeExecutionProvider", "CPUExecutionProvider"])
