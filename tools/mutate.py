@@ -58,6 +58,7 @@ TESTS = {
     "zoo/hub/stored_files.py": ("zoo/hub/test_store.py",),
     "zoo/hub/locked_files.py": ("zoo/hub/test_store.py",),
     "zoo/hub/store_layout.py": ("zoo/hub/test_store.py",),
+    "zoo/hub/store.py": ("zoo/backends/tensorrt/test_engine_cache.py",),
     "zoo/hub/download.py": ("zoo/hub/test_repositories.py",),
     "zoo/models/open_remote.py": ("zoo/hub/test_repositories.py",),
     "zoo/models/generation_graphs.py": ("workflows/test_generate.py", "compress/pipeline/test_generation_graphs.py"),

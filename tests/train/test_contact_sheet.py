@@ -95,3 +95,10 @@ def test_rows_and_bands_stand_below_one_another(plain, tmp_path, registry):
     for row in range(TIMES + 1):
         top = row * (SIDE + LINE + GAP)
         assert middles(sheet[top:], GAP + side, 3) == [40, 120, 200]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("s.jpg", "JPEG"), ("s.JPEG", "JPEG"), ("s.png", "PNG"), ("s", "PNG")])
+def test_the_name_says_which_kind_of_file_it_is(name, kind, plain, tmp_path, registry):
+    preview(plain, tmp_path / name, samples=1, registry=registry)
+    with Image.open(tmp_path / name) as image:
+        assert image.format == kind

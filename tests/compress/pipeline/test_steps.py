@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,10 +17,13 @@ from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.job import prepare
 from pocketzoo.compress.pipeline.judge import Race
-from pocketzoo.compress.pipeline.steps import _allowed
+from pocketzoo.compress.pipeline.step_report import before_and_after, with_report
+from pocketzoo.compress.pipeline.steps import _allowed, _end, _enough, _left
+from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import Step
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
@@ -404,3 +408,74 @@ def test_what_becomes_int8_keeps_the_channels_that_its_kernels_are_fast_for(
     given = {"registry": small_registry, "data": few, "samples": 8, "targets": (target,)}
     assert prepare(small.path, steps=[PruneConfig(), Int8Config()], **given).module_target.channel_multiple == multiple
     assert prepare(small.path, steps=[PruneConfig()], **given).module_target.channel_multiple == 8
+
+
+# -- what is enough, and what is said of what is left
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A judge that has measured."""
+
+    sqnr: float | None = None
+    lost: float = 0.0
+
+    def score(self, graph: Path) -> Measured:
+        return self
+
+    def drop(self, graph: Path) -> float:
+        return self.lost
+
+
+@pytest.mark.parametrize(
+    ("own", "whole", "config", "allowed", "enough"),
+    [
+        (Measured(20.0), Measured(), {"min_sqnr": 20.0}, None, True),
+        (Measured(19.9), Measured(), {"min_sqnr": 20.0}, None, False),
+        (Measured(None), Measured(), {"min_sqnr": 20.0}, None, True),
+        (Measured(lost=0.25), Measured(), {"max_drop": 0.25}, None, True),
+        (Measured(lost=0.26), Measured(), {"max_drop": 0.25}, None, False),
+        (Measured(lost=0.9), Measured(lost=0.25), {}, 0.25, True),
+        (Measured(), Measured(lost=0.26), {}, 0.25, False),
+        (Measured(19.0, 0.0), Measured(), {"min_sqnr": 20.0, "max_drop": 0.5}, 0.5, False),
+        (Measured(21.0, 0.6), Measured(), {"min_sqnr": 20.0, "max_drop": 0.5}, 0.5, False),
+    ],
+)
+def test_an_int8_graph_is_enough_if_it_keeps_every_budget_that_there_is(own, whole, config, allowed, enough):
+    job = SimpleNamespace(judge=whole)
+    assert _enough(own, Int8Config(**config), job, allowed)(Path("graph")) == enough
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (Int8Plan(), ""),
+        (Int8Plan(left={"a": "it is odd"}), ": a is left unchanged, as it is odd"),
+        (Int8Plan(left={"a": "it is odd", "b": "", "c": ""}), ": a is left unchanged, as it is odd, and 2 more"),
+        (PrunePlan(dense={"a": "grouped"}), ": a is left unchanged, as grouped"),
+        (PrunePlan(dense={"a": "grouped"}, left={"b": "odd"}), ": b is left unchanged, as odd"),
+        (DistillPlan(), ""),
+    ],
+)
+def test_what_is_left_is_said_with_the_first_reason(plan, said):
+    assert _left(plan) == said
+
+
+def test_a_report_goes_to_the_step_it_is_of(small):
+    steps = tuple(Step(kind=kind, config={}, plan={}, report={"own": kind}) for kind in "abc")
+    manifest = replace(small.manifest, steps=steps)
+    for back, kind in ((1, "c"), (2, "b"), (3, "a")):
+        found = with_report(manifest, {"more": 1}, back)
+        assert {s.kind: s.report for s in found.steps if "more" in s.report} == {kind: {"own": kind, "more": 1}}
+    assert with_report(manifest, {"own": 2}).steps[-1].report == {"own": 2}
+    assert before_and_after("x", 1, 2) == {"x_before": 1, "x_after": 2}
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends"),
+    [([PruneConfig()], [1]), ([PruneConfig(), DistillConfig()], [2, 2]),
+     ([PruneConfig(), DistillConfig(), DistillConfig(), PruneConfig(), Int8Config()], [3, 3, 3, 4, 5])],
+)  # fmt: skip
+def test_a_step_is_held_with_those_that_repair_it(steps, ends, small, few, small_registry):
+    job = prepare(small.path, data=few, steps=steps, samples=8, registry=small_registry)
+    assert [_end(job, number) for number in range(len(steps))] == ends

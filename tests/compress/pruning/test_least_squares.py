@@ -157,3 +157,9 @@ def test_rows_fitted_apart_are_those_fitted_at_once(shifts, monkeypatch):
     assert apart is not None
     for one, other in zip(whole, apart, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)  # as near as the steps go
+
+
+def test_ridges_go_from_hardly_any_to_no_fit_at_all():
+    assert tuple(sorted(RIDGES)) == RIDGES
+    assert (RIDGES[0], RIDGES[-2], RIDGES[-1]) == (1e-4, 10.0, np.inf)
+    assert len(RIDGES) == 10

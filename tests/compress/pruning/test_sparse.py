@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.compress.plans import PrunePlan
+from pocketzoo.compress.plans import PrunePlan, Saving
 from pocketzoo.compress.pruning import prune, sparse
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.typed import from_plain, to_plain
@@ -153,3 +153,39 @@ def test_samples_that_are_not_finite_are_refused(model, samples, nvidia):
 def test_only_names_what_may_be_sparse(model, samples, cpu):
     plan = prune.plan(model, PruneConfig(ratio=0.5, only=("fc*",), **WEIGHT), samples, cpu)
     assert set(plan.thresholds) == {"fc1.weight", "fc2.weight"}
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.01, 0.25, 0.5, 0.9, 0.999])
+def test_the_threshold_is_the_largest_magnitude_that_goes(ratio, cpu):
+    """Twelve weights and twenty: of all together the fraction, rounded down, goes."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 5))
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(1)).float() - 15.5
+    model[0].weight.data, model[1].weight.data = order[:12].view(3, 4), order[12:].view(5, 4)
+    plan = sparse.plan(model, PruneConfig(ratio=ratio, **WEIGHT), cpu)
+    count = int(ratio * 32)
+    if count == 0:
+        assert (plan.thresholds, plan.savings) == ({}, {})
+        return
+    magnitudes = sorted(order.abs().tolist())
+    assert plan.thresholds == dict.fromkeys(("0.weight", "1.weight"), magnitudes[count - 1])
+    left = sum(magnitude > magnitudes[count - 1] for magnitude in magnitudes)
+    assert plan.savings == {"nonzero": Saving(before=32, after=left)}
+    pruned = copy.deepcopy(model)
+    sparse.apply(model, pruned, plan, None)
+    assert sum(int((layer.weight != 0).sum()) for layer in pruned) == left
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (nn.Linear(32, 8), ""),
+        (nn.Conv2d(64, 16, 3), ""),
+        (nn.Linear(31, 8), "31 inputs and 8 outputs"),
+        (nn.Linear(32, 9), "32 inputs and 9 outputs"),
+        (nn.Linear(16, 8), "16 inputs and 8 outputs"),
+        (nn.Conv2d(64, 64, 3, groups=2), "grouped convolution"),
+    ],
+)
+def test_sparse_kernels_take_multiples_of_32_and_8(layer, why):
+    assert sparse.unsuited(layer).startswith(why)
+    assert bool(sparse.unsuited(layer)) == bool(why)

@@ -178,3 +178,32 @@ def test_statistics_of_parts_are_those_of_the_whole(x):
     with pytest.raises(DataError, match="'b' is not finite"):
         parts.add("b", x)
     x[0, 0, 0] = 0.0
+
+
+def expected(s: np.ndarray, channels: Channels, w: np.ndarray) -> float:
+    """What rounding costs: of what is read, and three tenths of what it is for the weights. Each loop is a sum."""
+    step = (max(channels.high / s) - min(channels.low / s)) / 255
+    reading = sum(step**2 / 12 * (s[j] * w[j, o]) ** 2 for j in range(len(s)) for o in range(w.shape[1]))
+    energy = sum(channels.square / s**2)
+    steps = [max(abs(w[j, o] * s[j]) for j in range(len(s))) / 127 for o in range(w.shape[1])]
+    return float(reading + 0.3 * sum(each**2 / 12 for each in steps) * energy)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scales_are_the_best_of_those_tried_and_the_gain_is_what_they_gain(seed):
+    generator = np.random.default_rng(seed)
+    high = generator.lognormal(0.0, 1.5, 5)
+    channels = Channels(low=-high * generator.uniform(0.1, 2.0, 5), high=high, square=high**2 / 7)
+    w = generator.normal(size=(5, 3))
+    scales, gain = channel_scales(channels, w)
+    plain = expected(np.ones(5), channels, w)
+    assert plain / expected(scales.astype(np.float64), channels, w) == pytest.approx(gain, rel=1e-5)
+    assert np.exp(np.log(scales).mean()) == pytest.approx(1.0, rel=1e-5)
+
+    def reading(s: np.ndarray) -> float:
+        return ((channels.high / s).max() - (channels.low / s).min()) ** 2 * (s * s * np.square(w).sum(1)).sum()
+
+    ends = (np.maximum(channels.high, -channels.low * 2.0 ** (i / 4)) for i in range(-24, 25))
+    full = min(ends, key=reading)
+    tried = [expected(full**power, channels, w) for power in (0.25, 0.5, 0.75, 0.85, 0.95, 1.0)]
+    assert gain == pytest.approx(plain / min(tried), rel=1e-9)

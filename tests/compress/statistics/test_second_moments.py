@@ -215,3 +215,13 @@ def test_solving_is_ridge_regression():
     gram, right = x.T @ x, torch.randn(2, 4, generator=g, dtype=torch.float64)
     wanted = right @ torch.linalg.inv(gram + (4 / 9) ** 2 * gram.diagonal().diag())
     torch.testing.assert_close(solve(right, gram, 9), wanted)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 5), 1), ((5, 2), 1), ((2, 2), (3, 1)), ((2, 3), (1, 2))])
+def test_a_map_smaller_than_the_kernel_is_filled_up_at_its_end(kernel, dilation):
+    layer = nn.Conv2d(3, 2, kernel, dilation=dilation)
+    x = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    down, across = ((k - 1) * d + 1 - 2 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
+    wanted = layer(torch.nn.functional.pad(x, (0, max(across, 0), 0, max(down, 0))))
+    found = rows(layer, x) @ layer.weight.flatten(1).T + layer.bias
+    torch.testing.assert_close(found, wanted.permute(0, 2, 3, 1).reshape(-1, 2))
