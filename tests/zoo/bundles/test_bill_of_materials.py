@@ -9,8 +9,8 @@ import pytest
 import pocketzoo
 from pocketzoo.core.files import sha256
 from pocketzoo.zoo.bundles.bill_of_materials import bill_of_materials, packages
-from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.bundle import SOURCE_PREFIX, Bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST, FileEntry, Step
 from pocketzoo.zoo.models.materials import materials
 
 
@@ -80,3 +80,42 @@ def test_the_command(source, run, request):
     assert lines["bundle.manifest"] == sha256(bundle.path / MANIFEST)
     assert lines["files.model.onnx"].startswith(f"sha256 {sha256(bundle.path / 'model.onnx')}, ")
     assert lines["data.digest"] == found["data"]["sha256"]
+
+
+def test_what_was_recorded_is_said_and_no_more(fitted):
+    """All that may be in it, written out."""
+    step = Step(kind="prune", config={"ratio": 0.5}, plan={"axes": {}}, report={"seconds": 1.0})
+    provenance = {
+        "packed_from": "hf://o/p", "compressed_from": {"name": "m"}, "data": {"name": "d", "findings": ["x"]},
+        "calibration": {"samples": 3, "skipped": 0, "note": ""}, "packages": {"torch": "9"}, "plugin": "p",
+        "source": "arXiv", "weights": "hf://o/m@abc/sub/w.safetensors", "sha256": "11",
+        "shards": {"s1": "22", "s2": ""},
+    }  # fmt: skip
+    entries = {"hub+a+b.json": FileEntry(sha256="33", size=4), "model.onnx": FileEntry(sha256="44", size=5)}
+    manifest = replace(
+        fitted.manifest, provenance=provenance, steps=(step,), metrics={"a": 0.5},
+        rejected=({"kind": "int8", "why": "larger", "cause": "larger", "report": {}}, {"kind": "low-rank"}),
+        files={name.replace("hub+", SOURCE_PREFIX): entry for name, entry in entries.items()},
+    )  # fmt: skip
+    found = bill_of_materials(replace(fitted, manifest=manifest))
+    assert found["bundle"]["packed_from"] == "hf://o/p"
+    assert found["bundle"]["compressed_from"] == {"name": "m"}
+    assert found["bundle"]["parameters"] == manifest.parameters
+    assert found["origin"] == {
+        "backbone": "tinynet", "head": "linear", "plugin": "p", "source": "arXiv", "repository": "hf://o/m",
+        "commit": "abc", "lock": {"sub/w.safetensors": "11", "s1": "22", "a/b.json": "33"},
+    }  # fmt: skip
+    assert {name: found[name] for name in found if name not in ("bundle", "origin")} == {
+        "data": {"name": "d"},
+        "calibration": {"samples": 3, "skipped": 0},
+        "steps": [{"kind": "prune", "ratio": 0.5}],
+        "rejected": [{"kind": "int8", "why": "larger"}, {"kind": "low-rank"}],
+        "packages": {"torch": "9"},
+        "metrics": {"a": 0.5},
+        "files": {name: {"sha256": e.sha256, "bytes": e.size} for name, e in manifest.files.items()},
+    }
+    bare = replace(manifest, provenance={"torch": "8", "weights": "package:p/w"}, rejected=(), steps=(), metrics={})
+    less = bill_of_materials(replace(fitted, manifest=bare))
+    assert less["packages"] == {"torch": "8"}
+    assert not {"steps", "rejected", "metrics", "calibration", "data"} & set(less)
+    assert less["origin"] == {"backbone": "tinynet", "head": "linear", "lock": {"a/b.json": "33"}}

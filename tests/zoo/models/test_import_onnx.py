@@ -339,3 +339,70 @@ def test_an_output_that_mixes_the_samples_of_a_batch_is_named(tmp_path, refused)
     outputs = [("y", TensorProto.FLOAT, ["n", 5]), ("gram", TensorProto.FLOAT, [5, 5])]
     with refused(UnsupportedModelError, "the output 'gram'", "depends on the others", hint="without this output"):
         open_graph(write(tmp_path, with_outputs(outputs, nodes)))
+
+
+def passing(shape: tuple[object, ...], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """What comes in, flattened to a row for each sample."""
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT), helper.make_node("Flatten", ["f"], ["y"])]
+    values = [helper.make_tensor_value_info("x", kind, shape)]
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape[0], None])
+    graph = helper.make_graph(nodes, "g", values, [out])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reading", "wanted"),
+    [
+        (("n", 3, 8, 6), {}, {"shape": ("batch", 3, 8, 6), "resize": 6}),
+        (("n", 1, 8, 10), {"mean": (0.5,), "std": (0.2,)}, {"mean": (0.5,), "std": (0.2,), "resize": 8}),
+        (("n", 3, "h", "w"), {"size": 7}, {"shape": ("batch", 3, 7, 7), "resize": 7}),
+        (("n", 3, 5, "w"), {"size": 7}, {"shape": ("batch", 3, 5, 7), "resize": 5}),
+        (("n", 3, 8, 8), {"value_range": (-1.0, 1.0)}, {"value_range": (-1.0, 1.0), "mean": (), "std": ()}),
+        (("n", 3, 8, 8), {"mean": (0.5,), "std": (1.0, 2.0, 3.0)}, {"mean": (0.5,) * 3, "std": (1.0, 2.0, 3.0)}),
+        (("n", 2, 8, 8), {}, {"shape": ("batch", 2, 8, 8), "resize": 0, "layout": "N"}),
+        (("n", 9), {}, {"shape": ("batch", 9), "resize": 0, "layout": "N", "mean": (), "std": ()}),
+        (("n", 4, 9), {"size": 3}, {"shape": ("batch", 4, 9), "resize": 0, "layout": "N"}),
+    ],
+)
+def test_what_a_graph_reads_is_described(shape, reading, wanted, tmp_path):
+    spec = open_graph(write(tmp_path, passing(shape)), Reading(**reading)).manifest.input
+    assert isinstance(spec, InputSpec)
+    assert {name: getattr(spec, name) for name in wanted} == wanted
+    assert spec.name == "x"
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "message", "hint"),
+    [
+        (("n", "c", 8, 8), TensorProto.FLOAT, "reads float32 of shape ? x ? x 8 x 8", "batch x 3 x height x width"),
+        (("n", "c"), TensorProto.FLOAT, "reads float32 of shape ? x ?", "token ids as batch x length"),
+        (("n", 12), TensorProto.INT64, "has a fixed length of 12 tokens", "dynamic sequence axis"),
+        (("n", 3, "h", 8), TensorProto.FLOAT, "reads images of any size", "--size"),
+    ],
+)
+def test_what_cannot_be_described_is_refused(shape, kind, message, hint, tmp_path, refused):
+    with refused(UnsupportedModelError, message, hint=hint):
+        open_graph(write(tmp_path, passing(shape, kind)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mean": (0.5,)}, "mean and std"),
+        ({"std": (0.5,)}, "mean and std"),
+        ({"mean": (0.5, 0.5), "std": (1.0, 0.0)}, "with std above 0"),
+        ({"mean": (0.5,), "std": (-1.0,)}, "with std above 0"),
+        ({"size": 0}, "size cannot be 0"),
+        ({"size": -1}, "size cannot be -1"),
+    ],
+)
+def test_why_a_reading_cannot_work_is_said(wrong, message, refused):
+    with refused(RecipeError, message):
+        Reading(**wrong)
+    assert Reading(size=1).size == 1
+    assert Reading() == Reading(mean=(), std=(), value_range=(0.0, 1.0), size=None, labels=(), tokenizer=None)
+
+
+def test_of_a_text_without_a_tokenizer_little_is_known(tmp_path):
+    spec = open_graph(write(tmp_path, passing(("n", "t"), TensorProto.INT64))).manifest.input
+    assert spec == TextSpec(vocabulary=0, pad=0, max_length=512, name="x")
