@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketzoo.compress.pruning.saliency import ChannelReader, eliminate
+from pocketzoo.compress.pruning.saliency import ChannelReader, Judge, eliminate
 
 
 def problem(outputs: int, channels: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -147,3 +150,65 @@ def test_many_channels_go_a_few_at_a_time(channels):
     generator = np.random.default_rng(0)
     chance = [least_error(weight, second, generator.permutation(channels)[: channels // 2].tolist()) for _ in range(20)]
     assert least_error(weight, second, gone) < min(chance)
+
+
+# -- what others say of what was refitted
+
+
+def judged(
+    channels: int, width: int, seed: int
+) -> tuple[ChannelReader, Judge, torch.Tensor, torch.Tensor, torch.Tensor, float]:
+    weight, second, total = problem(3, channels, width, seed)
+    _, one, _ = problem(3, channels, width, seed + 1)
+    _, other, _ = problem(3, channels, width, seed + 2)
+    judge = Judge(ChannelReader(weight, one, range(channels), total), other)
+    return ChannelReader(weight, second, range(channels), total), judge, weight, one, other, total
+
+
+def missed(weight, one, other, gone: list[int], total: float) -> float:
+    """Fitted on one half, and its error on the other, from scratch."""
+    kept = [i for i in range(len(one)) if i not in gone]
+    less = torch.zeros_like(weight)
+    less[:, kept] = torch.linalg.solve(one[kept][:, kept], one[kept] @ weight.T).T
+    lost = weight - less
+    return float(torch.einsum("oi,ij,oj->", lost, other, lost)) / total
+
+
+@pytest.mark.parametrize(("channels", "width", "seed"), [(5, 1, 0), (13, 1, 1), (13, 2, 2), (30, 1, 3)])
+def test_judges_say_what_it_costs_and_readers_how_it_comes_about_in_between(channels, width, seed):
+    """After the first four, the sixth, the eighth ... and the last round; costs never fall."""
+    reader, judge, weight, one, other, total = judged(channels, width, seed)
+    assert judge.error() == 0.0
+    alone = eliminate(range(channels), [copy.deepcopy(reader)], channels - 1)
+    found = eliminate(range(channels), [reader], channels - 1, [judge])
+    assert found.order == alone.order, "readers alone decide what goes next"
+    own = np.diff(alone.costs, prepend=0.0)
+    wanted, asked = [], 0
+    for turn in range(1, channels):
+        if turn in (1, 2, 3, 4, 6, 8, 11, 15, 20, 26, channels - 1):
+            gone = [c * width + k for c in found.order[:turn] for k in range(width)]
+            before = wanted[-1] if wanted else 0.0
+            now = max(missed(weight, one, other, gone, total), before)
+            parts = own[asked:turn]
+            wanted += [before + (now - before) * part / parts.sum() for part in parts.cumsum()]
+            asked = turn
+    np.testing.assert_allclose(found.costs, wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_what_costs_the_readers_nothing_is_shared_out_evenly():
+    """Weights that are zero: no reader says a thing, and no judge either."""
+    reader, judge, *_ = judged(4, 1, 0)
+    reader.kept.zero_()
+    judge.reader.kept.zero_()
+    assert eliminate(range(4), [reader], 3, [Judge(judge.reader, judge.second)]).costs == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("count", "rounds"), [(1, 1), (32, 32), (33, 17), (64, 32), (65, 22)])
+def test_no_more_rounds_are_taken_than_there_are(count, rounds):
+    weight, second, total = problem(1, count + 1, 1, 0)
+    reader, taken = ChannelReader(weight, second, range(count + 1), total), []
+    remove = reader.remove
+    reader.remove = lambda channels: (taken.append(len(channels)), remove(channels))
+    eliminate(range(count + 1), [reader], count)
+    assert (len(taken), sum(taken)) == (rounds, count)
+    assert len(set(taken[:-1])) <= 1
