@@ -82,7 +82,6 @@ TESTS = {
     "compress/low_rank/layer_timing.py": ("compress/low_rank/test_low_rank.py",),
     "train/model_for_data.py": ("train/test_fit.py",),
     "train/transfer_learning.py": ("train/test_fit.py",),
-    "train/metrics.py": ("train/test_training_loop.py",),
     "train/augmenter.py": ("train/augment/test_transforms.py",),
     "train/augment/mixed_targets.py": ("train/test_optimizer_step.py",),
     "train/agents/settings.py": ("train/agents/test_double_dqn.py",),

@@ -108,3 +108,20 @@ def test_it_finds_a_rate_for_what_fit_would_train(few, registry, own_home):
     assert 1e-4 < one.suggestion < 1.0
     with pytest.raises(DataError, match="needs training data"):
         find_rate("tinynet", data=None, registry=registry)
+
+
+@pytest.mark.parametrize(("count", "steepest"), [(30, 12), (100, 40), (12, 3)])
+def test_the_first_tenth_and_the_last_five_do_not_count(count, steepest, refused):
+    """The steepest fall is where a step is; a steeper one in the first tenth or the last five steps is passed over."""
+    rates = tuple(10 ** (-6 + 7 * i / (count - 1)) for i in range(count))
+
+    def curve(*falls: tuple[int, float]) -> RateCurve:
+        levels = [10.0 - 1e-4 * i - sum(by for at, by in falls if i >= at) for i in range(count)]
+        return RateCurve(rates, tuple(levels), tuple(levels))
+
+    found = curve((steepest, 1.0)).suggestion
+    assert found in rates[steepest - 1 : steepest + 1]
+    assert curve((steepest, 1.0), (max(count // 10 - 1, 0), 3.0), (count - 4, 3.0)).suggestion == found
+    rising = tuple(1.0 + 0.01 * i for i in range(count))
+    with refused(DataError, "falls at no learning rate", hint="more steps"):
+        _ = RateCurve(rates, rising, rising).suggestion

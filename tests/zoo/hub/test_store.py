@@ -673,3 +673,21 @@ def test_records_may_be_changed_and_bytes_may_not(store, tmp_path):
     store.note_listing("o/m", "0" * 40, {"a": 1})
     modes = {path.relative_to(store.root).parts[0]: path.stat().st_mode & 0o777 for path in files_below(store.root)}
     assert modes == {"blobs": 0o444, "repos": 0o644, "refs": 0o644, "listings": 0o644}
+
+
+def test_a_link_that_another_removes_in_this_moment_is_gone(store, monkeypatch):
+    """Two may clean up at once."""
+    (store.root / "tmp").mkdir(parents=True)
+    link = store.root / "tmp" / "link"
+    link.symlink_to("nowhere")
+    is_symlink = Path.is_symlink
+
+    def look(path: Path) -> bool:
+        found = is_symlink(path)
+        if path.name == "link" and found:
+            os.unlink(path)
+        return found
+
+    monkeypatch.setattr(Path, "is_symlink", look)
+    assert store.collect() == [link]
+    assert not os.path.lexists(link)
