@@ -61,6 +61,7 @@ TESTS = {
     "zoo/hub/store.py": ("zoo/backends/tensorrt/test_engine_cache.py",),
     "zoo/hub/download.py": ("zoo/hub/test_repositories.py",),
     "zoo/models/open_remote.py": ("zoo/hub/test_repositories.py",),
+    "zoo/models/build.py": ("compress/pipeline/test_forecast.py",),
     "zoo/models/generation_graphs.py": ("workflows/test_generate.py", "compress/pipeline/test_generation_graphs.py"),
     "zoo/models/hub_bundle.py": ("zoo/models/test_pull.py", "zoo/hub/test_repositories.py"),
     "zoo/models/search.py": ("zoo/models/test_pull.py",),

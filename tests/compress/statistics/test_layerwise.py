@@ -127,3 +127,45 @@ def test_an_error_ends_all_runs_and_is_the_one_raised(where, model, inputs):
 def test_hooks_are_gone_afterwards(model, inputs):
     walk([(model, x) for x in inputs], ["0", "5"], lambda name, caught: None)
     assert all(not m._forward_pre_hooks for m in model.modules())
+
+
+def test_it_ends_behind_the_last_layer_that_is_wanted(model, inputs):
+    """Nothing behind it runs any more."""
+    seen, behind = [], []
+    model[6].register_forward_pre_hook(lambda layer, given: behind.append(1))
+    walk([(model, x) for x in inputs], ["0", "2", "5"], lambda name, caught: seen.append(name), until="2")
+    assert (seen, behind) == (["0", "2"], [])
+
+
+def test_no_more_rows_are_taken_than_a_layer_is_limited_to(model, inputs):
+    found: dict[str, list[Tensor]] = {}
+    runs = [(model, x) for x in inputs]
+    walk(runs, ["0", "2", "5"], lambda name, caught: found.update({name: caught}), limits={"0": 7, "5": 1})
+    for run, x in enumerate(inputs):
+        assert torch.equal(found["0"][run], rows(model[0], x, 7))
+        assert torch.equal(found["2"][run], read(model, "2", x))
+        assert len(found["5"][run]) == 1
+
+
+def test_what_other_modules_read_is_held_whole_run_by_run(model, inputs):
+    held: list[dict[str, Tensor]] = [{} for _ in inputs]
+    at_five = []
+    walk(
+        [(model, x) for x in inputs],
+        ["5"],
+        lambda name, caught: at_five.append([set(run) for run in held]),
+        hold=["2", "6"],
+        held=held,
+    )
+    assert at_five == [[{"2"}] * len(inputs)]
+    for run, x in zip(held, inputs, strict=True):
+        assert set(run) == {"2", "6"}
+        assert torch.equal(run["2"], model[1](model[0](x)).detach())
+
+
+def test_where_another_module_stands_the_layer_that_was_there_is_read_for(model, inputs):
+    """Its kernel decides what a row is."""
+    window = nn.Conv2d(3, 4, 1)
+    found = []
+    walk([(model, inputs[0])], ["0"], lambda name, caught: found.extend(caught), windows={"0": window})
+    assert torch.equal(found[0], rows(window, inputs[0]))

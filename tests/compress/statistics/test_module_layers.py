@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pocketzoo.compress.statistics.module_layers import first_batch
+from pocketzoo.compress.statistics.module_layers import first_batch, parts
+from pocketzoo.core.errors import DataError
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -14,3 +15,50 @@ def test_two_samples_are_taken_however_many_there_are(count):
     assert found.shape == (2, 3, 4)
     assert torch.equal(found[0], torch.from_numpy(x[0]))
     assert torch.equal(found[1], torch.from_numpy(x[min(1, count - 1)]))
+
+
+BATCHES = [np.arange(5, dtype=np.float32)[:, None], np.arange(5, 12, dtype=np.float32)[:, None]]
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "sizes"),
+    [
+        (3, None, [3, 2, 3, 3, 1]),
+        (5, None, [5, 5, 2]),
+        (100, None, [5, 7]),
+        (1, 2, [1, 1]),
+        (2, 5, [2, 2, 1]),
+        (2, 6, [2, 2, 1, 1]),
+        (4, 12, [4, 1, 4, 3]),
+        (4, 50, [4, 1, 4, 3]),
+        (4, 0, []),
+    ],
+)
+def test_samples_come_in_their_order_and_no_more_than_asked_for(size, count, sizes):
+    found = list(parts(BATCHES, size, count))
+    assert list(map(len, found)) == sizes
+    assert torch.cat([torch.empty(0, 1), *found]).ravel().tolist() == list(range(sum(sizes)))
+
+
+def test_no_more_batches_are_read_than_are_needed():
+    read = []
+
+    def reading():
+        for batch in BATCHES:
+            read.append(len(batch))
+            yield batch
+
+    assert len(list(parts(reading(), 5, 5))) == 1
+    assert read == [5, 7], "one that is not used is looked at, and no more"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7])
+def test_a_batch_that_is_too_small_is_repeated(size):
+    found = first_batch(BATCHES, size)
+    assert found.ravel().tolist() == [i % 5 for i in range(size)]
+
+
+def test_without_samples_there_is_nothing_to_calibrate_on(refused):
+    with refused(DataError, "no samples to calibrate on", hint="training split"):
+        first_batch([])
+    assert list(parts([], 3)) == []
