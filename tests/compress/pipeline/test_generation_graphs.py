@@ -11,10 +11,13 @@ import pytest
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against, _without
 from pocketzoo.compress.pipeline.judge import SLACK
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import Step
 from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
 from pocketzoo.zoo.graphs.node import layer_name
+from pocketzoo.zoo.models.generation_graphs import with_parts
 from pocketzoo.zoo.models.resolver import Resolver
 
 GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_before": 2.0, "ms_a_token_after": 1.0}
@@ -84,3 +87,52 @@ def test_a_part_skips_what_it_has_of_the_layers_that_are_to_stay(language_bundle
     assert _without(config, model, {second, "nowhere"}) == replace(config, skip=(first, second))
     other = object()
     assert _without(other, model, {first}) is other
+
+
+# -- where a bundle has none yet
+
+
+class Heard(Exception):  # noqa: N818 - ends the work where all that matters was said
+    pass
+
+
+class Until:
+    """Progress that ends the work when it hears a word."""
+
+    def __init__(self, word: str) -> None:
+        self.word, self.said = word, []
+
+    def track(self, items, label, total=None):
+        yield from items
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        if self.word in text:
+            raise Heard
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kinds", [(), ("int8",), ("distill", "int8")])
+def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundles, registry):
+    bundle = read_bundle(language_bundles["gpt2"])
+    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.part}
+    steps = tuple(Step(kind=kind, config={}, plan={}) for kind in kinds)
+    bare = replace(bundle, manifest=replace(bundle.manifest, files=files, steps=steps))
+    told = Until("float32" if "int8" in kinds else "exporting")
+    with pytest.raises(Heard):
+        with_parts(bare, registry, told)
+    said = "they are float32; compress the model again for int8"
+    assert told.said[0] == "exporting and checking the generation graphs (once)"
+    assert told.said[1:] == [said] * ("int8" in kinds)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, registry, refused):
+    with refused(UnsupportedModelError, "outputs logits and cannot generate text", hint="use a language model"):
+        with_parts(fitted, registry)
+    bundle = read_bundle(language_bundles["gpt2"])
+    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.part}
+    other = replace(bundle, manifest=replace(bundle.manifest, files=files, returns="embedding"))
+    with refused(UnsupportedModelError, "has a head that outputs embedding", hint="--head language-model"):
+        with_parts(other, registry)
+    assert with_parts(bundle, registry) is bundle, "it has them"

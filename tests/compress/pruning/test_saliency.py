@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketzoo.compress.pruning.saliency import ChannelReader, Judge, eliminate
+from pocketzoo.compress.pruning.saliency import ChannelReader, HeldOutCost, eliminate
 
 
 def problem(outputs: int, channels: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -156,11 +156,11 @@ def test_many_channels_go_a_few_at_a_time(channels):
 
 def judged(
     channels: int, width: int, seed: int
-) -> tuple[ChannelReader, Judge, torch.Tensor, torch.Tensor, torch.Tensor, float]:
+) -> tuple[ChannelReader, HeldOutCost, torch.Tensor, torch.Tensor, torch.Tensor, float]:
     weight, second, total = problem(3, channels, width, seed)
     _, one, _ = problem(3, channels, width, seed + 1)
     _, other, _ = problem(3, channels, width, seed + 2)
-    judge = Judge(ChannelReader(weight, one, range(channels), total), other)
+    judge = HeldOutCost(ChannelReader(weight, one, range(channels), total), other)
     return ChannelReader(weight, second, range(channels), total), judge, weight, one, other, total
 
 
@@ -199,7 +199,7 @@ def test_what_costs_the_readers_nothing_is_shared_out_evenly():
     reader, judge, *_ = judged(4, 1, 0)
     reader.kept.zero_()
     judge.reader.kept.zero_()
-    assert eliminate(range(4), [reader], 3, [Judge(judge.reader, judge.second)]).costs == (0.0, 0.0, 0.0)
+    assert eliminate(range(4), [reader], 3, [HeldOutCost(judge.reader, judge.second)]).costs == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("count", "rounds"), [(1, 1), (32, 32), (33, 17), (64, 32), (65, 22)])
