@@ -122,20 +122,20 @@ def test_wide_columns_keep_second_moments_within_parts(groups, monkeypatch):
 def test_a_gemm_may_read_its_input_transposed(attributes, transposed):
     node = helper.make_node("Gemm", ["x", "w"], ["y"], **attributes)
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
-    read = reading(node, np.zeros((3 if transposed else 4, 2), np.float32))
-    assert read == Reading("x", transposed=transposed)
+    read = im2col_of(node, np.zeros((3 if transposed else 4, 2), np.float32))
+    assert read == Im2col("x", transposed=transposed)
     assert read.groups == 1
     np.testing.assert_array_equal(read.columns(x)[0], x if transposed else x.T)
 
 
 def test_what_a_convolution_leaves_out_is_one_and_none():
     node = helper.make_node("Conv", ["x", "w"], ["y"])
-    assert reading(node, np.zeros((4, 3, 5, 2), np.float32)) == Reading(
+    assert im2col_of(node, np.zeros((4, 3, 5, 2), np.float32)) == Im2col(
         "x", kernel=(5, 2), strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0), auto_pad="NOTSET", groups=1
     )
     given = helper.make_node(
         "Conv", ["x", "w"], ["y"], strides=[2, 3], dilations=[4, 5], pads=[1, 2, 3, 4], group=2, auto_pad="NOTSET"
     )
-    assert reading(given, np.zeros((4, 3, 5, 2), np.float32)) == Reading(
+    assert im2col_of(given, np.zeros((4, 3, 5, 2), np.float32)) == Im2col(
         "x", kernel=(5, 2), strides=(2, 3), dilations=(4, 5), pads=(1, 2, 3, 4), auto_pad="NOTSET", groups=2
     )
