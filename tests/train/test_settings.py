@@ -50,8 +50,8 @@ def test_every_setting_says_what_it_is():
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(settings, words):
-    with pytest.raises(RecipeError, match=words) as refusal:
+def test_what_cannot_be_is_refused(settings, words, refused):
+    with refused(RecipeError, words) as refusal:
         with_settings(settings)
     assert refusal.value.hint
 

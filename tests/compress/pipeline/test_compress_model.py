@@ -258,7 +258,7 @@ def test_a_mistake_is_refused_and_nothing_is_written(verb, name, fitted_copy, fe
     model = given.pop("model")
     arguments = (model, tmp_path / "out") if verb is compress else (model,)
     if kind is PocketzooError:  # of which type is open; that it is typed is not
-        with pytest.raises(kind, match=message) as caught:
+        with refused(kind, message) as caught:
             verb(*arguments, **given)
         assert caught.value.hint
     else:

@@ -166,7 +166,7 @@ def planned(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
     return smooth.plan(model, weights(model), seen.channels())
 
 
-def test_statistics_of_parts_are_those_of_the_whole(x):
+def test_statistics_of_parts_are_those_of_the_whole(x, refused):
     parts, whole = ChannelStatistics(), ChannelStatistics()
     for row in x:
         parts.add("a", row)
@@ -175,7 +175,7 @@ def test_statistics_of_parts_are_those_of_the_whole(x):
         np.testing.assert_allclose(getattr(parts.channels()["a"], field), getattr(whole.channels()["a"], field))
     np.testing.assert_allclose(whole.channels()["a"].square, np.square(x).mean((0, 1)), rtol=1e-5)
     x[0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="'b' is not finite"):
+    with refused(DataError, "'b' is not finite"):
         parts.add("b", x)
     x[0, 0, 0] = 0.0
 

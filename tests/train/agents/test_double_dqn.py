@@ -105,8 +105,8 @@ def test_after_a_kill_it_goes_on_to_the_same_bits(trained, tmp_path):
     assert bundle.manifest.provenance["training"] == whole.manifest.provenance["training"]
 
 
-def test_a_loss_that_is_not_finite_is_said(tmp_path):
-    with pytest.raises(DataError, match="the loss is not finite before step"):
+def test_a_loss_that_is_not_finite_is_said(tmp_path, refused):
+    with refused(DataError, "the loss is not finite before step"):
         fit_agent("Corridor-v0", tmp_path / "out", training={**QUICK, "learning_rate": 1e38})
 
 
@@ -156,8 +156,8 @@ def test_every_setting_is_said():
     [({"steps": "0"}, "steps cannot be 0"), ({"discount": 2}, "discount cannot be 2"),
      ({"step": 1}, "no option 'step'"), ({"learning_rate": "0"}, "learning_rate cannot be 0")],
 )  # fmt: skip
-def test_settings_that_cannot_be(given, text):
-    with pytest.raises(RecipeError, match=text):
+def test_settings_that_cannot_be(given, text, refused):
+    with refused(RecipeError, text):
         agent_settings(given)
 
 
@@ -166,17 +166,17 @@ def test_settings_that_cannot_be(given, text):
     [("Corridorr-v0", UnknownNameError, "Gymnasium has no"), ("Pendulum-v1", DataError, "the actions of Pendulum-v1"),
      ("FrozenLake-v1", DataError, "the states of FrozenLake-v1")],
 )  # fmt: skip
-def test_environments_that_cannot_be(tmp_path, name, error, text):
-    with pytest.raises(error, match=text):
+def test_environments_that_cannot_be(tmp_path, name, error, text, refused):
+    with refused(error, text):
         fit_agent(name, tmp_path / "out")
 
 
-def test_what_is_no_agent_is_refused(fitted, trained, tmp_path):
-    with pytest.raises(HeadMismatchError, match="outputs logits"):
+def test_what_is_no_agent_is_refused(fitted, trained, tmp_path, refused):
+    with refused(HeadMismatchError, "outputs logits"):
         fit_agent("Corridor-v0", tmp_path / "out", head="mlp")
-    with pytest.raises(DataError, match="outputs logits, not q-values"):
+    with refused(DataError, "outputs logits, not q-values"):
         pocketzoo.play(fitted.path)
-    with pytest.raises(DataError, match=r"Acrobot-v1 has states of 6 values and 3 actions"):
+    with refused(DataError, "Acrobot-v1 has states of 6 values and 3 actions"):
         pocketzoo.play(trained[0].path, "Acrobot-v1")
 
 

@@ -40,7 +40,7 @@ def test_each_part_is_read():
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_with_the_settings(settings, words):
-    with pytest.raises(RecipeError, match=words) as refusal:
+def test_what_cannot_be_is_refused_with_the_settings(settings, words, refused):
+    with refused(RecipeError, words) as refusal:
         TrainConfig(**settings)
     assert refusal.value.hint

@@ -88,7 +88,7 @@ def test_what_others_write_becomes_a_bundle_that_gives_the_same(model, tmp_path)
     assert open_graph(path).path == bundle.path
 
 
-def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path):
+def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path, refused):
     x = np.random.default_rng(1).normal(size=(40, 3, 16, 16)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=x)
     path = write(tmp_path, network())
@@ -98,15 +98,15 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path):
     assert made.manifest.measurements[2]["sqnr"] > 25
     assert "model.safetensors" not in made.manifest.files
     assert [s.kind for s in dry_run(path, data=tmp_path / "d.npz", steps=[Int8Config()])] == ["int8"]
-    with pytest.raises(UnsupportedModelError, match="was imported as an ONNX graph and has no module") as caught:
+    with refused(UnsupportedModelError, "was imported as an ONNX graph and has no module") as caught:
         compress(path, tmp_path / "no", data=tmp_path / "d.npz", steps=[PruneConfig()])
     assert "int8" in caught.value.hint
     assert not (tmp_path / "no").exists()
 
 
-def test_pictures_need_to_be_told_how(tmp_path, pictures):
+def test_pictures_need_to_be_told_how(tmp_path, pictures, refused):
     path = write(tmp_path, network())
-    with pytest.raises(DataError, match="how this model preprocesses images is not known") as caught:
+    with refused(DataError, "how this model preprocesses images is not known") as caught:
         compress(path, tmp_path / "out", data=pictures, steps=[Int8Config()])
     assert "--mean" in caught.value.hint
     told = open_graph(path, OnnxMetadata(mean=(0.5,), std=(0.25, 0.5, 0.25)))
@@ -129,16 +129,16 @@ def pictures(tmp_path):
     return folder
 
 
-def test_labels_and_size_are_taken(tmp_path):
+def test_labels_and_size_are_taken(tmp_path, refused):
     path = write(tmp_path, network(shape=("n", 3, "h", "w")))
-    with pytest.raises(UnsupportedModelError, match="reads images of any size") as caught:
+    with refused(UnsupportedModelError, "reads images of any size") as caught:
         open_graph(path)
     assert "--size" in caught.value.hint
     labels = ("a", "b", "c", "d", "e")
     bundle = open_graph(path, OnnxMetadata(size=24, labels=labels))
     assert bundle.manifest.input.shape[1:] == (3, 24, 24)
     assert bundle.manifest.labels == labels
-    with pytest.raises(UnsupportedModelError, match="has 5 outputs, but there are 2 labels"):
+    with refused(UnsupportedModelError, "has 5 outputs, but there are 2 labels"):
         open_graph(path, OnnxMetadata(size=24, labels=("a", "b")))
 
 
@@ -150,8 +150,8 @@ def test_a_reading_that_cannot_work_is_refused(wrong):
         OnnxMetadata(**wrong)
 
 
-def test_channels_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="2 values for the 3 channels"):
+def test_channels_that_do_not_fit_are_refused(tmp_path, refused):
+    with refused(RecipeError, "2 values for the 3 channels"):
         open_graph(write(tmp_path, network()), OnnxMetadata(mean=(0.5, 0.5), std=(1.0, 1.0)))
 
 
@@ -217,17 +217,18 @@ def counting() -> onnx.ModelProto:
 def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
     with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:
         open_graph(write(tmp_path, model))
+    assert message in caught.value.message
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph at all", b"\x00" * 64])
-def test_a_file_that_is_no_graph_says_so(content, tmp_path):
+def test_a_file_that_is_no_graph_says_so(content, tmp_path, refused):
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(BundleError, match="is not an ONNX graph"):
+    with refused(BundleError, "is not an ONNX graph"):
         open_model(tmp_path / "x.onnx")
 
 
-def test_token_ids_are_read_as_such(tmp_path):
+def test_token_ids_are_read_as_such(tmp_path, refused):
     nodes = [helper.make_node("Gather", ["table", "ids"], ["a"]), helper.make_node("ReduceMean", ["a", "axes"], ["y"])]
     graph = helper.make_graph(
         nodes,
@@ -242,7 +243,7 @@ def test_token_ids_are_read_as_such(tmp_path):
     assert (spec.name, spec.pad) == ("ids", 0)
     graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
     fixed = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    with pytest.raises(UnsupportedModelError, match="has a fixed length of 8 tokens"):
+    with refused(UnsupportedModelError, "has a fixed length of 8 tokens"):
         open_graph(write(tmp_path, fixed, "fixed.onnx"))
 
 
