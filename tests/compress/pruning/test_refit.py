@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning.refit import refit, shift_output
+from pocketzoo.compress.statistics.layerwise import walk
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -126,7 +127,7 @@ def test_a_convolution_gets_the_weights_of_least_squares():
 
 
 @pytest.mark.parametrize("normed", [False, True])
-def test_the_error_of_a_shortcut_is_made_up_for_where_it_joins(normed):
+def test_the_error_of_a_shortcut_is_made_up_for_where_it_joins(normed, monkeypatch):
     """y + W x is what counts: what y lacks is part of what W' is fitted to, in the units before the norm."""
 
     class Joined(nn.Module):
@@ -164,7 +165,16 @@ def test_the_error_of_a_shortcut_is_made_up_for_where_it_joins(normed):
     with torch.no_grad():
         without = float((whole(x) - alone(x)).square().mean())
     shortcut = Shortcut(reader="reader", norm="norm" if normed else "")
+    held = []
+
+    def walking(runs, names, visit, **more) -> None:
+        walk(runs, names, visit, **more)
+        held.extend(more["held"])
+
+    monkeypatch.setattr("pocketzoo.compress.pruning.refit.walk", walking)
     refit(whole, less, ["main"], [x.numpy()], **given, shortcuts={"main.weight": shortcut})
+    assert held
+    assert not any(held), "what was read alongside is let go of: it is large"
     scale = whole.norm.weight * (whole.norm.running_var + whole.norm.eps).rsqrt() if normed else torch.ones(8)
     with torch.no_grad():
         lacking = (x - x * less.mask()) / scale + x @ whole.main.weight.T
