@@ -123,7 +123,7 @@ def measure(runs: int) -> tuple[list[dict[str, object]], float]:
     from pocketzoo.zoo.catalog.registry import Registry
 
     start = time.perf_counter()
-    registry = Registry(create_manager(found=[], extra=[large_zoo]))
+    registry = Registry(create_manager(points=[], extra=[large_zoo]))
     names = list(registry.entries("backbone"))
     list(registry.find("?", "backbone"))  # the text that is searched is made once
     collect = time.perf_counter() - start

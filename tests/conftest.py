@@ -95,7 +95,7 @@ def registry() -> Registry:
     from pocketzoo.zoo.catalog.plugin_manager import create_manager
     from pocketzoo.zoo.catalog.registry import Registry
 
-    return Registry(create_manager(found=[]))
+    return Registry(create_manager(points=[]))
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +146,7 @@ def small_registry() -> Registry:
     from pocketzoo.zoo.catalog.plugin_manager import create_manager
     from pocketzoo.zoo.catalog.registry import Registry
 
-    return Registry(create_manager(found=[], extra=[smallnet]))
+    return Registry(create_manager(points=[], extra=[smallnet]))
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def cases() -> list[str]:
 
 def frozen_registry() -> Registry:
     """What ships, and the backbone of smallnet.py."""
-    return Registry(create_manager(found=[], extra=[smallnet]))
+    return Registry(create_manager(points=[], extra=[smallnet]))
 
 
 def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[str, Any], Arrays]:

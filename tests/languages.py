@@ -43,5 +43,5 @@ def languages(folder: Path, families: tuple[str, ...] = FAMILIES) -> Iterator[La
         patch.setenv("POCKETZOO_HOME", str(folder / "home"))
         texts = folder / "sayings.txt"
         texts.write_text("\n".join(SAYINGS * 10))
-        yield Languages(hub.state, models, texts, Registry(create_manager(found=[])))
+        yield Languages(hub.state, models, texts, Registry(create_manager(points=[])))
         close_session()

@@ -119,11 +119,11 @@ def plugins(as_json: bool) -> None:
     """List plugins, and why one could not be loaded."""
     from pocketzoo.zoo.catalog.registry import list_plugins
 
-    found = list_plugins()
+    entries = list_plugins()
     if as_json:
-        print_json(found)
+        print_json(entries)
     else:
-        print_columns([[p.name, p.origin, f"not in use: {p.reason}" if p.reason else "ok"] for p in found])
+        print_columns([[p.name, p.origin, f"not in use: {p.reason}" if p.reason else "ok"] for p in entries])
 
 
 @click.command("new-plugin")

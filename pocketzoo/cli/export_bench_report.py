@@ -218,18 +218,18 @@ def predict(
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without
-    found = predict(model, files, top=top, target=target, providers=provider, registry=registry, progress=Bars())
+    predictions = predict(model, files, top=top, target=target, providers=provider, registry=registry, progress=Bars())
     if as_json:
         print_json(
             [
                 {"file": p.file, "values": p.values}
                 if p.values
                 else {"file": p.file, "top": [{"label": a, "probability": b} for a, b in p.top]}
-                for p in found
+                for p in predictions
             ]
         )
         return
-    for prediction in found:
+    for prediction in predictions:
         click.echo(prediction.file)
         print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
         print_columns([["", f"{value:.6g}"] for value in prediction.values])

@@ -43,7 +43,7 @@ def generate(
     """
     from pocketzoo.workflows.generate import generate
 
-    found = generate(
+    texts = generate(
         model,
         prompts,
         max_new_tokens=max_new_tokens,
@@ -55,7 +55,7 @@ def generate(
         progress=Bars(),
     )
     if as_json:
-        print_json([{"prompt": w.prompt, "text": w.text, "ids": w.ids} for w in found])
+        print_json([{"prompt": w.prompt, "text": w.text, "ids": w.ids} for w in texts])
         return
-    for written in found:
+    for written in texts:
         click.echo(written.text)

@@ -32,9 +32,9 @@ def search(
     """
     from pocketzoo.zoo.models.search import search
 
-    found = search(" ".join(words), task=task, library=library, max_params=max_params, limit=limit)
+    models = search(" ".join(words), task=task, library=library, max_params=max_params, limit=limit)
     if as_json:
-        print_json(found)
+        print_json(models)
         return
     rows = [
         [
@@ -43,7 +43,7 @@ def search(
             f.task,
             f.loader or f"no: {f.reason}",
         ]
-        for f in found
+        for f in models
     ]
     print_columns(rows)
     if not rows:
@@ -64,12 +64,12 @@ def pull(refs: tuple[str, ...], locked: bool, lock_file: Path, as_json: bool) ->
         raise click.UsageError("Missing argument 'REF...' (or give --locked).")
     from pocketzoo.zoo.models.pull import pull
 
-    found = pull(refs, locked=locked, lock=lock_file, progress=Bars())
+    models = pull(refs, locked=locked, lock=lock_file, progress=Bars())
     if as_json:
-        print_json(found)
+        print_json(models)
     else:
         print_columns(
-            [[_name(p.ref), p.commit[:12], _megabytes(sum(f.size for f in p.files)), p.loader] for p in found]
+            [[_name(p.ref), p.commit[:12], _megabytes(sum(f.size for f in p.files)), p.loader] for p in models]
         )
 
 
@@ -83,8 +83,8 @@ def lock(refs: tuple[str, ...], lock_file: Path) -> None:
     """
     from pocketzoo.zoo.models.pull import lock
 
-    found = lock(refs, lock=lock_file, progress=Bars())
-    print_columns([[_name(p.ref), p.commit[:12]] for p in found])
+    models = lock(refs, lock=lock_file, progress=Bars())
+    print_columns([[_name(p.ref), p.commit[:12]] for p in models])
     click.echo(f"wrote {lock_file}")
 
 
@@ -100,8 +100,8 @@ def update(refs: tuple[str, ...], lock_file: Path) -> None:
     from pocketzoo.zoo.models.pull import update
 
     before = read_lock(lock_file)
-    found = update(refs, lock=lock_file, progress=Bars())
-    for p in found:
+    models = update(refs, lock=lock_file, progress=Bars())
+    for p in models:
         old = before[p.ref].commit[:12] if p.ref in before else "new"
         click.echo(f"{_name(p.ref)}  {old if old == p.commit[:12] else f'{old} -> {p.commit[:12]}'}")
 
@@ -200,11 +200,11 @@ def store_prune(keep: Path | None) -> None:
     from pocketzoo.zoo.hub.reference import HubRef, parse
     from pocketzoo.zoo.hub.store import Store
 
-    kept = None
+    commits = None
     if keep is not None:
         refs = [(parse(ref), entry.commit) for ref, entry in read_lock(keep).items()]
-        kept = [(ref.repo_id, commit) for ref, commit in refs if isinstance(ref, HubRef)]
-    click.echo(f"freed {_megabytes(Store().prune(kept))}")
+        commits = [(ref.repo_id, commit) for ref, commit in refs if isinstance(ref, HubRef)]
+    click.echo(f"freed {_megabytes(Store().prune(commits))}")
 
 
 def _name(ref: str) -> str:

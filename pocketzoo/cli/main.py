@@ -60,9 +60,9 @@ class Modules(Mapping[str, click.Command]):
     """Commands by name; the module of one is imported when it is asked for, so that each starts without the others."""
 
     def __getitem__(self, name: str) -> click.Command:
-        found = vars(import_module(f"pocketzoo.cli.{WHERE[name][0]}"))
+        namespace = vars(import_module(f"pocketzoo.cli.{WHERE[name][0]}"))
         word = name.replace("-", "_")
-        command: click.Command = found[f"{word}_" if hasattr(builtins, word) else word]
+        command: click.Command = namespace[f"{word}_" if hasattr(builtins, word) else word]
         return command
 
     def __iter__(self) -> Iterator[str]:

@@ -25,14 +25,14 @@ def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[c
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from pocketzoo.zoo.catalog.registry import list_specs
 
-        found = [CompletionItem(incomplete, type="file")]
+        completions = [CompletionItem(incomplete, type="file")]
         for kind in kinds:
             try:
                 entries = list_specs(kind=kind)
             except PocketzooError:  # completion must stay silent
                 continue
-            found += [CompletionItem(e.name) for e in entries if e.name.startswith(incomplete)]
-        return found
+            completions += [CompletionItem(e.name) for e in entries if e.name.startswith(incomplete)]
+        return completions
 
     return complete
 

@@ -49,7 +49,7 @@ def profile(
     from pocketzoo.measure.profile import profile, total
     from pocketzoo.reports.profile_page import headline, save_page, setting
 
-    found = profile(
+    node_profile = profile(
         model,
         target="" if target == "float" else target,
         batch=batch,
@@ -61,31 +61,31 @@ def profile(
         progress=Bars(),
     )
     if out:
-        save_page(found, out)
+        save_page(node_profile, out)
     if as_json:
-        print_json(found)
+        print_json(node_profile)
         return
-    whole, summed = total(found.nodes) or 1.0, 0.0
-    click.echo(f"{setting(found)}\n{headline(found)}\n")
+    whole, summed = total(node_profile.nodes) or 1.0, 0.0
+    click.echo(f"{setting(node_profile)}\n{headline(node_profile)}\n")
     rows = [["operator", "nodes", "on", "ms", "fraction"]]
-    for op, nodes in found.by_operator().items():
+    for op, nodes in node_profile.by_operator().items():
         kinds = ", ".join(sorted({node.kind for node in nodes}))
         rows.append([op, str(len(nodes)), kinds, f"{total(nodes):.3f}", f"{total(nodes) / whole:.1%}"])
     print_columns(rows)
     click.echo()
-    layers = found.by_layer()
+    layers = node_profile.by_layer()
     rows = [["layer", "nodes", "ms", "fraction", "cumulative", "torch ms"]]
     for name, nodes in list(layers.items())[:top]:
         summed += total(nodes)
         ops = ", ".join(dict.fromkeys(node.op for node in nodes))
-        theirs = found.torch_layers.get(name)
+        theirs = node_profile.torch_layers.get(name)
         shares = [f"{total(nodes) / whole:.1%}", f"{summed / whole:.1%}", "-" if theirs is None else f"{theirs:.3f}"]
         rows.append([name, ops, f"{total(nodes):.3f}", *shares])
     print_columns(rows)
     if len(layers) > top:
         click.echo(f"and {len(layers) - top} more: see --top, or -o for a page")
-    if found.target:
-        left = found.left_in_float
+    if node_profile.target:
+        left = node_profile.left_in_float
         click.echo(f"\nleft in float: {len(left) or 'no layer with weights'}")
         print_columns([["", each.layer, f"{each.ms:.3f} ms", each.why] for each in left])
     if out:

@@ -46,21 +46,21 @@ def run(
         return
     from pocketzoo.workflows.run import run as run_recipe
 
-    made = run_recipe(asked, place, data=data, force=force, registry=resolver(), progress=Bars())
-    for prediction in made.predictions:
+    results = run_recipe(asked, place, data=data, force=force, registry=resolver(), progress=Bars())
+    for prediction in results.predictions:
         click.echo(prediction.file)
         print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
-    if made.plays:
-        print_columns([[name, f"mean return {played.mean:.1f}"] for name, played in made.plays])
-    for name, texts in made.written:
+    if results.plays:
+        print_columns([[name, f"mean return {played.mean:.1f}"] for name, played in results.plays])
+    for name, texts in results.written:
         click.echo(name)
         print_columns([["", written.text] for written in texts])
-    if made.rows:
-        print_measurements(made.rows)
-    print_columns([[name, str(where)] for name, where in made.places.items()])
-    for why in made.rejected:
+    if results.rows:
+        print_measurements(results.rows)
+    print_columns([[name, str(where)] for name, where in results.places.items()])
+    for why in results.rejected:
         click.echo(f"rejected: {why}")
-    if made.rejected:
+    if results.rejected:
         print_hint("ask for less, or accept it with --set compress.accept=true")
         click.get_current_context().exit(RejectedError.exit_code)
 

@@ -16,13 +16,13 @@ def targets(as_json: bool) -> None:
     """List targets, and what this machine can do for them."""
     from pocketzoo.zoo.backends.available_targets import list_targets
 
-    found = list_targets()
+    entries = list_targets()
     if as_json:
-        print_json(found)
+        print_json(entries)
         return
     rows = [["target", "computes in", "int8", "engines", "here", "what it is"]]
     reasons: dict[str, list[str]] = {}
-    for each in found:
+    for each in entries:
         target, int8 = each.target, each.target.int8
         can = ["builds"] * each.builds + ["runs"] * each.runs
         encoding = f"{int8.activations}{', symmetric' if int8.symmetric else ''}"

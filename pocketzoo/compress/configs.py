@@ -57,8 +57,8 @@ class LowRankConfig:
     def __post_init__(self) -> None:
         fractions = ("parameters", "energy", "rank_fraction")
         for field in fractions:
-            kept = getattr(self, field)
-            check_field(self, field, kept is None or 0.0 < kept <= 1.0, "above 0 and at most 1")
+            fraction = getattr(self, field)
+            check_field(self, field, fraction is None or 0.0 < fraction <= 1.0, "above 0 and at most 1")
         if sum(getattr(self, field) is not None for field in fractions) != 1:
             raise RecipeError(
                 "LowRankConfig takes one of parameters, energy and rank_fraction",

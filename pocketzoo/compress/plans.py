@@ -53,7 +53,7 @@ class PrunePlan:
     gain: str = ""  # what the target makes of the pattern
     savings: Mapping[str, Saving] = field(default_factory=dict)  # "macs" for one sample, "parameters", "channels"
     refit: bool = True  # what stays makes up for what went
-    shifts: Mapping[str, str] = field(default_factory=dict)  # weight that is refitted -> what takes the mean it lost
+    shifts: Mapping[str, str] = field(default_factory=dict)  # refitted weight -> the bias that is corrected for it
     shortcuts: Mapping[str, Shortcut] = field(default_factory=dict)  # weight that is refitted -> what it is added to
     shared: tuple[str, ...] = ()  # weights that run more than once, which no one refit suits
 

@@ -51,14 +51,14 @@ def halve(
     """
     model = modern(load_graph(graph), precision, target)
     shown = [random_samples(spec, 1)] if samples is None else few(samples)
-    plan, made = half(model, target, precision, shown)
-    reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.kept.values()).most_common(3))
-    kept = f", {len(plan.kept)} stay in fp32: {reasons}" if plan.kept else ""
-    ratio = compare(model, made, shown)
-    progress.say(f"{precision}: {len(plan.nodes)} of {len(model.graph.node)} nodes ({told(ratio)}){kept}")
+    plan, converted = half(model, target, precision, shown)
+    reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.in_float32.values()).most_common(3))
+    float_note = f", {len(plan.in_float32)} stay in fp32: {reasons}" if plan.in_float32 else ""
+    ratio = compare(model, converted, shown)
+    progress.say(f"{precision}: {len(plan.nodes)} of {len(model.graph.node)} nodes ({told(ratio)}){float_note}")
     check_ratio(ratio, LEAST, precision)
     with replacing_file(out) as temporary:
-        onnx.save(made, temporary)
+        onnx.save(converted, temporary)
     return plan
 
 
@@ -104,20 +104,20 @@ def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
     """The largest finite magnitude each float tensor reaches."""
     index = GraphIndex(model)
     floats = [name for name in index.producers if index.types.get(name) == onnx.TensorProto.FLOAT]
-    found: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for values in activations(model, floats, samples, as_written=True):  # its rewriting knows no Q/DQ nodes in float8
         for name, value in values.items():
             finite = np.isfinite(value)
-            found[name] = max(found.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
-    return found
+            largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
+    return largest
 
 
-def compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array]) -> float | None:
+def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Array]) -> float | None:
     """The ratio of signal to error between the two in dB; None where onnxruntime lacks kernels for the second."""
     require("onnxruntime", extra="compress")
     name = model.graph.input[0].name
     outs = []
-    for each in (model, made):
+    for each in (model, converted):
         try:
             # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on
             # EfficientNet-Lite0.
@@ -129,5 +129,5 @@ def compare(model: onnx.ModelProto, made: onnx.ModelProto, samples: list[Array])
                 f"the graph does not run in half precision: {error}", "report it with the model"
             ) from error
         outs.append([session.run(None, {name: x})[0] for x in islice(samples, 8)])
-    wanted, given = (np.concatenate([np.ravel(x) for x in out]).astype(np.float64) for out in outs)
-    return sqnr(given, wanted)
+    reference_outputs, outputs = (np.concatenate([np.ravel(x) for x in out]).astype(np.float64) for out in outs)
+    return sqnr(outputs, reference_outputs)

@@ -82,8 +82,8 @@ def measure_confusion(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, 
             counts.add(logits[None], np.array([target]))
             (taken,) = map(int, predicted(logits[None]))
             if taken != target:
-                found = (float(softmax(logits)[taken]), -row, int(target), taken)
-                (heapq.heappush if len(surest) < MOST else heapq.heappushpop)(surest, found)
+                mistake = (float(softmax(logits)[taken]), -row, int(target), taken)
+                (heapq.heappush if len(surest) < MOST else heapq.heappushpop)(surest, mistake)
     mistakes = tuple(
         Mistake(labels[target], labels[taken], certainty, *_shown(known.samples[-row]))
         for certainty, row, target, taken in sorted(surest, reverse=True)

@@ -93,24 +93,24 @@ def evaluate(
 
 def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, Any]:
     out: list[Array] = []
-    wanted: list[Targets] = []
+    targets: list[Targets] = []
     with OnnxRunner(graph) as runner:
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
             out.append(runner.logits(x))
-            wanted.append(y)
+            targets.append(y)
     if not out:
         raise DataError("the test split is empty", "give at least five samples")
-    given, right = np.concatenate(out), np.concatenate(wanted)
-    if given.shape != right.shape:
+    outputs, right = np.concatenate(out), np.concatenate(targets)
+    if outputs.shape != right.shape:
         raise DataError(
-            f"the model outputs {given.shape[1]} numbers per sample, the data has {right.shape[1]}", "give other data"
+            f"the model outputs {outputs.shape[1]} numbers per sample, the data has {right.shape[1]}", "give other data"
         )
     return {
-        "samples": len(given),
-        "r2": r2(given, right),
-        "mean absolute error": float(np.abs(given - right).mean()),
-        "root mean squared error": float(np.sqrt(np.square(given - right).mean(0)).mean()),
+        "samples": len(outputs),
+        "r2": r2(outputs, right),
+        "mean absolute error": float(np.abs(outputs - right).mean()),
+        "root mean squared error": float(np.sqrt(np.square(outputs - right).mean(0)).mean()),
     }
 
 

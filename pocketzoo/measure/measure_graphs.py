@@ -149,8 +149,8 @@ def measure(
                 least=least,
                 enough=partial(_narrow, clocks=clocks) if precise else None,
             )
-            for timing, found in zip(timings, _latencies(spent, len(x), clocks), strict=True):
-                timing[name] = found
+            for timing, latency in zip(timings, _latencies(spent, len(x), clocks), strict=True):
+                timing[name] = latency
     largest = max(inputs.values(), key=lambda x: x.size)
     memories: list[Memory | None] = [None for _ in rows]
     if memory:
@@ -198,11 +198,11 @@ def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int])
 
 
 def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> list[Latency]:
-    found = []
+    latencies = []
     for i, times in enumerate(spent):
         cpu = clocks[0] and clocks[i]
         p50, p90, p99 = np.percentile(times.wall, [50, 90, 99])
-        found.append(
+        latencies.append(
             Latency(
                 p50=float(p50),
                 p90=float(p90),
@@ -213,7 +213,7 @@ def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> lis
                 clock="cpu" if cpu else "wall",
             )
         )
-    return found
+    return latencies
 
 
 def _against(spent: Sequence[Times], i: int, cpu: bool) -> Interval | None:
@@ -222,8 +222,8 @@ def _against(spent: Sequence[Times], i: int, cpu: bool) -> Interval | None:
 
 def _narrow(spent: Sequence[Times], clocks: Sequence[bool]) -> bool:
     """Whether all intervals are."""
-    found = [_against(spent, i, clocks[0] and clocks[i]) for i in range(1, len(spent))]
-    return all(f is not None and f.high / f.low <= (1 + PRECISE) ** 2 for f in found)
+    ratios = [_against(spent, i, clocks[0] and clocks[i]) for i in range(1, len(spent))]
+    return all(f is not None and f.high / f.low <= (1 + PRECISE) ** 2 for f in ratios)
 
 
 def _scores(

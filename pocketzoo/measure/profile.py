@@ -87,10 +87,10 @@ class Profile:
         return self._by(lambda node: node.op)
 
     def _by(self, key: Any) -> dict[str, list[Node]]:
-        found: dict[str, list[Node]] = {}
+        groups: dict[str, list[Node]] = {}
         for node in self.nodes:
-            found.setdefault(key(node), []).append(node)
-        return dict(sorted(found.items(), key=lambda item: -total(item[1])))
+            groups.setdefault(key(node), []).append(node)
+        return dict(sorted(groups.items(), key=lambda item: -total(item[1])))
 
 
 def total(nodes: Sequence[Node]) -> float:
@@ -187,7 +187,7 @@ def _graph(
     known = list(optimized.node)
     if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:
         known = [onnx.NodeProto(op_type=e["args"]["op_name"]) for e in ran[:count]]
-    made: dict[str, int] = {}
+    makers: dict[str, int] = {}
     nodes: list[Node] = []
     for i, (node, event, ms) in enumerate(zip(known, ran, middle, strict=False)):
         name = event["name"].removesuffix("_kernel_time")
@@ -195,13 +195,13 @@ def _graph(
             Node(
                 name=name,
                 op=node.op_type,
-                layer=layers.of(node, name, [nodes[made[each]].layer for each in node.input if each in made]),
+                layer=layers.of(node, name, [nodes[makers[each]].layer for each in node.input if each in makers]),
                 kind=_kind(node.op_type, event["args"]),
                 ms=float(ms),
-                reads=tuple(dict.fromkeys(made[each] for each in node.input if each in made)),
+                reads=tuple(dict.fromkeys(makers[each] for each in node.input if each in makers)),
             )
         )
-        made |= dict.fromkeys(node.output, i)
+        makers |= dict.fromkeys(node.output, i)
     return nodes, float(_middle(wholes[:, None])[0]), len(times)
 
 
@@ -213,8 +213,8 @@ def _clock(threads: int) -> Callable[[], float]:
 def _middle(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The mean over the runs without the fastest and the slowest quarter: the profiler counts whole microseconds."""
     quarter = len(times) // 4
-    kept = np.sort(times, 0)[quarter : len(times) - quarter]
-    return np.asarray(kept.mean(0))
+    central = np.sort(times, 0)[quarter : len(times) - quarter]
+    return np.asarray(central.mean(0))
 
 
 def _kind(op: str, facts: Mapping[str, Any]) -> Kind:
@@ -245,8 +245,8 @@ def _module(
         run[name] = run.get(name, 0.0) + (clock() - began[name]) * 1e3
 
     clock = _clock(threads)
-    given, kept = torch.from_numpy(x), torch.get_num_threads()
-    torch.set_num_threads(threads or kept)
+    batch, threads_before = torch.from_numpy(x), torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
     wholes: list[float] = []
     try:
         with torch.inference_mode(), before(module, names, start), after(module, names, stop):
@@ -256,12 +256,12 @@ def _module(
             ):
                 run: dict[str, float] = {}
                 started = clock()
-                module(given)
+                module(batch)
                 wholes.append((clock() - started) * 1e3)
                 for name, ms in run.items():
                     spent.setdefault(name, []).append(ms)
     finally:
-        torch.set_num_threads(kept)
+        torch.set_num_threads(threads_before)
     layers = {name: float(_middle(np.array(times[WARM_UP:])[:, None])[0]) for name, times in spent.items()}
     return float(_middle(np.array(wholes[WARM_UP:])[:, None])[0]), layers
 
@@ -285,7 +285,7 @@ def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
         for step in bundle.manifest.steps
         for layer, why in dict(step.report.get("left_in_float", {})).items()
     }
-    found = []
+    left = []
     for cost in layer_costs(path):
         ran = [n for n in nodes if n.layer == cost.layer and runs_layer(n.op)]
         spent = total([n for n in nodes if n.layer == cost.layer])
@@ -297,5 +297,5 @@ def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
             )
         else:
             continue
-        found.append(Left(layer=cost.layer, why=why, ms=spent))
-    return found
+        left.append(Left(layer=cost.layer, why=why, ms=spent))
+    return left

@@ -41,7 +41,7 @@ def columns_of(run: BenchRun) -> list[Column]:
         name, scale = unit(number.value for row in range(len(run.rows)) if (number := run.number(row, field)))
         return column(field, f"{title}{f', {name}' if name else ''}", scale, "ratio")
 
-    found = [
+    columns = [
         column("accuracy", "accuracy, %", 0.01, "points"),
         column("agreement", "agreement, %", 0.01, ""),
         column("sqnr", "SQNR, dB", 1, ""),
@@ -50,13 +50,13 @@ def columns_of(run: BenchRun) -> list[Column]:
         prefixed("parameters", "params"),
         prefixed("macs", "MACs"),
     ]
-    found.append(column("memory.peak", "memory, MB", 1e6, "ratio"))
+    columns.append(column("memory.peak", "memory, MB", 1e6, "ratio"))
     # Where there are more, they are in the table of times alone, which has a line for each.
     listed = len(run.batches) > MOST_BATCHES and all(each.p90 for each in run.reference.latency.values())
     for batch in [] if listed else run.batches:
         group = f"{batch_setting(batch)}, ms"
-        found += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
-    return [column for column in found if column]
+        columns += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
+    return [column for column in columns if column]
 
 
 def measurement_table(run: BenchRun, name: str) -> Markup:

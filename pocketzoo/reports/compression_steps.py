@@ -90,17 +90,17 @@ def rest_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def reasons(manifest: Manifest) -> dict[str, str]:
     """Layer -> why it is not in int8, or not factorized, as far as a step says."""
-    found: dict[str, str] = {}
+    layer_reasons: dict[str, str] = {}
     for step in manifest.steps:
-        found |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
-        found |= {layer: f"{step.kind}: unchanged: {why}" for layer, why in step.plan.get("left", {}).items()}
-        found |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
+        layer_reasons |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
+        layer_reasons |= {layer: f"{step.kind}: unchanged: {why}" for layer, why in step.plan.get("left", {}).items()}
+        layer_reasons |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
         if "ranges" in step.plan:
             layers = {row["layer"] for row in manifest.layers.get("float", ())}
-            for layer in layers - set(step.plan["layers"]) - set(found):
+            for layer in layers - set(step.plan["layers"]) - set(layer_reasons):
                 if any(fnmatchcase(layer, pattern) for pattern in step.config.get("skip", ())):
-                    found[layer] = "in float: skipped by the recipe"
-    return found
+                    layer_reasons[layer] = "in float: skipped by the recipe"
+    return layer_reasons
 
 
 def _rows(manifest: Manifest) -> list[_StepRow]:

@@ -34,9 +34,9 @@ def timings_figure(run: BenchRun, name: str, level: int) -> Markup:
 
 
 def _caption(run: BenchRun) -> str:
-    clocks = {found.clock for row in run.rows[1:] for found in row.latency.values() if found.faster}
+    clocks = {latency.clock for row in run.rows[1:] for latency in row.latency.values() if latency.faster}
     clock = "CPU time of the one thread" if clocks == {"cpu"} else "wall-clock time"
-    wide = any(found.wide for row in run.rows for found in row.latency.values())
+    wide = any(latency.wide for row in run.rows for latency in row.latency.values())
     note = " ~ marks noisy times: one run in ten takes a quarter longer than the median." if wide else ""
     return (
         f"Percentiles are wall-clock time. Faster than {run.reference.bundle}: {clock}, compared round by "
@@ -64,8 +64,8 @@ def _row(run: BenchRun, row: int, batch: str) -> _TimingRow:
     measured = run.rows[row]
     latency = measured.latency[batch]
     percentiles = {p: number(p) for p in PERCENTILES}
-    digits = decimals([found.value for found in percentiles.values() if found])
-    cells = [found.shown(f"{found.value:,.{digits}f}") if found else NOTHING for found in percentiles.values()]
+    digits = decimals([figure.value for figure in percentiles.values() if figure])
+    cells = [figure.shown(f"{figure.value:,.{digits}f}") if figure else NOTHING for figure in percentiles.values()]
     cells[-1] += " ~" * latency.wide
     throughput = number("throughput")
     cells.append(throughput.shown(f"{throughput.value:,.0f}") if throughput else NOTHING)

@@ -50,7 +50,7 @@ class Trial:
         return self.new_plan()
 
     @cached_property
-    def made(self) -> list[Any]:
+    def compressed(self) -> list[Any]:
         """The smaller module, or the graphs for both ways to write them."""
         plan = self.plan
         with blaming("apply() fails on tinynet", "mend apply()"):
@@ -108,14 +108,14 @@ def test_a_plan_is_saved_and_read(trial: Trial) -> None:
         wrong("its plan comes back from JSON as another one", "use tuples for sequences, and text for keys")
     if not isinstance(trial.spec, ModuleCompressor):
         again = trial.spec.apply(trial.model, read, trial.registry.get("target", "cpu"))
-        if _bytes(again) != _bytes(trial.made[0]):
+        if _bytes(again) != _bytes(trial.compressed[0]):
             wrong("a saved plan encodes to another graph", "keep all that is decided in the plan or its tensors")
 
 
 def test_applying_makes_a_new_model_that_runs(trial: Trial) -> None:
     """What was given stays; what comes out is finite and of the same shape."""
     before = _bytes(trial.model)
-    for compressed in trial.made:
+    for compressed in trial.compressed:
         if compressed is trial.model or _bytes(trial.model) != before:
             wrong("apply() changes the model it is given", "change a copy of it")
         for batch in BATCHES:
@@ -129,7 +129,7 @@ def test_a_saved_plan_replays_the_structure(trial: Trial) -> None:
     """A bundle is opened by applying its plan without samples, then loading its weights."""
     if not isinstance(trial.spec, ModuleCompressor):
         pytest.skip("it works on graphs, which are saved whole")
-    (compressed,) = trial.made
+    (compressed,) = trial.compressed
     with blaming("a saved plan does not replay", "let apply(model, plan, None) make the same structure"):
         again = trial.spec.apply(trial.model, trial.plan, None)
         again.load_state_dict(compressed.state_dict())

@@ -72,11 +72,11 @@ def preview(
     bands = []
     for start in range(0, len(rows), ACROSS):
         x, y = next(iter(Batches(split, spec).of([rows[start : start + ACROSS]])))
-        given = torch.from_numpy(x)
+        images = torch.from_numpy(x)
         targets = torch.from_numpy(y) if y is not None else torch.zeros(len(x))
-        made = [change(given, targets, len(x)) for _ in range(TIMES)] if change else []
+        copies = [change(images, targets, len(x)) for _ in range(TIMES)] if change else []
         names = dataset.labels if y is not None and not dataset.numeric else ()
-        bands.append([_row(pictures, wanted, spec, names) for pictures, wanted in [(given, [(1.0, targets)]), *made]])
+        bands.append([_row(pictures, mixed, spec, names) for pictures, mixed in [(images, [(1.0, targets)]), *copies]])
     sheet = _draw(bands)
     with replacing_file(Path(out)) as temporary:
         sheet.save(temporary, format="JPEG" if Path(out).suffix.lower() in (".jpg", ".jpeg") else "PNG")
@@ -98,11 +98,11 @@ def _in_turn(split: Split, count: int) -> list[int]:
 Cell = tuple[Array, list[str]]  # pixels (H, W, C) from 0 to 1, and what they are, a line each
 
 
-def _row(x: Tensor, wanted: Wanted, spec: InputSpec, names: Sequence[str]) -> list[Cell]:
+def _row(x: Tensor, mixed: Wanted, spec: InputSpec, names: Sequence[str]) -> list[Cell]:
     cells = []
     for i, pixels in enumerate(to_pixels(x, spec).clamp(0, 1).permute(0, 2, 3, 1).numpy()):
         shares: dict[str, float] = defaultdict(float)
-        for share, y in wanted if names else ():
+        for share, y in mixed if names else ():
             shares[names[int(y[i])]] += share
         alone = len(shares) == 1
         words = [name if alone else f"{100 * share:.0f}% {name}" for name, share in shares.items() if share >= 0.005]

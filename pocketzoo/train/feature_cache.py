@@ -61,11 +61,11 @@ class Samples:
 
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self.batches.of(parts):
-            given, wanted = torch.from_numpy(x), torch.from_numpy(y)
+            inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
             if self.backbone is not None:
                 with torch.no_grad():
-                    given = self.backbone(given.to(_device(self.backbone))).cpu()
-            yield given, wanted
+                    inputs = self.backbone(inputs.to(_device(self.backbone))).cpu()
+            yield inputs, targets
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,16 @@ def features(
     facts = [weights, to_plain(batches.spec), data, batches.skipped is not None, sequence]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     place = home() / "features" / key[:32]
-    if (found := _read(place, batches)) is not None:
-        return found
+    if (cached := _read(place, batches)) is not None:
+        return cached
     try:
         _write(place, backbone, batches, sequence, what, progress.track(batches, label, len(batches)))
     except (StorageError, _NoRoom) as error:
         progress.say(f"features are not cached: {message_of(error)}")
         return Samples(batches, backbone)
-    made = _read(place, batches)
-    assert made is not None
-    return made
+    written = _read(place, batches)
+    assert written is not None
+    return written
 
 
 class _NoRoom(Exception):  # noqa: N818 - no error: they are computed each time
@@ -145,14 +145,14 @@ def _write(
             assert y is not None
             out = backbone(torch.from_numpy(x).to(_device(backbone))).float().cpu().numpy()
             if not size:
-                wanted = (out.nbytes / len(out) + 16) * len(batches.split) + 1024  # with targets, and the facts
-                if wanted > room or wanted > shutil.disk_usage(folder).free / 2:
-                    raise _NoRoom(f"they would take {wanted / 1e9:.1f} GB")
-                _make_room(place.parent, room - wanted)
-            kept = [row[: _length(row)] for row in out] if sequence else [out]
-            for part in kept:
+                estimate = (out.nbytes / len(out) + 16) * len(batches.split) + 1024  # with targets, and the facts
+                if estimate > room or estimate > shutil.disk_usage(folder).free / 2:
+                    raise _NoRoom(f"they would take {estimate / 1e9:.1f} GB")
+                _make_room(place.parent, room - estimate)
+            samples = [row[: _length(row)] for row in out] if sequence else [out]
+            for part in samples:
                 file.write(np.ascontiguousarray(part, np.float32).data)
-            lengths += [len(part) for part in kept] if sequence else []
+            lengths += [len(part) for part in samples] if sequence else []
             targets.append(y)
             shape, size = out.shape[-1:] if sequence else out.shape[1:], size + out.nbytes
         if not targets:
@@ -190,8 +190,8 @@ def _length(sequence: npt.NDArray[np.float32]) -> int:
 
 def _make_room(folder: Path, room: float) -> None:
     """Remove what was not used for longest, until the rest takes no more than ``room`` bytes."""
-    kept = sorted(folder.glob(f"*/{FACTS}"), key=lambda facts: facts.stat().st_mtime)
-    sizes = {facts.parent: sum(f.stat().st_size for f in facts.parent.iterdir()) for facts in kept}
+    entries = sorted(folder.glob(f"*/{FACTS}"), key=lambda facts: facts.stat().st_mtime)
+    sizes = {facts.parent: sum(f.stat().st_size for f in facts.parent.iterdir()) for facts in entries}
     for place in list(sizes):
         if sum(sizes.values()) <= room:
             return

@@ -79,10 +79,10 @@ def _linear_layers(backbone: nn.Module, x: Tensor) -> list[str]:
 
 def _blocks(backbone: nn.Module, parts: Sequence[BackboneBlock]) -> list[BackboneBlock]:
     """The adapters of each block, as what is trained of it."""
-    found = []
+    adapted = []
     for part in parts:
         inside = backbone.get_submodule(part.name).named_modules()
         modules = [module for name, module in inside if name.rpartition(".")[2] in MATRICES]
         if parameters := [p for module in modules for p in module.parameters()]:
-            found.append(BackboneBlock(part.name, modules, parameters))
-    return found
+            adapted.append(BackboneBlock(part.name, modules, parameters))
+    return adapted

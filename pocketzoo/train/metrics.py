@@ -26,8 +26,8 @@ def _right(out: Tensor, y: Tensor) -> Tensor:
 
 
 def _squares(out: Tensor, y: Tensor) -> Tensor:
-    wanted, missed = y.double(), (out.double() - y.double()).square()
-    return torch.stack([torch.full_like(wanted[0], len(y)), wanted.sum(0), wanted.square().sum(0), missed.sum(0)])
+    targets, missed = y.double(), (out.double() - y.double()).square()
+    return torch.stack([torch.full_like(targets[0], len(y)), targets.sum(0), targets.square().sum(0), missed.sum(0)])
 
 
 def _r2(sums: Tensor) -> float:
@@ -48,9 +48,9 @@ def next_token_loss(out: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Ten
 
     What stands after all texts of a batch may be missing of ``out``.
     """
-    wanted = y[:, : out.shape[1]].flatten()
+    targets = y[:, : out.shape[1]].flatten()
     return F.cross_entropy(
-        out.flatten(0, 1), wanted, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+        out.flatten(0, 1), targets, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
     )
 
 

@@ -193,11 +193,11 @@ def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
     known = {f.name for f in fields(spec.options)} if spec.options else set()
     flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
-    given = {"input": (width,), flag: True}
+    options = {"input": (width,), flag: True}
     own = plain_options(spec, {})
-    if not known >= set(given) or ref.backbone_options.get("input") != own["input"]:
+    if not known >= set(options) or ref.backbone_options.get("input") != own["input"]:
         return ref
-    return replace(ref, backbone_options={**ref.backbone_options, **given})
+    return replace(ref, backbone_options={**ref.backbone_options, **options})
 
 
 def _standardize(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:

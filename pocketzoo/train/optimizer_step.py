@@ -79,7 +79,7 @@ class MicroBatchStep:
         self.optimizer_step = OptimizerStep(config.clip, world, scaler)
 
     def __call__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, wanted: Wanted
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, targets: Wanted
     ) -> tuple[float, float]:
         """Step on a batch on the device: its summed loss over all processes, and the weight that is divided by.
 
@@ -89,12 +89,12 @@ class MicroBatchStep:
         Raises:
             TrainingError: not even one sample at a time fits into memory.
         """
-        weight = self.world.sum(sum_of(wanted, self.weigh).double())
+        weight = self.world.sum(sum_of(targets, self.weigh).double())
         # The gradients of all processes are averaged; those of all samples are to be summed.
         scale = (self.world.size / weight).float()
         while True:
             try:
-                total = self.optimizer_step.gradients(optimizer, self._losses(model, x, wanted), scale)
+                total = self.optimizer_step.gradients(optimizer, self._losses(model, x, targets), scale)
                 break
             except RuntimeError as error:
                 if not _no_memory(error) or self.world.size > 1:
@@ -107,13 +107,13 @@ class MicroBatchStep:
             self.optimizer_step.update(optimizer)
         return total, float(weight)
 
-    def _losses(self, model: nn.Module, x: Tensor, wanted: Wanted) -> Iterator[Tensor]:
+    def _losses(self, model: nn.Module, x: Tensor, targets: Wanted) -> Iterator[Tensor]:
         """The summed loss of each micro-batch."""
         for start in range(0, len(x), self.at_once):
             part = slice(start, start + self.at_once)
             with self.arithmetic():
                 out = model(x[part]).float()
-                loss = sum_of([(share, y[part]) for share, y in wanted], lambda y, out=out: self.loss(out, y))  # type: ignore[misc]
+                loss = sum_of([(share, y[part]) for share, y in targets], lambda y, out=out: self.loss(out, y))  # type: ignore[misc]
             yield loss
 
     def arithmetic(self) -> AbstractContextManager[Any]:

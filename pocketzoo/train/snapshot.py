@@ -59,20 +59,20 @@ class SnapshotFile:
         """
         self.place = place if world is None or world.first else None
         self.key = key
-        found = None if self.place is None else read_snapshot(self.place, key)
-        self.found: Snapshot | None = found if world is None else world.tell(found)
+        stored = None if self.place is None else read_snapshot(self.place, key)
+        self.stored: Snapshot | None = stored if world is None else world.tell(stored)
 
     def record(self, kind: type[R]) -> R | None:
         """The record that was kept, None where there is nothing to resume from."""
-        return None if self.found is None else kind(**self.found.facts)
+        return None if self.stored is None else kind(**self.stored.facts)
 
     def load(self, **parts: Part) -> bool:
         """Put the parts into the state they were kept in, and let go of it; whether there was one."""
-        if self.found is None:
+        if self.stored is None:
             return False
         for name, part in parts.items():
-            _load(part, self.found.parts[name])
-        self.found = None
+            _load(part, self.stored.parts[name])
+        self.stored = None
         return True
 
     def keep(self, record: Any, **parts: Part) -> None:
@@ -137,9 +137,9 @@ def read_snapshot(place: Path, key: str) -> Snapshot | None:
         return None
 
 
-def _as_named_now(found: Snapshot) -> Snapshot:
+def _as_named_now(snapshot: Snapshot) -> Snapshot:
     """A snapshot of the previous release with today's names."""
-    facts, parts = dict(found.facts), dict(found.parts)
+    facts, parts = dict(snapshot.facts), dict(snapshot.parts)
     if "optimiser" in parts:
         parts["optimizer"] = parts.pop("optimiser")
     if "distance" in facts:  # of a distillation, whose scores were errors

@@ -47,7 +47,7 @@ class Phase:
     augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
     scorer: nn.Module | None = None  # reads a batch of ``val``, where that is not what the model reads
 
-    def given(self, x: Tensor, y: Tensor, count: int, device: torch.device) -> tuple[Tensor, Wanted]:
+    def batch(self, x: Tensor, y: Tensor, count: int, device: torch.device) -> tuple[Tensor, Wanted]:
         """What is learned from, of a process's part of a batch of ``count``."""
         x, y = x.to(device), y.to(device)
         return self.augment(x, y, count) if self.augment else (x, [(1.0, y)])
@@ -98,7 +98,7 @@ class Trainer:
             TrainingError: not even one sample at a time fits into memory.
         """
         history, snapshot = self.history, self.snapshot
-        if snapshot.found is not None and history.phase > number:
+        if snapshot.stored is not None and history.phase > number:
             return  # the later phase's snapshot has all that this one learned
         learning = Learning(phase.model, phase.head, phase.body)
         learning.begin()
@@ -110,7 +110,7 @@ class Trainer:
         else:
             history.phase, history.epoch, history.step, history.stale = number, phase.first, 0, 0
         model = self.world.spread(phase.model)
-        kept = time.monotonic()
+        saved_at = time.monotonic()
         remaining = range(history.epoch, phase.last)
         for epoch in self.progress.track(
             remaining, "fine-tuning" if phase.body else "fitting the head", len(remaining)
@@ -123,7 +123,7 @@ class Trainer:
                 done = (epoch - phase.first) * steps + history.step
                 set_rate(optimizer, self.config, done, (phase.last - phase.first) * steps)
                 self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
-                loss, weight = self.step(model, optimizer, *phase.given(x, y, len(rows), self.world.device))
+                loss, weight = self.step(model, optimizer, *phase.batch(x, y, len(rows), self.world.device))
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)
                     break
@@ -132,16 +132,16 @@ class Trainer:
                     history.weight + weight,
                     history.step + 1,
                 )
-                if history.step < steps and self._due(phase.model, kept):
+                if history.step < steps and self._due(phase.model, saved_at):
                     self._keep(learning, best, optimizer)
-                    kept = time.monotonic()
+                    saved_at = time.monotonic()
             if history.stopped:
                 break
             self.world.agree(phase.model)
             if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimizer.param_groups[-1]["lr"]):
                 best.update(learning.state())
             self._keep(learning, best, optimizer)
-            kept = time.monotonic()
+            saved_at = time.monotonic()
         if not history.stopped and history.epoch < phase.last == self.config.epochs:
             history.stopped = f"no improvement for {history.stale} epochs"
         learning.load(best)
@@ -158,9 +158,9 @@ class Trainer:
         sums: Tensor | None = None
         with torch.no_grad(), self.step.arithmetic():
             for i, (x, y) in enumerate(source.of([*parts, *spare])):
-                found = self.score.add(model(x.to(world.device)).float(), y.to(world.device))
-                found = found if i < len(parts) else torch.zeros_like(found)
-                sums = found if sums is None else sums + found
+                part_sums = self.score.add(model(x.to(world.device)).float(), y.to(world.device))
+                part_sums = part_sums if i < len(parts) else torch.zeros_like(part_sums)
+                sums = part_sums if sums is None else sums + part_sums
         assert sums is not None
         return self.score.value(world.sum(sums))
 
@@ -175,9 +175,9 @@ class Trainer:
             self.note(history)
         return better
 
-    def _due(self, model: nn.Module, kept: float) -> bool:
+    def _due(self, model: nn.Module, saved_at: float) -> bool:
         """Whether it is time for a snapshot. Of a sharded model all processes make it, so the first decides."""
-        due = time.monotonic() - kept > SECONDS
+        due = time.monotonic() - saved_at > SECONDS
         return bool(self.world.tell(due)) if isinstance(model, FSDPModule) else due
 
     def _keep(self, learning: Learning, best: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
@@ -200,10 +200,10 @@ def batches(count: int, config: TrainConfig, epoch: int) -> list[Sequence[int]]:
     """
     generator = torch.Generator().manual_seed(config.seed * STEPS + epoch)
     rows, size = torch.randperm(count, generator=generator).tolist(), config.batch_size
-    found: list[Sequence[int]] = [rows[i : i + size] for i in range(0, count, size)]
-    if len(found) > 1 and len(found[-1]) * 4 < size:
-        found[-2:] = [[*found[-2], *found[-1]]]
-    return found
+    parts: list[Sequence[int]] = [rows[i : i + size] for i in range(0, count, size)]
+    if len(parts) > 1 and len(parts[-1]) * 4 < size:
+        parts[-2:] = [[*parts[-2], *parts[-1]]]
+    return parts
 
 
 def class_weights(targets: np.ndarray[Any, Any], count: int) -> Tensor:

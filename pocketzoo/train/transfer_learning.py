@@ -129,11 +129,11 @@ class Transfer:
             self.adapters.merge()
 
     def _features(self, names: Sequence[SplitName]) -> dict[SplitName, Source]:
-        found: dict[SplitName, Source] = {}
+        sources: dict[SplitName, Source] = {}
         weights = weights_digest(self.model.backbone)
         for turn in (True, False):  # the first process computes what the others then find
             for name in names if self.world.first == turn else ():
-                found[name] = features(
+                sources[name] = features(
                     self.model.backbone,
                     self.batches[name],
                     weights=weights,
@@ -144,7 +144,7 @@ class Transfer:
                     progress=self.progress,
                 )
             self.world.wait()
-        return found
+        return sources
 
 
 def _check_shard(config: TrainConfig, world: World) -> None:
@@ -158,11 +158,11 @@ def _check_shard(config: TrainConfig, world: World) -> None:
 
 def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
     """Of the samples of a split; an image that was written again is another one."""
-    found = hashlib.sha256(f"{digest} {name}".encode())
+    hasher = hashlib.sha256(f"{digest} {name}".encode())
     for sample in dataset.split(name).samples:
         if isinstance(sample, Path):
-            found.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
-    return found.hexdigest()
+            hasher.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
+    return hasher.hexdigest()
 
 
 def _loss(

@@ -81,18 +81,18 @@ def bench(
         split = aligned(dataset, first.labels).split("test")
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
     with TemporaryDirectory() as folder:
-        found: list[Candidate] = []
+        contenders: list[Candidate] = []
         for runtime in runtimes:
             if runtime in ENGINES:
                 from pocketzoo.workflows.bench_engines import engine_candidates
 
                 largest, place = max(batches.size, *batch_sizes), Path(folder) / runtime
                 place.mkdir()
-                found += engine_candidates(bundles, runtime, largest, place, registry=resolver, progress=progress)
+                contenders += engine_candidates(bundles, runtime, largest, place, registry=resolver, progress=progress)
             else:
-                found += _distinct(bundles, runtime)
+                contenders += _distinct(bundles, runtime)
         rows = measure(
-            found,
+            contenders,
             batches,
             batch_sizes=batch_sizes,
             lengths=lengths,
@@ -113,7 +113,7 @@ def bench(
 
 def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
     """Every graph of the bundles once: a step that only quantizes leaves the float graph as it was. Or every module."""
-    found: dict[str, Candidate] = {}
+    by_digest: dict[str, Candidate] = {}
     for bundle in bundles:
         for candidate in candidates(bundle, [""] if on_modules(runtime) else None):
             file = bundle.path / "model.safetensors" if on_modules(runtime) else candidate.graph
@@ -122,5 +122,5 @@ def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
                     f"{bundle.manifest.name} was imported as an ONNX graph, which torch cannot run", f"--runtime {CPU}"
                 )
             measured = replace(candidate, graph=file, runtime=runtime, source=bundle.path)
-            found.setdefault(bundle.manifest.files[file.name].sha256, measured)
-    return list(found.values())
+            by_digest.setdefault(bundle.manifest.files[file.name].sha256, measured)
+    return list(by_digest.values())

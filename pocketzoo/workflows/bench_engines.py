@@ -38,24 +38,24 @@ def engine_candidates(
     """
     resolver = Resolver.of(registry)
     target: TargetSpec = resolver.registry.get("target", runtime)
-    found: dict[str, Candidate] = {}
+    engines: dict[str, Candidate] = {}
     for bundle in bundles:
         manifest = bundle.manifest
         usual = {str(manifest.input.shape[0]): (1, min(8, largest), largest)}
         options = export_request(bundle, EngineOptions(usual=usual)).options
         graphs = {entry.precision: entry for name, entry in manifest.files.items() if name.endswith(".onnx")}
         for graph in (bundle.graph(""), graph_for(bundle, target, resolver, folder)):
-            if (digest := sha256(graph)) in found:  # no step of the compression changed it
+            if (digest := sha256(graph)) in engines:  # no step of the compression changed it
                 continue
             engine = folder / f"{digest}.engine"
             save_engine(graph, engine, target, options=options, progress=progress)
             encoded = graph != bundle.graph("")
             entry = next(e for e in graphs.values() if bool(e.target) == encoded)
             row = candidate(manifest, engine, replace(entry, target=runtime if encoded else ""))
-            found[digest] = replace(row, runtime=runtime, source=bundle.path)
+            engines[digest] = replace(row, runtime=runtime, source=bundle.path)
         for name, entry in manifest.files.items():
             other = name.endswith(".engine") and entry.target == runtime and entry.precision not in graphs
             if other and not entry.part and EngineCache().built(entry.sha256):
                 row = candidate(manifest, bundle.path / name, entry)
-                found.setdefault(entry.sha256, replace(row, runtime=runtime, source=bundle.path))
-    return list(found.values())
+                engines.setdefault(entry.sha256, replace(row, runtime=runtime, source=bundle.path))
+    return list(engines.values())

@@ -77,14 +77,14 @@ def bench_generation(
         split = Split(random_samples(spec, TEXTS))
     else:
         skipped = Skipped() if skip_bad else None
-        given = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
-        split = given.split("test")
+        dataset = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
+        split = dataset.split("test")
     batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].source_files())
     texts: Any = (x for x, _ in batches)
     few = list(with_room(texts, settings.positions))
     with ExitStack() as stack:
         writers = [stack.enter_context(GraphWriter(p, settings.start, threads=threads)) for _, _, p in rows]
-        found = [alike(writers[0], w, few, settings.end) for w in progress.track(writers, "writing", len(writers))]
+        likenesses = [alike(writers[0], w, few, settings.end) for w in progress.track(writers, "writing", len(writers))]
         times = milliseconds_a_token(writers, few[0], seconds)
     return [
         GenerationMeasurement(
@@ -99,5 +99,5 @@ def bench_generation(
             same_texts=like.same_texts,
             ms_a_token=ms,
         )
-        for (bundle, target, parts), like, ms in zip(rows, found, times, strict=True)
+        for (bundle, target, parts), like, ms in zip(rows, likenesses, times, strict=True)
     ]

@@ -67,7 +67,7 @@ def generate(
     if settings.not_followed:
         progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
     encode = TextEncoder(spec, bundle.source_files())
-    found = []
+    texts = []
     with GraphWriter(bundle.parts(target), settings.start) as writer:
         for prompt in progress.track(prompts, "writing", len(prompts)):
             ids = encode([prompt])
@@ -85,19 +85,19 @@ def generate(
                     early_stopping=early_stopping,
                 )
             shown = written if settings.start else [*ids[0].tolist(), *written]
-            found.append(Written(prompt, encode.tokenizer.decode(shown), tuple(written)))
-    return found
+            texts.append(Written(prompt, encode.tokenizer.decode(shown), tuple(written)))
+    return texts
 
 
-def _room(settings: GenerationSpec, ids: Ids, wanted: int, name: str, progress: Progress) -> int:
+def _room(settings: GenerationSpec, ids: Ids, longest: int, name: str, progress: Progress) -> int:
     """How many tokens can be written."""
     if not settings.positions:
-        return wanted
+        return longest
     room = settings.positions - int(ids.shape[1])
     if room < 1:
         raise DataError(
             f"the text has {ids.shape[1]} tokens, the context length of {name} is {settings.positions}", "shorten it"
         )
-    if room < wanted:
+    if room < longest:
         progress.say(f"{name} has a context length of {settings.positions}: generating at most {room} tokens")
-    return min(room, wanted)
+    return min(room, longest)

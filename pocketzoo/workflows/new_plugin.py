@@ -59,8 +59,8 @@ def _module(name: str) -> str:
         raise PluginError(f"{name!r} is a Python keyword", "prefix it with your own name")
     if name in BUILT_IN or module == "pocketzoo":
         raise PluginError(f"{name!r} is reserved by pocketzoo", "prefix it with your own name")
-    found = find_spec(module)
-    if found is not None and found.origin is not None:  # a folder that happens to be called so has none
+    module_spec = find_spec(module)
+    if module_spec is not None and module_spec.origin is not None:  # a folder that happens to be called so has none
         raise PluginError(f"a package {module!r} is installed already", "choose another name")
     return module
 

@@ -106,17 +106,17 @@ def run(
     out = Path(out)
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(f"{out} exists and was not written by a recipe run", "choose another place with -o")
-    given = data or recipe.data
-    if not given and recipe.generate is not None and recipe.own_data:
-        given = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
-    if not given and not recipe.own_data:
+    dataset = data or recipe.data
+    if not dataset and recipe.generate is not None and recipe.own_data:
+        dataset = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
+    if not dataset and not recipe.own_data:
         raise RecipeError("the recipe needs data", "name it: --data FOLDER")
-    if given and not isinstance(given, Dataset):
+    if dataset and not isinstance(dataset, Dataset):
         numeric = recipe.fit is not None and resolver.spec("head", recipe.fit.head).returns == "values"
         skipped = Skipped() if recipe.skip_bad else None
-        given = load_data(given, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=resolver.registry)
+        dataset = load_data(dataset, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=resolver.registry)
     out.mkdir(parents=True, exist_ok=True)
-    return _Runner(recipe, out, given or None, force, resolver, progress).run()
+    return _Runner(recipe, out, dataset or None, force, resolver, progress).run()
 
 
 class _Runner:
@@ -136,7 +136,7 @@ class _Runner:
                 self.keys[name] = key = hashlib.sha256(text.encode()).hexdigest()
         self.state: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
         self.force = force
-        self.made = RunResults()
+        self.results = RunResults()
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class _Runner:
         return {"data": self.data, "seed": self.recipe.seed, "skip_bad": self.recipe.skip_bad}
 
     def run(self) -> RunResults:
-        recipe, made = self.recipe, self.made
+        recipe, results = self.recipe, self.results
         for name in self.keys:
             if not self._is_finished(name):
                 check_place(self.out / MODELS[name], force=self._may_replace(name))
@@ -161,9 +161,9 @@ class _Runner:
                 asked = parameters(recipe.fit)
                 fit(recipe.backbone, model, force=force, **self.reading, **asked, **self.common)
                 self._finish("fit")
-            made.metrics = dict(read_bundle(model).manifest.metrics)
-            made.places["fitted model"] = model
-            self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in made.metrics.items()))
+            results.metrics = dict(read_bundle(model).manifest.metrics)
+            results.places["fitted model"] = model
+            self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in results.metrics.items()))
         if recipe.compress is not None:
             small = self.out / "small"
             if self._is_new("compress"):
@@ -174,29 +174,29 @@ class _Runner:
                     self._finish("compress")
                 except RejectedError as error:  # what is fitted is still of use, and the user is told
                     self.say(f"{error.message}; continuing without it ({error.hint})")
-                    made.rejected.append(error.message)
-            if not made.rejected:
-                made.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
+                    results.rejected.append(error.message)
+            if not results.rejected:
+                results.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
                 model = small
                 models.append(small)
-                made.places["compressed model"] = small
+                results.places["compressed model"] = small
         for each in models:
             if recipe.play is not None:
-                made.plays.append(
+                results.plays.append(
                     (self._name(each), play(each, seed=recipe.seed, **parameters(recipe.play), **self.common))
                 )
             if recipe.generate is not None:
-                made.written.append((self._name(each), generate(each, **parameters(recipe.generate), **self.common)))
+                results.written.append((self._name(each), generate(each, **parameters(recipe.generate), **self.common)))
         if recipe.predict is not None:
-            made.predictions = self._predict(model)
+            results.predictions = self._predict(model)
         if recipe.export is not None:
             self._export(model)
         if recipe.bench is not None:
-            made.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
+            results.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
             if isinstance(models[-1], Path):  # a registered model keeps no measurements
                 reading = self.reading if self._labeled(models[-1]) else {}
-                made.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
-        return made
+                results.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)
+        return results
 
     def _agent(self, section: AgentSection, model: Path) -> None:
         states = self.out / "states.npz"
@@ -209,9 +209,11 @@ class _Runner:
             self.data = load_data(states, seed=self.recipe.seed, registry=self.resolver.registry)
 
     def _settings(self, section: CompressSection, force: bool) -> CompressSettings:
-        given = {f.name: getattr(section, f.name) for f in fields(Limits)}
+        limits = {f.name: getattr(section, f.name) for f in fields(Limits)}
         steps = read_steps(section.step, "the recipe", self.resolver.registry)
-        return CompressSettings(**given, steps=steps, seed=self.recipe.seed, skip_bad=self.recipe.skip_bad, force=force)
+        return CompressSettings(
+            **limits, steps=steps, seed=self.recipe.seed, skip_bad=self.recipe.skip_bad, force=force
+        )
 
     def _name(self, model: str | Path) -> str:
         return model.name if isinstance(model, Path) else model
@@ -238,7 +240,7 @@ class _Runner:
             if out.is_dir():  # of the run before; export itself replaces no folder
                 shutil.rmtree(out)
             try:
-                self.made.places[to] = export(model, to=to, out=out, **self.common)
+                self.results.places[to] = export(model, to=to, out=out, **self.common)
             except MissingDependencyError as error:  # TensorRT has no build for some platforms; the rest still runs
                 self.say(f"no {to}: {error.message} ({error.hint})")
 

@@ -67,8 +67,8 @@ def shipped() -> dict[str, Path]:
     """The recipes for ``run`` that ship with pocketzoo, by name: next to the package in a checkout, or installed."""
     checkout = Path(pocketzoo.__file__).parent.parent / "recipes"
     folders = (Path(sysconfig.get_path("data")) / "share" / "pocketzoo" / "recipes", checkout)
-    found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
-    return {name: path for name, path in sorted(found.items()) if "\nbackbone = " in path.read_text("utf8")}
+    recipes = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    return {name: path for name, path in sorted(recipes.items()) if "\nbackbone = " in path.read_text("utf8")}
 
 
 def _change(data: dict[str, Any], path: list[str], text: str, name: str) -> None:

@@ -142,7 +142,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def everyone() -> Registry:
-    return Registry(create_manager(found=[], extra=[third_party(), smallnet]))
+    return Registry(create_manager(points=[], extra=[third_party(), smallnet]))
 
 
 @pytest.fixture(scope="module")

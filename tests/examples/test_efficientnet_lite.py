@@ -42,7 +42,7 @@ def registry() -> Registry:
     """What ships with pocketzoo, and this plugin alone, loaded as any plugin is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("POCKETZOO_PLUGINS", raising=False)
-        return Registry(create_manager(found=entry_points(group="pocketzoo", name="efficientnet-lite")))
+        return Registry(create_manager(points=entry_points(group="pocketzoo", name="efficientnet-lite")))
 
 
 @pytest.fixture(scope="module")

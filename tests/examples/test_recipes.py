@@ -22,7 +22,7 @@ QUICK = [("bench.seconds", "0"), ("compress.samples", "8"), ("export.to", '["onn
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return Registry(create_manager(found=entry_points(group="pocketzoo", name="efficientnet-lite")))
+    return Registry(create_manager(points=entry_points(group="pocketzoo", name="efficientnet-lite")))
 
 
 @pytest.fixture(scope="module")

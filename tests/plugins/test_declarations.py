@@ -57,7 +57,7 @@ each = pytest.mark.parametrize("entry", ENTRIES, ids=[f"{e.kind} {e.name}" for e
 
 
 def test_pocketzoo_ships_these():
-    shipped = Registry(create_manager(found=[]))
+    shipped = Registry(create_manager(points=[]))
     assert {kind: list(shipped.entries(kind)) for kind in KINDS} == {
         "backbone": ["mlp", "tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),

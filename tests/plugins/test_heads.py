@@ -54,7 +54,7 @@ def zoo() -> Registry:
                      features=FeatureSpec("map", ("batch", 4, 4, 4))),
     ]  # fmt: skip
     plugin.pocketzoo_backbones = pocketzoo.hookimpl(lambda: specs)
-    return Registry(create_manager(found=[], extra=[plugin]))
+    return Registry(create_manager(points=[], extra=[plugin]))
 
 
 def samples(backbone: str) -> Dataset:

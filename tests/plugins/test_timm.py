@@ -204,7 +204,7 @@ def ends(place: Path, hub, config, weights: bytes) -> PocketzooError:
     hub.state.add_folder("acme/model", place / "repo")
     hub.state.log.clear()
     with pytest.raises(PocketzooError) as caught:
-        pull(["hf://acme/model"], registry=Registry(create_manager(found=[])))
+        pull(["hf://acme/model"], registry=Registry(create_manager(points=[])))
     assert caught.value.hint
     assert not list(place.rglob("canary"))
     assert not [r for r in hub.state.log if EVIL in r["path"] or r["auth"]]
@@ -245,7 +245,7 @@ def test_what_a_config_says_of_where_weights_are_is_not_read(place, hub):
     (place / "repo" / "config.json").write_text(json.dumps(config))
     save_file({"x": torch.zeros(1)}, place / "repo" / "model.safetensors")
     hub.state.add_folder("acme/model", place / "repo")
-    pull(["hf://acme/model"], registry=Registry(create_manager(found=[])))
+    pull(["hf://acme/model"], registry=Registry(create_manager(points=[])))
     assert not [r for r in hub.state.log if EVIL in r["path"] or r["auth"]]
 
 
@@ -254,7 +254,7 @@ def test_a_pickle_called_weights_is_refused_when_it_is_read(place, hub):
     (place / "repo" / "config.json").write_text(json.dumps(SMALL))
     (place / "repo" / "model.safetensors").write_bytes(checkpoint(place / "canary"))
     hub.state.add_folder("acme/model", place / "repo")
-    resolver = Resolver(Registry(create_manager(found=[])))
+    resolver = Resolver(Registry(create_manager(points=[])))
     spec = resolver.spec("backbone", "hf://acme/model")
     ref = ModelRef(backbone=spec.name, head=spec.head, outputs=10)
     with pytest.raises(UnsafeFileError):
@@ -311,7 +311,7 @@ def test_weights_in_other_types_become_float32(stored, saved, place, hub):
     }
     save_file(state, place / "repo" / "model.safetensors")
     hub.state.add_folder("acme/model", place / "repo")
-    resolver = Resolver(Registry(create_manager(found=[])))
+    resolver = Resolver(Registry(create_manager(points=[])))
     spec = resolver.spec("backbone", "hf://acme/model")
     ref = ModelRef(backbone=spec.name, head=spec.head, outputs=1000)
     module = build(ref, resolver)

@@ -152,7 +152,7 @@ def online(hub, tmp_path, monkeypatch):
 
 
 def fresh() -> Registry:
-    return Registry(create_manager(found=[]))
+    return Registry(create_manager(points=[]))
 
 
 def token_ids(count: int) -> Dataset:

@@ -167,7 +167,7 @@ def test_a_repository_that_means_harm_is_refused_before_its_weights_come(name, h
         (tmp_path / f"repo{i}" / "config.json").write_text(json.dumps({**config, name: value}))
         hub.state.add_folder(f"acme/tiny{i}", tmp_path / f"repo{i}")
         with pytest.raises(UnsupportedModelError) as caught:
-            pull([f"hf://acme/tiny{i}"], registry=Registry(create_manager(found=[])))
+            pull([f"hf://acme/tiny{i}"], registry=Registry(create_manager(points=[])))
         assert repr(name) in caught.value.message or f"({name})" in caught.value.message
         assert caught.value.hint
     close_session()

@@ -274,8 +274,8 @@ def test_every_setting_is_in_the_key(few, registry):
 
 def test_other_weights_or_another_torch_make_another_run(few, registry, monkeypatch):
     """A plugin's newer version has the same names for other numbers."""
-    task = task_of(asked_for("tinynet", "linear", None, None, "", None, Resolver(registry)), few, TrainConfig(), registry, None,
-                   Told())  # fmt: skip
+    asked = asked_for("tinynet", "linear", None, None, "", None, Resolver(registry))
+    task = task_of(asked, few, TrainConfig(), registry, None, Told())
     given = (task.ref, TrainConfig(), "data", 0, task.model, False)
     before = _key(*given)
     assert _key(*given) == before
@@ -386,7 +386,7 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     plugin = ModuleType("acme")
     spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
-    acme = Registry(create_manager(found=[], extra=[plugin]))
+    acme = Registry(create_manager(points=[], extra=[plugin]))
     with refused(
         HeadMismatchError, "'tokens' takes a sequence", "outputs a map", hint="heads that fit: embedding, linear, mlp"
     ):

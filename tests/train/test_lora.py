@@ -50,7 +50,7 @@ def tiny(tmp_path_factory) -> Registry:
 
     found = types.ModuleType("tiny_models")
     found.pocketzoo_backbones = pocketzoo_backbones
-    return Registry(create_manager(found=[], extra=[found]))
+    return Registry(create_manager(points=[], extra=[found]))
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def test_of_several_processes_the_first_keeps(place):
     for rank in (1, 0):
         SnapshotFile(place, world=World(rank=rank)).keep(EpochScores(), net=net, optimizer=optimizer, best=best)
         assert place.is_file() == (rank == 0)
-    assert SnapshotFile(place, world=World(rank=1)).found is None, "it asks the first, which is nobody here"
+    assert SnapshotFile(place, world=World(rank=1)).stored is None, "it asks the first, which is nobody here"
 
 
 def test_a_distillation_of_the_previous_release_is_resumed(place):

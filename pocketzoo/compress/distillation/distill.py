@@ -69,8 +69,8 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
     teacher = copied(context.teacher).requires_grad_(False)
     train, held = _split(samples, plan.batch_size)
     with torch.no_grad():
-        wanted = [teacher(x) for x in held]
-    if not all(torch.isfinite(y).all() for y in wanted):
+        reference_outputs = [teacher(x) for x in held]
+    if not all(torch.isfinite(y).all() for y in reference_outputs):
         raise DataError("the outputs of the original model are not finite", "check the samples for NaN or infinity")
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
@@ -78,7 +78,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
     run = FakeInt8(student) if plan.quantized else student
     _observe(run, train)
     snapshot = SnapshotFile(context.folder / "distillation.safetensors", _key(plan, model))
-    scores = snapshot.record(EpochScores) or EpochScores(best=-_distance(run, held, wanted))
+    scores = snapshot.record(EpochScores) or EpochScores(best=-_distance(run, held, reference_outputs))
     best = state_of(student)
     snapshot.load(model=student, best=best, optimizer=optimizer)
     first = round(plan.features * plan.epochs) if blocks else 0
@@ -96,7 +96,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
             with torch.no_grad():
                 for name, mask in masks.items():
                     student.get_parameter(name).mul_(mask)
-        if scores.note(epoch, -_distance(run, held, wanted), counts=epoch >= first):
+        if scores.note(epoch, -_distance(run, held, reference_outputs), counts=epoch >= first):
             best.update(state_of(student))
         snapshot.keep(scores, model=student, best=best, optimizer=optimizer)
     student.load_state_dict(best)
@@ -153,10 +153,10 @@ def _observe(run: nn.Module, train: list[Tensor]) -> None:
         run.observe(train[:OBSERVED])
 
 
-def _distance(student: nn.Module, held: list[Tensor], wanted: list[Tensor]) -> float:
+def _distance(student: nn.Module, held: list[Tensor], reference_outputs: list[Tensor]) -> float:
     """Squared error over squared outputs, on what is held out; infinite where it is not a number."""
     with torch.no_grad():
-        pairs = [(student(x), y) for x, y in zip(held, wanted, strict=True)]
+        pairs = [(student(x), y) for x, y in zip(held, reference_outputs, strict=True)]
         missed = sum(float((a - b).double().square().sum()) for a, b in pairs)
         scale = sum(float(b.double().square().sum()) for _, b in pairs)
     return missed / max(scale, 1e-30) if math.isfinite(missed) else math.inf
@@ -168,10 +168,10 @@ def _loss(run: nn.Module, student: nn.Module, teacher: nn.Module, x: Tensor, blo
     ``run`` is the student, or what runs it.
     """
     with torch.no_grad(), _features(teacher, blocks) as theirs:
-        wanted = teacher(x)
+        reference_output = teacher(x)
     with _features(student, blocks) as ours:
-        given = run(x)
-    pairs = [(given, wanted), *((ours[name], theirs[name]) for name in blocks)]
+        output = run(x)
+    pairs = [(output, reference_output), *((ours[name], theirs[name]) for name in blocks)]
     return torch.stack([F.mse_loss(a, b) / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
 
 
@@ -195,10 +195,10 @@ def _blocks(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[str]:
 @contextmanager
 def _features(model: nn.Module, names: list[str]) -> Iterator[dict[str, Any]]:
     """What the named modules give in a forward pass; None for one that runs twice."""
-    found: dict[str, Any] = {}
+    features: dict[str, Any] = {}
 
     def note(name: str, layer: nn.Module, inputs: object, out: object) -> None:
-        found[name] = out.clone() if isinstance(out, Tensor) and name not in found else None
+        features[name] = out.clone() if isinstance(out, Tensor) and name not in features else None
 
     with after(model, names, note):
-        yield found
+        yield features

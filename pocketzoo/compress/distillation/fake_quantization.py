@@ -42,8 +42,8 @@ class FakeInt8(nn.Module):
         with before(self.inner, self.layers, note):
             for x in samples:
                 self.inner(x)
-        found = {name: histogram.range(Int8Config(ranges="mse")) for name, histogram in seen.items()}
-        self.ranges = {name: (r.low, r.high) for name, r in found.items() if r.high > r.low}
+        ranges = {name: histogram.range(Int8Config(ranges="mse")) for name, histogram in seen.items()}
+        self.ranges = {name: (r.low, r.high) for name, r in ranges.items() if r.high > r.low}
 
     @torch.no_grad()
     def settle(self) -> None:

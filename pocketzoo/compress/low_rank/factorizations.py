@@ -86,15 +86,15 @@ def options(layer: nn.Conv2d | nn.Linear, metric: Metric, multiple: int, ways: t
     total = float((weight @ metric.inputs * metric.weigh(weight)).sum())
     for kind in ways:
         for front, shape in _fronts(layer, weight, metric, kind, multiple):
-            kept = _decompose(*((weight, metric) if front is None else _behind(front, weight, metric)))[0].cumsum(0)
-            ranks: list[tuple[tuple[int, ...], int]] = [((shape, r), r) for r in _ranks(len(kept), multiple)]
+            sums = _decompose(*((weight, metric) if front is None else _behind(front, weight, metric)))[0].cumsum(0)
+            ranks: list[tuple[tuple[int, ...], int]] = [((shape, r), r) for r in _ranks(len(sums), multiple)]
             if kind == "svd":
                 ranks = [((r,), r) for _, r in ranks]
             elif kind == "spatial":
-                ranks = [((shape,), len(kept))]  # its second layer is whatever fits best
+                ranks = [((shape,), len(sums))]  # its second layer is whatever fits best
             for each, rank in ranks:
                 if (size := parameters(layer, kind, each)) < layer.weight.numel():
-                    yield Option(kind, each, size, max(total - float(kept[rank - 1]), 0.0))
+                    yield Option(kind, each, size, max(total - float(sums[rank - 1]), 0.0))
 
 
 def parameters(layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...]) -> int:
@@ -109,10 +109,10 @@ def parameters(layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...])
 
 
 def factorize(
-    layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...], metric: Metric, wanted: Tensor | None = None
+    layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...], metric: Metric, matrix: Tensor | None = None
 ) -> nn.Sequential:
-    """The layer as two or three, the last with its bias. ``wanted`` (O, I) stands for its weight, where given."""
-    weight = _matrix(layer) if wanted is None else wanted
+    """The layer as two or three, the last with its bias. ``matrix`` (O, I) stands for its weight, where given."""
+    weight = _matrix(layer) if matrix is None else matrix
     if kind == "svd":
         down, up = _pair(weight, metric, ranks[0])
         return nn.Sequential(_first(layer, down), _last(layer, up))
@@ -127,9 +127,9 @@ def factorize(
     return nn.Sequential(into, _first(layer, core, ranks[0]), _last(layer, up))
 
 
-def product(made: nn.Sequential, kind: Kind) -> Tensor:
+def product(factors: nn.Sequential, kind: Kind) -> Tensor:
     """The weight (O, I) that the layers of ``factorize`` amount to, in one."""
-    first, *middle, last = (cast(Tensor, layer.weight).detach() for layer in made)
+    first, *middle, last = (cast(Tensor, layer.weight).detach() for layer in factors)
     if kind == "spatial":
         return torch.einsum("riy,orx->oiyx", first[..., 0], last[:, :, 0]).flatten(1)
     if kind == "tucker":
@@ -249,28 +249,28 @@ def _fronts(
 
 def _first(layer: nn.Conv2d | nn.Linear, weight: Tensor, channels: int | None = None) -> nn.Module:
     """A copy of the layer, so that a subclass keeps its own padding, with another weight and no bias."""
-    made: Any = copy.deepcopy(layer)
-    made.bias = None
+    reduction: Any = copy.deepcopy(layer)
+    reduction.bias = None
     if isinstance(layer, nn.Conv2d):
-        made.out_channels, made.in_channels = len(weight), channels or layer.in_channels
-        made.weight = _parameter(weight, layer, (len(weight), made.in_channels, *layer.kernel_size))
+        reduction.out_channels, reduction.in_channels = len(weight), channels or layer.in_channels
+        reduction.weight = _parameter(weight, layer, (len(weight), reduction.in_channels, *layer.kernel_size))
     else:
-        made.out_features = len(weight)
-        made.weight = _parameter(weight, layer, weight.shape)
-    return cast(nn.Module, made)
+        reduction.out_features = len(weight)
+        reduction.weight = _parameter(weight, layer, weight.shape)
+    return cast(nn.Module, reduction)
 
 
 def _last(layer: nn.Conv2d | nn.Linear, weight: Tensor) -> nn.Module:
     """(O, r) as a layer with the bias."""
     rank = weight.shape[1]
-    made: nn.Conv2d | nn.Linear
+    expansion: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
-        made = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+        expansion = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
     else:
-        made = nn.Linear(rank, layer.out_features, bias=False)
-    made.weight = _parameter(weight, layer, made.weight.shape)
-    made.bias = _bias(layer)
-    return made
+        expansion = nn.Linear(rank, layer.out_features, bias=False)
+    expansion.weight = _parameter(weight, layer, expansion.weight.shape)
+    expansion.bias = _bias(layer)
+    return expansion
 
 
 def _crossed(layer: nn.Conv2d, first: Tensor, rest: Tensor) -> tuple[nn.Conv2d, nn.Conv2d]:

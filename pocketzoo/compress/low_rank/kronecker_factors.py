@@ -79,15 +79,15 @@ def kronecker_factors(
     ``inputs`` = False leaves out the second moments of the inputs, which are most of the memory.
     """
     model = copied(model).requires_grad_(False)
-    found: dict[str, KroneckerFactors] = {}
+    estimates: dict[str, KroneckerFactors] = {}
     count = 0
     for batch, _, calls in send_back(model, names, parts(samples, AT_ONCE), probes, _signs):
         count += len(batch)
         for call in calls:
-            _add(found, call, model.get_submodule(call.name), inputs)
-    for factors in found.values():
+            _add(estimates, call, model.get_submodule(call.name), inputs)
+    for factors in estimates.values():
         factors.outputs /= max(count * probes, 1)
-    return found
+    return estimates
 
 
 def _signs(shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -95,9 +95,9 @@ def _signs(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator) * 2 - 1
 
 
-def _add(found: dict[str, KroneckerFactors], call: Call, layer: Any, inputs: bool) -> None:
+def _add(estimates: dict[str, KroneckerFactors], call: Call, layer: Any, inputs: bool) -> None:
     width, outputs, x = layer.weight[0].numel(), len(layer.weight), call.input
-    factors = found.setdefault(
+    factors = estimates.setdefault(
         call.name,
         KroneckerFactors(Moments.empty(width) if inputs else None, torch.zeros(outputs, outputs, dtype=torch.float64)),
     )

@@ -69,7 +69,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     }
     open_ = {name: layer for name, layer in layers.items() if name not in dense}
     multiple = config.multiple or target.channel_multiple
-    found: dict[str, list[Option]] = {}
+    candidates: dict[str, list[Option]] = {}
     totals: dict[str, float] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for part in passes(open_):
@@ -83,10 +83,10 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
             totals[name] = float(own.sum())
             ways = ("svd",) if config.rank_fraction is not None else kinds(layer)
             every = list(options(layer, metric, multiple, ways))
-            found[name] = _wanted(every, config, totals[name], layer, multiple, dense, name)
+            candidates[name] = _wanted(every, config, totals[name], layer, multiple, dense, name)
     choose = _chooser(config, {name: layer.weight.numel() for name, layer in open_.items()})
     clock = _Clock(open_, shapes) if config.only_faster and target.timed_here else None
-    choice = _without_slow(choose, found, clock, dense)
+    choice = _without_slow(choose, candidates, clock, dense)
     factors = {
         name: Factor(
             kind=option.kind,
@@ -118,9 +118,9 @@ def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None =
     factored = copied(model)
     layers = {name: m for name, m in weighted_layers(factored).items() if name in plan.factors}
     for name, layer in layers.items():
-        made = factorize(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
+        replacement = factorize(layer, plan.factors[name].kind, plan.factors[name].ranks, plain_metric(layer))
         parent, _, child = name.rpartition(".")
-        setattr(factored.get_submodule(parent), child, made)
+        setattr(factored.get_submodule(parent), child, replacement)
     if samples is not None and layers:
         _refit(model, factored, layers, plan, samples)
     return factored
@@ -141,8 +141,8 @@ class _Clock:
         layer, shape = self.layers[name], self.shapes[name]
         key = (repr(layer), shape, option.kind, option.ranks)
         if key not in self.known:
-            made = factorize(layer, option.kind, option.ranks, plain_metric(layer))
-            self.known[key] = race(layer, made, shape) if shape and fits(layer, shape) else None
+            replacement = factorize(layer, option.kind, option.ranks, plain_metric(layer))
+            self.known[key] = race(layer, replacement, shape) if shape and fits(layer, shape) else None
         return self.known[key]
 
 
@@ -165,18 +165,18 @@ def _wanted(
     if config.rank_fraction is not None:
         rank = max(round(config.rank_fraction * full / multiple), 1) * multiple
         rank = min(rank, full)
-        kept = [o for o in every if o.ranks == (rank,)]
+        candidates = [o for o in every if o.ranks == (rank,)]
         cost = parameters(layer, "svd", (rank,))
         reason = f"rank {rank} needs {cost:,} parameters instead of {size:,}"
     else:
         assert config.energy is not None
         allowed = (1.0 - config.energy) * total if config.energy < 1.0 else -1.0
-        kept = [o for o in every if o.error <= allowed]
-        kept = [min(kept, key=lambda o: (o.parameters, o.error))] if kept else []
+        candidates = [o for o in every if o.error <= allowed]
+        candidates = [min(candidates, key=lambda o: (o.parameters, o.error))] if candidates else []
         reason = f"no rank that keeps {config.energy:.4g} of its energy needs fewer parameters than the {size:,} it has"
-    if not kept:
+    if not candidates:
         dense[name] = reason
-    return kept
+    return candidates
 
 
 def _chooser(config: LowRankConfig, sizes: Mapping[str, int]) -> Callable[[Mapping[str, list[Option]]], Choice]:
@@ -188,13 +188,13 @@ def _chooser(config: LowRankConfig, sizes: Mapping[str, int]) -> Callable[[Mappi
 
 def _without_slow(
     choose: Callable[[Mapping[str, list[Option]]], Choice],
-    found: dict[str, list[Option]],
+    candidates: dict[str, list[Option]],
     clock: _Clock | None,
     dense: dict[str, str],
 ) -> Choice:
     """Choose, time what was chosen, and choose anew without what is slow, until nothing is."""
     for _ in range(ROUNDS):
-        choice = choose(found)
+        choice = choose(candidates)
         slow = False
         for name, option in choice.items():
             timed = clock.time(name, option) if clock and option else None
@@ -203,8 +203,8 @@ def _without_slow(
                 shown = " x ".join(map(str, option.ranks))
                 dense[name] = f"{option.kind} of rank {shown} takes {timed[1]:.4f} ms instead of {timed[0]:.4f} ms"
                 # What is larger in every rank is slower still.
-                found[name] = [
-                    o for o in found[name]
+                candidates[name] = [
+                    o for o in candidates[name]
                     if o.kind != option.kind or any(a < b for a, b in zip(o.ranks, option.ranks, strict=True))
                 ]  # fmt: skip
         if not slow:
@@ -212,7 +212,7 @@ def _without_slow(
     else:
         choice = {
             name: None if clock and option and (t := clock.time(name, option)) and t[1] >= t[0] else option
-            for name, option in choose(found).items()
+            for name, option in choose(candidates).items()
         }
     for name, option in choice.items():
         if option is not None:
@@ -237,18 +237,18 @@ def _refit(
     def refit(name: str, inputs: list[Tensor]) -> None:
         layer, own = layers[name], known[name]
         taken = [x if mask is None else x[mask] for x, mask in zip(inputs, live[name] * 2, strict=True)]
-        wanted, given = torch.cat(taken[: len(batches)]), torch.cat(taken[len(batches) :])  # (N, I)
-        if not len(given):
+        reference, actual = torch.cat(taken[: len(batches)]), torch.cat(taken[len(batches) :])  # (N, I)
+        if not len(actual):
             return
         weight = layer.weight.detach().flatten(1).double()
-        means = [x.mean(0) if layer.bias is not None else torch.zeros_like(x[0]) for x in (wanted, given)]
-        wanted, given = wanted - means[0], given - means[1]
-        gram, crossed = (given.T @ given).double(), (wanted.T @ given).double()
+        means = [x.mean(0) if layer.bias is not None else torch.zeros_like(x[0]) for x in (reference, actual)]
+        reference, actual = reference - means[0], actual - means[1]
+        gram, crossed = (actual.T @ actual).double(), (reference.T @ actual).double()
         if not (torch.isfinite(gram).all() and torch.isfinite(crossed).all()):
             return
         # What the weight misses is regressed, so that damping pulls towards it and not towards zero.
-        fitted = weight + solve(weight @ (crossed - gram), gram, len(given))
-        metric = Metric(shrunk(gram / len(given), len(given)), own.known_outputs)
+        fitted = weight + solve(weight @ (crossed - gram), gram, len(actual))
+        metric = Metric(shrunk(gram / len(actual), len(actual)), own.known_outputs)
         _put(factored, name, layer, plan.factors[name], metric, fitted, (means[0].double(), means[1].double()))
 
     walk([(model, x) for x in batches] + [(factored, x) for x in batches], once, refit, windows=layers)
@@ -271,13 +271,13 @@ def _put(
     means: tuple[Tensor, Tensor],
 ) -> None:
     """Write a layer's factors, for ``weight`` (O, I) in its place; its bias is corrected by what its mean loses."""
-    made = factorize(layer, factor.kind, factor.ranks, metric, weight)
-    bias = cast("Tensor | None", made[-1].bias)
+    parts = factorize(layer, factor.kind, factor.ranks, metric, weight)
+    bias = cast("Tensor | None", parts[-1].bias)
     if bias is not None:
-        shift = layer.weight.detach().flatten(1).double() @ means[0] - product(made, factor.kind).double() @ means[1]
+        shift = layer.weight.detach().flatten(1).double() @ means[0] - product(parts, factor.kind).double() @ means[1]
         bias.data += shift.to(bias.dtype)
-    if all(torch.isfinite(p).all() for p in made.parameters()):
-        model.get_submodule(name).load_state_dict(made.state_dict())
+    if all(torch.isfinite(p).all() for p in parts.parameters()):
+        model.get_submodule(name).load_state_dict(parts.state_dict())
 
 
 def _live(factors: KroneckerFactors, parts: list[int]) -> list[Tensor | None]:

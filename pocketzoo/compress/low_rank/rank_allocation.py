@@ -22,11 +22,11 @@ def allocate(options: Mapping[str, Sequence[Option]], sizes: Mapping[str, int], 
     best = _at_price(options, sizes, high)
     for _ in range(100):
         price = (low + high) / 2
-        found = _at_price(options, sizes, price)
-        if _cost(found, sizes) > budget:
+        choice = _at_price(options, sizes, price)
+        if _cost(choice, sizes) > budget:
             low = price
         else:
-            best, high = found, price
+            best, high = choice, price
     best = _spend(best, options, sizes, budget)
     same = _uniform(options, sizes, budget / max(sum(sizes.values()), 1))
     fits = _cost(same, sizes) <= budget
@@ -46,8 +46,8 @@ def _at_price(
     options: Mapping[str, Sequence[Option]], sizes: Mapping[str, int], price: float
 ) -> dict[str, Option | None]:
     choice: dict[str, Option | None] = {}
-    for name, given in options.items():
-        best = min(given, key=lambda o: (o.error + price * o.parameters, o.parameters), default=None)
+    for name, candidates in options.items():
+        best = min(candidates, key=lambda o: (o.error + price * o.parameters, o.parameters), default=None)
         dense = best is None or price * sizes[name] <= best.error + price * best.parameters
         choice[name] = None if dense else best
     return choice

@@ -141,14 +141,14 @@ def same_module(before: Manifest, after: Manifest, tensors: tuple[Path, Path]) -
 
 
 def _nodes(graph: GraphProto) -> list[bytes]:
-    found = []
+    nodes = []
     for node in graph.node:
         bare = type(node)()
         bare.CopyFrom(node)
         for noise in ("name", "doc_string", "metadata_props"):
             bare.ClearField(noise)
-        found.append(bare.SerializeToString(deterministic=True))
-    return found
+        nodes.append(bare.SerializeToString(deterministic=True))
+    return nodes
 
 
 def _constants(graph: GraphProto) -> dict[str, bytes]:
@@ -173,6 +173,6 @@ def worse(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 def nothing_left(manifest: Manifest) -> RejectedError:
     """The error of a run none of whose steps may be shipped."""
-    found = list(rejections(manifest))
-    why = "; ".join(dict.fromkeys(f"{no['kind']}: {no['why']}" for no in found))
-    return RejectedError(f"rejected, nothing was written: {why}", WAYS_OUT[found[-1]["cause"]])
+    records = list(rejections(manifest))
+    why = "; ".join(dict.fromkeys(f"{no['kind']}: {no['why']}" for no in records))
+    return RejectedError(f"rejected, nothing was written: {why}", WAYS_OUT[records[-1]["cause"]])

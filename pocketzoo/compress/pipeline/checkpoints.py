@@ -67,10 +67,10 @@ def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False)
     """
     with unfinished(out, key, progress, _left, force=force) as folder:
         place = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
-        found = Checkpoints(folder, place, force=force)
-        if found.finished:
-            progress.say(f"resuming after step {found.finished} of an earlier run")
-        yield found
+        saved = Checkpoints(folder, place, force=force)
+        if saved.finished:
+            progress.say(f"resuming after step {saved.finished} of an earlier run")
+        yield saved
 
 
 def _left(folder: Path) -> str:

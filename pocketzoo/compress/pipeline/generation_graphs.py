@@ -84,11 +84,11 @@ def plan_parts(
 ) -> dict[str, Any]:
     """A plan for each part of a bundle; ``float_layers`` are left as they are, those that ``config`` skips too."""
     prompts: Prompts = Prompts(bundle, texts)
-    found: dict[str, Any] = {}
+    plans: dict[str, Any] = {}
     for part, path in bundle.parts().items():
         model, feeds = onnx.load(path), prompts.feeds(part)
-        found[part] = compressor.plan(model, _without(config, model, float_layers), feeds)
-    return found
+        plans[part] = compressor.plan(model, _without(config, model, float_layers), feeds)
+    return plans
 
 
 def _without(config: Any, model: onnx.ModelProto, float_layers: set[str]) -> Any:
@@ -125,7 +125,7 @@ def write_parts(
         if tensors := getattr(plan, "tensors", None):
             name = tensors_name(compressor.name, part)
             draft.mark(name, precision=compressor.precision).write_bytes(save(dict(tensors)))
-    few, found = list(islice(with_room(texts, settings.positions), TEXTS)), {}
+    few, reports = list(islice(with_room(texts, settings.positions), TEXTS)), {}
     with GraphWriter(before, settings.start, threads=1) as reference:
         for target in targets:
             after: dict[str, Path] = {}
@@ -148,10 +148,10 @@ def write_parts(
                     path.unlink()
                     del draft.kinds[path.name]
             words = ", ".join(f"{path.stem}.onnx" for path in before.values())
-            kept = f"left in float: {why}" if why else f"{report['agreement']:.1%} of {report['tokens']} tokens agree"
-            progress.say(f"{compressor.name} for {target.name}, generation graphs ({words}): {kept}")
-            found[target.name] = report
-    return found
+            result = f"left in float: {why}" if why else f"{report['agreement']:.1%} of {report['tokens']} tokens agree"
+            progress.say(f"{compressor.name} for {target.name}, generation graphs ({words}): {result}")
+            reports[target.name] = report
+    return reports
 
 
 def _against(report: Mapping[str, Any], max_drop: float | None, keep_slower: bool) -> str:
@@ -173,7 +173,7 @@ def encode_parts(
 
     ``compressors`` are those of the bundle's steps, by kind (``Resolver.compressors``).
     """
-    found = bundle.parts(target.name)
+    graphs = bundle.parts(target.name)
     own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
         compressor = compressors[step.kind]
@@ -183,7 +183,7 @@ def encode_parts(
                 continue
             beside = tensors_name(compressor.name, part)
             tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
-            graph = compressor.apply(onnx.load(found[part]), compressor.read_plan(plan, tensors), target)
-            found[part] = folder / part_name(part, target.name, compressor.precision)
-            onnx.save(graph, found[part])
-    return found
+            graph = compressor.apply(onnx.load(graphs[part]), compressor.read_plan(plan, tensors), target)
+            graphs[part] = folder / part_name(part, target.name, compressor.precision)
+            onnx.save(graph, graphs[part])
+    return graphs

@@ -68,30 +68,30 @@ class Judge:
         return self._known[digest]
 
     def _score(self, graph: Path) -> Score:
-        found = Comparison(self.returns, self.samples.spec)
+        comparison = Comparison(self.returns, self.samples.spec)
         with ExitStack() as stack:
             runner = stack.enter_context(OnnxRunner(graph))
             reference = runner if graph == self.reference else stack.enter_context(OnnxRunner(self.reference))
-            kept, size = list[Outputs](), 0
+            reference_batches, size = list[Outputs](), 0
             batches = self.progress.track(self.samples, self.label, len(self.samples))
             for i, (x, y) in enumerate(batches):
-                wanted = self._kept[i] if self._kept is not None else reference.run(x)
-                given = wanted if graph == self.reference else runner.run(x)
-                if lacking := not_finite(given, wanted):
+                reference_outputs = self._kept[i] if self._kept is not None else reference.run(x)
+                outputs = reference_outputs if graph == self.reference else runner.run(x)
+                if lacking := not_finite(outputs, reference_outputs):
                     raise BundleError(f"the output {lacking!r} of {graph} is not finite", "rebuild the model")
-                found.add(given, wanted, x, y)
-                size += sum(out.nbytes for out in wanted.values())
+                comparison.add(outputs, reference_outputs, x, y)
+                size += sum(out.nbytes for out in reference_outputs.values())
                 if size <= KEPT:
-                    kept.append(wanted)
+                    reference_batches.append(reference_outputs)
         if size <= KEPT:
-            self._kept = kept
+            self._kept = reference_batches
         return Score(
-            samples=found.samples,
-            accuracy=found.accuracy,
-            agreement=found.agreement,
-            outputs=found.sqnr,
-            like_constants=found.like_constants,
-            chance=found.chance,
+            samples=comparison.samples,
+            accuracy=comparison.accuracy,
+            agreement=comparison.agreement,
+            outputs=comparison.sqnr,
+            like_constants=comparison.like_constants,
+            chance=comparison.chance,
         )
 
     def drop(self, graph: Path) -> float:

@@ -59,18 +59,18 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
             break
         share = (low + high) / 2
         job.progress.say(f"{compressor.name}: trying {share:.0%} of the requested reduction")
-    made = desk.folder / "made"
+    result = desk.folder / "made"
     if best is None:
         whole = {**tried[0], **({"tried": tried} if len(tried) > 1 else {})}
-        with writing(made) as draft:
+        with writing(result) as draft:
             copy_float(bundle, draft)
             draft.manifest = replace(bundle.manifest, rejected=(*bundle.manifest.rejected, whole))
     elif tried:
-        with updating(read_bundle(best), made) as draft:
+        with updating(read_bundle(best), result) as draft:
             draft.manifest = with_report(draft.manifest, {"rejected": tried}, back=end - number)
     else:
-        made = best
-    return desk.keep(end, made)
+        result = best
+    return desk.keep(end, result)
 
 
 def _end(job: Job, number: int) -> int:

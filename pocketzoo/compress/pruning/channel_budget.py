@@ -45,18 +45,18 @@ def choices(group: Group, multiple: int) -> Counts:
     """How many channels a group may lose: what stays is a multiple, in rows of the weights, and never nothing."""
     total = len(group.channels)
     step = multiple // gcd(multiple, group.width)
-    return [0, *(total - kept for kept in range(total, 0, -1) if kept % step == 0 and kept < total)]
+    return [0, *(total - remaining for remaining in range(total, 0, -1) if remaining % step == 0 and remaining < total)]
 
 
 def uniform(groups: Sequence[Group], ratio: float, multiple: int) -> Counts:
     """The same fraction of each group, as near as the multiple lets it."""
-    found = []
+    counts = []
     for group in groups:
         total = len(group.channels)
         # Of two that are as near, the one that keeps more; a fraction of nothing is nothing.
         options = choices(group, multiple) if ratio > 0 else [0]
-        found.append(min(options, key=lambda n: (abs(n - ratio * total), n)))
-    return found
+        counts.append(min(options, key=lambda n: (abs(n - ratio * total), n)))
+    return counts
 
 
 class Curves:
@@ -78,10 +78,10 @@ class Curves:
 
     def at(self, price: float) -> Counts:
         """How many go from each group where a unit saved may cost ``price``."""
-        found = []
+        counts = []
         for options, harm, gain in zip(self.options, self.harm, self.gain, strict=True):
-            found.append(int(options[int(np.argmin(harm - price * gain))]))
-        return found
+            counts.append(int(options[int(np.argmin(harm - price * gain))]))
+        return counts
 
     def within(self, fits: Callable[[Counts], bool]) -> Counts:
         """The counts at the lowest price for which ``fits`` holds, less what need not go; the most if it never does."""
@@ -119,21 +119,21 @@ class Curves:
         saved = abs(self.gain[i][at + by] - self.gain[i][at])
         return int(self.options[i][at + by]), float(abs(self.harm[i][at + by] - self.harm[i][at]) / max(saved, 1e-30))
 
-    def share(self, wanted: float) -> Counts:
-        """Counts that save ``wanted`` in all, or as near below it as the options let them."""
+    def share(self, target_saving: float) -> Counts:
+        """Counts that save ``target_saving`` in all, or as near below it as the options let them."""
 
         def saved(counts: Counts) -> float:
             return float(sum(g[o == n][0] for g, o, n in zip(self.gain, self.options, counts, strict=True)))
 
-        counts = self.within(lambda c: saved(c) > wanted)  # just too much
-        if saved(counts) <= wanted:
+        counts = self.within(lambda c: saved(c) > target_saving)  # just too much
+        if saved(counts) <= target_saving:
             return counts
-        return self._less(counts, wanted, saved)
+        return self._less(counts, target_saving, saved)
 
-    def _less(self, counts: Counts, wanted: float, saved: Callable[[Counts], float]) -> Counts:
-        """Give back the dearest steps until no more than ``wanted`` is saved, then take what still fits."""
+    def _less(self, counts: Counts, target_saving: float, saved: Callable[[Counts], float]) -> Counts:
+        """Give back the dearest steps until no more than ``target_saving`` is saved, then take what still fits."""
         counts = list(counts)
-        while saved(counts) > wanted + 1e-9:
+        while saved(counts) > target_saving + 1e-9:
             back = [(s[1], i, s[0]) for i in range(len(counts)) if (s := self.step(counts, i, -1))]
             _, i, n = max(back)
             counts[i] = n
@@ -142,7 +142,7 @@ class Curves:
             for i in range(len(counts)):
                 if s := self.step(counts, i, 1):
                     tried = [*counts[:i], s[0], *counts[i + 1 :]]
-                    if saved(tried) <= wanted + 1e-9:
+                    if saved(tried) <= target_saving + 1e-9:
                         more.append((s[1], i, s[0]))
             if not more:
                 return counts

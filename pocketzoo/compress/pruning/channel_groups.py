@@ -49,9 +49,9 @@ def find_channels(model: nn.Module, x: Tensor) -> Channels:
 
 def _first_names(model: nn.Module) -> dict[str, str]:
     """All names of parameters and buffers that have several -> the one that ``named_modules`` gives."""
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     everything = [
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ]
-    return {name: found.setdefault(id(tensor), name) for name, tensor in everything}
+    return {name: names.setdefault(id(tensor), name) for name, tensor in everything}

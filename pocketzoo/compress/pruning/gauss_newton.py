@@ -29,7 +29,7 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
     It is in units of the outputs' mean square, so that dT (JT J) d is a relative squared error. A layer that the
     outputs do not depend on is left out.
     """
-    found: dict[str, Tensor] = {}
+    matrices: dict[str, Tensor] = {}
     frozen = [p for p in model.parameters() if p.requires_grad]
     energy = 0.0
     try:
@@ -41,11 +41,11 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
                 for rows in call.gradients:
                     large = rows.shape[1] > LARGEST
                     matrix = rows.double().square().sum(0) if large else outer(rows)
-                    found[call.name] = found[call.name] + matrix if call.name in found else matrix
+                    matrices[call.name] = matrices[call.name] + matrix if call.name in matrices else matrix
     finally:
         for p in frozen:
             p.requires_grad_(True)
-    return {name: matrix / max(DIRECTIONS * energy, 1e-30) for name, matrix in found.items()}
+    return {name: matrix / max(DIRECTIONS * energy, 1e-30) for name, matrix in matrices.items()}
 
 
 def square_root(matrix: Tensor) -> Tensor:

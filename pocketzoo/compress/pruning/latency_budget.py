@@ -40,16 +40,16 @@ def fitting(
             counts = at(macs)
             smaller = _export(cut(counts), x, Path(folder) / f"{i}.onnx")
             before, after = median_milliseconds([original, smaller], x[:1].numpy(), SECONDS)
-            found = after / before
-            tried.append((found > share, -macs if found <= share else found, counts))
-            if found <= share:
+            ratio = after / before
+            tried.append((ratio > share, -macs if ratio <= share else ratio, counts))
+            if ratio <= share:
                 low = macs
             else:
                 high = macs
             if high - low < 0.02:
                 break
             # Latency = fixed part + macs: aim along the line through (1, 1) and what was found.
-            slope = (1 - found) / max(1 - macs, 1e-6)
+            slope = (1 - ratio) / max(1 - macs, 1e-6)
             aimed = 1 - (1 - share) / slope if slope > 0 else 0.0
             margin = 0.2 * (high - low)
             macs = min(max(aimed, low + margin), high - margin)

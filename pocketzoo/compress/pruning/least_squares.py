@@ -23,8 +23,8 @@ class Sums:
 
     gram: Tensor  # (I, I), of x' x'T
     cross: Tensor  # (O, I), of y x'T
-    given: Tensor  # (I,), of x'
-    wanted: Tensor  # (O,), of y
+    inputs: Tensor  # (I,), of x'
+    outputs: Tensor  # (O,), of y
     count: int = 0
 
     @classmethod
@@ -37,33 +37,35 @@ class Sums:
     def add(self, x: Tensor, y: Tensor) -> None:
         self.gram += (x.T @ x).double()
         self.cross += (y.T @ x).double()
-        self.given += x.double().sum(0)
-        self.wanted += y.double().sum(0)
+        self.inputs += x.double().sum(0)
+        self.outputs += y.double().sum(0)
         self.count += len(x)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
             self.gram + other.gram,
             self.cross + other.cross,
-            self.given + other.given,
-            self.wanted + other.wanted,
+            self.inputs + other.inputs,
+            self.outputs + other.outputs,
             self.count + other.count,
         )
 
     def of(self, rows: slice) -> Sums:
         """The same of some outputs."""
-        return Sums(self.gram, self.cross[rows], self.given, self.wanted[rows], self.count)
+        return Sums(self.gram, self.cross[rows], self.inputs, self.outputs[rows], self.count)
 
     def centered(self) -> Sums:
         """The same around the means, for a layer whose bias takes them."""
         n = max(self.count, 1)
-        gram = self.gram - torch.outer(self.given, self.given) / n
-        return Sums(gram, self.cross - torch.outer(self.wanted, self.given) / n, self.given, self.wanted, self.count)
+        gram = self.gram - torch.outer(self.inputs, self.inputs) / n
+        return Sums(
+            gram, self.cross - torch.outer(self.outputs, self.inputs) / n, self.inputs, self.outputs, self.count
+        )
 
     def error(self, weight: Tensor, shift: Tensor) -> float:
         """The squared error of ``weight`` (O, I) and ``shift`` (O,) over these rows, less the energy of y."""
         about = ((weight @ self.gram) * weight).sum() - 2 * (weight * self.cross).sum()
-        about += 2 * shift @ (weight @ self.given - self.wanted) + self.count * shift @ shift
+        about += 2 * shift @ (weight @ self.inputs - self.outputs) + self.count * shift @ shift
         return float(about)
 
 
@@ -83,7 +85,7 @@ def regress(
     if not (torch.isfinite(whole.gram).all() and torch.isfinite(whole.cross).all()):
         return None
     errors = dict.fromkeys(RIDGES, 0.0)
-    nothing = sum(test.error(now, torch.zeros_like(test.wanted)) for test in parts)
+    nothing = sum(test.error(now, torch.zeros_like(test.outputs)) for test in parts)
     for train, test in (parts, parts[::-1]):
         for rows in _blocks(now, mask):
             fits = _fitted(now, train, RIDGES, shifts, mask, rows)
@@ -92,8 +94,8 @@ def regress(
     best = min((error if isfinite(error) else inf, ridge) for ridge, error in errors.items())
     if not best[0] < nothing:
         return None
-    found = [next(_fitted(now, whole, best[1:], shifts, mask, rows)) for rows in _blocks(now, mask)]
-    weight, shift = (torch.cat(pieces) for pieces in zip(*found, strict=True))
+    fitted = [next(_fitted(now, whole, best[1:], shifts, mask, rows)) for rows in _blocks(now, mask)]
+    weight, shift = (torch.cat(pieces) for pieces in zip(*fitted, strict=True))
     return (weight, shift) if bool(torch.isfinite(weight).all()) else None
 
 
@@ -111,9 +113,9 @@ def _fitted(
     about = sums.centered() if shifts else sums
     for weight in _solved(now, about, ridges) if mask is None else masked_weights(now, about, ridges, mask):
         if shifts:
-            yield weight, (sums.wanted - weight @ sums.given) / sums.count
+            yield weight, (sums.outputs - weight @ sums.inputs) / sums.count
         else:
-            yield weight, torch.zeros_like(sums.wanted)
+            yield weight, torch.zeros_like(sums.outputs)
 
 
 def _missed(now: Tensor, sums: Sums) -> tuple[Tensor, Tensor, Tensor]:

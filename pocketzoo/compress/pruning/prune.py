@@ -73,8 +73,8 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
     orders = _orders(model, channels, groups, samples)
 
     def planned(counts: Counts) -> PrunePlan:
-        made = _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
-        return replace(made, left=left)
+        new_plan = _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
+        return replace(new_plan, left=left)
 
     return planned(_counts(model, groups, orders, config, multiple, planned, x))
 
@@ -128,7 +128,7 @@ def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: 
         if matches(name.rpartition(".")[0], config.skip)
         for channel in ids.tolist()
     }
-    found = []
+    removable = []
     for group in channels.groups:
         members = group.channels.tolist()
         makers = [name.rpartition(".")[0] for name in group.layers]
@@ -137,11 +137,11 @@ def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: 
         if config.only and not all(matches(name, config.only) for name in makers):
             continue
         if (by := next((blocked[c] for c in members if c in blocked), None)) is None:
-            found.append(group)
+            removable.append(group)
         else:
             reason = f"it shares channels with {by or 'the model itself'}"
             left |= {name: reason for name in makers if name not in (by, *left)}
-    return found
+    return removable
 
 
 def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
@@ -164,17 +164,17 @@ def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
 def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Array]) -> list[Elimination]:
     """For each group, its channels in the order they should go."""
     layers = weighted_layers(model)
-    wanted = {channel for group in groups for channel in group.channels.tolist()}
+    removable = {channel for group in groups for channel in group.channels.tolist()}
     reads = {
         name: ids.tolist()
         for (weight, dim), ids in channels.axes.items()
-        if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not wanted.isdisjoint(ids.tolist())
+        if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not removable.isdisjoint(ids.tolist())
     }
     halves = split_moments(model, reads, samples)
     return_memory()
     first, second = (half.moments for half in halves)
-    for found in (*first.values(), *second.values()):
-        if not torch.isfinite(found.second).all():
+    for moment in (*first.values(), *second.values()):
+        if not torch.isfinite(moment.second).all():
             raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
     matter = output_sensitivity(model, [name for name in reads if name in first], samples)
     orders = []
@@ -275,10 +275,10 @@ def _planned(
     axes: dict[str, tuple[Axis, ...]] = {}
     sizes: dict[tuple[str, int], int] = {}
     for (name, dim), ids in sorted(channels.axes.items()):
-        kept = tuple(i for i, channel in enumerate(ids.tolist()) if channel not in gone)
-        if len(kept) < len(ids):
-            axes[name] = (*axes.get(name, ()), Axis(dim=dim, size=len(ids), kept=kept))
-            sizes[name, dim] = len(kept)
+        channels_left = tuple(i for i, channel in enumerate(ids.tolist()) if channel not in gone)
+        if len(channels_left) < len(ids):
+            axes[name] = (*axes.get(name, ()), Axis(dim=dim, size=len(ids), kept=channels_left))
+            sizes[name, dim] = len(channels_left)
     before, after = costs(uses, {}), costs(uses, sizes)
     total = sum(len(g.channels) * g.width for g in groups)
     left = sum(g.width for g in groups for c in g.channels.tolist() if c not in gone)
@@ -301,7 +301,7 @@ def _planned(
 
 def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[str, int]:
     """Attributes that count the heads of a group, in the module around the layers that make them."""
-    found: dict[str, int] = {}
+    head_counts: dict[str, int] = {}
     for group in groups:
         count = len(group.channels)
         left = count - len(gone.intersection(group.channels.tolist()))
@@ -310,11 +310,11 @@ def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[
         for name in group.layers:
             path = name.rpartition(".")[0].rpartition(".")[0]
             attributes = vars(model.get_submodule(path))
-            wanted = {**dict.fromkeys(HEADS, 1), **dict.fromkeys(HEADS_TIMES_SIZE, group.width)}
-            for attribute, size in wanted.items():
+            head_sizes = {**dict.fromkeys(HEADS, 1), **dict.fromkeys(HEADS_TIMES_SIZE, group.width)}
+            for attribute, size in head_sizes.items():
                 if attributes.get(attribute) == count * size:
-                    found[f"{path}.{attribute}".lstrip(".")] = left * size
-    return found
+                    head_counts[f"{path}.{attribute}".lstrip(".")] = left * size
+    return head_counts
 
 
 # -- applying
@@ -329,9 +329,9 @@ def _refit(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterab
         and (isinstance(layer, nn.Linear) or layer.groups == 1)
         and f"{name}.weight" not in plan.shared
     ]
-    kept = {name: axis.kept for name, axes in plan.axes.items() for axis in axes if axis.dim == 0}
+    channels_left = {name: axis.kept for name, axes in plan.axes.items() for axis in axes if axis.dim == 0}
     if names:
-        refit(model, pruned, names, samples, kept=kept, shifts=plan.shifts, shortcuts=plan.shortcuts)
+        refit(model, pruned, names, samples, channels_left=channels_left, shifts=plan.shifts, shortcuts=plan.shortcuts)
 
 
 def _cut(model: nn.Module, name: str, axes: tuple[Axis, ...]) -> None:

@@ -36,14 +36,14 @@ def refit(
     names: Iterable[str],
     samples: Iterable[Array],
     *,
-    kept: Mapping[str, tuple[int, ...]],
+    channels_left: Mapping[str, tuple[int, ...]],
     shifts: Mapping[str, str],
     shortcuts: Mapping[str, Shortcut],
     masked: bool = False,
 ) -> None:
     """Refit the named layers of ``pruned`` (Conv2d with groups = 1, Linear), which has the layers of ``model``.
 
-    ``kept``: weight -> which of its output channels stay. ``shifts``: weight -> what takes the mean that was lost.
+    ``channels_left``: weight -> which of its output channels stay. ``shifts``: weight -> the bias that is corrected.
     ``masked``: weights that are zero stay so. What is not finite is left as it was.
     """
     layers = weighted_layers(pruned)
@@ -51,7 +51,7 @@ def refit(
     for count, phase in _phases(model, [n for n in layers if n in set(names)], samples, shortcuts):
         runs = _runs(samples, count)
         held: list[dict[str, Tensor]] = [{} for _ in range(2 * len(runs))]
-        wanted = {n: s for n in phase if (s := shortcuts.get(n)) is not None}
+        phase_shortcuts = {n: s for n in phase if (s := shortcuts.get(n)) is not None}
         sizes = {n: model.get_parameter(f"{n}.weight")[0].numel() for n in phase}
         limits = {n: max(min(ROWS * i, ROW_BYTES // (2 * 4 * i)) // len(runs), FEWEST) for n, i in sizes.items()}
 
@@ -59,19 +59,21 @@ def refit(
             name: str,
             inputs: list[Tensor],
             held: list[dict[str, Tensor]] = held,
-            wanted: dict[str, Shortcut] = wanted,
+            by_layer: dict[str, Shortcut] = phase_shortcuts,
             limits: dict[str, int] = limits,
         ) -> None:
-            _refit_layer(name, inputs, held, model, pruned, kept, shifts, wanted.get(name), masked, limits[name])
-            if name in wanted:
+            _refit_layer(
+                name, inputs, held, model, pruned, channels_left, shifts, by_layer.get(name), masked, limits[name]
+            )
+            if name in by_layer:
                 for run in held:  # activations of all samples: let them go
-                    run.pop(wanted[name].reader, None)
+                    run.pop(by_layer[name].reader, None)
 
         walk(
             [(model, x) for x in runs] + [(pruned, x) for x in runs],
             phase,
             visit,
-            hold={s.reader for s in wanted.values()},
+            hold={s.reader for s in phase_shortcuts.values()},
             held=held,
             until=phase[-1],
             limits=limits,
@@ -124,14 +126,14 @@ def _refit_layer(
     held: list[dict[str, Tensor]],
     model: nn.Module,
     pruned: nn.Module,
-    kept: Mapping[str, tuple[int, ...]],
+    channels_left: Mapping[str, tuple[int, ...]],
     shifts: Mapping[str, str],
     shortcut: Shortcut | None,
     masked: bool,
     limit: int,
 ) -> None:
     half = len(inputs) // 2
-    rows = kept.get(f"{name}.weight")
+    rows = channels_left.get(f"{name}.weight")
     before = model.get_parameter(f"{name}.weight").detach().flatten(1)
     before = before if rows is None else before[list(rows)]
     weight = pruned.get_parameter(f"{name}.weight")
@@ -139,18 +141,18 @@ def _refit_layer(
     halves = [Sums.empty(*now.shape), Sums.empty(*now.shape)]
     for i in range(half):
         full, less = inputs[i], inputs[half + i]
-        wanted = full @ before.T  # (N, O)
+        reference = full @ before.T  # (N, O)
         if shortcut is not None:
-            error = _shortcut_error(pruned, name, shortcut, held[i], held[half + i], rows, len(wanted), limit)
-            wanted = wanted if error is None else wanted + error
-        halves[i % 2].add(less, wanted)
+            error = _shortcut_error(pruned, name, shortcut, held[i], held[half + i], rows, len(reference), limit)
+            reference = reference if error is None else reference + error
+        halves[i % 2].add(less, reference)
     shift = shifts.get(f"{name}.weight")
-    found = regress(now, halves, shifts=shift is not None, mask=now != 0 if masked else None)
-    if found is None:
+    solution = regress(now, halves, shifts=shift is not None, mask=now != 0 if masked else None)
+    if solution is None:
         return
-    weight.data.copy_(found[0].view_as(weight))
+    weight.data.copy_(solution[0].view_as(weight))
     if shift:
-        shift_output(pruned, shift, found[1])
+        shift_output(pruned, shift, solution[1])
 
 
 def _shortcut_error(

@@ -41,7 +41,7 @@ class ChannelReader:
         """
         self.width = len(second) // len(channels)
         self.inverse = torch.linalg.inv(second)  # (m * b, m * b), of the m places that are left
-        self.kept = weight.clone()  # (O, m * b)
+        self.weight_left = weight.clone()  # (O, m * b)
         self.size, self.total = weight.shape[1], max(total, 1e-30)
         self.left = torch.arange(len(channels))  # the places (m,)
         self.places: dict[int, list[int]] = {}
@@ -51,22 +51,22 @@ class ChannelReader:
     @property
     def weight(self) -> Tensor:
         """The weight (O, n * b) as it is now, zero where an input is gone."""
-        weight = self.kept.new_zeros(len(self.kept), self.size)
-        weight[:, self._inputs(self.left)] = self.kept
+        weight = self.weight_left.new_zeros(len(self.weight_left), self.size)
+        weight[:, self._inputs(self.left)] = self.weight_left
         return weight
 
     def costs(self) -> Tensor:
         """What each place costs, relative to the output (n,); nothing where it is gone."""
         m, b = len(self.left), self.width
         if b == 1:
-            energies = self.kept.square().sum(0) / self.inverse.diagonal()
+            energies = self.weight_left.square().sum(0) / self.inverse.diagonal()
         else:
             blocks = self.inverse.view(m, b, m, b)[range(m), :, range(m), :]  # (m, b, b)
-            weights = self.kept.view(-1, m, b).permute(1, 2, 0)  # (m, b, O)
+            weights = self.weight_left.view(-1, m, b).permute(1, 2, 0)  # (m, b, O)
             energies = (weights @ weights.mT * torch.linalg.inv(blocks)).sum((1, 2))  # tr(W_B W_B^T K^-1)
-        found: Tensor = energies.new_zeros(self.size // b)
-        found[self.left] = energies / self.total
-        return found
+        costs: Tensor = energies.new_zeros(self.size // b)
+        costs[self.left] = energies / self.total
+        return costs
 
     def remove(self, channels: Sequence[int]) -> None:
         """Take channels away and refit the rest."""
@@ -76,7 +76,7 @@ class ChannelReader:
         out, stay = self._inputs(gone.nonzero().flatten()), self._inputs((~gone).nonzero().flatten())
         across = self.inverse[out]  # (|B|, I)
         gain = torch.linalg.solve(across[:, out], across[:, stay])
-        self.kept = torch.addmm(self.kept[:, stay], self.kept[:, out], gain, alpha=-1)
+        self.weight_left = torch.addmm(self.weight_left[:, stay], self.weight_left[:, out], gain, alpha=-1)
         self.inverse = torch.addmm(self.inverse[stay][:, stay], across[:, stay].T, gain, alpha=-1)
         self.left = self.left[~gone]
 
@@ -125,18 +125,18 @@ def eliminate(
         order += chosen
         own += [max(score[channel], 0.0) for channel in chosen]
         if not held_out:
-            found = [*accumulate(own, initial=spent)]
+            totals = [*accumulate(own, initial=spent)]
         elif turn in JUDGED or len(order) == count:
             for cost in held_out:
                 cost.reader.remove(order[-len(own) :])
             now = max(sum(cost.error() for cost in held_out), spent)
             # Between two judgments costs grow as the readers say: what costs them nothing is free.
             parts = own if sum(own) > 0 else [1.0] * len(own)
-            found = [spent + (now - spent) * part / sum(parts) for part in accumulate(parts, initial=0.0)]
+            totals = [spent + (now - spent) * part / sum(parts) for part in accumulate(parts, initial=0.0)]
         else:
-            found = []
-        if found:
-            costs, spent, own = [*costs, *found[1:]], found[-1], []
+            totals = []
+        if totals:
+            costs, spent, own = [*costs, *totals[1:]], totals[-1], []
         taken = set(chosen)
         left = [c for c in left if c not in taken]
     return Elimination(tuple(order), tuple(costs))

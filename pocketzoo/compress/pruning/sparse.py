@@ -86,18 +86,18 @@ def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterabl
     for name in plan.patterns:
         layer = pruned.get_submodule(name.removesuffix(".weight"))
         importance = layer.get_parameter("weight").detach().square()
-        found = moments.get(name.removesuffix(".weight"))
-        if found is not None:
-            if not torch.isfinite(found.second).all():
+        moment = moments.get(name.removesuffix(".weight"))
+        if moment is not None:
+            if not torch.isfinite(moment.second).all():
                 raise DataError(f"calibration: the inputs of {name} are not finite", "check the samples for NaN")
-            diagonal = torch.linalg.inv(shrunk(found.mean, found.count)).diagonal()
+            diagonal = torch.linalg.inv(shrunk(moment.mean, moment.count)).diagonal()
             importance = importance / diagonal.float().view_as(importance[0])
         layer.get_parameter("weight").data *= two_of_four(importance)
     if not fits or samples is None:
         return
     layers = weighted_layers(pruned)
     dense = [n for n in names if isinstance(layers[n], nn.Linear) or layers[n].groups == 1]
-    refit(model, pruned, dense, samples, kept={}, shifts={}, shortcuts={}, masked=True)
+    refit(model, pruned, dense, samples, channels_left={}, shifts={}, shortcuts={}, masked=True)
 
 
 def two_of_four(importance: Tensor) -> Tensor:

@@ -41,13 +41,13 @@ def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
 
     y = x W becomes s_x s_w (x_q - z) W_q: x_q (uint8), s_x and z follow from the least and largest x.
     """
-    wanted, index = set(layers), GraphIndex(model)
+    layer_names, index = set(layers), GraphIndex(model)
     fresh = FreshNames.of(model)
     nodes: list[NodeProto] = []
     ready: dict[str, list[str]] = {}  # tensors that are quantized already, for all layers that read them
     stored: dict[str, list[str]] = {}  # weight -> its integers, scales and zero points
     for node in model.graph.node:
-        if not index.is_layer(node) or layer_name(node.input[1]) not in wanted:
+        if not index.is_layer(node) or layer_name(node.input[1]) not in layer_names:
             nodes.append(node)
             continue
         x, name, out = node.input[0], node.input[1], node.output[0]
@@ -69,6 +69,6 @@ def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
             helper.make_node("Mul", [ready[x][1], stored[name][1]], [step]),
             helper.make_node("Mul", [floats, step], [out]),
         ]
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(copies)

@@ -36,10 +36,10 @@ def quantize(model: ModelProto, names: Iterable[str]) -> None:
     The rows that a text needs are gathered as integers and become floats then; the table never does. It costs
     Gather, Gather, Cast and Mul on (B, T, C) instead of one Gather.
     """
-    wanted, fresh = set(names), FreshNames.of(model)
+    table_names, fresh = set(names), FreshNames.of(model)
     stored: dict[str, tuple[str, str]] = {}  # table -> its integers and its scales
     for tensor in list(model.graph.initializer):
-        if tensor.name in wanted:
+        if tensor.name in table_names:
             quantized, scale = rows_to_int8(numpy_helper.to_array(tensor))
             integers, step = fresh(f"{tensor.name}_quantized"), fresh(f"{tensor.name}_scale")
             stored[tensor.name] = integers, step
@@ -58,9 +58,9 @@ def quantize(model: ModelProto, names: Iterable[str]) -> None:
             helper.make_node("Cast", [rows], [floats], to=TensorProto.FLOAT),
             helper.make_node("Mul", [floats, step], [out]),
         ]
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(copies)
 
 
 def rows_to_int8(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:

@@ -57,15 +57,15 @@ def apply(
         BundleError: the plan's tensors are missing, or those of another plan.
         DataError: an activation is not finite.
     """
-    made = smooth.apply(plain_operands(model, plan.layers), divisors(plan))
-    index = GraphIndex(made)
+    encoded = smooth.apply(plain_operands(model, plan.layers), divisors(plan))
+    index = GraphIndex(encoded)
     chosen = choose(index, plan, encoding)
     layers = [node for node in index.nodes if _is_layer(node, index, chosen.layers)]
     tensors = prepare(index, layers, {}, _moments(index, layers, samples), E4M3)
     tensors |= {name: one[0] for name, one in tensors.items() if name.endswith(".scale")}
-    _Fp8Writer(made, plan.ranges, tensors, activation_parameters).run({node.output[0] for node in layers})
-    onnx.checker.check_model(made)
-    return made, chosen
+    _Fp8Writer(encoded, plan.ranges, tensors, activation_parameters).run({node.output[0] for node in layers})
+    onnx.checker.check_model(encoded)
+    return encoded, chosen
 
 
 def choose(index: GraphIndex, plan: Int8Plan, encoding: Fp8Encoding) -> Fp8Layers:
@@ -102,8 +102,8 @@ def _widest_scale(weight: Floats) -> Floats:
 
 def nearest(weight: Floats, scale: Floats) -> Numbers:
     """Weights (G, O, I) over scales (G, O), to the nearest number of e4m3; ties to even."""
-    found: Numbers = np.clip(weight / scale[..., None], -LARGEST, LARGEST).astype(ml_dtypes.float8_e4m3fn)
-    return found
+    levels: Numbers = np.clip(weight / scale[..., None], -LARGEST, LARGEST).astype(ml_dtypes.float8_e4m3fn)
+    return levels
 
 
 E4M3 = Grid(_widest_scale, nearest)

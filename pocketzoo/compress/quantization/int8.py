@@ -55,12 +55,12 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, re
     """
     index = GraphIndex(model)
     left = {name: why for name, why in left_alone(index).items() if not matches(name, config.skip)}
-    found = embeddings.tables(index) if config.embeddings else []
-    layers = quantizable(index, config.skip, found)
+    table_names = embeddings.tables(index) if config.embeddings else []
+    layers = quantizable(index, config.skip, table_names)
     if (plain := plain_operands(model, {layer_name(node.input[1]) for node in layers})) is not model:
         model, index = plain, GraphIndex(plain)
-        layers = quantizable(index, config.skip, found)
-    tables = tuple(name for name in found if not matches(layer_name(name), config.skip))
+        layers = quantizable(index, config.skip, table_names)
+    tables = tuple(name for name in table_names if not matches(layer_name(name), config.skip))
     if tables:  # first: half of a language model's memory, and of that of every copy and session below
         model = _copy(model)
         embeddings.quantize(model, tables)
@@ -101,9 +101,9 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, re
 
 
 def _copy(model: ModelProto) -> ModelProto:
-    made = ModelProto()
-    made.CopyFrom(model)
-    return made
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    return copied
 
 
 def _divisors(
@@ -124,13 +124,13 @@ def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Ite
     """The plan whose encoding for onnxruntime errs less for the first samples, relative to each output."""
     few = list(islice(one_by_one(samples), TRIALS))
     outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
-    wanted = [{name: values[name] for name in outputs} for values in activations(smoothed, outputs, few)]
+    reference = [{name: values[name] for name in outputs} for values in activations(smoothed, outputs, few)]
 
     def error(plan: Int8Plan) -> float:
         encoded = _copy(smoothed)
         _encode(encoded, plan, plan.tensors, BOTH)
-        given = list(activations(encoded, outputs, few))
-        return sum(noise_to_signal([v[name] for v in given], [v[name] for v in wanted]) for name in outputs)
+        int8_outputs = list(activations(encoded, outputs, few))
+        return sum(noise_to_signal([v[name] for v in int8_outputs], [v[name] for v in reference]) for name in outputs)
 
     return min(plans, key=error)
 
@@ -138,12 +138,12 @@ def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Ite
 def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
     """``plan`` with these layers left in float: what they alone needed of ranges goes as well."""
     rest = tuple(layer for layer in plan.layers if layer not in layers)
-    wanted = set(_tensors(GraphIndex(plain_operands(model, rest)), set(rest)))
+    tensors = set(_tensors(GraphIndex(plain_operands(model, rest)), set(rest)))
     return replace(
         plan,
         layers=rest,
         dynamic=tuple(layer for layer in plan.dynamic if layer not in layers),
-        ranges={name: r for name, r in plan.ranges.items() if name in wanted},
+        ranges={name: r for name, r in plan.ranges.items() if name in tensors},
     )
 
 
@@ -219,7 +219,7 @@ def prepare(
     WEIGHT is what ``stored_names`` says. ``ranges`` of what layers read, where biases in int32 must not saturate.
     ``moments`` are those of what a node reads, by its output; without them weights are rounded to nearest.
     """
-    found: dict[str, npt.NDArray[Any]] = {}
+    tensors: dict[str, npt.NDArray[Any]] = {}
     stored, sharing = stored_names(index), dict[str, list[NodeProto]]()
     for node in layers:
         sharing.setdefault(stored[node.output[0]], []).append(node)
@@ -235,8 +235,8 @@ def prepare(
         else:
             scale = np.maximum(grid.scales(matrix), least)
             quantized = grid.nearest(matrix, scale)
-        found[f"{name}.levels"] = from_matrix(quantized, weight, nodes[0])
-        found[f"{name}.scale"] = scale.reshape(-1)
+        tensors[f"{name}.levels"] = from_matrix(quantized, weight, nodes[0])
+        tensors[f"{name}.scale"] = scale.reshape(-1)
         error = matrix - quantized * scale[..., None]
         for node in nodes:
             bias = np.array(_bias(index, node), np.float32)
@@ -245,8 +245,8 @@ def prepare(
                 lost = (error @ mean[..., None]).reshape(-1)
                 bias = (bias if len(bias) else np.zeros(len(lost), np.float32)) + lost.astype(np.float32)
             if len(bias):
-                found[f"{node.output[0]}.bias"] = bias.astype(np.float32)
-    return found
+                tensors[f"{node.output[0]}.bias"] = bias.astype(np.float32)
+    return tensors
 
 
 def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -266,20 +266,20 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
     operator is a bias or a normalization, which wants them.
     """
     integers = Integers(index, layers)
-    wanted: dict[str, None] = {}
+    names: dict[str, None] = {}
     for node in index.nodes:
         if not integers(node):
             continue
         # A move reads what it moves; the shape or the axes alongside it are not activations.
         for name in node.input[:1] if node.op_type in MOVES else node.input:
             if name and name not in index.constants and index.is_float(name):
-                wanted.setdefault(name)
+                names.setdefault(name)
         out = index.after_activation(node.output[0], ACTIVATIONS)
         floats = out in index.outputs or integers.recurs(out)
         operator = operator_of(node)
         if not floats and (operator is None or operator.quantizes_output):
-            wanted.setdefault(out)
-    return list(wanted)
+            names.setdefault(out)
+    return list(names)
 
 
 def _constant(index: GraphIndex, name: str) -> Array:

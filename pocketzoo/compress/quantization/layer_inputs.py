@@ -55,8 +55,8 @@ class Im2col:
         corner = [t * s for t, s in zip(taken, self.strides, strict=True)]
         at = [o[:, None] * d + c for o, d, c in zip(offsets, self.dilations, corner, strict=True)]  # (K, N) an axis
         index = np.ravel_multi_index(at, inside)
-        found: Array = x.reshape(len(x), -1).take(index.ravel(), axis=1)  # (C, K * N)
-        return found.reshape(self.groups, -1, index.shape[1])
+        columns: Array = x.reshape(len(x), -1).take(index.ravel(), axis=1)  # (C, K * N)
+        return columns.reshape(self.groups, -1, index.shape[1])
 
     def _padded(self, x: Array) -> Array:
         rank, pads = len(self.kernel), self.pads

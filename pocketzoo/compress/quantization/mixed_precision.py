@@ -62,23 +62,25 @@ def float_effects(
     full, one = folder / "int8.onnx", folder / "one.onnx"
     write(model, plan, target, full)
     onnx.save(model, one)
-    wanted = _answers(one, xs)
+    float_outputs = _answers(one, xs)
     macs = {cost.layer: cost.macs for cost in layer_costs(one)}
-    noise = _noise(full, xs, wanted)
-    found = []
+    noise = _noise(full, xs, float_outputs)
+    effects = []
     for layer in progress.track(plan.layers, "int8: effect of each layer", len(plan.layers)):
         write(model, int8.without(model, plan, [layer]), target, one)
-        left = _noise(one, xs, wanted)
+        left = _noise(one, xs, float_outputs)
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if not target.timed_here:  # its time here would say nothing of its time there
-            found.append(FloatEffect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1)))
+            effects.append(
+                FloatEffect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1))
+            )
             continue
         before, after = median_milliseconds([full, one], xs[0], SECONDS)
-        found.append(FloatEffect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
+        effects.append(FloatEffect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
     one.unlink(missing_ok=True)
     full.unlink()
-    return sorted(found, key=lambda effect: -effect.worth)
+    return sorted(effects, key=lambda effect: -effect.worth)
 
 
 def search(
@@ -115,12 +117,12 @@ def search(
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if passes(order[:middle]) else (middle, high)
-        kept = order[:high]
+        left_in_float = order[:high]
         # What gains nothing by itself may stand before what does; the last one is what it was not enough without.
-        for effect in sorted(kept[:-1], key=lambda e: e.gained)[:GIVEN_BACK]:
-            if passes(rest := [e for e in kept if e is not effect]):
-                kept = rest
-        return int8.without(model, plan, [e.layer for e in kept]), kept
+        for effect in sorted(left_in_float[:-1], key=lambda e: e.gained)[:GIVEN_BACK]:
+            if passes(rest := [e for e in left_in_float if e is not effect]):
+                left_in_float = rest
+        return int8.without(model, plan, [e.layer for e in left_in_float]), left_in_float
     finally:
         graph.unlink(missing_ok=True)
 
@@ -132,12 +134,12 @@ def write(model: onnx.ModelProto, plan: Int8Plan, target: TargetSpec, place: Pat
 
 def _first(samples: Iterable[Array], count: int) -> list[Array]:
     """The first samples, one by one."""
-    found: list[Array] = []
+    rows: list[Array] = []
     for batch in samples:
-        found += [batch[i : i + 1] for i in range(min(len(batch), count - len(found)))]
-        if len(found) == count:
+        rows += [batch[i : i + 1] for i in range(min(len(batch), count - len(rows)))]
+        if len(rows) == count:
             break
-    return found
+    return rows
 
 
 def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
@@ -145,8 +147,8 @@ def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
         return [runner.run(x) for x in xs]
 
 
-def _noise(graph: Path, xs: Sequence[Array], wanted: Sequence[Mapping[str, Array]]) -> float:
+def _noise(graph: Path, xs: Sequence[Array], reference_outputs: Sequence[Mapping[str, Array]]) -> float:
     """The error of all outputs, each as a fraction of its own power: the worst has the most say."""
-    given = _answers(graph, xs)
-    names = list(wanted[0]) if wanted else []
-    return sum(noise_to_signal([g[name] for g in given], [w[name] for w in wanted]) for name in names)
+    outputs = _answers(graph, xs)
+    names = list(reference_outputs[0]) if reference_outputs else []
+    return sum(noise_to_signal([g[name] for g in outputs], [w[name] for w in reference_outputs]) for name in names)

@@ -109,9 +109,9 @@ class QdqWriter:
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         used = read_names(self.graph)
-        kept = [t for t in self.graph.initializer if t.name in used]
+        initializers = [t for t in self.graph.initializer if t.name in used]
         del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+        self.graph.initializer.extend(initializers)
 
     def layer(self, node: NodeProto) -> None:
         """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that."""

@@ -50,13 +50,13 @@ def shared_inputs(index: GraphIndex, layers: Iterable[str]) -> list[SharedInput]
 
     A weight that two nodes read is in none: what suits one of them would not suit the other.
     """
-    wanted, found = set(layers), dict[str, list[str]]()
+    names, weights_of = set(layers), dict[str, list[str]]()
     for node in index.nodes:
-        if node.op_type != "MatMul" or node.input[1] not in wanted or not index.has_one_consumer(node.input[1]):
+        if node.op_type != "MatMul" or node.input[1] not in names or not index.has_one_consumer(node.input[1]):
             continue
         if len(index.constants[node.input[1]].dims) == 2 and node.input[0] not in index.constants:
-            found.setdefault(node.input[0], []).append(node.input[1])
-    return [SharedInput(tensor, tuple(weights)) for tensor, weights in found.items()]
+            weights_of.setdefault(node.input[0], []).append(node.input[1])
+    return [SharedInput(tensor, tuple(weights)) for tensor, weights in weights_of.items()]
 
 
 def channel_scales(channels: ChannelRanges, weight: npt.NDArray[np.floating]) -> tuple[Floats, float]:
@@ -93,13 +93,13 @@ def plan(model: ModelProto, layers: Iterable[str], channels: Mapping[str, Channe
     expected error must fall to 1 / ``GAIN``.
     """
     index = GraphIndex(model)
-    found = {}
+    divisors = {}
     for shared in shared_inputs(index, layers):
         weight = np.concatenate([numpy_helper.to_array(index.constants[name]) for name in shared.weights], 1)
         scales, gain = channel_scales(channels[shared.tensor], weight)
         if gain > (1.0 if _source(index, shared) else GAIN):
-            found[shared.tensor] = scales
-    return found
+            divisors[shared.tensor] = scales
+    return divisors
 
 
 def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
@@ -140,9 +140,9 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
         if node.op_type == "MatMul" and node.input[1] in renamed:
             node.input[0] = renamed[node.input[1]]
         nodes.append(node)
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del smoothed.graph.node[:]
-    smoothed.graph.node.extend(kept)
+    smoothed.graph.node.extend(copies)
     return smoothed
 
 
@@ -212,20 +212,20 @@ def _values(index: GraphIndex, node: NodeProto, channels: int) -> tuple[str, ...
         if node.op_type != op or (op == "Transpose" and list(node.attribute[0].ints) != [0, 2, 1, 3]):
             return ()
         name = node.input[follow]
-        made = index.producers.get(name)
-        if made is None or not index.has_one_consumer(name):
+        maker = index.producers.get(name)
+        if maker is None or not index.has_one_consumer(name):
             return ()
         if step == 2 and index.producers.get(node.input[0], node).op_type != "Softmax":
             return ()
-        node = made
+        node = maker
     constants = []
     if node.op_type == "Add":
         biases = [i for i in node.input if i in index.constants and list(index.constants[i].dims) == [channels]]
         rest = [i for i in node.input if i not in biases]
-        made = index.producers.get(rest[0]) if len(biases) == len(rest) == 1 else None
-        if made is None or not index.has_one_consumer(rest[0]):
+        maker = index.producers.get(rest[0]) if len(biases) == len(rest) == 1 else None
+        if maker is None or not index.has_one_consumer(rest[0]):
             return ()
-        node, constants = made, biases
+        node, constants = maker, biases
     if node.op_type != "MatMul" or list(index.constants[node.input[1]].dims if _fixed(index, node) else [])[1:] != [
         channels
     ]:

@@ -73,19 +73,19 @@ def copied(model: nn.Module) -> nn.Module:
 
 def _alone(model: nn.Module) -> dict[str, str]:
     owners = _owners(model)
-    found = {}
+    reasons = {}
     for name, module in model.named_modules():
         if not isinstance(module, (*KINDS, *OTHERS)):
             continue
         others = [n for p in module._parameters.values() if p is not None for n in owners[id(p)]]
         others = [n for n in others if model.get_submodule(n.rpartition(".")[0]) is not module]
         if not isinstance(module, KINDS):
-            found[name] = f"a {_kind(module)}: only Conv2d and Linear are supported"
+            reasons[name] = f"a {_kind(module)}: only Conv2d and Linear are supported"
         elif reason := _not_plain(module):
-            found[name] = reason
+            reasons[name] = reason
         elif others:
-            found[name] = f"it shares parameters with {others[0].rpartition('.')[0] or 'the model'}"
-    return found
+            reasons[name] = f"it shares parameters with {others[0].rpartition('.')[0] or 'the model'}"
+    return reasons
 
 
 def _kind(module: nn.Module) -> str:
@@ -94,12 +94,12 @@ def _kind(module: nn.Module) -> str:
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
     """Parameter, by its id -> its names, one for each module that has it."""
-    found: dict[int, list[str]] = {}
+    owners: dict[int, list[str]] = {}
     for path, module in model.named_modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                found.setdefault(id(parameter), []).append(f"{path}.{name}".lstrip("."))
-    return found
+                owners.setdefault(id(parameter), []).append(f"{path}.{name}".lstrip("."))
+    return owners
 
 
 def _not_plain(layer: Layer) -> str:
@@ -133,13 +133,13 @@ def _multiplies(layer: Layer) -> bool:
     except Exception:  # the layer's own code, on what it was perhaps not made for
         return False
     read = x
-    for function, args, kwargs, made in calls.made:
-        if made is read:  # a cast to the type it has, and the like
+    for function, args, kwargs, result in calls.recorded:
+        if result is read:  # a cast to the type it has, and the like
             continue
         if function is F.pad and args[0] is read and _pads_zeros(args, kwargs):
-            read = made
+            read = result
             continue
-        return out is made and _is_product(layer, function, read, args, kwargs)
+        return out is result and _is_product(layer, function, read, args, kwargs)
     return False
 
 
@@ -151,14 +151,14 @@ def _pads_zeros(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _is_product(layer: Layer, function: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    operands = given.get("input") is x and given.get("weight") is layer.weight and given.get("bias") is layer.bias
+    bound = {**dict(zip(names, args, strict=False)), **kwargs}
+    operands = bound.get("input") is x and bound.get("weight") is layer.weight and bound.get("bias") is layer.bias
     if isinstance(layer, nn.Linear):
         return function is F.linear and operands
     same = (
-        _pair(given.get("stride", 1)) == _pair(layer.stride)  # some networks state theirs as a list
-        and _pair(given.get("dilation", 1)) == _pair(layer.dilation)
-        and given.get("groups", 1) == layer.groups
+        _pair(bound.get("stride", 1)) == _pair(layer.stride)  # some networks state theirs as a list
+        and _pair(bound.get("dilation", 1)) == _pair(layer.dilation)
+        and bound.get("groups", 1) == layer.groups
     )
     return function in (F.conv2d, torch.conv2d) and operands and same
 
@@ -172,14 +172,14 @@ class _Calls(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self.recorded: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if _tensors(out):
-            self.made.append((func, args, kwargs or {}, out))
+            self.recorded.append((func, args, kwargs or {}, out))
         return out
 
 
@@ -210,7 +210,7 @@ class _Uses(_Calls):
         super().__init__()
         self.owners = {id(p): layer for layer in layers for p in layer.parameters(recurse=False)}
         self.running: list[nn.Module] = []
-        self.found: set[int] = set()
+        self.used: set[int] = set()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -219,7 +219,7 @@ class _Uses(_Calls):
         for tensor in _tensors([args, kwargs or {}]) if _tensors(out) else ():
             owner = self.owners.get(id(tensor))
             if owner is not None and (not self.running or self.running[-1] is not owner):
-                self.found.add(id(owner))
+                self.used.add(id(owner))
         return out
 
 
@@ -247,7 +247,7 @@ def _used_around(model: nn.Module, x: Tensor, names: Iterable[str]) -> list[str]
     uses = _Uses(layers.values())
     with torch.no_grad(), _following(uses), uses:
         model(x)
-    return [name for name, layer in layers.items() if id(layer) in uses.found]
+    return [name for name, layer in layers.items() if id(layer) in uses.used]
 
 
 def _asked_around(model: nn.Module, x: Tensor, names: Iterable[str]) -> dict[str, str]:

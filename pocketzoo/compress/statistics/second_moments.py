@@ -107,11 +107,11 @@ def shrunk(second: Tensor, count: int) -> Tensor:
 
 def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> dict[str, Moments]:
     """Second moments of the inputs of the named Conv2d (groups = 1) and Linear layers, in one pass over ``samples``."""
-    found: dict[str, Moments] = {}
-    with _watching(model, names, found, POSITIONS), torch.no_grad():
+    moments: dict[str, Moments] = {}
+    with _watching(model, names, moments, POSITIONS), torch.no_grad():
         for part in parts(samples, CHUNK):
             model(part)
-    return found
+    return moments
 
 
 @dataclass
@@ -124,27 +124,27 @@ class Half:
 
 def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> tuple[Half, Half]:
     """As ``input_moments``, of fewer positions, once of the even and once of the odd samples, in one pass over all."""
-    halves, found = (Half({}), Half({})), dict[str, Moments]()
-    with _watching(model, names, found, FEWER), torch.no_grad():
+    halves, moments = (Half({}), Half({})), dict[str, Moments]()
+    with _watching(model, names, moments, FEWER), torch.no_grad():
         for part in parts(samples, 2 * CHUNK):
             start = sum(half.samples for half in halves) % 2
             for i, half in enumerate(halves):
                 if len(of_half := part[(start + i) % 2 :: 2]):
-                    found.clear()
-                    found.update(half.moments)
+                    moments.clear()
+                    moments.update(half.moments)
                     model(of_half)
-                    half.moments, half.samples = dict(found), half.samples + len(of_half)
+                    half.moments, half.samples = dict(moments), half.samples + len(of_half)
     return halves
 
 
 def _watching(
-    model: nn.Module, names: Iterable[str], found: dict[str, Moments], limit: int
+    model: nn.Module, names: Iterable[str], moments: dict[str, Moments], limit: int
 ) -> AbstractContextManager[None]:
-    """While the model runs in here, what each named layer reads is taken into ``found``."""
+    """While the model runs in here, what each named layer reads is taken into ``moments``."""
 
     def take(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = rows(layer, inputs[0], limit)
-        found.setdefault(name, Moments.empty(x.shape[1])).add(x)
+        moments.setdefault(name, Moments.empty(x.shape[1])).add(x)
 
     return before(model, names, take)
 

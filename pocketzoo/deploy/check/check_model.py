@@ -80,17 +80,17 @@ def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckRe
     """The same of one ONNX file."""
     graph = GraphIndex(load_graph(path))
     rules = [*RULES, *(DLA_RULES if dla else ())]
-    found = [finding for rule in rules for finding in rule(graph, target)]
+    findings = [finding for rule in rules for finding in rule(graph, target)]
     asked, said = _ask(path, target)
-    if said and not any(f.level == "refused" for f in found):
-        found += said  # what a rule foresaw need not be said twice
+    if said and not any(f.level == "refused" for f in findings):
+        findings += said  # what a rule foresaw need not be said twice
     order = ("refused", "slow", "note")
     return CheckReport(
         graph=path.name,
         target=target.name,
         nodes=len(graph.nodes),
         asked=asked,
-        findings=tuple(sorted(found, key=lambda f: order.index(f.level))),
+        findings=tuple(sorted(findings, key=lambda f: order.index(f.level))),
     )
 
 

@@ -60,14 +60,14 @@ class _Graph:
         cut = self.constant("cut", np.array([height, width], np.int64))
         planes = self.add("Transpose", self.add("Cast", PIXELS, to=TensorProto.DOUBLE), perm=[0, 3, 1, 2])
         sides = self.add("Cast", self.add("Shape", planes, start=2), to=TensorProto.DOUBLE)
-        wanted = self.add("Cast", cut, to=TensorProto.DOUBLE)
+        new_sides = self.add("Cast", cut, to=TensorProto.DOUBLE)
         if not spec.stretch:
             shorter = self.add("ReduceMin", sides, keepdims=0)
             ratio = self.add("Div", self.constant("resize", np.float64(spec.resize)), shorter)
-            wanted = self.add("Max", self.add("Round", self.add("Mul", sides, ratio)), wanted)
-        across = self.add("Transpose", self.matrix(sides, wanted, 1), perm=[1, 0])
+            new_sides = self.add("Max", self.add("Round", self.add("Mul", sides, ratio)), new_sides)
+        across = self.add("Transpose", self.matrix(sides, new_sides, 1), perm=[1, 0])
         resized = self.whole(self.add("MatMul", planes, across))
-        resized = self.whole(self.add("MatMul", self.matrix(sides, wanted, 0), resized))
+        resized = self.whole(self.add("MatMul", self.matrix(sides, new_sides, 0), resized))
         rest = self.add("Sub", self.add("Shape", resized, start=2), cut)
         starts = self.add("Div", rest, self.constant("two", np.int64(2)))
         axes = self.constant("axes", np.array([2, 3], np.int64))
@@ -106,12 +106,12 @@ class _Graph:
         raised = self.add("Add", self.add("Div", sums, "unit"), "middle")
         return self.add("Clip", self.add("Floor", raised), "zero", self.constant("white", np.float64(255)))
 
-    def matrix(self, sides: str, wanted: str, axis: int) -> str:
+    def matrix(self, sides: str, new_sides: str, axis: int) -> str:
         """(m, n): how much of each of n pixels is in each of m, in whole parts of ``UNIT``."""
         zero, one = self.constant("zero", np.float64(0)), self.constant("one", np.float64(1))
         half, last = self.constant("middle", np.float64(0.5)), self.constant("last", np.array([1], np.int64))
         which = self.constant(f"axis_{axis}", np.int64(axis))
-        n, m = self.add("Gather", sides, which), self.add("Gather", wanted, which)
+        n, m = self.add("Gather", sides, which), self.add("Gather", new_sides, which)
         scale = self.add("Div", n, m)
         rows = self.add("Mul", self.add("Add", self.add("Range", zero, m, one), half), scale)
         columns = self.add("Add", self.add("Range", zero, n, one), half)

@@ -185,12 +185,12 @@ def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress
     first, whole = f"{request.name}-pictures", f"{request.name}-from-pictures"
     (folder / first / "1").mkdir(parents=True)
     (folder / whole / "1").mkdir(parents=True)
-    made = save_preparation(spec, folder / first / "1" / "model.onnx")
+    prepared_name = save_preparation(spec, folder / first / "1" / "model.onnx")
     pixels = {"name": PIXELS, "data_type": Word("TYPE_UINT8"), "dims": [-1, -1, spec.size[0]]}
-    prepared = {"name": made, "data_type": Word("TYPE_FP32"), "dims": list(spec.size)}
+    prepared = {"name": prepared_name, "data_type": Word("TYPE_FP32"), "dims": list(spec.size)}
     (answer,) = config["output"][:1]
     fresh = FreshNames([PIXELS])  # the tensors of an ensemble share their names
-    given, between = fresh(answer["name"]), fresh("prepared")
+    output_name, between = fresh(answer["name"]), fresh("prepared")
     preparation = {
         "name": first,
         "backend": "onnxruntime",
@@ -204,20 +204,20 @@ def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress
         "platform": "ensemble",
         "max_batch_size": config["max_batch_size"],
         "input": [pixels],
-        "output": [{**answer, "name": given}],
+        "output": [{**answer, "name": output_name}],
         "ensemble_scheduling": {
             "step": [
                 {
                     "model_name": first,
                     "model_version": -1,
                     "input_map": {PIXELS: PIXELS},
-                    "output_map": {made: between},
+                    "output_map": {prepared_name: between},
                 },
                 {
                     "model_name": request.name,
                     "model_version": -1,
                     "input_map": {spec.name: between},
-                    "output_map": {answer["name"]: given},
+                    "output_map": {answer["name"]: output_name},
                 },
             ]
         },

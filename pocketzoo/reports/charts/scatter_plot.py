@@ -37,15 +37,15 @@ class Words:
 
 def points_of(run: BenchRun) -> list[Point]:
     """The rows that can be drawn: those with a latency at the smallest batch size, and a fraction of right answers."""
-    found: list[Point] = []
+    points: list[Point] = []
     if run.quality == "sqnr":  # endless for the reference
-        return found
+        return points
     for row in range(len(run.rows)):
         x = run.number(row, f"latency.{run.batches[0]}.p50") if run.batches else None
         y, size = run.number(row, run.quality), run.number(row, "bytes")
         if x and y and size and math.isfinite(x.value) and math.isfinite(y.value):
-            found.append(Point(row, x, y, size))
-    return found
+            points.append(Point(row, x, y, size))
+    return points
 
 
 def front(points: list[Point]) -> list[Point]:

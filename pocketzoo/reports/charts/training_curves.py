@@ -23,10 +23,10 @@ def curves_section(bundle: Bundle, index: int, title: str, name: str) -> Markup:
     training: Any = bundle.manifest.provenance.get("training", {})
     if not isinstance(training, Mapping):
         return Markup()
-    found = [key for key in ("loss", *(key for key in training if str(key).startswith("val_"))) if key in training]
+    keys = [key for key in ("loss", *(key for key in training if str(key).startswith("val_"))) if key in training]
     drawings = [
         drawing
-        for i, key in enumerate(found)
+        for i, key in enumerate(keys)
         if (drawing := _curve(training[key], key, f"provenance.training.{key}", index, f"{name}-{i}"))
     ]
     if not drawings:
@@ -39,10 +39,10 @@ def curves_section(bundle: Bundle, index: int, title: str, name: str) -> Markup:
     ).format(name=name, title=title, drawings=Markup().join(drawings), note=note)
 
 
-def _curve(found: Any, key: str, path: str, index: int, name: str) -> Markup:
-    if not isinstance(found, Sequence) or not found or not all(_finite(value) for value in found):
+def _curve(series: Any, key: str, path: str, index: int, name: str) -> Markup:
+    if not isinstance(series, Sequence) or not series or not all(_finite(value) for value in series):
         return Markup()
-    values: Sequence[float] = found
+    values: Sequence[float] = series
     words = "training loss" if key == "loss" else f"validation {key.removeprefix('val_').replace('_', ' ')}"
     best = min(values) if key == "loss" else max(values)
     low, high = min(values), max(values)

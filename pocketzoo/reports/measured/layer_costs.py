@@ -36,21 +36,21 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
     Raises:
         BundleError: the manifest's entries are not layers.
     """
-    found = {}
+    layers = {}
     tables: Mapping[str, Any] = bundle.manifest.layers
     for target, rows in tables.items():
         try:
-            found[target] = [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
+            layers[target] = [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
         except (KeyError, TypeError) as error:
             raise BundleError(
                 f"the layers in {bundle.path} cannot be read: {error!r}", "rebuild the bundle with this version"
             ) from error
-    if not found and "" in bundle.graphs() and find_spec("onnx") is not None:
+    if not layers and "" in bundle.graphs() and find_spec("onnx") is not None:
         from pocketzoo.zoo.graphs.cost import layer_costs
 
         costs = layer_costs(bundle.graph(""))
-        found["float"] = [_layer(to_plain(cost), f"graph.{i}", index) for i, cost in enumerate(costs)]
-    return found
+        layers["float"] = [_layer(to_plain(cost), f"graph.{i}", index) for i, cost in enumerate(costs)]
+    return layers
 
 
 def _layer(row: Mapping[str, Any], key: str, index: int) -> Layer:
@@ -108,5 +108,5 @@ def costliest(pairs: Sequence[Pair], limit: int) -> tuple[list[Pair], list[Pair]
     def share(i: int) -> float:
         return sum(layer.macs.value / macs + layer.bytes.value / size for layer in pairs[i].before + pairs[i].after)
 
-    kept = set(sorted(range(len(pairs)), key=share, reverse=True)[:limit])
-    return [p for i, p in enumerate(pairs) if i in kept], [p for i, p in enumerate(pairs) if i not in kept]
+    indices = set(sorted(range(len(pairs)), key=share, reverse=True)[:limit])
+    return [p for i, p in enumerate(pairs) if i in indices], [p for i, p in enumerate(pairs) if i not in indices]

@@ -172,9 +172,9 @@ class Agent:
         with torch.no_grad():
             chosen = self.net(batch.following).argmax(-1, keepdim=True)
             future = self.target(batch.following).gather(1, chosen)[:, 0]
-            wanted = batch.rewards + self.config.discount * (1.0 - batch.ended) * future
+            targets = batch.rewards + self.config.discount * (1.0 - batch.ended) * future
         values = self.net(batch.states).gather(1, batch.actions[:, None])[:, 0]
-        loss: Tensor = self.loss(values, wanted)
+        loss: Tensor = self.loss(values, targets)
         self.step.gradients(self.optimizer, [loss])
         self.step.update(self.optimizer)  # a loss that is not finite shows in the parameters, which ``_close`` looks at
         self.career.learned += 1

@@ -68,10 +68,10 @@ class AgentConfig:
         return self.explore_from + (self.explore_to - self.explore_from) * share
 
 
-def agent_settings(training: AgentConfig | Mapping[str, Any] | None, **given: Any) -> AgentConfig:
-    """A config with those of ``given`` that are not None in it; texts, as a command line gives them, are read.
+def agent_settings(training: AgentConfig | Mapping[str, Any] | None, **changes: Any) -> AgentConfig:
+    """A config with those of ``changes`` that are not None in it; texts, as a command line gives them, are read.
 
     Raises:
         RecipeError: there is no such setting, or it cannot be what it is.
     """
-    return with_changes(AgentConfig, training, "fit-agent", **given)
+    return with_changes(AgentConfig, training, "fit-agent", **changes)

@@ -10,11 +10,11 @@ from torch import Tensor
 Wanted = Sequence[tuple[float, Tensor]]  # targets of a batch and their fraction of its loss; several where it is mixed
 
 
-def sum_of(wanted: Wanted, function: Callable[[Tensor], Tensor]) -> Tensor:
+def sum_of(targets: Wanted, function: Callable[[Tensor], Tensor]) -> Tensor:
     """``function`` of the targets, in their fractions.
 
     Cross entropy is linear in the labels, so this is the loss of soft ones: with label smoothing, which is linear too,
     and with weights of classes. The squared error of mixed numbers differs from it by what no gradient sees.
     """
-    found = [share * function(y) for share, y in wanted]
-    return found[0] if len(found) == 1 else torch.stack(found).sum(0)
+    terms = [share * function(y) for share, y in targets]
+    return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)

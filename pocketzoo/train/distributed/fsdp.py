@@ -31,7 +31,7 @@ def sharded(
     fully_shard(twin, mesh=mesh)
     twin.to(world.device)  # buffers; parameters are there
     new = dict(twin.named_parameters())  # sharding made others of them
-    found = [
+    sharded_body = [
         BackboneBlock(
             block.name,
             [twin.get_submodule(modules[id(module)]) for module in block.modules],
@@ -39,4 +39,4 @@ def sharded(
         )
         for block in body
     ]
-    return twin, found
+    return twin, sharded_body

@@ -87,8 +87,8 @@ class World:
 @cache
 def _meeting() -> tuple[Store, int, int]:
     """Where the processes find each other, as long as this one lives; its rank, and how many they are."""
-    found: tuple[Store, int, int] = next(rendezvous("env://", timeout=PATIENCE))
-    return found
+    meeting: tuple[Store, int, int] = next(rendezvous("env://", timeout=PATIENCE))
+    return meeting
 
 
 @contextmanager

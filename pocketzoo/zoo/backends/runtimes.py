@@ -45,18 +45,18 @@ class Runner(Protocol):
 def runtimes() -> dict[str, str]:
     """Every runtime, with what keeps it from running here: "" for those that run."""
     there = installed_providers() if find_spec(CPU) else []
-    found = {CPU: ""} | {
+    onnx_runtimes = {CPU: ""} | {
         f"{CPU}-{name}": "" if name in there else f"this onnxruntime has no {name} provider"
         for name in PROVIDERS
         if name != "cpu"
     }
     if not there:
-        found = dict.fromkeys(found, "onnxruntime is not installed")
+        onnx_runtimes = dict.fromkeys(onnx_runtimes, "onnxruntime is not installed")
     torch = "" if find_spec("torch") else "torch is not installed"
     cuda = torch or ("" if require("torch", extra="compress").cuda.is_available() else "torch sees no CUDA device")
     gpu = "" if find_gpu() else "this machine has no NVIDIA GPU, or no driver for it"
     engines = {name: gpu if find_spec(module) else f"{module} is not installed" for name, module in ENGINES.items()}
-    return {**found, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda, **engines}
+    return {**onnx_runtimes, TORCH: torch, COMPILED: torch, TORCH_CUDA: cuda, **engines}
 
 
 def check_runtime(name: str) -> None:

@@ -129,10 +129,10 @@ def _outside(n: int, confidence: float) -> int | None:
     tail = (1 - confidence) / 2
     if n > 1000:  # the binomial is normal by then
         return math.floor(n / 2 - NormalDist().inv_cdf(1 - tail) * math.sqrt(n) / 2) - 1
-    below, found = 0, None
+    below, outside = 0, None
     for k in range(n // 2 + 1):
         below += math.comb(n, k)  # of 2^n: the ways in which at most k values lie below the median
         if below > tail * 2**n:
             break
-        found = k
-    return found
+        outside = k
+    return outside

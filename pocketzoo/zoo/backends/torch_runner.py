@@ -35,10 +35,10 @@ class TorchRunner:
     def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """(B, *size) -> (B, outputs); back on the CPU, so that a GPU has finished."""
         with torch.inference_mode():
-            made: np.ndarray[Any, Any] = self.module(torch.from_numpy(x).to(self.device)).cpu().numpy()
+            output: np.ndarray[Any, Any] = self.module(torch.from_numpy(x).to(self.device)).cpu().numpy()
         if out is None:
-            return made
-        np.copyto(out, made)
+            return output
+        np.copyto(out, output)
         return out
 
     def close(self) -> None:

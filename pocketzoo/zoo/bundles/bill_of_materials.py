@@ -20,20 +20,20 @@ PACKAGES = (
 
 def packages() -> dict[str, str]:
     """The versions that are at work in this process, Python's first."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def bill_of_materials(bundle: Bundle) -> dict[str, Any]:
     """The same of a bundle that is open. What nobody recorded is missing."""
     manifest = bundle.manifest
     noted = dict(manifest.provenance)
-    made = {
+    identity = {
         "name": manifest.name,
         "license": manifest.license,
         "created": manifest.created,
@@ -46,7 +46,7 @@ def bill_of_materials(bundle: Bundle) -> dict[str, Any]:
     return {
         key: value
         for key, value in {
-            "bundle": _said(made),
+            "bundle": _said(identity),
             "origin": _origin(bundle),
             "data": _said({k: v for k, v in dict(noted.get("data") or {}).items() if k != "findings"}),
             "calibration": _said(dict(noted.get("calibration") or {})),

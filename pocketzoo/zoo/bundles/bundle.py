@@ -53,12 +53,12 @@ class Bundle:
 
         Each is the one encoded for ``target``, else the float one.
         """
-        found: dict[str, Path] = {}
-        for wanted in ("", target):
+        paths: dict[str, Path] = {}
+        for part_target in ("", target):
             for name, entry in self.manifest.files.items():
-                if entry.part and entry.target == wanted and name.endswith(".onnx"):
-                    found[entry.part] = self.path / name
-        return found
+                if entry.part and entry.target == part_target and name.endswith(".onnx"):
+                    paths[entry.part] = self.path / name
+        return paths
 
     def graph(self, target: str = "cpu") -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""

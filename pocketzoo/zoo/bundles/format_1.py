@@ -14,16 +14,16 @@ def converted(data: Any) -> Any:
     """A manifest as it was read from its file; what is of another format, or not a manifest, stays as it is."""
     if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] != 1:
         return data
-    found = _renamed(data, {"turned_down": "rejected"}) | {"format": 2}
-    found["steps"] = _each(found.get("steps", ()), _step)
-    found["rejected"] = _each(found.get("rejected", ()), _step)
-    model = found.get("model")
+    manifest = _renamed(data, {"turned_down": "rejected"}) | {"format": 2}
+    manifest["steps"] = _each(manifest.get("steps", ()), _step)
+    manifest["rejected"] = _each(manifest.get("rejected", ()), _step)
+    model = manifest.get("model")
     if isinstance(model, dict) and isinstance(options := model.get("backbone_options"), dict):
-        found["model"] = {**model, "backbone_options": _renamed(options, {"standardise": "standardize"})}
-    origin = found.get("provenance")
+        manifest["model"] = {**model, "backbone_options": _renamed(options, {"standardise": "standardize"})}
+    origin = manifest.get("provenance")
     if isinstance(origin, dict) and isinstance(training := origin.get("training"), dict):
-        found["provenance"] = {**origin, "training": _renamed(training, {"optimiser": "optimizer"})}
-    return found
+        manifest["provenance"] = {**origin, "training": _renamed(training, {"optimiser": "optimizer"})}
+    return manifest
 
 
 def _step(step: Any) -> Any:
@@ -41,15 +41,15 @@ def _step(step: Any) -> Any:
 
 
 def _report(report: dict[str, Any]) -> dict[str, Any]:
-    found = _renamed(report, REPORT)
-    if isinstance(found.get("rejected"), list):
-        found["rejected"] = _each(found["rejected"], _step)
-    if isinstance(found.get("generation"), dict):
-        found["generation"] = {
+    renamed = _renamed(report, REPORT)
+    if isinstance(renamed.get("rejected"), list):
+        renamed["rejected"] = _each(renamed["rejected"], _step)
+    if isinstance(renamed.get("generation"), dict):
+        renamed["generation"] = {
             target: _renamed(each, REPORT) if isinstance(each, dict) else each
-            for target, each in found["generation"].items()
+            for target, each in renamed["generation"].items()
         }
-    return found
+    return renamed
 
 
 def _each(entries: Any, change: Any) -> Any:

@@ -60,8 +60,8 @@ def _search(names: Sequence[str], text: str, pattern: str, exact: Callable[[str]
         return [name for name in names if exact(name)]
     parts = {"*": ".*", "?": "."}  # "." ends at a line's end
     body = "".join(parts.get(part) or re.escape(part) for part in re.split(r"([*?])", wider))
-    found = re.findall(f"\n({body})(?=\n)", text)
-    return found if wider == pattern else [name for name in found if exact(name)]
+    matches = re.findall(f"\n({body})(?=\n)", text)
+    return matches if wider == pattern else [name for name in matches if exact(name)]
 
 
 def _lines_with(text: str, literal: str) -> Iterator[str]:

@@ -41,8 +41,8 @@ def wanted(environ: str | None) -> frozenset[str] | None:
     return frozenset(name.strip() for name in environ.split(",") if name.strip())
 
 
-def create_manager(found: Iterable[EntryPoint] | None = None, extra: Sequence[ModuleType] = ()) -> PluginManager:
-    """Load the built-in plugins, then ``extra``, then those of ``found`` (default: the installed entry points)."""
+def create_manager(points: Iterable[EntryPoint] | None = None, extra: Sequence[ModuleType] = ()) -> PluginManager:
+    """Load the built-in plugins, then ``extra``, then those of ``points`` (default: the installed entry points)."""
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     plugins = []
@@ -54,7 +54,7 @@ def create_manager(found: Iterable[EntryPoint] | None = None, extra: Sequence[Mo
         _register(hooks, module, module.__name__)
         plugins.append(Plugin(module.__name__, "given"))
     admitted = wanted(os.environ.get("POCKETZOO_PLUGINS"))
-    for point in entry_points(group=hookspecs.PROJECT) if found is None else found:
+    for point in entry_points(group=hookspecs.PROJECT) if points is None else points:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
         if admitted is not None and point.name not in admitted:
             plugins.append(Plugin(point.name, origin, "turned off by POCKETZOO_PLUGINS"))

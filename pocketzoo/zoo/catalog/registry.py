@@ -94,7 +94,7 @@ class Registry:
 
 
 def _collect(kind: str, manager: PluginManager) -> _Declared:
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     failed: dict[str, str] = {}
     types = _types(kind)
     # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
@@ -107,13 +107,13 @@ def _collect(kind: str, manager: PluginManager) -> _Declared:
             continue
         for spec in declared:
             name = spec.name
-            if name in found:
+            if name in entries:
                 raise DuplicateNameError(
-                    f"{kind} {name!r} is declared by two plugins: {found[name].plugin} and {hook.plugin_name}",
+                    f"{kind} {name!r} is declared by two plugins: {entries[name].plugin} and {hook.plugin_name}",
                     "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
                 )
-            found[name] = Entry(kind, name, spec, hook.plugin_name)
-    return _Declared(MappingProxyType({name: found[name] for name in sorted(found)}), failed)
+            entries[name] = Entry(kind, name, spec, hook.plugin_name)
+    return _Declared(MappingProxyType({name: entries[name] for name in sorted(entries)}), failed)
 
 
 def _types(kind: str) -> tuple[type[Any], ...]:

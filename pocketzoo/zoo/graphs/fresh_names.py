@@ -21,12 +21,12 @@ class FreshNames:
         """Alongside all names of a graph."""
         return cls(names(model.graph))
 
-    def __call__(self, wanted: str) -> str:
-        """``wanted`` where it is free, else with a number after it. The same calls give the same names."""
-        name, count = wanted, 0
+    def __call__(self, base: str) -> str:
+        """``base`` where it is free, else with a number after it. The same calls give the same names."""
+        name, count = base, 0
         while name in self.taken:
             count += 1
-            name = f"{wanted}_{count}"
+            name = f"{base}_{count}"
         self.taken.add(name)
         return name
 
@@ -58,13 +58,13 @@ def inner_graphs(node: NodeProto) -> list[GraphProto]:
 
 def names(graph: GraphProto) -> set[str]:
     """Every name of a tensor or a node, at any depth."""
-    found: set[str] = set()
+    taken: set[str] = set()
     for each in graphs(graph):
-        found.update(value.name for value in (*each.input, *each.output, *each.value_info, *each.initializer))
-        found.update(sparse.values.name for sparse in each.sparse_initializer)
+        taken.update(value.name for value in (*each.input, *each.output, *each.value_info, *each.initializer))
+        taken.update(sparse.values.name for sparse in each.sparse_initializer)
         for node in each.node:
-            found.update((node.name, *node.input, *node.output))
-    return found - {""}
+            taken.update((node.name, *node.input, *node.output))
+    return taken - {""}
 
 
 def captured(node: NodeProto) -> set[str]:
@@ -82,7 +82,7 @@ def _free(graph: GraphProto) -> set[str]:
 
 def read_names(graph: GraphProto) -> set[str]:
     """What somebody reads: nodes, the graphs inside them, and whoever takes the outputs."""
-    found = {value.name for value in graph.output}
+    read = {value.name for value in graph.output}
     for node in graph.node:
-        found.update(node.input, captured(node))
-    return found
+        read.update(node.input, captured(node))
+    return read

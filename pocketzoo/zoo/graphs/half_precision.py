@@ -43,7 +43,7 @@ class HalfPlan:
 
     precision: str
     nodes: tuple[str, ...] = ()
-    kept: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in float32
+    in_float32: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in float32
 
 
 def check_precision(precision: str, target: TargetSpec) -> None:
@@ -71,18 +71,20 @@ def plan_half(
     check_precision(precision, target)
     model = modern(model, precision, target)
     graph = GraphIndex(model)
-    kept: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     wide: set[str] = set()  # tensors that hold what 16 bits cannot
     for node in graph.nodes:
         reason = _reason(node, graph, target, precision, largest or {}, wide)
         if reason:
-            kept[_id(node)] = reason
-    _keep_qdq_together(graph, kept)
-    changed = tuple(_id(n) for n in graph.nodes if _id(n) not in kept)
+            reasons[_id(node)] = reason
+    _keep_qdq_together(graph, reasons)
+    changed = tuple(_id(n) for n in graph.nodes if _id(n) not in reasons)
     return HalfPlan(
         precision=precision,
         nodes=changed,
-        kept={node_name(n): kept[_id(n)] for n in graph.nodes if _id(n) in kept and _makes_floats(n, graph)},
+        in_float32={
+            node_name(n): reasons[_id(n)] for n in graph.nodes if _id(n) in reasons and _makes_floats(n, graph)
+        },
     )
 
 
@@ -104,9 +106,9 @@ def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
     A tensor that is made in half precision is called as before with the precision after it; where somebody reads it in
     32 bits, or outside, a Cast makes the one with the old name.
     """
-    made = _HalfWriter(model, plan).write()
-    made.graph.ClearField("value_info")
-    return made
+    converted = _HalfWriter(model, plan).write()
+    converted.graph.ClearField("value_info")
+    return converted
 
 
 def _reason(
@@ -151,7 +153,7 @@ def _reason(
     return ""
 
 
-def _keep_qdq_together(graph: GraphIndex, kept: dict[str, str]) -> None:
+def _keep_qdq_together(graph: GraphIndex, reasons: dict[str, str]) -> None:
     """A layer and the DequantizeLinear before it become one kernel, and a Cast between them would prevent that."""
     changed = True
     while changed:
@@ -159,13 +161,13 @@ def _keep_qdq_together(graph: GraphIndex, kept: dict[str, str]) -> None:
         for node in graph.nodes:
             producers = [graph.producers[n] for n in node.input if n in graph.producers]
             if node.op_type == "QuantizeLinear":
-                group = [node] if producers and _id(producers[0]) in kept else []
+                group = [node] if producers and _id(producers[0]) in reasons else []
             else:
                 group = [m for m in producers if m.op_type == "DequantizeLinear"]
-                group = [node, *group] if group and any(_id(n) in kept for n in (node, *group)) else []
+                group = [node, *group] if group and any(_id(n) in reasons for n in (node, *group)) else []
             for each in group:
-                if _id(each) not in kept:
-                    kept[_id(each)] = "it is fused with nodes that stay in fp32"
+                if _id(each) not in reasons:
+                    reasons[_id(each)] = "it is fused with nodes that stay in fp32"
                     changed = True
 
 
@@ -206,9 +208,9 @@ class _HalfWriter:
         del graph.node[:]
         graph.node.extend(self.nodes)
         read = read_names(graph)
-        kept = [t for t in graph.initializer if t.name in read]
+        initializers = [t for t in graph.initializer if t.name in read]
         del graph.initializer[:]
-        graph.initializer.extend(kept)
+        graph.initializer.extend(initializers)
         return self.model
 
     def _change(self, node: NodeProto) -> None:
@@ -224,16 +226,16 @@ class _HalfWriter:
 
     def _low(self, name: str) -> str:
         """A tensor in half precision."""
-        if made := self.low.get(name) or self.there.get(name):
-            return made
-        made = self.there[name] = self.fresh(name + self.suffix)
+        if low := self.low.get(name) or self.there.get(name):
+            return low
+        low = self.there[name] = self.fresh(name + self.suffix)
         if name in self.index.constants:
             array = numpy_helper.to_array(self.index.constants[name])
-            self.model.graph.initializer.append(self._array(array, made))
+            self.model.graph.initializer.append(self._array(array, low))
         else:
-            cast = self.fresh(f"{made}_cast")
-            self.nodes.append(helper.make_node("Cast", [name], [made], name=cast, to=self.kind))
-        return made
+            cast = self.fresh(f"{low}_cast")
+            self.nodes.append(helper.make_node("Cast", [name], [low], name=cast, to=self.kind))
+        return low
 
     def _high(self, name: str) -> str:
         """A tensor that is made in half precision, in 32."""
@@ -283,9 +285,9 @@ def _parameters(
 
 def _takes(schema: defs.OpSchema, precision: str) -> Callable[[defs.OpSchema.FormalParameter], bool]:
     """Whether a parameter may be of the 16-bit type."""
-    wanted = f"tensor({WORDS[precision]})"
+    tensor_type = f"tensor({WORDS[precision]})"
     allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
-    return lambda parameter: wanted in allowed.get(parameter.type_str, {parameter.type_str})
+    return lambda parameter: tensor_type in allowed.get(parameter.type_str, {parameter.type_str})
 
 
 def _fits(node: NodeProto, graph: GraphIndex, precision: str) -> bool:

@@ -56,27 +56,27 @@ class GraphIndex:
 
         What graphs inside a node read, the node reads: no operator with a graph inside is one that changes.
         """
-        found: dict[str, list[NodeProto]] = {}
+        consumers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in (*node.input, *sorted(captured(node))):
                 if name:
-                    found.setdefault(name, []).append(node)
-        return found
+                    consumers.setdefault(name, []).append(node)
+        return consumers
 
     @cached_property
     def types(self) -> dict[str, int]:
         """The element type of each tensor, as far as it can be inferred."""
-        found = {name: kind for name, (kind, _) in self._stored.items()}
-        return found | {value.name: value.type.tensor_type.elem_type for value in self._values()}
+        types = {name: kind for name, (kind, _) in self._stored.items()}
+        return types | {value.name: value.type.tensor_type.elem_type for value in self._values()}
 
     @cached_property
     def shapes(self) -> dict[str, Dims]:
         """The dims of each tensor, as far as they can be inferred: a length, or the name of a free axis."""
-        found: dict[str, Dims] = {name: list(dims) for name, (_, dims) in self._stored.items()}
+        shapes: dict[str, Dims] = {name: list(dims) for name, (_, dims) in self._stored.items()}
         for value in self._values():
             if (tensor := value.type.tensor_type).HasField("shape"):
-                found[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
-        return found
+                shapes[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
+        return shapes
 
     @cached_property
     def _inferred(self) -> GraphProto:
@@ -173,9 +173,9 @@ def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = 
         UnknownNameError: ``skip`` names no layer.
     """
     left = left_alone(index)
-    found = [node for node in index.nodes if index.is_layer(node)]
-    check_skip(skip, dict.fromkeys([*(layer_name(n.input[1]) for n in found), *left, *map(layer_name, others)]))
-    open_ = [node for node in found if layer_name(node.input[1]) not in left]
+    layers = [node for node in index.nodes if index.is_layer(node)]
+    check_skip(skip, dict.fromkeys([*(layer_name(n.input[1]) for n in layers), *left, *map(layer_name, others)]))
+    open_ = [node for node in layers if layer_name(node.input[1]) not in left]
     return [node for node in open_ if not matches(layer_name(node.input[1]), skip)]
 
 
@@ -225,7 +225,7 @@ def stored_names(index: GraphIndex) -> dict[str, str]:
     """
     fresh = FreshNames(index.constants)
     ways: dict[str, dict[tuple[int, float], str]] = {}
-    found: dict[str, str] = {}
+    stored: dict[str, str] = {}
     for node in index.nodes:
         if index.is_layer(node):
             weight, out = node.input[1], node.output[0]
@@ -233,5 +233,5 @@ def stored_names(index: GraphIndex) -> dict[str, str]:
             way = (out_axis(node, len(index.constants[weight].dims)), attribute(node, "group", 1))
             if way not in known:
                 known[way] = fresh(f"{weight}/{out}") if known else weight
-            found[out] = known[way]
-    return found
+            stored[out] = known[way]
+    return stored

@@ -24,21 +24,21 @@ def plain_operands(model: ModelProto, layers: Collection[str]) -> ModelProto:
     A third operand that is not a bias is added after the layer. It is ``model`` itself where nothing changes; what is
     made anew has the same names each time.
     """
-    index, wanted = GraphIndex(model), set(layers)
+    index, layer_names = GraphIndex(model), set(layers)
 
     def changes(node: NodeProto) -> bool:
         return (
             index.is_layer(node)
             and OPERATORS[node.op_type].bias is not None
-            and layer_name(node.input[1]) in wanted
+            and layer_name(node.input[1]) in layer_names
             and not _is_plain(node, index)
         )
 
     if not any(map(changes, model.graph.node)):
         return model
-    made = ModelProto()
-    made.CopyFrom(model)
-    return _OperandWriter(made).write(changes)
+    plain = ModelProto()
+    plain.CopyFrom(model)
+    return _OperandWriter(plain).write(changes)
 
 
 def _is_plain(node: NodeProto, index: GraphIndex) -> bool:
@@ -64,16 +64,16 @@ class _OperandWriter:
                 self._layer(node)
             else:
                 self.nodes.append(node)
-        kept = [NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
         del self.graph.node[:]
-        self.graph.node.extend(kept)
+        self.graph.node.extend(copies)
         return self.model
 
     def _layer(self, node: NodeProto) -> None:
         alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-        kept = [a for a in node.attribute if a.name not in ("alpha", "beta")]
+        attributes = [a for a in node.attribute if a.name not in ("alpha", "beta")]
         del node.attribute[:]
-        node.attribute.extend(kept)
+        node.attribute.extend(attributes)
         weight = self.index.constants[node.input[1]]
         if alpha != 1.0:  # nobody else reads it
             value = numpy_helper.to_array(weight) * np.float32(alpha)

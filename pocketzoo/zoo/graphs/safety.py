@@ -74,15 +74,15 @@ def check_graph(path: Path, *, files: Collection[str] = (), domains: Collection[
     Raises:
         UnsafeFileError: it names another file, or an operator that needs foreign code; or is not a graph.
     """
-    found = references(path)
-    if outside := sorted(found.files - set(files)):
+    contents = references(path)
+    if outside := sorted(contents.files - set(files)):
         what = "an absolute path" if outside[0].startswith(("/", "\\")) or outside[0][1:2] == ":" else "another file"
         what = "a path outside the folder" if ".." in outside[0].replace("\\", "/").split("/") else what
         raise UnsafeFileError(
             f"{path} keeps weights in {outside[0]!r}, {what}",
             "save it as one file: onnx.save(onnx.load(path), 'one.onnx')",
         )
-    if foreign := sorted(operator for operator in found.operators if operator[0] not in domains):
+    if foreign := sorted(operator for operator in contents.operators if operator[0] not in domains):
         raise UnsafeFileError(
             f"{path} needs the operator {'.'.join(foreign[0])}, which is not standard and could run foreign code",
             "export it again with standard operators",
@@ -106,9 +106,9 @@ def _walk(
         if number in names:
             texts[names[number]] = str(value, "utf8")
         elif number in inside:
-            found = _walk(value, inside[number], operators, defined, files, depth + 1)
-            if inside[number] == "Entry" and found.get("key") == "location":
-                files.add(found.get("value", ""))
+            entry = _walk(value, inside[number], operators, defined, files, depth + 1)
+            if inside[number] == "Entry" and entry.get("key") == "location":
+                files.add(entry.get("value", ""))
     if message == "Node":
         operators.add((texts.get("domain", ""), texts.get("op_type", "")))
     elif message == "Function":

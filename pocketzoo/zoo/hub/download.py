@@ -127,8 +127,8 @@ def _at_hand(listing: Listing, file: Remote, known: Stored | None, store: Store)
 
 def _by_git(repo_id: str, file: Remote, store: Store) -> str:
     """The sha256 of a small file, of which the Hub states git's digest alone, if another commit brought it; else ""."""
-    found = (store.known(repo_id, commit) for commit in store.commits(repo_id))
-    for digest in {f.sha256 for files in found for f in files.values() if f.size == file.size}:
+    listings = (store.known(repo_id, commit) for commit in store.commits(repo_id))
+    for digest in {f.sha256 for files in listings for f in files.values() if f.size == file.size}:
         if (path := store.find(digest)) is not None and git_digest(path.read_bytes()) == file.git:
             return digest
     return ""
@@ -249,9 +249,9 @@ def _check_headers(response: httpx2.Response, commit: str, file: Remote) -> None
     """The Hub's answer names the commit and the digest; both must be the ones expected."""
     answers = [r for r in (*response.history, response) if of_hub(r)]
     first = next((r for r in answers if "X-Repo-Commit" in r.headers), answers[0])
-    given = first.headers.get("X-Repo-Commit", "")
-    if given != commit:
-        raise HubIntegrityError(f"commit {commit[:12]} was answered with {given[:40] or 'no commit'!r}", DISTRUST)
+    answered = first.headers.get("X-Repo-Commit", "")
+    if answered != commit:
+        raise HubIntegrityError(f"commit {commit[:12]} was answered with {answered[:40] or 'no commit'!r}", DISTRUST)
     tag = first.headers.get("X-Linked-ETag") or first.headers.get("ETag") or ""
     digest = tag.removeprefix("W/").strip('"')
     if not digest or digest not in (file.sha256, file.git):

@@ -83,17 +83,17 @@ def read_lock(path: Path) -> dict[str, Locked]:
         data: Mapping[str, Any] = tomllib.loads(path.read_text("utf8"))
         if data.get("version") != FORMAT:
             raise LockError(f"{path} has version {data.get('version')!r}, this pocketzoo reads {FORMAT}", "upgrade it")
-        found = [from_plain(Locked, entry) for entry in data.get("model", ())]
+        entries = [from_plain(Locked, entry) for entry in data.get("model", ())]
     except FileNotFoundError as error:
         raise LockError(f"there is no {path}", "make one: pocketzoo lock REF...") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecipeError) as error:
         raise LockError(f"{path} is damaged: {message_of(error)}", "restore it from git, or lock again") from error
-    for entry in found:
+    for entry in entries:
         digests = [entry.commit, *(file.sha256 for file in entry.file)]
         sound = COMMIT.fullmatch(digests[0]) and all(re.fullmatch(r"[0-9a-f]{64}", d) for d in digests[1:])
         if not sound or not all(is_inside(file.path) for file in entry.file):
             raise LockError(f"{path} is damaged: the entry of {entry.ref}", "restore it from git, or lock again")
-    return {entry.ref: entry for entry in found}
+    return {entry.ref: entry for entry in entries}
 
 
 def write_lock(path: Path, entries: Iterable[Locked]) -> None:

@@ -115,8 +115,8 @@ def find_models(
     if is_offline():
         raise HubConnectionError("a search needs the Hub, and this is offline", "leave out --offline")
     fields = ["cardData", "config", "downloads", "library_name", "pipeline_tag", "safetensors", "siblings"]
-    wanted = {"search": words, "filter": library, "pipeline_tag": task, "sort": "downloads", "limit": limit}
-    query = urlencode({k: v for k, v in wanted.items() if v is not None} | {"expand": fields}, doseq=True)
+    parameters = {"search": words, "filter": library, "pipeline_tag": task, "sort": "downloads", "limit": limit}
+    query = urlencode({k: v for k, v in parameters.items() if v is not None} | {"expand": fields}, doseq=True)
     answer = ask(f"models?{query}", "", f"models called {words!r}")
     with _reading(f"models called {words!r}"):
         return [_read_found(info) for info in json.loads(answer)[:limit] if REPOSITORY.fullmatch(info["id"])]

@@ -47,8 +47,8 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON none of whose keys appears twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} appears twice")
-    return found
+    return entries

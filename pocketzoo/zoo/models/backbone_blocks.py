@@ -34,19 +34,19 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[BackboneBlock]:
 
     with before(backbone, _parts(backbone, ""), note), torch.no_grad():
         backbone(x)
-    found: list[BackboneBlock] = []
+    grouped: list[BackboneBlock] = []
     for name in order:
         module = backbone.get_submodule(name)
         parameters = list(module.parameters())
-        if found and all(p.ndim == 1 for p in parameters):
-            found[-1].modules.append(module)
-            found[-1].parameters.extend(parameters)
+        if grouped and all(p.ndim == 1 for p in parameters):
+            grouped[-1].modules.append(module)
+            grouped[-1].parameters.extend(parameters)
         else:
-            found.append(BackboneBlock(name, [module], parameters))
-    taken = {id(p) for block in found for p in block.parameters}
-    if found:
-        found[0].parameters.extend(p for p in backbone.parameters() if id(p) not in taken)
-    return found
+            grouped.append(BackboneBlock(name, [module], parameters))
+    taken = {id(p) for block in grouped for p in block.parameters}
+    if grouped:
+        grouped[0].parameters.extend(p for p in backbone.parameters() if id(p) not in taken)
+    return grouped
 
 
 def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[BackboneBlock]:
@@ -60,21 +60,21 @@ def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[BackboneBlock]:
     """
     if asked == "none":
         return []
-    found = blocks(backbone, x)
+    parts = blocks(backbone, x)
     if asked == "all":
-        return found
+        return parts
     if asked.startswith("last:"):
         count = int(asked.removeprefix("last:"))
-        if count > len(found):
-            raise RecipeError(f"the backbone has {len(found)} blocks, but the last {count} were asked for", "use all")
-        return found[-count:]
+        if count > len(parts):
+            raise RecipeError(f"the backbone has {len(parts)} blocks, but the last {count} were asked for", "use all")
+        return parts[-count:]
     inside = [
-        i for i, b in enumerate(found) if f"{asked}.".startswith(f"{b.name}.") or f"{b.name}.".startswith(f"{asked}.")
+        i for i, b in enumerate(parts) if f"{asked}.".startswith(f"{b.name}.") or f"{b.name}.".startswith(f"{asked}.")
     ]
     known = dict(backbone.named_modules())
     if not inside or asked not in known:
-        raise UnknownNameError(f"the backbone has no block {asked!r}", nearest(asked, [b.name for b in found]))
-    return found[min(inside) :]
+        raise UnknownNameError(f"the backbone has no block {asked!r}", nearest(asked, [b.name for b in parts]))
+    return parts[min(inside) :]
 
 
 def _parts(module: nn.Module, name: str, *, opened: bool = False) -> list[str]:

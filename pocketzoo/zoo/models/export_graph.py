@@ -80,18 +80,18 @@ def graph_from_part(
         program.save(str(temporary))
         session = open_session(temporary)
         worst = 0.0
-        for given in examples:
+        for arguments in examples:
             with torch.no_grad():
-                wanted = module(*given)
-            flat = [t for value in given for t in (value if isinstance(value, list) else [value])]
+                reference_outputs = module(*arguments)
+            flat = [t for value in arguments for t in (value if isinstance(value, list) else [value])]
             try:
-                found = session.run(outputs, {n: t.numpy() for n, t in zip(inputs, flat, strict=True)})
+                graph_outputs = session.run(outputs, {n: t.numpy() for n, t in zip(inputs, flat, strict=True)})
             except Exception as error:  # onnxruntime's own types
                 reason = " ".join(message_of(error).split())
                 raise ExportMismatchError(
                     f"the graph does not run on {flat[0].shape}: {reason}", "report it"
                 ) from error
-            for have, want in zip(found, wanted, strict=True):
+            for have, want in zip(graph_outputs, reference_outputs, strict=True):
                 difference = float(np.abs(have - want.numpy()).max() / max(float(want.abs().max()), 1e-12))
                 worst = float(np.maximum(worst, difference))  # a NaN stays
         if not worst <= TOLERANCE:
@@ -196,12 +196,12 @@ def _constant_nodes(value: Any, graph: Any) -> set[Any] | None:
         return set() if value is None or value.name in graph.initializers else None
     if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")) or node.op_type in ("If", "Loop", "Scan"):
         return None
-    found = {node}
+    nodes = {node}
     for each in node.inputs:
         if (before := _constant_nodes(each, graph)) is None:
             return None
-        found |= before
-    return found
+        nodes |= before
+    return nodes
 
 
 def _name_weights(graph: Any, module: nn.Module) -> None:
@@ -245,7 +245,7 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
         try:
             with torch.no_grad():
                 out = module(x)
-            given = session.run(None, {spec.name: x.numpy()})[0]
+            actual = session.run(None, {spec.name: x.numpy()})[0]
         except Exception as error:  # torch's and onnxruntime's own types
             reason = " ".join(message_of(error).split())
             raise ExportMismatchError(
@@ -253,13 +253,13 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
             ) from error
         if not isinstance(out, torch.Tensor):
             raise ExportError(f"the model returns a {type(out).__name__}, not one tensor", "return the logits only")
-        wanted = out.numpy()
-        if given.shape != wanted.shape:
+        expected = out.numpy()
+        if actual.shape != expected.shape:
             raise ExportMismatchError(
-                f"at batch {size} the graph outputs {given.shape}, torch {wanted.shape}",
+                f"at batch {size} the graph outputs {actual.shape}, torch {expected.shape}",
                 "a view or reshape in the model fixes the batch size",
             )
-        differences.append(float(np.abs(given - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+        differences.append(float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12)))
     worst = float(np.max(differences))  # Python's max would drop a NaN
     if not (worst <= TOLERANCE or worst <= TIMES * _rounding(module, spec)):  # NaN is a mismatch as well
         raise ExportMismatchError(
@@ -276,12 +276,12 @@ def _rounding(module: nn.Module, spec: Input) -> float:
     """
     x = example(spec, BATCHES[-1])
     with torch.no_grad():
-        given, again = module(x), module(x)
+        actual, again = module(x), module(x)
         try:
-            wanted = copy.deepcopy(module).double()(x.double() if x.is_floating_point() else x)
+            expected = copy.deepcopy(module).double()(x.double() if x.is_floating_point() else x)
         except Exception:  # whatever a module in 64 bits stumbles over
             return 0.0
-    return float((given - wanted).abs().max() / wanted.abs().max()) if torch.equal(given, again) else 0.0
+    return float((actual - expected).abs().max() / expected.abs().max()) if torch.equal(actual, again) else 0.0
 
 
 @contextlib.contextmanager

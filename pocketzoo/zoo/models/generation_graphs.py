@@ -126,14 +126,14 @@ def _write_decoder(decoder: nn.Module, vocabulary: int, place: Any, memory: list
     generator = torch.Generator().manual_seed(0)
     examples: list[tuple[Any, ...]] = []
     for batch, tokens, before in OTHER:
-        given: tuple[Any, ...] = (
+        arguments: tuple[Any, ...] = (
             torch.randint(0, vocabulary, (batch, tokens), generator=generator),
             [torch.randn(batch, t.shape[1], before, t.shape[3], generator=generator) for t in past],
         )
         if memory is not None:
             text = 4 + batch
-            given += ([torch.randn(batch, t.shape[1], text, t.shape[3], generator=generator) for t in memory],)
-        examples.append(given)
+            arguments += ([torch.randn(batch, t.shape[1], text, t.shape[3], generator=generator) for t in memory],)
+        examples.append(arguments)
     axes: tuple[Any, ...] = ({0: "batch", 1: "sequence"}, [{0: "batch", 2: "past"} for _ in past])
     inputs = ["input_ids", *names("past", len(past))]
     if memory is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def read_options(spec: HeadSpec | BackboneSpec, given: Mapping[str, Any]) -> Any:
+def read_options(spec: HeadSpec | BackboneSpec, values: Mapping[str, Any]) -> Any:
     """The options of a head or backbone, None where it takes none; texts are read by their type.
 
     A list may be one value or values with commas between: ``{"hidden": "512,128"}`` is ``(512, 128)``.
@@ -24,35 +24,35 @@ def read_options(spec: HeadSpec | BackboneSpec, given: Mapping[str, Any]) -> Any
     """
     owner = f"{'head' if isinstance(spec, HeadSpec) else 'backbone'} {spec.name!r}"
     if spec.options is None:
-        if given:
-            raise RecipeError(f"{owner} takes no options, but {min(given)!r} was given", "leave it out")
+        if values:
+            raise RecipeError(f"{owner} takes no options, but {min(values)!r} was given", "leave it out")
         return None
-    return from_texts(spec.options, given, owner)
+    return from_texts(spec.options, values, owner)
 
 
-def plain_options(spec: HeadSpec | BackboneSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+def plain_options(spec: HeadSpec | BackboneSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a head or backbone as plain data, defaults included: a bundle keeps them, and outlives them.
 
     Raises:
         RecipeError: as ``read_options``.
     """
-    options = read_options(spec, given)
+    options = read_options(spec, values)
     plain: dict[str, Any] = {} if options is None else to_plain(options)
     return plain
 
 
-def configured(backbone: BackboneSpec, given: Mapping[str, Any]) -> BackboneSpec:
+def configured(backbone: BackboneSpec, values: Mapping[str, Any]) -> BackboneSpec:
     """The spec of a backbone with these options; itself where it has none.
 
     Raises:
         RecipeError: as ``read_options``.
     """
-    options = read_options(backbone, given)
+    options = read_options(backbone, values)
     return backbone if backbone.configure is None else backbone.configure(options)
 
 
 def build_head(
-    head: HeadSpec, features: FeatureSpec, outputs: int, given: Mapping[str, Any] | None = None
+    head: HeadSpec, features: FeatureSpec, outputs: int, values: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """The module of a head, untrained.
 
@@ -60,7 +60,7 @@ def build_head(
         RecipeError: as ``read_options``.
         HeadMismatchError: with these options the head cannot read such features.
     """
-    options = read_options(head, given or {})
+    options = read_options(head, values or {})
     return head.build(features, outputs) if options is None else head.build(features, outputs, options)
 
 

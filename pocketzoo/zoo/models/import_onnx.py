@@ -164,9 +164,9 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
             f"{path} has {len(inputs)} inputs: {', '.join(i.name for i in inputs)}",
             "export it with one; compute mask and positions from the token ids inside the graph",
         )
-    kept = _copy(inputs[0])
+    graph_input = _copy(inputs[0])
     del tidy.graph.input[:]
-    tidy.graph.input.append(kept)
+    tidy.graph.input.append(graph_input)
     if opset_of(tidy) < OPSET:
         try:
             tidy = version_converter.convert_version(tidy, NEWER)
@@ -249,7 +249,7 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
     x = rng.normal(size=shape).astype(np.float32) if entry.type == "tensor(float)" else rng.integers(1, 8, shape)
     outputs = [o.name for o in own.get_outputs()]
     try:
-        wanted = own.run(outputs, {entry.name: x})
+        reference_outputs = own.run(outputs, {entry.name: x})
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not run {path}: {error}", "check it with onnx.checker") from error
     try:
@@ -257,7 +257,7 @@ def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
         double = new.run(outputs, {entry.name: np.concatenate([x, x])})
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise _frozen(path, fixed or len(x)) from error
-    for name, once, twice, out in zip(outputs, whole, double, wanted, strict=True):
+    for name, once, twice, out in zip(outputs, whole, double, reference_outputs, strict=True):
         if not isinstance(out, np.ndarray):
             raise UnsupportedModelError(f"the output {name!r} of {path} is not a tensor", "export it with tensors only")
         if not _close(once, out):
@@ -282,10 +282,10 @@ def _frozen(path: Path, batch: int) -> UnsupportedModelError:
     )
 
 
-def _close(given: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic]) -> bool:
-    if np.asarray(wanted).dtype.kind not in "fiub":  # texts
-        return bool(np.array_equal(given, wanted))
-    a, b = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
+def _close(actual: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> bool:
+    if np.asarray(expected).dtype.kind not in "fiub":  # texts
+        return bool(np.array_equal(actual, expected))
+    a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     odd = ~np.isfinite(b)  # what is infinite or no number has to be so in both
     if a.shape == b.shape and odd.any():
         if not np.array_equal(a[odd], b[odd], equal_nan=True):
@@ -351,6 +351,6 @@ def _text_spec(name: str, length: int, path: Path, tokenizer: Path | None) -> Te
 
 
 def _copy(message: ModelProto) -> ModelProto:
-    made = type(message)()
-    made.CopyFrom(message)
-    return made
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied

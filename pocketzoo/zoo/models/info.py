@@ -36,11 +36,11 @@ def info(
     path = Path(name.removeprefix("file:"))
     if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
         return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
-    found = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
-    if not found:
+    entries = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
+    if not entries:
         known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
         raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
-    return _of(name, found)
+    return _of(name, entries)
 
 
 def _of(name: str, entries: list[Entry]) -> dict[str, Any]:

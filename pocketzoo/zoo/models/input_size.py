@@ -26,13 +26,13 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
         raise UnsupportedModelError(f"{spec.name} reads {what}, which has no size in pixels", "leave out --input-size")
     if tuple(size) == spec.input.size[1:]:
         return spec
-    given = replace(
+    input_spec = replace(
         spec.input,
         shape=(*spec.input.shape[:2], *size),
         resize=max(min(size), round(spec.input.resize * min(size) / min(spec.input.size[1:]))),
     )
     try:
-        whole, inside = _run(spec, given)
+        whole, inside = _run(spec, input_spec)
     except Exception as error:  # the model's own code says so in any type
         reason = next(iter(message_of(error).splitlines()), type(error).__name__)
         raise UnsupportedModelError(
@@ -45,10 +45,10 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
         for cut in spec.cuts
         if cut.layer in inside
     )
-    return replace(spec, input=given, features=features, cuts=cuts)
+    return replace(spec, input=input_spec, features=features, cuts=cuts)
 
 
-def _run(spec: BackboneSpec, given: InputSpec) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+def _run(spec: BackboneSpec, input_spec: InputSpec) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
     """Shapes without the batch: of the features, and after each layer that is a cut. Takes no memory for weights."""
     inside: dict[str, tuple[int, ...]] = {}
 
@@ -60,7 +60,7 @@ def _run(spec: BackboneSpec, given: InputSpec) -> tuple[tuple[int, ...], dict[st
         module = spec.build().eval()
         known = dict(module.named_modules())
         with after(module, [cut.layer for cut in spec.cuts if cut.layer in known], note):
-            out: Tensor = module(torch.empty(2, *given.size))
+            out: Tensor = module(torch.empty(2, *input_spec.size))
     if out.ndim != len(spec.features.shape) or min(out.shape) < 1:
         raise ValueError(f"it outputs {' x '.join(map(str, out.shape[1:]))}")
     return tuple(out.shape[1:]), inside

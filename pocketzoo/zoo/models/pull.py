@@ -51,12 +51,12 @@ def pull(
     entries = read_lock(Path(lock)) if locked else {}
     pulled: dict[str, Pulled] = {}
     for ref in map(hub_reference, list(refs) or list(entries)):
-        found = _pulled(ref, ref.at(_locked(ref, entries, lock).commit) if locked else ref, resolver, progress)
-        for model in found if locked else ():
+        models = _pulled(ref, ref.at(_locked(ref, entries, lock).commit) if locked else ref, resolver, progress)
+        for model in models if locked else ():
             if difference := _difference(_locked(model.ref, entries, lock), model):
                 hint = f"if you trust it: pocketzoo update {ref}"
                 raise LockError(f"{model.ref} differs from {lock}: {difference}", hint)
-        pulled |= {model.ref: model for model in found}
+        pulled |= {model.ref: model for model in models}
     return list(pulled.values())
 
 
@@ -119,13 +119,13 @@ def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tu
 def _pulled(ref: HubRef, at: HubRef, resolver: Resolver, progress: Progress) -> list[Pulled]:
     """A model, and the backbone that it needs if it is a head alone."""
     fetched = resolver.fetch(at, progress)
-    found = [_of(str(ref), str(ref.at(fetched.repository.commit)), fetched)]
+    models = [_of(str(ref), str(ref.at(fetched.repository.commit)), fetched)]
     if fetched.loader is LOADER and (needed := backbone_of(fetched.repository)):
         fetched = resolver.fetch(hub_reference(needed), progress)
         if fetched.loader is LOADER:
             fetched.loader.backbone(fetched.repository)  # says why it is none
-        found.append(_of(needed, needed, fetched))
-    return found
+        models.append(_of(needed, needed, fetched))
+    return models
 
 
 def _of(ref: str, pinned: str, fetched: Fetched) -> Pulled:
@@ -138,10 +138,10 @@ def _lock(refs: Iterable[str], path: Path, *, again: bool, resolver: Resolver, p
     pulled = {}
     for ref in map(hub_reference, refs):
         at = ref if again or str(ref) not in entries else ref.at(entries[str(ref)].commit)
-        for found in _pulled(ref, at, resolver, progress):
-            files = tuple(LockedFile(path=f.path, size=f.size, sha256=f.sha256) for f in found.files)
-            entries[found.ref] = Locked(ref=found.ref, commit=found.commit, file=files)
-            pulled[found.ref] = found
+        for model in _pulled(ref, at, resolver, progress):
+            files = tuple(LockedFile(path=f.path, size=f.size, sha256=f.sha256) for f in model.files)
+            entries[model.ref] = Locked(ref=model.ref, commit=model.commit, file=files)
+            pulled[model.ref] = model
     write_lock(path, entries.values())
     return list(pulled.values())
 
@@ -152,11 +152,11 @@ def _locked(ref: HubRef | str, entries: Mapping[str, Locked], path: str | Path) 
     return entries[str(ref)]
 
 
-def _difference(entry: Locked, found: Pulled) -> str:
+def _difference(entry: Locked, model: Pulled) -> str:
     """The first thing in which a pulled model is not the locked one; empty if there is none."""
-    wanted = {file.path: file.sha256 for file in entry.file}
-    given = {file.path: file.sha256 for file in found.files}
-    for path in sorted(wanted.keys() | given.keys()):
-        if wanted.get(path) != given.get(path):
-            return f"{path} is {given.get(path, 'missing')[:12]}, not {wanted.get(path, 'missing')[:12]}"
+    expected = {file.path: file.sha256 for file in entry.file}
+    actual = {file.path: file.sha256 for file in model.files}
+    for path in sorted(expected.keys() | actual.keys()):
+        if expected.get(path) != actual.get(path):
+            return f"{path} is {actual.get(path, 'missing')[:12]}, not {expected.get(path, 'missing')[:12]}"
     return ""

@@ -168,9 +168,9 @@ class Resolver:
                 raise UnsafeFileError(
                     f"{path} of {ref.repo_id} has {remotes[path].size:,} bytes", "do not use this model"
                 )
-        wanted = [remotes[path] for path in paths]
-        _say_what_comes(ref, listing.commit, [file for file in wanted if file.path not in known], progress)
-        stored = fetch_files(listing, wanted, store, progress, offline=self.offline)
+        requested = [remotes[path] for path in paths]
+        _say_what_comes(ref, listing.commit, [file for file in requested if file.path not in known], progress)
+        stored = fetch_files(listing, requested, store, progress, offline=self.offline)
         repository = replace(
             repository,
             files={file.path: store.blob(file.sha256) for file in stored},

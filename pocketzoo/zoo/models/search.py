@@ -41,14 +41,14 @@ def search(
     from pocketzoo.zoo.hub.repositories import find_models
 
     known = Resolver.of(registry).registry
-    found = []
+    results = []
     for repository, parameters, downloads in find_models(words, task=task, library=library, limit=limit):
         if max_params is not None and parameters is not None and parameters > max_params:
             continue
         loader, reason = _loader(repository, known)
         if max_params is not None and parameters is None:
             loader, reason = "", "its size is unknown"
-        found.append(
+        results.append(
             Found(
                 repo_id=repository.repo_id,
                 task=repository.task,
@@ -60,7 +60,7 @@ def search(
                 reason=reason,
             )
         )
-    return sorted(found, key=lambda f: not f.loader)  # stable: the Hub's order within
+    return sorted(results, key=lambda f: not f.loader)  # stable: the Hub's order within
 
 
 def _loader(repository: Repository, registry: Registry) -> tuple[str, str]:

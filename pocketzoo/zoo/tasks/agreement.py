@@ -36,13 +36,13 @@ def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | No
     return out if table and (returns in ("embedding", "values") or (returns in CLASSES and out.shape[1] > 1)) else None
 
 
-def same(given: Array, wanted: Array, returns: str) -> npt.NDArray[np.bool_]:
+def same(rows: Array, reference: Array, returns: str) -> npt.NDArray[np.bool_]:
     """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their fraction."""
     if returns == "embedding":
-        return np.asarray(nearest_neighbors(given) == nearest_neighbors(wanted))
+        return np.asarray(nearest_neighbors(rows) == nearest_neighbors(reference))
     if returns == "values":
-        return np.asarray((np.abs(given - wanted) <= CLOSE * wanted.std(0)).all(-1))
-    return np.asarray(right_answers(given, predicted(wanted)))
+        return np.asarray((np.abs(rows - reference) <= CLOSE * reference.std(0)).all(-1))
+    return np.asarray(right_answers(rows, predicted(reference)))
 
 
 class Comparison:
@@ -59,15 +59,15 @@ class Comparison:
         self._targets: Counter[int] = Counter()
         self._tables: list[tuple[Array, Array]] = []  # kept only where all rows are looked at together
 
-    def add(self, given: Outputs, wanted: Outputs, x: Array, y: npt.NDArray[Any] | None = None) -> None:
+    def add(self, actual: Outputs, expected: Outputs, x: Array, y: npt.NDArray[Any] | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
         self.samples += len(x)
-        for name, ours, theirs in _paired(given, wanted):
+        for name, ours, theirs in _paired(actual, expected):
             signal, noise = _signal_and_noise(ours, theirs)
             self._signal[name] = self._signal.get(name, 0.0) + signal
             self._noise[name] = self._noise.get(name, 0.0) + noise
             self._spread.setdefault(name, _Spread()).add(theirs)
-        rows, reference = (answers(outputs, x, self.spec, self.returns) for outputs in (given, wanted))
+        rows, reference = (answers(outputs, x, self.spec, self.returns) for outputs in (actual, expected))
         if rows is None or reference is None or rows.shape != reference.shape:
             return
         self._answers += len(rows)
@@ -85,8 +85,8 @@ class Comparison:
         if self._tables:
             if self.returns == "embedding" and self._answers < NEIGHBORS:
                 return None
-            given, wanted = (np.concatenate(part) for part in zip(*self._tables, strict=True))
-            return float(np.mean(same(given, wanted, self.returns)))
+            rows, reference = (np.concatenate(part) for part in zip(*self._tables, strict=True))
+            return float(np.mean(same(rows, reference, self.returns)))
         return self._agreed / self._answers if self._answers else None
 
     @property
@@ -122,13 +122,13 @@ class Comparison:
         )
 
 
-def not_finite(given: Outputs, wanted: Outputs) -> str:
+def not_finite(outputs: Outputs, reference_outputs: Outputs) -> str:
     """The name of an output with values that are infinite or no number where the reference's are not; "" if none."""
-    for name, ours, theirs in _paired(given, wanted):
+    for name, ours, theirs in _paired(outputs, reference_outputs):
         if _is_float(ours) and ours.shape == theirs.shape and not (np.isfinite(ours) | ~np.isfinite(theirs)).all():
             return name
-    first = next(iter(wanted), "")  # of a model that gives no numbers at all there is nothing to compare
-    return first if first and _is_float(wanted[first]) and np.isnan(wanted[first]).any() else ""
+    first = next(iter(reference_outputs), "")  # of a model that gives no numbers at all there is nothing to compare
+    return first if first and _is_float(reference_outputs[first]) and np.isnan(reference_outputs[first]).any() else ""
 
 
 class _Spread:
@@ -160,32 +160,32 @@ def worst(sqnr: Mapping[str, float | None]) -> float | None:
     return min((value for value in sqnr.values() if value is not None), default=None)
 
 
-def _paired(given: Outputs, wanted: Outputs) -> Iterator[tuple[str, Array, Array]]:
+def _paired(outputs: Outputs, reference_outputs: Outputs) -> Iterator[tuple[str, Array, Array]]:
     """Outputs of both by name; where one of two models calls them otherwise, by their places."""
-    if set(given) >= set(wanted):
-        yield from ((name, given[name], out) for name, out in wanted.items())
+    if set(outputs) >= set(reference_outputs):
+        yield from ((name, outputs[name], out) for name, out in reference_outputs.items())
     else:
-        yield from zip(wanted, given.values(), wanted.values(), strict=False)
+        yield from zip(reference_outputs, outputs.values(), reference_outputs.values(), strict=False)
 
 
-def _signal_and_noise(given: Array, wanted: Array) -> tuple[float, float]:
+def _signal_and_noise(actual: Array, expected: Array) -> tuple[float, float]:
     """Sums of squares of the reference and of the error.
 
     Of whole numbers, truth values and texts, which have no distance, every value counts 1, and 1 more that differs: one
     in ten that is wrong is 10 dB. What is infinite or no number in both alike counts nothing, and else for ever.
     """
-    if given.shape != wanted.shape:
-        return float(wanted.size), np.inf
-    if not _is_float(wanted):
-        return float(wanted.size), float((given != wanted).sum())
-    whole = np.isfinite(wanted)
+    if actual.shape != expected.shape:
+        return float(expected.size), np.inf
+    if not _is_float(expected):
+        return float(expected.size), float((actual != expected).sum())
+    whole = np.isfinite(expected)
     if not whole.all():
-        if not np.array_equal(given[~whole], wanted[~whole], equal_nan=True):
-            return float(wanted.size), np.inf
-        given, wanted = given[whole], wanted[whole]
+        if not np.array_equal(actual[~whole], expected[~whole], equal_nan=True):
+            return float(expected.size), np.inf
+        actual, expected = actual[whole], expected[whole]
     with np.errstate(invalid="ignore", over="ignore"):  # a model that gives no numbers has endless noise
-        noise = float(np.square(wanted.astype(np.float64) - given).sum())
-    signal = float(np.square(wanted, dtype=np.float64).sum())
+        noise = float(np.square(expected.astype(np.float64) - actual).sum())
+    signal = float(np.square(expected, dtype=np.float64).sum())
     return signal, noise if np.isfinite(noise) else np.inf
 
 
@@ -201,23 +201,23 @@ def nearest_neighbors(vectors: Array) -> npt.NDArray[np.intp]:
     return np.asarray(cosines.argmax(-1))
 
 
-def sqnr(out: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+def sqnr(out: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
     """The ratio of signal to error in dB, 10 log10(|wanted|^2 / |wanted - out|^2).
 
     Infinite where both are equal, and -infinite where ``out`` is of another shape, or not finite.
     """
-    if out.shape != wanted.shape or not np.isfinite(out).all():
+    if out.shape != reference.shape or not np.isfinite(out).all():
         return -np.inf
-    noise = float(np.square(out.astype(np.float64) - wanted).sum())
-    return decibels(float(np.square(wanted.astype(np.float64)).sum()), noise)
+    noise = float(np.square(out.astype(np.float64) - reference).sum())
+    return decibels(float(np.square(reference.astype(np.float64)).sum()), noise)
 
 
-def noise_to_signal(given: Iterable[Array], wanted: Iterable[Array]) -> float:
+def noise_to_signal(outputs: Iterable[Array], reference_outputs: Iterable[Array]) -> float:
     """The power of the error relative to that of the expected outputs, over arrays of any shapes; 0 if they are equal.
 
     Infinite where shapes differ, what was given is not finite, or there is an error and no signal.
     """
-    parts = [_signal_and_noise(a, b) for a, b in zip(given, wanted, strict=True)]
+    parts = [_signal_and_noise(a, b) for a, b in zip(outputs, reference_outputs, strict=True)]
     signal, noise = sum(part[0] for part in parts), sum(part[1] for part in parts)
     return 0.0 if noise == 0 else noise / signal if signal > 0 else np.inf
 

@@ -86,10 +86,10 @@ def alike(reference: GraphWriter, other: GraphWriter, texts: Iterable[Ids], end:
     count = tokens = right = whole = 0
     for ids in texts:
         written = greedy(reference, ids, longest=TOKENS, end=end)
-        given = [int(other.begin(ids)[0].argmax())]
+        predicted = [int(other.begin(ids)[0].argmax())]
         for token in written[:-1]:
-            given.append(int(other.add(np.array([[token]], np.int64))[0].argmax()))
-        same = sum(a == b for a, b in zip(written, given, strict=True))
+            predicted.append(int(other.add(np.array([[token]], np.int64))[0].argmax()))
+        same = sum(a == b for a, b in zip(written, predicted, strict=True))
         count, tokens, right, whole = count + 1, tokens + len(written), right + same, whole + (same == len(written))
     return Likeness(texts=count, tokens=tokens, agreement=right / max(tokens, 1), same_texts=whole / max(count, 1))
 

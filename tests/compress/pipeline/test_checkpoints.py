@@ -170,7 +170,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_makes_the_same(small, small_regi
         "from pocketzoo.compress.pipeline.compress_model import compress\n"
         "from pocketzoo.zoo.catalog.plugin_manager import create_manager\n"
         "from pocketzoo.zoo.catalog.registry import Registry\n"
-        "registry = Registry(create_manager(found=[], extra=[smallnet]))\n"
+        "registry = Registry(create_manager(points=[], extra=[smallnet]))\n"
         f"steps = [PruneConfig(ratio=0.5, granularity='weight'), Int8Config()]\nprint('ready', flush=True)\n"
         f"compress({str(small.path)!r}, sys.argv[1], data={str(tmp_path / 'few.npz')!r}, steps=steps, samples=8,"
         " keep_slower=True, force=True, registry=registry)\n"

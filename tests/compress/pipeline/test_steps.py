@@ -85,7 +85,7 @@ def bloating() -> Registry:
         ]
 
     plugin.pocketzoo_compressors = pocketzoo_compressors
-    return Registry(create_manager(found=[], extra=[plugin, smallnet]))
+    return Registry(create_manager(points=[], extra=[plugin, smallnet]))
 
 
 @pytest.fixture(scope="module")

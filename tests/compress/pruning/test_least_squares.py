@@ -63,14 +63,14 @@ def test_sums_are_those_of_rows_however_they_come():
     for sums in (whole, joined):
         torch.testing.assert_close(sums.gram, x.T @ x)
         torch.testing.assert_close(sums.cross, y.T @ x)
-        torch.testing.assert_close(sums.given, x.sum(0))
-        torch.testing.assert_close(sums.wanted, y.sum(0))
+        torch.testing.assert_close(sums.inputs, x.sum(0))
+        torch.testing.assert_close(sums.outputs, y.sum(0))
         assert sums.count == 20
         squared = float((y - x @ weight.T - shift).square().sum() - y.square().sum())
         assert sums.error(weight, shift) == pytest.approx(squared)
     few = whole.of(slice(1, 3))
     torch.testing.assert_close(few.cross, whole.cross[1:])
-    torch.testing.assert_close(few.wanted, whole.wanted[1:])
+    torch.testing.assert_close(few.outputs, whole.outputs[1:])
     centered, x0, y0 = whole.centered(), x - x.mean(0), y - y.mean(0)
     torch.testing.assert_close(centered.gram, x0.T @ x0)
     torch.testing.assert_close(centered.cross, y0.T @ x0)

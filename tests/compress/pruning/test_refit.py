@@ -75,7 +75,7 @@ def test_a_linear_layer_gets_the_weights_of_least_squares(shift, rows):
         Picks(),
         ["0"],
         [x.numpy()],
-        kept={} if rows is None else {"0.weight": rows},
+        channels_left={} if rows is None else {"0.weight": rows},
         shifts={"0.weight": "0.bias"} if shift else {},
         shortcuts={},
     )
@@ -112,7 +112,7 @@ def test_a_convolution_gets_the_weights_of_least_squares():
         Picks(),
         ["conv"],
         [x.numpy()],
-        kept={},
+        channels_left={},
         shifts={"conv.weight": "norm.running_mean"},
         shortcuts={},
     )
@@ -211,7 +211,7 @@ def test_layers_that_are_not_named_stay_as_they_are():
     other = copy.deepcopy(model)
     other[0].weight.data *= 0.5
     wanted = other[0].weight.detach().clone()
-    refit(model, other, ["2"], [correlated(64).numpy()], kept={}, shifts={}, shortcuts={})
+    refit(model, other, ["2"], [correlated(64).numpy()], channels_left={}, shifts={}, shortcuts={})
     assert torch.equal(other[0].weight, wanted)
     assert not torch.equal(other[2].weight, model[2].weight)
 
@@ -223,7 +223,7 @@ def test_what_is_not_finite_is_left_as_it_was():
     wanted = other[0].weight.detach().clone()
     x = correlated(64)
     x[3] = float("nan")
-    refit(model, other, ["0"], [x.numpy()], kept={}, shifts={"0.weight": "0.bias"}, shortcuts={})
+    refit(model, other, ["0"], [x.numpy()], channels_left={}, shifts={"0.weight": "0.bias"}, shortcuts={})
     assert torch.equal(other[0].weight, wanted)
 
 

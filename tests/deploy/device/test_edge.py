@@ -86,7 +86,7 @@ def test_a_bundle_answers_as_torch_does_where_torch_is_not(device, photographs, 
 
     real = find_spec("pocketzoo_efficientnet_lite") is not None
     found = entry_points(group="pocketzoo", name="efficientnet-lite") if real else []
-    registry = Registry(create_manager(found=found))
+    registry = Registry(create_manager(points=found))
     made = open_model("efficientnet-lite0" if real else "tinynet", registry=registry)
     bundle = shutil.copytree(made.path, tmp_path / "bundle")
     wanted = torch_outputs(made, registry, photographs)

@@ -59,7 +59,7 @@ def with_heads(*names: str) -> ModuleType:
 
 
 def registry_of(*points: Point) -> Registry:
-    return Registry(create_manager(found=points))
+    return Registry(create_manager(points=points))
 
 
 def reason_of(registry: Registry, name: str) -> str:
@@ -104,7 +104,7 @@ def test_a_plugin_may_be_any_object_with_hooks():
 
 
 def test_extra_modules_come_between_built_in_and_installed_ones():
-    manager = create_manager(found=[Point("last", with_heads("b"))], extra=[with_heads("a")])
+    manager = create_manager(points=[Point("last", with_heads("b"))], extra=[with_heads("a")])
     assert [p.name for p in manager.plugins] == [*BUILT_IN, "acme", "last"]
     assert manager.plugins[-2].origin == "given"
     assert {"a", "b"} <= set(Registry(manager).entries("head"))
@@ -112,11 +112,11 @@ def test_extra_modules_come_between_built_in_and_installed_ones():
 
 def test_a_broken_extra_module_is_an_error(refused):
     with refused(PluginError, "implements no hook", hint="@pocketzoo.hookimpl"):
-        create_manager(found=[], extra=[ModuleType("empty")])
+        create_manager(points=[], extra=[ModuleType("empty")])
 
 
 def test_an_entry_point_without_distribution_has_an_unknown_origin():
-    manager = create_manager(found=[Point("acme", with_heads("a"), dist=None)])
+    manager = create_manager(points=[Point("acme", with_heads("a"), dist=None)])
     assert manager.plugins[-1] == Plugin("acme", "unknown")
 
 
@@ -272,7 +272,7 @@ def test_a_hook_that_fails_when_asked_is_reported(hook, text):
 def test_what_is_no_spec_of_the_kind_is_reported_and_not_registered(declared):
     registry = registry_of(Point("odd", plugin(pocketzoo_heads=lambda: [declared])))
     assert "pocketzoo_heads" in reason_of(registry, "odd")
-    assert set(registry.entries("head")) == set(Registry(create_manager(found=[])).entries("head"))
+    assert set(registry.entries("head")) == set(Registry(create_manager(points=[])).entries("head"))
 
 
 def test_a_property_that_raises_is_not_touched_or_its_plugin_is_out():

@@ -18,7 +18,7 @@ from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry, list_plugins, list_specs
 
-BUILT_IN = Registry(create_manager(found=[]))
+BUILT_IN = Registry(create_manager(points=[]))
 ALL = [(entry.kind, entry.name) for entry in BUILT_IN.find()]
 
 
@@ -59,7 +59,7 @@ def declaring(kind: str, *specs: object) -> Registry:
     """The built-in plugins, and one that declares these specs as of a kind."""
     plugin = ModuleType("acme")
     setattr(plugin, f"pocketzoo_{kind}s", pocketzoo.hookimpl(lambda: specs))
-    return Registry(create_manager(found=[], extra=[plugin]))
+    return Registry(create_manager(points=[], extra=[plugin]))
 
 
 @pytest.mark.parametrize("other", KINDS)

@@ -66,7 +66,7 @@ def test_weights_and_activations_are_halves_and_the_ends_stay():
     model = graph(node("MatMul", ["x", "w"], "a"), node("Relu", ["a"], "y"), w=W)
     plan, made = halved(model)
     assert plan.nodes == ("a", "y")
-    assert plan.kept == {}
+    assert plan.in_float32 == {}
     assert [t.data_type for t in made.graph.initializer] == [HALF]
     assert types(made)["a_fp16"] == HALF
     assert [n.op_type for n in made.graph.node] == ["Cast", "MatMul", "Relu", "Cast"]
@@ -91,7 +91,7 @@ def test_softmax_and_norms_stay_in_32_bits():
         node("MatMul", ["x", "w"], "a"), node("Softmax", ["a"], "s"), node("Relu", ["s"], "y"), w=W
     )  # fmt: skip
     plan, made = halved(model)
-    assert plan.kept == {"s": "Softmax needs the range"}
+    assert plan.in_float32 == {"s": "Softmax needs the range"}
     assert plan.nodes == ("a", "y")
     assert types(made)["s"] == FLOAT
     assert [n.op_type for n in made.graph.node] == ["Cast", "MatMul", "Cast", "Softmax", "Cast", "Relu", "Cast"]
@@ -115,8 +115,8 @@ def test_softmax_and_norms_stay_in_32_bits():
 def test_constants_that_16_bits_cannot_hold(value, kept):
     model = graph(node("Add", ["x", "c"], "y"), c=np.array([value], np.float32))
     plan, _ = halved(model)
-    assert bool(plan.kept) == bool(kept)
-    assert all(kept in reason for reason in plan.kept.values())
+    assert bool(plan.in_float32) == bool(kept)
+    assert all(kept in reason for reason in plan.in_float32.values())
 
 
 def test_a_mask_of_the_lowest_number_reaches_its_reader_whole():
@@ -129,16 +129,16 @@ def test_a_mask_of_the_lowest_number_reaches_its_reader_whole():
         zero=np.float32(0), lowest=np.float32(lowest),
     )  # fmt: skip
     plan, made = halved(model)
-    assert set(plan.kept) == {"mask", "y"}
+    assert set(plan.in_float32) == {"mask", "y"}
     x = np.array([[1, -1, 2, -2]], np.float32)
     np.testing.assert_array_equal(run(made, x), run(model, x))
 
 
 def test_values_that_were_seen_to_be_large_stay():
     model = graph(node("Mul", ["x", "w"], "a"), node("Relu", ["a"], "y"), w=np.full(4, 100, np.float32))
-    assert halved(model)[0].kept == {}
+    assert halved(model)[0].in_float32 == {}
     plan, made = halved(model, largest={"a": 4e4})  # less than 65,504, and too near
-    assert set(plan.kept) == {"a", "y"}
+    assert set(plan.in_float32) == {"a", "y"}
     x = np.full((1, 4), 1000, np.float32)
     np.testing.assert_array_equal(run(made, x), 1e5)
 
@@ -153,7 +153,7 @@ def test_only_what_onnx_defines_in_16_bits_changes():
         scales=np.array([1, 2], np.float32),
     )
     plan, made = halved(model)
-    assert plan.kept == {}
+    assert plan.in_float32 == {}
     assert {t.name: t.data_type for t in made.graph.initializer} == {"scales": FLOAT}
     x = np.ones((1, 4), np.float32)
     np.testing.assert_array_equal(run(made, x), np.full((1, 8), 2))
@@ -225,7 +225,7 @@ def test_a_pair_whose_scale_would_lose_bits_takes_its_layer_along():
     assert halved(pair(0.01))[0].nodes == ("w", "m", "y")
     plan, made = halved(pair(1e-5))
     assert plan.nodes == ("y",)
-    assert plan.kept == {"w": "its scale would lose bits", "m": "it is fused with nodes that stay in fp32"}
+    assert plan.in_float32 == {"w": "its scale would lose bits", "m": "it is fused with nodes that stay in fp32"}
     assert [n.op_type for n in made.graph.node][:2] == ["DequantizeLinear", "MatMul"]
 
 
@@ -235,7 +235,7 @@ def test_convolutions_in_bf16_want_a_newer_opset():
     assert plan.nodes == ("y",)
     assert made.opset_import[0].version == 22
     plan, _ = halved(model, "bf16", TARGETS["jetson-orin"])
-    assert plan.kept == {"y": "ONNX has no Conv in bf16 in opset 20"}
+    assert plan.in_float32 == {"y": "ONNX has no Conv in bf16 in opset 20"}
 
 
 def test_the_graph_that_is_given_stays_as_it_is():

@@ -89,7 +89,7 @@ def acme() -> Registry:
             ),
         ]
     )
-    return Registry(create_manager(found=[], extra=[plugin]))
+    return Registry(create_manager(points=[], extra=[plugin]))
 
 
 SEQUENCE = "embedding, language-model, linear, mlp, pooled-classifier, q-values, regression, token-classifier"

@@ -188,7 +188,7 @@ def outside(place: Path) -> dict[str, bytes | str]:
 
 def use(ref: str = REF) -> None:
     """As far as a model with its weights, and the ids of a text."""
-    resolver = Resolver(Registry(create_manager(found=[])))
+    resolver = Resolver(Registry(create_manager(points=[])))
     spec = resolver.spec("backbone", ref)
     model_ref = ModelRef(backbone=spec.name, head=spec.head, outputs=spec.features.channels)
     load_pretrained(build(model_ref, resolver), model_ref, resolver)
@@ -226,7 +226,7 @@ def test_the_same_repository_without_harm_works(hub, place, sound):
     for name in ("vocab.txt", "special_tokens_map.json", "tokenizer_config.json", "optimizer.safetensors"):
         pickled(name)(place / "repo")
     hub.state.add_folder(REPO, place / "repo")
-    (found,) = pull([REF], registry=Registry(create_manager(found=[])))
+    (found,) = pull([REF], registry=Registry(create_manager(points=[])))
     assert len(found.files) == 6
     use()
     assert not (place / CANARY).exists()
@@ -395,7 +395,7 @@ def test_a_link_in_the_cache_of_the_hub_client_is_not_followed_out_of_it(name, h
     CACHED[name](link, place)
     before = outside(place)
     hub.state.log.clear()
-    (found,) = pull([f"{REF}@{commit}"], registry=Registry(create_manager(found=[])))
+    (found,) = pull([f"{REF}@{commit}"], registry=Registry(create_manager(points=[])))
     assert [r for r in hub.state.log if "/cdn/" in r["path"]]
     stored = next(f for f in found.files if f.path == WEIGHTS)
     assert Store().blob(stored.sha256).read_bytes() == (sound / WEIGHTS).read_bytes()
@@ -405,7 +405,7 @@ def test_a_link_in_the_cache_of_the_hub_client_is_not_followed_out_of_it(name, h
 
 @pytest.mark.parametrize("same", [True, False], ids=["same bytes", "other bytes"])
 def test_an_entry_of_the_store_that_became_a_link_is_not_used(same, hub, place, sound):
-    registry = Registry(create_manager(found=[]))
+    registry = Registry(create_manager(points=[]))
     commit = hub.state.add_folder(REPO, sound)
     (found,) = pull([REF], registry=registry)
     blob = Store().blob(next(f for f in found.files if f.path == WEIGHTS).sha256)
@@ -427,7 +427,7 @@ REFUSED = ("blobs", "blob", "repos")  # where a new commit must be written
 
 @pytest.mark.parametrize("folder", ["blobs", "blob", "repos", "refs", "listings", "tmp", "locks", "aside", "damaged"])
 def test_a_folder_of_the_store_that_became_a_link_is_not_written_through(folder, hub, place, sound, refused):
-    registry = Registry(create_manager(found=[]))
+    registry = Registry(create_manager(points=[]))
     hub.state.add_folder(REPO, sound)
     (found,) = pull([REF], registry=registry)
     store, away = Store(), place / "away"

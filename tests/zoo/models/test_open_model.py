@@ -145,7 +145,7 @@ def registry_with(**changes) -> Registry:
     (spec,) = tinynet.pocketzoo_backbones()
     plugin = ModuleType("acme")
     plugin.pocketzoo_backbones = pocketzoo.hookimpl(lambda: [replace(spec, name="acme-net", **changes)])
-    return Registry(create_manager(found=[], extra=[plugin]))
+    return Registry(create_manager(points=[], extra=[plugin]))
 
 
 @pytest.mark.parametrize("changes", [{"head": ""}, {"weights": None}, {"head": "", "weights": None}], ids=str)

@@ -60,7 +60,7 @@ def online(hub, folders, tmp_path, monkeypatch):
 
 
 def fresh() -> Registry:
-    return Registry(create_manager(found=[]))
+    return Registry(create_manager(points=[]))
 
 
 def test_a_pull_brings_what_the_loader_wants_and_nothing_else(online):

@@ -82,13 +82,13 @@ class OnnxRunner:
             DataError, MemoryShortError: as ``infer``.
             UnsupportedModelError: an output is a sequence or an optional value.
         """
-        found = self.infer({next(iter(self.inputs)): x})
-        for name, value in found.items():
+        outputs = self.infer({next(iter(self.inputs)): x})
+        for name, value in outputs.items():
             if not isinstance(value, np.ndarray):
                 raise UnsupportedModelError(
                     f"the output {name!r} is not a tensor but a {type(value).__name__}", "export the model with tensors"
                 )
-        return found
+        return outputs
 
     def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
         """The first output for a graph with one input: (B, *size) -> (B, outputs).
@@ -136,13 +136,13 @@ class OnnxRunner:
         if unknown := set(inputs) - set(self.inputs):
             raise DataError(f"the graph has no input {min(unknown)!r}", f"its inputs: {', '.join(self.inputs)}")
         for name, shape in self.inputs.items():
-            given = inputs[name].shape if name in inputs else None
-            fits = given is not None and len(given) == len(shape)
-            if not fits or any(isinstance(s, int) and s != g for s, g in zip(shape, given or (), strict=True)):
-                raise DataError(f"input {name!r} is {given}, the graph expects {tuple(shape)}", "reshape the input")
+            actual = inputs[name].shape if name in inputs else None
+            fits = actual is not None and len(actual) == len(shape)
+            if not fits or any(isinstance(s, int) and s != g for s, g in zip(shape, actual or (), strict=True)):
+                raise DataError(f"input {name!r} is {actual}, the graph expects {tuple(shape)}", "reshape the input")
             if self.types[name] not in (None, inputs[name].dtype):
-                given_type, wanted = inputs[name].dtype, self.types[name]
-                raise DataError(f"input {name!r} is {given_type}, the graph expects {wanted}", "convert it")
+                given_type, expected_type = inputs[name].dtype, self.types[name]
+                raise DataError(f"input {name!r} is {given_type}, the graph expects {expected_type}", "convert it")
 
 
 def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError | None:
@@ -150,8 +150,8 @@ def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError
     text = str(error)
     if not _SHORT.search(text):
         return None
-    found = _BYTES.search(text)
-    size = f", {int(found[1] or found[2]) / 1e6:,.0f} MB were requested at once" if found else ""
+    match = _BYTES.search(text)
+    size = f", {int(match[1] or match[2]) / 1e6:,.0f} MB were requested at once" if match else ""
     return MemoryShortError(f"out of memory {doing}{size}", f"try {instead}")
 
 

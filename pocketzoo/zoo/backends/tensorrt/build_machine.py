@@ -34,9 +34,9 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
         raise not_installed(target.engine)
     installed = installed_version(target.engine)
     if target.versions and int(installed.partition(".")[0] or 0) not in target.versions:
-        wanted = " or ".join(map(str, target.versions))
+        versions = " or ".join(map(str, target.versions))
         raise ExportError(
-            f"target {target.name!r} wants {target.engine} {wanted}, installed is {installed}",
+            f"target {target.name!r} wants {target.engine} {versions}, installed is {installed}",
             f"pip install '{target.engine}=={target.versions[-1]}.*', or use a target for {installed}",
         )
     if target.capability and gpu is not None and gpu.capability != target.capability:

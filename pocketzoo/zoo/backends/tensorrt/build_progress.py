@@ -29,11 +29,11 @@ def watched(trt: ModuleType, builder: Any, network: Any, config: Any, progress: 
     """
     monitor = _monitor(trt)
     config.progress_monitor = monitor
-    made: list[Any] = []
+    engines: list[Any] = []
 
     def build() -> None:
         try:
-            made.append(builder.build_serialized_network(network, config))
+            engines.append(builder.build_serialized_network(network, config))
         finally:
             monitor.reached.put(None)
 
@@ -49,7 +49,7 @@ def watched(trt: ModuleType, builder: Any, network: Any, config: Any, progress: 
         finally:
             worker.join()
             config.progress_monitor = None
-    return made[0] if made else None
+    return engines[0] if engines else None
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def _chatter_on_stderr() -> Iterator[None]:
     """The builder's own compiler prints warnings to stdout, where results go: JSON, for one."""
     sys.stdout.flush()
     try:
-        kept = os.dup(1)
+        stdout = os.dup(1)
         os.dup2(2, 1)
     except OSError:  # one of the two is closed
         yield
@@ -65,8 +65,8 @@ def _chatter_on_stderr() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _ticks(reached: SimpleQueue[float | None], worker: Thread) -> Iterator[int]:

@@ -24,8 +24,8 @@ class _Ready:
     """An execution context for one shape of the input, with its memory."""
 
     context: Any
-    given: npt.NDArray[Any]  # pinned
-    found: Mapping[str, npt.NDArray[Any]]  # pinned, by output
+    input_buffer: npt.NDArray[Any]  # pinned
+    output_buffers: Mapping[str, npt.NDArray[Any]]  # pinned, by output
     addresses: Mapping[str, int]  # on the GPU, by tensor
     graph: int | None = None  # what a run is, written down
 
@@ -62,15 +62,15 @@ class EngineRunner:
             MemoryShortError: the GPU has no memory for as large a batch.
         """
         with self._lock:
-            found = self._infer(x)[self.outputs[0]]
+            output = self._infer(x)[self.outputs[0]]
             if out is None:
-                return found.copy()
-            if out.shape != found.shape or out.dtype != found.dtype:
+                return output.copy()
+            if out.shape != output.shape or out.dtype != output.dtype:
                 raise DataError(
-                    f"out is {out.dtype} of {out.shape}, the engine outputs {found.dtype} of {found.shape}",
+                    f"out is {out.dtype} of {out.shape}, the engine outputs {output.dtype} of {output.shape}",
                     "make it with numpy.empty",
                 )
-            np.copyto(out, found)
+            np.copyto(out, output)
             return out
 
     def run(self, x: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
@@ -80,7 +80,7 @@ class EngineRunner:
             DataError, MemoryShortError: as ``logits``.
         """
         with self._lock:
-            return {name: found.copy() for name, found in self._infer(x).items()}
+            return {name: output.copy() for name, output in self._infer(x).items()}
 
     def close(self) -> None:
         """Give the memory back, the GPU's and the host's."""
@@ -102,13 +102,13 @@ class EngineRunner:
         self._check(x)
         self.cuda.enter()
         ready = self._ready(x.shape)
-        np.copyto(ready.given, x)
+        np.copyto(ready.input_buffer, x)
         if ready.graph is not None:
             self.cuda.launch(ready.graph, self._stream)
         else:
             self._run(ready)
         self.cuda.wait(self._stream)
-        return ready.found
+        return ready.output_buffers
 
     def _check(self, x: npt.NDArray[Any]) -> None:
         if x.dtype != self.dtype:
@@ -149,10 +149,10 @@ class EngineRunner:
             )
         kinds = {n: np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(n))) for n in (self.input, *self.outputs)}
         shapes = {n: tuple(context.get_tensor_shape(n)) for n in kinds}
-        given = self.cuda.pinned(shapes[self.input], kinds[self.input])
-        found = {name: self.cuda.pinned(shapes[name], kinds[name]) for name in self.outputs}
+        input_buffer = self.cuda.pinned(shapes[self.input], kinds[self.input])
+        output_buffers = {name: self.cuda.pinned(shapes[name], kinds[name]) for name in self.outputs}
         addresses: dict[str, int] = {}
-        ready = _Ready(context, given, found, addresses)
+        ready = _Ready(context, input_buffer, output_buffers, addresses)
         try:
             for name, kind in kinds.items():
                 addresses[name] = self.cuda.allocate(max(1, int(np.prod(shapes[name])) * kind.itemsize))
@@ -164,17 +164,17 @@ class EngineRunner:
         return ready
 
     def _run(self, ready: _Ready) -> None:
-        self.cuda.upload(ready.addresses[self.input], ready.given, self._stream)
+        self.cuda.upload(ready.addresses[self.input], ready.input_buffer, self._stream)
         if not ready.context.execute_async_v3(self._stream):
             raise BundleError(f"{self.name} does not run: {self._logger.last}", "build it again on this machine")
-        for name, found in ready.found.items():
-            self.cuda.download(found, ready.addresses[name], self._stream)
+        for name, buffer in ready.output_buffers.items():
+            self.cuda.download(buffer, ready.addresses[name], self._stream)
 
     def _drop(self, ready: _Ready) -> None:
         if ready.graph is not None:
             self.cuda.end_graph(ready.graph)
         for address in ready.addresses.values():
             self.cuda.free(address)
-        self.cuda.free_pinned(ready.given)
-        for found in ready.found.values():
-            self.cuda.free_pinned(found)
+        self.cuda.free_pinned(ready.input_buffer)
+        for buffer in ready.output_buffers.values():
+            self.cuda.free_pinned(buffer)
