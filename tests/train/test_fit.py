@@ -274,8 +274,9 @@ def test_every_setting_is_in_the_key(few, registry):
 
 def test_other_weights_or_another_torch_make_another_run(few, registry, monkeypatch):
     """A plugin's newer version has the same names for other numbers."""
-    asked = asked_for("tinynet", "linear", None, None, "", None, Resolver(registry))
-    task = task_of(asked, few, TrainConfig(), registry, None, Told())
+    resolver = Resolver(registry)
+    asked = asked_for("tinynet", "linear", None, None, "", None, resolver)
+    task = task_of(asked, few, TrainConfig(), resolver, None, Told())
     given = (task.ref, TrainConfig(), "data", 0, task.model, False)
     before = _key(*given)
     assert _key(*given) == before

@@ -15,6 +15,7 @@ from pocketzoo.train.model_for_data import Task, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.transfer_learning import Transfer
+from pocketzoo.zoo.models.resolver import Resolver
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 QUICK = {"epochs": 5, "batch_size": 4, "window": 8, "learning_rate": 0.02}
@@ -37,8 +38,9 @@ def small(tmp_path_factory):
 
 
 def task(small: Languages, family: str = "gpt2", head: str = "language-model", **settings: object) -> Task:
-    asked = asked_for(f"hf://acme/{family}", head, None, None, "", None, small.registry)
-    return task_of(asked, small.texts, TrainConfig(**{**QUICK, **settings}), small.registry, None, SILENT)
+    resolver = Resolver(small.registry)
+    asked = asked_for(f"hf://acme/{family}", head, None, None, "", None, resolver)
+    return task_of(asked, small.texts, TrainConfig(**{**QUICK, **settings}), resolver, None, SILENT)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -78,5 +80,6 @@ def test_what_cannot_learn_so_is_refused(small, refused, few):
     with refused(RecipeError, "balanced needs classes"):
         task(small, balanced=True)
     with refused(DataError, "is trained on texts", hint="token ids from 0 to 19"):
-        asked = asked_for("hf://acme/gpt2", "language-model", None, None, "", None, small.registry)
-        task_of(asked, few, TrainConfig(), small.registry, None, SILENT)
+        resolver = Resolver(small.registry)
+        asked = asked_for("hf://acme/gpt2", "language-model", None, None, "", None, resolver)
+        task_of(asked, few, TrainConfig(), resolver, None, SILENT)
