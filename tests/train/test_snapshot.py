@@ -156,3 +156,10 @@ def test_a_distillation_of_the_previous_release_is_resumed(place):
     resumed = SnapshotFile(place, "key")
     assert resumed.record(EpochScores) == EpochScores(epoch=3, stale=1, best=-0.25, scores=[-0.5, -0.25, -0.375])
     assert resumed.load(model=net, best=best, optimizer=optimizer)
+
+
+def test_the_folders_on_the_way_are_made(tmp_path):
+    place = tmp_path / "a" / "b" / "x.safetensors"
+    write_snapshot(place, "key", {"epoch": 3}, model={"w": torch.ones(2)})
+    write_snapshot(place, "key", {"epoch": 4}, model={"w": torch.ones(2)})
+    assert read_snapshot(place, "key").facts == {"epoch": 4}
