@@ -34,7 +34,7 @@ CALIBRATE, TEST = 512, 2000
 TOKENS, SENTENCES = 16, (256, 256)
 
 
-def pictures() -> dict[str, np.ndarray]:
+def images() -> dict[str, np.ndarray]:
     """Fashion-MNIST in [-1, 1]: to train on, to calibrate (a part of it), to test."""
     import pocketzoo
     from pocketzoo.zoo.data.batches import Batches
@@ -121,7 +121,7 @@ def compare(name: str, folder: Path) -> dict[str, Any]:
     if name == "minilm":
         net, data = minilm()
     else:
-        data = pictures()
+        data = images()
         net = trained(name, folder, data)
     calibrate, test = torch.from_numpy(data["calibrate"]), torch.from_numpy(data["test"])
     wanted, whole = outputs(net, test).numpy(), macs(net, calibrate)

@@ -69,8 +69,8 @@ def kept_features(data: Dataset) -> dict[str, Any]:
 def bare(files: list[Path]) -> int:
     """Decode and resize, and nothing else."""
     for file in files:
-        with Image.open(file) as picture:
-            np.asarray(picture.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC))
+        with Image.open(file) as image:
+            np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC))
     return len(files)
 
 

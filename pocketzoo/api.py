@@ -83,19 +83,19 @@ from pocketzoo.zoo.catalog.specs import (
 )
 
 if TYPE_CHECKING:
-    from pocketzoo.core.arrays import Array, Picture
+    from pocketzoo.core.arrays import Array, ImageLike
     from pocketzoo.core.files import replacing_file, replacing_folder
     from pocketzoo.testing.conformance import check_conformance
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
     from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
-    from pocketzoo.zoo.catalog.dataset import Dataset, LazyPictures, Split, SplitName, Targets
+    from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
 
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
 _LAZY = {
     "Array": "pocketzoo.core.arrays",
-    "Picture": "pocketzoo.core.arrays",
+    "ImageLike": "pocketzoo.core.arrays",
     "replacing_file": "pocketzoo.core.files",
     "replacing_folder": "pocketzoo.core.files",
     "check_conformance": "pocketzoo.testing.conformance",
@@ -106,7 +106,7 @@ _LAZY = {
     "ModelRef": "pocketzoo.zoo.bundles.manifest",
     "Step": "pocketzoo.zoo.bundles.manifest",
     "Dataset": "pocketzoo.zoo.catalog.dataset",
-    "LazyPictures": "pocketzoo.zoo.catalog.dataset",
+    "LazyImages": "pocketzoo.zoo.catalog.dataset",
     "Split": "pocketzoo.zoo.catalog.dataset",
     "SplitName": "pocketzoo.zoo.catalog.dataset",
     "Targets": "pocketzoo.zoo.catalog.dataset",
@@ -160,12 +160,13 @@ __all__ = [
     "HubMissingError",
     "HubRateLimitError",
     "HubRenamedError",
+    "ImageLike",
     "Input",
     "InputSpec",
     "Int8Config",
     "Int8Encoding",
     "Int8Plan",
-    "LazyPictures",
+    "LazyImages",
     "LicenseError",
     "LoaderSpec",
     "LockError",
@@ -177,7 +178,6 @@ __all__ = [
     "ModelRef",
     "ModuleCompressor",
     "PackageFile",
-    "Picture",
     "Plugin",
     "PluginError",
     "PocketzooError",

@@ -1,4 +1,4 @@
-"""What the tests share: a home of their own, the built-in registry, a fitted model, picture folders, the commands."""
+"""What the tests share: a home of their own, the built-in registry, a fitted model, image folders, the commands."""
 
 from __future__ import annotations
 
@@ -190,9 +190,9 @@ def fitted_copy(fitted: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def photos() -> Photos:
-    """Make a folder of pictures: ``photos(path, {"cat": 5, "dog": 5})`` has five in each of two class folders.
+    """Make a folder of images: ``photos(path, {"cat": 5, "dog": 5})`` has five in each of two class folders.
 
-    An empty class name ("") puts them into ``path`` itself. The pictures of a class share a brightness, plus noise.
+    An empty class name ("") puts them into ``path`` itself. The images of a class share a brightness, plus noise.
     """
     import numpy as np
     from PIL import Image
@@ -246,7 +246,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="session")
 def refused() -> Refused:
-    """``with refused(DataError, "no pictures", hint="PNG"):`` checks an error's type, message and next step."""
+    """``with refused(DataError, "no images", hint="PNG"):`` checks an error's type, message and next step."""
 
     @contextmanager
     def check(

@@ -1,4 +1,4 @@
-"""Pictures that the tests of deploying share."""
+"""Images that the tests of deploying share."""
 
 from __future__ import annotations
 

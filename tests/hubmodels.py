@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto import modeling_auto
 
-SENTENCE = "the a model is small fast on an edge device and it reads texts or pictures"
+SENTENCE = "the a model is small fast on an edge device and it reads texts or images"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(SENTENCE.split())]
 SIZES: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,

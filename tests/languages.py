@@ -16,7 +16,7 @@ from localhub import HubState, LocalHub, point_at
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 
-SAYINGS = ("the model is small and fast", "an edge device reads texts", "it reads pictures or texts")
+SAYINGS = ("the model is small and fast", "an edge device reads texts", "it reads images or texts")
 FAMILIES = ("gpt2", "llama", "t5")
 
 

@@ -158,7 +158,7 @@ def place(tmp_path, monkeypatch) -> Iterator[Path]:
     for source in ("image-classifier/data.npz", "regression/houses.csv", "foreign/theirs.onnx"):
         shutil.copy(NOW / source, tmp_path)
     (tmp_path / "notes.txt").write_text("buy bread\n")
-    (tmp_path / "digit.png").write_bytes(b"\x89PNG\r\n\x1a\nthis is no picture")
+    (tmp_path / "digit.png").write_bytes(b"\x89PNG\r\n\x1a\nthis is no image")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("POCKETZOO_PLUGINS", "")

@@ -44,8 +44,8 @@ from pocketzoo.zoo.data.load_data import load_data  # noqa: E402
 from pocketzoo.zoo.models.generation_graphs import with_parts  # noqa: E402
 
 NOW = frozen.FROZEN / f"format{FORMAT}"
-TEXTS = ["the model is small", "an edge device reads texts or pictures and it is fast", "fast"]
-PROMPTS = ["the model", "an edge device reads", "pictures or"]
+TEXTS = ["the model is small", "an edge device reads texts or images and it is fast", "fast"]
+PROMPTS = ["the model", "an edge device reads", "images or"]
 SETTINGS: list[dict[str, Any]] = [
     {"target": frozen.FLOAT, "max_new_tokens": 8},
     {"target": frozen.FLOAT, "max_new_tokens": 6, "beams": 3, "length_penalty": 0.5},

@@ -152,12 +152,12 @@ def bench(
     Separate several runtimes, batch sizes or lengths by commas: --batch 1,8,32.
     """
     from pocketzoo.reports.bench_plot import save_plot
-    from pocketzoo.reports.html_page import check_picture
+    from pocketzoo.reports.html_page import check_drawing
     from pocketzoo.workflows.bench import bench
     from pocketzoo.workflows.bench_generation import bench_generation
 
     if plot:
-        check_picture(plot)
+        check_drawing(plot)
     found_by = resolver()
     rows = bench(
         models,

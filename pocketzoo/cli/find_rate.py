@@ -39,12 +39,12 @@ def find_rate(
     Increases the learning rate until the loss diverges, and suggests the rate at which the loss fell fastest. The
     trained weights are discarded.
     """
-    from pocketzoo.reports.html_page import check_picture
+    from pocketzoo.reports.html_page import check_drawing
     from pocketzoo.reports.learning_rate_plot import draw_rates
     from pocketzoo.train.learning_rate_finder import find_rate
 
     if out:
-        check_picture(out)
+        check_drawing(out)
     curve = find_rate(
         backbone,
         data=data,

@@ -122,4 +122,4 @@ class Int8Plan:
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
     left: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""  # of ``tensors``
-    tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"beside": True})
+    tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"separate": True})

@@ -8,4 +8,4 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-Picture = Path | npt.NDArray[np.uint8]  # a file, or pixels (H, W) or (H, W, 3)
+ImageLike = Path | npt.NDArray[np.uint8]  # a file, or pixels (H, W) or (H, W, 3)

@@ -240,6 +240,7 @@ RENAMED = {
     ("compress.graph_index", "LAYERS"): "QUANTIZABLE",
     ("compress.graph_index", "quantisable"): "quantizable",
     ("compress.heal", "teach"): "distill",
+    ("compress.lowrank", "PICTURES"): "IMAGES",
     ("compress.recipe", "recipe_accepts"): "read_compress_section",
     ("compress.saliency", "Judge"): "HeldOutCost",
     ("compress.saliency", "Reader"): "ChannelReader",
@@ -256,6 +257,7 @@ RENAMED = {
     ("deploy.answers", "answers"): "measure_confusion",
     ("deploy.bench_writing", "WritingMeasurement"): "GenerationMeasurement",
     ("deploy.bench_writing", "bench_writing"): "bench_generation",
+    ("deploy.report_page", "check_picture"): "check_drawing",
     ("deploy.report_runs", "Run"): "BenchRun",
     ("deploy.report_runs", "headline"): "bench_headline",
     ("deploy.report_runs", "setting"): "batch_setting",
@@ -277,6 +279,7 @@ RENAMED = {
     ("train.step", "Stepper"): "MicroBatchStep",
     ("zoo.agreement", "NEIGHBOURS"): "NEIGHBORS",
     ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
+    ("zoo.data", "LazyPictures"): "LazyImages",
     ("zoo.bundle", "TRAVELS"): "SOURCE_PREFIX",
     ("zoo.bundle", "travelling"): "source_file_name",
     ("zoo.foreign", "QUANTISED"): "QUANTIZED",
@@ -286,8 +289,12 @@ RENAMED = {
     ("zoo.measure", "milliseconds"): "median_milliseconds",
     ("zoo.parts", "Answering"): "CrossAttentionDecoder",
     ("zoo.parts", "Continuer"): "CausalDecoder",
+    ("zoo.preprocess", "Picture"): "ImageLike",
+    ("zoo.preprocess", "decode_picture"): "decode_image",
+    ("zoo.preprocess", "read_picture"): "read_image",
     ("zoo.snapshot", "load_optimiser"): "load_optimizer",
     ("zoo.snapshot", "optimiser_tensors"): "optimizer_tensors",
+    ("zoo.typed", "BESIDE"): "SEPARATE",
 }
 # Those that nothing can stand for, with what to use instead: who asks for one is told so.
 GONE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocketzoo.core.errors import RecipeError, nearest
@@ -13,18 +13,22 @@ from pocketzoo.core.renamed import with_new_names
 
 T = TypeVar("T")
 
-BESIDE = {"beside": True}  # metadata of a field that is not plain data: whoever saves the object keeps it in a file
+SEPARATE = {"separate": True}  # metadata of a field that is not plain data: whoever saves the object keeps it in a file
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses become dicts without their ``BESIDE`` fields, tuples become lists; what is plain already stays."""
+    """Dataclasses become dicts without their ``SEPARATE`` fields, tuples become lists; what is plain already stays."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("beside")}
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value) if not _is_separate(f)}
     if isinstance(value, Mapping):
         return {k: to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(v) for v in value]
     return value
+
+
+def _is_separate(field: Field[Any]) -> bool:
+    return bool(field.metadata.get("separate", field.metadata.get("beside")))  # "beside": in the previous release
 
 
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
@@ -76,7 +80,7 @@ def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
     data = with_new_names(cls, data)
-    known = {f.name: f for f in fields(cls) if not f.metadata.get("beside")}  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(cls) if not _is_separate(f)}  # type: ignore[arg-type]
     hints, here = get_type_hints(cls), "" if where == cls.__name__ else f" ({where})"
     for name in data:
         if name not in known:

@@ -58,10 +58,10 @@ def export(
     if engine is not None and not exporter.asks:
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
     bundle = open_model(model, registry=resolver, progress=progress)
-    beside = exporter.folder or (precision != "fp32" and not exporter.asks)
-    inside = out is None and Path(model).exists() and not beside
+    alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
+    inside = out is None and Path(model).exists() and not alongside
     half = "" if precision == "fp32" else f".{precision}"
-    name = f"{bundle.manifest.name}{half if beside else ''}{exporter.suffix}" if out is None else ""
+    name = f"{bundle.manifest.name}{half if alongside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
     _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
-from pocketzoo.zoo.data.image_preprocessing import read_picture
+from pocketzoo.zoo.data.image_preprocessing import read_image
 from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
 MOST = 24  # wrong answers that are kept: the surest
@@ -37,12 +37,12 @@ class Mistake:
     taken_for: str
     certainty: float  # the probability the wrong class was given, 0-1
     text: str = ""  # of a text, or the file's name
-    picture: bytes = b""  # JPEG
+    image: bytes = b""  # JPEG
 
     @property
     def source(self) -> str:
         """The image as a URL that holds it."""
-        return f"data:image/jpeg;base64,{b64encode(self.picture).decode()}" if self.picture else ""
+        return f"data:image/jpeg;base64,{b64encode(self.image).decode()}" if self.image else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _shown(sample: Any) -> tuple[str, bytes]:
     name = f"{sample.parent.name}/{sample.name}" if isinstance(sample, Path) else ""
     if not isinstance(sample, Path) and (sample.dtype != np.uint8 or sample.ndim not in (2, 3)):
         return name, b""
-    image = read_picture(sample, 3)
+    image = read_image(sample, 3)
     scale = SIDE / max(image.size)
     resampling = require("PIL.Image", extra="data").Resampling
     size = tuple(max(1, round(side * scale)) for side in image.size)

@@ -48,8 +48,8 @@ def pocketzoo_backbones() -> list[BackboneSpec]:
 
 
 def _spec(options: PerceptronOptions) -> BackboneSpec:
-    picture = len(options.input) == 3
-    channels = options.input[0] if picture else 1
+    is_image = len(options.input) == 3
+    channels = options.input[0] if is_image else 1
     return BackboneSpec(
         name="mlp",
         summary="multilayer perceptron, 784-512-256 by default, not pretrained",
@@ -59,8 +59,8 @@ def _spec(options: PerceptronOptions) -> BackboneSpec:
             mean=(options.mean,) * channels,
             std=(options.std,) * channels,
             resize=min(options.input[1:], default=0),
-            name="image" if picture else "vector",
-            layout="NCHW" if picture else "NC",
+            name="image" if is_image else "vector",
+            layout="NCHW" if is_image else "NC",
         ),
         features=FeatureSpec("vector", ("batch", options.hidden[-1])),
         build=partial(_build, options),

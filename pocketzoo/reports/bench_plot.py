@@ -12,7 +12,7 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
 from pocketzoo.reports.charts.scatter_plot import scatter
-from pocketzoo.reports.html_page import check_picture, page, sentence, style
+from pocketzoo.reports.html_page import check_drawing, page, sentence, style
 from pocketzoo.reports.measured.bench_runs import BenchRun, bench_headline
 from pocketzoo.reports.timing_table import timings_figure
 
@@ -24,15 +24,15 @@ def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
         ExportError: the file is of another format.
         StorageError: the disk refused.
     """
-    check_picture(path)
+    check_drawing(path)
     run = BenchRun(0, tuple(rows))
-    text = _picture(run) if path.suffix == ".svg" else _page(run)
+    text = _drawing(run) if path.suffix == ".svg" else _page(run)
     with replacing_file(path) as temporary:
         temporary.write_text(text, "utf8")
     return path
 
 
-def _picture(run: BenchRun) -> str:
+def _drawing(run: BenchRun) -> str:
     drawn = str(scatter(run, "bench", wide=True))
     # An image of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
     own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"

@@ -37,7 +37,7 @@ def answers_section(answers: Answers, title: str, name: str) -> Markup:
         drawing=drawing,
         hidden=f" The {len(classes)} classes with the most mistakes, of {len(answers.labels)}." * few,
         heading=heading if len(shown) == answers.wrong else f"{heading}: {len(shown)} of {answers.wrong:,}",
-        kind="pictures" if any(mistake.source for mistake in shown) else "texts",
+        kind="images" if any(mistake.source for mistake in shown) else "texts",
         mistakes=shown,
     )
 

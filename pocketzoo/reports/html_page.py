@@ -46,7 +46,7 @@ def sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}"
 
 
-def check_picture(path: Path) -> None:
+def check_drawing(path: Path) -> None:
     """Raises:
     ExportError: an image cannot be written to ``path``; asked before anything is measured.
     """

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from pocketzoo.core.files import replacing_file
 from pocketzoo.reports.charts.plot_labels import Box
 from pocketzoo.reports.charts.svg import svg, text_width, tick_decimals, ticks
-from pocketzoo.reports.html_page import check_picture, page, style
+from pocketzoo.reports.html_page import check_drawing, page, style
 
 WIDTH, HEIGHT = 760.0, 420.0
 FONT = 'font-family: -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;'
@@ -27,16 +27,16 @@ def draw_rates(
         ExportError: the file is called otherwise.
     """
     place = Path(out)
-    check_picture(place)
-    picture = rate_curve(rates, losses, smoothed, best, what)
+    check_drawing(place)
+    drawing = rate_curve(rates, losses, smoothed, best, what)
     if place.suffix == ".svg":
         # The size keeps viewers from filling the window; of the page there is neither font nor background.
-        head, _, rest = str(picture).partition(">")
+        head, _, rest = str(drawing).partition(">")
         head = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:g}" height="{HEIGHT:g}" ')
         sheet = f'<style>{style()}\nsvg {{ {FONT} }}</style><rect width="100%" height="100%" fill="var(--card)"/>'
         text = f"{head}>{sheet}{rest}\n"
     else:
-        text = page("find-rate", what, Markup("<figure>{}</figure>").format(picture))
+        text = page("find-rate", what, Markup("<figure>{}</figure>").format(drawing))
     with replacing_file(place) as temporary:
         temporary.write_text(text, "utf8")
     return place

@@ -76,7 +76,7 @@ def preview(
         targets = torch.from_numpy(y) if y is not None else torch.zeros(len(x))
         copies = [change(images, targets, len(x)) for _ in range(TIMES)] if change else []
         names = dataset.labels if y is not None and not dataset.numeric else ()
-        bands.append([_row(pictures, mixed, spec, names) for pictures, mixed in [(images, [(1.0, targets)]), *copies]])
+        bands.append([_row(row, mixed, spec, names) for row, mixed in [(images, [(1.0, targets)]), *copies]])
     sheet = _draw(bands)
     with replacing_file(Path(out)) as temporary:
         sheet.save(temporary, format="JPEG" if Path(out).suffix.lower() in (".jpg", ".jpeg") else "PNG")

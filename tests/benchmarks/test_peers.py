@@ -28,15 +28,15 @@ def test_texts_come_alone_and_without_padding(tmp_path: Path) -> None:
     assert len(list(samples)) == len(samples) == 2, "a second pass finds nothing"
 
 
-def test_pictures_come_in_batches_all_of_them(tmp_path: Path) -> None:
-    pictures = np.arange(10, dtype=np.float32).reshape(5, 2)
-    np.save(tmp_path / "x.npy", pictures)
+def test_images_come_in_batches_all_of_them(tmp_path: Path) -> None:
+    images = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.save(tmp_path / "x.npy", images)
     batches = list(Samples(tmp_path / "x.npy", size=2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
-    assert np.array_equal(np.concatenate(batches), pictures)
+    assert np.array_equal(np.concatenate(batches), images)
 
 
-def test_more_pictures_than_there_are_come_again(tmp_path: Path) -> None:
+def test_more_images_than_there_are_come_again(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(3, dtype=np.float32))
     samples = Samples(tmp_path / "x.npy", size=2, count=7)
     assert [batch.tolist() for batch in samples] == [[0, 1], [2, 0], [1, 2], [0]]

@@ -21,7 +21,7 @@ def nets(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", ["resnet", "vgg", "vit"])
-def test_pictures_get_ten_answers_each(name, nets):
+def test_images_get_ten_answers_each(name, nets):
     net = nets.NETS[name]().eval()
     assert nets.outputs(net, torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 

@@ -152,18 +152,18 @@ def test_one_class_is_not_enough(run, place, photos, tmp_path):
 
 @pytest.fixture
 def spoilt(photos, tmp_path) -> tuple[Path, list[Path]]:
-    """Ten class folders of five pictures; one picture of each split cannot be read."""
+    """Ten class folders of five images; one image of each split cannot be read."""
     from pocketzoo.zoo.data.load_data import load_data
 
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     data = load_data(folder)
     bad = [data.split(name).samples[2] for name in ("train", "val", "test")]
     for path in bad:
-        path.write_bytes(b"\x89PNG\r\n\x1a\nthis is not a picture")
+        path.write_bytes(b"\x89PNG\r\n\x1a\nthis is not an image")
     return folder, bad
 
 
-def test_an_unreadable_picture_is_named(run, place, fitted, spoilt):
+def test_an_unreadable_image_is_named(run, place, fitted, spoilt):
     folder, (train, _, test) = spoilt
     fit = run("fit", "tinynet", "--data", folder, "-o", "out", "--force")
     check(fit, train, "cannot read the image", hint="--skip-bad", progress=True)
@@ -177,7 +177,7 @@ def test_an_unreadable_picture_is_named(run, place, fitted, spoilt):
     check(predict, test, "cannot read the image")
 
 
-def test_with_skip_bad_work_goes_on_and_pictures_are_counted(run, fitted, spoilt, tmp_path):
+def test_with_skip_bad_work_goes_on_and_images_are_counted(run, fitted, spoilt, tmp_path):
     folder, _ = spoilt
     result = run("fit", "tinynet", "--data", folder, "-o", tmp_path / "b", "--skip-bad", "--epochs", 1)
     assert result.exit_code == 0, result.stderr

@@ -40,7 +40,7 @@ def test_predict_with_a_provider_that_cannot_be(provider, run, fitted, digit):
     two_lines(run("predict", fitted.path, digit, "--provider", provider))
 
 
-def test_predict_of_what_is_no_picture(run, fitted, tmp_path):
+def test_predict_of_what_is_no_image(run, fitted, tmp_path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG no more")
     error, _ = two_lines(run("predict", fitted.path, tmp_path / "x.png"))
     assert "x.png" in error

@@ -136,7 +136,7 @@ def test_an_unknown_field_is_named_with_its_class(kind, data):
 
 @each
 def test_a_misspelt_field_gets_the_nearest_one(kind):
-    for f in (f for f in dataclasses.fields(kind) if not f.metadata.get("beside")):
+    for f in (f for f in dataclasses.fields(kind) if not f.metadata.get("separate")):
         misspelt = f.name[:-1] + "_" + f.name[-1]
         with pytest.raises(RecipeError) as caught:
             from_plain(kind, {misspelt: 1})
@@ -326,3 +326,18 @@ def test_to_plain_copies_containers():
 
 def test_a_class_is_no_instance():
     assert to_plain(PruneConfig) is PruneConfig
+
+
+@pytest.mark.parametrize("word", ["separate", "beside"])
+def test_a_field_that_is_saved_apart_is_no_plain_data(word, refused):
+    """The second word is that of the previous release."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Plan:
+        ratio: float
+        tensors: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={word: True})
+
+    assert to_plain(Plan(0.5, {"w": object()})) == {"ratio": 0.5}
+    assert from_plain(Plan, {"ratio": 0.5}) == Plan(0.5)
+    with refused(RecipeError, "no field of Plan is called 'tensors'"):
+        from_plain(Plan, {"ratio": 0.5, "tensors": {}})

@@ -31,8 +31,8 @@ lite = pytest.importorskip("pocketzoo_efficientnet_lite", reason="no plugin: pip
 skimage = pytest.importorskip("skimage", reason="the photographs are scikit-image's")
 sklearn = pytest.importorskip("sklearn", reason="a photograph is scikit-learn's")
 
-PICTURES = Path(skimage.__file__).with_name("data")
-CHELSEA, COFFEE, ROCKET = (PICTURES / name for name in ("chelsea.png", "coffee.png", "rocket.jpg"))
+IMAGES = Path(skimage.__file__).with_name("data")
+CHELSEA, COFFEE, ROCKET = (IMAGES / name for name in ("chelsea.png", "coffee.png", "rocket.jpg"))
 CHINA = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 BOTH = pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1"])
 
@@ -47,18 +47,18 @@ def registry() -> Registry:
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pictures in four folders called as classes of ImageNet: overlapping pieces of four photographs."""
+    """24 images in four folders called as classes of ImageNet: overlapping pieces of four photographs."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("crops")
     for label, file in {"tiger cat": CHELSEA, "espresso": COFFEE, "missile": ROCKET, "palace": CHINA}.items():
         (folder / label).mkdir()
-        with Image.open(file) as picture:
-            side = min(picture.size) * 3 // 4
-            for i, left in enumerate(np.linspace(0, picture.width - side, 3).astype(int)):
-                for j, top in enumerate((0, picture.height - side)):
+        with Image.open(file) as image:
+            side = min(image.size) * 3 // 4
+            for i, left in enumerate(np.linspace(0, image.width - side, 3).astype(int)):
+                for j, top in enumerate((0, image.height - side)):
                     box = (left, top, left + side, top + side)
-                    picture.convert("RGB").crop(box).save(folder / label / f"{i}{j}.png")
+                    image.convert("RGB").crop(box).save(folder / label / f"{i}{j}.png")
     return folder
 
 
@@ -111,7 +111,7 @@ def test_the_classifier_belongs_to_its_backbone_and_knows_its_classes(name: str,
 
 
 @BOTH
-def test_a_picture_is_prepared_as_its_authors_do(name: str, registry: Registry) -> None:
+def test_an_image_is_prepared_as_its_authors_do(name: str, registry: Registry) -> None:
     from pocketzoo.zoo.data.image_preprocessing import prepare
 
     spec = registry.get("backbone", name).input
@@ -267,7 +267,7 @@ def small(crops: Path, registry: Registry, tmp_path_factory: pytest.TempPathFact
                 targets=["cpu", "tensorrt-rtx"],
                 samples=8,
                 keep_slower=True,
-                accept=True,  # eight pictures are too few for all of it
+                accept=True,  # eight images are too few for all of it
                 registry=registry,
             )
             assert {file.name: file.read_bytes() for file in source.iterdir()} == before, "the registered model changed"
@@ -289,7 +289,7 @@ def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> N
     sizes = [row["bytes"] for row in rows.values()]
     assert sizes[1] < 0.6 * sizes[0]
     assert max(sizes[2:]) < 0.45 * sizes[1]
-    # The folders are called as classes are, so their pictures are labeled, and the whole network knows them.
+    # The folders are called as classes are, so their images are labeled, and the whole network knows them.
     assert whole["accuracy"] >= 0.5
 
 

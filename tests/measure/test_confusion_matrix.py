@@ -54,8 +54,8 @@ def test_the_surest_are_kept_where_there_are_many(compressed, digits, found, mon
 
 
 def test_a_thumbnail_is_the_sample_small(found):
-    with Image.open(io.BytesIO(found.mistakes[0].picture)) as picture:
-        assert (picture.format, max(picture.size)) == ("JPEG", module.SIDE)
+    with Image.open(io.BytesIO(found.mistakes[0].image)) as image:
+        assert (image.format, max(image.size)) == ("JPEG", module.SIDE)
 
 
 def test_files_are_named_and_broken_ones_left_out(compressed, photos, tmp_path, refused):
@@ -63,7 +63,7 @@ def test_files_are_named_and_broken_ones_left_out(compressed, photos, tmp_path, 
     test = load_data(folder).split("test").samples
     whole = measure_confusion(compressed, load_data(folder))
     assert all(re.fullmatch(r"[38]/\d+\.png", m.text) for m in whole.mistakes)
-    test[1].write_bytes(b"no picture")
+    test[1].write_bytes(b"no image")
     with refused(DataError, "cannot read the image"):
         measure_confusion(compressed, load_data(folder))
     left = measure_confusion(compressed, load_data(folder), skip_bad=True)
@@ -83,8 +83,8 @@ def test_the_page_has_curves_a_grid_and_thumbnails(compressed, digits, found, tm
     for key in ("loss", "val_accuracy"):
         keyed = re.findall(rf'data-key="provenance\.training\.{key}\.\d+" data-value="([^"]+)"', page)
         assert set(map(repr, training[key])) <= set(keyed), "every epoch has its mark"
-    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
-    assert [b64decode(p) for p in pictures] == [m.picture for m in found.mistakes]
+    images = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert [b64decode(p) for p in images] == [m.image for m in found.mistakes]
     wrong = found.confusion - np.diag(found.confusion.diagonal())
     for row, column in np.argwhere(wrong):
         assert f"{row}, predicted {column}: {wrong[row, column]} of {found.confusion[row].sum()}" in page
@@ -112,7 +112,7 @@ def test_with_many_classes_those_with_mistakes_are_drawn():
 
 
 def test_long_texts_are_cut():
-    text, picture = module._shown("word " * 100)
+    text, image = module._shown("word " * 100)
     assert len(text) == module.LETTERS + 1
-    assert not picture
+    assert not image
     assert module._shown(np.zeros((3, 4), np.float32)) == ("", b"")

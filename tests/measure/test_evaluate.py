@@ -85,7 +85,7 @@ def test_data_without_classes_is_refused(fitted, digits, refused):
 
 
 def test_a_test_split_that_is_empty_is_refused(fitted, digits, refused):
-    """Three pictures are all in train and val: there is no accuracy of nothing."""
+    """Three images are all in train and val: there is no accuracy of nothing."""
     empty = Split(digits.split("test").samples[:0], digits.split("test").targets[:0])
     with refused(DataError, "test"):
         evaluate(fitted.path, data=replace(digits, splits={**digits.splits, "test": empty}))
@@ -122,10 +122,10 @@ def test_a_model_that_does_not_exist_is_refused(model, digits, refused):
         evaluate(model, data=digits)
 
 
-def test_pictures_are_read_and_bad_ones_counted(fitted, photos, tmp_path, refused):
+def test_images_are_read_and_bad_ones_counted(fitted, photos, tmp_path, refused):
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     bad = load_data(folder).split("test").samples[4]
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     with refused(DataError, str(bad), hint="--skip-bad"):
         evaluate(fitted.path, data=folder)
     found = evaluate(fitted.path, data=folder, skip_bad=True)

@@ -257,7 +257,7 @@ def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused
         measure([candidate(path)], of, batch_sizes=(1,), lengths=(8, length), seconds=0)
 
 
-def test_pictures_have_no_length(identity, refused):
+def test_images_have_no_length(identity, refused):
     with refused(DataError, "does not read text", hint="--length"):
         measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
 

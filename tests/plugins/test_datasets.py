@@ -62,7 +62,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def small_fashion(tmp_path, monkeypatch):
-    """The four files of the data set, with 100 and 20 pictures."""
+    """The four files of the data set, with 100 and 20 images."""
     generator = np.random.default_rng(0)
     made = {}
     for name, count in (("train", 100), ("t10k", 20)):

@@ -38,19 +38,19 @@ class Words(nn.Module):
 
 
 def pixels() -> nn.Module:
-    """Pictures (B, 1, 28, 28) to a map (B, 4, 4, 4): small also when a head flattens it."""
+    """Images (B, 1, 28, 28) to a map (B, 4, 4, 4): small also when a head flattens it."""
     return nn.Sequential(nn.Conv2d(1, 4, 7, stride=7), nn.ReLU())
 
 
 @pytest.fixture(scope="module")
 def zoo() -> Registry:
-    """What ships, a backbone that reads texts, and one that gives few features of pictures."""
+    """What ships, a backbone that reads texts, and one that gives few features of images."""
     plugin = ModuleType("acme")
-    picture = InputSpec(shape=("batch", 1, 28, 28), mean=(0.0,), std=(1.0,), resize=28)
+    image = InputSpec(shape=("batch", 1, 28, 28), mean=(0.0,), std=(1.0,), resize=28)
     specs = [
         BackboneSpec(name="words", summary="s", license="MIT", input=TEXT, build=Words,
                      features=FeatureSpec("sequence", ("batch", "sequence", WIDTH))),
-        BackboneSpec(name="pixels", summary="s", license="MIT", input=picture, build=pixels,
+        BackboneSpec(name="pixels", summary="s", license="MIT", input=image, build=pixels,
                      features=FeatureSpec("map", ("batch", 4, 4, 4))),
     ]  # fmt: skip
     plugin.pocketzoo_backbones = pocketzoo.hookimpl(lambda: specs)

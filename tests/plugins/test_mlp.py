@@ -96,7 +96,7 @@ def test_a_table_of_numbers_is_fitted_and_read_back(run, registry, tmp_path):
     assert "tabular-classification" in (out / "README.md").read_text()
 
 
-def test_pictures_are_refused_where_it_reads_vectors(tmp_path, photos):
+def test_images_are_refused_where_it_reads_vectors(tmp_path, photos):
     photos(tmp_path / "p", {"a": 6, "b": 6})
     with pytest.raises(DataError, match="does not read images"):
         pocketzoo.fit("mlp", tmp_path / "out", backbone_options={"input": 4}, data=tmp_path / "p")

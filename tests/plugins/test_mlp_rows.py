@@ -36,7 +36,7 @@ def test_rows_are_standardized(registry):
     torch.testing.assert_close(module(x), plain((x - x.mean(0)) / x.std(0)))
 
 
-def test_pictures_are_not_standardized(registry, refused):
+def test_images_are_not_standardized(registry, refused):
     with refused(RecipeError, "images are not standardized"):
         configured(registry.get("backbone", "mlp"), {"standardize": True})
 
@@ -71,6 +71,6 @@ def test_numbers_are_learned_from_rows(tmp_path):
     assert math.isclose(pocketzoo.eval(bundle.path, data=data)["r2"], reached, abs_tol=1e-3)
 
 
-def test_a_backbone_for_pictures_refuses_rows(table, tmp_path, refused):
+def test_a_backbone_for_images_refuses_rows(table, tmp_path, refused):
     with refused(DataError, "a sample has shape 2, the model reads 1 x 28 x 28"):
         pocketzoo.fit("tinynet", tmp_path / "m", data=table)

@@ -126,7 +126,7 @@ def test_positions_that_were_learned_for_one_size_are_refused_at_another(saved, 
 
 
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "test_vit"])
-def test_convolutions_read_pictures_of_another_size(architecture, saved):
+def test_convolutions_read_images_of_another_size(architecture, saved):
     spec = plugin.backbone(repository(saved(architecture)[1]))
     small = resized(spec, (192, 224))
     with torch.no_grad():
@@ -344,7 +344,7 @@ def lite0(timm, tmp_path_factory):
 
 def test_lite0_from_a_search_to_answers_on_another_machine(lite0, hub, tmp_path):
     """A new user's way with photos, real weights, and timm's own answers; with texts: tests/zoo/models/test_walk.py."""
-    pictures = pytest.importorskip("skimage.data", reason="scikit-image is not installed: it has the photos")
+    images = pytest.importorskip("skimage.data", reason="scikit-image is not installed: it has the photos")
     from newuser import walk
     from PIL import Image
 
@@ -354,13 +354,13 @@ def test_lite0_from_a_search_to_answers_on_another_machine(lite0, hub, tmp_path)
     original, model, folder = lite0
     hub.state.add_folder(REPO, folder)
     generator = np.random.default_rng(0)
-    for name, photo in (("cat", pictures.chelsea()), ("coffee", pictures.coffee())):
+    for name, photo in (("cat", images.chelsea()), ("coffee", images.coffee())):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(16):
             y, x = (int(generator.integers(0, room)) for room in (photo.shape[0] - 240, photo.shape[1] - 280))
             Image.fromarray(photo[y : y + 240, x : x + 280]).save(tmp_path / "photos" / name / f"{i}.png")
     cat = tmp_path / "chelsea.png"
-    Image.fromarray(pictures.chelsea()).save(cat)
+    Image.fromarray(images.chelsea()).save(cat)
 
     other = walk(hub, tmp_path, REPO, "lite0", tmp_path / "photos").other
     assert "cat" in other("--offline", "predict", "hf://tester/small", cat).splitlines()[1]

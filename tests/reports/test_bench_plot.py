@@ -18,7 +18,7 @@ def rows(fitted, compressed) -> list[Measurement]:
     return bench([fitted.path, compressed.path], seconds=0.0, batch_sizes=(1,), memory=False)
 
 
-def test_a_picture_is_svg_with_a_mark_a_row(rows, tmp_path):
+def test_an_image_is_svg_with_a_mark_a_row(rows, tmp_path):
     root = ET.parse(save_plot(rows, tmp_path / "p.svg")).getroot()
     assert root.tag == f"{SVG}svg"
     marks = [g for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("mark ")]

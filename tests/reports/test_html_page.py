@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 import pocketzoo
 from pocketzoo.core.errors import ExportError
-from pocketzoo.reports.html_page import POLICY, check_picture, page, render, sentence
+from pocketzoo.reports.html_page import POLICY, check_drawing, page, render, sentence
 
 TEMPLATES = Path(pocketzoo.__file__).parent / "reports" / "templates"
 
@@ -51,9 +51,9 @@ def test_a_sentence_begins_with_a_capital(words, made):
     assert sentence(words) == made
 
 
-def test_a_picture_is_svg_or_html(refused):
+def test_an_image_is_svg_or_html(refused):
     for name in ("a.svg", "b.html"):
-        check_picture(Path(name))
+        check_drawing(Path(name))
     for name in ("a.png", "svg", "a.svg.gz"):
         with refused(ExportError, f"{name!r}", ".svg or .html", hint="another name"):
-            check_picture(Path(name))
+            check_drawing(Path(name))

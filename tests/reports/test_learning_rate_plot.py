@@ -1,4 +1,4 @@
-"""The curve of a sweep: a picture that stands alone, with its mark where the rate is."""
+"""The curve of a sweep: an image that stands alone, with its mark where the rate is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOSSES = [2.1, 1.9, 0.9, 6.0]
 SMOOTHED = [2.0, 1.8, 1.0, 5.0]
 
 
-def test_the_picture_stands_alone(tmp_path):
+def test_the_image_stands_alone(tmp_path):
     place = draw_rates(tmp_path / "c.svg", RATES, LOSSES, SMOOTHED, 1e-3, "a <b> & c")
     root = ET.fromstring(place.read_text("utf8"))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

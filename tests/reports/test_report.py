@@ -521,10 +521,10 @@ def test_a_browser_draws_it_light_and_dark_without_a_complaint(pair: list[Path],
     brightness = {}
     for scheme, number in (("dark", 0), ("light", 1)):  # blink's preferredColorScheme
         for width in (1280, 420):
-            picture = tmp_path / f"{scheme}-{width}.png"
+            screenshot = tmp_path / f"{scheme}-{width}.png"
             size = [f"--window-size={width},2400", f"--blink-settings=preferredColorScheme={number}"]
-            browse(page, tmp_path / "profile", f"--screenshot={picture}", *size)
-            with Image.open(picture) as image:
+            browse(page, tmp_path / "profile", f"--screenshot={screenshot}", *size)
+            with Image.open(screenshot) as image:
                 assert image.size == (width, 2400)
                 pixels = np.asarray(image.convert("L"), dtype=float)
             brightness[scheme, width] = float(pixels.mean())

@@ -14,7 +14,7 @@ from pocketzoo.zoo.data.batches import from_arrays
 
 @pytest.fixture(scope="module")
 def plain() -> Dataset:
-    """Three classes of pictures, each of one grey."""
+    """Three classes of images, each of one grey."""
     greys, y = np.array([40, 120, 200], np.uint8), np.arange(30) % 3
     return from_arrays("plain", ("dark", "grey", "light"), greys[y][:, None, None].repeat(9, 1).repeat(12, 2), y)
 
@@ -54,7 +54,7 @@ def test_more_than_a_row_goes_on_below(plain, tmp_path, registry):
     assert two[1] > 1.9 * one[1]
 
 
-def test_what_is_no_picture_is_refused(tmp_path, registry, refused):
+def test_what_is_no_image_is_refused(tmp_path, registry, refused):
     split = Split(["one", "two"], np.array([0, 1]))
     texts = Dataset("texts", ("a", "b"), {"train": split, "val": split, "test": split})
     with refused(DataError, "texts"):
@@ -65,13 +65,13 @@ def test_what_is_no_picture_is_refused(tmp_path, registry, refused):
 
 
 def ink(sheet: np.ndarray, top: int, left: int) -> tuple[int, int]:
-    """How wide and high what is written below a picture is."""
+    """How wide and high what is written below an image is."""
     band = (sheet[top : top + LINE, left : left + SIDE] < 250).any(-1)
     across, down = np.flatnonzero(band.any(0)), np.flatnonzero(band.any(1))
     return int(across[-1] - across[0]), int(down[-1] - down[0])
 
 
-def test_a_class_stands_below_its_picture_and_a_share_only_where_there_are_two(plain, tmp_path, registry):
+def test_a_class_stands_below_its_image_and_a_share_only_where_there_are_two(plain, tmp_path, registry):
     size = preview(plain, tmp_path / "s.png", samples=1, registry=registry)
     assert size == (GAP + SIDE + GAP, GAP + (SIDE + LINE + GAP) + GAP - GAP)
     font = ImageFont.load_default(13)
@@ -82,7 +82,7 @@ def test_a_class_stands_below_its_picture_and_a_share_only_where_there_are_two(p
 
 
 def test_rows_and_bands_stand_below_one_another(plain, tmp_path, registry):
-    """A row is a picture, its line and a gap; a band ends with a gap of its own. Mixed ones have a line for each."""
+    """A row is an image, its line and a gap; a band ends with a gap of its own. Mixed ones have a line for each."""
     place, training = tmp_path / "s.png", {"mix": "mixup:1"}
     high = preview(plain, place, samples=ACROSS + 1, registry=registry)[1]
     assert high == GAP + 2 * (SIDE + LINE + 2 * GAP) - GAP

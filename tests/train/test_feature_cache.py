@@ -43,7 +43,7 @@ class Words(nn.Module):
         return self.layer(x) * (x != 0)[..., None]
 
 
-def pictures(count: int = 10, seed: int = 0) -> Split:
+def images(count: int = 10, seed: int = 0) -> Split:
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(count, 1, 4, 4)).astype(np.float32)
     return Split(x, np.arange(count) % 3)
@@ -62,7 +62,7 @@ def backbone(own_home) -> Counting:
 
 
 def test_they_are_the_backbones_own_and_computed_once(backbone):
-    split = pictures()
+    split = images()
     for _ in range(3):
         found = kept(backbone, split)
         assert isinstance(found, Features)
@@ -75,7 +75,7 @@ def test_they_are_the_backbones_own_and_computed_once(backbone):
 
 
 def test_other_weights_samples_or_readings_are_others(backbone):
-    split = pictures()
+    split = images()
     kept(backbone, split)
     kept(backbone, split, "e")
     kept(backbone, split, batches={"skipped": Skipped()})
@@ -99,13 +99,13 @@ def test_sequences_are_as_long_as_each_is(own_home):
 
 
 def test_damage_is_computed_again(backbone, own_home):
-    kept(backbone, pictures())
+    kept(backbone, images())
     (values,) = own_home.rglob(module.VALUES)
     values.write_bytes(values.read_bytes()[:-4])
-    assert len(kept(backbone, pictures())) == 10
+    assert len(kept(backbone, images())) == 10
     (facts,) = own_home.rglob(module.FACTS)
     facts.write_text("{")
-    assert len(kept(backbone, pictures())) == 10
+    assert len(kept(backbone, images())) == 10
     assert backbone.seen == 30
 
 
@@ -113,41 +113,41 @@ def test_what_was_not_used_for_longest_goes(backbone, own_home, monkeypatch):
     monkeypatch.setenv("POCKETZOO_FEATURES", "4000")  # each takes some 750
     for hour, digest in enumerate("abcdefgh"):
         before = set(own_home.rglob(module.FACTS))
-        kept(backbone, pictures(), digest)
+        kept(backbone, images(), digest)
         (facts,) = set(own_home.rglob(module.FACTS)) - before
         os.utime(facts, (3600 * hour,) * 2)  # on a fast machine two are made within one tick of the file system
     places = {p.parent for p in own_home.rglob(module.FACTS)}
     assert 2 <= len(places) < 8
     assert sum(f.stat().st_size for p in places for f in p.iterdir()) <= 4000
     before = backbone.seen
-    kept(backbone, pictures(), "h")
+    kept(backbone, images(), "h")
     assert backbone.seen == before, "the newest is there"
-    kept(backbone, pictures(), "a")
+    kept(backbone, images(), "a")
     assert backbone.seen == before + 10, "the oldest is not"
 
 
 def test_without_room_they_are_computed_each_time(backbone, own_home, monkeypatch):
     monkeypatch.setenv("POCKETZOO_FEATURES", "100")
-    found = kept(backbone, pictures())
+    found = kept(backbone, images())
     assert isinstance(found, Samples)
     for _ in range(2):
         ((x, y),) = found.of([[3, 4]])
         with torch.no_grad():
-            torch.testing.assert_close(x, backbone.layer(torch.from_numpy(pictures().samples[[3, 4]])))
+            torch.testing.assert_close(x, backbone.layer(torch.from_numpy(images().samples[[3, 4]])))
         assert y.tolist() == [0, 1]
     assert not list(own_home.rglob(module.FACTS))
 
 
 def test_large_ones_are_mapped(backbone, monkeypatch):
     monkeypatch.setattr(module, "IN_MEMORY", 0)
-    found = kept(backbone, pictures())
+    found = kept(backbone, images())
     assert isinstance(found.values.base, np.memmap)
     ((x, _),) = found.of([[9]])
     with torch.no_grad():
-        torch.testing.assert_close(x, backbone.layer(torch.from_numpy(pictures().samples[[9]])))
+        torch.testing.assert_close(x, backbone.layer(torch.from_numpy(images().samples[[9]])))
 
 
-def test_unreadable_pictures_are_counted_each_time(backbone, photos, tmp_path, refused):
+def test_unreadable_images_are_counted_each_time(backbone, photos, tmp_path, refused):
     folder = photos(tmp_path / "pets", {"cat": 3})
     files = sorted((folder / "cat").iterdir())
     files[1].write_bytes(b"broken")

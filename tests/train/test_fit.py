@@ -304,15 +304,15 @@ def test_other_heads_and_cuts(few, registry, tmp_path, more):
         assert bundle.manifest.macs < 37_000_000
 
 
-def test_a_folder_of_pictures(photos, registry, tmp_path):
+def test_a_folder_of_images(photos, registry, tmp_path):
     path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
     bundle = fit("tinynet", tmp_path / "model", data=path, epochs=20, registry=registry)
     assert bundle.manifest.labels == ("cat", "dog")
-    assert bundle.manifest.metrics["test_accuracy"] == 1.0, "dark pictures and bright ones"
+    assert bundle.manifest.metrics["test_accuracy"] == 1.0, "dark images and bright ones"
     assert "skipped" not in bundle.manifest.metrics
 
 
-def test_unreadable_pictures_stop_or_are_counted(photos, registry, tmp_path, refused):
+def test_unreadable_images_stop_or_are_counted(photos, registry, tmp_path, refused):
     path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
     for name in ("cat/001.png", "dog/002.png"):
         (path / name).write_bytes(b"broken")
@@ -446,7 +446,7 @@ def test_settings_that_cannot_work_are_refused(registry, tmp_path, few, more):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_pictures_unreadable_is_refused(photos, registry, tmp_path, refused):
+def test_all_images_unreadable_is_refused(photos, registry, tmp_path, refused):
     path = photos(tmp_path / "pets", {"cat": 5, "dog": 5})
     for file in path.rglob("*.png"):
         file.write_bytes(b"broken")
@@ -482,7 +482,7 @@ def test_a_bundle_from_before_there_were_options_still_loads(small, registry, tm
     assert names == ["hidden.weight", "hidden.bias", "linear.weight", "linear.bias"], "as in old bundles"
 
 
-def test_pictures_of_another_size(few, registry, tmp_path):
+def test_images_of_another_size(few, registry, tmp_path):
     bundle = fit("tinynet", tmp_path / "x", data=few, cut="stage1", input_size=(20, 36), epochs=1, registry=registry)
     assert bundle.manifest.input.size == (1, 20, 36)
     assert bundle.manifest.model.input_size == (20, 36)
@@ -491,7 +491,7 @@ def test_pictures_of_another_size(few, registry, tmp_path):
 
 
 def brightness() -> Dataset:
-    """Pictures of one color each, and numbers that lie on a line over it."""
+    """Images of one color each, and numbers that lie on a line over it."""
     generator = np.random.default_rng(0)
     shade = generator.uniform(-1, 1, 90).astype(np.float32)
     x = np.broadcast_to(shade[:, None, None, None], (90, 1, 28, 28)).copy()

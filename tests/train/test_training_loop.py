@@ -334,7 +334,7 @@ def test_fine_tuning_moves_the_last_blocks_alone(few, registry, tmp_path):
     assert (training["unfreeze"], len(training["val_accuracy"]), len(training["loss"])) == ("last:1", 2, 2)
 
 
-def test_blocks_learn_though_the_first_picture_is_broken(photos, registry, tmp_path):
+def test_blocks_learn_though_the_first_image_is_broken(photos, registry, tmp_path):
     path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
     load_data(path).split("train").samples[0].write_bytes(b"broken")
     more = {"data": path, "epochs": 1, "skip_bad": True, "unfreeze": "last:1", "registry": registry}
@@ -357,10 +357,10 @@ def test_half_precision_and_class_weights_train(few, registry, tmp_path):
     assert bundle.manifest.metrics["test_accuracy"] > 0.6
 
 
-# -- pictures are decoded ahead
+# -- images are decoded ahead
 
 
-def test_pictures_come_in_the_order_asked_for(photos, tmp_path):
+def test_images_come_in_the_order_asked_for(photos, tmp_path):
     folder = photos(tmp_path / "p", {"a": 9})
     files = sorted((folder / "a").iterdir())
     spec = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)

@@ -145,7 +145,7 @@ def test_it_installs_is_listed_and_passes_its_own_test(tmp_path):
 
 @pytest.mark.slow
 def test_it_is_fitted_and_compressed_as_its_readme_says(tmp_path):
-    """On digits, which are smaller and grey: the input spec turns any picture into what it reads."""
+    """On digits, which are smaller and grey: the input spec turns any image into what it reads."""
     folder = new_plugin("my-backbone", tmp_path / "source")
     info = folder / "my_backbone-0.1.0.dist-info"  # as installed
     info.mkdir()

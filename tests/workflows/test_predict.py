@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from foreignpictures import FOREIGN
+from foreignimages import FOREIGN
 from PIL import Image
 
 import pocketzoo
@@ -41,9 +41,9 @@ def test_the_top_is_as_long_as_asked_for(top, fitted, digit_files):
 
 
 @pytest.mark.parametrize("name", ["", "notes.txt"])
-def test_what_is_no_picture_is_not_told_to_be_skipped(name, fitted, tmp_path, refused):
+def test_what_is_no_image_is_not_told_to_be_skipped(name, fitted, tmp_path, refused):
     """There is no --skip-bad to predict: it gives an answer for each file or none."""
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     with refused(DataError, "is a folder" if not name else "cannot read") as caught:
         predict(fitted.path, [tmp_path / name])
     assert "--skip-bad" not in caught.value.hint
@@ -67,15 +67,15 @@ def test_files_come_back_in_the_order_they_were_given(fitted, digit_files):
     assert pocketzoo.predict(fitted.path, mixed) == found
 
 
-def test_each_picture_is_classified_alone(fitted, digit_files):
+def test_each_image_is_classified_alone(fitted, digit_files):
     together = predict(fitted.path, digit_files)
     assert [predict(fitted.path, [f])[0] for f in digit_files] == together
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
 @pytest.mark.parametrize("size", [(8, 8), (200, 50), (1, 1), (28, 28)])
-def test_pictures_of_any_mode_and_size_are_read(mode, size, fitted, tmp_path):
-    file = tmp_path / "picture.png"
+def test_images_of_any_mode_and_size_are_read(mode, size, fitted, tmp_path):
+    file = tmp_path / "image.png"
     Image.new(mode, size).save(file)
     assert len(predict(fitted.path, [file])[0].top) == 5
 
@@ -91,7 +91,7 @@ def test_a_missing_file_is_refused_by_name(fitted, digit_files, tmp_path, refuse
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_a_file_that_is_no_picture_is_refused_by_name(content, fitted, tmp_path, refused):
+def test_a_file_that_is_no_image_is_refused_by_name(content, fitted, tmp_path, refused):
     file = tmp_path / "odd.png"
     file.write_bytes(content)
     with refused(DataError, f"cannot read the image {file}"):
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_picture_is_refused_by_name(content, fitted, tmp_path,
 
 
 @pytest.mark.parametrize("kind", list(FOREIGN))
-def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, fitted, tmp_path, run, ghostscript):
+def test_an_image_of_another_format_is_refused_and_no_program_starts(kind, fitted, tmp_path, run, ghostscript):
     file = tmp_path / "x.png"
     file.write_bytes(FOREIGN[kind]())
     found = run("predict", fitted.path, file)
@@ -110,7 +110,7 @@ def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, fitt
     assert not ghostscript.exists()
 
 
-def test_a_folder_is_no_picture(fitted, tmp_path, refused):
+def test_a_folder_is_no_image(fitted, tmp_path, refused):
     with refused(DataError, str(tmp_path)):
         predict(fitted.path, [tmp_path])
 

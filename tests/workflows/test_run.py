@@ -272,7 +272,7 @@ def test_photos_get_the_pretrained_models_labels(tmp_path, run, digit_files):
     done = run(*line)
     assert done.exit_code == 0
     named = [line for line in done.stdout.splitlines() if line.endswith(".png")]
-    assert len(named) == 2, "the test split of ten pictures"
+    assert len(named) == 2, "the test split of ten images"
     assert "%" in done.stdout
     assert not (out / "fitted").exists()
     assert "mlp" not in run("run", "resnet50-predict", "--dry-run").stdout

@@ -37,7 +37,7 @@ from pocketzoo.core.arrays import Array
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
-PICTURES, TEXTS = (
+IMAGES, TEXTS = (
     64,
     256,
 )  # samples that layers are refitted on: an image gives hundreds of positions, a text some tens
@@ -296,7 +296,7 @@ def _first(samples: Iterable[Array]) -> list[Tensor]:
     batches: list[Tensor] = []
     for batch in samples:
         x = torch.from_numpy(batch)
-        count = PICTURES if x.is_floating_point() else TEXTS
+        count = IMAGES if x.is_floating_point() else TEXTS
         batches.append(x[: count - sum(map(len, batches))])
         if sum(map(len, batches)) >= count:
             break

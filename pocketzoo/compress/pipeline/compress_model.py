@@ -207,8 +207,8 @@ def graph_plans(
     for step in bundle.manifest.steps:
         compressor = compressors[step.kind]
         if isinstance(compressor, GraphCompressor):
-            beside = tensors_name(compressor.name)
-            tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
+            tensors_file = tensors_name(compressor.name)
+            tensors = load_file(bundle.file(tensors_file)) if tensors_file in bundle.manifest.files else None
             yield compressor, compressor.read_plan(step.plan, tensors)
 
 

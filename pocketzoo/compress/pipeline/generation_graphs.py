@@ -181,8 +181,8 @@ def encode_parts(
         for part, plan in step.parts.items():
             if part in own or declined or not isinstance(compressor, GraphCompressor):
                 continue
-            beside = tensors_name(compressor.name, part)
-            tensors = load_file(bundle.file(beside)) if beside in bundle.manifest.files else None
+            tensors_file = tensors_name(compressor.name, part)
+            tensors = load_file(bundle.file(tensors_file)) if tensors_file in bundle.manifest.files else None
             graph = compressor.apply(onnx.load(graphs[part]), compressor.read_plan(plan, tensors), target)
             graphs[part] = folder / part_name(part, target.name, compressor.precision)
             onnx.save(graph, graphs[part])

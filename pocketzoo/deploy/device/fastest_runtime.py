@@ -41,8 +41,8 @@ class Choice:
             return self.way
         others = [f"{way} {ms:.2f} ms" for way, ms in self.milliseconds.items() if way != self.way]
         others += [f"{way} skipped: {why}" for way, why in self.left_out.items()]
-        beside = "; ".join(others) or "no other runtime works"
-        return f"{self.way}, {self.milliseconds[self.way]:.2f} ms a sample ({beside})"
+        alternatives = "; ".join(others) or "no other runtime works"
+        return f"{self.way}, {self.milliseconds[self.way]:.2f} ms a sample ({alternatives})"
 
 
 def choose(

@@ -45,10 +45,10 @@ class InputReader:
         """
         if isinstance(self.spec, TextSpec):
             return _texts(batch, self.spec, self.encoder)
-        return _pictures(batch, self.spec)
+        return _images(batch, self.spec)
 
 
-def _pictures(batch: Any, spec: InputSpec) -> Prepared:
+def _images(batch: Any, spec: InputSpec) -> Prepared:
     if isinstance(batch, np.ndarray) and batch.dtype != np.uint8:
         return _ready(batch, spec)
     if isinstance(batch, np.ndarray):
@@ -62,10 +62,10 @@ def _pictures(batch: Any, spec: InputSpec) -> Prepared:
             if len(shapes) > 1:
                 raise DataError(f"the arrays have different shapes: {sorted(shapes)}", _wanted(spec))
             return _ready(np.stack(samples), spec)
-    return np.stack([_picture(sample, spec) for sample in samples])
+    return np.stack([_image(sample, spec) for sample in samples])
 
 
-def _picture(sample: Any, spec: InputSpec) -> Array:
+def _image(sample: Any, spec: InputSpec) -> Array:
     if isinstance(sample, (str, Path)):
         return prepare(Path(sample), spec)
     if hasattr(sample, "getbands"):  # a Pillow image, told without importing Pillow

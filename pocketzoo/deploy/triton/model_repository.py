@@ -3,8 +3,8 @@
 ::
 
     NAME/config.pbtxt, labels.txt, 1/model.onnx or 1/model.plan     the model
-    NAME-pictures/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalizes images
-    NAME-from-pictures/config.pbtxt, labels.txt, 1/                 both, one after the other: an ensemble
+    NAME-images/config.pbtxt, 1/model.onnx                        resizes, cuts out and normalizes images
+    NAME-from-images/config.pbtxt, labels.txt, 1/                 both, one after the other: an ensemble
 
 Source: "Model Configuration" and "Ensemble Models" of Triton's user guide; fields are those of its model_config.proto.
 """
@@ -81,7 +81,7 @@ def save_repository(
         else:
             shutil.copyfile(graph, place / "model.onnx")
         _finish(folder / request.name, config, request.labels)
-        _add_pictures(folder, config, request, progress)
+        _add_preprocessing(folder, config, request, progress)
 
 
 def model_config(
@@ -168,7 +168,7 @@ def _finish(place: Path, config: Config, labels: Sequence[str]) -> None:
         (place / LABELS).write_text("\n".join(lines) + "\n", "utf8")
 
 
-def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress: Progress) -> None:
+def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, progress: Progress) -> None:
     """The model that prepares images, and the ensemble."""
     spec = request.input
     if not isinstance(spec, InputSpec) or len(spec.size) != 3 or not spec.mean:
@@ -182,7 +182,7 @@ def _add_pictures(folder: Path, config: Config, request: ExportRequest, progress
         )
         return
 
-    first, whole = f"{request.name}-pictures", f"{request.name}-from-pictures"
+    first, whole = f"{request.name}-images", f"{request.name}-from-images"
     (folder / first / "1").mkdir(parents=True)
     (folder / whole / "1").mkdir(parents=True)
     prepared_name = save_preparation(spec, folder / first / "1" / "model.onnx")

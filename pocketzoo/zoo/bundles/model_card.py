@@ -44,7 +44,7 @@ def model_card(manifest: Manifest) -> str:
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
     if manifest.gives in ("logits", "values") and manifest.input.layout != "NC":
-        lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_pictures(manifest) else 'TEXT'}", "```"]
+        lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_images(manifest) else 'TEXT'}", "```"]
     return "\n".join([*lines, ""])
 
 
@@ -71,7 +71,7 @@ def _code(value: str) -> str:
     return f"{ticks}{space}{text}{space}{ticks}"
 
 
-def _reads_pictures(manifest: Manifest) -> bool:
+def _reads_images(manifest: Manifest) -> bool:
     return manifest.input.layout == "NCHW"
 
 
@@ -79,8 +79,8 @@ def _task(manifest: Manifest) -> str:
     """What the Hub calls it."""
     if manifest.input.layout == "NC" and manifest.gives in ("logits", "values"):
         return "tabular-classification" if manifest.gives == "logits" else "tabular-regression"
-    if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_pictures(manifest)):
-        return "image-classification" if _reads_pictures(manifest) else "text-classification"  # numbers of texts too
+    if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_images(manifest)):
+        return "image-classification" if _reads_images(manifest) else "text-classification"  # numbers of texts too
     return TASKS.get(manifest.gives, "feature-extraction")
 
 

@@ -74,7 +74,8 @@ class ModuleCompressor(_Named[C, P]):
 class GraphCompressor(_Named[C, P]):
     """Works on the ONNX graph. The plan is common to all targets; ``apply`` encodes it for one.
 
-    A plan may have a field ``tensors``, name -> array, declared with ``metadata={"beside": True}``: what takes samples
+    A plan may have a field ``tensors``, name -> array, declared with
+    ``metadata={"separate": True}``: what takes samples
     to compute and is too large for a manifest. The bundle keeps it in a safetensors file of the compressor's name.
     """
 

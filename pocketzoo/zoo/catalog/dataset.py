@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Picture
+from pocketzoo.core.arrays import ImageLike
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -19,10 +19,10 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 Targets = npt.NDArray[Any]
 
 
-class LazyPictures(Sequence[Picture]):
+class LazyImages(Sequence[ImageLike]):
     """Images that are decoded when they are asked for, so that some can be taken without reading them."""
 
-    def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
+    def take(self, rows: npt.NDArray[np.int64]) -> LazyImages:
         """Some of them, in this order."""
         raise NotImplementedError
 
@@ -33,7 +33,7 @@ class Split:
 
     # Images (files or pixels), or float arrays (N, *size) that are ready for the model.
     # Or texts.
-    samples: Sequence[Picture] | Sequence[str] | npt.NDArray[Any]
+    samples: Sequence[ImageLike] | Sequence[str] | npt.NDArray[Any]
     targets: Targets | None = None
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Split:
         samples: Any = self.samples
         if isinstance(samples, np.ndarray):
             samples = samples[rows]
-        elif isinstance(samples, LazyPictures):
+        elif isinstance(samples, LazyImages):
             samples = samples.take(rows)
         else:
             samples = [samples[i] for i in rows]

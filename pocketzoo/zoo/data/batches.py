@@ -56,12 +56,12 @@ class Batches:
 
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Array, Targets | None]]:
         """The batches of these rows, in this order; one of which no image can be read is left out."""
-        read = self._texts() if isinstance(self.spec, TextSpec) else self._pictures
+        read = self._texts() if isinstance(self.spec, TextSpec) else self._images
         files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
         loaded = ahead(read, parts) if files else map(read, parts)
         return (batch for batch in loaded if len(batch[0]))
 
-    def _pictures(self, rows: Sequence[int]) -> tuple[Array, Targets | None]:
+    def _images(self, rows: Sequence[int]) -> tuple[Array, Targets | None]:
         rows_read = [(row, i) for i in rows if (row := self._row(i)) is not None]
         x = np.stack([row for row, _ in rows_read]) if rows_read else np.empty(0, np.float32)
         return x, None if self.split.targets is None else self.split.targets[[i for _, i in rows_read]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyPictures, Split
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 
@@ -90,7 +90,7 @@ def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str
     copied: tuple[str, str] | None = None
     seen: dict[bytes, tuple[str, str]] = {}  # digest -> the first split that has it, and its name there
     for name, split in splits.items():
-        if isinstance(split.samples, LazyPictures):  # to decode all of them would take as long as an epoch
+        if isinstance(split.samples, LazyImages):  # to decode all of them would take as long as an epoch
             continue
         own: dict[bytes, tuple[str, str]] = {}
         for sample in split.samples:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Picture
+from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import BadReferenceError, DataError, message_of
 from pocketzoo.core.files import home
 from pocketzoo.core.optional import require
-from pocketzoo.zoo.catalog.dataset import Dataset, LazyPictures, Split, SplitName
+from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
-from pocketzoo.zoo.data.image_preprocessing import NAMED, decode_picture
+from pocketzoo.zoo.data.image_preprocessing import NAMED, decode_image
 from pocketzoo.zoo.data.tables import Columns, Table, choose, classes, find_column
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
@@ -81,7 +81,7 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
 
 
 @dataclass(frozen=True)
-class _Column(LazyPictures):
+class _Column(LazyImages):
     """A column of images, decoded one at a time: (H, W, 3)."""
 
     table: Any  # datasets.Dataset of this column alone, not decoded by the library
@@ -97,14 +97,14 @@ class _Column(LazyPictures):
         if data is None and (not path or "://" in path):  # the library would fetch it, with the user's token
             raise DataError(f"image {name} is not in the data set: {path}", "save the data set with its images")
         try:
-            return np.asarray(decode_picture(Path(path or "") if data is None else io.BytesIO(data), name, 3))
+            return np.asarray(decode_image(Path(path or "") if data is None else io.BytesIO(data), name, 3))
         except DataError as error:
             raise DataError(error.message, f"save the data set without it, or as {NAMED}") from error
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageLike]:
         return (self[i] for i in range(len(self)))
 
-    def take(self, rows: npt.NDArray[np.int64]) -> LazyPictures:
+    def take(self, rows: npt.NDArray[np.int64]) -> LazyImages:
         return _Column(self.table.select(rows), self.name, self.where)
 
 
@@ -145,14 +145,14 @@ def _dataset(
 def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> Table:
     library = require("datasets", extra=EXTRA)
     features = piece.features
-    pictures = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
+    images = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
     if columns.label is None:
         named = next((c for c, feature in features.items() if isinstance(feature, library.ClassLabel)), None)
         columns = Columns(text=columns.text, label=named)
     label = find_column(name, piece.column_names, "label", columns.label)
-    if pictures is not None and columns.text is None:
+    if images is not None and columns.text is None:
         table = Table(
-            _Column(piece.select_columns([pictures]), pictures, name), None if label is None else list(piece[label])
+            _Column(piece.select_columns([images]), images, name), None if label is None else list(piece[label])
         )
     else:
         table = choose(name, piece.column_names, piece, columns, skipped)

@@ -23,9 +23,9 @@ def read_folder(path: Path, seed: int) -> Dataset:
     if "train" in folders and folders <= {*SPLITS, "valid", "validation"}:
         return _from_divided(path, seed)
     if folders:
-        labels, pictures, targets = _classes(path)
-        return Dataset(path.name, labels, divided(Split(pictures, targets), seed), seed)
-    flat = _pictures(path)
+        labels, images, targets = _classes(path)
+        return Dataset(path.name, labels, divided(Split(images, targets), seed), seed)
+    flat = _images(path)
     if not flat:
         raise DataError(f"{path} has no images", "supported: PNG, JPEG and WebP")
     return Dataset(path.name, (), divided(Split(flat), seed), seed)
@@ -33,31 +33,31 @@ def read_folder(path: Path, seed: int) -> Dataset:
 
 def _from_divided(path: Path, seed: int) -> Dataset:
     """train / [val] / test folders. A missing one is cut from train, so that no sample is in two."""
-    labels, pictures, targets = _classes(path / "train")
-    splits: dict[SplitName, Split] = {"train": Split(pictures, targets)}
+    labels, images, targets = _classes(path / "train")
+    splits: dict[SplitName, Split] = {"train": Split(images, targets)}
     for name, spellings in {"val": ("val", "valid", "validation"), "test": ("test",)}.items():
         for folder in (path / s for s in spellings if (path / s).is_dir()):
-            its_labels, its_pictures, its_targets = _classes(folder)
+            its_labels, its_images, its_targets = _classes(folder)
             if its_labels != labels:
                 raise DataError(f"{folder} has different classes than train: {sorted(set(its_labels) ^ set(labels))}",
                                 "give every split the same class folders")  # fmt: skip
-            splits[name] = Split(its_pictures, its_targets)  # type: ignore[index]
+            splits[name] = Split(its_images, its_targets)  # type: ignore[index]
     return Dataset(path.name, labels, completed(splits, seed), seed)
 
 
 def _classes(path: Path) -> tuple[tuple[str, ...], list[Path], Targets]:
     folders = sorted(p for p in path.iterdir() if p.is_dir())
-    pictures, targets = [], []
+    images, targets = [], []
     for label, folder in enumerate(folders):
-        files = _pictures(folder)
+        files = _images(folder)
         if not files:
             raise DataError(f"the class folder {folder} has no images", "add some (PNG, JPEG, WebP) or remove it")
-        pictures += files
+        images += files
         targets += [label] * len(files)
     if not folders:
         raise DataError(f"{path} has no class folders", "make one sub-folder per class")
-    return tuple(p.name for p in folders), pictures, np.asarray(targets, np.int64)
+    return tuple(p.name for p in folders), images, np.asarray(targets, np.int64)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)

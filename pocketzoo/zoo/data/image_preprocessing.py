@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pocketzoo.core.arrays import Array, Picture
+from pocketzoo.core.arrays import Array, ImageLike
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -18,20 +18,20 @@ UNREADABLE = "remove it, or use --skip-bad"
 LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 
 
-def read_picture(picture: Picture, channels: int) -> Any:
+def read_image(source: ImageLike, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3).
 
     Raises:
         DataError: the file is missing or is not an image, of a format of ``FORMATS``.
     """
-    if isinstance(picture, np.ndarray):
-        if picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or 0 in picture.shape:
-            raise DataError(f"pixels of shape {picture.shape} are not an image", "give (height, width) or (.., .., 3)")
-        return require("PIL.Image", extra="data").fromarray(picture).convert("L" if channels == 1 else "RGB")
-    return decode_picture(picture, str(picture), channels)
+    if isinstance(source, np.ndarray):
+        if source.shape[2:] not in ((), (3,)) or source.ndim < 2 or 0 in source.shape:
+            raise DataError(f"pixels of shape {source.shape} are not an image", "give (height, width) or (.., .., 3)")
+        return require("PIL.Image", extra="data").fromarray(source).convert("L" if channels == 1 else "RGB")
+    return decode_image(source, str(source), channels)
 
 
-def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
+def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3) from an encoded file: the one place where Pillow is given bytes.
 
     Raises:
@@ -57,7 +57,7 @@ def decode_picture(file: Path | BinaryIO, name: str, channels: int) -> Any:
         raise DataError(f"cannot read the image {name}: {message_of(error)}", UNREADABLE) from error
 
 
-def prepare(picture: Picture, spec: InputSpec) -> Array:
+def prepare(source: ImageLike, spec: InputSpec) -> Array:
     """One image as a float32 array of shape ``spec.size``: resized, cut at the center, scaled, normalized.
 
     Raises:
@@ -71,7 +71,7 @@ def prepare(picture: Picture, spec: InputSpec) -> Array:
         )
         raise DataError(what, "give --mean and --std, or an .npz whose float x is ready for the model")
     channels, height, width = spec.size
-    image = read_picture(picture, channels)
+    image = read_image(source, channels)
     longest = LONGEST * min(image.size)
     if max(image.size) > longest:  # only the center stays; enlarging a line of pixels as a whole would take gigabytes
         left, top = max(0, (image.width - longest) // 2), max(0, (image.height - longest) // 2)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Picture
+from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
@@ -38,7 +38,7 @@ class Columns:
 class Table:
     """What was read: texts, numbers (N, columns) of float32, or images; and the targets as they stand there."""
 
-    samples: list[str] | npt.NDArray[np.float32] | Sequence[Picture]
+    samples: list[str] | npt.NDArray[np.float32] | Sequence[ImageLike]
     targets: list[Any] | None = None
 
 

@@ -283,8 +283,8 @@ BAD = {
     "three channels": lambda good: whole(np.zeros((60, 3, 28, 28), np.float32)),
     "NaN": lambda good: whole(np.full((60, 1, 28, 28), np.nan, np.float32)),
     "channels first as bytes": lambda good: whole(np.zeros((60, 1, 28, 28), np.uint8)),
-    "one number a picture as bytes": lambda good: whole(np.zeros((60,), np.uint8)),
-    "only two pictures": lambda good: whole(good[:2]),  # none is left for the test split
+    "one number an image as bytes": lambda good: whole(np.zeros((60,), np.uint8)),
+    "only two images": lambda good: whole(good[:2]),  # none is left for the test split
     "test split of another size": lambda good: apart(good, np.zeros((9, 1, 30, 30), np.float32)),
     "test split empty": lambda good: apart(good, NOTHING),
     "train split empty": lambda good: apart(NOTHING, good),
@@ -483,12 +483,12 @@ def test_a_step_that_only_quantises_leaves_the_float_model_as_it_was(small, few,
     assert (bundle.manifest.parameters, bundle.manifest.macs) == (small.manifest.parameters, small.manifest.macs)
 
 
-def test_unreadable_pictures_are_an_error_or_counted(small, photos, tmp_path, refused, squeeze):
+def test_unreadable_images_are_an_error_or_counted(small, photos, tmp_path, refused, squeeze):
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
     data = load_data(folder)
     broken = [data.split("train").samples[3], data.split("test").samples[1]]
     for path in broken:
-        path.write_bytes(b"\x89PNG no picture")
+        path.write_bytes(b"\x89PNG no image")
     out = tmp_path / "out"
     with refused(DataError, str(broken[0]), hint="--skip-bad"):
         squeeze(small.path, out, data=folder, steps=[INT8])
@@ -499,9 +499,9 @@ def test_unreadable_pictures_are_an_error_or_counted(small, photos, tmp_path, re
 
 
 @pytest.mark.parametrize("step", [PRUNE, LOW_RANK, INT8], ids=["prune", "low-rank", "int8"])
-def test_a_picture_left_out_is_counted_once_however_often_samples_are_read(step, small, photos, tmp_path, squeeze):
+def test_an_image_left_out_is_counted_once_however_often_samples_are_read(step, small, photos, tmp_path, squeeze):
     folder = photos(tmp_path / "data", {str(i): 5 for i in range(10)})
-    load_data(folder).split("train").samples[3].write_bytes(b"no picture")
+    load_data(folder).split("train").samples[3].write_bytes(b"no image")
     bundle = squeeze(small.path, tmp_path / "out", data=folder, steps=[step], skip_bad=True)
     record = bundle.manifest.provenance["calibration"]
     assert record["skipped"] == 1

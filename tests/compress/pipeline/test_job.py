@@ -141,7 +141,7 @@ NOT_MADE_OF = {"created", "pocketzoo", "name", "measurements", "metrics", "layer
 
 @pytest.mark.parametrize("name", sorted({field.name for field in fields(Manifest)} - NOT_MADE_OF))
 def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name, prepared):
-    """One graph, imported once with the numbers that pictures are normalized by and once without, is two models."""
+    """One graph, imported once with the numbers that images are normalized by and once without, is two models."""
     job = prepared()
     manifest = job.source.manifest
     step = {"kind": "distill", "config": {}, "plan": {}}

@@ -262,7 +262,7 @@ def concat_from_the_end():
 
 @case({})
 def concat_with_the_input():
-    """The picture's own channels are not known, so the other part is kept whole."""
+    """The image's own channels are not known, so the other part is kept whole."""
     return Net(lambda m, x: m.out(torch.cat([x, m.a(x)], 1)), a=conv(3, 8), out=conv(11, 4))
 
 
@@ -834,7 +834,7 @@ def test_a_tap_in_the_middle_is_kept():
     assert [g.layers for g in find_channels(net, torch.randn(2, 3, 8, 8)).groups] == [("b.weight",)]
 
 
-def test_the_picture_keeps_its_channels():
+def test_the_image_keeps_its_channels():
     channels = find_channels(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 4)), torch.randn(2, 3, 8, 8))
     assert ("0.weight", 1) not in channels.axes
 

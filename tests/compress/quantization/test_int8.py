@@ -449,7 +449,7 @@ def test_a_shape_that_is_computed_is_not_quantized(graph_builder, samples):
 
 
 class Attention(nn.Module):
-    """One block of a vision transformer on 3 x 12 x 12 pictures."""
+    """One block of a vision transformer on 3 x 12 x 12 images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -72,7 +72,7 @@ def test_a_matmul_reads_the_last_axis_of_sequences(graph_builder):
     np.testing.assert_allclose(given[0].T[None], run(model, x), atol=1e-5)
 
 
-def test_a_large_picture_is_read_at_all_of_its_columns_and_in_turn():
+def test_a_large_image_is_read_at_all_of_its_columns_and_in_turn():
     read = Im2col("x", (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
     x = np.arange(64 * 64, dtype=np.float32).reshape(1, 1, 64, 64)
     first, second = (read.columns(x, turn).ravel().astype(int) for turn in (0, 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreignpictures import FOREIGN
+from foreignimages import FOREIGN
 from PIL import Image
 
 import pocketzoo
@@ -71,12 +71,12 @@ def test_every_form_of_a_batch_gives_what_the_graph_gives(given, runtime, digit_
     [lambda f: f, str, Image.open, lambda f: np.asarray(Image.open(f)), lambda f: np.asarray(Image.open(f))[None]],
     ids=["path", "name", "Pillow", "pixels", "pixels with a batch axis"],
 )
-def test_one_picture_alone_is_a_batch_of_one(given, runtime, digit_files, wanted):
+def test_one_image_alone_is_a_batch_of_one(given, runtime, digit_files, wanted):
     np.testing.assert_allclose(runtime.predict(given(digit_files[0])), wanted[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", list(FOREIGN))
-def test_a_picture_that_pillow_opened_in_another_format_is_not_decoded(kind, runtime, tmp_path, refused, ghostscript):
+def test_an_image_that_pillow_opened_in_another_format_is_not_decoded(kind, runtime, tmp_path, refused, ghostscript):
     file = tmp_path / "x.png"
     file.write_bytes(FOREIGN[kind]())
     with Image.open(file) as opened, refused(DataError, f"cannot be {opened.format}", hint="PNG, JPEG or WebP"):
@@ -142,7 +142,7 @@ def test_a_place_for_answers_that_does_not_fit_is_refused(out, runtime, ready):
         (lambda x: np.zeros((2, 3, 4, 5, 3), np.uint8), ["(2, 3, 4, 5, 3)"]),
         (lambda x: 3, ["int"]),
         (lambda x: [None], ["NoneType"]),
-        (lambda x: b"picture", ["bytes"]),
+        (lambda x: b"image", ["bytes"]),
         (lambda x: {"x": x}, ["dict"]),
         (lambda x: [x[0], "a.png"], ["float32"]),
         (lambda x: "there-is-none.png", ["there-is-none.png"]),

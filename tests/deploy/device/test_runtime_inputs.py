@@ -1,4 +1,4 @@
-"""What a model of texts or of numbers can be given. Pictures are in test_runtime.py, through a whole runtime."""
+"""What a model of texts or of numbers can be given. Images are in test_runtime.py, through a whole runtime."""
 
 from __future__ import annotations
 

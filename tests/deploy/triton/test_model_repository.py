@@ -49,7 +49,7 @@ def repository(fitted, tmp_path_factory):
 def test_every_configuration_parses(repository, fitted, parse):
     name = fitted.manifest.name
     configs = {c.name: c for c in (parse(path) for path in repository.glob("*/config.pbtxt"))}
-    assert set(configs) == {name, f"{name}-pictures", f"{name}-from-pictures"}
+    assert set(configs) == {name, f"{name}-images", f"{name}-from-images"}
     model = configs[name]
     assert model.backend == "onnxruntime"
     assert model.max_batch_size == 16
@@ -66,7 +66,7 @@ def test_every_configuration_parses(repository, fitted, parse):
 
 def test_the_ensemble_names_what_there_is(repository, fitted, parse):
     name = fitted.manifest.name
-    whole = parse(repository / f"{name}-from-pictures" / "config.pbtxt")
+    whole = parse(repository / f"{name}-from-images" / "config.pbtxt")
     assert whole.platform == "ensemble"
     first, second = whole.ensemble_scheduling.step
     for step in (first, second):
@@ -82,7 +82,7 @@ def test_the_ensemble_names_what_there_is(repository, fitted, parse):
 def test_both_graphs_together_answer_as_the_bundle_does(repository, fitted):
     name = fitted.manifest.name
     pixels = load_data("digits").split("test").samples[:20]
-    session = onnxruntime.InferenceSession(repository / f"{name}-pictures" / "1" / "model.onnx")
+    session = onnxruntime.InferenceSession(repository / f"{name}-images" / "1" / "model.onnx")
     made = session.run(None, {"pixels": pixels[..., None]})[0]
     wanted = np.stack([prepare(p, fitted.manifest.input) for p in pixels])
     assert made.shape == wanted.shape
@@ -103,7 +103,7 @@ SPECS = {
 
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("size", [(70, 90), (120, 64), (20, 21)])
-def test_pictures_are_prepared_as_pillow_does(name, size):
+def test_images_are_prepared_as_pillow_does(name, size):
     """To the last pixel where rows are resized first; where Pillow begins with columns, a pixel is off by one."""
     spec = SPECS[name]
     rows, columns = np.mgrid[: size[0], : size[1]]
@@ -140,7 +140,7 @@ def test_the_tensors_of_an_ensemble_have_names_of_their_own(parse, tmp_path, fit
     onnx.save(bundle, tmp_path / "m.onnx")
     request = ExportRequest(name="m", input=fitted.manifest.input)
     save_repository(tmp_path / "m.onnx", tmp_path / "out", default_registry().get("target", "cpu"), request)
-    whole = parse(tmp_path / "out" / "m-from-pictures" / "config.pbtxt")
+    whole = parse(tmp_path / "out" / "m-from-images" / "config.pbtxt")
     first, second = whole.ensemble_scheduling.step
     assert list(first.input_map.values()) == [whole.input[0].name] == ["pixels"]
     assert dict(second.output_map) == {"pixels": whole.output[0].name}

@@ -67,14 +67,14 @@ def test_a_zoom_is_about_the_centre():
     assert found[0, 0, 4, 8] == pytest.approx(0.5, abs=1e-5)
 
 
-def test_two_mirror_images_are_the_picture():
+def test_two_mirror_images_are_the_image():
     x, always = normalized(pixels()), AugmentSpec(flip=1.0)
     once = augmented(x, always, SPEC, draws())
     assert torch.allclose(once, x.flip(-1), atol=1e-6)
     assert torch.allclose(augmented(once, always, SPEC, draws(seed=1)), x, atol=1e-6)
 
 
-def test_half_of_the_pictures_are_flipped_each_by_its_own_draw():
+def test_half_of_the_images_are_flipped_each_by_its_own_draw():
     table = draws(200)
     x = normalized(pixels(200))
     flipped = (augmented(x, read_augment("flip"), SPEC, table) - x).abs().amax((1, 2, 3)) > 1e-3
@@ -94,7 +94,7 @@ def test_black_is_black_and_brightness_is_a_factor_of_pixels():
     assert torch.allclose(twice, normalized(pixels()), atol=1e-4)
 
 
-def test_a_picture_becomes_the_same_however_many_processes_there_are():
+def test_an_image_becomes_the_same_however_many_processes_there_are():
     config, x, y = TrainConfig(augment="flip,rotate:20,shift:0.2,color:0.3"), normalized(pixels(7)), torch.arange(7)
 
     def part(rank: int, size: int) -> torch.Tensor:
@@ -134,7 +134,7 @@ def test_a_share_of_one_is_the_sample_alone(kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_targets_are_shared_as_pixels_are(kind):
-    """Pictures of one value each, and that value as the target: the mean of what comes out is the mixed target."""
+    """Images of one value each, and that value as the target: the mean of what comes out is the mixed target."""
     torch.manual_seed(0)
     y = torch.arange(6.0)
     x = y.view(-1, 1, 1, 1).expand(6, 3, 9, 9)
@@ -151,7 +151,7 @@ def test_targets_are_shared_as_pixels_are(kind):
 # -- in fit
 
 
-def test_what_has_no_pictures_is_refused(refused):
+def test_what_has_no_images_is_refused(refused):
     text = TextSpec(vocabulary=10, pad=0, max_length=5)
     with refused(RecipeError, "this model reads text"):
         augmenter(TrainConfig(mix="mixup:1"), text, World())

@@ -151,7 +151,7 @@ def test_the_division_does_not_depend_on_the_file_system_order(photos, tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "PNG", "Jpg"])
-def test_pictures_of_every_kind_are_found(photos, tmp_path, suffix):
+def test_images_of_every_kind_are_found(photos, tmp_path, suffix):
     path = photos(tmp_path / "pets", {"dog": 5, "cat": 5}, suffix=suffix)
     assert len(everything(load_data(path))) == 10
 
@@ -159,7 +159,7 @@ def test_pictures_of_every_kind_are_found(photos, tmp_path, suffix):
 def test_other_files_are_left_alone(photos, tmp_path):
     path = photos(tmp_path / "pets", {"dog": 5, "cat": 5})
     for name in ("notes.txt", "dog/Thumbs.db", "dog/list.csv", "README.md", "cat/x.png.bak"):
-        (path / name).write_text("no picture")
+        (path / name).write_text("no image")
     assert len(everything(load_data(path))) == 10
 
 
@@ -485,11 +485,11 @@ def partly_broken(photos, tmp_path):
     path = photos(tmp_path / "pets", {"cat": 10, "dog": 10})
     bad = [path / "cat" / "003.png", path / "dog" / "000.png", path / "dog" / "009.png"]
     for file in bad:
-        file.write_bytes(b"not a picture")
+        file.write_bytes(b"not an image")
     return path, bad
 
 
-def test_an_unreadable_picture_stops_by_default(partly_broken, refused):
+def test_an_unreadable_image_stops_by_default(partly_broken, refused):
     path, _bad = partly_broken
     with refused(DataError, "cannot read the image", path, hint="--skip-bad"):
         for name in SPLITS:
@@ -497,7 +497,7 @@ def test_an_unreadable_picture_stops_by_default(partly_broken, refused):
 
 
 @pytest.mark.parametrize("size", [1, 3, 32])
-def test_unreadable_pictures_can_be_left_out_and_are_counted(partly_broken, size):
+def test_unreadable_images_can_be_left_out_and_are_counted(partly_broken, size):
     path, bad = partly_broken
     data, skipped = load_data(path), Skipped()
     kept = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreignpictures import FOREIGN
+from foreignimages import FOREIGN
 from PIL import Image
 
 from pocketzoo.core.errors import BadReferenceError, DataError
@@ -85,7 +85,7 @@ def test_columns_may_be_named_and_a_missing_one_is_refused(tmp_path, refused):
         load_data(f"{tmp_path / 'saved'}?text=othr")
 
 
-def test_pictures_are_decoded_one_at_a_time(tmp_path):
+def test_images_are_decoded_one_at_a_time(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 8, 6, 3), dtype=np.uint8)
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     rows = {"image": list(pixels), "label": [i % 2 for i in range(10)]}
@@ -101,24 +101,24 @@ def test_pictures_are_decoded_one_at_a_time(tmp_path):
     assert data.digest() == load_data(tmp_path / "saved").digest() != load_data(tmp_path / "saved", seed=1).digest()
 
 
-def saved_pictures(path: Path, rows: list[dict[str, object]], **more: object) -> None:
-    """A data set whose column of pictures is as it is stored; ``more`` are columns with a feature and their values."""
+def saved_images(path: Path, rows: list[dict[str, object]], **more: object) -> None:
+    """A data set whose column of images is as it is stored; ``more`` are columns with a feature and their values."""
     features = {"image": datasets.Image(), "label": datasets.Value("string")}
     columns = {"image": rows, "label": [f"kind {i % 2}" for i in range(len(rows))]}
     for name, (feature, values) in more.items():
         features[name], columns[name] = feature, values
     schema = datasets.Features(features).arrow_schema
     arrays = {field.name: pa.array(columns[field.name], field.type) for field in schema}
-    datasets.Dataset(pa.table(arrays)).save_to_disk(path)  # of structs: of pictures it would read what they name
+    datasets.Dataset(pa.table(arrays)).save_to_disk(path)  # of structs: of images it would read what they name
     file = path / "dataset_info.json"
     info = json.loads(file.read_text()) | {"features": datasets.Features(features).to_dict()}
     file.write_text(json.dumps(info))
 
 
 @pytest.mark.parametrize("kind", list(FOREIGN))
-def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, tmp_path, refused, ghostscript):
+def test_an_image_of_another_format_is_refused_and_no_program_starts(kind, tmp_path, refused, ghostscript):
     rows = [{"bytes": FOREIGN[kind](), "path": "x.png"} for _ in range(4)]
-    saved_pictures(tmp_path / "saved", rows)
+    saved_images(tmp_path / "saved", rows)
     data = load_data(tmp_path / "saved")
     with refused(DataError, "cannot read the image 0", "PNG, JPEG or WebP", hint="without it"):
         list(data.split("train").samples)
@@ -126,14 +126,14 @@ def test_a_picture_of_another_format_is_refused_and_no_program_starts(kind, tmp_
 
 
 @pytest.mark.parametrize("where", ["hf://datasets/other/secret/x.png", "http://127.0.0.1:9/x.png", None])
-def test_a_picture_that_lies_elsewhere_is_not_fetched(where, tmp_path, refused):
-    saved_pictures(tmp_path / "saved", [{"bytes": None, "path": where}] * 4)
+def test_an_image_that_lies_elsewhere_is_not_fetched(where, tmp_path, refused):
+    saved_images(tmp_path / "saved", [{"bytes": None, "path": where}] * 4)
     with refused(DataError, "is not in the data set", where):
         list(load_data(tmp_path / "saved").split("train").samples)
 
 
 def test_what_nobody_reads_is_not_decoded(tmp_path, ghostscript):
-    """Neither beside pictures nor beside texts, however deep it lies."""
+    """Neither beside images nor beside texts, however deep it lies."""
     eps = {"bytes": FOREIGN["EPS"](), "path": "x.png"}
     png = io.BytesIO()
     Image.new("RGB", (4, 4)).save(png, "PNG")
@@ -144,9 +144,9 @@ def test_what_nobody_reads_is_not_decoded(tmp_path, ghostscript):
         "deep": ({"inside": datasets.Pdf()}, [{"inside": {"bytes": b"no pdf", "path": "x.pdf"}}] * 6),
         "text": (datasets.Value("string"), [f"text {i}" for i in range(6)]),
     }
-    saved_pictures(tmp_path / "saved", [{"bytes": png.getvalue(), "path": "x.png"}] * 6, **more)
-    pictures = load_data(tmp_path / "saved")
-    assert [p.shape for name in SPLITS for p in pictures.split(name).samples] == [(4, 4, 3)] * 6
+    saved_images(tmp_path / "saved", [{"bytes": png.getvalue(), "path": "x.png"}] * 6, **more)
+    images = load_data(tmp_path / "saved")
+    assert [p.shape for name in SPLITS for p in images.split(name).samples] == [(4, 4, 3)] * 6
     texts = load_data(f"{tmp_path / 'saved'}?text=text")
     assert sorted(t for name in SPLITS for t in texts.split(name).samples) == [f"text {i}" for i in range(6)]
     assert not ghostscript.exists()

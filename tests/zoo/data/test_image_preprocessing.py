@@ -1,4 +1,4 @@
-"""Pictures to arrays, against arithmetic: constants stay constant, pixels are copied where nothing is resized."""
+"""Images to arrays, against arithmetic: constants stay constant, pixels are copied where nothing is resized."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreignpictures import FOREIGN
+from foreignimages import FOREIGN
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pocketzoo.core.errors import DataError, MissingDependencyError
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare, read_picture
+from pocketzoo.zoo.data.image_preprocessing import prepare, read_image
 
 MEANS = {1: (0.286,), 3: (0.485, 0.456, 0.406)}
 STDS = {1: (0.353,), 3: (0.229, 0.224, 0.225)}
@@ -60,7 +60,7 @@ def planes(pixels: np.ndarray) -> np.ndarray:
     st.sampled_from(INTERPOLATIONS),
     st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]),
 )
-def test_a_constant_picture_is_constant(value, height, width, channels, size, more, interpolation, value_range):
+def test_a_constant_image_is_constant(value, height, width, channels, size, more, interpolation, value_range):
     given = spec(channels, size, size + more, interpolation=interpolation, value_range=value_range)
     shape = (height, width) if channels == 1 else (height, width, 3)
     result = prepare(np.full(shape, value, np.uint8), given)
@@ -73,8 +73,8 @@ def test_a_constant_picture_is_constant(value, height, width, channels, size, mo
 
 @example(value=7, height=4, width=4, tall=4, wide=8)  # as high as the input, but not as wide
 @given(value=st.integers(0, 255), height=SIDES, width=SIDES, tall=st.integers(1, 40), wide=st.integers(1, 40))
-def test_a_constant_picture_is_constant_for_an_input_that_is_no_square(value, height, width, tall, wide):
-    """No black border, whatever the shape of picture and input."""
+def test_a_constant_image_is_constant_for_an_input_that_is_no_square(value, height, width, tall, wide):
+    """No black border, whatever the shape of image and input."""
     given = plain(1, (tall, wide), resize=min(tall, wide))
     assert np.unique(prepare(np.full((height, width), value, np.uint8), given)).tolist() == [value]
 
@@ -135,7 +135,7 @@ def test_enlarging_by_nearest_repeats_pixels(height, width, times, channels):
 
 @given(st.integers(8, 200), st.integers(8, 200), st.integers(8, 64))
 def test_resizing_keeps_the_aspect(height, width, size):
-    """A disc stays round: as wide as high, whatever the shape of the picture."""
+    """A disc stays round: as wide as high, whatever the shape of the image."""
     radius = 0.45 * min(height, width)
     y, x = np.mgrid[:height, :width] + 0.5
     disc = np.where((y - height / 2) ** 2 + (x - width / 2) ** 2 <= radius**2, 255, 0).astype(np.uint8)
@@ -146,7 +146,7 @@ def test_resizing_keeps_the_aspect(height, width, size):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(4, 30))
-def test_a_mirrored_picture_gives_a_mirrored_array(height, width, half):
+def test_a_mirrored_image_gives_a_mirrored_array(height, width, half):
     """For even margins on both sides, so that the center is one place."""
     size = 2 * half
     height, width = 2 * height + 2, 2 * width + 2
@@ -160,7 +160,7 @@ def test_a_mirrored_picture_gives_a_mirrored_array(height, width, half):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 64), (64, 1), (2, 3), (3, 1000), (1000, 3), (1, 500)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_pictures_of_extreme_shapes(shape, channels, interpolation):
+def test_images_of_extreme_shapes(shape, channels, interpolation):
     result = prepare(noise(*shape, channels), plain(channels, 28, interpolation=interpolation))
     assert result.shape == (channels, 28, 28)
 
@@ -172,17 +172,17 @@ def test_a_single_pixel_fills_the_array(value):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
-def test_a_picture_one_pixel_high_takes_little_memory(shape):
+def test_an_image_one_pixel_high_takes_little_memory(shape):
     """Only the center is wanted: enlarging all of it first would take 600 MB here, and 6 GB at 1 x 30,000."""
     code = (
         "import numpy as np, PIL.Image\n"
         "from pocketzoo.zoo.data.image_preprocessing import prepare\n"
         "from pocketzoo.zoo.catalog.specs import InputSpec\n"
         "spec = InputSpec(shape=('batch', 3, 224, 224), mean=(0.,) * 3, std=(1.,) * 3, resize=224)\n"
-        f"prepare(np.zeros((50, 60, 3), np.uint8), spec); picture = np.zeros({(*shape, 3)}, np.uint8)\n"
+        f"prepare(np.zeros((50, 60, 3), np.uint8), spec); image = np.zeros({(*shape, 3)}, np.uint8)\n"
         "status = lambda: dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
         "peak = lambda: int(status()['VmHWM'].split()[0])\n"  # getrusage would start with the peak of the parent
-        "before = peak(); assert prepare(picture, spec).shape == (3, 224, 224); print((peak() - before) // 1024)"
+        "before = peak(); assert prepare(image, spec).shape == (3, 224, 224); print((peak() - before) // 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
@@ -196,7 +196,7 @@ def test_a_picture_one_pixel_high_takes_little_memory(shape):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_file_gives_what_its_pixels_give(tmp_path, suffix, channels):
     pixels = noise(20, 30, channels)
-    path = tmp_path / f"picture.{suffix}"
+    path = tmp_path / f"image.{suffix}"
     Image.fromarray(pixels).save(path, lossless=True)
     assert np.array_equal(prepare(path, spec(channels)), prepare(pixels, spec(channels)))
 
@@ -205,11 +205,11 @@ def test_a_file_gives_what_its_pixels_give(tmp_path, suffix, channels):
 def test_a_jpeg_is_close_to_its_pixels(tmp_path, quality):
     y, x = np.mgrid[:32, :48]
     smooth = np.stack([x * 5, y * 7, x + y], -1).astype(np.uint8)
-    Image.fromarray(smooth).save(tmp_path / "picture.jpg", quality=quality)
-    np.testing.assert_allclose(prepare(tmp_path / "picture.jpg", plain()), prepare(smooth, plain()), atol=12)
+    Image.fromarray(smooth).save(tmp_path / "image.jpg", quality=quality)
+    np.testing.assert_allclose(prepare(tmp_path / "image.jpg", plain()), prepare(smooth, plain()), atol=12)
 
 
-# How a picture that is shown as A is stored, by EXIF orientation.
+# How an image that is shown as A is stored, by EXIF orientation.
 STORED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -224,12 +224,12 @@ STORED = {
 
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("suffix", ["png", "webp"])
-def test_a_picture_is_read_as_it_is_shown(tmp_path, orientation, suffix):
+def test_an_image_is_read_as_it_is_shown(tmp_path, orientation, suffix):
     shown = noise(20, 30)
     image = Image.fromarray(np.ascontiguousarray(STORED[orientation](shown)))
     exif = image.getexif()
     exif[0x0112] = orientation
-    path = tmp_path / f"picture.{suffix}"
+    path = tmp_path / f"image.{suffix}"
     image.save(path, exif=exif, lossless=True)
     assert np.array_equal(prepare(path, spec()), prepare(shown, spec()))
 
@@ -239,8 +239,8 @@ def test_an_orientation_that_does_not_exist_is_ignored(tmp_path, orientation):
     image = Image.fromarray(noise(8, 8))
     exif = image.getexif()
     exif[0x0112] = orientation
-    image.save(tmp_path / "picture.png", exif=exif)
-    assert np.array_equal(prepare(tmp_path / "picture.png", spec()), prepare(noise(8, 8), spec()))
+    image.save(tmp_path / "image.png", exif=exif)
+    assert np.array_equal(prepare(tmp_path / "image.png", spec()), prepare(noise(8, 8), spec()))
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
@@ -318,20 +318,20 @@ def test_four_inks(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_read_picture_gives_the_mode_of_the_channels(tmp_path, channels):
-    Image.fromarray(noise(4, 6)).save(tmp_path / "picture.png")
-    image = read_picture(tmp_path / "picture.png", channels)
+def test_read_image_gives_the_mode_of_the_channels(tmp_path, channels):
+    Image.fromarray(noise(4, 6)).save(tmp_path / "image.png")
+    image = read_image(tmp_path / "image.png", channels)
     assert (image.mode, image.size) == ("L" if channels == 1 else "RGB", (6, 4))
 
 
-def test_a_picture_is_not_changed():
+def test_an_image_is_not_changed():
     pixels = noise(20, 30)
     before = pixels.copy()
     prepare(pixels, spec())
     assert np.array_equal(pixels, before)
 
 
-# -- what is no picture
+# -- what is no image
 
 
 @pytest.fixture(scope="module")
@@ -353,10 +353,10 @@ def test_a_file_cut_short_is_named(good_files, tmp_path, refused, suffix, keep):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 1000, b"not a picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4", b"PK\3\4"],
+    [b"", b"\0" * 1000, b"not an image", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4", b"PK\3\4"],
     ids=repr,
 )
-def test_a_file_that_is_no_picture_is_named(tmp_path, refused, data):
+def test_a_file_that_is_no_image_is_named(tmp_path, refused, data):
     path = tmp_path / "x.png"
     path.write_bytes(data)
     with refused(DataError, f"cannot read the image {path}", hint="remove it"):
@@ -364,11 +364,11 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, refused, data):
 
 
 @pytest.mark.parametrize("kind", list(FOREIGN))
-def test_a_picture_of_another_format_is_named_whatever_it_is_called(kind, tmp_path, refused, ghostscript):
+def test_an_image_of_another_format_is_named_whatever_it_is_called(kind, tmp_path, refused, ghostscript):
     path = tmp_path / "x.png"
     path.write_bytes(FOREIGN[kind]())
     with refused(DataError, f"cannot read the image {path}: it is not a PNG, JPEG or WebP file", hint="remove it"):
-        read_picture(path, 3)
+        read_image(path, 3)
     assert not ghostscript.exists()
 
 
@@ -382,15 +382,15 @@ def test_pillow_alone_would_start_ghostscript(kind, tmp_path, ghostscript):
     assert ghostscript.exists()
 
 
-def test_a_photo_with_a_second_picture_in_it_is_a_jpeg(tmp_path):
+def test_a_photo_with_a_second_image_in_it_is_a_jpeg(tmp_path):
     """As telephones write them: MPO."""
     path = tmp_path / "x.jpg"
     Image.new("RGB", (8, 8), "red").save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
-    assert read_picture(path, 3).getpixel((4, 4))[0] > 200
+    assert read_image(path, 3).getpixel((4, 4))[0] > 200
 
 
 @given(st.sampled_from([".png", ".jpg", ".webp"]), st.data())
-def test_damaged_bytes_give_a_picture_or_a_named_error(good_files, tmp_path_factory, suffix, data):
+def test_damaged_bytes_give_an_image_or_a_named_error(good_files, tmp_path_factory, suffix, data):
     raw = bytearray(good_files[suffix])
     for _ in range(data.draw(st.integers(1, 8))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -411,7 +411,7 @@ def test_a_missing_file_is_named(tmp_path, refused):
         prepare(tmp_path / "x.png", spec())
 
 
-def test_a_folder_is_no_picture(tmp_path, refused):
+def test_a_folder_is_no_image(tmp_path, refused):
     with refused(DataError, str(tmp_path)):
         prepare(tmp_path, spec())
 

@@ -8,10 +8,10 @@ from pocketzoo.zoo.data.random_samples import TOKENS, random_ids, random_samples
 
 
 def test_random_samples_have_the_shape_that_the_model_reads():
-    picture = InputSpec(shape=("batch", 3, 8, 9), mean=(0.5,) * 3, std=(0.5,) * 3, resize=8)
-    x = random_samples(picture, 4)
+    image = InputSpec(shape=("batch", 3, 8, 9), mean=(0.5,) * 3, std=(0.5,) * 3, resize=8)
+    x = random_samples(image, 4)
     assert (x.shape, x.dtype) == ((4, 3, 8, 9), np.float32)
-    assert np.array_equal(x, random_samples(picture, 4))
+    assert np.array_equal(x, random_samples(image, 4))
     for longest in (20, 2 * TOKENS):
         ids = random_samples(TextSpec(vocabulary=50, pad=7, max_length=longest), 2)
         assert (ids.shape, ids.dtype) == ((2, min(longest, TOKENS)), np.int64)

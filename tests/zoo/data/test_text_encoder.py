@@ -52,11 +52,11 @@ def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):
         np.testing.assert_array_equal(y, expected)
 
 
-def test_pictures_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
+def test_images_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
-    pictures = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
+    images = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
     with refused(DataError, "reads images, but the data are texts"):
-        list(Batches(load_data(tmp_path / "a.txt").split("train"), pictures))
+        list(Batches(load_data(tmp_path / "a.txt").split("train"), images))
     folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
     with refused(DataError, "reads texts, but the data are images"):
         list(Batches(load_data(folder).split("train"), SPEC, files=files))

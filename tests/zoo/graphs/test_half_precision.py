@@ -289,17 +289,17 @@ def test_every_number_in_16_bits_still_gives_the_answers(fitted, tmp_path):
     assert sqnr(given, wanted) > 40
 
 
-def on_pictures(fitted, *nodes, **constants):
+def on_images(fitted, *nodes, **constants):
     """A graph that reads what the bundle reads."""
     shape = tuple(d if isinstance(d, str) else int(d) for d in fitted.manifest.input.shape)
     return graph(*nodes, shape=shape, **constants)
 
 
 def test_values_that_samples_show_to_be_large_stay(tmp_path, fitted):
-    """A product of 120,000 is beyond 16 bits: noise goes there, and pictures with values up to 1 do not."""
+    """A product of 120,000 is beyond 16 bits: noise goes there, and images with values up to 1 do not."""
     source, out = tmp_path / "in.onnx", tmp_path / "m.onnx"
     nodes = node("Mul", ["x", "big"], "a"), node("Mul", ["a", "small"], "y")
-    onnx.save(on_pictures(fitted, *nodes, big=np.float32(3e4), small=np.float32(1e-3)), source)
+    onnx.save(on_images(fitted, *nodes, big=np.float32(3e4), small=np.float32(1e-3)), source)
     assert "a" in halve(source, out, RTX, "fp16", fitted.manifest.input).kept
     zeros = Batches(Split(samples=np.zeros((4, 28, 28), np.uint8)), fitted.manifest.input)
     assert halve(source, out, RTX, "fp16", fitted.manifest.input, zeros).kept == {}
@@ -312,7 +312,7 @@ def test_infinite_values_may_come_and_go(tmp_path, fitted):
         node("Mul", ["x", "none"], "zeros"), node("Abs", ["zeros"], "positive"), node("Log", ["positive"], "far"),
         node("Max", ["far", "least"], "near"), node("Add", ["x", "near"], "y"),
     )  # fmt: skip
-    onnx.save(on_pictures(fitted, *nodes, none=np.float32(0), least=np.float32(-2)), source)
+    onnx.save(on_images(fitted, *nodes, none=np.float32(0), least=np.float32(-2)), source)
     assert halve(source, out, RTX, "fp16", fitted.manifest.input).kept == {"far": "Log needs the range"}
 
 
@@ -320,7 +320,7 @@ def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
     """2049 is 2048 in 16 bits, and their difference nothing."""
     source, out = tmp_path / "in.onnx", tmp_path / "out" / "m.onnx"
     nodes = node("Sub", ["one", "other"], "a"), node("Mul", ["x", "a"], "y")
-    onnx.save(on_pictures(fitted, *nodes, one=np.float32(2049), other=np.float32(2048)), source)
+    onnx.save(on_images(fitted, *nodes, one=np.float32(2049), other=np.float32(2048)), source)
     with refused(ExportError, "the outputs differ", hint="--data"):
         halve(source, out, RTX, "fp16", fitted.manifest.input)
     assert not out.exists()

@@ -356,8 +356,8 @@ def test_a_bundle_that_means_harm(name, hub, place, fitted, photos):
     shutil.copytree(fitted.path, place / "repo")
     harm(place / "repo")
     hub.state.add_folder(REPO, place / "repo")
-    (picture,) = photos(place / "photos", {"": 1}).iterdir()
-    ends(place, kind, part, lambda: pocketzoo.predict(REF, [picture]))
+    (image,) = photos(place / "photos", {"": 1}).iterdir()
+    ends(place, kind, part, lambda: pocketzoo.predict(REF, [image]))
 
 
 def test_a_bundle_with_pickles_beside_it_works_and_they_are_not_read(hub, place, fitted, photos):
@@ -365,8 +365,8 @@ def test_a_bundle_with_pickles_beside_it_works_and_they_are_not_read(hub, place,
     for name in ("labels.txt", "labels.json", "other.safetensors", "other.onnx", "hook.py", "model.tensorrt.engine"):
         pickled(name)(place / "repo")
     hub.state.add_folder(REPO, place / "repo")
-    (picture,) = photos(place / "photos", {"": 1}).iterdir()
-    assert pocketzoo.predict(REF, [picture])
+    (image,) = photos(place / "photos", {"": 1}).iterdir()
+    assert pocketzoo.predict(REF, [image])
     assert not list(place.rglob(CANARY))
     assert not [p for p in (place / "home").rglob("*") if p.suffix in (".py", ".engine")]
 

@@ -13,7 +13,7 @@ from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 from pocketzoo.zoo.models.open_model import open_model
 
-PICTURE = ("n", 3, 16, 16)
+IMAGE = ("n", 3, 16, 16)
 
 
 def constant(name: str, shape: tuple[int, ...], seed: int) -> onnx.TensorProto:
@@ -23,7 +23,7 @@ def constant(name: str, shape: tuple[int, ...], seed: int) -> onnx.TensorProto:
     return numpy_helper.from_array(value.astype(np.float32), name)
 
 
-def network(shape=PICTURE, opset=17, shape_of_rows=(0, -1), extra=(), as_nodes=False, domain="") -> onnx.ModelProto:
+def network(shape=IMAGE, opset=17, shape_of_rows=(0, -1), extra=(), as_nodes=False, domain="") -> onnx.ModelProto:
     """Convolution, batch norm, Relu, pooling, Reshape, Gemm: as exporters write them that fold nothing."""
     weights = [constant("w", (4, 3, 3, 3), 1), constant("fc", (5, 4), 2), constant("fb", (5,), 3)]
     weights += [constant(name, (4,), i) for i, name in enumerate(("gamma", "beta", "mean"), 4)]
@@ -104,25 +104,25 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path, refused)
     assert not (tmp_path / "no").exists()
 
 
-def test_pictures_need_to_be_told_how(tmp_path, pictures, refused):
+def test_images_need_to_be_told_how(tmp_path, images, refused):
     path = write(tmp_path, network())
     with refused(DataError, "how this model preprocesses images is not known") as caught:
-        compress(path, tmp_path / "out", data=pictures, steps=[Int8Config()])
+        compress(path, tmp_path / "out", data=images, steps=[Int8Config()])
     assert "--mean" in caught.value.hint
     told = open_graph(path, OnnxMetadata(mean=(0.5,), std=(0.25, 0.5, 0.25)))
     spec = told.manifest.input
     assert isinstance(spec, InputSpec)
     assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.25))
     assert told.path != open_graph(path).path
-    made = compress(told.path, tmp_path / "out", data=pictures, steps=[Int8Config()], keep_slower=True)
+    made = compress(told.path, tmp_path / "out", data=images, steps=[Int8Config()], keep_slower=True)
     assert made.manifest.measurements[2]["sqnr"] > 20
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     pil = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(5)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(10):
         pil.fromarray(rng.integers(0, 255, (20, 20, 3), np.uint8)).save(folder / f"{i}.png")
@@ -265,7 +265,7 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
     node = helper.make_node("Identity", ["k"], ["anchors"])
     outputs = [("y", TensorProto.FLOAT, ["n", 5]), ("anchors", TensorProto.FLOAT, [4])]
     path = write(tmp_path, with_outputs(outputs, [node], [anchors]))
-    x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(40, *IMAGE[1:])).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x)
     bundle = compress(
         path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
@@ -296,7 +296,7 @@ def test_a_label_that_comes_first_is_an_answer(tmp_path):
     outputs = [("label", TensorProto.INT64, ["n"]), ("y", TensorProto.FLOAT, ["n", 5])]
     path = write(tmp_path, with_outputs(outputs, [node]))
     bundle = open_graph(path, OnnxMetadata(labels=tuple("abcde"), mean=(0.0,), std=(1.0,)))
-    x = np.random.default_rng(0).normal(size=(40, *PICTURE[1:])).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(40, *IMAGE[1:])).astype(np.float32)
     y = run(bundle.graph(""), x)
     np.savez(tmp_path / "x.npz", x=x, y=np.array(list("abcde"))[y])
     small = compress(

@@ -1,4 +1,4 @@
-"""Backbones on pictures of another size: shapes as they turn out, and a refusal where they cannot be."""
+"""Backbones on images of another size: shapes as they turn out, and a refusal where they cannot be."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_is_stated_is_what_comes_out(registry, size, cut):
     assert model.head(features).shape == (2, 3)
 
 
-def test_pictures_are_cut_out_in_the_same_proportion(registry):
+def test_images_are_cut_out_in_the_same_proportion(registry):
     spec = registry.get("backbone", "tinynet")
     wide = replace(spec, input=replace(spec.input, resize=32))
     assert resized(wide, (14, 20)).input.resize == 16

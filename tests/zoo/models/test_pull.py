@@ -223,7 +223,7 @@ def test_bytes_that_differ_from_the_lock_are_refused(online, refused):
 
 @pytest.mark.slow
 def test_a_model_of_the_hub_is_a_backbone_and_its_bundle_needs_no_hub(online, tmp_path, monkeypatch):
-    words = ["the", "small", "fast", "edge", "device", "model", "texts", "pictures"]
+    words = ["the", "small", "fast", "edge", "device", "model", "texts", "images"]
     rows = [f"{words[i % 8]} {words[(i * 3) % 8]} {words[i % 4]},{'even' if i % 2 else 'odd'}" for i in range(80)]
     (tmp_path / "texts.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     bundle = pocketzoo.fit(TINY, "fitted", data=tmp_path / "texts.csv", epochs=3, registry=fresh())

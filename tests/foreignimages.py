@@ -1,4 +1,4 @@
-"""Pictures of the formats that Pillow knows and pocketzoo does not open, as bytes, by the name of the format."""
+"""Images of the formats that Pillow knows and pocketzoo does not open, as bytes, by the name of the format."""
 
 from __future__ import annotations
 
