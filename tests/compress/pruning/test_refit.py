@@ -160,7 +160,7 @@ def test_the_error_of_a_shortcut_is_made_up_for_where_it_joins(normed, monkeypat
             return float((whole(x) - less(x)).square().mean())
 
     alone = copy.deepcopy(less)
-    given = {"kept": {}, "shifts": {}}
+    given = {"channels_left": {}, "shifts": {}}
     refit(whole, alone, ["main"], [x.numpy()], **given, shortcuts={})
     with torch.no_grad():
         without = float((whole(x) - alone(x)).square().mean())
@@ -194,7 +194,14 @@ def test_weights_that_are_zero_stay_so_and_the_others_make_up_for_them():
     before = sparse.weight.detach().clone()
     x = correlated(512)
     refit(
-        nn.Sequential(layer), nn.Sequential(sparse), ["0"], [x.numpy()], kept={}, shifts={}, shortcuts={}, masked=True
+        nn.Sequential(layer),
+        nn.Sequential(sparse),
+        ["0"],
+        [x.numpy()],
+        channels_left={},
+        shifts={},
+        shortcuts={},
+        masked=True,
     )
     assert torch.equal(sparse.weight != 0, mask)
     y = layer(x).detach()

@@ -197,8 +197,8 @@ def test_judges_say_what_it_costs_and_readers_how_it_comes_about_in_between(chan
 def test_what_costs_the_readers_nothing_is_shared_out_evenly():
     """Weights that are zero: no reader says a thing, and no judge either."""
     reader, judge, *_ = judged(4, 1, 0)
-    reader.kept.zero_()
-    judge.reader.kept.zero_()
+    reader.weight_left.zero_()
+    judge.reader.weight_left.zero_()
     assert eliminate(range(4), [reader], 3, [HeldOutCost(judge.reader, judge.second)]).costs == (0.0, 0.0, 0.0)
 
 
