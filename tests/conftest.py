@@ -175,7 +175,7 @@ def small_copy(small: Bundle, tmp_path: Path) -> Bundle:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressing times graphs as briefly as can be: for tests that look at no times, nor at what they decide."""
-    monkeypatch.setattr("pocketzoo.compress.pipeline.judge.SECONDS", 0.0)
+    monkeypatch.setattr("pocketzoo.compress.pipeline.graph_scores.SECONDS", 0.0)
     monkeypatch.setattr("pocketzoo.compress.pipeline.compress_model.SECONDS", 0.0)
     monkeypatch.setattr("pocketzoo.zoo.backends.timing.WARM_UP_SECONDS", 0.0)
 

@@ -12,7 +12,7 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.export_generation_graphs import export_parts
 from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -141,11 +141,11 @@ def _halved(
     folder: Path,
     progress: Progress,
 ) -> Path:
-    from pocketzoo.deploy.half_precision_export import halve
+    from pocketzoo.deploy.half_precision_export import write_half_precision
 
     path = folder / f"{precision}.onnx"
     samples = _samples(bundle, data, "val", resolver)
-    halve(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
+    write_half_precision(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
     return path
 
 

@@ -31,7 +31,7 @@ WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 Array = npt.NDArray[Any]
 
 
-def halve(
+def write_half_precision(
     graph: Path,
     out: Path,
     target: TargetSpec,

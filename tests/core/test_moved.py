@@ -167,7 +167,7 @@ def test_a_name_that_changed_in_a_module_that_stays_is_found_and_said_once(monke
 def test_compress_is_the_same_function_by_either_path_and_its_module_stays_one():
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"
-        "from pocketzoo.compress.pipeline import checkpoints, compress, judge\n"
+        "from pocketzoo.compress.pipeline import checkpoints, compress, graph_scores\n"
         "import pocketzoo.compress.pipeline.compress_model as new\n"
         "print(compress is new.compress, type(judge).__name__, type(checkpoints).__name__)"
     )

@@ -10,7 +10,7 @@ import pocketzoo
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.workflows.bench import bench
 from pocketzoo.workflows.bench_engines import engine_candidates
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import read_bundle
 
 pytestmark = pytest.mark.engine

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.low_rank.factorizations import Metric
 from pocketzoo.compress.pruning.gauss_newton import Call, outer, send_back
+from pocketzoo.compress.statistics.calibration_batches import parts
 from pocketzoo.compress.statistics.eligible_layers import copied
-from pocketzoo.compress.statistics.module_layers import parts
 from pocketzoo.compress.statistics.second_moments import POSITIONS, Moments, rows, shrunk
 from pocketzoo.core.arrays import Array
 

@@ -29,9 +29,9 @@ from pocketzoo.compress.low_rank.kronecker_factors import AT_ONCE, KroneckerFact
 from pocketzoo.compress.low_rank.layer_timing import fits, race
 from pocketzoo.compress.low_rank.rank_allocation import Choice, allocate
 from pocketzoo.compress.plans import Factor, LowRankPlan
+from pocketzoo.compress.statistics.calibration_batches import first_batch
 from pocketzoo.compress.statistics.eligible_layers import Layer, copied, left_alone, weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
-from pocketzoo.compress.statistics.module_layers import first_batch
 from pocketzoo.compress.statistics.second_moments import POSITIONS, shrunk, solve
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.name_patterns import check_skip, matches

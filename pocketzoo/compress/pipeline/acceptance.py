@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from onnx import GraphProto, ModelProto
 
-from pocketzoo.compress.pipeline.judge import SLACK, Score
+from pocketzoo.compress.pipeline.graph_scores import SLACK, Score
 from pocketzoo.core.errors import RejectedError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import onnx
 from safetensors.numpy import load_file, save
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.judge import SLACK
+from pocketzoo.compress.pipeline.graph_scores import SLACK
 from pocketzoo.compress.quantization.embedding_tables import tables
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.core.progress import Progress

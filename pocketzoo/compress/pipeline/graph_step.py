@@ -14,8 +14,8 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.acceptance import FLOOR_SHARE, Rejected, check_report, same_graph
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float, left_alone
 from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts
+from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.judge import Judge
 from pocketzoo.compress.pipeline.step_report import measure_step, with_report
 from pocketzoo.compress.quantization.mixed_precision import FloatEffect, search
 from pocketzoo.core.errors import DataError

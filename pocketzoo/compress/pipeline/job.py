@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.judge import Judge
+from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.core.arrays import Array

@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
+from pocketzoo.compress.pipeline.graph_scores import race
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.judge import race
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.specs import TargetSpec

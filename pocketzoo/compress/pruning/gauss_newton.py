@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.statistics.module_layers import parts
+from pocketzoo.compress.statistics.calibration_batches import parts
 from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.models.layer_hooks import after
 

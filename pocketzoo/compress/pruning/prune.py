@@ -24,6 +24,7 @@ from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_r
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.refit import refit
 from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
+from pocketzoo.compress.statistics.calibration_batches import first_batch
 from pocketzoo.compress.statistics.eligible_layers import (
     KINDS,
     OTHERS,
@@ -33,7 +34,6 @@ from pocketzoo.compress.statistics.eligible_layers import (
     shared_parameters,
     weighted_layers,
 )
-from pocketzoo.compress.statistics.module_layers import first_batch
 from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError, UnsupportedLayerError

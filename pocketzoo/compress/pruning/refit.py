@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning.least_squares import Sums, regress
+from pocketzoo.compress.statistics.calibration_batches import parts
 from pocketzoo.compress.statistics.eligible_layers import weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
-from pocketzoo.compress.statistics.module_layers import parts
 from pocketzoo.compress.statistics.second_moments import sample_positions
 from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.models.layer_hooks import before

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.compress.statistics.module_layers import parts
+from pocketzoo.compress.statistics.calibration_batches import parts
 from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.models.layer_hooks import before
 

@@ -18,7 +18,7 @@ from pocketzoo.deploy.export import graph_for
 from pocketzoo.zoo.backends.onnxruntime.providers import available
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.backends.tensorrt.build_engine import check_engine, refusals
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto
 
 from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import node_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.zoo.backends.onnxruntime.providers import available, package_of
 from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, is_importable
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu, find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 

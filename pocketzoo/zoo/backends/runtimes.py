@@ -11,7 +11,7 @@ from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 
 if TYPE_CHECKING:
     import numpy as np

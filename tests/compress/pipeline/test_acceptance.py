@@ -25,7 +25,7 @@ from pocketzoo.compress.pipeline.acceptance import (
     same_module,
     worse,
 )
-from pocketzoo.compress.pipeline.judge import SLACK, Score
+from pocketzoo.compress.pipeline.graph_scores import SLACK, Score
 from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.zoo.bundles.manifest import Step
 

@@ -10,7 +10,7 @@ import pytest
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against, _without
-from pocketzoo.compress.pipeline.judge import SLACK
+from pocketzoo.compress.pipeline.graph_scores import SLACK
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle

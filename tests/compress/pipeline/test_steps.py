@@ -16,9 +16,9 @@ from pocketzoo.compress.configs import DistillConfig, Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.attempt import left_alone
 from pocketzoo.compress.pipeline.compress_model import compress
+from pocketzoo.compress.pipeline.graph_scores import Race
 from pocketzoo.compress.pipeline.graph_step import _enough
 from pocketzoo.compress.pipeline.job import prepare
-from pocketzoo.compress.pipeline.judge import Race
 from pocketzoo.compress.pipeline.step_report import before_and_after, with_report
 from pocketzoo.compress.pipeline.steps import _allowed, _end
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan

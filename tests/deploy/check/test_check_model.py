@@ -15,7 +15,7 @@ from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNa
 from pocketzoo.deploy.check.check_model import check, check_graph
 from pocketzoo.deploy.check.dla_rules import off_dla
 from pocketzoo.plugins.targets import pocketzoo_targets
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.graphs.index import GraphIndex
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}

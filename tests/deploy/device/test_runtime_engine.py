@@ -13,7 +13,7 @@ from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError
 from pocketzoo.deploy.device.runtime import load_runtime
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.cuda import Cuda
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.data.image_preprocessing import prepare
 
 pytestmark = pytest.mark.engine

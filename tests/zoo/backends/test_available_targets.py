@@ -12,7 +12,7 @@ from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.available_targets import here, list_targets
 from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, lacks_fp8
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu, find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
 ORIN = Gpu(name="Orin", capability="8.7", memory=8 << 30, driver="12.6")

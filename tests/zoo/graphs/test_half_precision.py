@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from told import Told
 
 from pocketzoo.core.errors import ExportError
-from pocketzoo.deploy.half_precision_export import halve
+from pocketzoo.deploy.half_precision_export import write_half_precision
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.dataset import Split
@@ -268,7 +268,7 @@ def test_accuracy_in_fp16_is_that_of_fp32(fitted, compressed, tmp_path):
     x, y = next(iter(Batches(data, fitted.manifest.input)))
     for number, path in enumerate([fitted.graph(""), compressed.graph("tensorrt-rtx")]):
         out, heard = tmp_path / f"{number}.onnx", Told()
-        plan = halve(path, out, RTX, "fp16", fitted.manifest.input, progress=heard)
+        plan = write_half_precision(path, out, RTX, "fp16", fitted.manifest.input, progress=heard)
         assert len(plan.nodes) >= 20
         assert heard.said[0].startswith(f"fp16: {len(plan.nodes)} of ")
         right = [
@@ -281,7 +281,7 @@ def test_accuracy_in_fp16_is_that_of_fp32(fitted, compressed, tmp_path):
 
 def test_every_number_in_16_bits_still_gives_the_answers(fitted, tmp_path):
     """onnxruntime keeps 32 bits between nodes; the reference implementation of ONNX rounds after each."""
-    halve(fitted.graph(""), tmp_path / "m.onnx", RTX, "fp16", fitted.manifest.input)
+    write_half_precision(fitted.graph(""), tmp_path / "m.onnx", RTX, "fp16", fitted.manifest.input)
     x, _ = next(iter(Batches(load_data("digits").split("test"), fitted.manifest.input)))
     with OnnxRunner(fitted.graph("")) as runner:
         wanted = runner.logits(x[:2])
@@ -300,9 +300,9 @@ def test_values_that_samples_show_to_be_large_stay(tmp_path, fitted):
     source, out = tmp_path / "in.onnx", tmp_path / "m.onnx"
     nodes = node("Mul", ["x", "big"], "a"), node("Mul", ["a", "small"], "y")
     onnx.save(on_images(fitted, *nodes, big=np.float32(3e4), small=np.float32(1e-3)), source)
-    assert "a" in halve(source, out, RTX, "fp16", fitted.manifest.input).kept
+    assert "a" in write_half_precision(source, out, RTX, "fp16", fitted.manifest.input).in_float32
     zeros = Batches(Split(samples=np.zeros((4, 28, 28), np.uint8)), fitted.manifest.input)
-    assert halve(source, out, RTX, "fp16", fitted.manifest.input, zeros).kept == {}
+    assert write_half_precision(source, out, RTX, "fp16", fitted.manifest.input, zeros).in_float32 == {}
 
 
 def test_infinite_values_may_come_and_go(tmp_path, fitted):
@@ -313,7 +313,9 @@ def test_infinite_values_may_come_and_go(tmp_path, fitted):
         node("Max", ["far", "least"], "near"), node("Add", ["x", "near"], "y"),
     )  # fmt: skip
     onnx.save(on_images(fitted, *nodes, none=np.float32(0), least=np.float32(-2)), source)
-    assert halve(source, out, RTX, "fp16", fitted.manifest.input).kept == {"far": "Log needs the range"}
+    assert write_half_precision(source, out, RTX, "fp16", fitted.manifest.input).in_float32 == {
+        "far": "Log needs the range"
+    }
 
 
 def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
@@ -322,5 +324,5 @@ def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
     nodes = node("Sub", ["one", "other"], "a"), node("Mul", ["x", "a"], "y")
     onnx.save(on_images(fitted, *nodes, one=np.float32(2049), other=np.float32(2048)), source)
     with refused(ExportError, "the outputs differ", hint="--data"):
-        halve(source, out, RTX, "fp16", fitted.manifest.input)
+        write_half_precision(source, out, RTX, "fp16", fitted.manifest.input)
     assert not out.exists()

@@ -20,7 +20,7 @@ from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine
 from pocketzoo.zoo.backends.tensorrt.build_progress import watched
 from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache, engine_key
 from pocketzoo.zoo.backends.tensorrt.garbage_collector import uncollected
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu, find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 from pocketzoo.zoo.backends.tensorrt.load_engine import engine_module, load_engine, make_logger, short_of_memory
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.specs import TargetSpec

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.optional import not_installed
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
 # Distributions that bring a module that builds engines.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import BundleError, MemoryShortError, MissingDependencyError
-from pocketzoo.zoo.backends.tensorrt.gpu import DRIVER, find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import DRIVER, find_gpu
 
 _OUT_OF_MEMORY = 2
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is not part of a graph

@@ -16,7 +16,7 @@ from pocketzoo import __version__
 from pocketzoo.core.errors import StorageError
 from pocketzoo.core.files import replacing_file, sha256
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.hub.store import Store

@@ -9,7 +9,7 @@ from typing import Any
 from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.core.optional import EXTRAS, require
 from pocketzoo.zoo.backends.tensorrt.garbage_collector import uncollected
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu, find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 
 
 def engine_module(name: str) -> ModuleType:

@@ -22,7 +22,7 @@ from pocketzoo.zoo.backends.tensorrt.build_engine import (
     save_engine,
 )
 from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache
-from pocketzoo.zoo.backends.tensorrt.gpu import find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}

@@ -11,7 +11,7 @@ import pytest
 from pocketzoo.core.errors import BundleError, MemoryShortError, MissingDependencyError
 from pocketzoo.zoo.backends.tensorrt import cuda as module
 from pocketzoo.zoo.backends.tensorrt.cuda import Cuda
-from pocketzoo.zoo.backends.tensorrt.gpu import DRIVER, Gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import DRIVER, Gpu
 
 SHORT, INVALID = 2, 1  # CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_INVALID_VALUE
 ROOM = 1000

@@ -12,7 +12,7 @@ import pytest
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache, engine_key
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, read_sizes
 from pocketzoo.zoo.hub.store import Store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError
-from pocketzoo.zoo.backends.tensorrt.gpu import Gpu, find_gpu
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 from pocketzoo.zoo.backends.tensorrt.load_engine import (
     engine_module,
     load_engine,

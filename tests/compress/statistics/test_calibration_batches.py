@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pocketzoo.compress.statistics.module_layers import first_batch, parts
+from pocketzoo.compress.statistics.calibration_batches import first_batch, parts
 from pocketzoo.core.errors import DataError
 
 

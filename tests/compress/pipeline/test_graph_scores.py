@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pocketzoo.compress.pipeline.judge import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
+from pocketzoo.compress.pipeline.graph_scores import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -87,7 +87,7 @@ def test_what_is_kept_of_the_reference_makes_no_difference(graphs, samples, tmp_
     reference, other = (scaled(graphs["residual"], f, tmp_path / f"{f}.onnx") for f in (1.0, 1.1))
     scores = []
     for kept in (0, 2**20):
-        monkeypatch.setattr("pocketzoo.compress.pipeline.judge.KEPT", kept)
+        monkeypatch.setattr("pocketzoo.compress.pipeline.graph_scores.KEPT", kept)
         judge = Judge(reference, Batches(Split(samples), SPEC, size=8), returns="logits")
         scores.append([judge.score(reference), judge.score(other)])
     assert scores[0] == scores[1]
@@ -127,7 +127,7 @@ def test_graphs_are_timed_here(graphs, samples, tmp_path):
 @pytest.mark.parametrize(("room", "kept"), [(0, True), (-1, False)])
 def test_outputs_of_the_reference_are_kept_up_to_so_many_bytes(room, kept, judged, graphs, tmp_path, monkeypatch):
     """Twenty samples of five outputs. What is kept is not read again from the graph, whose place another has taken."""
-    monkeypatch.setattr("pocketzoo.compress.pipeline.judge.KEPT", 20 * 5 * 4 + room)
+    monkeypatch.setattr("pocketzoo.compress.pipeline.graph_scores.KEPT", 20 * 5 * 4 + room)
     judged.score(judged.reference)
     other = scaled(graphs["residual"], 1.0, tmp_path / "other.onnx")
     with other.open("ab") as file:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pocketzoo.zoo.backends.tensorrt import gpu as module
-from pocketzoo.zoo.backends.tensorrt.gpu import DRIVER, Gpu, find_gpu
+from pocketzoo.zoo.backends.tensorrt import identify_gpu as module
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import DRIVER, Gpu, find_gpu
 
 
 class Driver:
