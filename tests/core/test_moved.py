@@ -169,7 +169,7 @@ def test_compress_is_the_same_function_by_either_path_and_its_module_stays_one()
         "import warnings; warnings.simplefilter('ignore')\n"
         "from pocketzoo.compress.pipeline import checkpoints, compress, graph_scores\n"
         "import pocketzoo.compress.pipeline.compress_model as new\n"
-        "print(compress is new.compress, type(judge).__name__, type(checkpoints).__name__)"
+        "print(compress is new.compress, type(graph_scores).__name__, type(checkpoints).__name__)"
     )
     assert python(code) == "True module module\n"
 
