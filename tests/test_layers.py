@@ -47,7 +47,7 @@ FACADES = (
 # What plugins that ship see at the top is what any plugin sees: specs, hooks, and no registry.
 PLUGINS_SEE = (
     "pocketzoo.core.errors",
-    "pocketzoo.core.moved",
+    "pocketzoo.core.former_names",
     "pocketzoo.core.optional",
     "pocketzoo.core.progress",
     "pocketzoo.core.renamed",
@@ -66,7 +66,7 @@ COMMANDS_SEE = (
     "pocketzoo.__version__",
     "pocketzoo.cli.*",
     "pocketzoo.core.errors",
-    "pocketzoo.core.moved",
+    "pocketzoo.core.former_names",
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
     "pocketzoo.train.agents.settings",

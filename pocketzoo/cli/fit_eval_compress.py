@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pocketzoo.cli.hints import print_hint
 from pocketzoo.cli.options import (
     Fraction,
     data_option,
@@ -21,7 +22,7 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_hint, print_json, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
 from pocketzoo.cli.training_options import model_options, training_options
 from pocketzoo.core.errors import RejectedError
 

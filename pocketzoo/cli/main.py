@@ -13,10 +13,9 @@ from typing import TextIO
 import click
 
 from pocketzoo import __version__
-from pocketzoo.cli.render import print_hint
+from pocketzoo.cli.hints import print_hint
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
-from pocketzoo.core.renamed import RenamedWarning
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
 # function whose name is taken in Python ends with an underscore.
@@ -115,6 +114,8 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """A renamed option as one line on stderr, any other warning as Python shows it."""
+    from pocketzoo.core.renamed import RenamedWarning  # few commands warn
+
     if issubclass(category, RenamedWarning):
         click.echo(f"{click.style('note:', fg='yellow', bold=True)}  {message}", err=True)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from pocketzoo.core.errors import LockError, PocketzooError, RecipeError
-from pocketzoo.core.moved import names_before
+from pocketzoo.core.former_names import names_before
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.models.resolver import Resolver

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pocketzoo.core.moved import names_before
+from pocketzoo.cli.hints import print_hint  # noqa: F401 - where it was in the last release
+from pocketzoo.core.former_names import names_before
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +26,6 @@ def print_json(value: Any) -> None:
     from pocketzoo.core.typed import to_plain
 
     click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
-
-
-def print_hint(text: str) -> None:
-    """What next, on stderr."""
-    click.echo(f"{click.style('hint:', fg='cyan', bold=True)}  {' '.join(text.split())}", err=True)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from pocketzoo.cli.hints import print_hint
 from pocketzoo.cli.options import data_option, force_option, named, names, out_option, resolver
-from pocketzoo.cli.render import Bars, print_columns, print_hint, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_measurements
 from pocketzoo.core.errors import RejectedError
 
 

@@ -1,15 +1,14 @@
 """Where modules and names are that older releases had elsewhere: old paths still import, with one warning each.
 
 They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a package that has
-taken a module's place, and a module that stays and has renamed something, have ``names_before`` as their
-``__getattr__``. Neither imports anything until a name is used.
+taken a module's place, and a module that stays and has renamed something, have ``names_before`` of ``former_names.py``
+as their ``__getattr__``. Neither imports anything until a name is used.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -322,26 +321,26 @@ def find_spec(name: str) -> ModuleSpec | None:
     return ModuleSpec(name, loader, origin=" and ".join(new)) if (new := new_modules(name)) else None
 
 
-def names_before(module: str) -> Callable[[str], Any]:
-    """``__getattr__`` of a module: for names that it, or the module whose place it took, had in the last release."""
+def former_name(module: str, name: str) -> Any:
+    """What ``module``, or the module whose place it took, called ``name`` in the last release; said once, in a warning.
+
+    Raises:
+        AttributeError: there was nothing of that name.
+    """
     held = vars(sys.modules[module])
-
-    def find(name: str) -> Any:
-        if "__path__" in held and PathFinder.find_spec(f"{module}.{name}", held["__path__"]):
-            raise AttributeError(f"{module}.{name} is a module", name=name)  # which is imported then
-        new, value = _resolve(module, name)
-        if name != "__all__":  # which ``import *`` asks for, and then for every name in it
-            renamed = RENAMED.get((module.removeprefix(ROOT), name))
-            warnings.warn(
-                f"{name} of {module} {f'is called {renamed} now, in' if renamed else 'has moved to'} {new}; "
-                f"the old {'name' if renamed else 'path'} works for one release",
-                DeprecationWarning,
-                stacklevel=2,  # the import system's own frames are not counted
-            )
-            held[name] = value  # so that it is said once
-        return value
-
-    return find
+    if "__path__" in held and PathFinder.find_spec(f"{module}.{name}", held["__path__"]):
+        raise AttributeError(f"{module}.{name} is a module", name=name)  # which is imported then
+    new, value = _resolve(module, name)
+    if name != "__all__":  # which ``import *`` asks for, and then for every name in it
+        renamed = RENAMED.get((module.removeprefix(ROOT), name))
+        warnings.warn(
+            f"{name} of {module} {f'is called {renamed} now, in' if renamed else 'has moved to'} {new}; "
+            f"the old {'name' if renamed else 'path'} works for one release",
+            DeprecationWarning,
+            stacklevel=3,  # the import system's own frames are not counted
+        )
+        held[name] = value  # so that it is said once
+    return value
 
 
 class _Forwarding:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.core.errors import HeadMismatchError
-from pocketzoo.core.moved import names_before
+from pocketzoo.core.former_names import names_before
 from pocketzoo.plugins.head_options import (
     EmbeddingOptions,
     MlpOptions,

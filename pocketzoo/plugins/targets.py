@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pocketzoo.core.moved import names_before
+from pocketzoo.core.former_names import names_before
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import DlaSpec, Fp8Encoding, Int8Encoding, TargetSpec
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pocketzoo.core.errors import RecipeError, check_field, nearest
-from pocketzoo.core.moved import names_before
+from pocketzoo.core.former_names import names_before
 from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import with_changes
 from pocketzoo.train.augment.specification import read_augment, read_mix

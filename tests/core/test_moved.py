@@ -13,7 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from pocketzoo.core.moved import GONE, MOVED, RENAMED, names_before, new_modules
+from pocketzoo.core.former_names import names_before
+from pocketzoo.core.moved import GONE, MOVED, RENAMED, new_modules
 
 ROOT = Path(__file__).parents[2] / "pocketzoo"
 # Every module of the last release, and what it defined without an underscore. Names are only ever added to this file.
