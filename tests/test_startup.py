@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = (
     "torch", "onnx", "onnxruntime", "onnxscript", "tensorrt", "tensorrt_rtx", "numpy", "safetensors",
-    "huggingface_hub", "PIL", "sklearn", "rich",
+    "huggingface_hub", "PIL", "sklearn", "rich", "pocketzoo.core.moved", "pocketzoo.zoo.bundles.format_1",
 )  # fmt: skip
 
 COMMANDS = {

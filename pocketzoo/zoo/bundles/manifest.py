@@ -9,7 +9,6 @@ from typing import Any
 from pocketzoo import __version__
 from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
-from pocketzoo.zoo.bundles.format_1 import converted
 from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
@@ -92,4 +91,8 @@ def read_manifest(data: Any) -> Manifest:
     Raises:
         RecipeError: a field is unknown, missing, or of a wrong type.
     """
-    return from_plain(Manifest, converted(data))
+    if isinstance(data, dict) and data.get("format") == 1:
+        from pocketzoo.zoo.bundles.format_1 import converted  # few are so old
+
+        data = converted(data)
+    return from_plain(Manifest, data)
