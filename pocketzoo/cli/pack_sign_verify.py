@@ -21,7 +21,7 @@ from pocketzoo.cli.render import Bars, print_json
 def pack(model: str, target: str, out: Path, force: bool, as_json: bool) -> None:
     """Copy what a device needs of MODEL: one graph, labels, tokenizer.
 
-    The copy is a bundle for predict, bench and verify; it cannot be compressed.
+    The copy is a bundle for predict, bench and verify, without weights to train.
     """
     from pocketzoo.deploy.device.pack import pack
 
