@@ -10,6 +10,7 @@ import corridor
 import numpy as np
 import pytest
 import torch
+from told import Told
 from torch import nn
 
 import pocketzoo
@@ -301,11 +302,13 @@ def test_what_goes_on_after_a_kill_has_all_that_the_whole_run_has(snapshots, tmp
             if self.left < 0:
                 raise KeyboardInterrupt
 
-    whole, again = agent("whole"), agent("cut")
+    whole, told = agent("whole"), Told()
     whole.run()
     with pytest.raises(KeyboardInterrupt):
         agent("cut", Ends()).run()
+    again = agent("cut", told)
     again.run()
+    assert told.said[0] == f"resuming after step {whole.career.at[snapshots - 1]} of an earlier run"
     assert again.career == whole.career
     assert again.generator.bit_generator.state == whole.generator.bit_generator.state
     for one, other in ((again.net, whole.net), (again.target, whole.target), (again.best, whole.best)):
