@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.compress.pruning.least_squares import RIDGES, Sums, masked_weights, regress
+from pocketzoo.compress.pruning.least_squares import RIDGES, Sums, _solved, masked_weights, regress
 
 
 def halves(x: torch.Tensor, y: torch.Tensor) -> tuple[Sums, Sums]:
@@ -163,3 +163,16 @@ def test_ridges_go_from_hardly_any_to_no_fit_at_all():
     assert tuple(sorted(RIDGES)) == RIDGES
     assert (RIDGES[0], RIDGES[-2], RIDGES[-1]) == (1e-4, 10.0, np.inf)
     assert len(RIDGES) == 10
+
+
+@pytest.mark.parametrize("ridges", [RIDGES, RIDGES[::-1], (np.inf, 0.1), (0.3, np.inf, 0.3), (np.inf,), ()])
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_ridge_has_its_weights_in_whatever_order_they_are_asked_for(ridges, masked):
+    x, y, now = drawn(0, (60, 4), (60, 3), (3, 4))
+    sums = Sums.empty(3, 4)
+    sums.add(x, y)
+    found = masked_weights(now, sums, ridges, torch.ones_like(now)) if masked else _solved(now, sums, ridges)
+    for weight, ridge in zip(found, ridges, strict=True):
+        damped = sums.gram + (ridge * sums.gram.diagonal() if isfinite(ridge) else 0 * sums.inputs).diag()
+        change = torch.linalg.solve(damped, (sums.cross - now @ sums.gram).T).T
+        torch.testing.assert_close(weight, now + change if isfinite(ridge) else now, rtol=0, atol=1e-6)

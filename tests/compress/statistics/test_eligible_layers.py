@@ -433,3 +433,27 @@ def test_a_copy_is_one_even_where_torch_makes_none(name, net, samples):
     twin = copied(model)
     assert ratio(model, twin, samples) > 100
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in twin.parameters()}
+
+
+class AsksForAName(Helper):
+    """Other code asks the layer for an attribute of some name, which a layer in its place would not have."""
+
+    def __init__(self, attribute: str) -> None:
+        super().__init__()
+        self.attribute = attribute
+        setattr(self.b, attribute, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.b(self.a(x).relu() * getattr(self.b, self.attribute)).relu())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "left"),
+    [("scale", {"b"}), ("scale_", {"b"}), ("in_features", {"b"}), ("_scale", set()), ("_scale_", set()),
+     ("training", set())],
+)  # fmt: skip
+def test_what_only_a_layer_has_is_what_is_public_and_not_of_every_module(attribute, left, batches):
+    model, x = AsksForAName(attribute).eval(), torch.from_numpy(batches((12,), 4)[0])
+    model.b.in_features = 24
+    assert set(left_alone(model, x, replaced=True)) == left
+    assert left_alone(model, x, replaced=False) == {}
