@@ -330,7 +330,7 @@ def test_where_it_is_not_enough_it_continues_by_a_third_until_patience_ends():
     assert hands.count == 6 + 67  # which is longer than six times ten: nobody is asked any more
     hands, asked = Hands(), []
     time_in_turn([hands.takes(1.0)], 2.0, most=4, enough=lambda s: asked.append(0), clock=hands.clock)
-    assert hands.count == 6 + 4
+    assert hands.count == 3 + 4  # it is warmed for as long as is timed
 
 
 @pytest.mark.parametrize(
