@@ -89,7 +89,7 @@ TESTS = {
     "train/transfer_learning.py": ("train/test_fit.py",),
     "train/augmenter.py": ("train/augment/test_transforms.py",),
     "train/augment/mixed_targets.py": ("train/test_optimizer_step.py",),
-    "train/agents/settings.py": ("train/agents/test_double_dqn.py",),
+    "train/agents/settings.py": ("train/agents/test_agent_settings.py", "train/agents/test_double_dqn.py"),
     "train/agents/replay_buffer.py": ("train/agents/test_double_dqn.py",),
 }
 

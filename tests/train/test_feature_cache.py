@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from told import Told
 from torch import nn
 
 from pocketzoo.core.errors import DataError
@@ -168,3 +171,155 @@ def test_targets_are_of_as_many_samples_as_are_read(limit, count):
     found = Samples(Batches(images(), SPEC, size=4, limit=limit))
     assert len(found) == count
     assert found.targets.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0][:count]
+
+
+# -- exact sizes
+
+
+class Heard(Told):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracked: list[tuple[str, int | None]] = []
+
+    def track(self, items, label, total=None):
+        self.tracked.append((label, total))
+        yield from items
+
+
+def test_what_is_kept_is_said_by_batches(backbone, refused):
+    heard = Heard()
+    kept(backbone, images(), progress=heard, label="features of train")
+    kept(backbone, images(), progress=heard)
+    assert heard.tracked == [("features of train", 3)]
+    assert heard.said == []
+    with refused(DataError, "the split is empty", hint="give each class at least five samples"):
+        kept(backbone, images(0), "none")
+
+
+@pytest.mark.parametrize(("room", "free", "fits"), [
+    (1664, 3328, True),  # 10 samples of 12 floats and 16 bytes each, and 1024 for the facts
+    (1663, 3328, False),
+    (1664, 3327, False),  # half of what is free
+])  # fmt: skip
+def test_there_is_room_or_there_is_not(backbone, monkeypatch, room, free, fits):
+    monkeypatch.setenv("POCKETZOO_FEATURES", str(room))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(total=2 * free, used=free, free=free))
+    heard = Heard()
+    assert isinstance(kept(backbone, images(), progress=heard), Features if fits else Samples)
+    assert heard.said == ([] if fits else ["features are not cached: they would take 0.0 GB"])
+
+
+def test_what_does_not_fit_is_said_in_gigabytes(backbone, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    wide, heard = nn.Sequential(nn.Flatten(), nn.Linear(16, 2_500_000, bias=False)), Heard()
+    with torch.no_grad():
+        kept(wide.eval(), images(), progress=heard, batches={}, spec=SPEC)
+    assert heard.said == ["features are not cached: they would take 0.1 GB"]
+
+
+def test_unless_told_otherwise_eight_gigabytes_are_kept_and_a_quarter_of_one_is_read_at_once(backbone, monkeypatch):
+    assert (module.ROOM, module.IN_MEMORY) == (8e9, 256e6)
+    monkeypatch.delenv("POCKETZOO_FEATURES", raising=False)
+    monkeypatch.setattr(module, "ROOM", 1663)
+    assert isinstance(kept(backbone, images()), Samples)
+
+
+@pytest.mark.parametrize(("limit", "mapped"), [(480, False), (479, True)])
+def test_more_than_is_read_at_once_is_mapped(backbone, monkeypatch, limit, mapped):
+    monkeypatch.setattr(module, "IN_MEMORY", limit)
+    found = kept(backbone, images())
+    assert isinstance(found.values.base, np.memmap) is mapped
+    assert found.values.shape == (10, 3, 2, 2)
+    assert found.values.dtype == np.float32
+
+
+def test_what_is_read_counts_as_used(backbone, own_home):
+    kept(backbone, images())
+    (facts,) = own_home.rglob(module.FACTS)
+    os.utime(facts, (1000, 1000))
+    kept(backbone, images())
+    assert facts.stat().st_mtime > 1000
+    assert facts.parent.parent == own_home / "features"
+    assert len(facts.parent.name) == 32
+
+
+@pytest.mark.parametrize(("room", "left"), [(300, "abc"), (299, "ac"), (200, "ac"), (199, "c"), (99, ""), (0, "")])
+def test_what_was_not_used_for_longest_goes_until_the_rest_fits(tmp_path, room, left):
+    """Each takes 100 bytes; b is the oldest, then a."""
+    for name, hour in (("a", 2), ("b", 1), ("c", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / module.VALUES).write_bytes(bytes(90))
+        (tmp_path / name / module.FACTS).write_bytes(bytes(10))
+        os.utime(tmp_path / name / module.FACTS, (3600 * hour,) * 2)
+    module._make_room(tmp_path, room)
+    assert "".join(sorted(p.name for p in tmp_path.iterdir())) == left
+
+
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [
+        ([[0, 0], [0, 0]], 1),
+        ([[1, 0], [0, 0]], 1),
+        ([[0, 0], [0, 1]], 2),
+        ([[0, 1], [0, 0], [1, 1]], 3),
+        ([[1, 1], [2, 2], [0, 0]], 2),
+    ],
+)
+def test_a_sequence_ends_with_its_last_token(rows, length):
+    assert module._length(np.array(rows, np.float32)) == length
+
+
+def test_sequences_are_filled_up_with_zeros():
+    values = np.arange(1, 13, dtype=np.float32).reshape(6, 2)
+    found = Features(values, np.array([5, 6, 7]), np.array([0, 1, 4, 6]))
+    assert len(found) == 3
+    (x, y), (one, _) = found.of([[2, 1], [0]])
+    assert x.tolist() == [[[9, 10], [11, 12], [0, 0]], [[3, 4], [5, 6], [7, 8]]]
+    assert (y.tolist(), one.tolist()) == ([7, 6], [[[1, 2]]])
+
+
+def test_whether_they_are_sequences_is_in_the_key(own_home):
+    torch.manual_seed(0)
+    ids, spec = np.array([[1, 2, 0], [4, 0, 0]], np.int64), TextSpec(max_length=3, vocabulary=10, pad=0)
+    backbone = Words().eval()
+    as_one = kept(backbone, Split(ids, np.arange(2)), spec=spec)
+    assert (as_one.values.shape, as_one.ends) == ((2, 3, 3), None)
+    parts = kept(backbone, Split(ids, np.arange(2)), spec=spec, sequence=True)
+    assert (parts.values.shape, parts.ends.tolist()) == ((3, 3), [0, 2, 3])
+    (facts,) = (f for f in own_home.rglob(module.FACTS) if json.loads(f.read_text())["lengths"] is not None)
+    assert json.loads(facts.read_text()) == {"shape": [3], "lengths": [2, 1], "skipped": []}
+    facts.write_text(json.dumps({"shape": [3], "lengths": [2, 2], "skipped": []}))
+    again = kept(backbone, Split(ids, np.arange(2)), spec=spec, sequence=True)
+    assert again.ends.tolist() == [0, 2, 3], "lengths that are not those of the values are damage"
+
+
+def test_samples_are_as_many_as_are_taken():
+    split = images()
+    found = Samples(Batches(split, SPEC, size=4, limit=6))
+    assert len(found) == 6
+    assert found.targets.tolist() == [0, 1, 2, 0, 1, 2]
+    ((x, y),) = found.of([[5, 0]])
+    assert torch.equal(x, torch.from_numpy(split.samples[[5, 0]]))
+    assert y.tolist() == [2, 0]
+
+
+def test_a_digest_of_weights_is_of_names_shapes_and_values():
+    def digest(**tensors) -> str:
+        net = nn.Module()
+        for name, value in tensors.items():
+            net.register_buffer(name, value)
+        return weights_digest(net)
+
+    given = torch.arange(4.0)
+    found = [
+        digest(a=given),
+        digest(b=given),
+        digest(a=given.reshape(2, 2)),
+        digest(a=given + 1),
+        digest(a=given, b=torch.zeros(0)),
+        digest(a=given, b=torch.zeros(0, 2)),
+        digest(),
+    ]
+    assert len(set(found)) == len(found)
+    assert digest(a=given.clone()) == found[0]
+    assert digest(a=torch.arange(8.0)[::2] / 2) == found[0]

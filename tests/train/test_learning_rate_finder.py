@@ -15,7 +15,7 @@ from pocketzoo.train.learning_rate_finder import RateCurve, find_rate, sweep
 from pocketzoo.train.metrics import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import state_of
-from pocketzoo.train.training_loop import Phase, Trainer
+from pocketzoo.train.training_loop import Phase, Trainer, batches
 from pocketzoo.zoo.models.backbone_blocks import blocks
 
 
@@ -125,3 +125,130 @@ def test_the_first_tenth_and_the_last_five_do_not_count(count, steepest, refused
     rising = tuple(1.0 + 0.01 * i for i in range(count))
     with refused(DataError, "falls at no learning rate", hint="more steps"):
         _ = RateCurve(rates, rising, rising).suggestion
+
+
+# -- the sweep, step by step
+
+
+def sweep_of(losses, *, config=None, steps=None, **more):
+    """Of a model that loses what is said at each step, and the last of it from then on."""
+    net, source, calls = nn.Linear(1, 1), Constant(), iter([*losses, *[losses[-1]] * 1000])
+    phase = Phase(net, net, (), source, source, 0, 1)
+    by_step = trainer(config or TrainConfig(batch_size=40), lambda out, y: 0 * out.sum() + next(calls) * len(y))
+    return sweep(by_step, phase, **({} if steps is None else {"steps": steps}), **more)
+
+
+def test_the_mean_forgets_a_tenth_a_step_and_knows_how_young_it_is():
+    losses = [4.0, 2.0, 8.0, 1.0, 3.0]
+    curve = sweep_of(losses, steps=5)
+    assert curve.losses == pytest.approx(losses)
+    for step, found in enumerate(curve.smoothed):
+        shares = [0.9 ** (step - i) for i in range(step + 1)]
+        wanted = sum(s * v for s, v in zip(shares, losses, strict=False)) / sum(shares)
+        assert found == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(("second", "steps"), [(6.65, 3), (6.75, 1)])  # 4 times the first where it is 6.7
+def test_it_ends_at_four_times_the_least(second, steps):
+    curve = sweep_of([1.0, second, 1.0], steps=3)
+    assert [len(part) for part in (curve.rates, curve.losses, curve.smoothed)] == [steps] * 3
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_it_ends_before_a_loss_that_is_not_finite(bad):
+    assert sweep_of([1.0, 1.0, bad], steps=9).losses == (1.0, 1.0)
+    assert sweep_of([bad], steps=9) == RateCurve((), (), ())
+
+
+def test_unless_told_otherwise_a_hundred_steps_go_from_a_millionth_to_ten():
+    curve = sweep_of([1.0])
+    assert (len(curve.rates), curve.rates[0], curve.rates[-1]) == (100, 1e-6, pytest.approx(10.0))
+    assert sweep_of([1.0], steps=1).rates == (1e-6,)
+    assert sweep_of([1.0], steps=2, low=1e-3, high=1e-1).rates == pytest.approx((1e-3, 1e-1))
+    assert sweep_of([1.0], steps=3, low=1e-3, high=1e-1).rates == pytest.approx((1e-3, 1e-2, 1e-1))
+
+
+def test_batches_are_those_of_epoch_after_epoch_each_step_with_chance_of_its_own():
+    rows, seeds = [], []
+
+    class Noting(Constant):
+        def of(self, parts):
+            for part in parts:
+                rows.append(list(part))
+                yield self.x[list(part)], self.x[list(part)]
+
+    class Seeded(World):
+        def seed(self, number: int) -> None:
+            seeds.append(number)
+
+    net, source, config = nn.Linear(1, 1), Noting(), TrainConfig(batch_size=20, seed=3)
+    made = Trainer(config, lambda out, y: out.square().sum(), lambda y: torch.tensor(float(len(y))),
+                   SCORES["r2"], Seeded(), None, SILENT)  # fmt: skip
+    sweep(made, Phase(net, net, (), source, source, 0, 1), 5, 1e-6, 1e-5)
+    wanted = [list(part) for epoch in range(3) for part in batches(40, config, epoch)]
+    assert rows == wanted[:5]
+    assert seeds == [3 * 1_000_003 + step for step in range(5)]
+
+
+def test_blocks_sweep_at_their_fraction_of_the_rate():
+    """One step of plain descent moves each weight by its rate times a gradient that is the same for all."""
+    moves = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = nn.Sequential(nn.Linear(1, 1, bias=False)), nn.Linear(1, 1, bias=False)
+            for p in self.parameters():
+                nn.init.constant_(p, 1.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            moves.append((self.backbone[0].weight.item(), self.head.weight.item()))
+            return self.head(self.backbone(x))
+
+    net, source = Net(), Constant()
+    body = blocks(net.backbone, source.x[:2])
+    settings = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "backbone_rate": 0.5, "learning_rate": 0.2}
+    made = trainer(TrainConfig(batch_size=40, **settings), lambda out, y: out.sum())
+    sweep(made, Phase(net, net.head, body, source, source, 0, 1), 2, 0.1, 0.1)
+    assert moves[0] == (1.0, 1.0)
+    assert moves[1] == pytest.approx((1 - 0.1 * 0.5, 1 - 0.1))
+
+
+def test_what_fit_is_told_the_finder_takes_too(few, registry, own_home):
+    def found(**more):
+        return find_rate("tinynet", data=few, steps=3, registry=registry, **more)
+
+    plain = found()
+    assert len(plain.rates) == 3
+    changes = [
+        {"batch_size": 16},
+        {"seed": 1},
+        {"head": "mlp"},
+        {"head_options": {"pool": "max"}},
+        {"cut": "stage1"},
+        {"input_size": 20},
+        {"training": {"label_smoothing": 0.2}},
+        {"unfreeze": "last:1", "training": {"backbone_rate": 1e4}},
+    ]
+    curves = [found(**change).losses for change in changes]
+    assert len({plain.losses, *curves}) == len(changes) + 1
+    assert found(training={"batch_size": 16, "seed": 1}) == found(batch_size=16, seed=1)
+
+
+def test_nothing_is_suggested_where_the_fall_is_no_more_than_noise(refused):
+    """A fall that is a millionth of the largest loss, over a factor of e in the rate, is none."""
+    rates = tuple(math.exp(i) for i in range(20))
+
+    def curve(slope: float) -> RateCurve:
+        smoothed = tuple(1.0 - slope * i for i in range(20))
+        return RateCurve(rates, smoothed, smoothed)
+
+    assert curve(1.1e-6).suggestion in rates[2:15]
+    with refused(DataError, "the loss falls at no learning rate", hint="check the data, or use more steps"):
+        _ = curve(0.9e-6).suggestion
+    with refused(DataError, "the loss falls at no learning rate"):
+        _ = RateCurve(rates[:6], (6.0, 5.0, 4.0, 3.0, 2.0, 1.0), (6.0, 5.0, 4.0, 3.0, 2.0, 1.0)).suggestion
+    assert (
+        RateCurve(rates[:7], (7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0), (7.0, 6.0, 4.0, 3.0, 2.0, 1.5, 1.0)).suggestion
+        == rates[1]
+    )

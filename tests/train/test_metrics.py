@@ -75,3 +75,20 @@ def test_the_loss_of_tokens_is_summed_and_may_be_smoothed(smoothing):
                 wanted -= (1 - smoothing) * logs[i, t, y[i, t]] + smoothing * np.mean(logs[i, t])
     assert float(next_token_loss(out, y, smoothing)) == pytest.approx(wanted, rel=1e-5)
     assert math.isclose(float(next_token_loss(out, y)), float(next_token_loss(out, y, 0.0)))
+
+
+def test_targets_that_are_all_zero_never_change_either():
+    y = torch.stack([torch.zeros(6), torch.arange(6.0)], 1)
+    assert scored("r2", y, y, 2) == 1.0
+    assert scored("r2", y + torch.tensor([0.5, 0.0]), y, 2) == pytest.approx(0.5)
+
+
+def test_sums_are_of_what_they_say():
+    out, y = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]]), torch.tensor([0, 1, 1])
+    assert SCORES["accuracy"].add(out, y).tolist() == [2.0, 3.0]
+    numbers = torch.tensor([[1.0], [2.0], [4.0]])
+    assert SCORES["r2"].add(numbers + 1, numbers).tolist() == [[3.0], [7.0], [21.0], [3.0]]
+    assert SCORES["r2"].value(torch.tensor([[3.0], [7.0], [21.0], [3.0]])) == pytest.approx(1 - 3 / (21 - 49 / 3))
+    tokens = torch.tensor([[0, IGNORED]])
+    total, known = SCORES["log_likelihood"].add(torch.zeros(1, 2, 4), tokens).tolist()
+    assert (total, known) == (pytest.approx(-math.log(4)), 1.0)

@@ -449,3 +449,202 @@ def test_the_rate_falls_along_one_schedule_over_all_epochs(monkeypatch):
     steps = math.ceil(len(toy().x) / 8)
     assert rates == [(done, 3 * steps) for done in range(3 * steps)]
     assert steps > 1
+
+
+# -- the loop, step by step
+
+
+class Heard:
+    """Progress that remembers what is gone through, and how long that was said to be."""
+
+    def __init__(self) -> None:
+        self.tracked: list[tuple[str, int | None, list[int]]] = []
+        self.said: list[str] = []
+
+    def track(self, items, label, total=None):
+        seen: list[int] = []
+        self.tracked.append((label, total, seen))
+        for item in items:
+            seen.append(item)
+            yield item
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def constantly(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """7 a sample, and nothing to learn from."""
+    return 0 * out.sum() + 7.0 * len(y)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_phase_has_its_own_schedule_and_losses_are_means_of_an_epoch(first):
+    net, heard = Net(), Heard()
+    config = TrainConfig(epochs=first + 2, batch_size=8, learning_rate=0.5, schedule="linear")
+    trainer = Trainer(config, constantly, count, SCORES["accuracy"], World(), None, heard)
+    trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), first, first + 2), 3)
+    history = trainer.history
+    assert heard.tracked == [("fitting the head", 2, [first, first + 1])]
+    assert history.rates == pytest.approx([0.5 * (1 - 7 / 16), 0.5 * (1 - 15 / 16)])  # the last of 8 steps each
+    assert history.losses == pytest.approx([7.0, 7.0])
+    assert (history.phase, history.epoch, history.step) == (3, first + 2, 0)
+    assert (history.loss, history.weight, history.stopped) == (0.0, 0.0, "")
+
+
+def test_every_step_of_every_epoch_and_seed_has_chance_of_its_own():
+    seeds: list[int] = []
+
+    class Seeded(World):
+        def seed(self, number: int) -> None:
+            seeds.append(number)
+
+    net, config = Net(), TrainConfig(epochs=2, batch_size=30, seed=5)
+    trainer = Trainer(config, summed, count, SCORES["accuracy"], Seeded(), None, SILENT)
+    trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), 0, 2), 0)
+    start = 5 * 1_000_003
+    assert seeds == [(start + epoch) * 1_000_003 + step for epoch in (0, 1) for step in (0, 1)]
+
+
+def test_patience_is_of_a_phase_and_only_the_last_one_ends_a_run_early():
+    net, heard = Net(), Heard()
+    body = blocks(net.backbone, toy().x[:2])[-1:]
+    config = TrainConfig(epochs=9, batch_size=60, learning_rate=1e-9, patience=2, unfreeze="last:1", head_epochs=5)
+    noted: list[tuple[int, int]] = []
+    trainer = Trainer(
+        config, summed, count, SCORES["accuracy"], World(), None, heard, lambda h: noted.append((h.phase, h.epoch))
+    )
+    trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), 0, 5), 0)
+    assert (trainer.history.epoch, trainer.history.stale, trainer.history.stopped) == (3, 2, "")
+    trainer.run(Phase(net, net.head, body, toy(), toy(seed=1), 5, 9), 1)
+    assert noted == [(0, 1), (0, 2), (0, 3), (1, 6), (1, 7)]
+    assert trainer.history.stopped == "no improvement for 2 epochs"
+    assert [(label, total) for label, total, _ in heard.tracked] == [("fitting the head", 5), ("fine-tuning", 4)]
+    assert [items[0] for _, _, items in heard.tracked] == [0, 5]
+
+
+def test_where_the_loss_ends_is_said_with_the_epoch_that_is_kept(refused):
+    def failing(at: int):
+        calls = 0
+
+        def loss(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            return summed(out, y) * (math.nan if calls == at else 1.0)
+
+        return loss
+
+    heard = Heard()
+    trained(Net(), TrainConfig(epochs=4, batch_size=30, learning_rate=1e-9), progress=heard, loss=failing(6))
+    assert heard.said == ["stopped: the loss is not finite in epoch 3, step 2; the weights are those of epoch 1"]
+    with refused(
+        DataError,
+        "the loss is not finite in epoch 1, step 2",
+        hint="lower the learning rate, or check the data for NaN",
+    ):
+        trained(Net(), TrainConfig(epochs=4, batch_size=30), loss=failing(2))
+
+
+def test_what_a_batch_is_made_of():
+    net, x, y = Net(), torch.ones(3, 4), torch.tensor([0, 1, 1])
+    phase, cpu = Phase(net, net.head, (), toy(), toy(), 0, 1), torch.device("cpu")
+    same, ((share, targets),) = phase.batch(x, y, 3, cpu)
+    assert (torch.equal(same, x), share, torch.equal(targets, y)) == (True, 1.0, True)
+
+    def augment(x: torch.Tensor, y: torch.Tensor, count: int):
+        return x * count, [(0.25, y), (0.75, y + 1)]
+
+    double, mixture = Phase(net, net.head, (), toy(), toy(), 0, 1, augment).batch(x, y, 5, cpu)
+    assert torch.equal(double, 5 * x)
+    assert [(share, y.tolist()) for share, y in mixture] == [(0.25, [0, 1, 1]), (0.75, [1, 2, 2])]
+
+
+@pytest.mark.parametrize(("rank", "calls", "right"), [(0, 3, 3 / 3), (1, 3, 1 / 2), (2, 3, 1 / 2)])
+def test_all_processes_run_as_often_and_each_sample_counts_once(rank, calls, right):
+    """7 samples, of which the processes have 3, 2 and 2, one at a time; nothing is summed here."""
+
+    class One(World):
+        def sum(self, value: torch.Tensor) -> torch.Tensor:
+            return value
+
+        def tell(self, value):
+            return value
+
+    class Counting(nn.Module):
+        runs, modes = 0, ()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.runs, self.modes = self.runs + 1, (*self.modes, self.training)
+            return x
+
+    wrong = torch.tensor([0, 0, 1, 0, 1, 0, 0])  # of process 0: 0, 3 and 6; of 1: 1 and 4; of 2: 2 and 5
+    source, model = Arrays(F.one_hot(wrong, 2).float(), torch.zeros(7, dtype=torch.long)), Counting().train()
+    trainer = Trainer(TrainConfig(batch_size=1), summed, count, SCORES["accuracy"], One(rank, 3), None, SILENT)
+    assert trainer.value(model, source) == right
+    assert (model.runs, model.modes) == (calls, (False,) * calls)
+    whole = Trainer(TrainConfig(batch_size=3), summed, count, SCORES["accuracy"], World(), None, SILENT)
+    assert whole.value(model, source) == 5 / 7
+    assert model.runs == calls + 3
+
+
+def test_a_scorer_reads_what_the_model_does_not():
+    """The model reads samples, and what scores it reads features."""
+    net, val = Net(), toy(seed=1)
+    with torch.no_grad():
+        features = Arrays(net.backbone(val.x), val.y)
+    config = TrainConfig(epochs=1, batch_size=8)
+    trainer = Trainer(config, summed, count, SCORES["accuracy"], World(), None, SILENT)
+    trainer.run(Phase(net, net.head, (), toy(), features, 0, 1, scorer=net.head), 0)
+    assert trainer.history.scores == [trainer.value(net, val)]
+
+
+@pytest.mark.parametrize(("saved_at", "due"), [(39.75, True), (40.0, False), (40.25, False), (100.0, False)])
+def test_a_snapshot_is_due_after_a_minute(saved_at, due, monkeypatch):
+    trainer = Trainer(TrainConfig(), summed, count, SCORES["accuracy"], World(), None, SILENT)
+    monkeypatch.setattr("pocketzoo.train.training_loop.time.monotonic", lambda: 100.0)
+    assert trainer._due(Net(), saved_at) is due
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "sizes"),
+    [
+        (64, 16, [16] * 4),
+        (67, 16, [16, 16, 16, 19]),
+        (68, 16, [16] * 4 + [4]),
+        (18, 16, [18]),
+        (3, 16, [3]),
+        (4, 1, [1, 1, 1, 1]),
+    ],
+)
+def test_a_quarter_of_a_batch_is_one_and_less_joins_the_last(samples, size, sizes):
+    found = batches(samples, TrainConfig(batch_size=size, seed=2), 3)
+    assert [len(part) for part in found] == sizes
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(2 * 1_000_003 + 3)).tolist()
+    assert [i for part in found for i in part] == order
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes", "wanted"),
+    [([0, 0, 1, 3], 4, [2 / 3, 4 / 3, 4 / 3, 4 / 3]), ([1, 1], 2, [2.0, 1.0]), ([0, 1], 2, [1.0, 1.0]), ([], 1, [0.0])],
+)
+def test_what_a_sample_of_each_class_counts(targets, classes, wanted):
+    found = class_weights(np.array(targets, np.int64), classes)
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(wanted)
+
+
+def test_a_phase_that_a_later_one_follows_is_not_run_again(tmp_path):
+    net, config = Net(), TrainConfig(epochs=2, batch_size=30)
+    body = blocks(net.backbone, toy().x[:2])
+    place = tmp_path / "s"
+
+    def phases(progress=SILENT) -> Trainer:
+        trainer = Trainer(config, summed, count, SCORES["accuracy"], World(), place, progress)
+        trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), 0, 1), 0)
+        trainer.run(Phase(net, net.head, body, toy(), toy(seed=1), 1, 2), 1)
+        return trainer
+
+    done = phases().history
+    heard = Heard()
+    assert phases(heard).history == done
+    assert heard.said == ["resuming in epoch 3, step 1, of an earlier run"]
+    assert heard.tracked == [("fine-tuning", 0, [])]

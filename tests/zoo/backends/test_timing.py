@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine import Machine
 
-from pocketzoo.zoo.backends.timing import PATIENCE, WARM_UP, Interval, speedup, time_in_turn, warm_up
+from pocketzoo.zoo.backends.timing import (
+    CONFIDENCE,
+    LEAST,
+    PATIENCE,
+    WARM_UP,
+    WARM_UP_SECONDS,
+    Clock,
+    Interval,
+    speedup,
+    time_in_turn,
+    warm_up,
+)
 
 SIMULATIONS = 400
 # Of 400 that miss with a probability of 1% each, more than 12 do in one of 4,000 cases: the binomial's tail.
@@ -227,3 +238,111 @@ def test_time_passes_on_this_machine_too():
     (times,) = time_in_turn([lambda: math.factorial(2_000)], 0.0, least=3)
     assert all(value > 0 for value in times.wall)
     assert all(value >= 0 for value in times.cpu)
+
+
+# -- exact times, on a clock that is turned by hand
+
+
+class Hands:
+    """A clock that only runs turn."""
+
+    def __init__(self) -> None:
+        self.now = self.worked = 0.0
+        self.clock = Clock(wall=lambda: self.now, cpu=lambda: self.worked)
+        self.count = 0
+
+    def takes(self, *seconds: float, share: float = 0.5) -> Callable[[], None]:
+        """A run of these lengths one after another, the last from then on; it works for ``share`` of them."""
+        left = list(seconds)
+
+        def run() -> None:
+            took = left.pop(0) if len(left) > 1 else left[0]
+            self.now, self.worked, self.count = self.now + took, self.worked + share * took, self.count + 1
+
+        return run
+
+
+def test_defaults_are_those_of_the_documentation():
+    assert (WARM_UP, WARM_UP_SECONDS, LEAST, CONFIDENCE, PATIENCE) == (5, 0.2, 3, 0.99, 6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs"),
+    [
+        ((1.0,), 6),  # the first is faster than nothing, and five are no faster
+        ((2.0, 1.0), 7),
+        ((1.0, 0.98), 6),  # 2% faster is steady
+        ((1.0, 0.97), 7),
+        ((4.0, 3.0, 2.0, 1.0), 9),
+        ((1.0, 5.0, 1.0), 6),
+    ],
+)
+def test_it_is_warm_after_five_runs_that_are_no_faster(seconds, runs):
+    hands = Hands()
+    warm_up(hands.takes(*seconds), 1e9, hands.clock)
+    assert hands.count == runs
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.0, 1), (1.0, 2), (2.5, 3), (3.0, 4)])
+def test_it_is_warmed_no_longer_than_is_said(seconds, runs):
+    hands = Hands()
+    warm_up(hands.takes(1.0), seconds, hands.clock)
+    assert hands.count == runs
+
+
+def test_milliseconds_of_both_clocks_are_noted():
+    hands = Hands()
+    one, two = time_in_turn([hands.takes(0.25), hands.takes(0.5, share=0.25)], 0.0, clock=hands.clock)
+    assert (one.wall, one.cpu) == ([250.0] * 3, [125.0] * 3)
+    assert (two.wall, two.cpu) == ([500.0] * 3, [125.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bounds", "rounds"),
+    [
+        (0.0, {}, 3),
+        (2.0, {}, 4),  # 2 seconds for each of two runs of half a second
+        (2.0, {"most": 3}, 3),
+        (0.0, {"least": 5, "most": 5}, 5),
+        (0.0, {"least": 5, "most": 2}, 5),
+        (3.5, {"least": 1}, 7),
+    ],
+)
+def test_as_many_rounds_as_fit(seconds, bounds, rounds):
+    hands = Hands()
+    spent = time_in_turn([hands.takes(0.5), hands.takes(0.5)], seconds, clock=hands.clock, **bounds)
+    assert [len(times.wall) for times in spent] == [rounds] * 2
+
+
+def test_where_it_is_not_enough_it_continues_by_a_third_until_patience_ends():
+    asked: list[int] = []
+
+    def enough(spent) -> bool:
+        asked.append(len(spent[0].wall))
+        return len(asked) == 3
+
+    hands = Hands()
+    time_in_turn([hands.takes(1.0)], 10.0, enough=enough, clock=hands.clock)
+    assert asked == [10, 13, 17]  # 1.3 * 10, and 1.3 * 13 = 16.9
+    hands, asked = Hands(), []
+    time_in_turn([hands.takes(1.0)], 10.0, enough=lambda s: asked.append(len(s[0].wall)), clock=hands.clock)
+    assert asked == [10, 13, 17, 23, 30, 39, 51]
+    assert hands.count == 6 + 67  # which is longer than six times ten: nobody is asked any more
+    hands, asked = Hands(), []
+    time_in_turn([hands.takes(1.0)], 2.0, most=4, enough=lambda s: asked.append(0), clock=hands.clock)
+    assert hands.count == 3 + 4  # it is warmed for as long as is timed
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "differs"),
+    [(1.01, 1.2, True), (0.8, 0.99, True), (1.0, 1.2, False), (0.8, 1.0, False), (0.9, 1.1, False)],
+)
+def test_it_differs_where_one_is_not_between_the_bounds(low, high, differs):
+    assert Interval(middle=1.0, low=low, high=high).differs is differs
+
+
+def test_times_of_nothing_are_left_out():
+    ours, reference = [1.0, 0.0, 2.0] + [1.0] * 7, [3.0, 5.0, 0.0] + [3.0] * 7
+    assert speedup(ours, reference) == Interval(middle=3.0, low=3.0, high=3.0)
+    assert speedup(ours[:9], reference[:9]) is None
+    assert speedup([], []) is None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 from hubmodels import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
+from told import Told
 
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
-from pocketzoo.zoo.data.findings import examine
+from pocketzoo.zoo.data.findings import Findings, examine
 from pocketzoo.zoo.data.load_data import load_data
 
 PIXELS = InputSpec(shape=("batch", 1, 2, 2), mean=(0.0,), std=(1.0,), resize=2)
@@ -64,3 +66,52 @@ def test_texts_that_are_cut_are_counted(files, texts):
     found = examine(dataset(texts, [], []), TEXTS, files)
     assert found.too_long == sum(len(text.split()) + 2 > TEXTS.max_length for text in texts)
     assert any(f"{found.too_long} texts" in s for s in found.sentences()) == bool(found.too_long)
+
+
+# -- what is said, word by word
+
+
+def test_what_the_user_hears():
+    facts = Findings(classes={"a": 9, "b": 4, "c": 3}, copies={"train/test": 2, "val/test": 1},
+                     copied=("x.png", "y.png"), too_long=5, max_length=8)  # fmt: skip
+    assert list(facts.sentences()) == [
+        "uneven classes: 9 samples of 'a', 3 of 'c'; --set balanced=true weights them equally",
+        "2 samples of test are also in train, byte for byte, such as x.png and y.png: scores are too optimistic",
+        "1 samples of test are also in val, byte for byte, such as x.png and y.png: scores are too optimistic",
+        "5 texts are longer than 8 tokens and are truncated",
+    ]
+    assert list(replace(facts, classes={"a": 8, "c": 3}, copies={}, too_long=0).sentences()) == []
+    (said,) = replace(facts, classes={}, copies={"train/val": 3}, copied=None, too_long=0).sentences()
+    assert said == "3 samples of val are also in train, byte for byte: scores are too optimistic"
+    assert list(Findings().sentences()) == []
+
+
+def test_it_is_said_and_returned_and_whole_texts_are_none_too_long(files):
+    texts = [" ".join([WORDS[4]] * 9), WORDS[5], WORDS[4]]
+    data, told = dataset(texts, [WORDS[5]], texts[:1]), Told()
+    found = examine(data, TEXTS, files, told)
+    assert (found.too_long, found.max_length) == (2, 8)
+    assert found.copies == {"train/val": 1, "train/test": 1}
+    assert found.copied is None, "texts have no names"
+    assert found.classes == {"a": 2, "b": 1}
+    assert told.said == list(found.sentences())
+    assert len(told.said) == 3
+    whole = examine(data, TEXTS, {}, whole=True)
+    assert (whole.too_long, whole.max_length) == (0, 8)
+    pixels = np.zeros((3, 2, 2), np.uint8)
+    assert examine(dataset(pixels, [], []), PIXELS, {}).max_length == 0
+    bare = Dataset("d", (), {k: Split(pixels[:n]) for k, n in (("train", 1), ("val", 0), ("test", 0))})
+    assert examine(bare, PIXELS, {}) == Findings()
+
+
+def test_the_first_pair_of_files_is_named_and_arrays_of_other_types_are_others(tmp_path):
+    paths = {name: tmp_path / name for name in ("a", "b", "c", "d", "none")}
+    for name, content in (("a", b"11"), ("b", b"22"), ("c", b"11"), ("d", b"22")):
+        paths[name].write_bytes(content)
+    parts = [paths["a"], paths["b"], paths["none"]], [paths["d"]], [paths["c"]]
+    splits = {n: Split(part) for n, part in zip(("train", "val", "test"), parts, strict=True)}
+    found = examine(Dataset("d", (), splits), PIXELS, {})
+    assert found.copies == {"train/val": 1, "train/test": 1}
+    assert found.copied == (str(paths["b"]), str(paths["d"]))
+    kinds = [np.zeros(4, np.uint8)], [np.zeros(4, np.int8)], [np.zeros((2, 2), np.uint8)]
+    assert examine(dataset(*kinds), PIXELS, {}).copies == {}

@@ -60,3 +60,51 @@ def test_what_has_no_columns_cannot_be_asked_for_some(tmp_path, refused):
     for name in ("a.npz", "folder"):
         with refused(DataError, f"{name} is not a table, and has no columns", hint=".csv"):
             load_data(f"{tmp_path / name}?text=words")
+
+
+@pytest.mark.parametrize("seed", [-1, -7])
+def test_a_seed_is_no_less_than_zero(seed, table, refused):
+    with refused(DataError, f"the seed cannot be {seed}", hint="give 0 or a positive number"):
+        load_data(f"{table}?text=words", seed=seed)
+
+
+def test_what_is_no_data_set_is_said_by_what_it_is(tmp_path, monkeypatch, refused, registry):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.xml").write_text("")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "pocketzoo.json").write_text("{}")
+    hint = "give a folder of images, an .npz with x and y, a table, or a registered name"
+    for name, message in [("a.xml", "a.xml is not a data set"), ("bundle", "bundle is a bundle, not a data set")]:
+        with refused(DataError, hint=hint) as caught:
+            load_data(name, registry=registry)
+        assert caught.value.message == message
+    for name in ("b.xml", "no/where"):
+        with refused(DataError, f"there is no data set at {name}", hint="check the path"):
+            load_data(name, registry=registry)
+
+
+def test_the_seed_and_what_targets_are_reach_every_reader(tmp_path):
+    import numpy as np
+
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"w{i},{i}\n" for i in range(20)))
+    np.savez(tmp_path / "t.npz", x=np.arange(40.0).reshape(20, 2), y=np.arange(20))
+    for c in "ab":
+        (tmp_path / "images" / c).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "images" / c / f"{i}.png").touch()
+    for name in ("t.csv", "t.npz", "images"):
+        one, same, other = (load_data(tmp_path / name, seed=seed) for seed in (5, 5, 6))
+        assert (one.seed, other.seed, load_data(tmp_path / name).seed) == (5, 6, 0)
+        assert one.digest() == same.digest() != other.digest()
+        assert not one.numeric
+        if name != "images":
+            assert load_data(tmp_path / name, numeric=True).numeric
+
+
+def test_rows_that_cannot_be_read_are_noted(table):
+    from pocketzoo.zoo.data.batches import Skipped
+
+    table.write_text(ROWS + ",good\n")
+    skipped = Skipped()
+    load_data(with_columns(str(table), "words", "stars"), skipped=skipped)
+    assert skipped.names == {f"row 21 of {table}"}

@@ -14,7 +14,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data, with_columns
-from pocketzoo.zoo.data.tables import Columns, read_table
+from pocketzoo.zoo.data.tables import Columns, choose, classes, find_column, read_table
 
 ROWS = [("fast model", "good"), ("small, on edge", "bad")]
 
@@ -176,3 +176,93 @@ def test_any_text_comes_back_as_it_was(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("t") / "a.csv"
     write(path, ("text",), [(text,) for text in texts])
     assert [text for text, _ in pairs(load_data(path))] == sorted(texts)
+
+
+# -- which columns, and what is said of rows
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "asked", "wanted"),
+    [
+        (["label", "text"], "text", None, "text"),
+        (["question", "sentence"], "text", None, "sentence"),  # the better name, wherever it stands
+        (["TEXT", "text"], "text", None, "TEXT"),
+        (["document", "content"], "text", None, "content"),
+        (["intent", "category", "target", "class"], "label", None, "class"),
+        (["intent", "category"], "label", None, "category"),
+        (["texts", "labels"], "text", None, None),
+        (["a", "b"], "label", "b", "b"),
+        ([], "label", None, None),
+    ],
+)
+def test_a_column_is_found_by_the_best_of_its_names(names, what, asked, wanted):
+    assert find_column("t", names, what, asked) == wanted
+
+
+def test_what_is_chosen_and_what_is_said(refused):
+    def rows(*values):
+        return [dict(zip("ab", row, strict=False)) for row in values]
+
+    def chosen(*values, text=None, label=None, skipped=None, names=("a", "b")):
+        return choose("t", names, rows(*values), Columns(text=text, label=label), skipped)
+
+    table = chosen(("1", "2.5"), (3, 4))
+    assert (np.asarray(table.samples).tolist(), table.targets) == ([[1.0, 2.5], [3.0, 4.0]], None)
+    assert table.samples.dtype == np.float32
+    table = chosen(("one", 7), ("two", 0), text="a", label="b")
+    assert (table.samples, table.targets) == (["one", "two"], [7, 0])
+    skipped = Skipped()
+    table = chosen(("x", "y"), (" ", "y"), ("z", ""), ("w", None), (5, "y"), text="a", label="b", skipped=skipped)
+    assert (table.samples, table.targets) == (["x"], ["y"])
+    assert skipped.names == {f"row {i} of t" for i in (2, 3, 4, 5)}
+    for call, message, hint in [
+        (lambda: chosen(("x", "y"), text="a", label="a"), "the column 'a' of t cannot be both text and label",
+         "name two columns"),
+        (chosen, "t has no rows", "give a header and one sample per row"),
+        (lambda: chosen(("x", "y")), "t has no column of texts among: a, b",
+         "name it with --text-column, or call it 'text'; a table of numbers has no other columns"),
+        (lambda: chosen(("1", "y")), "t has no column of texts among: a, b", "name it with --text-column"),
+        (lambda: chosen(("y",), names=("a",), label="a"), "t has no column of texts among: a", "--text-column"),
+        (lambda: chosen(("1", "2"), ("3", "x")), "row 2 of t has no number in b: 'x'",
+         "fix or remove it, or use --skip-bad"),
+        (lambda: chosen(("x", "y"), (None, "y"), text="a"), "row 2 of t lacks its a", "fix or remove it"),
+        (lambda: chosen(("x", ""), text="a", label="b"), "row 1 of t lacks its b", "fix or remove it"),
+        (lambda: chosen(("", "y"), text="a", skipped=Skipped()), "t has no readable rows", "fix the file"),
+    ]:  # fmt: skip
+        with refused(DataError, hint=hint) as caught:
+            call()
+        assert caught.value.message == message
+
+
+def test_targets_are_numbered_in_the_order_of_their_names():
+    labels, targets = classes("t", ["b", 10, "a", 9, "b"], False)
+    assert (labels, targets.tolist(), targets.dtype) == (("10", "9", "a", "b"), [3, 0, 2, 1, 3], np.int64)
+    labels, targets = classes("t", ["1", 2.5], True)
+    assert (labels, targets.tolist()) == ((), [[1.0], [2.5]])
+    assert classes("t", None, True) == classes("t", None, False) == ((), None)
+
+
+def test_lines_of_json_may_differ_in_their_columns(tmp_path, refused):
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": f"t{i}"}) for i in range(99)]
+    path.write_text("\n".join([*lines, json.dumps({"text": "t99", "label": "x"})]))
+    with refused(DataError, f"row 1 of {path} lacks its label"):
+        load_data(path)
+    path.write_text("\n".join([*lines, json.dumps({"text": "t99"}), json.dumps({"text": "t100", "label": "x"})]))
+    assert load_data(path).labels == (), "columns are those of the first hundred"
+    path.write_text('{"text": "a"}\n\n3\n{"text": "b"}\n{\n')
+    skipped = Skipped()
+    assert len(pairs(load_data(path, skipped=skipped))) == 2
+    assert skipped.names == {f"line 3 of {path}", f"line 5 of {path}"}
+    with refused(DataError, hint="it must be UTF-8; see docs/training.md for the forms") as caught:
+        load_data(path)
+    assert caught.value.message == f"cannot read {path}: line 3: it is not an object"
+
+
+def test_a_table_is_divided_by_its_seed(tmp_path):
+    path = write(tmp_path / "reviews.csv", ("text", "label"), [(f"t{i}", "ab"[i % 2]) for i in range(20)])
+    data = {seed: read_table(path, seed=seed) for seed in (0, 1)}
+    assert (data[1].name, data[1].seed, read_table(path).seed) == ("reviews", 1, 0)
+    assert data[0].split("train").samples != data[1].split("train").samples
+    assert read_table(path).split("train").samples == data[0].split("train").samples
+    assert not data[0].numeric

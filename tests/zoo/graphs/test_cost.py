@@ -175,3 +175,29 @@ def test_tinynet_with_a_linear_head(fitted):
     weights = 32 * 9 + 64 * 32 * 10 + 3 * 64 * 64 * 9 + 128 * 64 * 10 + 128 * 128 * 9 + 5120
     assert sum(c.parameters for c in costs) == weights + biases
     assert fitted.manifest.parameters == weights + 2 * (biases - 10) + 10
+
+
+@pytest.mark.parametrize(("kind", "precision"), [(np.int8, "int8"), (np.uint8, "int8"), (np.float32, "float32")])
+def test_integers_read_as_they_are(kind, precision, tmp_path):
+    weight = np.array([[1, 0, 2], [0, 0, 3]], kind)
+    op = "MatMul" if kind is np.float32 else "MatMulInteger"
+    x = "x" if kind is np.float32 else "q"
+    nodes = [helper.make_node(op, [x, "fc.weight"], ["y"])]
+    if x == "q":
+        nodes.insert(0, helper.make_node("Cast", ["x"], ["q"], to=TensorProto.UINT8))
+    (cost,) = layer_costs(save(tmp_path / "m.onnx", nodes, {"fc.weight": weight}, ["batch", 2]))
+    assert cost == LayerCost(
+        layer="fc", op=op, precision=precision, parameters=6, nonzero=3, bytes=6 * weight.itemsize, macs=6
+    )
+
+
+def test_what_is_not_counted_does_not_end_the_list(tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["table", "i"], ["rows"]),
+        helper.make_node("MatMul", ["x", "x"], ["square"]),
+        helper.make_node("Gemm", ["square", "fc.weight", "computed"], ["y"]),
+    ]
+    nodes.insert(0, helper.make_node("Neg", ["c"], ["computed"]))
+    arrays = {"table": ones(9, 3), "i": np.zeros(2, np.int64), "fc.weight": ones(4, 5), "c": ones(5)}
+    (cost,) = layer_costs(save(tmp_path / "m.onnx", nodes, arrays, [4, 4]))
+    assert (cost.layer, cost.parameters, cost.macs) == ("fc", 20, 20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -326,3 +328,174 @@ def test_answers_that_are_lost_leave_no_file(tmp_path, fitted, refused):
     with refused(ExportError, "the outputs differ", hint="--data"):
         write_half_precision(source, out, RTX, "fp16", fitted.manifest.input)
     assert not out.exists()
+
+
+# -- thresholds and words
+
+
+@pytest.mark.parametrize(
+    ("precision", "seen", "kept"),
+    [
+        ("fp16", 32752.0, ""),  # half of 65,504
+        ("fp16", 32753.0, "x reached 3.28e+04"),
+        ("bf16", 1.65e38, ""),
+        ("bf16", 1.66e38, "x reached 1.66e+38"),
+    ],
+)
+def test_twice_what_was_seen_has_to_fit(precision, seen, kept):
+    model = graph(node("Relu", ["x"], "y"))
+    for name in ("x", "y"):
+        found = plan_half(model, RTX, precision, largest={name: seen}).in_float32
+        assert found == ({"y": kept.replace("x reached", f"{name} reached")} if kept else {})
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (3.3e38, ""), (3.35e38, "its constant c has values up to 3.35e+38"), (-3.35e38, "its constant c has values up"),
+        (1.3e-38, ""), (1.1e-38, "its constant c is 1.1e-38"), (0.0, ""),
+    ],
+)  # fmt: skip
+def test_constants_that_bf16_cannot_hold(value, kept):
+    found = plan_half(graph(node("Add", ["x", "c"], "y"), c=np.float32(value)), RTX, "bf16").in_float32
+    assert bool(found) == bool(kept)
+    assert all(reason.startswith(kept) for reason in found.values())
+
+
+def test_a_small_number_among_others_is_no_reason():
+    found = plan_half(graph(node("Add", ["x", "c"], "y"), c=np.array([1e-9, 1, 2, 3], np.float32)), RTX, "fp16")
+    assert found.in_float32 == {}
+    wide = graph(node("Add", ["x", "c"], "y"), c=np.array([np.inf, 70000, 2, 3], np.float32))
+    assert plan_half(wide, RTX, "fp16").in_float32 == {"y": "its constant c has values up to 7e+04"}
+
+
+@pytest.mark.parametrize(
+    ("op", "reads", "wide"),
+    [("Mul", ["x", "c"], True), ("Sub", ["x", "c"], True), ("Add", ["x", "c"], False),
+     ("Where", ["is", "x", "c"], True), ("Max", ["x", "c"], False)],
+)  # fmt: skip
+def test_what_comes_of_a_large_constant_is_large_where_it_is_handed_on(op, reads, wide):
+    model = graph(
+        node(op, reads, "a"), node("Flatten", ["a"], "b"), node("Relu", ["b"], "c2"), node("Neg", ["c2"], "y"),
+        c=np.float32(1e6), **{"is": np.array(True)},
+    )  # fmt: skip
+    found = plan_half(model, RTX, "fp16").in_float32
+    outside = ", outside the range of fp16"
+    handed = {"b": f"it reads a{outside}", "c2": f"it reads b{outside}"} if wide else {}
+    assert found == {"a": "its constant c has values up to 1e+06", **handed}
+
+
+def test_why_a_node_stays_is_said():
+    branch = helper.make_graph(
+        [node("Identity", ["x"], "z")], "b", [], [helper.make_tensor_value_info("z", FLOAT, [None, None])]
+    )
+    model = graph(
+        node("If", ["yes"], "i", then_branch=branch, else_branch=branch),
+        node("Shape", ["i"], "s"),
+        node("Erf", ["i"], "e"),
+        node("Softmax", ["e"], "y"),
+        yes=np.array(True),
+    )
+    plan = plan_half(model, RTX, "fp16")
+    assert plan.in_float32 == {"i": "it has subgraphs", "y": "Softmax needs the range"}  # "s" makes no floats
+    assert plan.nodes == ("e",)
+    assert plan.precision == "fp16"
+
+
+def test_a_scale_has_to_be_one_that_fp16_holds():
+    def made(scale, precision="fp16", start=()):
+        nodes = (*start, node("QuantizeLinear", ["x", "scale", "zero"], "q"),
+                 node("DequantizeLinear", ["q", "scale", "zero"], "y"))  # fmt: skip
+        given = {} if start else {"scale": np.float32(scale)}
+        return plan_half(graph(*nodes, zero=np.int8(0), **given, s=np.float32(scale)), RTX, precision)
+
+    assert made(2.0**-14).nodes == ("q", "y")
+    lost = {"y": "its scale would lose bits"}
+    assert (made(2.0**-15).nodes, made(2.0**-15).in_float32) == ((), lost)
+    assert made(-(2.0**-15)).nodes == ()
+    assert made(0.5, "bf16").in_float32 == lost
+    assert made(0.5, start=(node("Abs", ["s"], "scale"),)).in_float32 == lost
+
+
+@pytest.mark.parametrize(
+    ("newest", "opset", "wanted"), [(0, 20, 22), (22, 20, 22), (21, 20, 20), (25, 20, 22), (0, 23, 23)]
+)
+def test_for_bf16_the_opset_is_22_where_the_target_reads_it(newest, opset, wanted):
+    model = graph(node("Relu", ["x"], "y"))
+    model.opset_import[0].version = opset
+    target = replace(RTX, newest_opset=newest)
+    assert modern(model, "fp16", target) is model
+    found = modern(model, "bf16", target)
+    assert found.opset_import[0].version == wanted
+    assert (found is model) == (wanted == opset)
+
+
+def test_what_the_converter_does_not_know_stays_in_its_opset():
+    model = graph(helper.make_node("Odd", ["x"], ["y"], domain="elsewhere"))
+    model.graph.node[0].domain = ""
+    assert modern(model, "bf16", RTX) is model
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_numbers_beyond_the_range_become_its_ends_and_infinity_stays(precision):
+    from pocketzoo.zoo.graphs.half_precision import DTYPES, KINDS, HalfPlan, _HalfWriter
+
+    writer = _HalfWriter(graph(node("Relu", ["x"], "y")), HalfPlan(precision=precision))
+    given = np.array([3.39e38, -3.39e38, np.inf, -np.inf, 1.5], np.float32)
+    tensor = writer._array(given, "named")
+    top = LARGEST[precision]
+    wanted = np.array([top, -top, np.inf, -np.inf, 1.5]).astype(DTYPES[precision])
+    assert (tensor.name, tensor.data_type) == ("named", KINDS[precision])
+    np.testing.assert_array_equal(numpy_helper.to_array(tensor).astype(np.float32), wanted.astype(np.float32))
+
+
+def test_types_in_attributes_become_halves():
+    """Of a Cast to floats, a random number and a constant; whole numbers stay what they are."""
+    model = graph(
+        node("Cast", ["x"], "whole", to=TensorProto.INT64),
+        node("Cast", ["whole"], "back", to=FLOAT),
+        node("Constant", [], "one", value=numpy_helper.from_array(np.float32(1.5), "own")),
+        node("RandomNormalLike", ["back"], "chance", dtype=FLOAT),
+        node("Add", ["back", "one"], "sum"),
+        node("Add", ["sum", "chance"], "y"),
+    )
+    plan, made = halved(model)
+    assert plan.in_float32 == {}
+    found = {n.op_type + n.output[0]: {a.name: a for a in n.attribute} for n in made.graph.node}
+    assert found["Castwhole"]["to"].i == TensorProto.INT64
+    assert found["Castback_fp16"]["to"].i == HALF
+    assert found["RandomNormalLikechance_fp16"]["dtype"].i == HALF
+    value = found["Constantone_fp16"]["value"].t
+    assert (value.name, value.data_type, numpy_helper.to_array(value).item()) == ("own", HALF, 1.5)
+
+
+def test_each_tensor_is_cast_once_and_a_constant_two_read_is_there_twice_only_if_it_must():
+    model = graph(
+        node("Add", ["x", "w"], "a"), node("Mul", ["x", "w"], "b"), node("Softmax", ["w"], "c"),
+        node("Softmax", ["a"], "d"), node("Exp", ["a"], "e"), node("Sum", ["a", "b", "c", "d", "e"], "y"),
+        w=np.ones((1, 4), np.float32),
+    )  # fmt: skip
+    target = replace(RTX, keeps_fp32=("Softmax", "Exp"))
+    made = to_half(model, plan_half(model, target, "fp16"))
+    onnx.checker.check_model(made, full_check=True)
+    casts = [(n.input[0], n.output[0]) for n in made.graph.node if n.op_type == "Cast"]
+    assert casts == [
+        ("x", "x_fp16"),
+        ("a_fp16", "a"),
+        ("c", "c_fp16"),
+        ("d", "d_fp16"),
+        ("e", "e_fp16"),
+        ("y_fp16", "y"),
+    ]
+    assert [(t.name, t.data_type) for t in made.graph.initializer] == [("w", FLOAT), ("w_fp16", HALF)]
+    assert not made.graph.value_info
+    names = [n.name for n in made.graph.node if n.op_type == "Cast"]
+    assert names[:2] == ["x_fp16_cast", "a_fp16_back"]
+
+
+def test_no_fp8_where_no_kernels_are_known(refused):
+    target = replace(RTX, precisions=("fp32", "fp8"), fp8=None)
+    with refused(ExportError, f"{RTX.name} does not compute in fp8", hint="it does in: fp32, fp8"):
+        check_precision("fp8", target)
+    check_precision("fp32", target)
+    check_precision("fp16", RTX)

@@ -8,7 +8,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import UnknownNameError
-from pocketzoo.zoo.graphs.index import GraphIndex, out_axis, quantizable
+from pocketzoo.zoo.graphs.index import (
+    EIGHT_BITS,
+    GraphIndex,
+    left_alone,
+    opset_of,
+    out_axis,
+    quantizable,
+    stored_names,
+)
 from pocketzoo.zoo.graphs.node import layer_name
 
 FLOAT = TensorProto.FLOAT
@@ -251,3 +259,123 @@ def test_a_graph_that_cannot_be_inferred_has_what_it_states():
     index = GraphIndex(model)
     assert index.shapes["x"] == ["batch", 6]
     assert index.shapes["w"] == [4, 6, 3, 3]
+
+
+# -- what has an 8-bit form, and what it is stored under
+
+W = np.ones((6, 4), np.float32)
+REASONS = {
+    "a layer": ([node("MatMul")], {"w": W}, {}),
+    "ints": ([node("MatMul")], {"w": W.astype(np.float64)}, {"w": "its weight is in double"}),
+    "a constant input": ([node("MatMul", ("c", "w"))], {"w": W, "c": W.T.copy()}, {"w": "its input is a constant"}),
+    "a vector": ([node("MatMul")], {"w": W[:, 0].copy()}, {"w": "its weight is a vector"}),
+    "a batch": ([node("MatMul")], {"w": W[None]}, {"w": "its weight is a batch of matrices"}),
+    "transA": ([node("Gemm", transA=1)], {"w": W}, {"w": "it transposes its input"}),
+    "transB": ([node("Gemm", transB=1)], {"w": W}, {}),
+    "alpha": ([node("Gemm", alpha=2.0)], {"w": W}, {}),
+    "alpha, shared": ([node("Gemm", alpha=2.0), node("Gemm", output="z")], {"w": W},
+                      {"w": "it scales a weight that is shared"}),
+    "shared": ([node("Gemm"), node("Gemm", output="z")], {"w": W}, {}),
+    "the second is odd": ([node("Gemm"), node("Gemm", output="z", transA=1)], {"w": W},
+                          {"w": "it transposes its input"}),
+    "comes first": ([node("MatMul", ("w", "x"))], {"w": W}, {"w": "its weight comes first"}),
+    "another operator": ([node("ConvTranspose")], {"w": zeros(6, 2, 3, 3)},
+                         {"w": "a ConvTranspose: Conv, Gemm and MatMul have an 8-bit form"}),
+    "no weights": ([node("Add")], {"w": W}, {}),
+    "an embedding": ([node("Gather", ("w", "x"))], {"w": W}, {}),
+    "another domain": ([node("LSTM", domain="elsewhere")], {"w": W}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_why_a_layer_stays_in_floats_is_said(case):
+    nodes, constants, wanted = REASONS[case]
+    assert left_alone(GraphIndex(graph(*nodes, shape=None, **constants))) == wanted
+
+
+def test_layers_inside_a_node_are_left_alone_at_any_depth():
+    info = helper.make_tensor_value_info
+
+    def inside(name: str, *nodes, weights=()) -> onnx.NodeProto:
+        branch = helper.make_graph(list(nodes), "b", [], [info("z", FLOAT, None)], list(weights))
+        return helper.make_node("If", ["c"], [name], then_branch=branch, else_branch=branch)
+
+    deep = inside("z", node("MatMul", ("x", "own"), "z"), weights=[numpy_helper.from_array(W, "own")])
+    made = graph(
+        inside("y", node("MatMul", ("x", "w"), "m"), node("MatMul", ("x", "m"), "n"), deep),
+        node("MatMul", ("x", "v"), "out"),
+        w=W, v=W, c=np.array(True),
+    )  # fmt: skip
+    index = GraphIndex(made)
+    assert left_alone(index) == {"w": "it is inside a node of If", "own": "it is inside a node of If"}
+    assert [n.output[0] for n in quantizable(index, ())] == ["out"]
+
+
+def test_what_may_be_skipped_is_what_has_a_weight(refused):
+    nodes = [node("MatMul", output="h"), node("ConvTranspose", ("h", "t"), "y")]
+    index = GraphIndex(graph(*nodes, shape=None, w=W, t=zeros(6, 2, 3, 3)))
+    assert [n.output[0] for n in quantizable(index, ())] == ["h"]
+    assert [n.output[0] for n in quantizable(index, ("t",))] == ["h"]
+    assert [n.output[0] for n in quantizable(index, ("e*",), ["embedding.weight"])] == ["h"]
+    assert quantizable(index, ("w", "embedding"), ["embedding.weight"]) == []
+    with refused(UnknownNameError, "'embedding'"):
+        quantizable(index, ("embedding",))
+
+
+def test_a_weight_is_stored_once_for_each_way_it_is_read():
+    nodes = [
+        node("Gemm", output="a"),
+        node("Gemm", output="b"),
+        node("Gemm", output="c", transB=1),
+        node("Gemm", output="d", transB=1),
+        node("MatMul", ("x", "v"), "e"),
+        node("Gemm", ("x", "v"), "y", transB=1),
+    ]
+    index = GraphIndex(graph(*nodes, shape=None, w=zeros(4, 4), v=zeros(4, 4), **{"w/c": zeros(1)}))
+    assert stored_names(index) == {"a": "w", "b": "w", "c": "w/c_1", "d": "w/c_1", "e": "v", "y": "v/y"}
+    groups = [node("Conv", output="a", group=1), node("Conv", output="y", group=2)]
+    assert stored_names(GraphIndex(graph(*groups, shape=None, w=zeros(4, 4, 1, 1)))) == {"a": "w", "y": "w/y"}
+
+
+def test_a_tensor_may_change_with_the_one_node_that_reads_it():
+    nodes = [node("Relu", ("x",), "a"), node("Relu", ("a",), "b"), node("Add", ("b", "b"), "c"), node("Relu", ("c",))]
+    model = graph(*nodes)
+    model.graph.output.append(helper.make_tensor_value_info("c", FLOAT, None))
+    index = GraphIndex(model)
+    assert {name: index.has_one_consumer(name) for name in ("x", "a", "b", "c", "y", "none")} == {
+        "x": True, "a": True, "b": False, "c": False, "y": False, "none": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "kept"), [(64, True), (65, False)])
+def test_constants_of_64_values_may_be_shapes(size, kept):
+    model = graph(node("Relu", ("x",)), c=np.zeros(size, np.int64))
+    light = GraphIndex(model)._snapshot.graph
+    assert [t.name for t in light.initializer] == (["c"] if kept else [])
+    assert [v.name for v in light.input] == (["x"] if kept else ["x", "c"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "floats"),
+    [(FLOAT, True), (TensorProto.UNDEFINED, True), (TensorProto.INT64, False), (TensorProto.FLOAT16, False)],
+)
+def test_what_is_not_known_passes_for_floats(kind, floats):
+    model = graph(node("Relu", ("x",)))
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    index = GraphIndex(model)
+    assert index.is_float("x") is floats
+    assert index.is_float("nowhere")
+
+
+def test_both_8_bit_floats_are_fp8():
+    assert EIGHT_BITS == {
+        TensorProto.INT8: "int8", TensorProto.UINT8: "int8",
+        TensorProto.FLOAT8E4M3FN: "fp8", TensorProto.FLOAT8E5M2: "fp8",
+    }  # fmt: skip
+    assert GraphIndex(graph(node("MatMul", ("x", "x")))).quantized(node("MatMul", ("x", "x"))) == ""
+
+
+def test_the_newest_of_the_standards_opsets_counts():
+    model = graph(node("Relu", ("x",)), opset=17)
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 19))
+    assert opset_of(model) == 19

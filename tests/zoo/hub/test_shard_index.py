@@ -78,3 +78,37 @@ def test_shards_are_known_by_their_names():
 def test_an_index_is_checked_without_reading_the_shards(written):
     index, _ = written()
     assert read_index(index, [ONE, TWO]) == WHERE
+
+
+def test_only_what_is_called_so_is_a_shard():
+    names = [
+        "model-1.safetensors",
+        "model-2.bin",
+        "x/model-1.safetensors",
+        "xmodel-1.safetensors",
+        "model-.safetensors",
+    ]
+    assert shard_names(names) == ("model-.safetensors", "model-1.safetensors")
+    assert shard_names([]) == ()
+
+
+def test_what_is_wrong_with_an_index_is_said_with_what_to_do(tmp_path, refused):
+    path = tmp_path / INDEX
+    distrust = "do not use this model; tell its author"
+    for text, kind, message, hint in [
+        ("{}", UnsafeFileError, f"{INDEX} is not an index of shards: 'weight_map'", distrust),
+        ('{"weight_map": {"a": 3}}', UnsafeFileError,
+         f"{INDEX} is not an index of shards: its weight_map is not a table of files", distrust),
+        ('{"weight_map": {"a": "b", "c": "d", "a": "e"}}', UnsafeFileError,
+         f"{INDEX} is not an index of shards: 'a' appears twice", distrust),
+        ('{"weight_map": {"a": "../x"}}', UnsafeFileError, f"{INDEX} names a file outside the repository: '../x'",
+         distrust),
+        ('{"weight_map": {"a": "one", "b": "two"}}', UnsupportedModelError,
+         f"{INDEX} names 'two', which the repository does not have", "pull another revision, or tell its author"),
+    ]:  # fmt: skip
+        path.write_text(text)
+        with refused(kind, hint=hint) as caught:
+            read_index(path, ["one"])
+        assert (caught.value.message, caught.value.hint) == (message, hint)
+    path.write_text('{"weight_map": {}}')
+    assert read_index(path, ["one"]) == {}

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from pocketzoo.zoo.bundles.manifest import TENSORS
-from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.tasks.agreement import (
     CLOSE,
     NEIGHBORS,
     Comparison,
+    answers,
+    decibels,
     nearest_neighbors,
     noise_to_signal,
     not_finite,
@@ -154,3 +156,87 @@ def test_noise_to_signal_is_over_all_arrays_together():
 )
 def test_what_is_no_nearer_than_a_constant_is_told(wanted, given, flat):
     assert compared({"y": given}, {"y": wanted}).like_constants == (("y",) if flat else ())
+
+
+# -- thresholds and defaults
+
+
+@pytest.mark.parametrize(
+    ("signal", "noise", "wanted"),
+    [(100.0, 1.0, 20.0), (1.0, 100.0, -20.0), (1.0, 0.0, np.inf), (0.0, 0.0, np.inf), (0.0, 1.0, -np.inf),
+     (1.0, np.inf, -np.inf)],
+)  # fmt: skip
+def test_decibels(signal, noise, wanted):
+    assert decibels(signal, noise) == pytest.approx(wanted)
+
+
+def test_a_number_may_be_off_by_a_twentieth_of_a_deviation_and_no_more():
+    """The deviation of 0 and 4 is 2: a tenth is as far as may be."""
+    wanted = np.array([[0.0], [4.0]])
+    assert same(wanted + 0.0999, wanted, "values").all()
+    assert same(wanted - 0.0999, wanted, "values").all()
+    assert not same(wanted + 0.1001, wanted, "values").any()
+    assert (CLOSE, NEIGHBORS) == (0.05, 256)
+
+
+TEXT = TextSpec(vocabulary=9, pad=0, max_length=4)
+
+
+@pytest.mark.parametrize(
+    ("array", "returns", "shape"),
+    [
+        (np.zeros((2, 3, 5)), "next-token-logits", (4, 5)),  # the tokens that are not padding
+        (np.zeros((2, 3)), "logits", (2, 3)),
+        (np.zeros((2, 3)), "q-values", (2, 3)),
+        (np.zeros((2, 3)), "first-token-logits", (2, 3)),
+        (np.zeros((2, 1)), "logits", None),
+        (np.zeros((2, 1)), "values", (2, 1)),
+        (np.zeros((2, 1)), "embedding", (2, 1)),
+        (np.zeros(2), "logits", None),
+        (np.zeros(2, np.int64), "logits", (2,)),
+        (np.zeros(2, np.int64), "values", None),
+        (np.zeros((2, 3), np.int64), "logits", None),
+        (np.zeros((2, 3, 4)), "embedding", None),
+        (np.zeros((2, 3)), TENSORS, None),
+    ],
+)
+def test_what_an_answer_is(array, returns, shape):
+    x = np.array([[1, 2, 0], [3, 4, 0]])
+    found = answers({"first": array, "second": np.zeros((2, 7))}, x, TEXT, returns)
+    assert (None if found is None else found.shape) == shape
+
+
+def test_of_images_all_rows_of_tokens_are_answers():
+    assert answers({"y": np.zeros((2, 3, 5))}, np.zeros((2, 3)), SPEC, "next-token-logits").shape == (6, 5)
+
+
+def test_an_output_that_is_no_number_is_named():
+    fine, broken = np.array([1.0, np.inf]), np.array([np.nan, np.inf])
+    assert not_finite({"a": fine, "b": broken}, {"a": fine, "b": fine}) == "b"
+    assert not_finite({"a": fine, "b": fine}, {"a": fine, "b": broken}) == ""
+    assert not_finite({"a": broken}, {"a": broken}) == "a", "a reference that gives none"
+    assert not_finite({"a": np.array([2])}, {"a": np.array([1])}) == ""
+    assert not_finite({"a": broken[:1]}, {"a": fine}) == ""
+    assert not_finite({}, {}) == ""
+
+
+def test_the_worst_is_the_lowest():
+    assert worst({"a": None, "b": 3.0, "c": -1.0}) == -1.0
+    assert worst({"a": None}) is None
+    assert worst({}) is None
+
+
+def test_targets_count_only_for_classes_of_samples():
+    wanted = {"y": np.eye(3)[[0, 1, 2]]}
+    given = {"y": np.eye(3)[[0, 1, 1]]}
+
+    def found(returns, y):
+        both = Comparison(returns, SPEC)
+        both.add(given, wanted, np.zeros((3, 3)), y)
+        return both.agreement, both.accuracy, both.chance
+
+    assert found("logits", np.array([1, 1, 1])) == (2 / 3, 2 / 3, 1.0)
+    assert found("q-values", np.array([1, 1, 1])) == (2 / 3, None, 0.0)
+    assert found("logits", np.array([[1], [1], [1]])) == (2 / 3, None, 0.0)
+    assert found("logits", np.array([1, 1])) == (2 / 3, None, 0.0)
+    assert found("logits", None) == (2 / 3, None, 0.0)

@@ -74,3 +74,60 @@ def test_a_ranking_is_scored_as_scikit_learn_does():
     assert found["ndcg@10"] == pytest.approx(metrics.ndcg_score(one, logits, k=10))
     assert found["recall@10"] == pytest.approx(metrics.top_k_accuracy_score(targets, logits, k=10, labels=range(40)))
     assert not {"ndcg@10", "recall@10"} & set(counted(logits[:, :20], targets % 20))
+
+
+# -- by hand
+
+
+def row(place: int, classes: int) -> np.ndarray:
+    """Logits (1, classes) of which so many are above that of class 0."""
+    return np.where(np.arange(classes) == 0, 0.0, np.where(np.arange(classes) <= place, 1.0, -1.0))[None]
+
+
+@pytest.mark.parametrize(("place", "near", "shown"), [(0, 1, 1), (4, 1, 1), (5, 0, 1), (9, 0, 1), (10, 0, 0)])
+def test_five_are_near_and_ten_are_shown(place, near, shown):
+    counts = ClassCounts([str(i) for i in range(21)])
+    counts.add(row(place, 21), np.array([0]))
+    assert (counts.near, counts.shown, counts.samples) == (near, shown, 1)
+    assert counts.gain == pytest.approx(1 / np.log2(place + 2) if shown else 0.0)
+    found = counts.scores()
+    assert (found["top-5"], found["recall@10"], found["ndcg@10"]) == (near, shown, pytest.approx(counts.gain))
+    counts.add(row(place, 21), np.array([0]))
+    assert (counts.near, counts.shown) == (2 * near, 2 * shown)
+    assert counts.scores()["ndcg@10"] == found["ndcg@10"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "more"), [(5, set()), (6, {"top-5"}), (20, {"top-5"}), (21, {"top-5", "recall@10", "ndcg@10"})]
+)
+def test_scores_of_rank_are_for_many_classes(classes, more):
+    found = counted(np.eye(classes), np.arange(classes))
+    plain = ["samples", "accuracy", "precision", "recall", "f1", "calibration error", "classes", "confusion"]
+    assert set(found) == set(plain) | more
+    assert (found["precision"], found["recall"], found["f1"], found["samples"]) == (1.0, 1.0, 1.0, classes)
+
+
+def test_only_classes_that_occur_count():
+    """Of three of a two are right, the one of b is taken for c, and no c occurs."""
+    logits = np.eye(3)[[0, 0, 1, 2]]
+    counts = ClassCounts(["a", "b", "c"])
+    counts.add(logits, np.array([0, 0, 0, 1]))
+    found = counts.scores()
+    assert found["accuracy"] == 0.5
+    assert found["classes"] == {"a": pytest.approx(2 / 3), "b": 0.0}
+    assert found["confusion"] == {"a": {"a": 2, "b": 1}, "b": {"c": 1}}
+    assert found["precision"] == pytest.approx((1.0 + 0.0) / 2)
+    assert found["recall"] == pytest.approx((2 / 3 + 0.0) / 2)
+    assert found["f1"] == pytest.approx((2 * 2 / (3 + 2) + 0.0) / 2)
+
+
+def test_certainty_is_binned_by_fifteenths():
+    logits = np.log(np.array([[0.5, 0.5], [0.62, 0.38], [0.99, 0.01], [1.0, 1e-30]]))
+    counts = ClassCounts(["a", "b"])
+    counts.add(logits, np.array([1, 0, 0, 1]))
+    assert BINS == 15
+    count, certainty, right = counts.certain
+    assert count.tolist() == [*[0] * 7, 1, 0, 1, *[0] * 4, 2]
+    assert certainty[14] == pytest.approx(1.99)
+    assert (right[7], right[14], right.sum()) == (0.0, 1.0, 2.0)
+    assert counts.scores()["calibration error"] == pytest.approx((0.5 + 0.38 + 0.99) / 4, abs=1e-6)

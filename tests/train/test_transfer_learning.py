@@ -1,0 +1,238 @@
+"""Phases, losses and digests of transfer learning: exact small numbers. What comes of them: test_fit.py."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import smallnet
+import torch
+from told import Told
+from torch import nn
+from torch.nn import functional as F
+
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.progress import SILENT
+from pocketzoo.train.distributed.process_group import World
+from pocketzoo.train.feature_cache import Features, Samples
+from pocketzoo.train.model_for_data import asked_for, task_of
+from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.transfer_learning import Transfer, _check_shard, _digest, _loss, _standardized
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.models.resolver import Resolver
+
+OUT = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+CLASSES = np.array([0, 0, 1])
+
+
+def tiny() -> Dataset:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(40, 1, 8, 8)).astype(np.float32)
+    return from_arrays("tiny", ("a", "b"), x, np.arange(40) % 2)
+
+
+def transfer(small_registry, progress=SILENT, world=None, **settings) -> Transfer:
+    resolver = Resolver(small_registry)
+    asked = asked_for(smallnet.pocketzoo_backbones()[0].name, "linear", None, None, "", None, resolver)
+    task = task_of(asked, tiny(), TrainConfig(**settings), resolver, None, SILENT)
+    return Transfer(task.model, task.parts, task.dataset, 2, TrainConfig(**settings), digest="d",
+                    world=world or World(), progress=progress)  # fmt: skip
+
+
+# -- phases
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, [(0, 0, 6, False)]),
+        ({"unfreeze": "all"}, [(1, 0, 6, True)]),
+        ({"unfreeze": "last:1", "head_epochs": 2}, [(0, 0, 2, False), (1, 2, 6, True)]),
+        ({"unfreeze": "last:1", "head_epochs": 6}, [(0, 0, 6, False), (1, 6, 6, True)]),
+    ],
+)
+def test_the_head_learns_alone_and_then_with_the_backbone(small_registry, own_home, settings, wanted):
+    run = transfer(small_registry, epochs=6, **settings)
+    assert not run.head_frozen
+    found = list(run.phases())
+    assert [(number, p.first, p.last, bool(p.body)) for number, p in found] == wanted
+    for number, phase in found:
+        alone = number == 0
+        assert phase.model is (run.model.head if alone else run.model)
+        assert phase.scorer is (run.model.head if alone else None)
+        assert phase.head is run.model.head
+        assert phase.augment is None
+        kind = Features if alone else Samples
+        assert (type(phase.train), type(phase.val)) == (kind, kind)
+        assert (len(phase.train), len(phase.val)) == tuple(len(tiny().split(n)) for n in ("train", "val"))
+
+
+def test_after_a_loss_that_was_not_finite_the_backbone_does_not_learn(small_registry, own_home):
+    run = transfer(small_registry, epochs=4, unfreeze="all", head_epochs=2)
+    phases = run.phases()
+    assert next(phases)[0] == 0
+    run.trainer.history.stopped = "the loss is not finite"
+    assert list(phases) == []
+
+
+@pytest.mark.parametrize("changes", [{"mix": "mixup:0.2"}, {}])
+def test_only_what_is_the_same_in_every_epoch_is_kept(small_registry, own_home, changes):
+    told = Told()
+    run = transfer(small_registry, told, epochs=2, **changes)
+    ((_, phase),) = run.phases()
+    assert isinstance(phase.val, Features)
+    assert (phase.augment is not None, isinstance(phase.train, Samples)) == (bool(changes), bool(changes))
+    assert phase.model is (run.model if changes else run.model.head)
+    again = "augmentation is random, so training features are recomputed in every epoch"
+    assert told.said == ([again] if changes else [])
+
+
+def test_scores_are_of_the_splits_they_are_called_by(small_registry, own_home):
+    run = transfer(small_registry, epochs=3, learning_rate=0.05)
+    history, scores = run.run()
+    assert list(scores) == ["val", "test"]
+    assert scores["val"] == history.best == max(history.scores)
+    for name, score in scores.items():
+        split = tiny().split(name)
+        with torch.no_grad():
+            found = run.model(torch.from_numpy(split.samples)).argmax(1).numpy()
+        assert score == pytest.approx(float((found == split.targets).mean()))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_makes_features_before_the_others_look_for_them(small_registry, own_home, rank):
+    """Waits are after either turn, for all."""
+    events: list[str] = []
+
+    class Two(World):
+        def tell(self, value):
+            return value
+
+        def wait(self) -> None:
+            events.append("wait")
+
+    class Noting(Told):
+        def track(self, items, label, total=None):
+            events.append(label)
+            yield from items
+
+    next(transfer(small_registry, Noting(), Two(rank, 2), epochs=1).phases())
+    made = [f"features of {name}" for name in SPLITS]
+    assert events == ([*made, "wait", "wait"] if rank == 0 else ["wait", *made, "wait"])
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "text", "hint"),
+    [
+        (
+            {"unfreeze": "all"},
+            1,
+            "sharding needs more than one process",
+            "torchrun --nproc-per-node 2 -m pocketzoo ...",
+        ),
+        ({}, 2, "shard needs a backbone that is fine-tuned", 'set unfreeze, such as "all", or lora_rank'),
+        (
+            {"unfreeze": "all", "precision": "float16"},
+            2,
+            "shard does not support float16, which needs loss scaling",
+            "set precision to bfloat16",
+        ),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused(refused, settings, size, text, hint):
+    with refused(RecipeError, text, hint=hint) as caught:
+        _check_shard(TrainConfig(**settings), World(0, size))
+    assert (caught.value.message, caught.value.hint) == (text, hint)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"unfreeze": "all"}, {"lora_rank": 1}, {"unfreeze": "all", "precision": "bfloat16"}]
+)
+def test_what_can_be_sharded_is_not(settings):
+    _check_shard(TrainConfig(**settings), World(0, 2))
+
+
+# -- digests
+
+
+def test_a_digest_is_of_data_split_and_the_time_a_file_was_written(tmp_path):
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        file.write_bytes(b"x")
+        os.utime(file, (1000, 1000))
+    data = Dataset("d", ("a",), {name: Split(files, np.zeros(2, np.int64)) for name in SPLITS})
+    before = _digest(data, "one", "train")
+    assert before == _digest(data, "one", "train")
+    os.utime(files[1], (1000, 1001))
+    later = _digest(data, "one", "train")
+    found = {before, later, _digest(data, "two", "train"), _digest(data, "one", "val")}
+    assert len(found) == 4
+    assert all(len(digest) == 64 for digest in found)
+    plain = Dataset("d", ("a",), {name: Split(np.zeros((2, 3)), np.zeros(2, np.int64)) for name in SPLITS})
+    assert len({_digest(plain, "one", name) for name in SPLITS}) == 3
+
+
+# -- losses, summed, and what they are divided by
+
+
+def loss_of(targets: np.ndarray, metric: str, name: str = "cross_entropy", head=None, **settings):
+    return _loss(name, head or nn.Identity(), targets, 2, TrainConfig(**settings), metric)
+
+
+def test_the_loss_of_classes_is_summed_and_divided_by_the_samples():
+    y = torch.from_numpy(CLASSES)
+    logs = OUT.double().log_softmax(1)
+    own = -logs[torch.arange(3), y]
+    loss, weigh = loss_of(CLASSES, "accuracy")
+    assert float(loss(OUT, y)) == pytest.approx(float(own.sum()))
+    assert float(weigh(y)) == 3.0
+    loss, weigh = loss_of(CLASSES, "accuracy", label_smoothing=0.2)
+    assert float(loss(OUT, y)) == pytest.approx(float((0.8 * own - 0.2 * logs.mean(1)).sum()))
+    assert float(weigh(y)) == 3.0
+    # Class 0 has two samples of three, so one of its counts 3/4, and the one of class 1 counts 3/2.
+    loss, weigh = loss_of(CLASSES, "accuracy", balanced=True)
+    assert float(loss(OUT, y)) == pytest.approx(float((own * torch.tensor([0.75, 0.75, 1.5])).sum()))
+    assert float(weigh(y)) == pytest.approx(3.0)
+    assert float(weigh(y[:2])) == pytest.approx(1.5)
+
+
+def test_the_loss_of_tokens_counts_those_that_are_known():
+    y = torch.tensor([[1, -100, 0]])
+    out = OUT[None]
+    logs = OUT.double().log_softmax(1)
+    loss, weigh = loss_of(y.numpy(), "log_likelihood")
+    assert float(loss(out, y)) == pytest.approx(float(-logs[0, 1] - logs[2, 0]))
+    assert float(weigh(y)) == 2.0
+    smooth, _ = loss_of(y.numpy(), "log_likelihood", label_smoothing=0.5)
+    assert float(smooth(out, y)) == pytest.approx(
+        float(-(logs[0, 1] + logs[2, 0]) / 2 - (logs[0].mean() + logs[2].mean()) / 2)
+    )
+
+
+def test_the_loss_of_numbers_is_in_their_standard_deviations():
+    """Columns 0 and 4, and 5 alone: means 2 and 5, deviations 2 and, of what does not vary, 1."""
+    targets = np.array([[0.0, 5.0], [4.0, 5.0]], np.float32)
+    y, out = torch.from_numpy(targets), torch.tensor([[1.0, 5.0], [6.0, 8.0]])
+    loss, weigh = loss_of(targets, "r2", "mse_loss")
+    assert float(loss(out, y)) == pytest.approx(0.5**2 + 0.0 + 1.0**2 + 3.0**2)
+    assert float(weigh(y)) == 4.0
+    absolute, _ = loss_of(targets, "r2", "l1_loss")
+    assert float(absolute(out, y)) == pytest.approx(0.5 + 0.0 + 1.0 + 3.0)
+    # A loss that is no difference: what is standardized are both.
+    both = _standardized(lambda a, b: (a + 10 * b).sum(), nn.Identity(), y)
+    assert float(both(out, y)) == pytest.approx((-0.5 - 10) + 0 + (2.0 + 10) + 3)
+
+
+@pytest.mark.parametrize("name", ["standardize", "standardise"])
+def test_a_head_that_can_is_told_where_the_targets_are(name):
+    told = []
+    head = nn.Identity()
+    setattr(head, name, lambda offset, scale: told.append((offset.tolist(), scale.tolist())))
+    targets = torch.tensor([[0.0, 5.0], [4.0, 5.0]])
+    _standardized(F.mse_loss, head, targets)
+    assert told == [([2.0, 5.0], [2.0, 1.0])]

@@ -1,0 +1,102 @@
+"""Arrays of numpy as data sets: which are samples, which are targets, and what is said of others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.dataset import SPLITS
+from pocketzoo.zoo.data.npz_files import as_numbers, read_npz
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def whole(data, what: str) -> np.ndarray:
+    return np.concatenate([getattr(data.split(name), what) for name in SPLITS])
+
+
+FLOATS, TEN = np.arange(20, dtype=np.float64).reshape(10, 2), np.arange(10)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message", "hint"),
+    [
+        ({}, "{path} has no array 'x'", "it has: nothing"),
+        ({"a": TEN, "b": TEN}, "{path} has no array 'x'", "it has: a, b"),
+        ({"x": TEN}, "{path}: x is int64 of shape (10,)", "give numbers, one sample per row"),
+        ({"x": np.zeros((0, 3))}, "{path}: x is float64 of shape (0, 3)", "give numbers, one sample per row"),
+        ({"x": np.array([["a"]])}, "{path}: x is <U1 of shape (1, 1)", "give numbers, one sample per row"),
+        ({"x": np.array([[1j]])}, "{path}: x is complex128 of shape (1, 1)", "give numbers, one sample per row"),
+        ({"x": np.full((10, 2), np.nan)}, "{path}: x has non-finite values", "remove samples with NaN or infinity"),
+        ({"x": FLOATS, "y": FLOATS}, "{path}: y is float64 of shape (10, 2)", "give one label or number per sample"),
+        ({"x": FLOATS, "y": np.full(10, np.inf)}, "{path}: y is float64 of shape (10,)", "give one label or number"),
+        ({"x": FLOATS, "y": TEN[:9]}, "{path}: x has 10 samples, y has 9", "give one y per x"),
+        ({"x": FLOATS, "y": np.arange(11)}, "{path}: x has 10 samples, y has 11", "give one y per x"),
+    ],
+)
+def test_what_is_no_data_is_refused(arrays, message, hint, tmp_path, refused):
+    path = save(tmp_path / "a.npz", **arrays)
+    with refused(DataError, hint=hint) as caught:
+        read_npz(path, 0)
+    assert caught.value.message == message.format(path=path)
+
+
+def test_what_is_no_file_of_arrays_is_refused(tmp_path, refused):
+    (tmp_path / "a.npz").write_bytes(b"no zip")
+    with refused(DataError, f"cannot read {tmp_path / 'a.npz'}: ", hint="write it with numpy.savez(path, x=x, y=y)"):
+        read_npz(tmp_path / "a.npz", 0)
+
+
+@pytest.mark.parametrize(
+    ("x", "shape", "kind"),
+    [
+        (np.zeros((10, 4, 4, 1), np.uint8), (4, 4), np.uint8),  # pixels of one channel
+        (np.zeros((10, 4, 4, 3), np.uint8), (4, 4, 3), np.uint8),
+        (np.zeros((10, 4, 1), np.uint8), (4, 1), np.uint8),
+        (np.zeros((10, 4, 4, 1)), (4, 4, 1), np.float32),
+        (np.zeros((10, 4), bool), (4,), np.float32),
+        (np.zeros((10, 4), np.int16), (4,), np.float32),
+        (np.zeros((1, 4)), (4,), np.float32),
+    ],
+    ids=lambda v: str(getattr(v, "shape", v)),
+)
+def test_pixels_stay_what_they_are_and_numbers_become_floats(x, shape, kind, tmp_path):
+    samples = whole(read_npz(save(tmp_path / "a.npz", x=x), 0), "samples")
+    assert (samples.shape, samples.dtype) == ((len(x), *shape), kind)
+
+
+def test_labels_are_sorted_and_targets_count_them(tmp_path):
+    y = np.array(["b", "c", "a", "c", "b"] * 2)
+    data = read_npz(save(tmp_path / "pets.npz", x=FLOATS, y=y), 3)
+    assert (data.name, data.labels, data.seed) == ("pets", ("a", "b", "c"), 3)
+    for row, target in zip(whole(data, "samples"), whole(data, "targets"), strict=True):
+        assert data.labels[target] == y[int(row[0]) // 2]
+    assert whole(data, "targets").dtype == np.int64
+    other = read_npz(tmp_path / "pets.npz", 4)
+    assert whole(data, "samples").tolist() != whole(other, "samples").tolist()
+
+
+def test_with_numbers_for_targets_there_are_no_labels(tmp_path):
+    data = read_npz(save(tmp_path / "a.npz", x=FLOATS, y=TEN), 2, numeric=True)
+    assert (data.labels, data.numeric, data.seed) == ((), True, 2)
+    np.testing.assert_array_equal(whole(data, "targets")[:, 0] * 2, whole(data, "samples")[:, 0])
+    bare = read_npz(save(tmp_path / "b.npz", x=FLOATS), 2, numeric=True)
+    assert (bare.labels, bare.split("train").targets, bare.seed, bare.name) == ((), None, 2, "b")
+
+
+def test_numbers_are_a_row_a_sample(refused):
+    assert as_numbers("a", np.arange(3), 3).tolist() == [[0], [1], [2]]
+    assert as_numbers("a", np.array(["1.5", "2"]), 2).tolist() == [[1.5], [2]]
+    rows = as_numbers("a", np.ones((2, 3)), 2)
+    assert (rows.shape, rows.dtype) == ((2, 3), np.float32)
+    with refused(DataError, "the targets of a are not numbers: ", hint="fit a classifier: --head linear"):
+        as_numbers("a", np.array(["x"]), 1)
+    for y, count in [(np.ones((2, 3, 1)), 2), (np.ones(2), 3), (np.array([1, np.nan]), 2)]:
+        with refused(DataError, hint="give one number, or one row of them, for each sample") as caught:
+            as_numbers("a", y, count)
+        shape = f"the targets of a have shape {y.shape} for {count} samples, or are not finite"
+        assert caught.value.message == shape
