@@ -781,7 +781,7 @@ def test_a_weight_is_weighed_by_what_its_outputs_matter(matter, root):
 
 
 def test_samples_of_both_halves_are_trusted_for_sixteen_positions_each(randomised, monkeypatch):
-    """Thirteen and twelve samples of a hundred positions, of which not all are taken; each layer that reads the group, once for all and once."""
+    """Thirteen and twelve samples of a hundred positions, of which not all are taken."""
     model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
     x = np.random.default_rng(0).normal(size=(25, *SHAPE)).astype(np.float32)
     channels = find_channels(model, torch.from_numpy(x[:2]))
