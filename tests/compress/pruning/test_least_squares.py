@@ -310,3 +310,14 @@ def test_around_the_means_of_no_rows_is_nothing():
     assert [tuple(t.shape) for t in (centered.gram, centered.cross, centered.inputs, centered.outputs)] == [
         (3, 3), (2, 3), (3,), (2,)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1e-7, 1.0, 1e7])
+def test_how_long_masked_weights_are_solved_for_does_not_depend_on_units(size):
+    """Outputs of any size: as near as of size one, in their units."""
+    x, wanted = drawn(0, (60, 5), (2, 5))
+    mask = torch.tensor([[1.0, 0, 1, 1, 0], [1, 1, 1, 1, 1]])
+    sums = Sums.empty(2, 5)
+    sums.add(x, size * x @ (wanted * mask).T)
+    found = next(masked_weights(torch.zeros(2, 5, dtype=torch.float64), sums, [1e-4], mask))
+    torch.testing.assert_close(found / size, wanted * mask, rtol=0, atol=2e-3)
