@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.compress.plans import Axis, PrunePlan
+from pocketzoo.compress.plans import Axis, PrunePlan, Saving, Shortcut
 from pocketzoo.compress.pruning import prune
+from pocketzoo.compress.pruning.channel_budget import Weight
 from pocketzoo.compress.pruning.channel_groups import find_channels
-from pocketzoo.compress.pruning.channels import Group
+from pocketzoo.compress.pruning.channels import Channels, Group
 from pocketzoo.compress.pruning.saliency import Elimination
-from pocketzoo.compress.statistics.second_moments import Moments, shrunk
+from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
 from pocketzoo.core.errors import DataError, PocketzooError, UnknownNameError, UnsupportedLayerError
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -997,3 +998,112 @@ def test_what_is_cut_is_what_stays_in_its_order(attribute):
     prune._cut(norm, attribute, (Axis(dim=0, size=5, kept=(0, 3, 4)),))
     assert getattr(norm, attribute).tolist() == [0.0, 3.0, 4.0]
     assert getattr(norm, attribute).data_ptr() != whole.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("share", "ratios"), [(0.5, [0.5, 0.25, 0.375]), (0.3, [0.5, 0.75, 0.625]), (0.99, [0.5, 0.25])]
+)
+def test_the_same_share_of_all_is_halved_sixteen_times(share, ratios, net, samples, monkeypatch):
+    """Between nothing and all; then the upper end is what goes."""
+    tried = []
+
+    def uniform(groups, ratio, multiple):
+        tried.append(ratio)
+        return [round(1000 * ratio)]
+
+    def planned(counts: list[int]) -> PrunePlan:
+        return PrunePlan(savings={"macs": Saving(before=1000, after=1000 - counts[0])})
+
+    monkeypatch.setattr(prune, "uniform", uniform)
+    config = PruneConfig(macs=share, scope="uniform")
+    given = (net, [_group(*range(9))], [], config, 1, planned, torch.from_numpy(samples[0]))
+    found = prune._counts(*given)
+    assert len(tried) == 17
+    assert tried[: len(ratios)] == ratios
+    assert found == [round(1000 * (1 - share))]
+    assert tried[-1] == pytest.approx(1 - share, abs=1e-3)
+    tried.clear()
+    assert prune._counts(*given[:3], PruneConfig(macs=1.0, scope="uniform"), *given[4:]) == [0]
+
+
+def test_a_group_that_is_skipped_stops_no_other(net, samples, free):
+    found = prune.plan(net, PruneConfig(ratio=0.5, multiple=1, skip=("stem.0",), scope="uniform"), samples, free)
+    assert _kept(found, "stem.0.weight") is None
+    for name in ("blocks.0.conv1", "blocks.1.conv1", "blocks.1.conv2", "fc1"):
+        assert _kept(found, f"{name}.weight") is not None, name
+
+
+def test_what_a_matrix_of_the_models_own_reads_stays(batches, free):
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.fc = nn.Linear(12, 24), nn.Linear(24, 16), nn.Linear(8, 5)
+            self.matrix = nn.Parameter(torch.randn(8, 16) / 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.linear(self.b(self.a(x).relu()).relu(), self.matrix).relu())
+
+    plan = prune.plan(Own().eval(), PruneConfig(ratio=0.5, multiple=1), batches((12,), 16), free)
+    assert plan.left == {"b": "it shares channels with the model itself"}
+    assert set(plan.axes) == {"a.weight", "a.bias", "b.weight"}
+
+
+def test_single_weights_are_judged_on_the_first_samples_there_are(batches, free):
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(12, 24), nn.Linear(24, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.a(x).relu(), self.b.weight)
+
+    config = PruneConfig(ratio=0.5, granularity="weight")
+    empty = np.zeros((0, 12), np.float32)
+    for samples, left in (([empty, *batches((12,), 8)], {"b"}), ([], set()), ([empty], set())):
+        assert set(prune.plan(Reads(), config, samples, free).left) == left
+
+
+def test_a_judge_sees_the_other_half_around_its_mean_where_a_bias_takes_it(randomised, monkeypatch):
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
+    x = np.random.default_rng(0).normal(1.0, size=(8, 3, 5, 5)).astype(np.float32)
+    channels = find_channels(model, torch.from_numpy(x[:2]))
+    halves, judges, held = [], [], prune.HeldOutCost
+
+    def noted(reader, second):
+        judges.append(second)
+        return held(reader, second)
+
+    def split(*given):
+        halves.extend(split_moments(*given))
+        return halves
+
+    monkeypatch.setattr(prune, "HeldOutCost", noted)
+    monkeypatch.setattr(prune, "split_moments", split)
+    prune._orders(model, channels, list(channels.groups), [x])
+    assert torch.equal(judges[0], halves[1].moments["1"].mean)
+    assert torch.equal(judges[1], halves[1].moments["2"].covariance)
+    assert len(judges) == 2
+
+
+def test_a_plan_names_what_stays_axis_by_axis(net):
+    """Of a layer's weight both axes, in their order; of what loses nothing, nothing."""
+    channels = Channels(
+        {("w", 0): np.array([0, 1, 2]), ("w", 1): np.array([5, 6, 5]), ("b", 0): np.array([0, 1, 2]),
+         ("v", 0): np.array([7, 8])},
+        (), {"w": "b", "v": "s"}, frozenset({"s", "r"}), {"w": Shortcut(reader="x")},
+    )  # fmt: skip
+    uses = {"w": Weight((3, 3), 10), "b": Weight((3,), 0), "v": Weight((2,), 1)}
+    groups = [_group(0, 1, 2, layers=("w",)), _group(5, 6, layers=("x",), width=4)]
+    plan = prune._planned(net, channels, groups, uses, {1, 6}, PruneConfig())
+    assert plan.axes == {
+        "b": (Axis(dim=0, size=3, kept=(0, 2)),),
+        "w": (Axis(dim=0, size=3, kept=(0, 2)), Axis(dim=1, size=3, kept=(0, 2))),
+    }
+    assert plan.savings == {
+        "macs": Saving(before=92, after=42),
+        "parameters": Saving(before=14, after=8),
+        "channels": Saving(before=11, after=6),
+    }
+    assert (plan.shifts, plan.shortcuts, plan.shared) == ({"w": "b"}, {"w": Shortcut(reader="x")}, ("r", "s"))
+    nothing = prune._planned(net, channels, groups, uses, {99}, PruneConfig())
+    assert nothing == PrunePlan()
