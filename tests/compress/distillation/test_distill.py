@@ -496,3 +496,31 @@ def test_the_work_of_another_model_or_plan_has_another_key(teacher):
     assert len({key for row in keys for key in row}) == 4
     two = nn.Sequential(models[0], models[2])
     assert distill._key(plans[0], two) == f"{plans[0]} 7.0"
+
+
+class OwnWeight(nn.Module):
+    """No module inside: there are no blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+def test_without_blocks_patience_counts_from_the_beginning(tmp_path):
+    count = KillAfter(None)
+    config = DistillConfig(epochs=9, features=0.9, patience=1, batch_size=48)
+    taught(OwnWeight(), OwnWeight(), [np.ones((16, 1), np.float32)], tmp_path, config, count)
+    assert count.seen == [0, 1]
+
+
+def test_a_bias_of_zeros_was_not_pruned(tmp_path):
+    student, teacher = nn.Sequential(nn.Linear(1, 2)), nn.Sequential(nn.Linear(1, 2))
+    for model, bias in ((student, 0.0), (teacher, 1.0)):
+        model[0].weight.data.fill_(0.5)
+        model[0].bias.data.fill_(bias)
+    config = DistillConfig(epochs=1, batch_size=64, learning_rate=0.01, features=0.0)
+    made = taught(student, teacher, [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert made[0].bias.tolist() == pytest.approx([0.01, 0.01], rel=1e-3)
