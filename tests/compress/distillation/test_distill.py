@@ -524,3 +524,11 @@ def test_a_bias_of_zeros_was_not_pruned(tmp_path):
     config = DistillConfig(epochs=1, batch_size=64, learning_rate=0.01, features=0.0)
     made = taught(student, teacher, [np.ones((16, 1), np.float32)], tmp_path, config)
     assert made[0].bias.tolist() == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_what_was_trained_in_8_bits_is_handed_out_in_them(tmp_path):
+    x = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+    config = DistillConfig(epochs=1, quantized=True, learning_rate=0.01)
+    made = taught(Lines([0.5, 0.1234]), Lines([1.0, 1.0]), [x], tmp_path, config).layer.weight.detach()
+    levels = made / (made.abs().max() / 127)
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)

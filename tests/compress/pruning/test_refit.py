@@ -320,7 +320,7 @@ def test_rows_are_taken_for_each_input_as_far_as_memory_allows(inputs, count, li
         assert (more["until"], len(runs)) == ("0", 2 * len(more["held"]) // 2)
 
     monkeypatch.setattr("pocketzoo.compress.pruning.refit.walk", walking)
-    model = nn.Sequential(nn.Linear(inputs, 2))
+    model = nn.Sequential(nn.Linear(inputs, 1))
     x = np.zeros((count, inputs), np.float32)
     refit(model, copy.deepcopy(model), ["0"], [x], channels_left={}, shifts={}, shortcuts={})
     runs = max(8, count // 16)
