@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pocketzoo.core.renamed import renamed
+
 # How a layer is written: k x k and 1 x 1; 1 x 1, k x k and 1 x 1; k x 1 and 1 x k
 Kind = Literal["svd", "tucker", "spatial"]
 
@@ -81,6 +83,7 @@ class LowRankPlan:
     left: Mapping[str, str] = field(default_factory=dict)
 
 
+@renamed(quantised="quantized")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillPlan:
     """How the weights were trained; the structure stays as it is. An empty plan trains nothing."""

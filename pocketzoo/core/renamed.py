@@ -9,11 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pocketzoo.core.errors import RecipeError
 
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class RenamedWarning(FutureWarning):
@@ -51,6 +52,22 @@ def renamed(**names: str) -> Callable[[C], C]:
         for old, new in names.items():
             setattr(cls, old, alias(old, new))
         return cls
+
+    return decorate
+
+
+def keywords_renamed(**names: str) -> Callable[[F], F]:
+    """Decorate a function whose arguments were renamed, ``old="new"``: by keyword it takes both."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **keywords: Any) -> Any:
+            for old in names.keys() & keywords.keys():
+                warn_renamed(old, names[old])
+                keywords[names[old]] = keywords.pop(old)
+            return function(*args, **keywords)
+
+        return cast("F", call)
 
     return decorate
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_generation_graphs import export_parts
 from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
@@ -188,6 +189,7 @@ def _named(float_precision: str, precision: str) -> str:
     return precision if float_precision == "float32" or precision == "fp8" else f"{float_precision}-{precision}"
 
 
+@keywords_renamed(registry="resolver")
 def graph_for(bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path) -> Path:
     """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
     graphs = bundle.graphs()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketzoo.core.progress import Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
@@ -23,6 +24,7 @@ class ExportedPart:
     precision: str
 
 
+@keywords_renamed(registry="resolver")
 def export_parts(
     bundle: Bundle,
     exporter: ExporterSpec,

@@ -14,6 +14,7 @@ from pocketzoo.compress.quantization.fp8 import Fp8Layers
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.half_precision_export import check_ratio, compare, few, half, told
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.registry import Registry
@@ -30,6 +31,7 @@ from pocketzoo.zoo.models.resolver import Resolver
 LEAST = 12.0
 
 
+@keywords_renamed(registry="resolver")
 def write_fp8(
     bundle: Bundle,
     out: Path,

@@ -17,6 +17,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import predicted, softmax
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -29,6 +30,7 @@ SIDE = 96  # pixels of a thumbnail's longer side
 LETTERS = 240  # of a text
 
 
+@renamed(picture="image")
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """A sample that was taken for another class."""

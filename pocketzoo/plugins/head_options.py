@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.renamed import renamed
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "elu", "leaky-relu", "hardswish"]
 Pooling = Literal["grid", "mean", "max", "cls", "last", "flatten"]
@@ -79,6 +80,7 @@ class TokenOptions:
         _check_dropout(self.dropout)
 
 
+@renamed(normalise="normalize")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingOptions:
     """Features to one vector; a linear layer makes it shorter or longer where other outputs are asked for."""

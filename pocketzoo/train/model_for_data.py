@@ -14,6 +14,7 @@ from torch import nn
 
 from pocketzoo.core.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
 from pocketzoo.core.progress import Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
@@ -48,6 +49,7 @@ class Task:
     config: TrainConfig
 
 
+@keywords_renamed(registry="resolver")
 def asked_for(
     backbone: str,
     head: str,
@@ -96,6 +98,7 @@ def _own_if_it_writes(head: Entry, backbone: BackboneSpec, resolver: Resolver) -
     return own.name if own.returns == head.spec.returns else head.name
 
 
+@keywords_renamed(registry="resolver")
 def task_of(
     asked: Asked,
     data: str | Path | Dataset | None,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
 
@@ -41,6 +42,7 @@ def build_optimizer(head: nn.Module, body: Sequence[BackboneBlock], config: Trai
             return torch.optim.RMSprop(groups, momentum=config.momentum)
 
 
+@keywords_renamed(optimiser="optimizer")
 def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:
     """Give every group its rate for ``step`` (from 0) of ``steps``: a linear warm-up, then the schedule."""
     for group in optimizer.param_groups:

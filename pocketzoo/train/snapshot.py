@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.renamed import keywords_renamed
 
 if TYPE_CHECKING:
     from pocketzoo.train.distributed.process_group import World
@@ -156,12 +157,14 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+@keywords_renamed(optimiser="optimizer")
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Momenta and step counts, gathered: "parameter's number/name" to tensor."""
     state = optimizer.state_dict()["state"]
     return gathered({f"{i}/{k}": v for i, values in state.items() for k, v in values.items() if isinstance(v, Tensor)})
 
 
+@keywords_renamed(optimiser="optimizer")
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what ``optimizer_tensors`` gave; rates and other settings stay the optimizer's own."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

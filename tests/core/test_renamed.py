@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
 from pocketzoo.compress.configs import DistillConfig, HealConfig, LowRankConfig
+from pocketzoo.compress.plans import DistillPlan
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.core.typed import from_plain, from_texts, to_plain
+from pocketzoo.plugins.head_options import EmbeddingOptions
 from pocketzoo.plugins.mlp import PerceptronOptions
 from pocketzoo.train.augment.specification import AugmentSpec, read_augment
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.zoo.catalog.compressor import Distillation, Lesson, ModuleCompressor
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
 
 FIELDS = [
     (DistillConfig, "quantised", "quantized", True),
     (LowRankConfig, "rank_share", "rank_fraction", 0.25),
     (TrainConfig, "optimiser", "optimizer", "sgd"),
     (PerceptronOptions, "standardise", "standardize", False),
+    (EmbeddingOptions, "normalise", "normalize", False),
+    (DistillPlan, "quantised", "quantized", True),
     (AugmentSpec, "colour", "color", 0.25),
 ]
 
@@ -90,3 +97,49 @@ def test_a_compressor_may_say_teach():
     with pytest.warns(RenamedWarning, match="'teach' was renamed to 'distill'"):
         assert made(distill=repr).teach is repr
     assert made().distill is None
+
+
+KEYWORDS = [
+    ("zoo.models.build", "build", "registry", "resolver"),
+    ("zoo.models.build", "load_module", "registry", "resolver"),
+    ("zoo.models.build", "load_pretrained", "registry", "resolver"),
+    ("zoo.models.build", "resolve", "registry", "resolver"),
+    ("zoo.models.generation_graphs", "with_parts", "registry", "resolver"),
+    ("zoo.models.open_remote", "open_remote", "registry", "resolver"),
+    ("zoo.models.hub_bundle", "unpack", "registry", "resolver"),
+    ("zoo.models.import_onnx", "open_graph", "reading", "metadata"),
+    ("zoo.models.heads", "build_head", "given", "values"),
+    ("zoo.models.heads", "configured", "given", "values"),
+    ("zoo.models.heads", "plain_options", "given", "values"),
+    ("zoo.models.heads", "read_options", "given", "values"),
+    ("zoo.catalog.plugin_manager", "create_manager", "found", "points"),
+    ("zoo.data.image_preprocessing", "prepare", "picture", "source"),
+    ("zoo.data.image_preprocessing", "read_image", "picture", "source"),
+    ("zoo.tasks.agreement", "sqnr", "wanted", "reference"),
+    ("deploy.export", "graph_for", "registry", "resolver"),
+    ("deploy.export_generation_graphs", "export_parts", "registry", "resolver"),
+    ("deploy.fp8_export", "write_fp8", "registry", "resolver"),
+    ("train.model_for_data", "asked_for", "registry", "resolver"),
+    ("train.model_for_data", "task_of", "registry", "resolver"),
+    ("train.optimizers", "set_rate", "optimiser", "optimizer"),
+    ("train.snapshot", "load_optimizer", "optimiser", "optimizer"),
+    ("train.snapshot", "optimizer_tensors", "optimiser", "optimizer"),
+    ("compress.pruning.refit", "refit", "kept", "channels_left"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "old", "new"), KEYWORDS)
+def test_an_argument_by_its_old_name_is_the_one_of_the_new(module, name, old, new):
+    """Bound, not run: a call with that argument alone lacks others, unless it needs none."""
+    function = getattr(import_module(f"pocketzoo.{module}"), name)
+    assert new in inspect.signature(function).parameters
+    assert old not in inspect.signature(function).parameters
+    with pytest.warns(RenamedWarning, match=f"'{old}' was renamed to '{new}'"), suppress(Exception):
+        function(**{old: None})
+    with pytest.raises(TypeError, match="nonsense"):
+        function(nonsense=1)
+
+
+def test_a_manager_is_made_of_the_entry_points_that_it_is_given_by_the_old_name():
+    with pytest.warns(RenamedWarning, match="'found' was renamed to 'points'"):
+        assert create_manager(found=[]).hooks is not None

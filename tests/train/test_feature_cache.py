@@ -161,3 +161,10 @@ def test_unreadable_images_are_counted_each_time(backbone, photos, tmp_path, ref
     files[2].write_bytes(b"broken")
     with refused(DataError, "the split is empty"):
         kept(backbone, split, "all broken", batches={"skipped": Skipped()})
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 10), (10, 10), (4, 4), (1, 1), (0, 0), (99, 10)])
+def test_targets_are_of_as_many_samples_as_are_read(limit, count):
+    found = Samples(Batches(images(), SPEC, size=4, limit=limit))
+    assert len(found) == count
+    assert found.targets.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0][:count]

@@ -27,15 +27,17 @@ from pocketzoo.core.errors import (
 from pocketzoo.core.numerics import r2
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.train.fit import _key, fit
-from pocketzoo.train.model_for_data import asked_for, task_of
+from pocketzoo.train.model_for_data import _for_rows, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import FeatureSpec
 from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.heads import plain_options
 from pocketzoo.zoo.models.resolver import Resolver
 
 
@@ -589,3 +591,22 @@ def test_a_head_with_nothing_to_learn_takes_no_data(registry, tmp_path):
 )
 def test_the_coefficient_of_determination(out, wanted, score):
     assert r2(np.array(out), np.array(wanted)) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "changed"),
+    [
+        ("mlp", {}, True),
+        ("mlp", {"hidden": (8,)}, True),
+        ("mlp", {"input": (1, 28, 28)}, True),  # the default
+        ("mlp", {"input": (3, 8, 8)}, False),
+        ("mlp", {"input": (5,)}, False),
+        ("tinynet", {}, False),
+    ],
+)
+def test_a_backbone_is_made_for_rows_where_it_can_be_and_nobody_said_otherwise(backbone, options, changed, registry):
+    spec = Resolver(registry).spec("backbone", backbone)
+    asked = {**plain_options(spec, options)}
+    ref = ModelRef(backbone=backbone, head="linear", outputs=2, backbone_options=asked)
+    rows = {"input": (7,), "standardize": True} if changed else {}
+    assert _for_rows(ref, 7, spec) == replace(ref, backbone_options={**asked, **rows})

@@ -437,3 +437,15 @@ def test_the_rate_that_is_noted_is_the_heads(frozen):
         epochs=2, batch_size=8, schedule="constant", learning_rate=0.02, unfreeze="none" if frozen else "all"
     )
     assert trained(net, config, body).history.rates == [0.02, 0.02]
+
+
+def test_the_rate_falls_along_one_schedule_over_all_epochs(monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        "pocketzoo.train.training_loop.set_rate",
+        lambda optimizer, config, done, steps: rates.append((done, steps)),
+    )
+    trained(Net(), TrainConfig(epochs=3, batch_size=8, patience=None))
+    steps = math.ceil(len(toy().x) / 8)
+    assert rates == [(done, 3 * steps) for done in range(3 * steps)]
+    assert steps > 1

@@ -20,6 +20,7 @@ from pocketzoo.compress.statistics.eligible_layers import weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
 from pocketzoo.compress.statistics.second_moments import sample_positions
 from pocketzoo.core.arrays import Array
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.models.layer_hooks import before
 
 CHUNK = 16  # samples in one forward pass: each is a thread, with memory of its own
@@ -30,6 +31,7 @@ BYTES = 250_000_000  # of activations held at a time, in round numbers: it bound
 LEAST, MOST = 16, 512  # samples
 
 
+@keywords_renamed(kept="channels_left")
 def refit(
     model: nn.Module,
     pruned: nn.Module,

@@ -15,6 +15,7 @@ from pathlib import Path
 from pocketzoo import __version__
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
+from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
@@ -42,6 +43,11 @@ class Bundle:
         """The files that the backbone is built from, by the names they have in its repository."""
         names = [name for name in self.manifest.files if name.startswith(SOURCE_PREFIX)]
         return {name.removeprefix(SOURCE_PREFIX).replace("+", "/"): self.path / name for name in names}
+
+    def travelled(self) -> dict[str, Path]:
+        """The former name of ``source_files``."""
+        warn_renamed("travelled", "source_files")
+        return self.source_files()
 
     def graphs(self) -> dict[str, Path]:
         """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""

@@ -7,6 +7,8 @@ from typing import Any
 
 KINDS = {"heal": "distill"}  # of steps
 FIELDS = {"quantised": "quantized", "rank_share": "rank_fraction"}  # of their configs and plans
+# Options of what ships; those of others are their own.
+OPTIONS = {("backbone", "mlp"): {"standardise": "standardize"}, ("head", "embedding"): {"normalise": "normalize"}}
 REPORT = {"turned_down": "rejected", "writing": "generation"}
 
 
@@ -18,8 +20,11 @@ def converted(data: Any) -> Any:
     manifest["steps"] = _each(manifest.get("steps", ()), _step)
     manifest["rejected"] = _each(manifest.get("rejected", ()), _step)
     model = manifest.get("model")
-    if isinstance(model, dict) and isinstance(options := model.get("backbone_options"), dict):
-        manifest["model"] = {**model, "backbone_options": _renamed(options, {"standardise": "standardize"})}
+    if isinstance(model, dict):
+        manifest["model"] = dict(model)
+        for (part, name), names in OPTIONS.items():
+            if model.get(part) == name and isinstance(options := model.get(f"{part}_options"), dict):
+                manifest["model"][f"{part}_options"] = _renamed(options, names)
     origin = manifest.get("provenance")
     if isinstance(origin, dict) and isinstance(training := origin.get("training"), dict):
         manifest["provenance"] = {**origin, "training": _renamed(training, {"optimiser": "optimizer"})}

@@ -12,6 +12,7 @@ from types import ModuleType
 import pluggy
 
 from pocketzoo.core.errors import PluginError, message_of
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
 
 BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "datasets", "timm", "transformers")
@@ -41,6 +42,7 @@ def wanted(environ: str | None) -> frozenset[str] | None:
     return frozenset(name.strip() for name in environ.split(",") if name.strip())
 
 
+@keywords_renamed(found="points")
 def create_manager(points: Iterable[EntryPoint] | None = None, extra: Sequence[ModuleType] = ()) -> PluginManager:
     """Load the built-in plugins, then ``extra``, then those of ``points`` (default: the installed entry points)."""
     hooks = pluggy.PluginManager(hookspecs.PROJECT)

@@ -10,6 +10,7 @@ import numpy as np
 from pocketzoo.core.arrays import Array, ImageLike
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.core.optional import require
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog.specs import InputSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # by content. Of the others, Pillow gives an EPS to Ghostscript, which is a program
@@ -18,6 +19,7 @@ UNREADABLE = "remove it, or use --skip-bad"
 LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 
 
+@keywords_renamed(picture="source")
 def read_image(source: ImageLike, channels: int) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3).
 
@@ -57,6 +59,7 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         raise DataError(f"cannot read the image {name}: {message_of(error)}", UNREADABLE) from error
 
 
+@keywords_renamed(picture="source")
 def prepare(source: ImageLike, spec: InputSpec) -> Array:
     """One image as a float32 array of shape ``spec.size``: resized, cut at the center, scaled, normalized.
 

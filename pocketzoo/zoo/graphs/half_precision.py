@@ -18,6 +18,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper, version_converter
 
 from pocketzoo.core.errors import ExportError
+from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, inner_graphs, read_names
 from pocketzoo.zoo.graphs.index import GraphIndex, opset_of
@@ -37,6 +38,7 @@ PASSES = ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape"
 Array = npt.NDArray[np.generic]
 
 
+@renamed(kept="in_float32")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HalfPlan:
     """Which nodes change, by what they make; and which do not, with the reason."""

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
 from pocketzoo.core.errors import UnsupportedLayerError, message_of
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.compressor import ModuleCompressor
@@ -29,11 +30,13 @@ class Model(nn.Module):
         return logits
 
 
+@keywords_renamed(registry="resolver")
 def resolve(ref: ModelRef, resolver: Registry | Resolver) -> Parts:
     """``Resolver.parts``."""
     return Resolver.of(resolver).parts(ref)
 
 
+@keywords_renamed(registry="resolver")
 def build(ref: ModelRef, resolver: Registry | Resolver) -> Model:
     """The structure alone, in eval mode; its weights are not the pretrained ones yet."""
     return build_parts(ref, resolve(ref, resolver))
@@ -47,6 +50,7 @@ def build_parts(ref: ModelRef, parts: Parts) -> Model:
     return Model(backbone, build_head(parts.head, parts.features, ref.outputs, ref.head_options)).eval()
 
 
+@keywords_renamed(registry="resolver")
 def load_pretrained(model: Model, ref: ModelRef, resolver: Registry | Resolver) -> None:
     """Fill in what there are pretrained weights for: the backbone, and a pretrained head."""
     parts = resolve(ref, resolver)
@@ -60,6 +64,7 @@ def load_pretrained(model: Model, ref: ModelRef, resolver: Registry | Resolver) 
         load_state(model.head, read_weights(parts.head.weights), ref.head)
 
 
+@keywords_renamed(registry="resolver")
 def load_module(bundle: Bundle, resolver: Registry | Resolver) -> nn.Module:
     """The module of a bundle, in eval mode: ``module_of`` what a resolver, or one of a registry, finds for it.
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
@@ -62,6 +63,7 @@ class CrossAttentionDecoder(nn.Module):
         return logits, *present
 
 
+@keywords_renamed(registry="resolver")
 def with_parts(
     bundle: Bundle, resolver: Registry | Resolver, progress: Progress = SILENT, place: Path | None = None
 ) -> Bundle:

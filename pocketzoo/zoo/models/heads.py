@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import from_texts, to_plain
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, FeatureSpec, HeadSpec
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@keywords_renamed(given="values")
 def read_options(spec: HeadSpec | BackboneSpec, values: Mapping[str, Any]) -> Any:
     """The options of a head or backbone, None where it takes none; texts are read by their type.
 
@@ -30,6 +32,7 @@ def read_options(spec: HeadSpec | BackboneSpec, values: Mapping[str, Any]) -> An
     return from_texts(spec.options, values, owner)
 
 
+@keywords_renamed(given="values")
 def plain_options(spec: HeadSpec | BackboneSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a head or backbone as plain data, defaults included: a bundle keeps them, and outlives them.
 
@@ -41,6 +44,7 @@ def plain_options(spec: HeadSpec | BackboneSpec, values: Mapping[str, Any]) -> d
     return plain
 
 
+@keywords_renamed(given="values")
 def configured(backbone: BackboneSpec, values: Mapping[str, Any]) -> BackboneSpec:
     """The spec of a backbone with these options; itself where it has none.
 
@@ -51,6 +55,7 @@ def configured(backbone: BackboneSpec, values: Mapping[str, Any]) -> BackboneSpe
     return backbone if backbone.configure is None else backbone.configure(options)
 
 
+@keywords_renamed(given="values")
 def build_head(
     head: HeadSpec, features: FeatureSpec, outputs: int, values: Mapping[str, Any] | None = None
 ) -> nn.Module:

@@ -9,12 +9,14 @@ from pathlib import Path
 from pocketzoo.core.errors import BundleError, UnsafeFileError
 from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.repository_loader import HEAD, read_repository_manifest
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Repository
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@keywords_renamed(registry="resolver")
 def unpack(repository: Repository, resolver: Resolver, progress: Progress = SILENT) -> Bundle:
     """A fetched repository as a bundle below ``home()``; a head alone is joined to its backbone, fetched by its pin.
 

@@ -21,6 +21,7 @@ from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, Uns
 from pocketzoo.core.files import home, sha256
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
@@ -63,6 +64,7 @@ class OnnxMetadata:
             raise RecipeError(f"size cannot be {self.size}", "give pixels per side, 1 or more")
 
 
+@keywords_renamed(reading="metadata")
 def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.repository_loader import LOADER
 from pocketzoo.zoo.catalog.registry import Entry
@@ -10,6 +11,7 @@ from pocketzoo.zoo.models.hub_bundle import unpack
 from pocketzoo.zoo.models.resolver import Resolver, hub_reference
 
 
+@keywords_renamed(registry="resolver")
 def open_remote(name: str, resolver: Resolver, progress: Progress = SILENT) -> Bundle | Entry:
     """What a repository holds: the bundle that it is, or that its head belongs to, else its backbone.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.numerics import predicted, right_answers
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
 
 Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's order
@@ -201,6 +202,7 @@ def nearest_neighbors(vectors: Array) -> npt.NDArray[np.intp]:
     return np.asarray(cosines.argmax(-1))
 
 
+@keywords_renamed(wanted="reference")
 def sqnr(out: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
     """The ratio of signal to error in dB, 10 log10(|wanted|^2 / |wanted - out|^2).
 

@@ -532,3 +532,16 @@ def test_what_was_trained_in_8_bits_is_handed_out_in_them(tmp_path):
     made = taught(Lines([0.5, 0.1234]), Lines([1.0, 1.0]), [x], tmp_path, config).layer.weight.detach()
     levels = made / (made.abs().max() / 127)
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+
+
+def test_what_was_left_of_another_model_is_not_taken_up(tmp_path):
+    """Also of one with the same shapes, whose parameters are as large in the mean and not in all."""
+    teacher, first, second = (Lines([0.5, 0.5]) for _ in range(3))
+    for model, weight, bias in ((teacher, 0.5, 0.5), (first, 1.0, 2.0), (second, 2.0, 1.0)):
+        model.layer.weight.data.fill_(weight)
+        model.layer.bias = nn.Parameter(torch.tensor([bias]))
+    samples = [np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)]
+    config = DistillConfig(epochs=2, learning_rate=0.01)
+    taught(first, teacher, samples, tmp_path / "used", config)
+    fresh = snapshot(taught(second, teacher, samples, tmp_path / "empty", config))
+    assert snapshot(taught(second, teacher, samples, tmp_path / "used", config)) == fresh != snapshot(second)

@@ -146,3 +146,19 @@ def test_inputs_that_never_vary_are_no_trouble():
             for kind in kinds(layer):
                 made = factorize(layer, kind, (2, 3) if kind == "tucker" else (3,), Metric(inputs, outputs))
                 assert all(torch.isfinite(p).all() for p in made.parameters())
+
+
+@pytest.mark.parametrize(
+    ("channels", "multiple", "tried"),
+    [
+        (16, 2, {2, 4, 6, 8, 10, 12}),
+        (16, 4, {4, 8, 12}),
+        (40, 1, {5, 10, 15, 20, 25, 30}),
+        (3, 4, {3}),  # fewer than the multiple
+        (8, 8, {8}),
+    ],
+)
+def test_the_first_layer_of_tucker_is_tried_with_eighths_of_the_channels(channels, multiple, tried):
+    layer = nn.Conv2d(channels, 16, 3).double()
+    every = options(layer, plain_metric(layer), multiple, ("tucker",))
+    assert {o.ranks[0] for o in every} == tried

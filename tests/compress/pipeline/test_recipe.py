@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.recipe import VERSION, CompressSection, read_compress_section, read_recipe, read_steps
+from pocketzoo.compress.pipeline.recipe import (
+    VERSION,
+    AgentSection,
+    BenchSection,
+    CompressSection,
+    ExportSection,
+    FitSection,
+    GenerateSection,
+    PlaySection,
+    PredictSection,
+    read_compress_section,
+    read_recipe,
+    read_steps,
+)
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.core.typed import to_plain
+from pocketzoo.train.agents.double_dqn import fit_agent
+from pocketzoo.train.fit import fit
+from pocketzoo.workflows.bench import bench
+from pocketzoo.workflows.generate import generate
+from pocketzoo.workflows.play import play
+from pocketzoo.workflows.predict import predict
 from pocketzoo.workflows.run_recipe import read_run_recipe
 
 SHIPPED = Path(__file__).parents[3] / "recipes"
@@ -268,3 +289,30 @@ def test_a_recipe_of_the_previous_release_is_read_with_a_warning_for_each_name(w
     renamed = [("rank_share", "rank_fraction"), ("heal", "distill"), ("quantised", "quantized")]
     end = "; the old name works in this release only"
     assert [str(each.message) for each in told] == [f"{a!r} was renamed to {b!r}{end}" for a, b in renamed]
+
+
+@pytest.mark.parametrize(
+    ("section", "function"),
+    [
+        (FitSection(), fit),
+        (AgentSection(environment="CartPole-v1"), fit_agent),
+        (PlaySection(), play),
+        (GenerateSection(prompts=("a",)), generate),
+        (PredictSection(), predict),
+        (BenchSection(), bench),
+    ],
+    ids=["fit", "agent", "play", "generate", "predict", "bench"],
+)
+def test_what_a_section_does_not_say_is_as_the_function_has_it(section, function):
+    """What it has no default for, a section has to say; None and an empty table say the same."""
+    known = inspect.signature(function).parameters
+    said = {f.name: getattr(section, f.name) for f in fields(section) if f.name in known}
+    assert {f.name for f in fields(section)} - set(said) == ({"samples"} if function is predict else set())
+    defaults = {name: known[name].default for name in said if known[name].default is not inspect.Parameter.empty}
+    assert set(said) - set(defaults) == {f.name for f in fields(section) if f.name in ("environment", "prompts")}
+    assert {name: None if said[name] == {} else said[name] for name in defaults} == defaults
+
+
+def test_what_a_function_is_called_with_for_each_sample_or_format_has_a_default():
+    assert PredictSection().samples == 5
+    assert ExportSection().to == ("onnx",)

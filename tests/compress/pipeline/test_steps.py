@@ -183,7 +183,7 @@ def test_one_target_may_be_rejected_alone(bloating, small, few, tmp_path, monkey
 
 @pytest.mark.usefixtures("untimed")
 def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_path, small_registry):
-    asked = PruneConfig(ratio=0.97, granularity="weight")
+    asked, told = PruneConfig(ratio=0.97, granularity="weight"), Told()
     bundle = compress(
         small.path,
         tmp_path / "out",
@@ -193,6 +193,7 @@ def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_pa
         max_drop=0.02,
         keep_slower=True,
         registry=small_registry,
+        progress=told,
     )
     spec = small.manifest.input
     assert accuracy(bundle.graph(""), digits, spec) >= accuracy(small.graph(""), digits, spec) - 0.02
@@ -203,6 +204,14 @@ def test_a_budget_reduces_what_is_removed_until_it_is_kept(small, digits, tmp_pa
     assert step.config["ratio"] < min(tried)
     assert min(tried) - step.config["ratio"] <= 0.97 / 8 + 1e-9
     assert all("accuracy falls by" in no["why"] for no in step.report["rejected"])
+    said = [line for line in told.said if "rejected" in line]
+    assert said == [f"prune: rejected: {no['why']}" for no in step.report["rejected"]]
+    said = [line for line in told.said if "trying" in line]
+    shares = [ratio / 0.97 for ratio in tried[1:]]  # those that were kept are not told apart in the report
+    assert said[0] == "prune: trying 50% of the requested reduction"
+    assert {f"prune: trying {share:.0%} of the requested reduction" for share in shares} <= set(said)
+    assert f"prune: trying {step.config['ratio'] / 0.97:.0%} of the requested reduction" in said
+    assert len(said) == len(set(said)) == 3  # halves, quarters, eighths
 
 
 @pytest.mark.usefixtures("untimed")
@@ -358,8 +367,12 @@ def test_the_rest_of_a_recipe_goes_on_without_what_is_rejected(small, few, tmp_p
 def test_what_repairs_a_step_may_bring_it_back_above_the_floor(small, digits, tmp_path, small_registry):
     steps = [PruneConfig(ratio=0.8, granularity="weight", refit=False), DistillConfig(epochs=20)]
     given = {"registry": small_registry, "data": digits, "samples": 256, "keep_slower": True}
-    manifest = compress(small.path, tmp_path / "out", steps=steps, **given).manifest
+    told = Told()
+    manifest = compress(small.path, tmp_path / "out", steps=steps, **given, progress=told).manifest
     prune, distill = (step.report for step in manifest.steps)
+    (said,) = (line for line in told.said if "continuing to the distillation step after it" in line)
+    assert said.startswith("prune: accuracy falls from ")
+    assert not any("rejected" in line for line in told.said)
     chance = np.bincount(digits.split("val").targets[: prune["validation_samples"]]).max()
     had = prune["accuracy_before"] - chance / prune["validation_samples"]
     lost = [prune["accuracy_before"] - report["accuracy_after"] for report in (prune, distill)]
@@ -481,3 +494,11 @@ def test_a_report_goes_to_the_step_it_is_of(small):
 def test_a_step_is_held_with_those_that_repair_it(steps, ends, small, few, small_registry):
     job = prepare(small.path, data=few, steps=steps, samples=8, registry=small_registry)
     assert [_end(job, number) for number in range(len(steps))] == ends
+
+
+def test_what_is_rejected_is_said_with_its_reason(bloating, small, few, tmp_path):
+    told = Told()
+    steps = [PruneConfig(ratio=0.3, granularity="weight"), BloatConfig(width=256)]
+    given = {"data": few, "samples": 8, "registry": bloating}
+    (no,) = compress(small.path, tmp_path / "out", steps=steps, **given, progress=told).manifest.rejected
+    assert [line for line in told.said if "rejected" in line] == [f"bloat: rejected: {no['why']}"]

@@ -360,3 +360,14 @@ def test_a_group_that_saves_nothing_is_never_worth_it():
     assert curves.within(lambda counts: False) == [0]
     assert curves.prices[:2] == pytest.approx([0.0, 2e30])
     assert curves.step([0], 0, 1) == (1, pytest.approx(1e30))
+
+
+@pytest.mark.parametrize("marginals", [[[3.0, 0.0], [1.0]], [[0.0, 4.0, 0.0], [3.0, 0.0], [0.0]],
+                                       [[2.0, 3.0, 0.0], [2.0, 1.0, 3.0]]])  # fmt: skip
+def test_what_goes_for_a_budget_is_the_least_harm_where_a_step_costs_nothing(marginals):
+    """The price is found between the slopes, of which the least is zero; and curves need not be convex."""
+    for units in range(sum(map(len, marginals)) + 1):
+        counts = _curves(marginals).within(lambda c, units=units: sum(c) >= units)
+        least = min(_least(marginals, more) for more in range(units, sum(map(len, marginals)) + 1))
+        assert sum(counts) >= units
+        assert _harm(marginals, counts) == pytest.approx(least)

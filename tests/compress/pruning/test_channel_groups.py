@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning import prune
 from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channels import Channels, Group
@@ -942,3 +943,55 @@ def test_hooks_that_write_attributes_are_traced_without_a_warning():
 def test_a_group_is_of_single_rows_unless_it_says_more():
     assert Group(("a",), np.arange(2)).width == 1
     assert Channels({}, (), {}, frozenset()).shortcuts == {}
+
+
+GATES = {  # shapes of what is not followed, each one number for all channels
+    "one channel": lambda x: x[:, :1],
+    "no axis of channels": lambda x: x.sum((0, 1)),
+    "no axis at all": lambda x: x.sum(),
+    "one number": lambda x: x.sum((0, 1, 2, 3), keepdim=True),
+}
+
+
+@pytest.mark.parametrize("gate", [*GATES, "a number for each channel"])
+@pytest.mark.parametrize("first", [False, True])
+def test_what_is_the_same_for_all_channels_lets_them_go(gate, first):
+    """However many axes it has, and on whichever side it stands."""
+    scale = GATES.get(gate, lambda x: x.repeat(1, 3, 1, 1)[:, :8])
+    net = Net(
+        lambda m, x: m.out(F.relu(scale(x) * m.a(x) if first else m.a(x) * scale(x))), a=conv(3, 8), out=conv(8, 4)
+    )
+    groups = [(group.layers, len(group.channels)) for group in find_channels(net, torch.randn(2, 3, 8, 8)).groups]
+    assert groups == ([(("a.weight",), 8)] if gate in GATES else [])
+
+
+@pytest.mark.parametrize(
+    ("reader", "layer", "shape"),
+    [
+        (nn.LayerNorm(6), nn.Linear(6, 6), (2, 5, 6)),
+        (nn.LayerNorm((5, 6)), nn.Linear(6, 6), (2, 5, 6)),
+        (nn.Linear(6, 6), nn.Linear(6, 6), (2, 5, 6)),
+        (nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1), (2, 6, 5, 5)),
+        (nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1), (2, 6, 5, 5)),
+    ],
+    ids=["layer norm", "layer norm of two axes", "linear", "batch norm", "convolution"],
+)
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_shortcut_is_what_a_module_before_reads_too(reader, layer, shape, dropped):
+    def wiring(m, x):
+        y = m.layer(F.relu(m.reader(x)))
+        return x + (F.dropout(y, training=False) if dropped else y)
+
+    net = Net(wiring, reader=reader, layer=layer).eval()
+    assert find_channels(net, torch.randn(*shape)).shortcuts == {"layer.weight": Shortcut(reader="reader")}
+
+
+def test_a_shortcut_names_the_norm_that_is_between_and_needs_a_reader_with_a_weight():
+    net = Net(
+        lambda m, x: x + m.norm(m.layer(F.relu(m.reader(x)))),
+        reader=conv(6, 6), layer=conv(6, 6), norm=nn.BatchNorm2d(6),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 6, 5, 5)
+    assert find_channels(net, x).shortcuts == {"layer.weight": Shortcut(reader="reader", norm="norm")}
+    net.reader = nn.LayerNorm(5, elementwise_affine=False)
+    assert find_channels(net, x).shortcuts == {}

@@ -321,3 +321,16 @@ def test_how_long_masked_weights_are_solved_for_does_not_depend_on_units(size):
     sums.add(x, size * x @ (wanted * mask).T)
     found = next(masked_weights(torch.zeros(2, 5, dtype=torch.float64), sums, [1e-4], mask))
     torch.testing.assert_close(found / size, wanted * mask, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("ridges", [RIDGES, RIDGES[::-1], (np.inf, 0.1), (0.3, np.inf, 0.3), (np.inf,), ()])
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_ridge_has_its_weights_in_whatever_order_they_are_asked_for(ridges, masked):
+    x, y, now = drawn(0, (60, 4), (60, 3), (3, 4))
+    sums = Sums.empty(3, 4)
+    sums.add(x, y)
+    found = masked_weights(now, sums, ridges, torch.ones_like(now)) if masked else _solved(now, sums, ridges)
+    for weight, ridge in zip(found, ridges, strict=True):
+        damped = sums.gram + (ridge * sums.gram.diagonal() if isfinite(ridge) else 0 * sums.inputs).diag()
+        change = torch.linalg.solve(damped, (sums.cross - now @ sums.gram).T).T
+        torch.testing.assert_close(weight, now + change if isfinite(ridge) else now, rtol=0, atol=1e-6)

@@ -1107,3 +1107,14 @@ def test_a_plan_names_what_stays_axis_by_axis(net):
     assert (plan.shifts, plan.shortcuts, plan.shared) == ({"w": "b"}, {"w": Shortcut(reader="x")}, ("r", "s"))
     nothing = prune._planned(net, channels, groups, uses, {99}, PruneConfig())
     assert nothing == PrunePlan()
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+@pytest.mark.parametrize("budget", ["macs", "parameters"])
+@pytest.mark.parametrize("left", [1, 4, 8, 12, 15, 16])
+def test_a_budget_may_be_used_to_the_last_number(left, budget, scope, randomised, batches, free):
+    """Of two layers without biases, where each of 16 channels has as many weights."""
+    model = randomised(nn.Sequential(nn.Linear(4, 16, bias=False), nn.LeakyReLU(), nn.Linear(16, 4, bias=False)))
+    config = PruneConfig(**{budget: left / 16}, scope=scope, multiple=1)
+    found = prune.plan(model, config, batches((4,), 32), free)
+    assert prune.apply(model, found)[0].out_features == left

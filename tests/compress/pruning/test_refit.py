@@ -419,3 +419,28 @@ def test_a_shift_is_of_the_type_that_it_is_added_to(dtype):
     own = nn.BatchNorm1d(2)
     shift_output(own, "running_mean", torch.tensor([1.0, 2.0]))
     assert own.running_mean.tolist() == [-1.0, -2.0]
+
+
+def test_the_error_of_a_shortcut_beside_a_convolution_is_made_up_for():
+    """At each place for itself, channel by channel."""
+
+    class Joined(nn.Module):
+        def __init__(self, kept: list[int]) -> None:
+            super().__init__()
+            self.kept, self.reader, self.main = kept, nn.Identity(), nn.Conv2d(8, 8, 1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = torch.tensor([float(i in self.kept) for i in range(8)]).view(8, 1, 1)
+            return self.reader(x * mask) + self.main(x[:, self.kept])
+
+    whole, less = filled(Joined(list(range(8)))), Joined(KEPT).eval()
+    less.main = without_inputs(whole.main, KEPT)
+    x = correlated(128 * 6).view(128, 2, 3, 8).permute(0, 3, 1, 2).contiguous()
+    shortcuts = {"main.weight": Shortcut(reader="reader")}
+    refit(whole, less, ["main"], [x.numpy()], channels_left={}, shifts={}, shortcuts=shortcuts)
+    rows = x.movedim(1, -1).reshape(-1, 8)
+    mask = torch.tensor([float(i in KEPT) for i in range(8)])
+    lacking = rows - rows * mask + (rows @ whole.main.weight.detach().flatten(1).T)
+    best = least_squares(rows[:, KEPT], lacking, shift=False)
+    found = less.main.weight.detach().flatten(1).double().numpy()
+    assert missed(rows[:, KEPT], lacking, found, np.zeros(8)) <= 1.02 * missed(rows[:, KEPT], lacking, *best)

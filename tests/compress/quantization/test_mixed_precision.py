@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import int8
-from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, float_effects, search
+from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
 
@@ -152,3 +152,30 @@ def test_worth_is_what_is_gained_for_what_can_be_told_from_chance():
     )
     assert str(FloatEffect(layer="a", gained=3.0, lost=0.25)) == "+3.00 dB for 25.0% of the MACs"
     assert str(FloatEffect(layer="a", gained=-1.0, lost=0.25, milliseconds=0.5)) == "-1.00 dB for +0.500 ms"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "taken", "read"),
+    [
+        ((4, 4, 4), 16, 12, 3),
+        ((4, 4, 4), 12, 12, 3),
+        ((4, 4, 4), 8, 8, 2),
+        ((4, 4, 4), 5, 5, 2),
+        ((9, 1), 1, 1, 1),
+        ((0, 3), 2, 2, 2),
+        ((), 3, 0, 0),
+    ],
+)
+def test_the_first_samples_are_taken_and_no_more_are_read(sizes, count, taken, read):
+    """Those that follow may be images still to be decoded, or without an end."""
+    given, opened = np.arange(sum(sizes) * 2, dtype=np.float32).reshape(-1, 2), []
+
+    def batches():
+        for batch in np.split(given, np.cumsum(sizes)[:-1]) if sizes else ():
+            opened.append(len(batch))
+            yield batch
+
+    rows = _first(batches(), count)
+    assert [row.shape for row in rows] == [(1, 2)] * taken
+    np.testing.assert_array_equal(np.concatenate([np.empty((0, 2)), *rows]), given[:taken])
+    assert len(opened) == read

@@ -207,3 +207,29 @@ def test_scales_are_the_best_of_those_tried_and_the_gain_is_what_they_gain(seed)
     full = min(ends, key=reading)
     tried = [expected(full**power, channels, w) for power in (0.25, 0.5, 0.75, 0.85, 0.95, 1.0)]
     assert gain == pytest.approx(plain / min(tried), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("node", "read", "instead", "made"),
+    [
+        ("LayerNormalization", "after.weight", "norm.weight", 3),
+        ("LayerNormalization", "after.bias", "norm.bias", 3),
+        ("Add", "key.bias", "value.bias", 3),
+        ("MatMul", "key.weight", "value.weight", 4),  # nor are the nodes that read a weight twice in any group
+        ("LayerNormalization", "norm.weight", "", 3),  # of what is computed
+        ("LayerNormalization", "norm.bias", "", 3),
+    ],
+)
+def test_what_another_node_reads_or_computes_takes_no_scale(node, read, instead, made, block, x):
+    """Neither does what stands with it: the scale is multiplied in the graph, and the outputs are the same."""
+    other = onnx.ModelProto()
+    other.CopyFrom(block)
+    (reader,) = (n for n in other.graph.node if n.op_type == node and read in n.input)
+    if not instead:
+        instead = f"{read}_computed"
+        other.graph.node.insert(0, helper.make_node("Identity", [read], [instead]))
+    reader.input[list(reader.input).index(read)] = instead
+    onnx.checker.check_model(other, full_check=True)
+    divided = smooth.apply(other, divisors(other))
+    np.testing.assert_allclose(run(divided, x), run(other, x), rtol=1e-4, atol=1e-5)
+    assert len([n for n in divided.graph.node if n.op_type == "Mul"]) == made

@@ -589,3 +589,27 @@ def test_a_copy_runs_in_eval_mode_and_is_of_its_own():
     assert [m.training for m in model.modules()] == [True] * 3
     twin[0].weight.data.zero_()
     assert model[0].weight.abs().sum() > 0
+
+
+class AsksForAName(Helper):
+    """Other code asks the layer for an attribute of some name, which a layer in its place would not have."""
+
+    def __init__(self, attribute: str) -> None:
+        super().__init__()
+        self.attribute = attribute
+        setattr(self.b, attribute, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.b(self.a(x).relu() * getattr(self.b, self.attribute)).relu())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "left"),
+    [("scale", {"b"}), ("scale_", {"b"}), ("in_features", {"b"}), ("_scale", set()), ("_scale_", set()),
+     ("training", set())],
+)  # fmt: skip
+def test_what_only_a_layer_has_is_what_is_public_and_not_of_every_module(attribute, left, batches):
+    model, x = AsksForAName(attribute).eval(), torch.from_numpy(batches((12,), 4)[0])
+    model.b.in_features = 24
+    assert set(left_alone(model, x, replaced=True)) == left
+    assert left_alone(model, x, replaced=False) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 
@@ -9,6 +10,7 @@ import corridor
 import numpy as np
 import pytest
 import torch
+from told import Told
 from torch import nn
 
 import pocketzoo
@@ -279,3 +281,40 @@ def test_it_learns_and_is_evaluated_as_often_as_it_is_told():
     assert agent.career.best_step == agent.career.at[0], "the first is the best, as each is worse"
     assert agent.career.ended == f"all {last} steps are done"
     assert last >= 60
+
+
+@pytest.mark.parametrize("snapshots", [1, 2])
+def test_what_goes_on_after_a_kill_has_all_that_the_whole_run_has(snapshots, tmp_path):
+    """All of it counts: what is drawn from the replay, when the target was copied, how far Adam is, which was best."""
+    config = AgentConfig(steps=90, warm_up=12, learn_every=3, evaluate_every=25, episodes=1, batch_size=16,
+                         target_every=11, capacity=60, goal=9.0)  # fmt: skip
+    net = nn.Linear(4, 2)
+
+    def agent(place, progress=None):
+        given = (copy.deepcopy(net), "smooth_l1_loss", Environment("Corridor-v0"), config, tmp_path / place)
+        return Agent(*given, progress or Silent())
+
+    class Ends(Silent):
+        left = snapshots
+
+        def say(self, text: str) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    whole, told = agent("whole"), Told()
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        agent("cut", Ends()).run()
+    again = agent("cut", told)
+    again.run()
+    assert told.said[0] == f"resuming after step {whole.career.at[snapshots - 1]} of an earlier run"
+    assert again.career == whole.career
+    assert again.generator.bit_generator.state == whole.generator.bit_generator.state
+    for one, other in ((again.net, whole.net), (again.target, whole.target), (again.best, whole.best)):
+        assert all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
+    held = again.replay.state(), whole.replay.state()
+    assert len(again.replay) == 60
+    assert all(torch.equal(held[0][name], value) for name, value in held[1].items())
+    moments = [[s["exp_avg"] for s in each.optimizer.state.values()] for each in (again, whole)]
+    assert all(map(torch.equal, *moments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -577,3 +578,8 @@ def test_places_that_a_bundle_may_be_written_to(kind, force, text, tmp_path, ref
         return
     with refused(BundleError, text):
         check_place(place, force=force)
+
+
+def test_the_time_in_a_manifest_is_in_whole_seconds_of_utc(tmp_path):
+    for number in range(3):  # by chance one time has no fraction
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", write(tmp_path / str(number)).manifest.created)

@@ -64,6 +64,19 @@ def test_every_name_of_format_1_has_its_new_one():
     )
 
 
+@pytest.mark.parametrize(
+    ("head", "options", "now"),
+    [
+        ("embedding", {"pool": "cls", "normalise": False}, {"pool": "cls", "normalize": False}),
+        ("acme-embedding", {"normalise": False}, {"normalise": False}),  # a plugin's own option is its own
+    ],
+)
+def test_options_of_a_head_that_ships_have_their_new_names(head, options, now):
+    model = {**OLD["model"], "backbone": "acme-mlp", "head": head, "head_options": options}
+    found = read_manifest({**OLD, "model": model}).model
+    assert (found.head_options, found.backbone_options) == (now, OLD["model"]["backbone_options"])
+
+
 def test_what_is_read_is_not_changed():
     before = json.dumps(OLD)
     converted(OLD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from told import Told
 from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.build_engine import (
+    _refused_by_builder,
     check_engine,
     layer_precisions,
     refit_engine,
@@ -274,7 +276,7 @@ def test_what_was_refused_is_not_kept(compressed, tmp_path, refused):
         (
             {"workspace": 1},
             "out of memory (this machine has no GPU, workspace limit 1 MiB)",
-            "--shape batch=1:4:8",
+            "build for smaller sizes than 1:8:32: --shape batch=1:4:8; or a larger --workspace",
         ),
         ({"hardware_compatible": True}, "", ""),
         ({"dla": 0, "shapes": {"batch": (8, 8, 8)}}, "this machine has no DLA core", "--dla"),
@@ -301,3 +303,14 @@ def test_a_stripped_engine_gets_its_weights_back_on_the_device(graph, tmp_path):
     save_engine(graph, tmp_path / "m.engine", RTX, options=EngineOptions(stripped=True))
     refit_engine(tmp_path / "m.engine", graph, tmp_path / "whole.engine", RTX)
     check_engine(tmp_path / "whole.engine", RTX)
+
+
+@pytest.mark.parametrize(
+    ("workspace", "limit", "more"), [(0, "", ""), (64, ", workspace limit 64 MiB", "; or a larger --workspace")]
+)
+def test_a_larger_workspace_is_told_of_where_it_was_limited(graph, workspace, limit, more):
+    logger = SimpleNamespace(errors=["Requested amount of GPU memory: out of memory"], last="no tactic")
+    error = _refused_by_builder(graph, RTX, logger, EngineOptions(workspace=workspace), None)
+    what = f"{RTX.engine} cannot build an engine of {graph.name}"
+    assert error.message == f"{what}: out of memory (this machine has no GPU{limit}): no tactic"
+    assert error.hint == f"build for smaller sizes than 1:8:32: --shape batch=1:4:8{more}"
