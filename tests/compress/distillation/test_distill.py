@@ -246,6 +246,294 @@ def test_a_plan_is_what_was_asked_for(teacher, samples):
     assert applied is not teacher
 
 
+# -- distances, blocks and samples, written out
+
+
+def _line(weight: float) -> Lines:
+    return Lines([weight])
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "wanted"), [(1.0, 1.0, 0.0), (0.0, 1.0, 1.0), (3.0, 2.0, 0.25), (1.0, -1.0, 4.0)]
+)
+def test_the_distance_is_relative_to_the_originals_outputs(student, teacher, wanted):
+    held = [torch.tensor([[1.0], [2.0]]), torch.tensor([[-3.0]])]
+    outputs = [teacher * x for x in held]
+    assert distill._distance(_line(student), held, outputs) == pytest.approx(wanted)
+    assert distill._distance(_line(np.inf), held, outputs) == np.inf
+    assert distill._distance(_line(np.nan), held, outputs) == np.inf
+
+
+def test_the_distance_from_outputs_of_nothing_is_finite():
+    held = [torch.tensor([[1e-12]])]
+    assert distill._distance(_line(1.0), held, [torch.zeros(1, 1)]) == pytest.approx(1e6, rel=1e-4)
+    assert distill._distance(_line(0.0), held, [torch.zeros(1, 1)]) == 0.0
+
+
+class Chain(nn.Module):
+    """Two layers, one that runs twice, one that gives no floats, one that gives two tensors, and what is passed by."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.first, self.again = nn.Linear(2, width), nn.Tanh()
+        self.drop, self.same, self.last = nn.Dropout(0.5), nn.Identity(), nn.Linear(width, 2)
+        self.order, self.both, self.unused = Order(), Both(), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.again(self.again(self.same(self.drop(self.first(x)))))
+        self.order(y)
+        return self.both(self.last(y))[0]
+
+
+class Order(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argsort(1)
+
+
+class Both(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+def test_blocks_are_what_runs_once_and_gives_one_shape_in_both():
+    x = torch.zeros(2, 2)
+    assert distill._blocks(Chain().eval(), Chain().eval(), x) == ["first", "last"]
+    assert distill._blocks(Chain(5).eval(), Chain().eval(), x) == ["last"]
+    less = Chain().eval()
+    del less.unused
+    less.first = nn.Sequential(nn.Linear(2, 3))
+    assert distill._blocks(less, Chain().eval(), x) == ["first", "last"]  # first.0 is the student's alone
+    assert distill._blocks(Chain().eval(), less, x) == ["first", "last"]
+
+
+def test_features_are_those_of_one_pass_and_none_of_what_runs_twice():
+    model = Chain().eval()
+    x = torch.randn(2, 2)
+    with distill._features(model, ["first", "again", "both"]) as found:
+        model(x)
+    assert set(found) == {"first", "again", "both"}
+    torch.testing.assert_close(found["first"], model.first(x))
+    assert found["again"] is None
+    assert found["both"] is None
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+class InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu_()
+
+
+def test_features_are_as_they_were_before_what_comes_next_wrote_over_them():
+    model, x = InPlace(), torch.randn(8, 2)
+    with distill._features(model, ["layer"]) as found:
+        model(x)
+    torch.testing.assert_close(found["layer"], model.layer(x))
+    assert (found["layer"] < 0).any()
+
+
+def test_the_loss_is_the_mean_of_relative_errors_of_outputs_and_blocks():
+    torch.manual_seed(0)
+    student, teacher = (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)) for _ in range(2))
+    x = torch.randn(4, 2)
+    with torch.no_grad():
+        outs = [(student(x), teacher(x)), (student[0](x), teacher[0](x))]
+    parts = [float(((a - b) ** 2).mean() / (b**2).mean()) for a, b in outs]
+    for blocks, wanted in (([], parts[0]), (["0"], sum(parts) / 2), (["0", "1"], (2 * parts[0] + parts[1]) / 3)):
+        found = distill._loss(student, student, teacher, x, blocks)
+        assert found.item() == pytest.approx(wanted, rel=1e-5)
+        found.backward()
+    assert all(p.grad is None for p in teacher.parameters())
+    assert student[0].weight.grad is not None
+
+
+def test_outputs_of_nothing_divide_by_next_to_nothing():
+    found = distill._loss(_line(1e-6), _line(1e-6), _line(0.0), torch.ones(2, 1), [])
+    assert found.item() == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(("count", "out"), [(16, [4, 12]), (13, [4, 12]), (12, [4]), (5, [4]), (4, [0]), (2, [0])])
+def test_every_eighth_sample_of_a_batch_is_held_out_from_the_fifth(count, out):
+    train, held = distill._split([np.arange(count, dtype=np.float32)[:, None]], 100)
+    assert torch.cat(held).ravel().tolist() == out
+    assert torch.cat(train).ravel().tolist() == [i for i in range(count) if i not in out]
+
+
+def test_a_batch_of_one_is_learned_from():
+    train, held = distill._split([np.ones((1, 1), np.float32), np.zeros((2, 1), np.float32)], 2)
+    assert [x.ravel().tolist() for x in train] == [[1.0, 0.0]]
+    assert [x.ravel().tolist() for x in held] == [[0.0]]
+
+
+@pytest.mark.parametrize("counts", [[1], [1, 1], []])
+def test_without_samples_to_judge_by_nothing_is_learned(counts):
+    with pytest.raises(DataError) as caught:
+        distill._split([np.ones((n, 1), np.float32) for n in counts], 2)
+    assert str(caught.value) == (
+        "distillation needs samples to train on and samples to validate on\ngive batches of two or more samples"
+    )
+
+
+def test_samples_given_are_not_written_to():
+    x = np.ones((4, 1), np.float32)
+    train, held = distill._split([x], 2)
+    for part in (*train, *held):
+        part.zero_()
+    assert (x == 1).all()
+
+
+def test_texts_of_different_lengths_keep_their_batches():
+    texts = [np.full((4, n), n) for n in (5, 9, 5)]
+    train, held = distill._split(texts, 2)
+    assert [tuple(x.shape) for x in train] == [(3, 5), (3, 9), (3, 5)]
+    assert [tuple(x.shape) for x in held] == [(1, 5), (1, 9), (1, 5)]
+    orders = {tuple(x.shape[1] * 10 + i for i, x in enumerate(distill._shuffled(train, 2, seed))) for seed in range(9)}
+    assert len(orders) > 1
+    for seed in range(3):
+        found = list(distill._shuffled(train, 2, seed))
+        assert sorted(tuple(x.shape) for x in found) == [(3, 5), (3, 5), (3, 9)]
+
+
+def test_each_epoch_sees_all_samples_in_an_order_of_its_own():
+    train = list(torch.arange(10.0)[:, None].split(4))
+    orders = []
+    for seed in (0, 1, 0):
+        found = list(distill._shuffled(train, 4, seed))
+        assert [len(x) for x in found] == [4, 4, 2]
+        orders.append(torch.cat(found).ravel().tolist())
+        assert sorted(orders[-1]) == list(range(10))
+    assert orders[0] == orders[2] != orders[1]
+    assert orders[0] == torch.randperm(10, generator=torch.Generator().manual_seed(0)).tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_epochs_of_one_seed_are_no_epochs_of_another(seed, tmp_path, monkeypatch):
+    seeds, shuffled = [], distill._shuffled
+
+    def noted(train, size, number):
+        seeds.append((size, number))
+        return shuffled(train, size, number)
+
+    monkeypatch.setattr(distill, "_shuffled", noted)
+    config = DistillConfig(epochs=3, batch_size=7, seed=seed, patience=9)
+    taught(_line(0.5), _line(1.0), [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert seeds == [(7, seed * 100_003 + epoch) for epoch in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("features", "epochs", "with_blocks"), [(0.5, 4, 2), (0.0, 3, 0), (0.26, 4, 1), (0.4, 4, 2), (1.0, 3, 3)]
+)
+def test_blocks_are_matched_in_the_first_epochs(features, epochs, with_blocks, tmp_path, monkeypatch):
+    """And patience counts from there on."""
+    matched, loss = [], distill._loss
+
+    def noted(run, student, teacher, x, blocks):
+        matched.append(blocks)
+        return loss(run, student, teacher, x, blocks)
+
+    monkeypatch.setattr(distill, "_loss", noted)
+    config = DistillConfig(epochs=epochs, batch_size=64, features=features, patience=9)
+    taught(_line(0.5), _line(1.0), [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert matched == [["layer"]] * with_blocks + [[]] * (epochs - with_blocks)
+
+
+@pytest.mark.parametrize(("features", "patience", "seen"), [(0.0, 1, 2), (0.0, 3, 4), (0.5, 1, 7), (0.5, 2, 8)])
+def test_patience_counts_epochs_behind_the_features(features, patience, seen, teacher, samples, tmp_path):
+    count = KillAfter(None)
+    config = DistillConfig(epochs=10, features=features, patience=patience, batch_size=48)
+    taught(teacher, teacher, samples, tmp_path, config, count)
+    assert count.seen == list(range(seen))
+
+
+@pytest.mark.parametrize(("zeros", "stay"), [(0, False), (1, False), (2, True), (10, True)])
+def test_weights_of_which_more_than_a_hundredth_are_zero_count_as_pruned(zeros, stay, tmp_path):
+    """Of a hundred: one may be zero by chance."""
+    weight = [0.0] * zeros + [0.5] * (100 - zeros)
+    x = np.random.default_rng(0).normal(size=(64, 100)).astype(np.float32)
+    config = DistillConfig(epochs=2, batch_size=64, learning_rate=0.01, patience=9)
+    made = taught(Lines(weight), Lines([1.0] * 100), [x], tmp_path, config).layer.weight.detach()[0]
+    assert bool((made[:zeros] == 0).all()) == (stay or zeros == 0)
+    assert (made[zeros:] != 0.5).all()
+
+
+def test_a_loss_that_is_not_finite_is_said_whole(tmp_path):
+    config = DistillConfig(epochs=2, batch_size=64, learning_rate=0.01)
+    with pytest.raises(DataError) as caught:
+        taught(_line(1e30), _line(1.0), [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert str(caught.value) == "distillation diverged: the loss is not finite\nlower the learning rate"
+    with pytest.raises(DataError) as caught:
+        taught(_line(1.0), _line(np.inf), [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert str(caught.value) == (
+        "the outputs of the original model are not finite\ncheck the samples for NaN or infinity"
+    )
+
+
+def test_ranges_are_taken_from_the_first_eight_batches_before_each_epoch(tmp_path, monkeypatch):
+    seen, observe = [], distill.FakeInt8.observe
+
+    def noted(self, batches):
+        seen.append([len(x) for x in batches])
+        observe(self, batches)
+
+    monkeypatch.setattr(distill.FakeInt8, "observe", noted)
+    x = np.random.default_rng(0).normal(size=(32, 1)).astype(np.float32)
+    for quantized, times in ((True, 4), (False, 0)):
+        seen.clear()
+        config = DistillConfig(epochs=3, batch_size=2, quantized=quantized, patience=9)
+        taught(_line(0.5), _line(1.0), [x], tmp_path / str(quantized), config)
+        assert seen == [[2] * 8] * times
+
+
+def test_the_work_of_another_model_or_plan_has_another_key(teacher):
+    plans = [distill.plan(teacher, DistillConfig(epochs=n), [], None) for n in (1, 2)]
+    models = [Lines([1.0, -2.0]), Lines([1.0, 2.0]), Lines([1.0, 3.0])]
+    keys = [[distill._key(plan, model) for model in models] for plan in plans]
+    assert keys[0][0] == f"{plans[0]} 3.0"
+    assert keys[0][0] == keys[0][1]  # what is summed is how large they are
+    assert len({key for row in keys for key in row}) == 4
+    two = nn.Sequential(models[0], models[2])
+    assert distill._key(plans[0], two) == f"{plans[0]} 7.0"
+
+
+class OwnWeight(nn.Module):
+    """No module inside: there are no blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+def test_without_blocks_patience_counts_from_the_beginning(tmp_path):
+    count = KillAfter(None)
+    config = DistillConfig(epochs=9, features=0.9, patience=1, batch_size=48)
+    taught(OwnWeight(), OwnWeight(), [np.ones((16, 1), np.float32)], tmp_path, config, count)
+    assert count.seen == [0, 1]
+
+
+def test_a_bias_of_zeros_was_not_pruned(tmp_path):
+    student, teacher = nn.Sequential(nn.Linear(1, 2)), nn.Sequential(nn.Linear(1, 2))
+    for model, bias in ((student, 0.0), (teacher, 1.0)):
+        model[0].weight.data.fill_(0.5)
+        model[0].bias.data.fill_(bias)
+    config = DistillConfig(epochs=1, batch_size=64, learning_rate=0.01, features=0.0)
+    made = taught(student, teacher, [np.ones((16, 1), np.float32)], tmp_path, config)
+    assert made[0].bias.tolist() == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_what_was_trained_in_8_bits_is_handed_out_in_them(tmp_path):
+    x = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+    config = DistillConfig(epochs=1, quantized=True, learning_rate=0.01)
+    made = taught(Lines([0.5, 0.1234]), Lines([1.0, 1.0]), [x], tmp_path, config).layer.weight.detach()
+    levels = made / (made.abs().max() / 127)
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+
+
 def test_what_was_left_of_another_model_is_not_taken_up(tmp_path):
     """Also of one with the same shapes, whose parameters are as large in the mean and not in all."""
     teacher, first, second = (Lines([0.5, 0.5]) for _ in range(3))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from pocketzoo import default_registry
 from pocketzoo.compress.configs import DistillConfig, Int8Config
-from pocketzoo.compress.distillation import distill
+from pocketzoo.compress.distillation import distill, fake_quantization
 from pocketzoo.compress.distillation.fake_quantization import FakeInt8, rounded, rounded_weight
 from pocketzoo.compress.quantization import int8
+from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.core.progress import SILENT
 from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -128,3 +129,82 @@ def test_healing_with_8_bits_comes_nearer_with_8_bits(net, samples, tmp_path) ->
         )
     assert found[True] < distance(model)
     assert found[True] < found[False]
+
+
+# -- to the level
+
+
+def test_weights_are_rounded_in_levels_of_their_channel() -> None:
+    weight = torch.tensor([[127.0, 1.4, -0.6, 0.4], [0.0, 0.0, 0.0, 0.0], [-12.7, 0.26, 0.04, 12.7]])
+    wanted = torch.tensor([[127.0, 1.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [-12.7, 0.3, 0.0, 12.7]])
+    for shape in ((3, 4), (3, 4, 1), (3, 2, 2), (3, 1, 2, 2)):
+        torch.testing.assert_close(rounded_weight(weight.view(shape)), wanted.view(shape))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "values", "wanted"),
+    [
+        (0.0, 255.0, [-3.0, 0.4, 0.6, 254.7, 255.0, 300.0], [0.0, 0.0, 1.0, 255.0, 255.0, 255.0]),
+        (-255.0, 0.0, [-300.0, -254.8, -0.6, 0.4, 5.0], [-255.0, -255.0, -1.0, 0.0, 0.0]),
+        (-100.0, 155.0, [-101.0, -100.4, 0.2, 154.6, 156.0], [-100.0, -100.0, 0.0, 155.0, 155.0]),
+        (-100.4, 154.6, [-101.0, 154.9, 157.0], [-100.0, 155.0, 155.0]),
+        (-51.0, 76.5, [-60.0, 0.3, -0.2, 80.0], [-51.0, 0.5, 0.0, 76.5]),
+    ],
+)
+def test_inputs_are_rounded_in_256_levels_of_which_one_is_zero(low, high, values, wanted) -> None:
+    torch.testing.assert_close(rounded(torch.tensor(values), low, high), torch.tensor(wanted))
+
+
+def test_a_layer_computes_with_rounded_inputs_and_weights_and_keeps_its_own() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    fake = FakeInt8(model)
+    x = torch.tensor([[255.0, 0.4], [100.2, 7.6]])
+    with torch.no_grad():
+        assert torch.equal(fake(x), model(x))  # nothing is known of ranges yet
+    fake.ranges = {"0": (0.0, 255.0)}
+    before = model[0].weight.detach().clone()
+    with torch.no_grad():
+        hidden = torch.tensor([[255.0, 0.0], [100.0, 8.0]]) @ rounded_weight(before).T + model[0].bias
+        torch.testing.assert_close(fake(x), model[2](hidden.relu()))
+    assert torch.equal(model[0].weight, before)
+    fake.settle()
+    torch.testing.assert_close(model[0].weight, rounded_weight(before))
+    assert not torch.equal(model[0].weight, before)
+
+
+def test_ranges_are_those_that_calibration_finds_and_hold_zero() -> None:
+    class Some(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.dead, self.idle = (nn.Linear(2, 2) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.dead(x * 0)
+            return self.b(self.a(x).relu())
+
+    model = Some()
+    fake = FakeInt8(model)
+    batches = [torch.tensor([[-1.0, 0.5]]), torch.tensor([[0.25, 2.0]])]
+    fake.observe(iter(batches))
+    assert set(fake.ranges) == {"a", "b"}
+    histogram = Histogram()
+    for batch in batches:
+        histogram.add(batch.numpy())
+    wanted = histogram.range(Int8Config(ranges="mse"))
+    assert fake.ranges["a"] == (wanted.low, wanted.high)
+    assert fake.ranges["b"][0] == 0.0
+    assert not any(m._forward_pre_hooks for m in model.modules())
+    fake.observe([torch.tensor([[-8.0, 8.0]])])
+    assert fake.ranges["a"][1] > 4.0  # of what was seen last, and no more
+
+
+def test_gradients_arrive_at_the_weights_of_what_is_run() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    fake = FakeInt8(model)
+    fake.ranges = {"0": (0.0, 255.0)}
+    fake(torch.tensor([[3.4, 300.0]])).sum().backward()
+    torch.testing.assert_close(model[0].weight.grad, torch.tensor([[3.0, 255.0]] * 2))
+
+
+def test_levels_are_127_of_a_weight_and_255_of_an_input() -> None:
+    assert (fake_quantization.WEIGHT_LEVELS, fake_quantization.INPUT_LEVELS) == (127, 255)

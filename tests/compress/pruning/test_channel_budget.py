@@ -220,6 +220,148 @@ def test_the_last_channel_of_a_layer_is_passed_over():
     assert removed(without, [order], [4]) == {0, 1, 2}
 
 
+# -- prices that are tried, and what is given back
+
+
+class Noted(Curves):
+    """Curves that note what price each choice is made at."""
+
+    prices: list[float]
+
+    def at(self, price: float) -> list[int]:
+        self.prices.append(price)
+        return super().at(price)
+
+
+def _noted(harms: list[list[float]], saves: list[float], multiple: int = 1, size: int | None = None) -> Noted:
+    """Curves of groups whose harm for each count is given, and of how much a channel saves."""
+    groups = [_group(size or len(h) + 1) for h in harms]
+    curves = Noted(groups, [Elimination(tuple(range(len(h))), tuple(h)) for h in harms], saves, multiple)
+    curves.prices = []
+    return curves
+
+
+@pytest.mark.parametrize(
+    ("harms", "saves", "low", "high"),
+    [
+        ([[1.0, 3.0]], [1.0], 0.5, 4.0),
+        ([[1.0, 3.0]], [2.0], 0.25, 2.0),
+        ([[1.0, 3.0], [8.0, 16.0, 32.0]], [1.0, 2.0], 0.5, 16.0),
+        ([[0.0, 3.0]], [1.0], 0.5e-18, 6.0),
+        ([[0.0, 0.0]], [1.0], 0.5e-18, 2e-18),
+    ],
+)
+def test_prices_lie_between_half_the_lowest_slope_and_twice_the_highest(harms, saves, low, high):
+    """First nothing, then all, then the geometric middle; the half that holds the answer is halved forty times."""
+    curves = _noted(harms, saves)
+    everything = [len(h) for h in harms]
+    assert curves.within(lambda counts: counts == everything and curves.prices[-1] >= high) == everything
+    assert curves.prices[:3] == pytest.approx([0.0, high, (low * high) ** 0.5])
+    if high <= 2 * low * 2**3:
+        assert curves.prices[3] == pytest.approx(((low * high) ** 0.5 * high) ** 0.5)
+    assert len(curves.prices) == 2 + 40 + 1
+    assert curves.prices[-1] == pytest.approx(high)
+
+
+def test_the_half_that_fits_is_searched_on():
+    curves = _noted([[1.0, 3.0]], [1.0])
+    assert curves.within(lambda counts: counts[0] >= 1) == [1]
+    assert curves.prices[:4] == pytest.approx([0.0, 4.0, 2.0**0.5, (0.5 * 2.0**0.5) ** 0.5])
+    assert curves.prices[-1] == pytest.approx(1.0)
+
+
+def test_where_nothing_costs_the_first_is_taken_and_no_price_is_asked():
+    curves = _noted([[1.0, 3.0]], [1.0])
+    assert curves.within(lambda counts: True) == [0]
+    assert set(curves.prices) == {0.0}
+    assert curves.within(lambda counts: False) == [2]
+    assert set(curves.prices) == {0.0, 4.0}
+
+
+@pytest.mark.parametrize("sizes", [[3], [3, 5]])
+def test_groups_that_may_lose_nothing_lose_nothing(sizes):
+    groups = [_group(size) for size in sizes]
+    orders = [Elimination(tuple(range(size - 1)), (1.0,) * (size - 1)) for size in sizes]
+    curves = Curves(groups, orders, [1.0] * len(sizes), 8)
+    assert [options.tolist() for options in curves.options] == [[0]] * len(sizes)
+    assert curves.within(lambda counts: False) == [0] * len(sizes)
+    assert curves.share(1.0) == [0] * len(sizes)
+
+
+@pytest.mark.parametrize("group", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_need_not_go_is_given_back_by_each_group(group, count):
+    """Only one group's counts matter; whatever the others cost, they get all of theirs back."""
+    for harms in ([[1.0, 2, 3], [5.0, 10, 15], [2.0, 4, 6]], [[9.0, 10, 11], [1.0, 2, 3], [4.0, 9, 20]]):
+        found = _noted(harms, [1.0] * 3).within(lambda counts: counts[group] >= count)
+        assert found == [count if i == group else 0 for i in range(3)]
+
+
+def test_the_dearest_step_is_given_back_first():
+    """All three at once cost 10, 10 and 10; of two that would do, those at the dearest step go back."""
+    curves = _noted([[2.0, 6.0, 10.0], [8.0, 9.0, 10.0]], [1.0, 1.0])
+    assert curves.within(lambda counts: sum(counts) >= 4) == [1, 3]
+    assert curves.share(4.0) == [1, 3]
+    assert curves.share(5.0) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("target", "counts"), [(0.29, 2), (0.3, 3), (0.31, 3), (0.1, 1), (0.0999, 0), (0.7, 4), (0, 0)]
+)
+def test_a_share_that_is_met_exactly_is_met(target, counts):
+    """Three tenths are a little more than 0.3 in floats."""
+    curves = _noted([[1.0, 2.0, 3.0, 4.0]], [0.1])
+    assert curves.share(target) == [counts]
+
+
+def test_what_still_fits_is_taken_cheapest_first():
+    """Giving back a large step leaves room for small ones of another group."""
+    groups = [_group(9), _group(5)]
+    orders = [
+        Elimination(tuple(range(8)), tuple(np.arange(1.0, 9))),
+        Elimination(tuple(range(4)), (2.0, 5.0, 9.0, 14.0)),
+    ]
+    curves = Curves(groups, orders, [1.0, 1.0], 1)
+    curves.options[0], curves.harm[0], curves.gain[0] = (np.array(v) for v in ([0.0, 8.0], [0.0, 8.0], [0.0, 8.0]))
+    assert curves.share(7.0) == [0, 4]
+    assert curves.share(9.0) == [8, 1]
+    assert curves.share(8.0) == [8, 0]
+    assert curves.share(10.5) == [8, 2]
+
+
+@pytest.mark.parametrize(
+    ("total", "width", "multiple", "counts"),
+    [
+        (4, 1, 1, [0, 1, 2, 3]),
+        (4, 1, 2, [0, 2]),
+        (5, 1, 2, [0, 1, 3]),
+        (8, 1, 8, [0]),
+        (9, 1, 8, [0, 1]),
+        (16, 1, 8, [0, 8]),
+        (6, 2, 4, [0, 2, 4]),
+        (6, 3, 4, [0, 2]),
+        (1, 1, 1, [0]),
+    ],
+)
+def test_what_stays_is_a_multiple_and_never_nothing(total, width, multiple, counts):
+    assert choices(_group(total, width), multiple) == counts
+
+
+def test_an_order_that_ends_early_ends_the_choices():
+    curves = Curves([_group(6)], [Elimination((0, 1, 2), (1.0, 4.0, 9.0))], [0.5], 1)
+    assert curves.options[0].tolist() == [0, 1, 2, 3]
+    assert curves.harm[0].tolist() == [0.0, 1.0, 4.0, 9.0]
+    assert curves.gain[0].tolist() == [0.0, 0.5, 1.0, 1.5]
+    assert [curves.at(price) for price in (0.0, 1.9, 2.1, 6.1, 10.1)] == [[0], [0], [1], [2], [3]]
+
+
+def test_a_group_that_saves_nothing_is_never_worth_it():
+    curves = _noted([[1.0]], [0.0])
+    assert curves.within(lambda counts: False) == [0]
+    assert curves.prices[:2] == pytest.approx([0.0, 2e30])
+    assert curves.step([0], 0, 1) == (1, pytest.approx(1e30))
+
+
 @pytest.mark.parametrize("marginals", [[[3.0, 0.0], [1.0]], [[0.0, 4.0, 0.0], [3.0, 0.0], [0.0]],
                                        [[2.0, 3.0, 0.0], [2.0, 1.0, 3.0]]])  # fmt: skip
 def test_what_goes_for_a_budget_is_the_least_harm_where_a_step_costs_nothing(marginals):

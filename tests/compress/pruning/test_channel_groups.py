@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning import prune
 from pocketzoo.compress.pruning.channel_groups import find_channels
-from pocketzoo.compress.pruning.channels import Channels
+from pocketzoo.compress.pruning.channels import Channels, Group
 from pocketzoo.core.errors import UnsupportedLayerError
 
 
@@ -904,6 +904,45 @@ def test_two_traces_agree():
     first, second = (find_channels(_fill(CASES["dense"].build()), _input("dense", 2)) for _ in range(2))
     assert {k: v.tolist() for k, v in first.axes.items()} == {k: v.tolist() for k, v in second.axes.items()}
     assert [g.layers for g in first.groups] == [g.layers for g in second.groups]
+
+
+def test_what_cannot_be_traced_is_said_in_two_lines():
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, torch.zeros(3, 7))
+
+    with pytest.raises(UnsupportedLayerError) as caught:
+        find_channels(Fails(), torch.randn(2, 3))
+    first, hint = str(caught.value).split("\n")
+    assert first.startswith("cannot trace this model: ")
+    assert len(first) > len("cannot trace this model: ") + 3
+    assert hint == "leave out prune; low-rank and int8 need no trace"
+    assert caught.value.__cause__ is not None
+
+
+def test_a_parameter_of_several_names_goes_by_its_first():
+    net = Net(lambda m, x: m.out(F.relu(m.again(F.relu(m.first(x))))), first=conv(3, 3), out=conv(3, 2))
+    net.again = net.first
+    channels = find_channels(net.eval(), torch.zeros(2, 3, 6, 6))
+    assert {name for name, _ in channels.axes} == {"first.weight", "first.bias", "out.weight", "out.bias"}
+    assert channels.shared == {"first.weight", "first.bias"}
+    norm = Net(lambda m, x: m.out(m.again(m.norm(m.a(x)))), a=conv(3, 8), norm=nn.BatchNorm2d(8), out=conv(8, 2))
+    norm.again = norm.norm
+    found = find_channels(norm.eval(), torch.zeros(2, 3, 6, 6))
+    assert {name.partition(".")[0] for name, _ in found.axes} == {"a", "norm", "out"}
+    assert {f"norm.{name}" for name in ("running_mean", "running_var")} <= found.shared
+
+
+def test_hooks_that_write_attributes_are_traced_without_a_warning():
+    with pytest.warns(FutureWarning):
+        layer = nn.utils.weight_norm(conv(3, 8))
+    channels = find_channels(nn.Sequential(layer, nn.ReLU(), conv(8, 4)).eval(), torch.zeros(2, 3, 6, 6))
+    assert channels.groups == ()
+
+
+def test_a_group_is_of_single_rows_unless_it_says_more():
+    assert Group(("a",), np.arange(2)).width == 1
+    assert Channels({}, (), {}, frozenset()).shortcuts == {}
 
 
 GATES = {  # shapes of what is not followed, each one number for all channels

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pocketzoo.compress.pruning import gauss_newton as sensitivity
-from pocketzoo.compress.pruning.gauss_newton import SAMPLES, output_sensitivity, square_root
+from pocketzoo.compress.pruning.gauss_newton import SAMPLES, output_sensitivity, send_back, square_root
 
 
 def test_it_is_the_jacobian_squared(monkeypatch, batches):
@@ -80,3 +80,175 @@ def test_it_is_in_units_of_the_outputs_square():
     x = [np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)]
     one, other = (output_sensitivity(net, ["0"], x)["0"] for net in (model, larger))
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
+
+
+# -- what is sent back, call by call
+
+
+def ones(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    return torch.ones(shape)
+
+
+class Two(nn.Module):
+    """One layer that runs twice, one that is not read, one in place behind the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.idle = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 4)
+
+    def forward(self, x):
+        self.idle(x)
+        return self.b(self.a(self.a(x).relu_()).relu_())
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    return model.requires_grad_(False)
+
+
+def test_every_call_comes_with_what_it_read_and_what_came_back():
+    torch.manual_seed(0)
+    model = frozen(Two())
+    batches = [torch.randn(4, 3), torch.randn(2, 3)]
+    found = list(send_back(model, ["a", "b", "idle"], batches, 3, ones))
+    assert len(found) == 2
+    for batch, (given, out, calls) in zip(batches, found, strict=True):
+        assert given is batch
+        assert not out.requires_grad
+        torch.testing.assert_close(out, model(batch))
+        assert [call.name for call in calls] == ["idle", "a", "a", "b"]
+        first = model.a(batch)
+        torch.testing.assert_close(calls[1].input, batch)
+        torch.testing.assert_close(calls[2].input, first.relu())
+        second = model.a(first.relu())
+        torch.testing.assert_close(calls[3].input, second.relu())
+        assert [len(call.gradients) for call in calls] == [0, 3, 3, 3]
+        at_b = torch.ones(len(batch), 2)
+        at_a = (at_b @ model.b.weight) * (second > 0)
+        for i, wanted in ((3, at_b), (2, at_a), (1, (at_a @ model.a.weight) * (first > 0))):
+            for gradient in calls[i].gradients:
+                torch.testing.assert_close(gradient, wanted)
+        assert not any(call.input.requires_grad for call in calls)
+
+
+def test_where_no_layer_runs_or_nothing_comes_back_there_is_nothing():
+    model = frozen(Two())
+    assert list(send_back(model, [], [torch.randn(2, 3)], 2, ones)) == []
+
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.a(x).detach()
+
+    ((_, out, calls),) = send_back(frozen(Detached()), ["a"], [torch.randn(2, 3)], 2, ones)
+    assert out.shape == (2, 2)
+    assert [(call.name, call.gradients) for call in calls] == [("a", [])]
+    assert output_sensitivity(Detached(), ["a"], [np.ones((2, 3), np.float32)]) == {}
+
+
+def test_the_directions_are_the_same_each_time_and_differ_among_each_other():
+    drawn = []
+
+    def draw(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+        drawn.append(torch.randn(shape, generator=generator))
+        return drawn[-1]
+
+    model = frozen(Two())
+    for _ in range(2):
+        list(send_back(model, ["b"], [torch.randn(4, 3), torch.randn(4, 3)], 2, draw))
+    assert len(drawn) == 8
+    for one, other in zip(drawn[:4], drawn[4:], strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], torch.randn((4, 2), generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_directions_are_of_the_outputs_type(half):
+    model = frozen(nn.Sequential(nn.Linear(3, 2)))
+    model = model.half() if half else model
+    x = torch.randn(2, 3).to(model[0].weight.dtype)
+    ((_, _, calls),) = send_back(model, ["0"], [x], 1, ones)
+    assert calls[0].gradients[0].dtype == x.dtype
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "rows"),
+    [
+        (nn.Linear(3, 4), (2, 4), (2, 4)),
+        (nn.Linear(3, 4), (2, 5, 4), (10, 4)),
+        (nn.Conv1d(3, 4, 1), (2, 4, 5), (10, 4)),
+        (nn.Conv2d(3, 4, 1), (2, 4, 5, 6), (60, 4)),
+        (nn.Conv3d(3, 4, 1), (2, 4, 5, 6, 3), (180, 4)),
+    ],
+)
+def test_gradients_are_rows_of_positions(layer, shape, rows):
+    gradient = torch.arange(float(np.prod(shape))).view(shape)
+    found = sensitivity._rows(layer, gradient)
+    assert found.shape == rows
+    channels = gradient if isinstance(layer, nn.Linear) else gradient.movedim(1, -1)
+    assert torch.equal(found, channels.reshape(rows))
+
+
+def test_what_comes_back_is_summed_over_positions_and_divided_by_the_energy(monkeypatch):
+    """Two chunks of two samples, two directions of ones: all written out."""
+    monkeypatch.setattr(sensitivity, "_normal", ones)
+    model = nn.Sequential(nn.Linear(3, 2, bias=False))
+    x = np.random.default_rng(0).normal(size=(3, 4, 3)).astype(np.float32)
+    found = output_sensitivity(model, ["0"], [x])["0"]
+    energy = float(model(torch.from_numpy(x)).detach().double().square().sum())
+    # 12 positions, each of whose gradients are ones, for each of two directions.
+    torch.testing.assert_close(found, torch.full((2, 2), 2 * 12 / (2 * energy), dtype=torch.float64))
+
+
+def test_outputs_that_are_all_zero_divide_by_next_to_nothing(monkeypatch):
+    monkeypatch.setattr(sensitivity, "_normal", ones)
+    model = nn.Sequential(nn.Linear(3, 2))
+    model[0].weight.data.zero_()
+    model[0].bias.data.zero_()
+    found = output_sensitivity(model, ["0"], [np.ones((1, 3), np.float32)])["0"]
+    assert found.tolist() == [[pytest.approx(2e30)] * 2] * 2
+
+
+def test_samples_are_sent_back_two_at_a_time_thirty_two_at_most_each_twice(monkeypatch):
+    asked = []
+
+    def sending(model, names, batches, directions, draw):
+        asked.append(([len(b) for b in batches], directions, draw, [p.requires_grad for p in model.parameters()]))
+        return iter(())
+
+    monkeypatch.setattr(sensitivity, "send_back", sending)
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).requires_grad_(False))
+    assert output_sensitivity(model, ["0"], [np.ones((9, 3), np.float32)] * 5) == {}
+    assert asked == [([2, 2, 2, 2, 1] * 3 + [2, 2, 1], 2, sensitivity._normal, [False] * 4)]
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False, False]
+    assert sensitivity.LARGEST == 2048
+
+
+def test_parameters_are_trained_again_whatever_happens():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(5, 2))
+    with pytest.raises(RuntimeError):
+        output_sensitivity(model, ["0"], [np.ones((2, 3), np.float32)])
+    assert all(p.requires_grad for p in model.parameters())
+    assert not model[0]._forward_hooks
+
+
+@pytest.mark.parametrize(("largest", "shape"), [(2, (3,)), (3, (3, 3)), (4, (3, 3))])
+def test_a_layer_as_large_as_the_limit_keeps_its_matrix(largest, shape, monkeypatch):
+    monkeypatch.setattr(sensitivity, "LARGEST", largest)
+    found = output_sensitivity(nn.Sequential(nn.Linear(2, 3)), ["0"], [np.ones((4, 2), np.float32)])
+    assert found["0"].shape == shape
+
+
+def test_a_root_of_what_is_nearly_a_matrix_leaves_out_what_is_negative():
+    root = square_root(torch.diag(torch.tensor([4.0, -1e-9])))
+    torch.testing.assert_close(root.T @ root, torch.diag(torch.tensor([4.0, 0.0])))
+    assert square_root(torch.tensor([4.0, -1.0])).tolist() == [[2.0, 0.0], [0.0, 0.0]]
+
+
+def test_outer_products_are_summed_in_double_precision():
+    found = sensitivity.outer(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
+    assert found.tolist() == [[10.0, -1.0], [-1.0, 5.0]]
+    assert found.dtype == torch.float64

@@ -56,8 +56,12 @@ def search(monkeypatch) -> Callable[..., tuple[list[int], list[float]]]:
         (0.9, lambda m: m**4, [0.9, 0.971, 0.977], 971),
         # Nothing is fast enough: the fastest.
         (0.3, lambda m: 0.5 + 0.5 * m, [0.3, 0.06, 0.012], 12),
+        # It rises as there is less to do: less and less, and the fastest is the first.
+        (0.5, lambda m: 2.0 - m, [0.5, 0.1, 0.02, 0.004], 500),
+        # All may stay.
+        (1.0, lambda m: m, [1.0], 1000),
     ],
-    ids=["proportional", "fixed part", "flat", "steep", "never"],
+    ids=["proportional", "fixed part", "flat", "steep", "never", "rising", "all"],
 )
 def test_shares_are_tried_along_the_line_through_what_was_found(share, latency, tried, found, search):
     counts, shares = search(share, latency)
@@ -73,3 +77,17 @@ def test_what_does_not_export_is_refused(refused):
 
     with refused(UnsupportedLayerError, "a latency budget needs", hint="macs"):
         fitting(Odd(), 0.5, torch.zeros(1, 2), lambda macs: [1], lambda counts: nn.Linear(2, 1))
+
+
+def test_a_model_that_does_not_export_is_told_what_to_set_instead():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(UnsupportedLayerError) as caught:
+        fitting(Odd(), 0.5, torch.zeros(1, 2), lambda macs: [1], lambda counts: nn.Linear(2, 1))
+    assert str(caught.value) == "a latency budget needs a model that exports to ONNX\nset macs instead of latency"
+
+
+def test_graphs_are_timed_for_a_tenth_of_a_second_each():
+    assert (TRIES, SECONDS) == (4, 0.1)

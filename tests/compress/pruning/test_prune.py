@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.compress.plans import Axis, PrunePlan
+from pocketzoo.compress.plans import Axis, PrunePlan, Saving, Shortcut
 from pocketzoo.compress.pruning import prune
+from pocketzoo.compress.pruning.channel_budget import Weight
 from pocketzoo.compress.pruning.channel_groups import find_channels
-from pocketzoo.core.errors import PocketzooError, UnknownNameError
+from pocketzoo.compress.pruning.channels import Channels, Group
+from pocketzoo.compress.pruning.saliency import Elimination
+from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
+from pocketzoo.core.errors import DataError, PocketzooError, UnknownNameError, UnsupportedLayerError
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.models.export_graph import onnx_from_model
@@ -687,6 +691,422 @@ def test_any_small_network_exports_after_pruning(net, config, randomised, batche
     path: Path = tmp_path_factory.mktemp("graph") / "model.onnx"
     assert onnx_from_model(smaller, spec, path) < 1e-4
     assert path.stat().st_size > 0
+
+
+# -- decisions, one by one
+
+
+def _group(*ids: int, layers: tuple[str, ...] = ("0.weight",), width: int = 1) -> Group:
+    return Group(layers, np.array(ids), width)
+
+
+def test_what_a_plan_refuses_is_said_whole(randomised, cpu):
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)))
+    with pytest.raises(DataError) as caught:
+        prune.plan(model, PruneConfig(), [np.full((4, *SHAPE), np.nan, np.float32)], cpu)
+    assert str(caught.value) == "calibration: a layer's inputs are not finite\ncheck the samples for NaN or infinity"
+
+
+def test_a_size_that_code_relies_on_is_said_whole(randomised, samples):
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.a(x).mean((2, 3)).view(-1, 8))
+
+    plan = PrunePlan(axes={
+        "a.weight": (Axis(dim=0, size=8, kept=(0, 1, 2)),), "a.bias": (Axis(dim=0, size=8, kept=(0, 1, 2)),),
+        "fc.weight": (Axis(dim=1, size=8, kept=(0, 1, 2)),),
+    })  # fmt: skip
+    with pytest.raises(UnsupportedLayerError) as caught:
+        prune.apply(randomised(Fixed()), plan, samples)
+    first, hint = str(caught.value).split("\n")
+    assert first.startswith("the model's code relies on a size that pruning changed: ")
+    assert "shape" in first
+    assert hint == "keep the layers it names with skip"
+    assert prune.apply(Fixed(), plan).a.out_channels == 3  # a saved plan is not run
+
+
+@pytest.mark.parametrize(
+    ("ids", "run"),
+    [
+        ([0, 1, 2, 3], 1),
+        ([0, 0, 1, 1, 2, 2], 2),
+        ([5, 5, 5, 2, 2, 2], 3),
+        ([0, 0, 0, 0], 4),
+        ([0, 0, 1, 1, 1], None),
+        ([0, 0, 1, 2, 2, 2], None),
+        ([0, 0, 1], None),
+        ([0, 0, 1, 1, 0, 0], 2),
+        ([7], 1),
+    ],
+)
+def test_runs_of_equal_channels_are_found_where_all_are_as_long(ids, run):
+    assert list(prune._run_lengths(ids)) == ([] if run is None else [run])
+    moments = Moments.empty(len(ids))
+    moments.add(torch.randn(200, len(ids), generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    reader = prune._reader(torch.ones(2, len(ids), dtype=torch.float64), moments, ids, 50, shifts=False)
+    assert reader.width == (run or 1)
+    assert reader.places == {c: [i for i, d in enumerate(ids[:: run or 1]) if d == c] for c in set(ids)}
+    assert reader.total == 1.0
+
+
+@pytest.mark.parametrize("shifts", [False, True])
+@pytest.mark.parametrize(("trusted", "rows"), [(50, 50), (1000, 200), (200, 200), (3, 3)])
+def test_a_reader_trusts_no_more_rows_than_there_are_and_than_it_is_told(trusted, rows, shifts):
+    moments = Moments.empty(4)
+    moments.add(1.0 + torch.randn(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    reader = prune._reader(torch.ones(1, 4, dtype=torch.float64), moments, [0, 1, 2, 3], trusted, shifts=shifts)
+    second = moments.covariance if shifts else moments.mean
+    torch.testing.assert_close(reader.inverse, torch.linalg.inv(shrunk(second, rows)))
+
+
+@pytest.mark.parametrize(
+    ("matter", "root"),
+    [
+        (None, None),
+        (torch.tensor([[np.nan, 0.0], [0.0, 1.0]]), None),
+        (torch.tensor([4.0, 9.0]), [[2.0, 0.0], [0.0, 3.0]]),
+        (torch.tensor([[4.0, 0.0], [0.0, 9.0]]), [[2.0, 0.0], [0.0, 3.0]]),
+    ],
+)
+def test_a_weight_is_weighed_by_what_its_outputs_matter(matter, root):
+    layer = nn.Conv2d(3, 2, (1, 2))
+    weight = layer.weight.detach().flatten(1).double()
+    found = prune._weighed(layer, None if matter is None else matter.double())
+    wanted = torch.zeros(2, 6, dtype=torch.float64) if root is None else torch.tensor(root).double() @ weight
+    torch.testing.assert_close(found.abs(), wanted.abs())  # a root may have any sign
+    torch.testing.assert_close(found.T @ found, wanted.T @ wanted)
+
+
+def test_samples_of_both_halves_are_trusted_for_sixteen_positions_each(randomised, monkeypatch):
+    """Thirteen and twelve samples of a hundred positions, of which not all are taken."""
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
+    x = np.random.default_rng(0).normal(size=(25, *SHAPE)).astype(np.float32)
+    channels = find_channels(model, torch.from_numpy(x[:2]))
+    asked, reader = [], prune._reader
+
+    def noted(weight, moments, ids, trusted, *, shifts):
+        asked.append((tuple(weight.shape), moments.count, len(ids), trusted, shifts))
+        return reader(weight, moments, ids, trusted, shifts=shifts)
+
+    monkeypatch.setattr(prune, "_reader", noted)
+    orders = prune._orders(model, channels, list(channels.groups), [x])
+    assert [len(o.order) for o in orders] == [7, 3]
+    assert prune.TRUSTED_POSITIONS == 16
+    assert asked == [
+        ((4, 8), 1700, 8, 400, False), ((4, 8), 900, 8, 208, False),
+        ((2, 4), 1700, 4, 400, True), ((2, 4), 900, 4, 208, True),
+    ]  # fmt: skip
+    asked.clear()
+    prune._orders(model, channels, list(channels.groups)[:1], [x[:1]])
+    assert asked == [((4, 8), 100, 8, 16, False)]
+
+
+def test_uses_are_counted_for_one_sample():
+    """Places of a map, tokens of a text, calls of a layer; what is computed counts for what it is computed from."""
+
+    class Used(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.twice = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 4, 1)
+            self.fc, self.norm = nn.Linear(4, 2), nn.BatchNorm2d(4)
+            self.computed = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.twice(self.twice(self.norm(self.a(x))))
+            return self.computed(self.fc(y.flatten(2).transpose(1, 2)))
+
+    uses = prune._uses(Used().eval(), torch.zeros(2, *SHAPE))
+    assert {name: use.positions for name, use in uses.items()} == {
+        "a.weight": 16, "a.bias": 0, "twice.weight": 32, "twice.bias": 0, "fc.weight": 16, "fc.bias": 0,
+        "norm.weight": 0, "norm.bias": 0, "computed.bias": 0,
+        "computed.parametrizations.weight.original0": 0, "computed.parametrizations.weight.original1": 16,
+    }  # fmt: skip
+    assert uses["a.weight"].shape == (4, 3, 3, 3)
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+@pytest.mark.parametrize(
+    ("budget", "share", "left"),
+    [
+        ("macs", 1.0, 8), ("macs", 0.999, 7), ("macs", 0.875, 7), ("macs", 0.874, 6), ("macs", 0.5, 4),
+        ("macs", 0.49, 3), ("macs", 0.125, 1), ("macs", 0.1, 1), ("parameters", 0.5, 4), ("parameters", 0.375, 3),
+    ],
+)  # fmt: skip
+def test_a_budget_that_is_met_exactly_is_met(scope, budget, share, left, randomised, batches, free):
+    """Each of eight channels is an eighth of all: no bias, one reader."""
+    model = randomised(nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 2, bias=False)))
+    plan = prune.plan(model, PruneConfig(**{budget: share}, scope=scope, multiple=1), batches((4,)), free)
+    assert _kept(plan, "0.weight") == (None if left == 8 else left)
+    if left < 8:
+        assert {name: (s.before, s.after) for name, s in plan.savings.items()} == {
+            "macs": (48, 6 * left), "parameters": (48, 6 * left), "channels": (8, left)
+        }  # fmt: skip
+
+
+def test_without_groups_nothing_is_counted(net, cpu, samples):
+    def planned(counts: list[int]) -> PrunePlan:
+        raise AssertionError
+
+    for config in (PruneConfig(macs=0.5), PruneConfig(ratio=0.5), PruneConfig(latency=0.5)):
+        assert prune._counts(net, [], [], config, 1, planned, torch.from_numpy(samples[0])) == []
+
+
+@pytest.mark.parametrize(("ratio", "counts"), [(0.25, [0, 1]), (0.26, [0, 1]), (0.5, [3, 1]), (0.24, [2, 0])])
+def test_a_ratio_of_all_counts_rows_of_weights(ratio, counts, net, samples):
+    """Heads of three rows among single channels: of twelve rows in all a quarter is one head."""
+    groups = [_group(0, 1, 2, 3, 4, 5), _group(6, 7, width=3)]
+    orders = [Elimination((0, 1, 2, 3, 4), (1.0, 2, 3, 4, 5)), Elimination((6,), (0.5,))]
+    found = prune._counts(
+        net, groups, orders, PruneConfig(ratio=ratio), 1, lambda counts: PrunePlan(), torch.from_numpy(samples[0])
+    )
+    assert found == counts
+
+
+class Heads(nn.Module):
+    """A layer of heads and what is said about it."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__()
+        self.inner = nn.Module()
+        self.inner.q, self.inner.k = nn.Linear(12, 12), nn.Linear(12, 12)
+        for name, value in attributes.items():
+            setattr(self.inner, name, value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sizes"),
+    [
+        ({name: 4}, {name: 3})
+        for name in (
+            "num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads"
+        )
+    ]
+    + [
+        ({"all_head_size": 12, "heads": 4}, {"all_head_size": 9, "heads": 3}),
+        ({"all_head_size": 4}, {}),
+        ({"heads": 12}, {}),
+        ({"heads": 3}, {}),
+        ({"groups": 4, "size": 12}, {}),
+    ],
+)  # fmt: skip
+def test_attributes_that_count_heads_are_corrected(attributes, sizes):
+    model = Heads(**attributes)
+    layers = ("inner.q.weight", "inner.k.weight")
+    heads = _group(0, 1, 2, 3, layers=layers, width=3)
+    assert prune._head_counts(model, [heads], {2, 99}) == {f"inner.{name}": size for name, size in sizes.items()}
+    assert prune._head_counts(model, [heads], {99}) == {}
+    assert prune._head_counts(model, [_group(0, 1, 2, 3, layers=layers)], {2}) == {}
+    assert prune._head_counts(model, [_group(0, 1, layers=layers), heads], {2}) != {} or not sizes
+    assert prune._head_counts(model.inner, [_group(0, 1, 2, 3, layers=("q.weight",), width=3)], {0}) == sizes
+
+
+@pytest.mark.parametrize("granularity", ["channel", "weight"])
+def test_only_layers_that_are_named_lose_anything(granularity, net, samples, free, refused):
+    config = PruneConfig(ratio=0.5, multiple=1, only=("fc1", "blocks.*.conv1"), granularity=granularity)
+    found = prune.plan(net, config, samples, free)
+    lost = {name for name, axes in found.axes.items() if any(a.dim == 0 for a in axes) and name.endswith("weight")}
+    lost |= set(found.thresholds)
+    assert {n for n in lost if "bn" not in n} == {"fc1.weight", "blocks.0.conv1.weight", "blocks.1.conv1.weight"}
+    with refused(UnknownNameError, "'fc11'", "only"):
+        prune.plan(net, PruneConfig(only=("fc11",), granularity=granularity), samples, free)
+
+
+def test_of_layers_that_lose_together_all_are_to_be_named(net, samples, free):
+    """The stem's channels are the first block's as well."""
+    for only, lost in ((("stem.0",), False), (("stem.0", "blocks.0.conv2"), True)):
+        found = prune.plan(net, PruneConfig(ratio=0.5, multiple=1, only=only), samples, free)
+        assert bool(found.axes) == lost
+
+
+def test_why_a_layer_is_left_names_the_one_it_shares_channels_with(batches, free):
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(12, 24), nn.Linear(24, 24), nn.Conv1d(24, 8, 1)
+            self.d, self.e, self.f = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            z = self.c((y + self.b(y.relu()))[:, :, None])[:, :, 0]
+            return self.f(self.e(self.d(z).relu()).relu())
+
+    plan = prune.plan(Sum().eval(), PruneConfig(ratio=0.5, multiple=1), batches((12,), 16), free)
+    assert plan.left == {
+        "c": "a Conv1d: only Conv2d and Linear are supported",
+        "a": "it shares channels with c",
+        "b": "it shares channels with c",
+    }
+    assert set(plan.axes) == {"d.weight", "d.bias", "e.weight", "e.bias", "f.weight"}
+    config = PruneConfig(ratio=0.5, multiple=1, skip=("c",))
+    assert "c" not in prune.plan(Sum().eval(), config, batches((12,), 16), free).left
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_plan_says_what_it_needs_to_be_applied_and_an_empty_one_nothing(asked, randomised, samples, free):
+    model = randomised(Net())
+    ratio = 0.4 if asked else 0.0
+    channels = find_channels(model, torch.from_numpy(samples[0]))
+    for refit in (True, False):
+        plan = prune.plan(model, PruneConfig(ratio=ratio, multiple=1, refit=refit), samples, free)
+        assert plan.refit == refit
+        assert plan.shifts == (channels.shifts if asked else {})
+        assert plan.shortcuts == (channels.shortcuts if asked else {})
+        assert set(plan.savings) == ({"macs", "parameters", "channels"} if asked else set())
+    assert channels.shortcuts
+    if asked:
+        total = sum(len(g.channels) for g in channels.groups)
+        assert (plan.savings["channels"].before, plan.savings["channels"].after) == (total, total - int(0.4 * total))
+        cut, same = prune.apply(model, plan), prune.apply(model, plan, samples)
+        assert same_state(cut, same), "a plan without refitting refits nothing"
+
+
+@pytest.mark.parametrize(
+    ("groups", "inputs", "outputs", "kept", "wanted"),
+    [(1, 6, 8, 5, (1, 6, 5)), (6, 6, 6, 4, (4, 4, 4)), (6, 6, 12, 8, (4, 4, 8)), (2, 6, 8, 4, (1, 3, 4)),
+     (2, 6, 8, 8, (2, 6, 8))],
+)  # fmt: skip
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_convolution_states_the_sizes_of_its_weight(dims, groups, inputs, outputs, kept, wanted):
+    layer = getattr(nn, f"Conv{dims}d")(inputs, outputs, 1, groups=groups)
+    prune._cut(layer, "weight", (Axis(dim=0, size=outputs, kept=tuple(range(kept))),))
+    prune._resize(layer)
+    assert (layer.groups, layer.in_channels, layer.out_channels) == wanted
+
+
+def test_other_layers_state_their_sizes_too():
+    linear, norm = nn.Linear(6, 4), nn.BatchNorm1d(6)
+    prune._cut(linear, "weight", (Axis(dim=0, size=4, kept=(1, 3, 2)), Axis(dim=1, size=6, kept=(0, 5))))
+    prune._cut(norm, "running_mean", (Axis(dim=0, size=6, kept=(2, 4)),))
+    bare = nn.BatchNorm2d(6, track_running_stats=False)
+    for layer in (linear, norm, bare):
+        prune._resize(layer)
+    assert (linear.out_features, linear.in_features) == (3, 2)
+    assert (norm.num_features, bare.num_features) == (2, 6)
+    assert isinstance(linear.weight, nn.Parameter)
+    assert not isinstance(norm.running_mean, nn.Parameter)
+
+
+@pytest.mark.parametrize("attribute", ["weight", "running_var"])
+def test_what_is_cut_is_what_stays_in_its_order(attribute):
+    norm = nn.BatchNorm1d(5)
+    getattr(norm, attribute).data.copy_(torch.arange(5.0))
+    whole = getattr(norm, attribute)
+    prune._cut(norm, attribute, (Axis(dim=0, size=5, kept=(0, 3, 4)),))
+    assert getattr(norm, attribute).tolist() == [0.0, 3.0, 4.0]
+    assert getattr(norm, attribute).data_ptr() != whole.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("share", "ratios"), [(0.5, [0.5, 0.25, 0.375]), (0.3, [0.5, 0.75, 0.625]), (0.99, [0.5, 0.25])]
+)
+def test_the_same_share_of_all_is_halved_sixteen_times(share, ratios, net, samples, monkeypatch):
+    """Between nothing and all; then the upper end is what goes."""
+    tried = []
+
+    def uniform(groups, ratio, multiple):
+        tried.append(ratio)
+        return [round(1000 * ratio)]
+
+    def planned(counts: list[int]) -> PrunePlan:
+        return PrunePlan(savings={"macs": Saving(before=1000, after=1000 - counts[0])})
+
+    monkeypatch.setattr(prune, "uniform", uniform)
+    config = PruneConfig(macs=share, scope="uniform")
+    given = (net, [_group(*range(9))], [], config, 1, planned, torch.from_numpy(samples[0]))
+    found = prune._counts(*given)
+    assert len(tried) == 17
+    assert tried[: len(ratios)] == ratios
+    assert found == [round(1000 * (1 - share))]
+    assert tried[-1] == pytest.approx(1 - share, abs=1e-3)
+    tried.clear()
+    assert prune._counts(*given[:3], PruneConfig(macs=1.0, scope="uniform"), *given[4:]) == [0]
+
+
+def test_a_group_that_is_skipped_stops_no_other(net, samples, free):
+    found = prune.plan(net, PruneConfig(ratio=0.5, multiple=1, skip=("stem.0",), scope="uniform"), samples, free)
+    assert _kept(found, "stem.0.weight") is None
+    for name in ("blocks.0.conv1", "blocks.1.conv1", "blocks.1.conv2", "fc1"):
+        assert _kept(found, f"{name}.weight") is not None, name
+
+
+def test_what_a_matrix_of_the_models_own_reads_stays(batches, free):
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.fc = nn.Linear(12, 24), nn.Linear(24, 16), nn.Linear(8, 5)
+            self.matrix = nn.Parameter(torch.randn(8, 16) / 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.linear(self.b(self.a(x).relu()).relu(), self.matrix).relu())
+
+    plan = prune.plan(Own().eval(), PruneConfig(ratio=0.5, multiple=1), batches((12,), 16), free)
+    assert plan.left == {"b": "it shares channels with the model itself"}
+    assert set(plan.axes) == {"a.weight", "a.bias", "b.weight"}
+
+
+def test_single_weights_are_judged_on_the_first_samples_there_are(batches, free):
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(12, 24), nn.Linear(24, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.a(x).relu(), self.b.weight)
+
+    config = PruneConfig(ratio=0.5, granularity="weight")
+    empty = np.zeros((0, 12), np.float32)
+    for samples, left in (([empty, *batches((12,), 8)], {"b"}), ([], set()), ([empty], set())):
+        assert set(prune.plan(Reads(), config, samples, free).left) == left
+
+
+def test_a_judge_sees_the_other_half_around_its_mean_where_a_bias_takes_it(randomised, monkeypatch):
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
+    x = np.random.default_rng(0).normal(1.0, size=(8, 3, 5, 5)).astype(np.float32)
+    channels = find_channels(model, torch.from_numpy(x[:2]))
+    halves, judges, held = [], [], prune.HeldOutCost
+
+    def noted(reader, second):
+        judges.append(second)
+        return held(reader, second)
+
+    def split(*given):
+        halves.extend(split_moments(*given))
+        return halves
+
+    monkeypatch.setattr(prune, "HeldOutCost", noted)
+    monkeypatch.setattr(prune, "split_moments", split)
+    prune._orders(model, channels, list(channels.groups), [x])
+    assert torch.equal(judges[0], halves[1].moments["1"].mean)
+    assert torch.equal(judges[1], halves[1].moments["2"].covariance)
+    assert len(judges) == 2
+
+
+def test_a_plan_names_what_stays_axis_by_axis(net):
+    """Of a layer's weight both axes, in their order; of what loses nothing, nothing."""
+    channels = Channels(
+        {("w", 0): np.array([0, 1, 2]), ("w", 1): np.array([5, 6, 5]), ("b", 0): np.array([0, 1, 2]),
+         ("v", 0): np.array([7, 8])},
+        (), {"w": "b", "v": "s"}, frozenset({"s", "r"}), {"w": Shortcut(reader="x")},
+    )  # fmt: skip
+    uses = {"w": Weight((3, 3), 10), "b": Weight((3,), 0), "v": Weight((2,), 1)}
+    groups = [_group(0, 1, 2, layers=("w",)), _group(5, 6, layers=("x",), width=4)]
+    plan = prune._planned(net, channels, groups, uses, {1, 6}, PruneConfig())
+    assert plan.axes == {
+        "b": (Axis(dim=0, size=3, kept=(0, 2)),),
+        "w": (Axis(dim=0, size=3, kept=(0, 2)), Axis(dim=1, size=3, kept=(0, 2))),
+    }
+    assert plan.savings == {
+        "macs": Saving(before=92, after=42),
+        "parameters": Saving(before=14, after=8),
+        "channels": Saving(before=11, after=6),
+    }
+    assert (plan.shifts, plan.shortcuts, plan.shared) == ({"w": "b"}, {"w": Shortcut(reader="x")}, ("r", "s"))
+    nothing = prune._planned(net, channels, groups, uses, {99}, PruneConfig())
+    assert nothing == PrunePlan()
 
 
 @pytest.mark.parametrize("scope", ["uniform", "global"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.compress.plans import Shortcut
-from pocketzoo.compress.pruning.refit import refit, shift_output
+from pocketzoo.compress.pruning.refit import _phases, _refit_layer, _runs, _shortcut_error, refit, shift_output
 from pocketzoo.compress.statistics.layerwise import walk
 
 
@@ -244,6 +244,181 @@ def test_a_shift_raises_what_comes_out(name, sign):
     before = model(x)
     shift_output(model, name, torch.tensor([0.5, -2.0], dtype=torch.float64))
     torch.testing.assert_close(model(x), before + torch.tensor([0.5, -2.0]))
+
+
+# -- samples and rows, counted
+
+
+@pytest.mark.parametrize(
+    ("batches", "count", "sizes"),
+    [
+        ([64], 64, [8] * 8),
+        ([64, 64], 128, [16] * 8),
+        ([512], 512, [16] * 32),
+        ([10], 10, [1] * 10),
+        ([16], 16, [2] * 8),
+        ([23], 23, [2] * 11 + [1]),
+        ([24], 24, [3, 3, 3, 3, 3, 1, 3, 3, 2]),
+        ([1], 16, [1]),
+        ([64], 16, [2] * 8),
+        ([5, 5, 5], 12, [1] * 12),
+    ],
+)
+def test_samples_come_in_eight_batches_at_the_least(batches, count, sizes):
+    """Of sixteen samples at most; a forward pass of few samples is a judge of its own."""
+    numbered = np.arange(sum(batches), dtype=np.float32)[:, None]
+    found = _runs(np.split(numbered, np.cumsum(batches)[:-1]), count)
+    assert list(map(len, found)) == sizes
+    assert torch.cat(found).ravel().tolist() == list(range(sum(sizes)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "beside", "phases"),
+    [
+        # Numbers that wait at each layer for a sample: what 250 MB hold of twice as many floats, as a power of two.
+        ([10], None, [(512, ["0"])]),
+        ([61_035], None, [(512, ["0"])]),
+        ([61_036], None, [(256, ["0"])]),
+        ([200_000], None, [(128, ["0"])]),
+        ([2_000_000], None, [(16, ["0"])]),
+        ([200_000, 10], None, [(128, ["0"]), (512, ["1"])]),
+        ([10, 200_000], None, [(128, ["0", "1"])]),
+        ([100_000, 200_000, 10, 20], None, [(128, ["0", "1"]), (512, ["2", "3"])]),
+        ([2_000_000, 100_000, 10], None, [(16, ["0"]), (256, ["1"]), (512, ["2"])]),
+        ([200_000, 10], "1", [(128, ["0", "1"])]),
+    ],
+)
+def test_layers_are_refitted_in_phases_of_as_many_samples_as_memory_holds(sizes, beside, phases):
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for i in range(len(sizes)):
+                self.add_module(str(i), nn.Identity())
+
+        def forward(self, x: Tensor) -> Tensor:
+            for i, size in enumerate(sizes):
+                self.get_submodule(str(i))(torch.empty(1, size))
+            return x
+
+    shortcuts = {} if beside is None else {beside: Shortcut(reader="0")}
+    names = [str(i) for i in range(len(sizes))]
+    assert _phases(Chain(), names, [np.zeros((3, 2), np.float32)], shortcuts) == phases
+    if beside is not None:  # the one beside need not be refitted itself
+        assert _phases(Chain(), ["1"], [np.zeros((3, 2), np.float32)], shortcuts) == [(128, ["1"])]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "count", "limit"),
+    [(8, 512, 64), (100, 512, 150), (2000, 16, 1171), (2000, 512, 292), (4, 16, 64), (1000, 16, 2343), (100, 16, 600)],
+)
+def test_rows_are_taken_for_each_input_as_far_as_memory_allows(inputs, count, limit, monkeypatch):
+    """Forty-eight for each input over all forward passes, sixty-four of each at the least, 150 MB of a layer."""
+    asked = {}
+
+    def walking(runs, names, visit, **more) -> None:
+        asked.update(more["limits"])
+        assert (more["until"], len(runs)) == ("0", 2 * len(more["held"]) // 2)
+
+    monkeypatch.setattr("pocketzoo.compress.pruning.refit.walk", walking)
+    model = nn.Sequential(nn.Linear(inputs, 1))
+    x = np.zeros((count, inputs), np.float32)
+    refit(model, copy.deepcopy(model), ["0"], [x], channels_left={}, shifts={}, shortcuts={})
+    runs = max(8, count // 16)
+    assert limit == max(min(48 * inputs, 150_000_000 // (8 * inputs)) // runs, 64)
+    assert asked == {"0": limit}
+
+
+@pytest.mark.parametrize("convolution", [True, False])
+@pytest.mark.parametrize("rows", [None, (2, 0)])
+@pytest.mark.parametrize("norm", ["", "norm"])
+def test_what_a_shortcut_lacks_is_row_by_row_what_the_layer_would_have_to_give(convolution, rows, norm):
+    kept = 4 if rows is None else len(rows)
+    pruned = nn.Module()
+    pruned.layer = nn.Conv2d(3, 4, 1) if convolution else nn.Linear(3, 4)
+    pruned.norm = nn.BatchNorm2d(kept)
+    pruned.norm.running_var = torch.tensor([4.0, 0.25, 1.0, 100.0])[:kept] - pruned.norm.eps
+    pruned.norm.weight.data = torch.tensor([3.0, 1e-4, 1.0, 5.0])[:kept]
+    full, less = drawn(2, 4, 5, 3), drawn(2, 4, 5, 3, seed=1)[:, :kept]
+    wanted = (full if rows is None else full[:, list(rows)]) - less
+    wanted = wanted.movedim(1, -1).reshape(-1, kept)
+    if not convolution:
+        full, less = full.movedim(1, -1), less.movedim(1, -1)
+    if norm:  # what the second channel's norm makes of it is nothing
+        wanted = wanted / torch.tensor([1.5, 1.0, 1.0, 0.5])[:kept]
+        wanted[:, 1] = 0.0
+    shortcut = Shortcut(reader="reader", norm=norm)
+    given = ({"reader": full}, {"reader": less}, rows)
+    found = _shortcut_error(pruned, "layer", shortcut, *given, 30, 1000)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert not found.requires_grad
+    thinned = _shortcut_error(pruned, "layer", shortcut, *given, 10, 10)
+    torch.testing.assert_close(thinned, wanted[::3], rtol=1e-5, atol=1e-5)
+    assert _shortcut_error(pruned, "layer", shortcut, *given, 29, 1000) is None
+    assert _shortcut_error(pruned, "layer", shortcut, {}, {"reader": less}, rows, 30, 1000) is None
+    assert _shortcut_error(pruned, "layer", shortcut, {"reader": full}, {}, rows, 30, 1000) is None
+    assert _shortcut_error(pruned, "layer", shortcut, {"reader": full}, {"reader": less[:1]}, rows, 15, 1000) is None
+
+
+def test_a_norm_without_a_scale_divides_by_its_deviation_alone():
+    pruned = nn.Module()
+    pruned.layer, pruned.norm = nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False)
+    pruned.norm.running_var = torch.tensor([4.0, 0.25]) - pruned.norm.eps
+    full, less = drawn(5, 2), drawn(5, 2, seed=1)
+    found = _shortcut_error(
+        pruned, "layer", Shortcut(reader="r", norm="norm"), {"r": full}, {"r": less}, None, 5, 1000
+    )  # fmt: skip
+    torch.testing.assert_close(found, (full - less) * torch.tensor([2.0, 0.5]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3])
+def test_every_other_run_is_fitted_and_judges_the_others(runs, monkeypatch):
+    """Of the runs the first half is the original's, the second the smaller model's; sums are by turns."""
+    model, smaller = nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Linear(2, 2))
+    taken = []
+    monkeypatch.setattr(
+        "pocketzoo.compress.pruning.refit.regress",
+        lambda now, halves, **more: taken.append((now, halves, more)),
+    )
+    full, less = [drawn(6, 4, seed=i) for i in range(runs)], [drawn(6, 2, seed=9 + i) for i in range(runs)]
+    held = [{} for _ in range(2 * runs)]
+    before = smaller[0].weight.detach().clone()
+    _refit_layer(
+        "0", [*full, *less], held, model, smaller, {"0.weight": (0, 2)}, {"0.weight": "0.bias"}, None, False, 99
+    )
+    (now, halves, more), weight = taken[0], model[0].weight.detach()[[0, 2]]
+    torch.testing.assert_close(now, before.double())
+    assert more == {"shifts": True, "mask": None}
+    for i, sums in enumerate(halves):
+        x, y = (torch.cat([torch.empty(0, n), *part[i::2]]) for n, part in ((2, less), (4, full)))
+        assert sums.count == len(x)
+        torch.testing.assert_close(sums.gram, (x.T @ x).double(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(sums.cross, (weight @ y.T @ x).double(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(smaller[0].weight, before), "nothing was found that is better"
+    _refit_layer("0", [*full, *less], held, model, smaller, {"0.weight": (0, 2)}, {}, None, True, 99)
+    assert not taken[1][2]["shifts"]
+    assert torch.equal(taken[1][2]["mask"], before != 0)
+
+
+def test_a_bias_that_is_not_named_keeps_its_values():
+    model, smaller = nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Linear(2, 3))
+    bias = smaller[0].bias.detach().clone()
+    full = [drawn(60, 4, seed=i) for i in range(2)]
+    less = [x[:, :2].contiguous() for x in full]
+    _refit_layer("0", [*full, *less], [{}] * 4, model, smaller, {}, {}, None, False, 99)
+    assert torch.equal(smaller[0].bias, bias)
+    torch.testing.assert_close(smaller[0].weight, model[0].weight[:, :2], rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_shift_is_of_the_type_that_it_is_added_to(dtype):
+    model = nn.Sequential(nn.Linear(3, 2).to(dtype))
+    model[0].bias.data.zero_()
+    shift_output(model, "0.bias", torch.tensor([0.5, -2.0], dtype=torch.float64))
+    assert model[0].bias.dtype == dtype
+    assert model[0].bias.tolist() == [0.5, -2.0]
+    own = nn.BatchNorm1d(2)
+    shift_output(own, "running_mean", torch.tensor([1.0, 2.0]))
+    assert own.running_mean.tolist() == [-1.0, -2.0]
 
 
 def test_the_error_of_a_shortcut_beside_a_convolution_is_made_up_for():

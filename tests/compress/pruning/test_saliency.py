@@ -211,3 +211,53 @@ def test_no_more_rounds_are_taken_than_there_are(count, rounds):
     eliminate(range(count + 1), [reader], count)
     assert (len(taken), sum(taken)) == (rounds, count)
     assert len(set(taken[:-1])) <= 1
+
+
+def test_an_output_without_energy_divides_by_next_to_nothing():
+    weight, second, _ = problem(2, 3, 1, 0)
+    for total, wanted in ((0.0, 1e-30), (-1.0, 1e-30), (0.5, 0.5), (1e-29, 1e-29)):
+        assert ChannelReader(weight, second, range(3), total).total == wanted
+
+
+def test_costs_below_zero_count_as_nothing():
+    """As rounding leaves them; the order is still theirs."""
+    weight, second, total = problem(2, 4, 1, 0)
+    reader = ChannelReader(weight, second, range(4), total)
+    reader.inverse = -torch.eye(4, dtype=torch.float64)
+    cheapest = int(reader.costs().argmin())
+    found = eliminate(range(4), [reader], 2)
+    assert found.costs == (0.0, 0.0)
+    assert found.order[0] == cheapest
+
+
+def test_equal_costs_go_by_their_place():
+    second = torch.eye(5, dtype=torch.float64)
+    weight = torch.ones(2, 5, dtype=torch.float64)
+    found = eliminate([4, 9, 2, 7, 3], [ChannelReader(weight, second, [4, 9, 2, 7, 3], 10.0)], 4)
+    assert found.order == (2, 3, 4, 7)
+    assert found.costs == pytest.approx((0.2, 0.4, 0.6, 0.8))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_what_is_gone_costs_nothing_and_the_rest_stays_in_its_place(width):
+    weight, second, total = problem(2, 4, width, 1)
+    reader = ChannelReader(weight, second, [5, 6, 7, 8], total)
+    reader.remove([6, 99])
+    assert reader.left.tolist() == [0, 2, 3]
+    assert reader.weight.shape == weight.shape
+    gone = slice(width, 2 * width)
+    assert not reader.weight[:, gone].any()
+    assert reader.costs()[1] == 0.0
+    assert (reader.costs()[[0, 2, 3]] > 0).all()
+    before = reader.weight.clone()
+    reader.remove([99])
+    reader.remove([])
+    assert torch.equal(reader.weight, before)
+
+
+def test_a_judge_errs_by_what_the_weight_lost():
+    second = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))
+    reader = ChannelReader(torch.tensor([[3.0, 5.0]], dtype=torch.float64), second, [0, 1], 2.0)
+    judge = HeldOutCost(reader, 10 * second)
+    reader.remove([1])
+    assert judge.error() == pytest.approx(10 * 4 * 25 / 2)

@@ -189,3 +189,123 @@ def test_the_threshold_is_the_largest_magnitude_that_goes(ratio, cpu):
 def test_sparse_kernels_take_multiples_of_32_and_8(layer, why):
     assert sparse.unsuited(layer).startswith(why)
     assert bool(sparse.unsuited(layer)) == bool(why)
+
+
+# -- to the weight
+
+
+def _linear(weight: list[list[float]]) -> nn.Linear:
+    layer = nn.Linear(len(weight[0]), len(weight), bias=False)
+    layer.weight.data = torch.tensor(weight)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("importance", "mask"),
+    [
+        ([[1.0, 2, 3, 4]], [[0.0, 0, 1, 1]]),
+        ([[4.0, 3, 2, 1, 1, 5, 5, 0]], [[1.0, 1, 0, 0, 0, 1, 1, 0]]),
+        ([[9.0, 8, 7, 6, 0, 1, 2, 3]], [[1.0, 1, 0, 0, 0, 0, 1, 1]]),
+        ([[0.0, 1, 0, 2], [5, 0, 4, 0]], [[0.0, 1, 0, 1], [1, 0, 1, 0]]),
+    ],
+)
+def test_two_of_each_four_neighbors_stay(importance, mask):
+    assert sparse.two_of_four(torch.tensor(importance)).tolist() == mask
+    kernel = torch.tensor(importance)[:, :, None, None] * torch.ones(1, 1, 2, 1)
+    assert sparse.two_of_four(kernel)[:, :, 1, 0].tolist() == mask
+
+
+def test_without_samples_the_largest_stay_and_with_them_those_that_matter():
+    """An input that is ten times as large makes up for a weight a tenth as large, and more."""
+    row = [1.0, 0.3, 0.9, 0.8] * 8
+    model = nn.Sequential(_linear([row] * 8))
+    plan = PrunePlan(patterns={"0.weight": "2:4"}, refit=True)
+    unfitted = PrunePlan(patterns={"0.weight": "2:4"}, refit=False)
+    x = np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
+    x[:, 1::4] *= 10
+    for made_by, samples, kept in ((plan, None, [0, 2]), (unfitted, [x], [0, 2]), (plan, [x], [0, 1])):
+        pruned = copy.deepcopy(model)
+        sparse.apply(model, pruned, made_by, samples)
+        found = (pruned[0].weight != 0).float()
+        assert found.tolist() == [[1.0 if i in kept else 0.0 for i in range(4)] * 8] * 8
+    changed = copy.deepcopy(model)
+    sparse.apply(model, changed, unfitted, [x])
+    assert torch.equal(changed[0].weight[:, ::4], model[0].weight[:, ::4])
+
+
+def test_a_magnitude_at_the_threshold_goes():
+    model = nn.Sequential(_linear([[0.5, -0.5, 0.51, -0.25, 2.0]]), _linear([[0.1]]))
+    pruned = copy.deepcopy(model)
+    sparse.apply(model, pruned, PrunePlan(thresholds={"0.weight": 0.5}), None)
+    assert pruned[0].weight.tolist() == [[0.0, 0.0, pytest.approx(0.51), 0.0, 2.0]]
+    assert torch.equal(pruned[1].weight, model[1].weight)
+
+
+def test_inputs_that_are_not_finite_are_named(nvidia):
+    model = nn.Sequential(_linear([[1.0] * 32] * 8))
+    plan = PrunePlan(patterns={"0.weight": "2:4"})
+    with pytest.raises(DataError) as caught:
+        sparse.apply(model, copy.deepcopy(model), plan, [np.full((4, 32), np.inf, np.float32)])
+    assert str(caught.value) == "calibration: the inputs of 0.weight are not finite\ncheck the samples for NaN"
+
+
+def test_grouped_convolutions_are_cut_and_not_refitted(randomised, batches):
+    model = randomised(nn.Sequential(nn.Conv2d(4, 8, 1, groups=2, bias=False), nn.Conv2d(8, 4, 1, bias=False)))
+    plan = PrunePlan(thresholds={"0.weight": 0.3, "1.weight": 0.1})
+    fitted = copy.deepcopy(model)
+    sparse.apply(model, fitted, plan, batches((4, 5, 5), 32))
+    for i, limit in enumerate((0.3, 0.1)):
+        cut = torch.where(model[i].weight.abs() <= limit, torch.zeros(()), model[i].weight)
+        assert 0 < int((cut == 0).sum()) < cut.numel()
+        assert torch.equal(fitted[i].weight == 0, cut == 0)
+        assert torch.equal(fitted[i].weight, cut) == (i == 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({}, {"stem", "wide", "deep", "fc1", "fc2"}),
+        ({"skip": ("fc*",)}, {"stem", "wide", "deep"}),
+        ({"only": ("fc*",)}, {"fc1", "fc2"}),
+        ({"only": ("fc*",), "skip": ("fc2",)}, {"fc1"}),
+        ({"only": ("fc1",), "skip": ("fc1",)}, set()),
+    ],
+)
+def test_what_is_chosen_is_what_is_named_and_not_skipped(options, chosen, model, cpu):
+    plan = sparse.plan(model, PruneConfig(ratio=0.5, **WEIGHT, **options), cpu)
+    assert {name.removesuffix(".weight") for name in plan.thresholds} == chosen
+    pattern = sparse.plan(model, PruneConfig(pattern="2:4", **WEIGHT, **options), cpu)
+    assert {name.removesuffix(".weight") for name in pattern.patterns} | set(pattern.dense) == chosen
+    assert set(pattern.dense) == chosen & {"stem", "deep", "fc2"}
+
+
+@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("options", [{"ratio": 0.5}, {"pattern": "2:4"}])
+def test_a_plan_says_whether_it_refits_and_what_is_left(refit, options, cpu):
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(32, 32), nn.Conv1d(32, 8, 1)
+
+        def forward(self, x):
+            return self.b(self.a(x)[:, :, None])
+
+    plan = sparse.plan(Odd(), PruneConfig(refit=refit, **options, **WEIGHT), cpu)
+    assert plan.refit == refit
+    assert plan.left == {"b": "a Conv1d: only Conv2d and Linear are supported"}
+    none = sparse.plan(nn.Sequential(nn.Conv1d(3, 3, 1)), PruneConfig(**options, **WEIGHT), cpu)
+    assert none.left == {"0": "a Conv1d: only Conv2d and Linear are supported"}
+    assert (none.thresholds, none.patterns) == ({}, {})
+    nothing = sparse.plan(Odd(), PruneConfig(ratio=0.0, **WEIGHT), cpu)
+    assert (nothing.left, nothing.thresholds) == (plan.left, {})
+
+
+def test_what_a_target_gains_is_said_whole(nvidia, cpu):
+    assert sparse.gain(nvidia) == (
+        "sparse Tensor Cores (Ampere or later) run these layers in fp16 and int8 at up to twice the rate; whole"
+        " models usually gain less than 15%, small layers nothing: build the engine with and without, and measure"
+    )
+    assert sparse.gain(cpu) == (
+        "none: onnxruntime computes with the zeros and the file keeps its size; only a compressed archive is smaller"
+    )
+    assert sparse.unsuited(nn.Linear(48, 8)) == "48 inputs and 8 outputs: sparse kernels need multiples of 32 and of 8"

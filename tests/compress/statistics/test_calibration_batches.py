@@ -62,3 +62,17 @@ def test_without_samples_there_is_nothing_to_calibrate_on(refused):
     with refused(DataError, "no samples to calibrate on", hint="training split"):
         first_batch([])
     assert list(parts([], 3)) == []
+
+
+def test_what_is_missing_is_said_whole():
+    with pytest.raises(DataError) as caught:
+        first_batch(iter(()))
+    assert str(caught.value) == "there are no samples to calibrate on\ngive a data set with a training split"
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 2), (1, 2, 3), (1, 1, 1, 1)])
+def test_a_sample_is_repeated_as_it_is(shape):
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    found = first_batch([x], 3)
+    assert found.shape == (3, *shape[1:])
+    assert all(torch.equal(row, torch.from_numpy(x)[0]) for row in found)

@@ -18,6 +18,7 @@ from pocketzoo.compress.configs import DistillConfig, LowRankConfig, PruneConfig
 from pocketzoo.compress.distillation import distill
 from pocketzoo.compress.low_rank import low_rank as lowrank
 from pocketzoo.compress.pruning import prune
+from pocketzoo.compress.statistics import eligible_layers
 from pocketzoo.compress.statistics.eligible_layers import copied, left_alone, shared_parameters, weighted_layers
 from pocketzoo.core.progress import SILENT
 from pocketzoo.zoo.catalog.compressor import Distillation
@@ -433,6 +434,161 @@ def test_a_copy_is_one_even_where_torch_makes_none(name, net, samples):
     twin = copied(model)
     assert ratio(model, twin, samples) > 100
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in twin.parameters()}
+
+
+# -- reasons and products, one by one
+
+
+def _with(forward: Callable, layer: nn.Module) -> nn.Module:
+    """A layer of a class of its own that multiplies as ``forward`` says."""
+    layer.__class__ = type("Own", (type(layer),), {"forward": forward})
+    return layer
+
+
+def _product(m, x, **more):
+    given = {"stride": m.stride, "padding": m.padding, "dilation": m.dilation, "groups": m.groups, **more}
+    return F.conv2d(x, m.weight, m.bias, **given)
+
+
+CONVOLUTION: dict[str, tuple[Callable, bool]] = {
+    "as it is": (_product, True),
+    "torch's own": (lambda m, x: torch.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups), True),
+    "another padding": (lambda m, x: _product(m, x, padding=2), True),
+    "another dilation": (lambda m, x: _product(m, x, dilation=1), False),
+    "another stride on one axis": (lambda m, x: _product(m, x, stride=(2, 1)), False),
+    "a number for both axes": (lambda m, x: _product(m, x, stride=2, dilation=2), True),
+    "lists": (lambda m, x: _product(m, x, stride=[2, 2], dilation=[2, 2]), True),
+    "no groups": (lambda m, x: F.conv2d(x[:, :2], m.weight, m.bias, 2, 1, 2), False),
+    "no bias": (lambda m, x: F.conv2d(x, m.weight, None, m.stride, m.padding, m.dilation, m.groups), False),
+    "another weight": (lambda m, x: F.conv2d(x, m.weight * 1, m.bias, m.stride, m.padding, m.dilation, 2), False),
+    "zeros before": (lambda m, x: _product(m, F.pad(x, (1, 1, 1, 1))), True),
+    "zeros by name": (lambda m, x: _product(m, F.pad(x, (1, 1), mode="constant", value=0.0)), True),
+    "zeros in place": (lambda m, x: _product(m, F.pad(x, (1, 1), "constant", 0)), True),
+    "ones before": (lambda m, x: _product(m, F.pad(x, (1, 1), value=1.0)), False),
+    "ones in place": (lambda m, x: _product(m, F.pad(x, (1, 1), "constant", 1)), False),
+    "edges before": (lambda m, x: _product(m, F.pad(x, (1, 1), "replicate")), False),
+    "edges by name": (lambda m, x: _product(m, F.pad(x, (1, 1), mode="replicate")), False),
+    "twice padded": (lambda m, x: _product(m, F.pad(F.pad(x, (1, 1)), (0, 0, 1, 1))), True),
+    "padded behind": (lambda m, x: F.pad(_product(m, x), (1, 1)), False),
+    "another padded": (lambda m, x: (F.pad(x * 2, (1, 1)), _product(m, x))[1], False),
+    "cast": (lambda m, x: _product(m, x.to(m.weight.dtype).to(x.device)), True),
+    "through a view": (lambda m, x: _product(m, x.view(x.shape)), False),
+    "fails": (lambda m, x: _product(m, x[0, 0]), False),
+    "nothing": (lambda m, x: x, False),
+    "names": (lambda m, x: F.conv2d(input=x, weight=m.weight, bias=m.bias, stride=2, dilation=2, groups=2), True),
+}  # fmt: skip
+LINEAR: dict[str, tuple[Callable, bool]] = {
+    "as it is": (lambda m, x: F.linear(x, m.weight, m.bias), True),
+    "by name": (lambda m, x: F.linear(input=x, bias=m.bias, weight=m.weight), True),
+    "no bias": (lambda m, x: F.linear(x, m.weight), False),
+    "another bias": (lambda m, x: F.linear(x, m.weight, m.bias * 2), False),
+    "turned": (lambda m, x: F.linear(x, m.weight.t(), m.bias), False),
+    "a product": (lambda m, x: x @ m.weight.t() + m.bias, False),
+    "another function": (lambda m, x: F.bilinear(x, x, m.weight[:, None] * torch.ones(1, 4, 1), m.bias), False),
+    "more behind": (lambda m, x: F.linear(x, m.weight, m.bias).relu(), False),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTION)
+def test_a_convolution_with_code_of_its_own_pads_zeros_at_most(name):
+    forward, plain = CONVOLUTION[name]
+    layer = _with(forward, nn.Conv2d(4, 4, 3, stride=2, padding=1, dilation=2, groups=2))
+    assert left_alone(nn.Sequential(layer), None) == (
+        {} if plain else {"0": "its class overrides how the weight is used"}
+    )
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_linear_layer_with_code_of_its_own_multiplies_only(name):
+    forward, plain = LINEAR[name]
+    layer = _with(forward, nn.Linear(4, 4))
+    assert set(weighted_layers(nn.Sequential(layer))) == ({"0"} if plain else set())
+
+
+def test_a_method_that_is_set_on_a_layer_is_code_of_its_own():
+    layer = nn.Linear(4, 4)
+    layer.forward = lambda x: F.linear(x, layer.weight * 2, layer.bias)
+    assert weighted_layers(nn.Sequential(layer)) == {}
+
+
+def test_looking_at_a_layer_leaves_it_as_it_is():
+    layer = _with(CONVOLUTION["as it is"][0], nn.Conv2d(4, 4, 3)).train()
+    before = copy.deepcopy(layer.state_dict())
+    left_alone(nn.Sequential(layer), None)
+    assert layer.training
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+
+
+def test_reasons_are_said_whole_and_in_the_order_of_the_layers():
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain = nn.Linear(4, 4)
+            self.read, self.norm = nn.Linear(4, 4), parametrizations.weight_norm(nn.Linear(4, 4))
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.b.weight = self.a.weight
+            self.own = nn.Linear(4, 4)
+            self.matrix = self.own.weight
+            self.hook = nn.Linear(4, 4)
+            self.hook.register_forward_hook(lambda layer, inputs, out: out)
+            self.up, self.line, self.space = nn.ConvTranspose2d(1, 1, 1), nn.Conv1d(1, 1, 1), nn.Conv3d(1, 1, 1)
+            self.both = nn.Bilinear(4, 4, 4)
+            self.sized, self.again = nn.Linear(4, 4), self.plain
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.b(self.a(self.norm(F.linear(x, self.read.weight)))) + self.plain(x)
+            return self.sized(x.view(-1, self.sized.in_features))
+
+    model, x = Many().eval(), torch.zeros(2, 4)
+    alone = {
+        "norm": "its weight is computed",
+        "a": "it shares parameters with b",
+        "b": "it shares parameters with a",
+        "own": "it shares parameters with the model",
+        "hook": "a hook changes its inputs or outputs",
+        "up": "a ConvTranspose2d: only Conv2d and Linear are supported",
+        "line": "a Conv1d: only Conv2d and Linear are supported",
+        "space": "a Conv3d: only Conv2d and Linear are supported",
+        "both": "a Bilinear: only Conv2d and Linear are supported",
+    }
+    around = {"read": "the code around it reads its weight"}
+    replaced = {
+        "plain": "it is the same module as again",
+        "sized": "the code around it reads its in_features",
+    }
+    order = ["plain", "read", "norm", "a", "b", "own", "hook", "up", "line", "space", "both", "sized"]
+    for given, more, wanted in ((None, False, alone), (x, False, {**alone, **around}),
+                                (x, True, {**alone, **around, **replaced}),
+                                (None, True, {**alone, "plain": replaced["plain"]})):  # fmt: skip
+        found = left_alone(model, given, replaced=more)
+        assert found == wanted
+        assert list(found) == [name for name in order if name in wanted]
+    assert list(weighted_layers(model)) == ["plain", "read", "sized"]
+    assert shared_parameters(model) == {"a.weight", "b.weight", "own.weight", "matrix"}
+    model(x)  # nothing is left behind of what watched it
+    assert not any(isinstance(m, nn.Linear) and m._forward_pre_hooks for m in model.modules())
+
+
+def test_all_tensors_are_found_in_lists_and_mappings():
+    a, b, c = (torch.zeros(i) for i in range(3))
+    nested = [a, (b, {"x": [c], "y": 3, "z": None}), "text"]
+    assert [len(t) for t in eligible_layers._tensors(nested)] == [0, 1, 2]
+    assert eligible_layers._tensors(a)[0] is a
+    assert eligible_layers._tensors("text") == eligible_layers._tensors(None) == eligible_layers._tensors({}) == []
+
+
+@pytest.mark.parametrize(("value", "pair"), [(2, (2, 2)), ((2, 3), (2, 3)), ([2, 3], (2, 3)), ("same", ("same",) * 2)])
+def test_a_number_is_one_for_both_axes(value, pair):
+    assert eligible_layers._pair(value) == pair
+
+
+def test_a_copy_runs_in_eval_mode_and_is_of_its_own():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).train()
+    twin = copied(model)
+    assert [m.training for m in twin.modules()] == [False] * 3
+    assert [m.training for m in model.modules()] == [True] * 3
+    twin[0].weight.data.zero_()
+    assert model[0].weight.abs().sum() > 0
 
 
 class AsksForAName(Helper):

@@ -169,3 +169,38 @@ def test_where_another_module_stands_the_layer_that_was_there_is_read_for(model,
     found = []
     walk([(model, inputs[0])], ["0"], lambda name, caught: found.extend(caught), windows={"0": window})
     assert torch.equal(found[0], rows(window, inputs[0]))
+
+
+def test_a_layer_without_a_limit_of_its_own_gives_the_usual_number_of_rows():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    x = torch.arange(5000.0)[:, None]
+    found: dict[str, list[Tensor]] = {}
+    walk([(model, x)], ["0", "1"], lambda name, caught: found.update({name: caught}), limits={"1": 10})
+    assert torch.equal(found["0"][0], x[::3])
+    assert len(found["1"][0]) == 10
+
+
+def test_the_error_that_is_raised_is_the_first_and_no_echo_of_it(model):
+    """One run of four fails; the others merely wait in vain."""
+    good = torch.randn(1, 3, 8, 8)
+    for bad in (0, 1, 3):
+        runs = [good] * 4
+        runs[bad] = torch.randn(1, 9, 8, 8)
+        with pytest.raises(RuntimeError, match="channels") as caught:
+            walk([(model, x) for x in runs], ["2"], lambda name, caught: None)
+        assert not isinstance(caught.value, threading.BrokenBarrierError)
+
+
+def test_only_one_run_computes_at_a_time(model, inputs):
+    running, most = [], []
+
+    def enter(layer, given):
+        running.append(1)
+        most.append(len(running))
+
+    for layer in model[:6]:  # before the last all wait for each other
+        layer.register_forward_pre_hook(enter)
+        layer.register_forward_hook(lambda layer, given, out: running.pop() and None)
+    walk([(model, x) for x in inputs * 3], ["6"], lambda name, caught: None)
+    assert max(most) == 1
+    assert not running

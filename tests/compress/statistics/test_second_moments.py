@@ -12,10 +12,12 @@ from torch import nn
 from pocketzoo.compress.statistics.second_moments import (
     DAMPING,
     POSITIONS,
+    Half,
     Moments,
     doubt,
     input_moments,
     rows,
+    sample_positions,
     shrunk,
     solve,
     split_moments,
@@ -225,3 +227,98 @@ def test_a_map_smaller_than_the_kernel_is_filled_up_at_its_end(kernel, dilation)
     wanted = layer(torch.nn.functional.pad(x, (0, max(across, 0), 0, max(down, 0))))
     found = rows(layer, x) @ layer.weight.flatten(1).T + layer.bias
     torch.testing.assert_close(found, wanted.permute(0, 2, 3, 1).reshape(-1, 2))
+
+
+# -- counted
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "taken"),
+    [
+        (0, 4, []),
+        (1, 4, [0]),
+        (4, 4, [0, 1, 2, 3]),
+        (5, 4, [0, 2, 4]),
+        (8, 4, [0, 2, 4, 6]),
+        (9, 4, [0, 3, 6]),
+        (3, 1, [0]),
+        (2049, None, list(range(0, 2049, 2))),
+        (2048, None, list(range(2048))),
+    ],
+)
+def test_every_so_many_positions_are_taken(count, limit, taken):
+    found = sample_positions(count) if limit is None else sample_positions(count, limit)
+    assert found.tolist() == taken
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "stride", "dilation"),
+    [
+        ((1, 1), (0, 0), (2, 3), (1, 1)),
+        ((1, 1), (1, 2), (1, 1), (1, 1)),
+        ((1, 3), (0, 1), (2, 1), (1, 2)),
+        ((3, 1), (1, 0), (1, 2), (2, 1)),
+        ((2, 3), (2, 0), (3, 2), (2, 3)),
+        ((1, 1), "valid", (1, 1), (1, 1)),
+        ((3, 3), "valid", (2, 2), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("limit", [5, 10**6])
+def test_rows_are_windows_in_the_order_of_a_flattened_weight(kernel, padding, stride, dilation, limit):
+    layer = nn.Conv2d(3, 2, kernel, padding=padding, stride=stride, dilation=dilation)
+    x = torch.arange(2.0 * 3 * 11 * 13).view(2, 3, 11, 13)
+    pad = (0, 0) if padding == "valid" else padding
+    windows = torch.nn.functional.unfold(x, kernel, dilation=dilation, padding=pad, stride=stride)
+    whole = windows.transpose(1, 2).flatten(0, 1)
+    assert torch.equal(rows(layer, x, limit), whole[:: -(-len(whole) // limit)])
+
+
+@pytest.mark.parametrize("count", [2048, 2049])
+def test_of_one_pass_two_thousand_rows_are_taken_and_five_hundred_where_halves_decide(count):
+    model = nn.Sequential(nn.Linear(2, 1))
+    x = np.random.default_rng(0).normal(size=(1, count, 2)).astype(np.float32)
+    assert input_moments(model, ["0"], [x])["0"].count == (2048 if count == 2048 else 1025)
+    first, second = split_moments(model, ["0"], [x[:, :512], x[:, :513]])
+    assert (first.moments["0"].count, second.moments["0"].count) == (512, 257)
+
+
+@pytest.mark.parametrize(("sizes", "seen"), [([20], [8, 8, 4]), ([3, 9], [3, 8, 1]), ([8], [8])])
+def test_moments_run_eight_samples_at_a_time(sizes, seen):
+    ran = []
+    model = nn.Sequential(nn.Linear(2, 1))
+    model.register_forward_pre_hook(lambda module, inputs: ran.append(len(inputs[0])))
+    input_moments(model, ["0"], [np.ones((size, 2), np.float32) for size in sizes])
+    assert ran == seen
+    ran.clear()
+    split_moments(model, ["0"], [np.ones((size, 2), np.float32) for size in sizes])
+    assert ran == {20: [8, 8, 2, 2], 3: [2, 1, 4, 5], 8: [4, 4]}[sizes[0]]
+
+
+def test_a_half_and_moments_begin_with_nothing():
+    moments = Moments(torch.zeros(2, 2), torch.zeros(2))
+    assert (moments.count, Half({}).samples, len(Half({}).moments)) == (0, 0, 0)
+    assert Moments.empty(3).second.dtype == Moments.empty(3).first.dtype == torch.float64
+    assert (Moments.empty(3).second.shape, Moments.empty(3).first.shape) == ((3, 3), (3,))
+
+
+def test_moments_of_one_row_are_it_alone():
+    """Not of two, and not of none."""
+    moments = taken(np.array([[2.0, -3.0]]))
+    assert moments.mean.tolist() == [[4.0, -6.0], [-6.0, 9.0]]
+    assert moments.covariance.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert (moments.count, moments.first.tolist()) == (1, [2.0, -3.0])
+
+
+def test_no_more_than_what_is_damped_is_added_to_zeros():
+    zeros = torch.zeros(2, 2, dtype=torch.float64)
+    for found, count in ((shrunk(zeros, 1000), 1000), (shrunk(zeros, 1), 1)):
+        weight = max((2 / count) ** 2, 1e-4)
+        torch.testing.assert_close(found, torch.eye(2, dtype=torch.float64) * 1e-12 * weight / (1 + weight))
+    assert DAMPING == 1e-4
+
+
+def test_what_no_factor_is_found_for_is_solved_as_far_as_it_goes():
+    gram = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
+    right = torch.tensor([[3.0, 1.0]], dtype=torch.float64)
+    wanted = right @ torch.linalg.inv(torch.tensor([[1.25, 2.0], [2.0, 1.25]], dtype=torch.float64))
+    torch.testing.assert_close(solve(right, gram, 4), wanted)

@@ -1,0 +1,248 @@
+"""Bins, ranges and what they lose, on a few values whose place can be counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.plans import Range
+from pocketzoo.compress.statistics import histogram as module
+from pocketzoo.compress.statistics.histogram import BINS, SHRINK, VALUES, Histogram, _divergence, _error
+
+
+def filled(*chunks: list[float] | np.ndarray) -> Histogram:
+    made = Histogram()
+    for chunk in chunks:
+        made.add(np.asarray(chunk, np.float32))
+    return made
+
+
+def places(histogram: Histogram) -> dict[int, int]:
+    """Bin, counted from zero -> how many values."""
+    return {int(i) - BINS: int(histogram.counts[i]) for i in np.flatnonzero(histogram.counts)}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "width", "counts"),
+    [
+        ([[2048.0]], 1.0, {2047: 1}),
+        ([[-2048.0]], 1.0, {-2048: 1}),
+        ([[2048.0, 0.5, -0.5, 0.0, 1.0, -1.0, -1.5]], 1.0, {2047: 1, 0: 2, -1: 2, 1: 1, -2: 1}),
+        ([[2048.0, 0.5, 3.5], [4096.0]], 2.0, {0: 1, 1: 1, 1023: 1, 2047: 1}),
+        ([[2048.0, -0.5, -3.5], [4097.0]], 4.0, {-1: 2, 511: 1, 1024: 1}),
+        ([[2048.0, -2048.0], [-8192.0]], 4.0, {511: 1, -512: 1, -2048: 1}),
+        ([[0.0, 0.0], [2048.0]], 1.0, {2047: 1}),
+        ([[2048.0], [1.0], [100.0, 200.0]], 1.0, {2047: 1, 1: 1, 100: 1, 200: 1}),
+    ],
+)
+def test_values_are_counted_in_bins_of_one_width(chunks, width, counts):
+    found = filled(*chunks)
+    assert (found.width, places(found)) == (width, counts)
+
+
+def test_what_is_new_has_seen_nothing():
+    new = Histogram()
+    assert (new.width, new.low, new.high, new.counts.shape, int(new.counts.sum())) == (0.0, 0.0, 0.0, (4096,), 0)
+    new.add(np.zeros(3, np.float32))
+    assert (new.width, int(new.counts.sum())) == (0.0, 0)
+    assert filled([1e-40]).width == 1e-30
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"),
+    [(VALUES, VALUES), (2 * VALUES - 1, 2 * VALUES - 1), (2 * VALUES, VALUES), (3 * VALUES + 5, VALUES + 2)],
+)
+def test_of_large_tensors_every_so_many_values_are_counted(size, taken):
+    values = np.zeros(size, np.float32)
+    values[0], values[1] = 2048.0, 5.5
+    found = filled(values.reshape(1, -1))
+    assert int(found.counts.sum()) == taken
+    assert places(found).get(5, 0) == int(taken == size)
+
+
+def test_centers_are_the_middles_of_bins():
+    found = filled([2048.0])
+    assert found.centers[[0, BINS - 1, BINS, BINS + 1, 2 * BINS - 1]].tolist() == [-2047.5, -0.5, 0.5, 1.5, 2047.5]
+
+
+# -- ranges
+
+
+def _counted(**counts: int) -> Histogram:
+    """Bins of width 1, each with so many values: ``p3`` is that from 3 to 4, ``n1`` that from -1 to 0."""
+    made = Histogram(width=1.0)
+    for name, count in counts.items():
+        place = int(name[1:]) if name[0] == "p" else -int(name[1:])
+        made.counts[BINS + place] = count
+    used = np.flatnonzero(made.counts) - BINS
+    made.low, made.high = min(0.0, float(used[0])), max(0.0, float(used[-1]) + 1)
+    return made
+
+
+def _range(low: float, high: float) -> Range:
+    return Range(low=low, high=high, magnitude=max(-low, high))
+
+
+@pytest.mark.parametrize(
+    ("counts", "percentile", "wanted"),
+    [
+        ({"p0": 80, "p5": 15, "p9": 5}, 80.0, _range(0.0, 0.5)),
+        ({"p0": 80, "p5": 15, "p9": 5}, 90.0, _range(0.0, 5.5)),
+        ({"p0": 80, "p5": 15, "p9": 5}, 96.0, _range(0.0, 9.5)),
+        ({"p0": 80, "p5": 15, "p9": 5}, 100.0, _range(0.0, 9.5)),
+        ({"n9": 4, "n2": 46, "p3": 46, "p7": 4}, 90.0, _range(-1.5, 3.5)),
+        ({"n9": 6, "n2": 44, "p3": 44, "p7": 6}, 90.0, _range(-8.5, 7.5)),
+        ({"n9": 5, "n2": 90, "p7": 5}, 80.0, _range(-1.5, 0.0)),
+        ({"n9": 60, "n2": 40}, 70.0, _range(-8.5, 0.0)),
+        ({"p3": 2, "p7": 8}, 60.0, _range(0.0, 7.5)),
+    ],
+)
+def test_a_percentile_leaves_out_as_much_as_it_says(counts, percentile, wanted):
+    """Half at each end where values have both signs, all at the upper end where they do not."""
+    found = _counted(**counts).range(Int8Config(ranges="percentile", percentile=percentile))
+    assert (found.low, found.high, found.magnitude) == pytest.approx((wanted.low, wanted.high, wanted.magnitude))
+
+
+def test_a_percentile_goes_no_further_than_what_was_seen():
+    """A bin's center may lie outside."""
+    found = _counted(n3=10, p2=10)
+    found.low, found.high = -2.2, 2.1
+    assert found.range(Int8Config(ranges="percentile", percentile=100.0)) == _range(-2.2, 2.1)
+    last = filled([2048.0])
+    assert last.range(Int8Config(ranges="percentile", percentile=100.0)).high == 2047.5
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bins", "below", "above"),
+    [
+        (-3.0, 3.0, 6, 1, 4),
+        (-2.5, 2.5, 6, 1, 4),
+        (-3.01, 3.01, 8, 0, 0),
+        (0.0, 3.0, 3, 3, 4),
+        (0.0, 0.0, 1, 3, 14),
+        (3.0, 2.0, 1, 13, 0),
+        (-9000.0, 9000.0, 4096, 0, 0),
+        (9000.0, 9001.0, 1, 17, 0),
+        (-9001.0, -9000.0, 1, 0, 17),
+    ],
+)
+def test_bins_between_two_values_and_how_many_lie_outside(low, high, bins, below, above):
+    found = _counted(n4=1, n1=2, p0=0, p1=10, p3=4)
+    found.counts[BINS] = 0
+    inside, under, over = found._within(low, high)
+    assert (len(inside), under, over) == (bins, below, above)
+    assert int(inside.sum()) == 17 - below - above
+    assert inside.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "low", "high", "levels", "wanted"),
+    [
+        ([0.4], [1], 0.0, 4.0, 4, 0.16),
+        ([0.6], [3], 0.0, 4.0, 4, 0.48),
+        ([5.0], [2], 0.0, 4.0, 4, 2.0),
+        ([-1.0], [2], 0.0, 4.0, 4, 2.0),
+        ([-3.0, 4.5], [1, 2], -2.0, 2.0, 4, 1.0 + 2 * 6.25),
+        ([-2.0, 2.0, 0.0], [1, 1, 5], -2.0, 2.0, 4, 0.0),
+        ([0.5], [1], -0.6, 3.4, 4, 0.25),
+        ([3.0], [1], -0.6, 3.4, 4, 0.0),
+        ([1.0], [1], 1.0, 1.0, 4, np.inf),
+        ([1.0], [1], 1.0, 0.0, 4, np.inf),
+    ],
+)
+def test_the_error_of_rounding_is_counted(values, counts, low, high, levels, wanted):
+    assert _error(np.array(values), np.array(counts), low, high, levels) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("inside", "below", "above", "levels", "p", "q"),
+    [
+        ([2, 2, 4, 4], 0, 0, 2, [2, 2, 4, 4], [2, 2, 4, 4]),
+        ([1, 3, 4, 4], 0, 0, 2, [1, 3, 4, 4], [2, 2, 4, 4]),
+        ([1, 3, 4, 4], 0, 0, 4, [1, 3, 4, 4], [1, 3, 4, 4]),
+        ([1, 3, 4, 4], 0, 0, 9, [1, 3, 4, 4], [1, 3, 4, 4]),
+        ([1, 3, 4, 4], 5, 0, 4, [6, 3, 4, 4], [1, 3, 4, 4]),
+        ([1, 3, 4, 4], 0, 7, 4, [1, 3, 4, 11], [1, 3, 4, 4]),
+        ([4, 0, 2, 6], 0, 0, 2, [4, 0, 2, 6], [4, 0, 4, 4]),
+        ([0, 4, 2, 6], 3, 0, 2, [3, 4, 2, 6], [0, 4, 4, 4]),
+        ([3, 3, 1, 2, 0], 0, 2, 2, [3, 3, 1, 2, 2], [7 / 3, 7 / 3, 7 / 3, 2, 0]),
+        ([5], 1, 2, 3, [8], [5]),
+    ],
+)
+def test_the_divergence_is_that_of_two_distributions(inside, below, above, levels, p, q):
+    p, q = np.array(p) / np.sum(p), np.array(q) / np.sum(q)
+    wanted = sum(a * np.log(a / max(b, 1e-12)) for a, b in zip(p, q, strict=True) if a)
+    given = np.array(inside, np.float64)
+    assert _divergence((given, below, above), levels) == pytest.approx(wanted, abs=1e-12)
+    assert given.tolist() == inside
+
+
+def test_nothing_inside_is_no_range():
+    assert _divergence((np.zeros(3), 4, 5), 2) == np.inf
+
+
+def test_the_search_shrinks_both_ends_then_each_alone():
+    """Losses with one best answer that is none of the first: all that is asked for, in its order."""
+    found = _counted(n8=1, p15=1)
+    assert (found.low, found.high) == (-8.0, 16.0)
+    asked = []
+
+    def loss(low: float, high: float, levels: int) -> float:
+        asked.append((low, high, levels))
+        return abs(low - -4.0) + abs(high - 16 * 0.7) if levels == 255 else abs(high - 16 * 0.3)
+
+    best = found._search(loss)
+    assert (best.low, best.high) == pytest.approx((-4.0, 11.2))
+    assert best.magnitude == pytest.approx(16 * float(min(SHRINK, key=lambda s: abs(s - 0.3))))
+    n = len(SHRINK)
+    assert len(asked) == 4 * n
+    both, lows, highs, sides = (asked[i : i + n] for i in range(0, 4 * n, n))
+    np.testing.assert_allclose(both, [(-8 * s, 16 * s, 255) for s in SHRINK])
+    after_both = min(SHRINK, key=lambda s: abs(-8 * s + 4) + abs(16 * s - 11.2))
+    np.testing.assert_allclose(lows, [(-8 * s, 16 * after_both, 255) for s in SHRINK])
+    np.testing.assert_allclose(highs, [(-4.0, 16 * s, 255) for s in SHRINK], atol=1e-9)
+    np.testing.assert_allclose(sides, [(-16 * s, 16 * s, 254) for s in SHRINK])
+    again = found._search(lambda low, high, levels: 1.0)
+    assert (again.low, again.high, again.magnitude) == (-8.0, 16.0, 16.0), "of equals the widest"
+
+
+@pytest.mark.parametrize(
+    ("ranges", "rule"),
+    [("minmax", "_minmax"), ("percentile", "_percentile"), ("entropy", "_least_divergence"), ("mse", "_least_error")],
+)
+def test_each_rule_is_the_one_that_is_named(ranges, rule, monkeypatch):
+    wanted = _range(-0.25, 0.5)
+    found = filled([-1.0, 2.0])
+    monkeypatch.setattr(Histogram, rule, lambda self, *given: wanted)
+    assert found.range(Int8Config(ranges=ranges)) is wanted
+
+
+def test_auto_takes_the_range_and_the_magnitude_that_err_least_each():
+    """They need not be of one rule."""
+    values = np.array([-1.0, 2.0])
+    rules = {"_minmax": _range(-1.0, 2.0), "_percentile": _range(-0.9, 1.6), "_least_divergence": _range(-1, 1.9),
+             "_least_error": _range(-0.5, 2.1)}  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, given in rules.items():
+            patch.setattr(Histogram, name, lambda self, *more, given=given: given)
+        patch.setattr(
+            module,
+            "_error",
+            lambda values, counts, low, high, levels: abs(high - 1.6) if levels == 255 else abs(high - 2.1) - low,
+        )
+        found = filled(values).range(Int8Config())
+    assert (found.low, found.high) == (-0.9, 1.6)
+    assert found.magnitude == min((r.magnitude for r in rules.values()), key=lambda m: abs(m - 2.1) + m)
+
+
+def test_least_error_rounds_in_255_steps_and_symmetric_ones_in_254():
+    found = filled(np.random.default_rng(0).standard_t(3, size=3000))
+    used = found.counts > 0
+    values, counts = found.centers[used], found.counts[used]
+    best = found.range(Int8Config(ranges="mse"))
+    reach = max(-found.low, found.high)
+    wanted = min(SHRINK, key=lambda s: _error(values, counts, -reach * s, reach * s, 254))
+    assert best.magnitude == pytest.approx(reach * wanted)
+    lost = _error(values, counts, best.low, best.high, 255)
+    assert lost <= min(_error(values, counts, found.low * s, found.high * s, 255) for s in SHRINK)
