@@ -188,3 +188,13 @@ def test_moments_that_are_not_finite_say_nothing(randomised):
     x = np.full((8, 4), 1.0, np.float32)
     x[0, 0] = np.inf
     assert kronecker_factors(randomised(nn.Sequential(layer)), ["0"], [x])["0"].metric(layer) is None
+
+
+def test_layers_of_one_output_are_as_good_as_others(randomised):
+    layers = {"one": nn.Linear(4, 1), "map": nn.Conv2d(4, 1, 1)}
+    assert list(passes(layers)) == [["one", "map"]]
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    found = kronecker_factors(randomised(nn.Sequential(layers["one"])), ["0"], [x])["0"]
+    assert found.outputs.tolist() == [[1.0]]
+    assert found.inputs is not None
+    assert found.inputs.count == 8
