@@ -164,6 +164,8 @@ def test_the_first_layer_of_tucker_is_tried_with_eighths_of_the_channels(channel
     layer = nn.Conv2d(channels, 16, 3).double()
     every = options(layer, plain_metric(layer), multiple, ("tucker",))
     assert {o.ranks[0] for o in every} == tried
+
+
 class Padded(nn.Conv2d):
     """A subclass may do anything with what it reads."""
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pocketzoo import __version__
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.recipe import (
 from pocketzoo.compress.pipeline import recipe
 from pocketzoo.compress.pipeline.recipe import (
     SECTIONS,
@@ -322,6 +321,8 @@ def test_what_a_section_does_not_say_is_as_the_function_has_it(section, function
 def test_what_a_function_is_called_with_for_each_sample_or_format_has_a_default():
     assert PredictSection().samples == 5
     assert ExportSection().to == ("onnx",)
+
+
 NO_ONE = {"cut": "", "input_size": None, "epochs": None, "batch_size": None, "learning_rate": None, "unfreeze": None}
 OPTIONS = {"head_options": {}, "backbone_options": {}, "training": {}}
 LIMITS = {"samples": 256, "max_drop": None, "min_sqnr": None, "keep_slower": False, "accept": False}

@@ -504,6 +504,8 @@ def test_what_is_rejected_is_said_with_its_reason(bloating, small, few, tmp_path
     given = {"data": few, "samples": 8, "registry": bloating}
     (no,) = compress(small.path, tmp_path / "out", steps=steps, **given, progress=told).manifest.rejected
     assert [line for line in told.said if "rejected" in line] == [f"bloat: rejected: {no['why']}"]
+
+
 # -- the search for as much of a step as a budget allows
 
 

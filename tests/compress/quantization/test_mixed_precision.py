@@ -8,11 +8,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.quantization import int8
-from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8, mixed_precision
-from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, float_effects, search
+from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
 
@@ -182,6 +180,8 @@ def test_the_first_samples_are_taken_and_no_more_are_read(sizes, count, taken, r
     assert [row.shape for row in rows] == [(1, 2)] * taken
     np.testing.assert_array_equal(np.concatenate([np.empty((0, 2)), *rows]), given[:taken])
     assert len(opened) == read
+
+
 def test_what_is_measured_is_bounded():
     assert (mixed_precision.GIVEN_BACK, mixed_precision.SAMPLES) == (16, 16)
     assert (mixed_precision.SECONDS, mixed_precision.LEAST) == (0.06, 0.002)

@@ -233,6 +233,8 @@ def test_what_another_node_reads_or_computes_takes_no_scale(node, read, instead,
     divided = smooth.apply(other, divisors(other))
     np.testing.assert_allclose(run(divided, x), run(other, x), rtol=1e-4, atol=1e-5)
     assert len([n for n in divided.graph.node if n.op_type == "Mul"]) == made
+
+
 def test_what_was_chosen_once():
     assert (smooth.FEEDBACK, smooth.GAIN, smooth.POWERS) == (0.3, 2.0, (0.25, 0.5, 0.75, 0.85, 0.95, 1.0))
     np.testing.assert_allclose(smooth.BALANCES, [2.0 ** (i / 4) for i in range(-24, 25)])
