@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pocketzoo.compress.low_rank import factorizations
 from pocketzoo.compress.low_rank.factorizations import (
     Metric,
+    energies,
     factorize,
     kinds,
     options,
@@ -162,3 +164,157 @@ def test_the_first_layer_of_tucker_is_tried_with_eighths_of_the_channels(channel
     layer = nn.Conv2d(channels, 16, 3).double()
     every = options(layer, plain_metric(layer), multiple, ("tucker",))
     assert {o.ranks[0] for o in every} == tried
+
+
+class Padded(nn.Conv2d):
+    """A subclass may do anything with what it reads."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "ways"),
+    [
+        (nn.Linear(8, 8), ("svd",)),
+        (nn.Conv2d(4, 4, 1), ("svd",)),
+        (nn.Conv2d(4, 4, 2), ("svd", "tucker", "spatial")),
+        (nn.Conv2d(4, 4, (3, 2)), ("svd", "tucker", "spatial")),
+        (nn.Conv2d(4, 4, (1, 3)), ("svd", "tucker")),
+        (nn.Conv2d(4, 4, (3, 1)), ("svd", "tucker")),
+        (Padded(4, 4, 3), ("svd", "tucker")),
+        (Padded(4, 4, 1), ("svd",)),
+    ],
+    ids=repr,
+)
+def test_the_ways_that_suit_a_layer(layer, ways):
+    assert kinds(layer) == ways
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "ranks", "count"),
+    [
+        (nn.Linear(7, 5), "svd", (2,), 2 * (7 + 5)),
+        (nn.Conv2d(3, 5, (2, 4)), "svd", (2,), 2 * (3 * 8 + 5)),
+        (nn.Conv2d(3, 5, (2, 4)), "tucker", (2, 3), 3 * 2 + 2 * 3 * 8 + 3 * 5),
+        (nn.Conv2d(3, 5, (2, 4)), "spatial", (2,), 2 * (3 * 2 + 5 * 4)),
+    ],
+)
+def test_the_numbers_in_the_factors(layer, kind, ranks, count):
+    assert parameters(layer, kind, ranks) == count
+    made = factorize(layer.double(), kind, ranks, plain_metric(layer))
+    assert sum(m.weight.numel() for m in made) == count
+    assert (made[-1].bias is None) == (layer.bias is None)
+    assert all(m.bias is None for m in made[:-1])
+
+
+@pytest.mark.parametrize(
+    ("full", "multiple", "ranks"),
+    [(8, 1, [1, 2, 3, 4, 5, 6, 7, 8]), (8, 4, [4, 8]), (9, 4, [4, 8]), (3, 4, [3]), (4, 4, [4]), (1, 1, [1])],
+)
+def test_ranks_are_multiples_or_all_there_is(full, multiple, ranks):
+    assert list(factorizations._ranks(full, multiple)) == ranks
+
+
+@pytest.mark.parametrize("multiple", [1, 4])
+@pytest.mark.parametrize(("out", "inner"), [(6, 20), (20, 6), (10, 10)])
+def test_every_smaller_svd_is_an_option_with_what_it_loses(out, inner, multiple):
+    layer = linear(out, inner)
+    squares = torch.linalg.svdvals(layer.weight.detach()).square()
+    found = list(options(layer, plain_metric(layer), multiple, ("svd",)))
+    fit = [r for r in range(multiple, min(out, inner) + 1, multiple) if r * (out + inner) < out * inner]
+    assert [(o.kind, o.ranks, o.parameters) for o in found] == [("svd", (r,), r * (out + inner)) for r in fit]
+    assert [o.error for o in found] == pytest.approx([float(squares[r:].sum()) for r in fit], rel=1e-6)
+    torch.testing.assert_close(energies(layer, plain_metric(layer)), squares)
+
+
+def test_as_many_parameters_are_not_fewer():
+    assert list(options(linear(4, 4), plain_metric(linear(4, 4)), 2, ("svd",))) == []  # 2 (4 + 4) is 4 x 4
+    assert [o.ranks for o in options(linear(4, 5), plain_metric(linear(4, 5)), 2, ("svd",))] == [(2,)]
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 8, 50])
+def test_first_layers_that_are_tried(multiple):
+    """Of tucker those of shares of the channels, of spatial up to thirteen, spread from the least to the most."""
+    layer = nn.Conv2d(40, 30, (2, 3)).double()
+    found = {
+        kind: {o.ranks[0] for o in options(layer, plain_metric(layer), multiple, (kind,))} for kind in kinds(layer)
+    }
+    shares = [max(round(s * 40 / multiple), 1) * multiple for s in (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)]
+    tucker = {min(r, 40) for r in shares}
+    smallest = min(multiple, 30)
+    assert found["tucker"] == {r for r in tucker if parameters(layer, "tucker", (r, smallest)) < layer.weight.numel()}
+    ranks = list(range(min(multiple, 80), 81, multiple))  # 40 x 2 rows against 30 x 3 columns
+    spread = {ranks[int(i / 12 * (len(ranks) - 1) + 1e-9)] for i in range(13)}
+    assert found["spatial"] == {r for r in spread if r * (40 * 2 + 30 * 3) < layer.weight.numel()}
+    assert factorizations.SHARES == (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+
+
+def test_spatial_ranks_are_bounded_by_either_side():
+    """3 x 4 rows of inputs against 2 x 9 columns of outputs, and the other way round."""
+    for layer, most in ((nn.Conv2d(3, 9, (4, 2)), 12), (nn.Conv2d(9, 3, (4, 2)), 6)):
+        weight = layer.weight.detach().flatten(1).double()
+        tried = [r for _, r in factorizations._fronts(layer, weight, plain_metric(layer), "spatial", 1)]
+        most_that_pay = [r for r in range(1, most + 1) if parameters(layer, "spatial", (r,)) < layer.weight.numel()]
+        spread = [1 + i * (most - 1) // 12 for i in range(13)]
+        assert tried == sorted(set(spread) & set(most_that_pay))
+
+
+def test_roots_of_what_never_varies_are_lifted_to_a_millionth_of_the_largest():
+    matrix = torch.diag(torch.tensor([4.0, 1.0, 0.0, -1.0], dtype=torch.float64))
+    root, inverse = factorizations._root(matrix, factorizations.FLOOR)
+    wanted = torch.tensor([2.0, 1.0, 2e-3, 2e-3], dtype=torch.float64)
+    torch.testing.assert_close(root, torch.diag(wanted))
+    torch.testing.assert_close(inverse, torch.diag(1 / wanted))
+    turned = torch.linalg.qr(drawn(4, 4))[0]
+    root, inverse = factorizations._root(turned @ matrix @ turned.T, 1e-2)
+    wanted = torch.tensor([2.0, 1.0, 0.2, 0.2], dtype=torch.float64)
+    torch.testing.assert_close(root, turned @ torch.diag(wanted) @ turned.T)
+    torch.testing.assert_close(root @ inverse, torch.eye(4, dtype=torch.float64))
+    zero = factorizations._root(torch.zeros(2, 2, dtype=torch.float64), 1e-6)
+    assert all(torch.isfinite(m).all() for m in zero)
+    assert factorizations.FLOOR == 1e-6
+
+
+def test_energies_are_weighed_by_inputs_and_outputs():
+    for out, inner in ((3, 7), (7, 3)):
+        layer = linear(out, inner)
+        metric = Metric(second(drawn(40, inner, seed=1)), second(drawn(40, out, seed=2)))
+        roots = [torch.linalg.cholesky(m) for m in (metric.outputs, metric.inputs)]
+        wanted = torch.linalg.svdvals(roots[0].T @ layer.weight.detach() @ roots[1]).square()
+        torch.testing.assert_close(energies(layer, metric), wanted)
+        assert len(wanted) == 3
+
+
+@pytest.mark.parametrize("kind", ["tucker", "spatial"])
+def test_what_stands_behind_a_first_layer_is_by_least_squares(kind):
+    """No other core or second layer of that front is nearer to what the layer gives: the gradient is zero."""
+    layer = nn.Conv2d(4, 5, (2, 3)).double()
+    metric = Metric(second(drawn(80, 24)), None)
+    weight = layer.weight.detach().flatten(1)
+    ((front, rank),) = factorizations._fronts(layer, weight, metric, kind, 1, 2)
+    assert rank == 2
+    rest, behind = factorizations._behind(front, weight, metric)
+    through = front.reads(torch.eye(24, dtype=torch.float64))  # (I, J)
+    torch.testing.assert_close(behind.inputs, through.T @ metric.inputs @ through)
+    wanted = torch.linalg.solve(behind.inputs, through.T @ metric.inputs @ weight.T).T
+    torch.testing.assert_close(rest, wanted, rtol=1e-5, atol=1e-7)
+    assert behind.outputs is None
+
+
+def test_a_given_matrix_stands_for_the_weight():
+    layer, other = linear(6, 9), drawn(6, 9, seed=5)
+    layer.bias.data.fill_(2.0)
+    made = factorize(layer, "svd", (6,), plain_metric(layer), other)
+    torch.testing.assert_close(product(made, "svd"), other)
+    assert made[-1].bias.tolist() == [2.0] * 6
+    assert made[-1].bias is not layer.bias
+
+
+def test_copies_know_their_new_sizes():
+    layer = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+    svd, tucker = (factorize(layer, k, r, plain_metric(layer)) for k, r in (("svd", (3,)), ("tucker", (2, 4))))
+    shapes = [[(m.in_channels, m.out_channels, m.kernel_size, m.stride) for m in made] for made in (svd, tucker)]
+    assert shapes[0] == [(6, 3, (3, 3), (2, 2)), (3, 8, (1, 1), (1, 1))]
+    assert shapes[1] == [(6, 2, (1, 1), (1, 1)), (2, 4, (3, 3), (2, 2)), (4, 8, (1, 1), (1, 1))]
+    down, up = factorize(nn.Linear(7, 5), "svd", (2,), plain_metric(nn.Linear(7, 5)))
+    assert [(m.in_features, m.out_features) for m in (down, up)] == [(7, 2), (2, 5)]
+    assert all(tuple(m.weight.shape) == (m.out_features, m.in_features) for m in (down, up))
+    assert {p.dtype for made in (svd, tucker) for p in made.parameters()} == {torch.float32}

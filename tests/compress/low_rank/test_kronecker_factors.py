@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.compress.low_rank import kronecker_factors as kronecker
 from pocketzoo.compress.low_rank.kronecker_factors import KroneckerFactors, kronecker_factors, passes
 from pocketzoo.compress.pruning import gauss_newton
 from pocketzoo.compress.statistics.second_moments import shrunk
@@ -120,3 +121,80 @@ def test_positions_of_an_image_are_summed_channel_by_channel():
     outputs = kronecker_factors(model, ["0"], [x], probes=400)["0"].outputs
     torch.testing.assert_close(outputs.diagonal(), torch.full((4,), 6.0, dtype=torch.float64))
     torch.testing.assert_close(outputs, 6 * torch.eye(4, dtype=torch.float64), rtol=0, atol=0.5)
+
+
+def test_what_is_drawn_and_held():
+    assert (kronecker.PROBES, kronecker.AT_ONCE, kronecker.LEAST, kronecker.MEMORY) == (2, 8, 1e-3, 512e6)
+
+
+@pytest.mark.parametrize(
+    ("widths", "parts"),
+    [
+        ([3], ["0"]),
+        ([3, 4], ["01"]),
+        ([4, 3], ["01"]),
+        ([3, 4, 1], ["01", "2"]),
+        ([5, 1], ["0", "1"]),
+        ([9, 9, 1], ["0", "1", "2"]),
+        ([1, 9, 1, 2], ["0", "1", "23"]),
+        ([], []),
+    ],
+)
+def test_a_part_is_as_large_as_memory_allows(widths, parts, monkeypatch):
+    """Of 25 numbers of 8 bytes; what is larger alone is a part of its own."""
+    monkeypatch.setattr(kronecker, "MEMORY", 25 * 8.0)
+    layers = {str(i): nn.Linear(width, 2) for i, width in enumerate(widths)}
+    assert ["".join(part) for part in passes(layers)] == parts
+
+
+def test_signs_are_one_and_minus_one():
+    signs = kronecker._signs(torch.Size([40, 5]), torch.Generator().manual_seed(0))
+    assert set(signs.flatten().tolist()) == {-1, 1}
+    assert abs(float(signs.double().mean())) < 0.3
+
+
+def test_inputs_may_be_left_out_and_the_model_is_not_changed(randomised):
+    model = randomised(Chain(2)).train()
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    found = kronecker_factors(model, ["first", "second"], samples(), inputs=False)
+    assert all(effect.inputs is None for effect in found.values())
+    assert [len(effect.live) for effect in found.values()] == [6, 6]
+    assert found["second"].live[0].tolist() == [True, True, False] * 8
+    assert found["first"].outputs.abs().sum() > 0
+    assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    assert model.training
+
+
+def test_a_row_counts_if_any_output_or_any_probe_reaches_it():
+    call = kronecker.Call.__new__(kronecker.Call)
+    gradients = [torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 0.0]])]
+    for name, value in {"name": "a", "input": torch.arange(12.0).view(1, 3, 4), "gradients": gradients}.items():
+        object.__setattr__(call, name, value)
+    estimates: dict[str, KroneckerFactors] = {}
+    kronecker._add(estimates, call, nn.Linear(4, 2), True)
+    kronecker._add(estimates, call, nn.Linear(4, 2), True)
+    found = estimates["a"]
+    assert (found.shape, found.calls) == ((3, 4), 2)
+    assert [live.tolist() for live in found.live] == [[True, True, False]] * 2
+    assert found.outputs.tolist() == [[8.0, 0.0], [0.0, 2.0]]
+    assert found.inputs is not None
+    assert found.inputs.count == 4
+    np.testing.assert_allclose(found.inputs.mean[0], [8.0, 10.0, 12.0, 14.0])  # of 0 x and 4 x
+
+
+def test_moments_that_are_not_finite_say_nothing(randomised):
+    layer = nn.Linear(4, 3)
+    x = np.full((8, 4), 1.0, np.float32)
+    x[0, 0] = np.inf
+    assert kronecker_factors(randomised(nn.Sequential(layer)), ["0"], [x])["0"].metric(layer) is None
+
+
+def test_layers_of_one_output_are_as_good_as_others(randomised):
+    layers = {"one": nn.Linear(4, 1), "map": nn.Conv2d(4, 1, 1)}
+    assert list(passes(layers)) == [["one", "map"]]
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    found = kronecker_factors(randomised(nn.Sequential(layers["one"])), ["0"], [x])["0"]
+    assert found.outputs.tolist() == [[1.0]]
+    assert found.inputs is not None
+    assert found.inputs.count == 8

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given
@@ -13,8 +15,10 @@ from torch.nn import functional as F
 
 from pocketzoo.compress.configs import LowRankConfig
 from pocketzoo.compress.low_rank import factorizations as factors
+from pocketzoo.compress.low_rank import layer_timing
 from pocketzoo.compress.low_rank import low_rank as lowrank
-from pocketzoo.compress.low_rank.factorizations import parameters
+from pocketzoo.compress.low_rank.factorizations import Option, parameters
+from pocketzoo.compress.low_rank.kronecker_factors import KroneckerFactors
 from pocketzoo.compress.plans import Factor, LowRankPlan
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.core.typed import from_plain, to_plain
@@ -496,3 +500,249 @@ def test_a_layer_in_two_places_is_refitted_on_what_both_read(kind, randomised):
     if kind == "numbers":
         outputs = [m(torch.from_numpy(x)).detach() for m in (model, made, plain)]
         assert (outputs[1] - outputs[0]).square().mean() < (outputs[2] - outputs[0]).square().mean()
+
+
+def test_how_much_is_refitted_on_and_tried():
+    assert (lowrank.IMAGES, lowrank.TEXTS, lowrank.ROUNDS) == (64, 256, 12)
+    assert (layer_timing.SECONDS, layer_timing.LEAST, layer_timing.MOST) == (0.05, 9, 200)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "taken"),
+    [
+        ([40, 40, 40], np.float32, [40, 24]),
+        ([40, 24, 40], np.float32, [40, 24]),
+        ([63], np.float32, [63]),
+        ([64, 1], np.float32, [64]),
+        ([100], np.float32, [64]),
+        ([100, 100, 100, 1], np.int64, [100, 100, 56]),
+        ([256, 3], np.int64, [256]),
+        ([], np.float32, []),
+    ],
+)
+def test_the_first_samples_are_taken_by_what_they_are(sizes, dtype, taken):
+    batches = [np.full((size, 2), i, dtype) for i, size in enumerate(sizes)]
+    found = lowrank._first(iter(batches))
+    assert [len(x) for x in found] == taken
+    assert [float(x[0, 0]) for x in found] == [float(i) for i in range(len(taken))]
+
+
+def option(*ranks: int, kind: str = "svd", error: float = 0.0, size: int = 10) -> Option:
+    return Option(kind, ranks, size, error)
+
+
+class Timed:
+    """A clock that knows which options are slow."""
+
+    def __init__(self, times: dict[object, tuple[float, float] | None]) -> None:
+        self.times, self.asked = times, []
+
+    def time(self, name, option):
+        self.asked.append((name, option.kind, option.ranks))
+        return self.times.get((name, option.kind, option.ranks), (2.0, 1.0))
+
+
+def first_of(found):
+    return {name: each[0] if each else None for name, each in found.items()}
+
+
+def test_what_is_as_slow_or_slower_goes_with_what_is_larger_in_every_rank():
+    larger, mixed, smaller, other = option(5, 6), option(7, 2), option(3, 4), option(9, kind="tucker")
+    slow = option(4, 4)
+    found = {"a": [slow, option(4, 4), larger, mixed, smaller, other], "b": [option(2)], "c": []}
+    clock = Timed({("a", "svd", (4, 4)): (1.0, 1.0)})
+    dense = {"a": "old", "b": "old", "c": "kept"}
+    choice = lowrank._without_slow(first_of, found, clock, dense)
+    assert found["a"] == [mixed, smaller, other]
+    assert choice == {"a": mixed, "b": option(2), "c": None}
+    assert dense == {"c": "kept"}
+    assert clock.asked == [("a", "svd", (4, 4)), ("b", "svd", (2,)), ("a", "svd", (7, 2)), ("b", "svd", (2,))]
+
+
+def test_what_is_slow_says_how_slow():
+    found = {"a": [option(4, 8, kind="tucker")], "b": [option(3)]}
+    dense: dict[str, str] = {}
+    clock = Timed({("a", "tucker", (4, 8)): (0.25, 0.5), ("b", "svd", (3,)): None})
+    assert lowrank._without_slow(first_of, found, clock, dense) == {"a": None, "b": option(3)}
+    assert dense == {"a": "tucker of rank 4 x 8 takes 0.5000 ms instead of 0.2500 ms"}
+    assert found == {"a": [], "b": [option(3)]}
+
+
+def test_without_a_clock_nothing_is_slow():
+    found, dense = {"a": [option(4)], "b": []}, {"a": "old", "b": "why"}
+    assert lowrank._without_slow(first_of, found, None, dense) == {"a": option(4), "b": None}
+    assert dense == {"b": "why"}
+
+
+@pytest.mark.parametrize("count", [11, 12, 13, 20])
+def test_after_twelve_rounds_what_is_slow_still_stays_dense(count):
+    """Each round finds the next of them slow, from the largest down."""
+    every = [option(rank) for rank in range(count, 0, -1)]
+    found = {"slow": list(every), "fast": [option(1)]}
+    times = {("slow", "svd", o.ranks): (1.0, 2.0) for o in every}
+    dense: dict[str, str] = {}
+    choice = lowrank._without_slow(first_of, found, Timed(times), dense)
+    assert choice == {"slow": None, "fast": option(1)}
+    assert found["slow"] == every[12:]
+    assert dense == {"slow": f"svd of rank {max(count - 11, 1)} takes 2.0000 ms instead of 1.0000 ms"}
+    times[("slow", "svd", (1,))] = (1.0, 0.5)
+    found = {"slow": list(every), "fast": [option(1)]}
+    choice = lowrank._without_slow(first_of, found, Timed(times), dense)
+    assert choice["slow"] == (option(1) if count <= 13 else None)
+    assert ("slow" in dense) == (count > 13)
+
+
+def test_a_kind_of_layer_is_timed_once_and_only_on_what_it_reads(monkeypatch):
+    raced = []
+
+    def race(before, after, shape):
+        raced.append((type(before).__name__, [tuple(m.weight.shape) for m in after], shape))
+        return 3.0, float(len(raced))
+
+    monkeypatch.setattr(lowrank, "race", race)
+    layers = {"a": nn.Linear(8, 6), "b": nn.Linear(8, 6), "c": nn.Linear(8, 6), "d": nn.Linear(8, 6),
+              "small": nn.Conv2d(2, 4, 3)}  # fmt: skip
+    clock = lowrank._Clock(layers, {"a": (8,), "b": (8,), "c": (5, 8), "d": (), "small": (2, 2, 3)})
+    assert [clock.time(name, option(2)) for name in "aabcda"] == [(3.0, 1.0)] * 3 + [(3.0, 2.0), None, (3.0, 1.0)]
+    assert clock.time("b", option(3)) == (3.0, 3.0)
+    assert clock.time("small", option(2)) is None
+    pair = [(2, 8), (6, 2)]
+    assert raced == [("Linear", pair, (8,)), ("Linear", pair, (5, 8)), ("Linear", [(3, 8), (6, 3)], (8,))]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "large"),
+    [
+        (nn.Linear(3, 3), (1,), True),
+        (nn.Conv2d(2, 4, 3), (2, 3, 3), True),
+        (nn.Conv2d(2, 4, 3), (2, 2, 3), False),
+        (nn.Conv2d(2, 4, 3), (2, 3, 2), False),
+        (nn.Conv2d(2, 4, (5, 3), padding=(1, 0)), (2, 3, 3), True),
+        (nn.Conv2d(2, 4, (5, 3), padding=(1, 0)), (2, 2, 3), False),
+        (nn.Conv2d(2, 4, 3, dilation=2), (2, 5, 5), True),
+        (nn.Conv2d(2, 4, 3, dilation=2), (2, 5, 4), False),
+        (nn.Conv2d(2, 4, 3, padding="same"), (2, 1, 1), True),
+    ],
+)
+def test_a_map_is_large_enough_for_its_kernel_with_its_padding(layer, shape, large):
+    assert layer_timing.fits(layer, shape) == large
+
+
+@pytest.mark.parametrize(
+    ("layer", "attributes"),
+    [
+        (nn.Conv2d(4, 4, 3, stride=(2, 1), padding=(1, 2), dilation=(1, 3), groups=2),
+         {"strides": [2, 1], "dilations": [1, 3], "group": 2, "pads": [1, 2, 1, 2]}),
+        (nn.Conv2d(4, 4, 3, padding="same"),
+         {"strides": [1, 1], "dilations": [1, 1], "group": 1, "auto_pad": "SAME_UPPER"}),
+        (nn.Conv2d(4, 4, 3, padding="valid"),
+         {"strides": [1, 1], "dilations": [1, 1], "group": 1, "auto_pad": "VALID"}),
+    ],
+)  # fmt: skip
+def test_a_convolution_is_timed_as_it_is(layer, attributes):
+    assert layer_timing._attributes(layer) == attributes
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_is_timed_computes_what_the_layers_do(bias):
+    convolutions = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 5, (1, 2), bias=bias))
+    linear = nn.Sequential(nn.Linear(6, 3, bias=False), nn.Linear(3, 5, bias=bias))
+    for module, shape in ((convolutions, (3, 6, 6)), (linear, (2, 6)), (linear[1], (3,))):
+        graph = layer_timing._graph(module, (1, *shape))
+        x = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+        (found,) = onnxruntime.InferenceSession(graph.SerializeToString()).run(None, {"x": x})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), module(torch.from_numpy(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_race_is_the_fastest_run_of_each(monkeypatch):
+    asked = []
+
+    def time_in_turn(runs, seconds, **limits):
+        asked.append((len(runs), seconds, limits))
+        assert [run()[0].shape for run in runs] == [(1, 4), (1, 4)]
+        return [SimpleNamespace(wall=[3.0, 2.0, 5.0]), SimpleNamespace(wall=[4.0, 7.0])]
+
+    monkeypatch.setattr(layer_timing, "time_in_turn", time_in_turn)
+    pair = nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 4))
+    assert layer_timing.race(nn.Linear(6, 4), pair, (6,)) == (2.0, 4.0)
+    assert asked == [(2, 0.05, {"least": 9, "most": 200})]
+
+
+def test_which_rows_have_an_effect_is_told_batch_by_batch():
+    live = [torch.tensor([i % 2 == 0] * 3) for i in range(5)]
+    own = KroneckerFactors.__new__(KroneckerFactors)
+    own.live = []
+    assert lowrank._live(own, [2, 1]) == [None, None]
+    own.live = live
+    found = lowrank._live(own, [2, 1, 2])
+    assert [m.tolist() for m in found] == [
+        [True] * 3 + [False] * 3,
+        [True] * 3,
+        [False] * 3 + [True] * 3,
+    ]
+    own.live = [torch.arange(lowrank.POSITIONS * 2 + 1) % 3 == 0]
+    (found,) = lowrank._live(own, [1])
+    assert found.tolist() == [i % 3 == 0 for i in range(0, lowrank.POSITIONS * 2 + 1, 3)]
+
+
+def wanted_of(every, config, total=10.0, multiple=1):
+    dense: dict[str, str] = {}
+    found = lowrank._wanted(every, config, total, nn.Linear(100, 40), multiple, dense, "a")
+    return found, dense.get("a")
+
+
+def test_of_those_that_keep_the_energy_the_smallest_is_taken_and_of_those_the_best():
+    exact, worse, large = option(3, error=2.5, size=50), option(3, error=2.6, size=20), option(9, error=0.0, size=90)
+    config = config_of(energy=0.75)
+    assert wanted_of([large, exact, worse], config) == ([exact], None)
+    better = option(4, error=1.0, size=50, kind="tucker")
+    assert wanted_of([exact, better, large], config) == ([better], None)
+    reason = "no rank that keeps 0.75 of its energy needs fewer parameters than the 4,000 it has"
+    assert wanted_of([worse], config) == ([], reason)
+    reason = "no rank that keeps 0.1235 of its energy needs fewer parameters than the 4,000 it has"
+    assert wanted_of([], config_of(energy=0.123456)) == ([], reason)
+    assert wanted_of([option(1, error=0.0)], config_of(energy=1.0))[0] == []
+
+
+def test_a_budget_takes_all_options():
+    every = [option(1), option(2)]
+    assert wanted_of(every, config_of(parameters=0.5)) == (every, None)
+    reason = "rank {} already needs as many parameters as the 4,000 it has"
+    assert wanted_of([], config_of(parameters=0.5), multiple=8) == ([], reason.format(8))
+    assert wanted_of([], config_of(parameters=0.5), multiple=48) == ([], reason.format(40))
+
+
+def test_the_budget_is_of_all_layers_that_may_be_factored():
+    sizes = {"a": 100, "b": 300}
+    found = {"a": [option(1, error=1.0, size=40)], "b": [option(2, error=5.0, size=100)]}
+    choose = lowrank._chooser(config_of(parameters=0.5), sizes)
+    assert choose(found) == {"a": None, "b": found["b"][0]}  # 100 + 100 of 200
+    choose = lowrank._chooser(config_of(parameters=0.49), sizes)
+    assert choose(found) == {name: each[0] for name, each in found.items()}
+    choose = lowrank._chooser(config_of(energy=0.5), sizes)
+    assert choose({"a": [option(1), option(2)], "b": []}) == {"a": option(1), "b": None}
+
+
+def test_a_plan_says_of_every_layer_what_became_of_it(randomised, free, samples):
+    model = randomised(Net())
+    plan = lowrank.plan(model, config_of(parameters=1.0, skip=("fc2",)), samples, free)
+    spent = "the parameter budget is better spent on this layer than on others"
+    assert plan.dense == {"stem": spent, "deep": "grouped convolution", "mix.0": spent, "wide": spent, "fc1": spent,
+                          "fc2": "skipped by the recipe"}  # fmt: skip
+    assert list(plan.dense) == ["stem", "deep", "mix.0", "wide", "fc1", "fc2"]
+    plan = lowrank.plan(model, config_of(energy=0.5, skip=("deep",)), samples, free)
+    assert plan.dense["deep"] == "skipped by the recipe"
+    assert plan.left == {}
+
+
+def test_the_error_of_a_factor_is_a_share_of_the_whole(randomised, free):
+    """Plain weights: a layer that never runs has the identity for its metric."""
+    model = randomised(Again())
+    model.idle = nn.Linear(16, 24)
+    x = np.random.default_rng(0).normal(size=(16, 12)).astype(np.float32)
+    plan = lowrank.plan(model, config_of(rank_fraction=0.25, multiple=1), [x], free)
+    squares = torch.linalg.svdvals(model.idle.weight.detach().double()).square()
+    assert plan.factors["idle"].ranks == (4,)
+    assert plan.factors["idle"].error == pytest.approx(float(squares[4:].sum() / squares.sum()), rel=1e-6)
+    assert (plan.factors["idle"].parameters, plan.factors["idle"].after) == (16 * 24, 4 * 40)

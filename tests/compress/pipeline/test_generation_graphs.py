@@ -136,3 +136,20 @@ def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, 
     with refused(UnsupportedModelError, "has a head that outputs embedding", hint="--head language-model"):
         with_parts(other, registry)
     assert with_parts(bundle, registry) is bundle, "it has them"
+
+
+@pytest.mark.parametrize(
+    ("report", "max_drop", "why"),
+    [
+        ({"agreement": 0.75}, 0.25, ""),
+        ({"agreement": 0.749}, 0.25, "25.1% of the tokens change, at most 25.0% are allowed"),
+        ({"agreement": 1.0}, 0.0, ""),
+        ({"agreement": 0.999}, 0.0, "0.1% of the tokens change, at most 0.0% are allowed"),
+        ({"agreement": 0.0}, None, ""),
+        ({"bytes_after": 100}, None, ""),
+        ({"ms_a_token_after": 2.0 * SLACK}, None, ""),
+        ({"bytes_after": 101, "ms_a_token_after": 9.0}, None, "larger: 100 -> 101 bytes"),
+    ],
+)
+def test_what_is_just_allowed_does_not_speak_against_them(report, max_drop, why):
+    assert _against({**GOOD, **report}, max_drop, keep_slower=False) == why

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketzoo import __version__
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.pipeline import recipe
 from pocketzoo.compress.pipeline.recipe import (
+    SECTIONS,
     VERSION,
     AgentSection,
     BenchSection,
@@ -20,6 +23,8 @@ from pocketzoo.compress.pipeline.recipe import (
     GenerateSection,
     PlaySection,
     PredictSection,
+    RunRecipe,
+    load_recipe,
     read_compress_section,
     read_recipe,
     read_steps,
@@ -316,3 +321,135 @@ def test_what_a_section_does_not_say_is_as_the_function_has_it(section, function
 def test_what_a_function_is_called_with_for_each_sample_or_format_has_a_default():
     assert PredictSection().samples == 5
     assert ExportSection().to == ("onnx",)
+
+
+NO_ONE = {"cut": "", "input_size": None, "epochs": None, "batch_size": None, "learning_rate": None, "unfreeze": None}
+OPTIONS = {"head_options": {}, "backbone_options": {}, "training": {}}
+LIMITS = {"samples": 256, "max_drop": None, "min_sqnr": None, "keep_slower": False, "accept": False}
+DEFAULTS = [
+    (FitSection(), {"head": "linear", **OPTIONS, **NO_ONE}),
+    (AgentSection(environment="e"), {"environment": "e", **OPTIONS}),
+    (CompressSection(step=()), {"targets": ["cpu"], "step": [], **LIMITS}),
+    (ExportSection(), {"to": ["onnx"]}),
+    (BenchSection(), {"batch_sizes": [1, 32], "seconds": 0.5, "threads": 1, "memory": True}),
+    (PlaySection(), {"episodes": 100}),
+    (GenerateSection(prompts=("p",)), {"prompts": ["p"], "max_new_tokens": 64, "beams": 1, "length_penalty": 1.0}),
+    (PredictSection(), {"samples": 5, "top": 5}),
+]
+
+
+def test_what_a_section_is_when_nothing_is_said():
+    for section, wanted in DEFAULTS:
+        assert to_plain(section) == wanted
+    job = RunRecipe(export=ExportSection())
+    assert (job.summary, job.backbone, job.data, job.seed, job.skip_bad) == ("", "", "", 0, False)
+    assert [name for name in SECTIONS if getattr(job, name) is not None] == ["export"]
+    assert SECTIONS == ("agent", "fit", "compress", "play", "generate", "predict", "export", "bench")
+
+
+AGENT, FIT, GENERATE = AgentSection(environment="e"), FitSection(), GenerateSection(prompts=("p",))
+
+
+@pytest.mark.parametrize(
+    ("sections", "own"),
+    [
+        ({"agent": AGENT, "backbone": "mlp"}, "states the agent visited"),
+        ({"agent": AGENT, "backbone": "mlp", "generate": GENERATE}, "states the agent visited"),
+        ({"generate": GENERATE}, "its prompts"),
+        ({"generate": GENERATE, "fit": FIT}, ""),
+        ({"fit": FIT}, ""),
+        ({"predict": PredictSection()}, ""),
+    ],
+)
+def test_what_a_job_brings_to_measure_on(sections, own):
+    assert RunRecipe(**sections).own_data == own
+
+
+def said(refused, call) -> str:
+    with refused(RecipeError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_a_job_needs_a_section_and_an_agent_its_own_backbone(refused):
+    every = "agent, fit, compress, play, generate, predict, export, bench"
+    assert said(refused, lambda: RunRecipe(backbone="b")) == f"the recipe has no section to run\nadd one of: {every}"
+    both = "the recipe has both [agent] and [fit]\nleave out one of them"
+    assert said(refused, lambda: RunRecipe(backbone="mlp", agent=AGENT, fit=FIT)) == both
+    wrong = "an agent needs the mlp backbone, not 'tinynet'\nset backbone = \"mlp\""
+    assert said(refused, lambda: RunRecipe(backbone="tinynet", agent=AGENT)) == wrong
+    assert RunRecipe(backbone="tinynet", fit=FIT).fit is FIT
+
+
+def test_what_is_loaded_of_each_form(write):
+    prune = {"kind": "prune", "ratio": 0.2}
+    assert load_recipe(write("version = 1\n" + STEP)) == {"compress": {"step": [prune]}}
+    assert load_recipe(write("accept = true\n" + STEP)) == {"compress": {"step": [prune], "accept": True}}
+    assert load_recipe(write("accept = false\n" + STEP)) == {"compress": {"step": [prune], "accept": False}}
+    assert load_recipe(write(STEP + "[fit]\nepochs = 1")) == {"compress": {"step": [prune]}, "fit": {"epochs": 1}}
+    assert load_recipe(write("[export]\nto = ['onnx']")) == {"export": {"to": ["onnx"]}}
+    assert load_recipe(write("[compress]\nsamples = 3")) == {"compress": {"samples": 3}}
+    assert load_recipe(write("")) == {}
+
+
+# Text, and what is said, {0} being the file.
+WHOLE = {
+    "version": ("version = 0", "version of {0} cannot be 0\nwrite version = 1"),
+    "later": ("version = 2", "{0} is a recipe of version 2; pocketzoo {1} reads version 1\n"
+              "it needs a pocketzoo later than {1}: pip install --upgrade pocketzoo"),
+    "accept": ("accept = 'yes'\n" + STEP, "accept of {0} cannot be 'yes'\nwrite accept = true, or leave it out"),
+    "both": ("accept = true\n" + STEP + "[compress]\nsamples = 1",
+             "{0} has both [compress] and step and accept outside of it\nmove that into [compress]"),
+    "far from all, beside steps": ("quokka = 1\n" + STEP,
+                                   "{0} has an unknown table 'quokka'\nknown: accept, step, version"),
+    "far from all, in a job": ("quokka = 1\n[fit]\n",
+                               "{0} has an unknown table 'quokka'\nknown: accept, agent, backbone, bench,"
+                               " compress, data, export, fit, generate, play, predict, seed, ..."),
+    "no steps": ("[compress]\nstep = []", "{0} has no steps\nadd one: [[step]] kind = 'int8'"),
+    "words": ("step = ['int8']", "{0} has a step that is not a table\nwrite each as [[step]]"),
+    "empty": ("summary = 's'", "{0} has no steps\nadd one: [[step]] kind = 'int8'"),
+    "no compress": ("[fit]\nepochs = 1",
+                    "{0} has no section [compress]\nadd one: [[compress.step]] kind = 'int8'; or: pocketzoo run {0}"),
+    "no kind": ("[[step]]\nratio = 0.1", "no step is of kind None\nknown: {2}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_said_whole(name, write, registry, refused):
+    text, wanted = WHOLE[name]
+    path = write(text)
+    known = ", ".join(sorted(registry.entries("compressor")))
+    assert said(refused, lambda: read_recipe(path, registry)) == wanted.format(path, __version__, known)
+
+
+def test_what_cannot_be_read_is_said_whole(tmp_path, write, refused, monkeypatch):
+    gone = tmp_path / "gone.toml"
+    assert said(refused, lambda: load_recipe(gone)) == f"there is no recipe {gone}\ncheck the path"
+    assert said(refused, lambda: load_recipe(tmp_path)) == f"{tmp_path} is a folder\nname the recipe's file"
+    path = write(STEP)
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    wanted = f"cannot read the recipe {path}: Permission denied\ncheck the path"
+    assert said(refused, lambda: load_recipe(path)) == wanted
+
+
+def test_steps_are_read_without_changing_what_was_given(registry):
+    given = [{"kind": "prune", "ratio": 0.2}, {"kind": "int8"}]
+    assert read_steps(tuple(given), "mine", registry) == (PruneConfig(ratio=0.2), Int8Config())
+    assert given == [{"kind": "prune", "ratio": 0.2}, {"kind": "int8"}]
+
+
+@pytest.mark.parametrize("steps", [None, [], (), {}, {"kind": "prune"}, "int8", 3])
+def test_what_is_no_list_of_steps_is_none(steps, registry, refused):
+    wanted = "mine has no steps\nadd one: [[step]] kind = 'int8'"
+    assert said(refused, lambda: read_steps(steps, "mine", registry)) == wanted
+
+
+def test_the_sections_of_a_job_may_say_nothing_of_steps(write):
+    """``compress`` of it does: a section that is there is read as it is."""
+    section = read_compress_section(write("backbone = 'b'\n[compress]\nsamples = 3\n[[compress.step]]\nkind = 'int8'"))
+    assert section == CompressSection(samples=3, step=({"kind": "int8"},))
+    assert recipe.SHORT == ("step", "accept")

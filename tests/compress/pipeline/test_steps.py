@@ -13,20 +13,22 @@ from onnx import helper, numpy_helper
 from told import Told
 
 from pocketzoo.compress.configs import DistillConfig, Int8Config, PruneConfig
-from pocketzoo.compress.pipeline.acceptance import worse
+from pocketzoo.compress.pipeline import graph_step, step_report
+from pocketzoo.compress.pipeline import steps as steps_
+from pocketzoo.compress.pipeline.acceptance import Rejected, worse
 from pocketzoo.compress.pipeline.attempt import left_alone
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.graph_scores import Race
 from pocketzoo.compress.pipeline.graph_step import _enough
 from pocketzoo.compress.pipeline.job import prepare
 from pocketzoo.compress.pipeline.step_report import before_and_after, with_report
-from pocketzoo.compress.pipeline.steps import _allowed, _end
+from pocketzoo.compress.pipeline.steps import CLOSE, _allowed, _end, take
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.bundle import read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import Step
-from pocketzoo.zoo.catalog.compressor import GraphCompressor
+from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -502,3 +504,391 @@ def test_what_is_rejected_is_said_with_its_reason(bloating, small, few, tmp_path
     given = {"data": few, "samples": 8, "registry": bloating}
     (no,) = compress(small.path, tmp_path / "out", steps=steps, **given, progress=told).manifest.rejected
     assert [line for line in told.said if "rejected" in line] == [f"bloat: rejected: {no['why']}"]
+
+
+# -- the search for as much of a step as a budget allows
+
+
+def thin(**fields) -> ModuleCompressor:
+    return ModuleCompressor(
+        name="thin", summary="", config=BloatConfig, plan_type=BloatPlan, plan=None, apply=None, **fields
+    )
+
+
+def less(config: BloatConfig, share: float) -> BloatConfig:
+    return BloatConfig(width=int(config.width * share))
+
+
+REPAIR = (thin(distill=lambda *_: None), BloatConfig(width=1))
+
+
+def no(width: int, cause: str) -> dict[str, object]:
+    """What is recorded of a try."""
+    why = f"{cause} at {width}"
+    return {"kind": "thin", "config": {"width": width}, "why": why, "cause": cause, "report": {"width": width}}
+
+
+class Tried:
+    """``take`` with attempts that end as a table says: by the width that is left and the number of steps."""
+
+    def __init__(self, small, folder, monkeypatch, outcome, *, configs=None, max_drop=0.1) -> None:
+        self.small, self.outcome, self.attempts, self.told = small, outcome, [], Told()
+        asked = [(thin(weaker=less), BloatConfig(width=64))] if configs is None else configs
+        settings = SimpleNamespace(max_drop=max_drop)
+        self.job = SimpleNamespace(configs=asked, settings=settings, progress=self.told)
+        self.desk = SimpleNamespace(folder=folder, keep=lambda end, path: (end, path))
+        monkeypatch.setattr(steps_, "_attempt", self.attempt)
+
+    def attempt(self, bundle, numbers, config, job, folder) -> None:
+        assert (bundle, job) == (self.small, self.job)
+        self.attempts.append((list(numbers), config.width, folder.name))
+        if cause := self.outcome(config.width, len(numbers)):
+            raise Rejected(f"{cause} at {config.width}", {"width": config.width}, cause)
+        with updating(bundle, folder) as draft:
+            made = tuple(Step(kind=f"s{n}", config={}, plan={}, report={}) for n in numbers)
+            draft.manifest = replace(bundle.manifest, steps=made)
+
+    def take(self, number=0):
+        end, path = take(self.small, number, self.job, self.desk)
+        return end, path.name, read_bundle(path).manifest
+
+
+def test_a_step_that_pays_is_kept_as_it_is(small, tmp_path, monkeypatch):
+    for max_drop in (None, 0.0, 0.1):
+        run = Tried(small, tmp_path / str(max_drop), monkeypatch, lambda *_: None, max_drop=max_drop)
+        end, name, manifest = run.take()
+        assert (end, name, manifest.rejected) == (1, "trial-1.0", ())
+        assert [step.report for step in manifest.steps] == [{}]
+        assert (run.attempts, run.told.said) == ([([0], 64, "trial-1.0")], [])
+
+
+@pytest.mark.parametrize(
+    ("bad", "widths", "kept"),
+    [
+        ({64: "budget"}, [64, 32, 48, 56], 56),
+        ({64: "floor"}, [64, 32, 48, 56], 56),
+        ({64: "budget", 32: "budget", 24: "budget"}, [64, 32, 16, 24], 16),
+        ({64: "budget", 32: "floor", 16: "slower"}, [64, 32, 16, 8], 8),
+        ({64: "budget", 32: "unchanged", 56: "budget"}, [64, 32, 48, 56], 48),
+        ({64: "budget", 48: "larger"}, [64, 32, 48, 40], 40),
+    ],
+)
+def test_half_of_what_is_left_is_tried_until_it_is_close(bad, widths, kept, small, tmp_path, monkeypatch):
+    assert CLOSE == 1 / 8
+    run = Tried(small, tmp_path, monkeypatch, lambda width, _: bad.get(width))
+    end, name, manifest = run.take()
+    assert [width for _, width, _ in run.attempts] == widths
+    assert [folder for *_, folder in run.attempts] == [f"trial-{width / 64}" for width in widths]
+    assert (end, name) == (1, "made")
+    tried = [no(width, bad[width]) for width in widths if width in bad]
+    (step,) = manifest.steps
+    assert step.report == {"rejected": tried}
+    assert manifest.rejected == ()
+    wanted = []
+    for i, width in enumerate(widths):
+        wanted += [f"thin: trying {width / 64:.0%} of the requested reduction"] if i else []
+        wanted += [f"thin: rejected: {bad[width]} at {width}"] if width in bad else []
+    assert run.told.said == wanted
+    assert read_bundle(tmp_path / f"trial-{kept / 64}").manifest.steps[0].report == {}
+
+
+def test_where_no_part_pays_the_model_is_as_it_was_and_all_is_told(small, tmp_path, monkeypatch):
+    before = {"kind": "other", "config": {}, "why": "w", "cause": "slower", "report": {}}
+    copy = replace(small, manifest=replace(small.manifest, rejected=(before,)))
+    run = Tried(copy, tmp_path, monkeypatch, lambda *_: "budget")
+    end, name, manifest = run.take()
+    assert [width for _, width, _ in run.attempts] == [64, 32, 16, 8]
+    tried = [no(width, "budget") for width in (64, 32, 16, 8)]
+    assert (end, name, manifest.steps) == (1, "made", small.manifest.steps)
+    assert manifest.rejected == (before, {**tried[0], "tried": tried})
+
+
+@pytest.mark.parametrize("cause", ["unchanged", "larger", "slower"])
+def test_what_a_budget_is_not_about_ends_the_search(cause, small, tmp_path, monkeypatch):
+    run = Tried(small, tmp_path, monkeypatch, lambda *_: cause)
+    end, _, manifest = run.take()
+    assert (end, len(run.attempts), len(manifest.rejected)) == (1, 1, 1)
+    assert "tried" not in manifest.rejected[0]
+    assert run.told.said == [f"thin: rejected: {cause} at 64"]
+
+
+@pytest.mark.parametrize(("weaker", "max_drop"), [(None, 0.1), (less, None)])
+def test_without_a_budget_or_a_weaker_form_there_is_one_try(weaker, max_drop, small, tmp_path, monkeypatch):
+    configs = [(thin(weaker=weaker), BloatConfig(width=64))]
+    run = Tried(small, tmp_path, monkeypatch, lambda *_: "budget", configs=configs, max_drop=max_drop)
+    assert len(run.take()[2].rejected) == 1
+    assert len(run.attempts) == 1
+
+
+def test_below_the_floor_the_steps_that_repair_it_are_taken_with_it(small, tmp_path, monkeypatch):
+    asked = [(thin(), BloatConfig(width=9)), (thin(weaker=less), BloatConfig(width=64)), REPAIR, REPAIR]
+    run = Tried(small, tmp_path, monkeypatch, lambda _, n: "floor" if n == 1 else None, configs=asked, max_drop=None)
+    end, name, manifest = run.take(1)
+    assert (end, name, len(manifest.steps)) == (4, "trial-1.0", 3)
+    assert run.attempts == [([1], 64, "trial-1.0"), ([1, 2, 3], 64, "trial-1.0")]
+    assert run.told.said == ["thin: floor at 64; continuing to the distillation step after it"]
+    run = Tried(small, tmp_path / "b", monkeypatch, lambda *_: "floor", configs=asked, max_drop=None)
+    assert (run.take(1)[0], [len(n) for n, *_ in run.attempts]) == (4, [1, 3])
+    run = Tried(small, tmp_path / "c", monkeypatch, lambda *_: "slower", configs=asked, max_drop=None)
+    assert (run.take(1)[0], [len(n) for n, *_ in run.attempts]) == (2, [1])
+    # Under a budget they are from the first; the report is that of the step, not of what repairs it.
+    run = Tried(small, tmp_path / "d", monkeypatch, lambda w, _: "budget" if w == 64 else None, configs=asked)
+    end, _, manifest = run.take(1)
+    assert (end, [n for n, *_ in run.attempts]) == (4, [[1, 2, 3]] * 4)
+    assert [list(step.report) for step in manifest.steps] == [["rejected"], [], []]
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_steps_that_are_held_together_work_on_one_another(graph, small, tmp_path, monkeypatch):
+    taken = []
+
+    def step(kind):
+        def taking(attempt, compressor, job):
+            assert compressor is attempt.compressor
+            taken.append((kind, attempt))
+            return f"made by {len(taken)}"
+
+        return taking
+
+    monkeypatch.setattr(steps_, "take_module_step", step("module"))
+    monkeypatch.setattr(steps_, "take_graph_step", step("graph"))
+    last = GraphCompressor(name="g", summary="", config=BloatConfig, plan_type=BloatPlan, plan=None, apply=None)
+    configs = [(thin(), 0), (thin(), 1), (thin(), 2), (last if graph else thin(), 3)]
+    job = SimpleNamespace(configs=configs, settings=SimpleNamespace(max_drop=0.4))
+    steps_._attempt(small, range(1, 4), "weaker", job, tmp_path / "trial")
+    assert [kind for kind, _ in taken] == ["module", "module", "graph" if graph else "module"]
+    found = [a for _, a in taken]
+    assert [a.bundle for a in found] == [small, "made by 1", "made by 2"]
+    assert [a.config for a in found] == ["weaker", 2, 3]
+    assert [a.folder.name for a in found] == ["trial-1", "trial-2", "trial"]
+    assert [(a.first, a.last) for a in found] == [(True, False), (False, False), (False, True)]
+    assert [a.allowed for a in found] == [None, None, pytest.approx(0.4)]
+    assert {a.began_with for a in found} == {small.graph("")}
+    taken.clear()
+    steps_._attempt(small, range(2), "weaker", job, tmp_path / "trial")
+    assert taken[-1][1].allowed == pytest.approx(0.2)
+
+
+# -- judging the graphs of several targets
+
+
+def judged(monkeypatch, tmp_path, outcomes):
+    """``judge_graphs`` with a graph for each of some targets, and how it is judged."""
+    told = Told()
+    applied, kinds = [], {}
+    for name in outcomes:
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(b"graph")
+        kinds[path.name] = name
+        applied.append(graph_step.AppliedGraph(SimpleNamespace(name=name), path, False))
+
+    def judge(attempt, planned, graph, job):
+        if cause := outcomes[graph.target.name]:
+            raise Rejected(f"{cause} there", {"of": graph.target.name}, cause)
+        return {"fine": graph.target.name}
+
+    monkeypatch.setattr(graph_step, "_judge_graph", judge)
+    found = graph_step.judge_graphs(
+        None, SimpleNamespace(name="bloat"), None, applied, SimpleNamespace(progress=told), SimpleNamespace(kinds=kinds)
+    )
+    return found, told.said, sorted(kinds), sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_targets_are_rejected_one_by_one(monkeypatch, tmp_path):
+    found, said, kinds, left = judged(monkeypatch, tmp_path, {"a": None, "b": "slower", "c": None, "d": "larger"})
+    assert found.reports == {"a": {"fine": "a"}, "c": {"fine": "c"}}
+    assert found.rejected == [
+        {"target": name, "why": f"{cause} there", "cause": cause, "report": {"of": name}}
+        for name, cause in (("b", "slower"), ("d", "larger"))
+    ]
+    assert said == ["bloat for b: rejected: slower there", "bloat for d: rejected: larger there"]
+    assert kinds == left == ["a.onnx", "c.onnx"]
+
+
+def test_where_all_targets_are_rejected_so_is_the_step(monkeypatch, tmp_path):
+    with pytest.raises(Rejected) as caught:
+        judged(monkeypatch, tmp_path, {"a": "slower", "b": "larger"})
+    assert caught.value.why == "a: slower there; b: larger there"
+    assert (caught.value.cause, caught.value.report) == ("slower", {"of": "a"})
+    with pytest.raises(Rejected) as caught:
+        judged(monkeypatch, tmp_path, {"only": "budget"})
+    assert (caught.value.why, caught.value.cause) == ("budget there", "budget")
+    assert (tmp_path / "only.onnx").is_file()
+
+
+@pytest.mark.parametrize("judge", [None, 12.5, "unknown"])
+@pytest.mark.parametrize("unchanged", [False, True])
+def test_a_graph_is_judged_by_what_it_is_held_to(judge, unchanged, small, monkeypatch):
+    checked = []
+    monkeypatch.setattr(graph_step, "measure_step", lambda bundle, path, job, target: {"of": (path.name, target)})
+    monkeypatch.setattr(
+        graph_step, "check_report", lambda report, job, before, after, **limits: checked.append((before, after, limits))
+    )
+    own = None if judge is None else Measured(None if judge == "unknown" else judge)
+    planned = graph_step.PlannedGraph(None, Int8Plan(left={"a": "odd"}), judge=own)
+    attempt = SimpleNamespace(bundle=small, config=Int8Config(min_sqnr=7.0), allowed=0.25)
+    graph = graph_step.AppliedGraph("cpu", Path("made.onnx"), unchanged)
+    wanted = {"of": ("made.onnx", "cpu"), **({"sqnr_against_float_db": 12.5} if judge == 12.5 else {})}
+    if not unchanged:
+        assert graph_step._judge_graph(attempt, planned, graph, None) == wanted
+        assert checked == [(small.graph(""), Path("made.onnx"), {"allowed": 0.25, "least": 7.0})]
+        return
+    with pytest.raises(Rejected) as caught:
+        graph_step._judge_graph(attempt, planned, graph, None)
+    why = ("every layer would have to stay in float", "budget")
+    if judge is None:
+        why = ("it changed nothing: a is left unchanged, as odd", "unchanged")
+    assert (caught.value.why, caught.value.cause, caught.value.report) == (*why, wanted)
+    assert checked == []
+
+
+@pytest.mark.parametrize(
+    ("config", "allowed", "judge"),
+    [
+        (Int8Config(), None, False),
+        (Int8Config(min_sqnr=1.0), None, True),
+        (Int8Config(max_drop=0.1), None, True),
+        (Int8Config(), 0.0, True),
+        (BloatConfig(), 0.1, False),
+    ],
+)
+def test_int8_alone_is_held_to_a_budget_and_against_its_own_float_graph(
+    config, allowed, judge, small, few, small_registry
+):
+    job = prepare(small.path, data=few, steps=[Int8Config()], samples=8, registry=small_registry)
+    attempt = SimpleNamespace(bundle=job.source, config=config, allowed=allowed)
+    assert graph_step._own_judge(attempt, job) is (job.judge if judge else None)
+    if judge:
+        moved = replace(
+            job.source, path=job.source.path.parent / ".." / job.source.path.parent.name / job.source.path.name
+        )
+        own = graph_step._own_judge(SimpleNamespace(bundle=moved, config=config, allowed=allowed), job)
+        assert own is not job.judge
+        assert own.reference == moved.graph("")
+
+
+def test_a_budget_for_int8_without_validation_samples_is_refused(small, few, small_registry, refused):
+    bare = replace(few, splits={**few.splits, "val": Split(few.split("val").samples[:0])})
+    job = prepare(small.path, data=bare, steps=[Int8Config()], samples=8, registry=small_registry)
+    with refused(DataError) as caught:
+        graph_step._own_judge(SimpleNamespace(bundle=job.source, config=Int8Config(min_sqnr=1.0), allowed=None), job)
+    assert caught.value.message == "few has no validation samples, which a budget for int8 needs"
+    assert caught.value.hint == "give more data"
+
+
+def test_what_no_budget_allows_is_left_in_float_and_rejected_when_it_is_all(monkeypatch, tmp_path):
+    asked = []
+
+    def search(*given):
+        asked.append(given)
+        return found
+
+    monkeypatch.setattr(graph_step, "search", search)
+    monkeypatch.setattr(graph_step, "_enough", lambda *given: given)
+    job = SimpleNamespace(graph_samples="samples", target="cpu", progress="progress")
+    attempt = SimpleNamespace(config="config", allowed=0.5, seconds=3.0)
+    free = graph_step.PlannedGraph("model", "plan")
+    assert graph_step.within_budget(attempt, free, job, tmp_path) is free
+    assert asked == []
+    held = replace(free, judge="judge")
+    found = ("less", ["a", "b"])
+    assert graph_step.within_budget(attempt, held, job, tmp_path) == replace(held, plan="less", float_layers=("a", "b"))
+    enough = ("judge", "config", job, 0.5)
+    assert asked == [("model", "plan", "samples", "cpu", enough, tmp_path, "progress")]
+    found = None
+    with pytest.raises(Rejected) as caught:
+        graph_step.within_budget(attempt, held, job, tmp_path)
+    assert caught.value.record == {"why": "every layer would have to stay in float", "cause": "budget",
+                                   "report": {"seconds": 3.0}}  # fmt: skip
+
+
+# -- what a step is measured by
+
+
+class Scored:
+    """A judge whose scores are given: those of the graph before, and of the one after."""
+
+    def __init__(self, before, after) -> None:
+        self.scores = [before, after]
+
+    def score(self, graph: Path):
+        return self.scores[graph.name == "after.onnx"]
+
+
+def score(**fields):
+    plain = {"accuracy": None, "agreement": None, "sqnr": None, "outputs": {}, "samples": 5}
+    return SimpleNamespace(**{**plain, **fields})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (score(), score(), {}),
+        (score(accuracy=0.5), score(), {}),
+        (score(), score(accuracy=0.5), {}),
+        (score(accuracy=0.0), score(accuracy=0.5), {"accuracy_before": 0.0, "accuracy_after": 0.5}),
+        (score(agreement=1.0), score(agreement=0.0), {"agreement_before": 1.0, "agreement_after": 0.0}),
+        (score(agreement=1.0), score(), {}),
+        (score(), score(agreement=1.0), {}),
+        (score(sqnr=1.0), score(sqnr=2.0), {"sqnr_db": 2.0}),
+        (score(), score(sqnr=0.0), {"sqnr_db": 0.0}),
+        (score(), score(outputs={"a": 1.0}), {}),
+        (score(), score(outputs={"a": 1.0, "b": 2.0}), {"outputs_db": {"a": 1.0, "b": 2.0}}),
+        (score(samples=4), score(samples=6), {"validation_samples": 6}),
+    ],
+)
+def test_a_report_has_what_is_known_of_both(before, after, said, small, tmp_path):
+    made = tmp_path / "after.onnx"
+    made.write_bytes(b"12345")
+    job = SimpleNamespace(judge=Scored(before, after), graph_step=None)
+    found = step_report.measure_step(small, made, job, SimpleNamespace(timed_here=False))
+    size = small.graph("").stat().st_size
+    assert found == {"validation_samples": 5, "bytes_before": size, "bytes_after": 5, **said}
+
+
+@pytest.mark.parametrize(
+    ("macs", "parameters", "timed_here", "raced"),
+    [(0, 0, True, False), (1, 0, True, True), (0, 1, True, True), (1, 1, False, False), (None, None, True, True)],
+)
+def test_what_is_of_one_size_is_not_timed_again(macs, parameters, timed_here, raced, small, tmp_path, monkeypatch):
+    made, asked = tmp_path / "after.onnx", []
+    made.write_bytes(b"12345")
+    monkeypatch.setattr(step_report, "race", lambda *given: asked.append(given) or Race(before=2.0, after=3.0))
+    own = small.manifest
+    manifest = None if macs is None else replace(own, macs=own.macs + macs, parameters=own.parameters + parameters)
+    job = SimpleNamespace(judge=Scored(score(), score()), graph_step=None, sample="sample")
+    found = step_report.measure_step(small, made, job, SimpleNamespace(timed_here=timed_here), manifest)
+    assert asked == ([(small.graph(""), made, "sample")] if raced else [])
+    times = {"latency_ms_before": 2.0, "latency_ms_after": 3.0} if raced else {}
+    assert {name: value for name, value in found.items() if "latency" in name} == times
+    assert step_report.FEW == 8
+
+
+@pytest.mark.parametrize("sketched", [False, True])
+def test_a_graph_is_made_as_it_ships_on_few_samples(sketched, small, few, tmp_path, small_registry):
+    """By the sketch of a plan where there is one."""
+    job, planned, applied = (
+        prepare(small.path, data=few, steps=[Int8Config()], samples=40, registry=small_registry),
+        [],
+        [],
+    )
+
+    def planning(kind):
+        def plan(model, config, samples):
+            planned.append((kind, config, sum(len(x) for x in samples)))
+            return kind
+
+        return plan
+
+    def apply(model, plan, target):
+        applied.append((plan, target))
+        return model
+
+    compressor = GraphCompressor(name="g", summary="", config=BloatConfig, plan_type=BloatPlan, plan=planning("plan"),
+                                 apply=apply, sketch=planning("sketch") if sketched else None)  # fmt: skip
+    asked = replace(job, configs=((compressor, "config"),))
+    assert step_report._as_shipped(small.graph(""), asked, tmp_path / "x.onnx") == tmp_path / "x.onnx"
+    kind = "sketch" if sketched else "plan"
+    assert planned == [(kind, "config", 8)]
+    assert applied == [(kind, job.targets[0])]
+    assert onnx.load(tmp_path / "x.onnx") == onnx.load(small.graph(""))

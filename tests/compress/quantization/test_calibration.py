@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.quantization import calibration
 from pocketzoo.compress.quantization.calibration import activations, observe
-from pocketzoo.compress.quantization.layer_inputs import Im2col
+from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col
 from pocketzoo.compress.statistics.histogram import BINS, SHRINK, VALUES, Histogram
 from pocketzoo.core.errors import DataError
 
@@ -353,8 +354,9 @@ SCRIPT = """
 import resource, sys
 import numpy as np, onnx
 from onnx import helper, numpy_helper
+from pocketzoo.compress.quantization import calibration
 from pocketzoo.compress.quantization.calibration import activations, observe
-from pocketzoo.compress.quantization.layer_inputs import Im2col
+from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col
 
 count = int(sys.argv[1])
 w = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
@@ -469,3 +471,112 @@ def test_shrunk_ranges_are_from_all_to_a_tenth():
     assert (len(SHRINK), SHRINK[0], SHRINK[-1]) == (46, 1.0, pytest.approx(0.1))
     assert (np.diff(SHRINK) < 0).all()
     assert (BINS, VALUES) == (2048, 16384)
+
+
+@pytest.mark.parametrize(
+    ("samples", "count", "held", "wanted"),
+    [
+        (127, 10**6, 0, True),
+        (128, 64 * 3 - 1, 0, True),
+        (128, 64 * 3, 0, False),
+        (128, 100, 91, True),
+        (128, 100, 92, False),
+        (511, 0, 0, True),
+        (512, 0, 0, False),
+    ],
+)
+def test_second_moments_want_more_samples_until_they_have_enough(samples, count, held, wanted):
+    """64 columns for each of three inputs, between 128 and 512 samples."""
+    moments = ColumnMoments.empty(1, 3)
+    moments.count, moments.held = count, held
+    assert calibration._wants(moments, samples) == wanted
+
+
+def pictures() -> onnx.ModelProto:
+    """x (N, 2, 30, 30) -> relu -> y."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, 30, 30]) for name in "xy")
+    nodes = [helper.make_node("Relu", ["x"], ["relu"]), helper.make_node("Neg", ["relu"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_each_layer_sees_its_own_columns_and_samples_take_turns():
+    """Of one tensor two layers read differently; one that is read by a layer alone has no histogram."""
+    values = np.random.default_rng(0).normal(size=(5, 2, 30, 30)).astype(np.float32)
+    wide = Im2col("relu", (3, 3), (1, 1), (1, 1), (0, 0, 0, 0))
+    narrow = Im2col("relu", (1, 1), (2, 2), (1, 1), (0, 0, 0, 0))
+    other = Im2col("x", (2, 2), (2, 2), (1, 1), (0, 0, 0, 0))
+    seen = observe(pictures(), ["y"], [values[:2], values[2:]], [wide, narrow, other])
+    assert list(seen.histograms) == ["y"]
+    assert set(seen.moments) == {wide, narrow, other}
+    for reading, source in ((wide, np.maximum(values, 0)), (narrow, np.maximum(values, 0)), (other, values)):
+        columns = np.concatenate([reading.columns(source[i : i + 1], i) for i in range(5)], 2).astype(np.float64)
+        found = seen.moments[reading]
+        assert (found.count, found.held) == (columns.shape[2], 0)
+        np.testing.assert_allclose(found.first, columns.mean(2), rtol=1e-4, atol=1e-5)
+        second = columns @ columns.transpose(0, 2, 1) / columns.shape[2]
+        np.testing.assert_allclose(found.second, second, rtol=1e-3, atol=1e-4)
+    assert not np.array_equal(narrow.columns(values[:1], 0), narrow.columns(values[:1], 1))
+
+
+def test_a_layer_that_has_seen_enough_does_not_keep_the_next_from_seeing_more(monkeypatch):
+    monkeypatch.setattr(calibration, "FEW", 1)
+    monkeypatch.setattr(calibration, "ENOUGH", 100)
+    values = np.random.default_rng(0).normal(size=(6, 2, 30, 30)).astype(np.float32)
+    satisfied = Im2col("x", (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+    hungry = Im2col("x", (3, 3), (9, 9), (1, 1), (0, 0, 0, 0))
+    seen = observe(pictures(), [], [values], [satisfied, hungry])
+    assert seen.histograms == {}
+    each = [reading.columns(values[:1]).shape[2] for reading in (satisfied, hungry)]
+    assert seen.moments[satisfied].count == each[0] * -(-200 // each[0]) < each[0] * 6
+    assert seen.moments[hungry].count == each[1] * 6
+
+
+def test_samples_come_one_by_one_and_mappings_as_they_are():
+    batch, mapping = np.arange(6, dtype=np.float32).reshape(3, 2), {"x": np.ones((4, 2), np.float32)}
+    first, second, third, last, *rest = calibration.one_by_one([batch, mapping, batch[:0], batch[:1]])
+    assert [first.tolist(), second.tolist()] == [[[0.0, 1.0]], [[2.0, 3.0]]]
+    assert third.tolist() == [[4.0, 5.0]]
+    assert last is mapping
+    assert [x.tolist() for x in rest] == [[[0.0, 1.0]]]
+
+
+def test_values_of_the_graph_as_written_may_be_infinite_and_are_those_of_its_own_nodes(model, monkeypatch):
+    asked, real = [], calibration.open_session
+    monkeypatch.setattr(calibration, "open_session", lambda path, **how: asked.append(how) or real(path, **how))
+    x = np.array([[np.inf, -1.0, 2.0, 0.0]], np.float32)
+    (found,) = activations(model, ["x", "twice", "relu"], [x], as_written=True)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "x": x.tolist(),
+        "relu": [[np.inf, 0.0, 2.0, 0.0]],
+        "twice": [[np.inf, 0.0, 4.0, 0.0]],
+    }
+    with pytest.raises(DataError, match="'x' is not finite"):
+        list(activations(model, ["relu", "x"], [np.array([[-np.inf, 0, 0, 0]], np.float32)]))
+    assert [how["optimization"] for how in asked] == ["none", "all"]
+    assert all(how == {**how, "severity": calibration.ERRORS, "arena": False} and len(how) == 3 for how in asked)
+
+
+def test_inputs_alone_are_given_without_running_anything(model):
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    assert [v["x"].tolist() for v in activations(model, ["x"], [x])] == [[x[0].tolist()], [x[1].tolist()]]
+    assert [list(v) for v in activations(model, ["x"], [x])] == [["x"], ["x"]]
+
+
+def test_the_session_gives_what_is_watched_besides_the_outputs_and_the_graph_is_as_before():
+    model = graph()
+    before = model.SerializeToString()
+    session = calibration._session(model, ["twice", "relu"], as_written=False)
+    assert [o.name for o in session.get_outputs()] == ["twice", "relu"]
+    assert model.SerializeToString() == before
+
+
+def test_refusals_say_all(model, values, refused):
+    with refused(DataError) as caught:
+        observe(model, ["relu"], [values[:0]])
+    assert caught.value.message == "there are no samples to calibrate on"
+    assert caught.value.hint == "give a data set with a training split"
+    with refused(DataError) as caught:
+        observe(model, ["x"], [np.full((1, 4), np.nan, np.float32)])
+    assert caught.value.message == "calibration: the activation 'x' is not finite"
+    assert caught.value.hint == "check the samples for NaN or infinity"

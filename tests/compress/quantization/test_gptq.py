@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketzoo.compress.quantization import gptq
 from pocketzoo.compress.quantization.gptq import BLOCK, DAMPING, cost, feedback, nearest, round_weight, widest_scale
 
 SHAPES = [(1, 6, 20), (1, 1, 1), (5, 1, 9), (2, 4, 130), (3, 2, 64)]  # (G, O, I)
@@ -185,3 +186,90 @@ def test_blocks_of_the_diagonal_are_the_whole_of_a_hessian_that_has_no_more(part
     plain = nearest(weight, scale)
     assert (lost(weight, levels, scale, whole) <= lost(weight, plain, scale, whole) * (1 + 1e-4)).all()
     assert lost(weight, levels, scale, whole).sum() < 0.95 * lost(weight, plain, scale, whole).sum()
+
+
+def test_levels_are_rounded_to_even_and_end_at_127():
+    weight = np.array([[[0.24, 0.25, 0.26, -0.75, 63.4, 63.6, 70.0, -63.4, -70.0]]], np.float32)
+    levels = nearest(weight, np.array([[0.5]], np.float32))
+    assert levels.tolist() == [[[0, 0, 1, -2, 127, 127, 127, -127, -127]]]
+    assert levels.dtype == np.int8
+    assert (DAMPING, BLOCK) == (1e-3, 64)
+
+
+def test_a_hessian_is_damped_by_a_part_of_its_own_mean_diagonal():
+    hessian = np.array([[[4.0, 1.0], [1.0, 2.0]], [[0.0, 0.5], [0.5, 0.0]], [[-1.0, 0.0], [0.0, -1.0]]], np.float32)
+    found = gptq.damped(hessian, 0.1)
+    np.testing.assert_allclose(found[0], [[4.3, 1.0], [1.0, 2.3]])
+    np.testing.assert_allclose(found[1], [[1.0, 0.5], [0.5, 1.0]])
+    np.testing.assert_allclose(found[2], [[0.0, 0.0], [0.0, 0.0]])
+    assert found.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "damping"),
+    [((2.0, 1.0, 3.0), 1e-3), ((1.0, -0.0005, 1.0), 1e-3), ((1.0, -0.005, 1.0), 1e-2), ((1.0, -0.5, 1.0), 10.0)],
+)
+def test_the_root_is_of_the_inverse_damped_tenfold_until_there_is_one(diagonal, damping):
+    hessian = np.diag(diagonal).astype(np.float32)[None]
+    hessian[0, 0, 2] = hessian[0, 2, 0] = 0.5
+    upper = gptq.root(hessian)
+    assert upper.dtype == np.float32
+    assert (upper == np.triu(upper)).all()
+    wanted = hessian[0] + damping * np.mean(diagonal) * np.eye(3)
+    np.testing.assert_allclose(upper[0].T.astype(np.float64) @ upper[0], np.linalg.inv(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_where_both_cost_the_same_the_nearest_is_kept():
+    """Moments so rounded that no error costs anything: there is nothing to gain."""
+    second = np.array([[[-0.5, 0.45], [0.45, -0.5]]], np.float32)
+    weight = np.random.default_rng(0).normal(size=(1, 50, 2)).astype(np.float32)
+    scale = widest_scale(weight) * 4
+    assert (feedback(weight, second, scale) != nearest(weight, scale)).any()
+    assert (cost(weight, second) == 0).sum() > 10
+    levels, _ = round_weight(weight, second, scale)
+    error = weight - nearest(weight, scale) * scale[..., None]
+    same = cost(error, second)[0] == 0
+    assert same.any()
+    np.testing.assert_array_equal(levels[0][same], nearest(weight, scale)[0][same])
+
+
+def test_costs_below_nothing_are_nothing():
+    error = np.array([[[1.0, 2.0], [0.0, 1.0]]], np.float32)
+    assert cost(error, np.array([[[3.0, -1.0], [-1.0, -0.5]]], np.float32)).tolist() == [[0.0, 0.0]]
+    assert cost(error, np.array([[[3.0, 1.0], [1.0, 0.5]]], np.float32)).tolist() == [[9.0, 0.5]]
+
+
+def test_scales_are_the_larger_of_what_is_needed_and_the_least():
+    weight = np.array([[[1.27, 0.1], [12.7, 0.2], [0.0, 0.0]]], np.float32)
+    second = np.eye(2, dtype=np.float32)[None]
+    least = np.array([[0.05, 0.05, 0.05]], np.float64)
+    levels, scale = round_weight(weight, second, least)
+    np.testing.assert_allclose(scale, [[0.05, 0.1, 1.0]], rtol=1e-6)
+    assert scale.dtype == np.float32
+    assert levels.tolist() == [[[25, 2], [127, 2], [0, 0]]]
+
+
+def test_inputs_that_matter_alike_go_in_their_order():
+    """A correlation matrix: OBQ takes the first of them first, and so must this."""
+    weight, second = drawn((1, 6, 48))
+    deviation = np.sqrt(np.einsum("gii->gi", second))
+    second = second / deviation[:, :, None] / deviation[:, None, :]
+    second[:, np.arange(48), np.arange(48)] = 1.0
+    scale = widest_scale(weight)
+    assert (feedback(weight, second, scale)[0] == by_obq(weight[0], second[0], scale[0])).mean() > 0.99
+
+
+def test_another_grid_is_rounded_to():
+    """Whole numbers that are even, with scales that are given."""
+    grid = gptq.Grid(
+        scales=lambda weight: np.full(weight.shape[:2], 0.25, np.float32),
+        nearest=lambda weight, scale: (2 * np.rint(weight / scale[..., None] / 2)).astype(np.int16),
+    )
+    weight, second = drawn((2, 3, 8))
+    numbers, scale = round_weight(weight, second, grid=grid)
+    assert (scale == 0.25).all()
+    assert numbers.dtype == np.int16
+    assert (numbers % 2 == 0).all()
+    plain = grid.nearest(weight, scale)
+    assert (lost(weight, numbers, scale, second) <= lost(weight, plain, scale, second) * (1 + 1e-4)).all()
+    assert (numbers != plain).any()

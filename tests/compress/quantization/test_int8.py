@@ -708,3 +708,57 @@ def test_the_output_of_a_product_stays_float_where_no_layer_reads_it(op, quantiz
     model = g.model(g.node("Softmax", [out], axis=1), 4 if op == "Conv" else 2)
     x = np.random.default_rng(0).normal(size=(16, *g.shape)).astype(np.float32)
     assert (out in int8.plan(model, Int8Config(activations="static"), [x]).ranges) is quantized
+
+
+def test_a_digest_is_of_names_types_shapes_and_numbers_in_any_order():
+    one, two = np.arange(6, dtype=np.int8).reshape(2, 3), np.ones(2, np.float32)
+    known = int8.digest({"a": one, "b": two})
+    assert known == int8.digest({"b": two, "a": one}) == int8.digest({"a": np.asfortranarray(one), "b": two})
+    assert len(known) == 64
+    others = [{"a": one}, {"a": one, "c": two}, {"a": one.reshape(3, 2), "b": two}, {"a": one.view(np.uint8), "b": two},
+              {"a": one, "b": 2 * two}]  # fmt: skip
+    assert len({known, *map(int8.digest, others)}) == 6
+    assert int8.digest({}) == ""
+
+
+def test_what_the_two_ways_to_quantize_activations_are_compared_in():
+    assert (int8.TRIALS, int8.DIVISOR) == (16, ".divisor")
+    assert (int8.BOTH.activations, int8.BOTH.symmetric) == ("uint8", False)
+    assert (int8.BOTH.int32_bias, int8.BOTH.fuses_add, int8.BOTH.dynamic) == (True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "takes"),
+    [
+        ("Conv", {}, True),
+        ("MatMul", {}, False),
+        ("Gemm", {}, True),
+        ("Gemm", {"alpha": 1.0, "beta": 1.0}, True),
+        ("Gemm", {"alpha": 2.0}, False),
+        ("Gemm", {"beta": 0.5}, False),
+    ],
+)
+def test_which_layers_add_a_bias_as_it_is(op, attributes, takes):
+    assert int8._takes_bias(onnx.helper.make_node(op, ["x", "w", "b"], ["y"], **attributes)) == takes
+
+
+def test_a_scale_is_so_large_that_a_bias_fits_into_32_bits():
+    """A bias of 3 in steps of 2 / 255 of what is read, times the scale: 2^30 at the most."""
+    from types import SimpleNamespace
+
+    bias = onnx.numpy_helper.from_array(np.array([3.0, -6.0, 0.0, 1.0], np.float32), "b")
+    index = SimpleNamespace(constants={"b": bias})
+    node = onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"])
+    range_ = SimpleNamespace(low=-0.5, high=1.5)
+    found = int8._least_scale(index, node, {"x": range_}, (2, 2))
+    step = 2.0 / 255 * 2.0**30
+    np.testing.assert_allclose(found, [[3 / step, 6 / step], [0.0, 1 / step]], rtol=1e-6)
+    assert found.dtype == np.float32
+    flat = int8._least_scale(index, node, {"x": SimpleNamespace(low=0.0, high=0.0)}, (1, 4))
+    np.testing.assert_allclose(flat[0], np.array([3.0, 6.0, 0.0, 1.0]) / (1e-12 / 255 * 2.0**30), rtol=1e-6)
+    zeros = np.zeros((1, 4))
+    np.testing.assert_array_equal(int8._least_scale(index, node, {}, (1, 4)), zeros)
+    np.testing.assert_array_equal(int8._least_scale(index, node, {"x": range_}, (1, 3)), zeros[:, :3])
+    for inputs in (["x", "w"], ["x", "w", "computed"]):
+        bare = onnx.helper.make_node("Conv", inputs, ["y"])
+        np.testing.assert_array_equal(int8._least_scale(index, bare, {"x": range_}, (1, 4)), zeros)

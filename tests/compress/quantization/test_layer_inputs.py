@@ -139,3 +139,145 @@ def test_what_a_convolution_leaves_out_is_one_and_none():
     assert im2col_of(given, np.zeros((4, 3, 5, 2), np.float32)) == Im2col(
         "x", kernel=(5, 2), strides=(2, 3), dilations=(4, 5), pads=(1, 2, 3, 4), auto_pad="NOTSET", groups=2
     )
+
+
+def test_how_much_is_kept_of_what_layers_read():
+    found = layer_inputs.WIDEST, layer_inputs.LEAST, layer_inputs.MOST, layer_inputs.WAITING, layer_inputs.BLOCK
+    assert found == (4608, 64, 384, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "size", "turn", "start", "step"),
+    [
+        (64, 1, 1, 0, 0, 1),
+        (65, 1, 1, 0, 0, 2),
+        (128, 1, 64, 1, 1, 2),
+        (129, 1, 64, 4, 1, 3),
+        (129, 1, 65, 0, 0, 2),
+        (400, 1, 100, 6, 2, 4),
+        (768, 1, 384, 0, 0, 2),
+        (769, 1, 384, 0, 0, 3),
+        (769, 1, 9999, 2, 2, 3),
+        (256, 16, 1, 0, 0, 5),  # 4 and 16 have a factor in common
+        (384, 18, 1, 0, 0, 7),  # so have 6 and 18
+        (60, 6, 1, 3, 0, 1),
+        (128, 3, 1, 0, 0, 2),
+        (128, 2, 1, 0, 0, 3),
+    ],
+)
+def test_which_positions_are_taken(count, width, size, turn, start, step):
+    assert layer_inputs._spread(count, width, size, turn).tolist() == list(range(start, count, step))
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [(1, (1, 1, 1)), (4608, (1, 4608, 4608)), (4610, (2, 2305, 2305)), (4611, (3, 1537, 1537)), (4621, (4621, 1, 1))],
+)
+def test_columns_are_parted_into_the_fewest_parts_of_one_size(size, shape):
+    """4621 is a prime."""
+    empty = ColumnMoments.empty(1, size)
+    assert empty.second.shape == shape
+    assert empty.first.shape == (1, size)
+    assert (empty.count, empty.held, empty.waiting) == (0, 0, None)
+    assert (empty.second.dtype, empty.first.dtype) == (np.float32, np.float64)
+
+
+def test_columns_wait_until_many_are_multiplied(monkeypatch):
+    monkeypatch.setattr(layer_inputs, "WAITING", 10)
+    moments, given = ColumnMoments.empty(1, 3), np.random.default_rng(0).normal(size=(1, 3, 40)).astype(np.float32)
+    states, start = [], 0
+    for count in (4, 6, 1, 9, 10, 1, 9):
+        moments.add(given[:, :, start : start + count])
+        start += count
+        states.append((moments.count, moments.held))
+    # 4 and 6 fill it; what no longer fits is multiplied first; ten at once do not wait.
+    assert states == [(0, 4), (0, 10), (10, 1), (10, 10), (20, 10), (30, 1), (30, 10)]
+    moments.flush()
+    assert (moments.count, moments.held) == (40, 0)
+    np.testing.assert_allclose(moments.second[0], given[0] @ given[0].T / 40, atol=1e-5)
+    moments.flush()
+    assert moments.count == 40
+
+
+def test_columns_of_groups_do_not_wait():
+    moments = ColumnMoments.empty(2, 3)
+    moments.add(np.ones((2, 3, 5), np.float32))
+    assert (moments.count, moments.held) == (5, 0)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation", "least", "most"),
+    [
+        (7, 3, 1, 1, 1, 1),
+        (7, 2, 1, 1, 0, 1),
+        (7, 3, 2, 1, 1, 1),
+        (8, 3, 2, 1, 0, 1),
+        (7, 3, 1, 2, 2, 2),
+        (7, 1, 3, 1, 0, 0),
+        (5, 4, 1, 1, 1, 2),
+    ],
+)
+def test_padding_to_the_same_size_is_split_with_the_rest_on_one_side(
+    auto_pad, size, kernel, stride, dilation, least, most
+):
+    read = Im2col("x", (kernel, 1), (stride, 1), (dilation, 1), (0,) * 4, auto_pad)
+    x = np.arange(1, size + 1, dtype=np.float32).reshape(1, size, 1)
+    before, after = (least, most) if auto_pad == "SAME_UPPER" else (most, least)
+    assert read._padded(x).ravel().tolist() == [0.0] * before + x.ravel().tolist() + [0.0] * after
+
+
+def test_padding_by_hand_is_of_each_side():
+    read = Im2col("x", (1, 1), (1, 1), (1, 1), (1, 0, 2, 3))
+    padded = read._padded(np.ones((2, 2, 2), np.float32))
+    assert padded.shape == (2, 5, 5)
+    wanted = np.zeros((2, 5, 5))
+    wanted[:, 1:3, :2] = 1
+    np.testing.assert_array_equal(padded, wanted)
+    assert padded.dtype == np.float32
+    plain = np.ones((2, 2, 2), np.float32)
+    assert Im2col("x", (1, 1), (1, 1), (1, 1), (0,) * 4)._padded(plain) is plain
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_matrices_come_back_as_the_weight_they_were(groups):
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], group=groups)
+    weight = np.arange(6 * 2 * 3 * 2, dtype=np.float32).reshape(6, 2, 3, 2)
+    matrix = as_matrix(weight, conv, groups)
+    assert matrix.shape == (groups, 6 // groups, 12)
+    np.testing.assert_array_equal(matrix.reshape(6, 12), weight.reshape(6, 12))
+    np.testing.assert_array_equal(from_matrix(matrix, weight, conv), weight)
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    matrix = as_matrix(rows, product, 1)
+    np.testing.assert_array_equal(matrix[0], rows.T)
+    back = from_matrix(matrix, rows, product)
+    np.testing.assert_array_equal(back, rows)
+    assert back.flags.c_contiguous
+
+
+def test_what_an_input_is_read_as_when_nothing_is_said():
+    read = Im2col("x")
+    assert (read.kernel, read.strides, read.dilations, read.pads) == ((), (), (), ())
+    assert (read.auto_pad, read.groups, read.transposed) == ("NOTSET", 1, False)
+
+
+def test_more_rows_of_a_sequence_are_taken_where_they_are_wide():
+    """300 rows of 128 numbers: every third; of 8 numbers every fifth."""
+    for width, step in ((128, 3), (8, 5)):
+        x = np.random.default_rng(0).normal(size=(1, 300, width)).astype(np.float32)
+        for turn in (0, 1, step):
+            found = Im2col("x").columns(x, turn)
+            np.testing.assert_array_equal(found, x[:, turn % step :: step].transpose(0, 2, 1))
+            assert found.flags.c_contiguous
+
+
+def test_more_positions_of_an_image_are_taken_where_columns_are_long():
+    """20 x 20 positions of 3 x 2 values of 20 channels: every fourth, and 20 has a factor of it, so every seventh."""
+    read = Im2col("x", (3, 2), (1, 1), (1, 1), (0, 0, 0, 0))
+    x = np.random.default_rng(0).normal(size=(1, 20, 22, 21)).astype(np.float32)
+    taken = [divmod(i, 20) for i in range(1, 400, 7)]
+    wanted = np.stack([x[0, :, r : r + 3, c : c + 2].reshape(-1) for r, c in taken], 1)[None]
+    np.testing.assert_array_equal(read.columns(x, 1), wanted)
+    grouped = Im2col("x", (3, 2), (1, 1), (1, 1), (0, 0, 0, 0), groups=20)
+    assert grouped.columns(x).shape == (20, 6, 58)

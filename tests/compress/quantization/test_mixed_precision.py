@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.quantization import int8
+from pocketzoo.compress.plans import Int8Plan
+from pocketzoo.compress.quantization import int8, mixed_precision
 from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
@@ -179,3 +180,181 @@ def test_the_first_samples_are_taken_and_no_more_are_read(sizes, count, taken, r
     assert [row.shape for row in rows] == [(1, 2)] * taken
     np.testing.assert_array_equal(np.concatenate([np.empty((0, 2)), *rows]), given[:taken])
     assert len(opened) == read
+
+
+def test_what_is_measured_is_bounded():
+    assert (mixed_precision.GIVEN_BACK, mixed_precision.SAMPLES) == (16, 16)
+    assert (mixed_precision.SECONDS, mixed_precision.LEAST) == (0.06, 0.002)
+
+
+class Watched:
+    """A progress that notes what it follows."""
+
+    def __init__(self) -> None:
+        self.tracked: list[tuple[str, int | None]] = []
+
+    def track(self, items, label, total=None):
+        self.tracked.append((label, total))
+        yield from items
+
+    def say(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize(
+    ("noise", "left", "gained"),
+    [
+        (1.0, 0.1, 10.0),
+        (0.5, 1.0, -3.0103),
+        (0.25, 0.25, 0.0),
+        (np.inf, 0.5, np.inf),
+        (0.5, 0.0, np.inf),
+        (0.5, np.inf, 0.0),
+        (0.0, 0.5, 0.0),
+        (0.0, 0.0, 0.0),
+        (np.inf, np.inf, 0.0),
+    ],
+)
+def test_what_is_gained_is_the_fall_of_the_noise_in_db(
+    noise, left, gained, plain, samples, nvidia, tmp_path, monkeypatch
+):
+    plan, told = int8.plan(plain, Int8Config(), samples), Watched()
+    given = {"int8.onnx": noise, "one.onnx": left}
+    monkeypatch.setattr(mixed_precision, "_noise", lambda graph, xs, outputs: given[graph.name])
+    found = float_effects(plain, plan, samples, nvidia, tmp_path, told)
+    assert [e.gained for e in found] == [pytest.approx(gained, abs=1e-4)] * len(plan.layers)
+    assert told.tracked == [("int8: effect of each layer", len(plan.layers))]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_layer_alone_is_left_out_and_timed_on_one_sample(plain, samples, cpu, tmp_path, monkeypatch):
+    plan = int8.plan(plain, Int8Config(), samples)
+    left, timed = [], []
+
+    def noise(graph, xs, outputs):
+        assert [x.shape for x in xs] == [(1, 3, 10, 10)] * 16
+        assert np.array_equal(np.concatenate(xs), np.concatenate(samples)[:16])
+        assert [list(o) for o in outputs] == [[plain.graph.output[0].name]] * 16
+        left.append(sorted(t.name for t in onnx.load(graph).graph.initializer if t.name.endswith(".weight")))
+        return 1.0 / len(left)
+
+    def median(graphs, x, seconds):
+        timed.append(([graph.name for graph in graphs], x.shape, seconds))
+        return 4.0, 3.0
+
+    monkeypatch.setattr(mixed_precision, "_noise", noise)
+    monkeypatch.setattr(mixed_precision, "median_milliseconds", median)
+    found = float_effects(plain, plan, [*samples, *samples], cpu, tmp_path)
+    assert left == [[], *([f"{layer}.weight"] for layer in plan.layers)]
+    assert timed == [(["int8.onnx", "one.onnx"], (1, 3, 10, 10), 0.06)] * len(plan.layers)
+    assert [e.layer for e in found] == list(reversed(plan.layers))  # each leaves less noise than the one before
+    assert [(e.lost, e.milliseconds) for e in found] == [(-0.25, -1.0)] * len(plan.layers)
+
+
+def test_the_share_of_a_layer_in_the_work_is_that_of_its_macs(plain, samples, nvidia, tmp_path):
+    from pocketzoo.zoo.graphs.cost import layer_costs
+
+    onnx.save(plain, tmp_path / "float.onnx")
+    macs = {cost.layer: cost.macs for cost in layer_costs(tmp_path / "float.onnx")}
+    found = float_effects(plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
+    assert {e.layer: e.lost for e in found} == {name: n / sum(macs.values()) for name, n in macs.items()}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "wanted", "read"),
+    [
+        ([3, 3, 3], 7, 7, 3),
+        ([3, 3, 3], 6, 6, 2),
+        ([3, 3], 7, 6, 2),
+        ([8, 1], 3, 3, 1),
+        ([0, 2, 1], 3, 3, 3),
+        ([], 2, 0, 0),
+    ],
+)
+def test_the_first_samples_are_taken_one_by_one_and_no_batch_is_read_after_them(sizes, count, wanted, read):
+    opened = []
+
+    def batches():
+        for i, size in enumerate(sizes):
+            opened.append(i)
+            start = sum(sizes[:i])
+            yield np.arange(start, start + size, dtype=np.float32)[:, None]
+
+    found = mixed_precision._first(batches(), count)
+    assert [x.tolist() for x in found] == [[[float(i)]] for i in range(wanted)]
+    assert len(opened) == read
+
+
+def test_noise_is_summed_over_outputs_each_by_its_own_power(tmp_path):
+    value = lambda name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1])  # noqa: E731
+    nodes = [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Neg", ["x"], ["b"])]
+    graph = helper.make_graph(nodes, "g", [value("x")], [value("a"), value("b")])
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    xs = [np.array([[v]], np.float32) for v in (1.0, 3.0)]
+    wanted = [{"a": np.array([[2.0]]), "b": np.array([[-1.0]])}, {"a": np.array([[4.0]]), "b": np.array([[-2.0]])}]
+    assert mixed_precision._noise(path, xs, wanted) == pytest.approx((1 + 1) / (4 + 16) + (0 + 1) / (1 + 4))
+    assert mixed_precision._noise(path, [], []) == 0
+
+
+def numbered(monkeypatch, tmp_path, gained, needed):
+    """What ``search`` leaves in float of layers "0", "1", ... where all of ``needed`` are; and how often it asked."""
+    plan = Int8Plan(layers=tuple(map(str, range(len(gained)))))
+    effects = [FloatEffect(layer=str(i), gained=g, lost=0.0) for i, g in enumerate(gained)]
+    monkeypatch.setattr(mixed_precision, "float_effects", lambda *_: effects)
+    monkeypatch.setattr(
+        mixed_precision.int8,
+        "without",
+        lambda _, plan, layers: replace(plan, layers=tuple(n for n in plan.layers if n not in layers)),
+    )
+    monkeypatch.setattr(
+        mixed_precision, "write", lambda _, plan, target, place: place.write_text(" ".join(plan.layers))
+    )
+    asked = []
+
+    def enough(graph):
+        asked.append(sorted(set(map(int, plan.layers)) - set(map(int, graph.read_text().split()))))
+        return set(needed) <= set(asked[-1])
+
+    found = search(None, plan, (), None, enough, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    if found is not None:
+        names = [e.layer for e in found[1]]
+        assert found[0].layers == tuple(n for n in plan.layers if n not in names)
+    return None if found is None else [int(e.layer) for e in found[1]], asked
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3, 4, 6, 7, 8, 14, 15, 16, 19])
+def test_how_many_layers_it_takes_is_found_by_doubling_then_halving(last, monkeypatch, tmp_path):
+    """All up to the last are needed: 20 layers, a few more than ``GIVEN_BACK`` and no power of two."""
+    found, asked = numbered(monkeypatch, tmp_path, [1.0] * 20, range(last + 1))
+    assert found == list(range(last + 1))
+    sizes = [len(layers) for layers in asked]
+    doubled = [0, *(n for n in (1, 2, 4, 8, 16) if n // 2 <= last)]
+    assert sizes[: len(doubled)] == doubled
+    if last >= 16:
+        assert sizes[6] == 20
+        assert sizes[7] == 18
+    given_back = min(last, 16)
+    assert sizes[len(sizes) - given_back :] == [last] * given_back
+    assert len(sizes) <= len(doubled) + 1 + 4 + 16
+
+
+def test_all_layers_may_be_too_few(monkeypatch, tmp_path):
+    for count in (0, 1, 2, 3, 4, 5):
+        found, asked = numbered(monkeypatch, tmp_path, [1.0] * count, [count])
+        assert found is None
+        assert len(asked[-1]) == count
+
+
+def test_those_that_gain_nothing_come_last_and_those_that_gain_least_are_given_back_first(monkeypatch, tmp_path):
+    gained = [0.0, 3.0, -1.0, 2.0, 1.0, 0.5]
+    assert numbered(monkeypatch, tmp_path, gained, [1])[0] == [1]
+    found, asked = numbered(monkeypatch, tmp_path, gained, [2])  # in the order 1, 3, 4, 5, 0, 2
+    assert found == [2]
+    assert asked[-5:] == [[1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3], [1, 2], [2]]
+    found, _ = numbered(monkeypatch, tmp_path, gained, [1, 0])
+    assert found == [1, 0]
+    # Of 19 that are not needed the 16 that gain least are given back.
+    found, _ = numbered(monkeypatch, tmp_path, [20.0 - i for i in range(20)], [19])
+    assert found == [0, 1, 2, 19]
