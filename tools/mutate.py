@@ -75,7 +75,7 @@ TESTS = {
     "zoo/data/gym_environments.py": ("train/agents/test_double_dqn.py",),
     "zoo/backends/torch_runner.py": ("zoo/backends/test_runtimes.py",),
     "zoo/backends/tensorrt/build_machine.py": ("zoo/backends/test_available_targets.py",),
-    "compress/plans.py": ("compress/pruning/test_prune.py", "core/test_typed.py"),
+    "compress/plans.py": ("compress/pruning/test_prune.py", "core/test_typed.py", "compress/test_configs.py"),
     "compress/pruning/channel_tracer.py": ("compress/pruning/test_channel_groups.py",),
     "compress/pruning/channels.py": ("compress/pruning/test_channel_groups.py",),
     "compress/statistics/histogram.py": ("compress/quantization/test_calibration.py",),

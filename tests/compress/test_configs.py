@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ranges import Table, check_ranges
 
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
+from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.typed import from_plain, to_plain
 
@@ -148,3 +149,12 @@ def test_switches_are_as_they_are_documented():
     assert (prune.granularity, prune.scope, prune.pattern, prune.skip) == ("channel", "global", "", ())
     assert (LowRankConfig(energy=0.5).only_faster, DistillConfig().quantized) == (True, False)
     assert (int8.ranges, int8.activations, int8.smooth, int8.embeddings) == ("auto", "auto", True, True)
+
+
+def test_an_int8_plan_is_what_was_decided_whether_its_integers_are_at_hand_or_not():
+    """They are saved in a file of their own; a plan that is read without them is the same plan, and prints as it."""
+    plan = Int8Plan(tensors={"w": object()})
+    assert plan == Int8Plan()
+    assert repr(plan) == repr(Int8Plan())
+    assert plan.tensors.keys() == {"w"}
+    assert "tensors" not in to_plain(plan)

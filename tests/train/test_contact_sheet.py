@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import ModuleType
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from pocketzoo import hookimpl
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.train.contact_sheet import ACROSS, GAP, LINE, SIDE, TIMES, preview
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import from_arrays
 
 
@@ -61,6 +68,20 @@ def test_what_is_no_image_is_refused(tmp_path, registry, refused):
         preview(texts, tmp_path / "s.png", registry=registry)
     with refused(RecipeError, "augment has no 'rotat'"):
         preview(texts, tmp_path / "s.png", training={"augment": "rotat:3"}, registry=registry)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_that_reads_no_images_is_refused(plain, tmp_path, registry, refused):
+    numbers = replace(
+        registry.get("backbone", "tinynet"),
+        name="rows",
+        input=InputSpec(shape=("batch", 4), mean=(), std=(), resize=0, layout="NC"),
+    )
+    plugin = ModuleType("rows")
+    plugin.pocketzoo_backbones = hookimpl(lambda: [numbers])
+    acme = Registry(create_manager(points=[], extra=[plugin]))
+    with refused(DataError, "this backbone does not read images", hint="leave out the backbone"):
+        preview(plain, tmp_path / "s.png", backbone="rows", registry=acme)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ from pocketzoo.core.errors import ExportError, ExportMismatchError
 from pocketzoo.plugins.tinynet.module import TinyNet
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.models.build import example
-from pocketzoo.zoo.models.export_graph import BATCHES, TOLERANCE, onnx_from_model
+from pocketzoo.zoo.models.export_graph import BATCHES, TOLERANCE, _compare, onnx_from_model
 
 SPEC = InputSpec(shape=("batch", 2, 6, 6), mean=(0.5,) * 2, std=(0.5,) * 2, resize=6, name="pixels")
 
@@ -303,3 +303,12 @@ def test_a_weight_that_is_read_turned_too_is_stored_once(tmp_path):
     spec = InputSpec(shape=("batch", 8, 8, 8), mean=(0.0,) * 8, std=(1.0,) * 8, resize=8)
     onnx_from_model(Tied().eval(), spec, tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").stat().st_size < 1.5 * 4 * 512 * 512
+
+
+def test_a_graph_of_another_shape_is_a_mismatch_that_names_both(tmp_path, refused):
+    modules = [nn.Sequential(nn.Flatten(), nn.Linear(72, outputs)) for outputs in (3, 2)]
+    onnx_from_model(modules[0], SPEC, tmp_path / "m.onnx")
+    size = BATCHES[0]
+    shapes = f"at batch {size} the graph outputs ({size}, 3), torch ({size}, 2)"
+    with refused(ExportMismatchError, shapes, hint="a view or reshape in the model fixes the batch size"):
+        _compare(modules[1], SPEC, tmp_path / "m.onnx")
