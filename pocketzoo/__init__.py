@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
     from importlib.machinery import ModuleSpec
 
     from pocketzoo.compress.pipeline.compress_model import compress as compress
+    from pocketzoo.core.version import __version__ as __version__
     from pocketzoo.deploy.device.doctor import doctor as doctor
     from pocketzoo.deploy.device.pack import pack as pack
     from pocketzoo.deploy.device.runtime import load_runtime as load_runtime
@@ -60,11 +61,11 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
     plugins = list_plugins
     verify = read_bundle
 
-__version__ = "0.1.0"
 
 # Where each public name lives: importing pocketzoo itself loads nothing heavy. ``compress`` and ``plugins`` are missing
 # here because they are folders as well; the folders can be called (see callable_module.py).
 _PUBLIC = {
+    "__version__": ("pocketzoo.core.version", "__version__"),
     "hookimpl": ("pocketzoo.zoo.catalog.hookspecs", "hookimpl"),
     "Registry": ("pocketzoo.zoo.catalog.registry", "Registry"),
     "Resolver": ("pocketzoo.zoo.models.resolver", "Resolver"),
@@ -102,7 +103,7 @@ _PUBLIC = {
     "run": ("pocketzoo.workflows.run", "run"),
     "demo": ("pocketzoo.workflows.demo", "demo"),
 }
-__all__ = ["__version__", "compress", "plugins", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["compress", "plugins", *_PUBLIC]  # noqa: PLE0604
 
 
 if not TYPE_CHECKING:  # to whom any name would be right then

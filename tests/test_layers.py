@@ -63,12 +63,12 @@ PLUGINS_SEE = (
 )
 # What the command line sees at the top: anything else would be loaded for every ``--help``.
 COMMANDS_SEE = (
-    "pocketzoo.__version__",
     "pocketzoo.cli.*",
     "pocketzoo.core.errors",
     "pocketzoo.core.former_names",
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
+    "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",
     "pocketzoo.train.settings",
     "pocketzoo.zoo.catalog.kinds",
@@ -137,7 +137,7 @@ def ours(names: set[str]) -> set[str]:
 
 TOP_IMPORTS = {name: imported(at_the_top(tree.body)) for name, tree in TREES.items()}
 AT_THE_TOP = {name: ours(found) for name, found in TOP_IMPORTS.items()}
-# Of all imports, those of files; the root may be asked for its version.
+# Of all imports, those of files.
 ALL = {name: (ours(imported(ast.walk(tree))) & set(FILES)) - {"pocketzoo", name} for name, tree in TREES.items()}
 OTHERS = {
     name: {i.split(".")[0] for i in found} - {"pocketzoo", *sys.stdlib_module_names}
@@ -192,6 +192,13 @@ def test_violations_only_become_less(rule):
     today, listed = set(violations()[rule]), set(DATA["violations"].get(rule, []))
     assert not today - listed, "new violations"
     assert not listed - today, "mended: take it out of layers.json"
+
+
+def test_nothing_below_imports_the_root():
+    """It stands on top, and lends its names to those outside only; the version is in core."""
+    asked = {name: ours(imported(ast.walk(TREES[name]))) - set(FILES) for name in FILES if name not in TOP}
+    asked |= {name: {"pocketzoo"} for name in asked if "pocketzoo" in imported(ast.walk(TREES[name]))}
+    assert not {name: roots for name, roots in asked.items() if roots}
 
 
 def executed(name: str) -> set[str]:

@@ -12,10 +12,10 @@ from typing import TextIO
 
 import click
 
-from pocketzoo import __version__
 from pocketzoo.cli.hints import print_hint
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
+from pocketzoo.core.version import __version__
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
 # function whose name is taken in Python ends with an underscore.

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pocketzoo import __version__
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.core.errors import BundleError, MissingDependencyError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.report import report

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 
-from pocketzoo import __version__
 from pocketzoo.core.errors import PluginError
 from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.catalog.plugin_manager import BUILT_IN
 
 TEMPLATE = Path(__file__).with_name("plugin_template")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pocketzoo import __version__
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
@@ -19,6 +18,7 @@ from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.report import report

@@ -9,7 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import pocketzoo
 from pocketzoo.compress.pipeline.recipe import SECTIONS, RunRecipe, load_recipe
 from pocketzoo.core.errors import RecipeError, nearest
 from pocketzoo.core.typed import from_plain
@@ -65,7 +64,7 @@ def find_recipe(name: str | Path) -> Path:
 
 def shipped() -> dict[str, Path]:
     """The recipes for ``run`` that ship with pocketzoo, by name: next to the package in a checkout, or installed."""
-    checkout = Path(pocketzoo.__file__).parent.parent / "recipes"
+    checkout = Path(__file__).parents[2] / "recipes"
     folders = (Path(sysconfig.get_path("data")) / "share" / "pocketzoo" / "recipes", checkout)
     recipes = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
     return {name: path for name, path in sorted(recipes.items()) if "\nbackbone = " in path.read_text("utf8")}

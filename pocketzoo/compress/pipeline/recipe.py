@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pocketzoo import __version__
 from pocketzoo.compress.pipeline.settings import Limits
 from pocketzoo.core.errors import RecipeError, nearest
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import from_plain
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.catalog.registry import Registry
 
 if sys.version_info >= (3, 11):

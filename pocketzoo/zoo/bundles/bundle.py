@@ -12,11 +12,11 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from pocketzoo import __version__
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.graphs.safety import check_graph

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pocketzoo import __version__
 from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import httpx2
 from huggingface_hub import constants, get_session, get_token
 
-from pocketzoo import __version__
 from pocketzoo.core.errors import (
     HubAccessError,
     HubConnectionError,
@@ -31,6 +30,7 @@ from pocketzoo.core.errors import (
     HubRateLimitError,
     message_of,
 )
+from pocketzoo.core.version import __version__
 
 PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or 60)  # seconds without progress before a transfer ends
 SILENCE = 10.0  # seconds that one read may take before the connection is made anew

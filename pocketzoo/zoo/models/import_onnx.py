@@ -16,13 +16,13 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from pocketzoo import __version__
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.core.files import home, sha256
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef

@@ -7,10 +7,10 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pocketzoo import __version__
 from pocketzoo.core.errors import BundleError, UnknownNameError, UnsafeFileError, nearest
 from pocketzoo.core.files import home
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.registry import Entry, Registry

@@ -12,10 +12,10 @@ import json
 import os
 from pathlib import Path
 
-from pocketzoo import __version__
 from pocketzoo.core.errors import StorageError
 from pocketzoo.core.files import replacing_file, sha256
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.specs import TargetSpec
