@@ -63,6 +63,10 @@ def keywords_renamed(**names: str) -> Callable[[F], F]:
         @wraps(function)
         def call(*args: Any, **keywords: Any) -> Any:
             for old in names.keys() & keywords.keys():
+                if names[old] in keywords:
+                    raise TypeError(
+                        f"{function.__name__}() got {old!r} and {names[old]!r}, which are the same argument"
+                    )
                 warn_renamed(old, names[old])
                 keywords[names[old]] = keywords.pop(old)
             return function(*args, **keywords)

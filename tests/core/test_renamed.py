@@ -138,6 +138,8 @@ def test_an_argument_by_its_old_name_is_the_one_of_the_new(module, name, old, ne
         function(**{old: None})
     with pytest.raises(TypeError, match="nonsense"):
         function(nonsense=1)
+    with pytest.raises(TypeError, match=f"'{old}' and '{new}', which are the same argument"):
+        function(**{old: None, new: None})
 
 
 def test_a_manager_is_made_of_the_entry_points_that_it_is_given_by_the_old_name():
