@@ -31,6 +31,7 @@ from pocketzoo.core.errors import (
     LockError,
     MemoryShortError,
     MissingDependencyError,
+    MissingPluginError,
     PluginError,
     PocketzooError,
     ProcessLostError,
@@ -48,12 +49,15 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
 from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
+from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
     METRICS,
     PER_TOKEN,
@@ -62,7 +66,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    Dim,
     DlaSpec,
     ExporterSpec,
     FeatureKind,
@@ -81,9 +84,20 @@ from pocketzoo.zoo.catalog.specs import (
     TextSpec,
     Weights,
 )
+from pocketzoo.zoo.catalog.task import (
+    Answers,
+    Decoder,
+    DecoderSpec,
+    Estimate,
+    Metric,
+    MetricSpec,
+    Task,
+    TaskSpec,
+    TaskTraining,
+)
 
 if TYPE_CHECKING:
-    from pocketzoo.core.arrays import Array, ImageLike
+    from pocketzoo.core.arrays import Array, Arrays, ImageLike
     from pocketzoo.core.files import replacing_file, replacing_folder
     from pocketzoo.testing.conformance import check_conformance
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
@@ -95,6 +109,7 @@ if TYPE_CHECKING:
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
 _LAZY = {
     "Array": "pocketzoo.core.arrays",
+    "Arrays": "pocketzoo.core.arrays",
     "ImageLike": "pocketzoo.core.arrays",
     "replacing_file": "pocketzoo.core.files",
     "replacing_folder": "pocketzoo.core.files",
@@ -121,8 +136,12 @@ __all__ = [
     "RETURNS",
     "SILENT",
     "WINDOW",
+    "Answers",
     "Array",
+    "Arrays",
     "BackboneSpec",
+    "Backend",
+    "BackendSpec",
     "BadReferenceError",
     "Bundle",
     "BundleError",
@@ -132,6 +151,8 @@ __all__ = [
     "DataError",
     "Dataset",
     "DatasetSpec",
+    "Decoder",
+    "DecoderSpec",
     "Dim",
     "DistillConfig",
     "DistillPlan",
@@ -140,6 +161,7 @@ __all__ = [
     "DuplicateNameError",
     "EngineOptions",
     "Entry",
+    "Estimate",
     "ExportError",
     "ExportMismatchError",
     "ExportRequest",
@@ -174,14 +196,20 @@ __all__ = [
     "LowRankPlan",
     "Manifest",
     "MemoryShortError",
+    "Metric",
+    "MetricSpec",
     "MissingDependencyError",
+    "MissingPluginError",
     "ModelRef",
+    "ModelSignature",
     "ModuleCompressor",
     "PackageFile",
     "Plugin",
     "PluginError",
     "PocketzooError",
     "ProcessLostError",
+    "Processor",
+    "ProcessorSpec",
     "Progress",
     "PruneConfig",
     "PrunePlan",
@@ -189,6 +217,7 @@ __all__ = [
     "Registry",
     "RejectedError",
     "Repository",
+    "Runner",
     "Samples",
     "SignatureError",
     "Sizes",
@@ -196,8 +225,13 @@ __all__ = [
     "SplitName",
     "Step",
     "StorageError",
+    "TargetFinding",
     "TargetSpec",
     "Targets",
+    "Task",
+    "TaskSpec",
+    "TaskTraining",
+    "TensorSpec",
     "TextSpec",
     "TrainingError",
     "UnknownNameError",

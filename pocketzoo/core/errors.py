@@ -27,6 +27,10 @@ class UnknownNameError(PocketzooError, KeyError):
     """A name that nothing is registered under."""
 
 
+class MissingPluginError(UnknownNameError):
+    """A bundle needs what a plugin brings that is not installed here, or not in that version."""
+
+
 class DuplicateNameError(PocketzooError):
     """One name declared by two plugins."""
 

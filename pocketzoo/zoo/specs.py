@@ -1,5 +1,6 @@
 """Public names of the specs, for plugins."""
 
+from pocketzoo.zoo.catalog.signature import Dim
 from pocketzoo.zoo.catalog.specs import (
     METRICS,
     PER_TOKEN,
@@ -8,7 +9,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    Dim,
     DlaSpec,
     ExporterSpec,
     FeatureKind,

@@ -23,7 +23,7 @@ TORCH_CUDA = "torch-cuda"
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # runtime, called as its target is -> its module
 
 
-class Runner(Protocol):
+class ArrayRunner(Protocol):
     """A model that is ready to run; a context manager that gives memory back."""
 
     def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
@@ -35,11 +35,14 @@ class Runner(Protocol):
     def close(self) -> None:
         """Give the memory back."""
 
-    def __enter__(self) -> Runner: ...
+    def __enter__(self) -> ArrayRunner: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+Runner = ArrayRunner  # its name until all inputs and outputs are mappings
 
 
 def runtimes() -> dict[str, str]:
@@ -88,7 +91,7 @@ def alone(name: str) -> bool:
     return name in (CPU, TORCH, COMPILED)
 
 
-def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: int = 0) -> Runner:
+def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: int = 0) -> ArrayRunner:
     """A runtime with a model in it: the ``graph`` or engine, or for torch the module of the bundle ``source``.
 
     ``threads`` = 0 takes all cores.

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from pocketzoo.zoo.catalog.backend import BackendSpec
     from pocketzoo.zoo.catalog.compressor import Compressor
+    from pocketzoo.zoo.catalog.processor import ProcessorSpec
     from pocketzoo.zoo.catalog.specs import BackboneSpec, DatasetSpec, ExporterSpec, HeadSpec, LoaderSpec, TargetSpec
+    from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 
 PROJECT = "pocketzoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -53,3 +56,23 @@ def pocketzoo_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
 @hookspec
 def pocketzoo_loaders() -> Iterable[LoaderSpec]:  # type: ignore[empty-body]
     """Declare libraries whose repositories on the Hub can be loaded."""
+
+
+@hookspec
+def pocketzoo_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
+    """Declare what models are for: how answers are scored, compared and drawn."""
+
+
+@hookspec
+def pocketzoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
+    """Declare how outputs of models become answers to a task."""
+
+
+@hookspec
+def pocketzoo_processors() -> Iterable[ProcessorSpec]:  # type: ignore[empty-body]
+    """Declare how what a person has becomes the inputs of a model."""
+
+
+@hookspec
+def pocketzoo_backends() -> Iterable[BackendSpec]:  # type: ignore[empty-body]
+    """Declare runtimes that build, check, load and run models."""

@@ -117,7 +117,10 @@ def _collect(kind: str, manager: PluginManager) -> _Declared:
 
 
 def _types(kind: str) -> tuple[type[Any], ...]:
+    from pocketzoo.zoo.catalog.backend import BackendSpec
     from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
+    from pocketzoo.zoo.catalog.processor import ProcessorSpec
+    from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 
     return {
         "backbone": (specs.BackboneSpec,),
@@ -127,6 +130,10 @@ def _types(kind: str) -> tuple[type[Any], ...]:
         "target": (specs.TargetSpec,),
         "dataset": (specs.DatasetSpec,),
         "loader": (specs.LoaderSpec,),
+        "task": (TaskSpec,),
+        "decoder": (DecoderSpec,),
+        "processor": (ProcessorSpec,),
+        "backend": (BackendSpec,),
     }[kind]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pocketzoo.zoo.catalog.signature import Dim
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -26,7 +28,6 @@ PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
 # What fit trains and scores -> by what.
 METRICS = {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
 WINDOW = 128  # tokens that a language model learns from at once, and is scored on, where nothing else is asked for
-Dim = str | int  # a string names an axis of free length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,76 @@
+"""What a bundle keeps of a thing that a plugin brought: its name, its config, and the package to install for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pocketzoo.core.errors import MissingPluginError, RecipeError, UnknownNameError
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.registry import Registry
+
+SHIPS = "pocketzoo"  # the provider of what ships
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A processor, decoder or compressor by its name, with the config of one model, and who provides it."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)  # plain data
+    provider: str = ""  # distribution and version: "pocketzoo-audio 1.2.0"; "" where nobody noted it
+
+
+def describe(kind: str, name: str, config: Any, registry: Registry) -> Described:
+    """A registered thing with a config, as a bundle keeps it.
+
+    Raises:
+        UnknownNameError: none is called so.
+    """
+    return Described(
+        name=name, config={} if config is None else to_plain(config), provider=provider(kind, name, registry)
+    )
+
+
+def provider(kind: str, name: str, registry: Registry) -> str:
+    """The distribution and version that declares something: "pocketzoo" for what ships."""
+    plugin = registry.entry(kind, name).plugin
+    return next((each.origin for each in registry.manager.plugins if each.name == plugin), SHIPS)
+
+
+def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
+    """The spec of what was described, and its config; None where it has none.
+
+    Raises:
+        MissingPluginError: no plugin here declares it, or another version that does not read its config.
+    """
+    try:
+        spec = registry.get(kind, described.name)
+    except UnknownNameError as error:
+        raise missing(kind, described.name, described.provider, error.hint) from error
+    if spec.config is None:
+        return spec, None
+    try:
+        return spec, from_plain(spec.config, described.config)
+    except RecipeError as error:
+        here = provider(kind, described.name, registry)
+        if here == described.provider or not described.provider:
+            raise
+        raise MissingPluginError(
+            f"the {kind} {described.name!r} of {here} does not read what {described.provider} wrote: {error.message}",
+            _install(described.provider),
+        ) from error
+
+
+def missing(kind: str, name: str, wrote: str, hint: str = "") -> MissingPluginError:
+    """The error for something that a bundle needs and no plugin here declares; ``wrote`` is as ``provider``."""
+    if not wrote or wrote == SHIPS:
+        upgrade = "pip install --upgrade pocketzoo" if wrote else hint or "install the plugin that declares it"
+        return MissingPluginError(f"no {kind} is called {name!r} here", upgrade)
+    return MissingPluginError(f"the {kind} {name!r} is of {wrote}, which is not installed", _install(wrote))
+
+
+def _install(wrote: str) -> str:
+    name, _, version = wrote.partition(" ")
+    return f"pip install '{name}=={version}'" if version else f"install the plugin {name}"

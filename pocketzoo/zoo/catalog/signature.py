@@ -1,0 +1,77 @@
+"""The signature of a model: what it reads and what it outputs, by name. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pocketzoo.core.errors import UnknownNameError, nearest
+
+Dim = str | int  # a string names an axis of free length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output: its name, type and axes."""
+
+    name: str
+    shape: tuple[Dim, ...]  # all axes, the batch included: ("batch", 3, 224, 224)
+    dtype: str = "float32"  # numpy's name for it
+    batch: int | None = 0  # which axis counts samples; None where no axis does
+    feeds: str = ""  # of an output: the input that it is at the next call, which makes it a state
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and not 0 <= self.batch < max(len(self.shape), 1):
+            raise ValueError(f"{self.name!r} has no axis {self.batch}, its shape is {self.shape}")
+
+    @property
+    def sample_shape(self) -> tuple[Dim, ...]:
+        """The axes of one sample, without that of the batch."""
+        return tuple(dim for i, dim in enumerate(self.shape) if i != self.batch)
+
+    @property
+    def free(self) -> dict[int, str]:
+        """The axes of free length by their place, that of the batch included."""
+        return {i: dim for i, dim in enumerate(self.shape) if isinstance(dim, str)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSignature:
+    """The named inputs and outputs of a graph or module, in its order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        for side, tensors in (("inputs", self.inputs), ("outputs", self.outputs)):
+            names = [tensor.name for tensor in tensors]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two {side} have one name: {', '.join(sorted(names))}")
+
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest.
+        """
+        return _named(self.inputs, name, "input")
+
+    def output(self, name: str) -> TensorSpec:
+        """The output of that name.
+
+        Raises:
+            UnknownNameError: there is none; the hint is the nearest.
+        """
+        return _named(self.outputs, name, "output")
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Output -> the input that it is at the next call."""
+        return {tensor.name: tensor.feeds for tensor in self.outputs if tensor.feeds}
+
+
+def _named(tensors: Iterable[TensorSpec], name: str, side: str) -> TensorSpec:
+    known = {tensor.name: tensor for tensor in tensors}
+    if name not in known:
+        raise UnknownNameError(f"the model has no {side} {name!r}", nearest(name, known))
+    return known[name]
