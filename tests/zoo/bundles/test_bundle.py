@@ -483,8 +483,8 @@ def test_updating_keeps_files_and_what_they_run_on(bundle):
 
 @pytest.mark.parametrize(
     "call",
-    [lambda bad: graph_name(bad), lambda bad: graph_name("cpu", bad), lambda bad: part_name(bad),
-     lambda bad: part_name("decoder", bad), lambda bad: tensors_name(bad), lambda bad: tensors_name("int8", bad or "/")],
+    [graph_name, lambda bad: graph_name("cpu", bad), part_name, lambda bad: part_name("decoder", bad), tensors_name,
+     lambda bad: tensors_name("int8", bad)],
 )  # fmt: skip
 @pytest.mark.parametrize("bad", ["a/b", "../x", "a\\b", ".x", "a b", "-x", "con"])
 def test_no_file_is_named_after_what_could_be_a_path(call, bad, refused):
@@ -495,9 +495,9 @@ def test_no_file_is_named_after_what_could_be_a_path(call, bad, refused):
 def test_a_file_is_not_written_over_another_of_the_bundle(bundle, refused):
     """A graph step called "model" would write its tensors over the weights."""
     before = (bundle.path / "model.safetensors").read_bytes()
-    with refused(BundleError, "model.safetensors would be two files of one bundle", hint="rename"):
-        with updating(bundle) as draft:
-            draft.mark(tensors_name("model"), precision="int6").write_bytes(b"tensors")
+    two = refused(BundleError, "model.safetensors would be two files of one bundle", hint="rename")
+    with two, updating(bundle) as draft:
+        draft.mark(tensors_name("model"), precision="int6").write_bytes(b"tensors")
     assert (bundle.path / "model.safetensors").read_bytes() == before
     with updating(bundle) as draft:
         draft.mark(tensors_name("int6"), precision="int6").write_bytes(b"tensors")
