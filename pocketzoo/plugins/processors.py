@@ -28,7 +28,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             config=InputSpec,
             open=_image,
             suffixes=(".png", ".jpg", ".jpeg", ".webp"),
-            former=_former_image,
+            earlier=_earlier_image,
             resized=_resized,
             graph=_image_graph,
         ),
@@ -40,7 +40,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             config=TextSpec,
             open=_text,
             files=_tokenizer,
-            former=_former_text,
+            earlier=_earlier_text,
         ),
         ProcessorSpec(
             name="table",
@@ -49,7 +49,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="rows of numbers, or mappings of column to number",
             config=TableSpec,
             open=_table,
-            former=_former_table,
+            earlier=_earlier_table,
         ),
         ProcessorSpec(
             name="arrays",
@@ -58,7 +58,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="arrays by the names of the model's inputs",
             config=ArraysSpec,
             open=_arrays,
-            former=_former_arrays,
+            earlier=_earlier_arrays,
         ),
         ProcessorSpec(
             name="mapping",
@@ -121,7 +121,7 @@ def _mapping(config: MappingSpec, files: Mapping[str, Path], parts: Mapping[str,
 # Earlier bundles, and plugins written for them, have all but texts as an InputSpec, told apart by its shape.
 
 
-def _former_input(data: Mapping[str, Any]) -> InputSpec | None:
+def _earlier_input(data: Mapping[str, Any]) -> InputSpec | None:
     from pocketzoo.core.typed import from_plain
 
     try:
@@ -130,8 +130,8 @@ def _former_input(data: Mapping[str, Any]) -> InputSpec | None:
         return None
 
 
-def _former_image(data: Mapping[str, Any]) -> InputSpec | None:
-    spec = _former_input(data)
+def _earlier_image(data: Mapping[str, Any]) -> InputSpec | None:
+    spec = _earlier_input(data)
     return spec if spec is not None and _is_image(spec) else None
 
 
@@ -139,21 +139,21 @@ def _is_image(spec: InputSpec) -> bool:
     return len(spec.shape) == 4 and spec.layout == "NCHW"
 
 
-def _former_table(data: Mapping[str, Any]) -> TableSpec | None:
-    spec = _former_input(data)
+def _earlier_table(data: Mapping[str, Any]) -> TableSpec | None:
+    spec = _earlier_input(data)
     if spec is None or len(spec.shape) != 2 or spec.dtype != "float32":
         return None
     return TableSpec(width=int(spec.shape[1]), name=spec.name)
 
 
-def _former_arrays(data: Mapping[str, Any]) -> ArraysSpec | None:
-    spec = _former_input(data)
-    if spec is None or _is_image(spec) or _former_table(data) is not None:
+def _earlier_arrays(data: Mapping[str, Any]) -> ArraysSpec | None:
+    spec = _earlier_input(data)
+    if spec is None or _is_image(spec) or _earlier_table(data) is not None:
         return None
     return ArraysSpec(inputs=(TensorSpec(name=spec.name, shape=spec.shape, dtype=spec.dtype),))
 
 
-def _former_text(data: Mapping[str, Any]) -> TextSpec | None:
+def _earlier_text(data: Mapping[str, Any]) -> TextSpec | None:
     from pocketzoo.core.typed import from_plain
 
     try:

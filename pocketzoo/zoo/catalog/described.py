@@ -42,13 +42,13 @@ def provider(kind: str, name: str, registry: Registry) -> str:
 def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
     """The spec of what was described, and its config; None where it has none.
 
-    What a bundle of before did not name is of the first spec whose ``former`` reads its config.
+    What a bundle of before did not name is of the first spec whose ``earlier`` reads its config.
 
     Raises:
         MissingPluginError: no plugin here declares it, or another version that does not read its config.
     """
     if not described.name:
-        return _former(described, kind, registry)
+        return _earlier(described, kind, registry)
     try:
         spec = registry.get(kind, described.name)
     except UnknownNameError as error:
@@ -67,10 +67,10 @@ def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, A
         ) from error
 
 
-def _former(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
+def _earlier(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
     for entry in registry.entries(kind).values():
-        former = getattr(entry.spec, "former", None)
-        if callable(former) and (config := former(described.config)) is not None:
+        earlier = getattr(entry.spec, "earlier", None)
+        if callable(earlier) and (config := earlier(described.config)) is not None:
             return entry.spec, config
     raise MissingPluginError(
         f"no {kind} here reads {', '.join(described.config) or 'nothing'}, and it has no name",

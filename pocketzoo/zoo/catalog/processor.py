@@ -93,7 +93,7 @@ class ProcessorSpec:
     files: Callable[[Any], tuple[str, ...]] | None = None  # names of the model's files that a config needs
     parts: str = ""  # the field of a config that has configs of other processors, by the field of a sample they read
     # The config for what an older bundle, or plugin, has as its ``input``; None for what is not this processor's.
-    former: Callable[[Mapping[str, Any]], Any] | None = None
+    earlier: Callable[[Mapping[str, Any]], Any] | None = None
     # (config, (height, width)) -> the config for images of another size; None where nothing has a size in pixels.
     resized: Callable[[Any, tuple[int, ...]], Any] | None = None
     # (config, path) writes the same as an ONNX graph, for servers that run nothing else; raises UnsupportedModelError.

@@ -66,9 +66,9 @@ def spec_and_config(config: Any, registry: Registry) -> tuple[ProcessorSpec, Any
     same = [spec for spec in specs if spec.config is type(config)]
     if len(same) == 1:
         # An image's spec of another shape, as plugins had it before there were tables, is what takes it now.
-        for spec in specs if same[0].former is not None and same[0].former(to_plain(config)) is None else ():
-            if spec.former is not None and (former := spec.former(to_plain(config))) is not None:
-                return spec, former
+        for spec in specs if same[0].earlier is not None and same[0].earlier(to_plain(config)) is None else ():
+            if spec.earlier is not None and (earlier := spec.earlier(to_plain(config))) is not None:
+                return spec, earlier
         return same[0], config
     known = ", ".join(sorted({spec.config.__name__ for spec in specs}))
     if same:
