@@ -22,7 +22,8 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
     "core",
-    "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles", "zoo/data", "zoo/models",
+    "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
+    "zoo/data", "zoo/data/processors", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends", "zoo/tasks",
     "measure",
     "train/distributed", "train/augment", "train", "train/agents",
@@ -57,6 +58,9 @@ PLUGINS_SEE = (
     "pocketzoo.zoo.catalog.compressor",
     "pocketzoo.zoo.catalog.engine_options",
     "pocketzoo.zoo.catalog.hookspecs",
+    "pocketzoo.zoo.catalog.processor",
+    "pocketzoo.zoo.catalog.processor_configs",
+    "pocketzoo.zoo.catalog.signature",
     "pocketzoo.zoo.catalog.specs",
     "pocketzoo.zoo.hub.shard_index",
     "pocketzoo.zoo.hub.weights",
