@@ -91,7 +91,9 @@ class _Checker:
         return PluginError(f"{self.cls.__name__}.{name} of {owner!r} cannot be {value}", rule)
 
 
-_checker = cache(_Checker)
+@cache
+def _checker(cls: Any) -> _Checker:
+    return _Checker(cls)
 
 
 def _check_both(spec: Any, owner: str) -> None:
