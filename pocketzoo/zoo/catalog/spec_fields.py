@@ -7,7 +7,6 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
 from operator import attrgetter
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -91,9 +90,13 @@ class _Checker:
         return PluginError(f"{self.cls.__name__}.{name} of {owner!r} cannot be {value}", rule)
 
 
-@cache
-def _checker(cls: Any) -> _Checker:
-    return _Checker(cls)
+_checkers: dict[type[Any], _Checker] = {}
+
+
+def _checker(cls: type[Any]) -> _Checker:
+    if cls not in _checkers:
+        _checkers[cls] = _Checker(cls)
+    return _checkers[cls]
 
 
 def _check_both(spec: Any, owner: str) -> None:
