@@ -51,7 +51,7 @@ class _Checker:
         self.values = attrgetter(*self.hints, "__class__")  # with two names at least it gives a tuple
         self.seen: set[tuple[type[Any], ...]] = set()
         # What the type of a value does not tell: which text it is, what a collection has in it, what a spec has.
-        self.parts = [name for name in self.hints if name in PARTS]
+        self.parts = {f.name: f.default for f in fields(cls) if f.name in PARTS}
         self.within = [(name, set[Any]()) for name, hint in self.hints.items() if _is_deep(hint)]
 
     def check(self, spec: Any, owner: str) -> None:
@@ -74,9 +74,11 @@ class _Checker:
                         _check_both(each, owner)
                     if items is not None:
                         alike.add(items)
-        for name in self.parts:
+        for name, default in self.parts.items():
             is_part, rule = PARTS[name]
             value = getattr(spec, name)
+            if value == default:  # "" may mean that there is none
+                continue
             for text in value if isinstance(value, tuple) else (value,):
                 if not is_part(text):
                     raise self.wrong(spec, owner, name, rule)
