@@ -15,7 +15,18 @@ from pocketzoo.core.errors import PluginError, message_of
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
 
-BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "datasets", "timm", "transformers")
+BUILT_IN = (
+    "tinynet",
+    "mlp",
+    "heads",
+    "tasks",
+    "compressors",
+    "exporters",
+    "targets",
+    "datasets",
+    "timm",
+    "transformers",
+)
 
 
 @dataclass(frozen=True, slots=True)
