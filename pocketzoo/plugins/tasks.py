@@ -24,9 +24,9 @@ CLASSIFIED = {
 
 
 def _classification() -> Task:
-    from pocketzoo.zoo.tasks.classification import Classification
+    from pocketzoo.zoo.tasks.classification import ClassificationTask
 
-    return Classification()
+    return ClassificationTask()
 
 
 def _train_classes() -> TaskTraining:
@@ -36,9 +36,9 @@ def _train_classes() -> TaskTraining:
 
 
 def _multi_label() -> Task:
-    from pocketzoo.zoo.tasks.multi_label import MultiLabel
+    from pocketzoo.zoo.tasks.multi_label import MultiLabelTask
 
-    return MultiLabel()
+    return MultiLabelTask()
 
 
 def _train_labels() -> TaskTraining:
@@ -48,15 +48,15 @@ def _train_labels() -> TaskTraining:
 
 
 def _token_classification() -> Task:
-    from pocketzoo.zoo.tasks.token_classification import TokenClassification
+    from pocketzoo.zoo.tasks.token_classification import TokenClassificationTask
 
-    return TokenClassification()
+    return TokenClassificationTask()
 
 
 def _regression() -> Task:
-    from pocketzoo.zoo.tasks.regression import Regression
+    from pocketzoo.zoo.tasks.regression import RegressionTask
 
-    return Regression()
+    return RegressionTask()
 
 
 def _train_values() -> TaskTraining:
@@ -66,21 +66,21 @@ def _train_values() -> TaskTraining:
 
 
 def _feature_extraction() -> Task:
-    from pocketzoo.zoo.tasks.feature_extraction import FeatureExtraction
+    from pocketzoo.zoo.tasks.feature_extraction import FeatureExtractionTask
 
-    return FeatureExtraction()
+    return FeatureExtractionTask()
 
 
 def _text_generation() -> Task:
-    from pocketzoo.zoo.tasks.text_generation import TextGeneration
+    from pocketzoo.zoo.tasks.text_generation import TextGenerationTask
 
-    return TextGeneration()
+    return TextGenerationTask()
 
 
 def _text_to_text() -> Task:
-    from pocketzoo.zoo.tasks.text_generation import TextToText
+    from pocketzoo.zoo.tasks.text_generation import TextToTextTask
 
-    return TextToText()
+    return TextToTextTask()
 
 
 def _train_tokens() -> TaskTraining:
@@ -106,9 +106,9 @@ def _reads_backwards(backbone: Any) -> tuple[str, str]:
 
 
 def _reinforcement_learning() -> Task:
-    from pocketzoo.zoo.tasks.reinforcement_learning import ReinforcementLearning
+    from pocketzoo.zoo.tasks.reinforcement_learning import ReinforcementLearningTask
 
-    return ReinforcementLearning()
+    return ReinforcementLearningTask()
 
 
 @hookimpl
@@ -119,7 +119,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
                 name=f"{modality}-classification",
                 summary=f"one of several classes for each sample ({modality}): accuracy",
                 open=_classification,
-                decoder="softmax",
+                decoder="class-scores",
                 training=_train_classes,
                 settings=("balanced", "label_smoothing"),
                 movable=True,
@@ -132,7 +132,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             name="multi-label-classification",
             summary="any number of labels for each sample: mean average precision, F1",
             open=_multi_label,
-            decoder="sigmoid",
+            decoder="label-scores",
             training=_train_labels,
             settings=("label_smoothing",),
             movable=True,
@@ -148,7 +148,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             name="token-classification",
             summary="a class for each token of a text: accuracy of tokens",
             open=_token_classification,
-            decoder="token-softmax",
+            decoder="token-class-scores",
             targets="arrays",
             former=("token-logits",),
         ),
@@ -181,7 +181,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             examples=_windows,
             refuses=_reads_backwards,
             former=("next-token-logits",),
-            options={"generates": True},
+            facts={"generates": True},
         ),
         TaskSpec(
             name="text2text-generation",
@@ -189,15 +189,15 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             open=_text_to_text,
             decoder="first-token",
             former=("first-token-logits",),
-            options={"generates": True},
+            facts={"generates": True},
         ),
         TaskSpec(
             name="reinforcement-learning",
             summary="the best action in a state: mean return of episodes",
             open=_reinforcement_learning,
-            decoder="best-action",
+            decoder="action-values",
             former=("q-values",),
-            options={"acts": True},
+            facts={"acts": True},
         ),
     ]
 
@@ -254,21 +254,21 @@ def _best_action(config: OutputConfig) -> Decoder:
 def pocketzoo_decoders() -> list[DecoderSpec]:
     return [
         DecoderSpec(
-            name="softmax",
+            name="class-scores",
             summary="a score for each class to the likeliest, with probabilities; or class numbers as they are",
             tasks=tuple(f"{modality}-classification" for modality in CLASSIFIED),
             open=_softmax,
             config=OutputConfig,
         ),
         DecoderSpec(
-            name="sigmoid",
+            name="label-scores",
             summary="a score for each label to a probability, and the labels above a threshold",
             tasks=("multi-label-classification",),
             open=_sigmoid,
             config=SigmoidConfig,
         ),
         DecoderSpec(
-            name="token-softmax",
+            name="token-class-scores",
             summary="a score for each class of each token to the likeliest",
             tasks=("token-classification",),
             open=_token_softmax,
@@ -305,7 +305,7 @@ def pocketzoo_decoders() -> list[DecoderSpec]:
             config=OutputConfig,
         ),
         DecoderSpec(
-            name="best-action",
+            name="action-values",
             summary="the action of the greatest value",
             tasks=("reinforcement-learning",),
             open=_best_action,

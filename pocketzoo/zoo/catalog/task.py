@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 # Answers are in the canonical form of their task: an object of numpy arrays with one item per sample, such as
-# ``zoo.tasks.answers.Classes``. A plugin's task may bring a form of its own.
+# ``zoo.catalog.answers.Classes``. A plugin's task may bring a form of its own.
 Answers = Any
 
 # How targets are read from the forms of data that are common to all tasks (an .npz with y, a column of a table):
@@ -193,4 +193,4 @@ class TaskSpec:
     refuses: Callable[[Any], tuple[str, str]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)  # modality, or "": the Hub's pipeline tag, if not the name
     former: tuple[str, ...] = ()  # words for what a head ``returns`` that meant this task in earlier releases
-    options: Mapping[str, Any] = field(default_factory=dict)  # facts that plugins leave to each other
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what is asked of some tasks alone: "generates", "acts"

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.answers import Classes
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.answers import Classes
 from pocketzoo.zoo.tasks.class_targets import holds, with_classes, without_targets
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.classification import ClassAgreement, ClassificationScores
 
 
-class Classification:
+class ClassificationTask:
     """One of several classes for each sample: answers are ``Classes``, targets their numbers (N,)."""
 
     metric = MetricSpec(name="accuracy")

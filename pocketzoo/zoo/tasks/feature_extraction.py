@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pocketzoo.zoo.catalog.answers import Embeddings
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.answers import Embedding
 from pocketzoo.zoo.tasks.class_targets import without_targets
 from pocketzoo.zoo.tasks.drawing import sample_html
 from pocketzoo.zoo.tasks.metrics.embeddings import NeighborAgreement, Unscored
 
 
-class FeatureExtraction:
-    """Answers are ``Embedding``; no data set has targets for them."""
+class FeatureExtractionTask:
+    """Answers are ``Embeddings``; no data set has targets for them."""
 
     metric = MetricSpec(name="retrieval")
 
@@ -30,7 +30,7 @@ class FeatureExtraction:
     def chance(self, targets: Targets) -> float:
         return 0.0
 
-    def rows(self, answers: Embedding, labels: Sequence[str], top: int) -> list[Mapping[str, Any]]:
+    def rows(self, answers: Embeddings, labels: Sequence[str], top: int) -> list[Mapping[str, Any]]:
         """``{"embedding": [...]}``."""
         return [{"embedding": [float(value) for value in row]} for row in answers.vectors]
 

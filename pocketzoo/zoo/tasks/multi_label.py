@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.answers import Labels
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.answers import Labels
 from pocketzoo.zoo.tasks.class_targets import holds, with_classes, without_targets
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.multi_label import LabelAgreement, MultiLabelScores
@@ -19,7 +19,7 @@ from pocketzoo.zoo.tasks.metrics.multi_label import LabelAgreement, MultiLabelSc
 NONE = "none"  # what is said of a sample without labels
 
 
-class MultiLabel:
+class MultiLabelTask:
     """Answers are ``Labels``, targets (N, labels) of 0 and 1."""
 
     metric = MetricSpec(name="mean average precision", alongside=("f1",))

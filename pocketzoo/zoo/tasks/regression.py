@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.zoo.catalog.answers import Values
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.answers import Values
 from pocketzoo.zoo.tasks.class_targets import holds, without_targets
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.regression import RegressionScores, ValueAgreement
 
 
-class Regression:
+class RegressionTask:
     """Answers are ``Values``, targets (N, outputs) of float32."""
 
     metric = MetricSpec(name="r2")

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.answers import NextTokens
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, Targets
 from pocketzoo.zoo.catalog.specs import WINDOW
 from pocketzoo.zoo.catalog.task import Metric, MetricSpec, ModelFacts
 from pocketzoo.zoo.data.token_windows import as_windows
-from pocketzoo.zoo.tasks.answers import NextTokens
 from pocketzoo.zoo.tasks.class_targets import without_targets
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.embeddings import Unscored
 from pocketzoo.zoo.tasks.metrics.tokens import IGNORED, LikelihoodScores, TokenAgreement
 
 
-class TextGeneration:
+class TextGenerationTask:
     """Answers are ``NextTokens``, targets (N, T) the ids that follow, ``IGNORED`` where none is known."""
 
     metric = MetricSpec(name="log_likelihood", unit="nats", alongside=("perplexity",))
@@ -47,7 +47,7 @@ class TextGeneration:
         return captioned(sample, "", str(answer.get("text", "")))
 
 
-class TextToText(TextGeneration):
+class TextToTextTask(TextGenerationTask):
     """As ``TextGeneration``, of answers to a text; no data set has targets for them."""
 
     def scores(self, labels: Sequence[str]) -> Metric:

@@ -29,7 +29,8 @@ def test_logits_become_the_likeliest_class_with_probabilities():
 def test_whole_numbers_are_classes_already():
     answers = SoftmaxDecoder(FIRST)({"label": np.array([2, 0])}, {})
     np.testing.assert_array_equal(answers.classes, [2, 0])
-    assert answers.scores is None and answers.probabilities is None
+    assert answers.scores is None
+    assert answers.probabilities is None
 
 
 def test_the_output_that_the_config_names_is_read(refused):

@@ -1,4 +1,4 @@
-"""Tasks of heads and bundles: by name, by what the model reads, by the words of earlier releases; and what is refused."""
+"""Tasks of heads and bundles: by name, by what the model reads, by words of earlier releases; and what is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MANIFEST = Manifest(
 )
 def test_a_star_stands_for_what_the_model_reads(model_input, name):
     opened = task_of_head(HEAD, model_input, ("a", "b"), REGISTRY)
-    assert (opened.spec.name, opened.decoder.name, opened.labels) == (name, "softmax", ("a", "b"))
+    assert (opened.spec.name, opened.decoder.name, opened.labels) == (name, "class-scores", ("a", "b"))
 
 
 def test_a_task_that_no_plugin_declares_is_refused_with_those_that_are_near(refused):
@@ -45,7 +45,7 @@ def test_a_task_that_no_plugin_declares_is_refused_with_those_that_are_near(refu
 
 
 def test_a_decoder_for_another_task_is_refused_with_those_for_this(refused):
-    with refused(PluginError, "'values' is for regression, not for image-classification", hint="softmax"):
+    with refused(PluginError, "'values' is for regression, not for image-classification", hint="class-scores"):
         task_of_head(replace(HEAD, decoder="values"), IMAGE, (), REGISTRY)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.zoo.tasks.answers import Embedding, NextTokens, Values
+from pocketzoo.zoo.catalog.answers import Embeddings, NextTokens, Values
 from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, TokenConfig
 from pocketzoo.zoo.tasks.decoders.outputs import per_token, table, tokens
 
@@ -28,8 +28,8 @@ class EmbeddingDecoder:
 
     config: OutputConfig
 
-    def __call__(self, outputs: Arrays, inputs: Arrays) -> Embedding:
-        return Embedding(table(outputs, self.config.output, "a vector for each sample"))
+    def __call__(self, outputs: Arrays, inputs: Arrays) -> Embeddings:
+        return Embeddings(table(outputs, self.config.output, "a vector for each sample"))
 
 
 @dataclass(frozen=True)

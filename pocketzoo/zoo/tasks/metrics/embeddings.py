@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.answers import Embeddings
 from pocketzoo.zoo.catalog.task import Estimate
-from pocketzoo.zoo.tasks.answers import Embedding
 from pocketzoo.zoo.tasks.metrics.intervals import mean, proportion
 
 NEIGHBORS = 256  # embeddings it takes until nearest neighbors say something: among few, the nearest is often far
@@ -23,7 +23,7 @@ class NeighborAgreement:
     vectors: list[npt.NDArray[Any]] = field(default_factory=list)
     references: list[npt.NDArray[Any]] = field(default_factory=list)
 
-    def update(self, answers: Embedding, reference: Embedding) -> None:
+    def update(self, answers: Embeddings, reference: Embeddings) -> None:
         """Take in the embeddings of both of some samples."""
         self.vectors.append(answers.vectors)
         self.references.append(reference.vectors)

@@ -13,7 +13,7 @@ from sklearn import metrics as oracle
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import softmax
-from pocketzoo.zoo.tasks.answers import Classes, Embedding, Labels, NextTokens, TokenClasses, Values
+from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
 from pocketzoo.zoo.tasks.metrics.classification import ClassAgreement, ClassificationScores
 from pocketzoo.zoo.tasks.metrics.embeddings import NEIGHBORS, NeighborAgreement, ReturnScores, Unscored
 from pocketzoo.zoo.tasks.metrics.intervals import Z, jackknife, mean, proportion, ratio, student
@@ -241,10 +241,10 @@ def test_few_embeddings_are_not_compared(refused):
     rng = np.random.default_rng(11)
     vectors = rng.normal(size=(NEIGHBORS, 8))
     agreement = NeighborAgreement()
-    agreement.update(Embedding(vectors[:-1]), Embedding(vectors[:-1]))
+    agreement.update(Embeddings(vectors[:-1]), Embeddings(vectors[:-1]))
     with refused(DataError, f"{NEIGHBORS - 1} embeddings are too few", hint=str(NEIGHBORS)):
         agreement.result()
-    agreement.update(Embedding(vectors[-1:]), Embedding(vectors[-1:]))
+    agreement.update(Embeddings(vectors[-1:]), Embeddings(vectors[-1:]))
     assert agreement.result()["agreement"].value == 1.0
 
 

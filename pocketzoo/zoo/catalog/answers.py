@@ -83,7 +83,7 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedding:
+class Embeddings:
     """A vector for each sample, near to those of samples that are alike."""
 
     vectors: Floats  # (N, channels)
