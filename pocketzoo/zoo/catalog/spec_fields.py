@@ -227,7 +227,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (Any, _Unknown) or not isinstance(hint, type):
+    if not isinstance(hint, type) or hint in (_Unknown, Any):  # Any is a class from Python 3.11 on
         return True  # Any, a type variable, or what nobody imported
     return isinstance(value, hint)
 
