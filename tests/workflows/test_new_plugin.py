@@ -69,7 +69,11 @@ DECLARES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", DECLARES)
+WAITS = {kind: pytest.mark.xfail(reason="its api comes with the next merges", strict=True)
+         for kind in ("task", "backend", "compressor")}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=WAITS.get(kind, ())) for kind in DECLARES])
 def test_a_package_of_each_kind_declares_what_it_says(kind, tmp_path, monkeypatch):
     module = f"zz_{kind or 'default'}"
     folder = new_plugin(module.replace("_", "-"), tmp_path / "made", kind=kind)
