@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pocketzoo.core.arrays import Array
@@ -39,7 +40,7 @@ def taken(example: TaskExample, rows: slice) -> TaskExample:
     )
 
 
-def _scores(targets: Array, classes: int, generator: np.random.Generator) -> Array:
+def _scores(targets: npt.NDArray[np.int64], classes: int, generator: np.random.Generator) -> Array:
     """Of a model that is mostly right: float32 (..., classes)."""
     noise = generator.normal(size=(*targets.shape, classes))
     return np.asarray(noise + 2 * np.eye(classes)[targets], np.float32)

@@ -86,7 +86,7 @@ def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
 @pytest.mark.parametrize("outputs", [2, 7])
 def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry: Registry) -> None:
     """The output is (batch, outputs), or that for each token, finite, and the same each time in eval mode."""
-    kinds = {task.targets for task in tasks_of(head.spec, registry)}
+    kinds = {str(task.targets) for task in tasks_of(head.spec, registry)}
     for features in _features(head.spec, registry):
         with blaming(f"build() fails on a {features.kind} {features.shape}", "let build take (features, outputs)"):
             module = build_head(head.spec, features, outputs).eval()
@@ -137,7 +137,7 @@ def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
         else:
             value = out.square().sum() if head.spec.loss == "cross_entropy" else loss(out, torch.rand(out.shape))
         if any(p.requires_grad for p in module.parameters()):
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
     without = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
     if not torch.isfinite(value) or without:
         wrong(f"its loss is {float(value)}, and {without or 'nothing'} has no gradient", "use every parameter")
