@@ -128,7 +128,7 @@ def test_its_files_say_which_part_they_are(language):
     bundle, _, _ = language
     parts = {"decoder", "encoder"} if bundle.manifest.generation.start else {"decoder"}
     assert set(bundle.parts()) == parts
-    assert set(bundle.graphs()) == {""}
+    assert set(bundle.encodings()) == {""}
 
 
 @pytest.mark.engine

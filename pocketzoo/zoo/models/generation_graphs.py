@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.models.build import module_of
@@ -94,13 +94,13 @@ def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT,
     if any(step.kind == "int8" for step in manifest.steps):
         progress.say("they are float32; compress the model again for int8")
     with updating(bundle, place) as draft:
-        decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
+        decoder = draft.mark(graph_name(graph="decoder"), precision="float32", graph="decoder")
         if answers:
             memory = _write_encoder(module, manifest.input, draft)
             _write_decoder(CrossAttentionDecoder(module), manifest.input.vocabulary, decoder, memory)
         else:
             _write_decoder(CausalDecoder(module), manifest.input.vocabulary, decoder, None)
-        draft.manifest = replace(manifest, generation=spec.generation)
+        draft.manifest = replace(manifest, driver="generate", generation=spec.generation)
     return read_bundle(place or bundle.path)
 
 
@@ -115,7 +115,7 @@ def _write_encoder(module: Any, spec: TextSpec, draft: Any) -> list[Tensor]:
         [(ids,) for ids in texts],
         ({0: "batch", 1: "tokens"},),
         (["input_ids"], names("memory", len(memory))),
-        draft.mark(part_name("encoder"), precision="float32", part="encoder"),
+        draft.mark(graph_name(graph="encoder"), precision="float32", graph="encoder"),
     )
     return memory
 

@@ -115,7 +115,7 @@ class Until:
 @pytest.mark.parametrize("kinds", [(), ("int8",), ("distill", "int8")])
 def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundles, registry):
     bundle = read_bundle(language_bundles["gpt2"])
-    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.part}
+    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
     steps = tuple(Step(kind=kind, config={}, plan={}) for kind in kinds)
     bare = replace(bundle, manifest=replace(bundle.manifest, files=files, steps=steps))
     told = Until("float32" if "int8" in kinds else "exporting")
@@ -131,7 +131,7 @@ def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, 
     with refused(UnsupportedModelError, "outputs logits and cannot generate text", hint="use a language model"):
         with_parts(fitted, registry)
     bundle = read_bundle(language_bundles["gpt2"])
-    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.part}
+    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
     other = replace(bundle, manifest=replace(bundle.manifest, files=files, returns="embedding"))
     with refused(UnsupportedModelError, "has a head that outputs embedding", hint="--head language-model"):
         with_parts(other, registry)
