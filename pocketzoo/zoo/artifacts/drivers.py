@@ -30,6 +30,11 @@ def ends(artifact: Artifact) -> tuple[End, ...]:
     return DRIVERS[artifact.driver](artifact)
 
 
+def end_of(artifact: Artifact, name: str) -> End | None:
+    """The end of that name; None where the artifact has none."""
+    return next((end for end in ends(artifact) if end.name == name), None)
+
+
 def open_artifact(artifact: Artifact, start: Start) -> Runner:
     """An artifact as one runner: from samples to what comes out at its end.
 

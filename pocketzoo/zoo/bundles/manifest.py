@@ -15,6 +15,7 @@ FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
 TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
 MODEL = "model"  # the graph of a model that has one; of one that has several, that which reads and outputs all at once
+SINGLE, GENERATE = "single", "generate"  # drivers: of one graph, and of those that write text
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
 
 
@@ -69,7 +70,7 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
-    driver: str = "single"  # what runs the graphs together, see zoo/artifacts/
+    driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
     returns: str = ""  # what the head outputs, one of specs.RETURNS; bundles made before there were others have none
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -113,4 +114,4 @@ def _with_graphs(data: Any) -> Any:
         for name, entry in early.items()
     }
     several = any(entry["part"] for entry in early.values())
-    return {**({"driver": "generate"} if several else {}), **data, "files": {**files, **renamed_entries}}
+    return {**({"driver": GENERATE} if several else {}), **data, "files": {**files, **renamed_entries}}
