@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
@@ -85,13 +86,29 @@ class Bundle:
 
 
 def graph_name(target: str = "", precision: str = "int8", graph: str = MODEL) -> str:
-    """File name of a graph: the float one, or the one a graph step encoded for a target."""
-    return f"{graph}.{precision}.{target}.onnx" if target else f"{graph}.onnx"
+    """File name of a graph: the float one, or the one a graph step encoded for a target.
+
+    Raises:
+        BundleError: graph, precision or target are no names; see ``core.names``.
+    """
+    return _joined(graph, precision, target, "onnx") if target else _joined(graph, "onnx")
 
 
 def tensors_name(step: str, part: str = "") -> str:
-    """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
-    return f"{step}.{part}.safetensors" if part else f"{step}.safetensors"
+    """File name of the tensors that a graph step computed from samples, from which any target can be encoded.
+
+    Raises:
+        BundleError: step or part are no names; see ``core.names``.
+    """
+    return _joined(step, part, "safetensors") if part else _joined(step, "safetensors")
+
+
+def _joined(*parts: str) -> str:
+    """Names with dots between: what is registered was checked there, what a manifest says was not."""
+    for part in parts:
+        if not is_name(part):
+            raise BundleError(f"{part!r} cannot be part of a file's name", RULE)
+    return ".".join(parts)
 
 
 SOURCE_PREFIX = "backbone."
@@ -205,10 +222,19 @@ class Draft:
     path: Path | None = None  # where it is, once written
 
     def mark(self, name: str, *, target: str = "", precision: str = "", graph: str = "") -> Path:
-        """Say what a file runs on, and of which graph it is; returns the path to write it to."""
-        self.kinds[name] = FileEntry(
-            sha256="", size=0, target=target, precision=precision, graph="" if graph == MODEL else graph
-        )
+        """Say what a file runs on, and of which graph it is.
+
+        Returns the path to write it to, where an earlier one of the same may be.
+
+        Raises:
+            BundleError: another file of the bundle is called so, as the weights would be by a step called "model".
+        """
+        graph = "" if graph == MODEL else graph
+        entry = FileEntry(sha256="", size=0, target=target, precision=precision, graph=graph)
+        there = self.kinds.get(name) or FileEntry(sha256="", size=0)
+        if (self.folder / name).exists() and replace(there, sha256="", size=0) != entry:
+            raise BundleError(f"{name} would be two files of one bundle", "rename what the second is called after")
+        self.kinds[name] = entry
         return self.folder / name
 
 
