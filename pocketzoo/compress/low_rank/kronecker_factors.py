@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.low_rank.factorizations import Metric
-from pocketzoo.compress.pruning.gauss_newton import Call, outer, send_back
-from pocketzoo.compress.statistics.calibration_batches import parts
+from pocketzoo.compress.low_rank.factorizations import InputMetric
+from pocketzoo.compress.pruning.gauss_newton import Call, outer, output_weights, send_back
+from pocketzoo.compress.statistics.calibration_batches import parts, size_of
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.compress.statistics.second_moments import POSITIONS, Moments, rows, shrunk
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 
 PROBES = 2  # random projections of the outputs of each sample
 AT_ONCE = 8  # samples that are run backward together: their activations are held
@@ -46,14 +46,14 @@ class KroneckerFactors:
         diagonal = self.outputs.diagonal()
         return self.outputs + float(diagonal.max()) * LEAST * torch.eye(len(diagonal), dtype=diagonal.dtype)
 
-    def metric(self, layer: nn.Conv2d | nn.Linear) -> Metric | None:
+    def metric(self, layer: nn.Conv2d | nn.Linear) -> InputMetric | None:
         """None where the samples say nothing of the layer, or nothing that is finite."""
         if self.inputs is None or self.inputs.count == 0:
             return None
         second = self.inputs.covariance if layer.bias is not None else self.inputs.mean
         if not torch.isfinite(second).all():
             return None
-        return Metric(shrunk(second, self.inputs.count), self.known_outputs)
+        return InputMetric(shrunk(second, self.inputs.count), self.known_outputs)
 
 
 def passes(layers: dict[str, nn.Conv2d | nn.Linear]) -> Iterator[list[str]]:
@@ -72,7 +72,7 @@ def passes(layers: dict[str, nn.Conv2d | nn.Linear]) -> Iterator[list[str]]:
 
 
 def kronecker_factors(
-    model: nn.Module, names: Sequence[str], samples: Iterable[Array], *, inputs: bool = True, probes: int = PROBES
+    model: nn.Module, names: Sequence[str], samples: Iterable[Arrays], *, inputs: bool = True, probes: int = PROBES
 ) -> dict[str, KroneckerFactors]:
     """The factors of the named layers; those that never run are left out. The model is not changed.
 
@@ -81,8 +81,9 @@ def kronecker_factors(
     model = copied(model).requires_grad_(False)
     estimates: dict[str, KroneckerFactors] = {}
     count = 0
-    for batch, _, calls in send_back(model, names, parts(samples, AT_ONCE), probes, _signs):
-        count += len(batch)
+    weights = output_weights(model, parts(samples, AT_ONCE))
+    for batch, _, calls in send_back(model, names, parts(samples, AT_ONCE), probes, _signs, weights):
+        count += size_of(batch)
         for call in calls:
             _add(estimates, call, model.get_submodule(call.name), inputs)
     for factors in estimates.values():
