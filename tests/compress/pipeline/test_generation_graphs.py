@@ -117,7 +117,7 @@ def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundl
     bundle = read_bundle(language_bundles["gpt2"])
     files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
     steps = tuple(Step(kind=kind, config={}, plan={}) for kind in kinds)
-    bare = replace(bundle, manifest=replace(bundle.manifest, files=files, steps=steps))
+    bare = replace(bundle, manifest=replace(bundle.manifest, files=files, driver="single", steps=steps))
     told = Until("float32" if "int8" in kinds else "exporting")
     with pytest.raises(Heard):
         with_generation_graphs(bare, registry, told)
@@ -132,7 +132,9 @@ def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, 
         with_generation_graphs(fitted, registry)
     bundle = read_bundle(language_bundles["gpt2"])
     files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
-    other = replace(bundle, manifest=replace(bundle.manifest, files=files, returns="embedding"))
+    model = replace(bundle.manifest.model, head="embedding")
+    of_another = replace(bundle.manifest, model=model, files=files, driver="single", returns="embedding")
+    other = replace(bundle, manifest=of_another)
     with refused(UnsupportedModelError, "has a head that outputs embedding", hint="--head language-model"):
         with_generation_graphs(other, registry)
     assert with_generation_graphs(bundle, registry) is bundle, "it has them"
