@@ -74,7 +74,7 @@ class DualRunner(Composite):
         return self
 
 
-class Dual(End):
+class DualEnd(End):
     """Both embeddings and their cosines."""
 
     def open(self, start: Start) -> DualRunner:
@@ -106,7 +106,7 @@ class Dual(End):
 
 def ends(artifact: Artifact) -> tuple[End, ...]:
     """Its one end."""
-    return (Dual(artifact),)
+    return (DualEnd(artifact),)
 
 
 def input_names(signatures: Mapping[str, ModelSignature]) -> dict[str, dict[str, str]]:

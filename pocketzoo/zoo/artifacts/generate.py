@@ -25,7 +25,7 @@ from pocketzoo.zoo.artifacts.driver import (
     start_all,
     written,
 )
-from pocketzoo.zoo.artifacts.single import Single
+from pocketzoo.zoo.artifacts.single import SingleEnd
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
@@ -109,7 +109,7 @@ class TextGenerator(Composite):
         return self
 
 
-class WholeText(Single):
+class WholeText(SingleEnd):
     """What the graph that reads a whole text at once gives: next-token logits, which are scored without writing."""
 
 

@@ -10,7 +10,7 @@ from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.backend import Runner
 
 
-class Single(End):
+class SingleEnd(End):
     """The one graph's own outputs."""
 
     @property
@@ -26,4 +26,4 @@ class Single(End):
 
 def ends(artifact: Artifact) -> tuple[End, ...]:
     """Its one end."""
-    return (Single(artifact),)
+    return (SingleEnd(artifact),)

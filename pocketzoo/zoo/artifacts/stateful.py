@@ -157,7 +157,7 @@ class StatefulRunner(Composite):
         return self
 
 
-class Stateful(End):
+class StatefulEnd(End):
     """The outputs of all calls of a sequence, and the states after the last: errors add up in them."""
 
     unit = "call"
@@ -193,7 +193,7 @@ class Stateful(End):
 
 def ends(artifact: Artifact) -> tuple[End, ...]:
     """Its one end."""
-    return (Stateful(artifact),)
+    return (StatefulEnd(artifact),)
 
 
 def check_states(signature: ModelSignature, states: Mapping[str, str]) -> None:
