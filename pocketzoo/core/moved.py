@@ -157,7 +157,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "train.world": "train.distributed.process_group",
     "zoo.agreement": ("zoo.tasks.agreement", "core.numerics"),
     "zoo.arrays": "zoo.data.npz_files",
-    "zoo.bundle": ("zoo.bundles.manifest", "zoo.bundles.bundle"),
+    "zoo.bundle": ("zoo.bundles.manifest", "zoo.bundles.bundle", "zoo.bundles.step_record"),
     "zoo.card": "zoo.bundles.model_card",
     "zoo.collector": "zoo.backends.tensorrt.garbage_collector",
     "zoo.cost": "zoo.graphs.cost",
@@ -277,9 +277,11 @@ RENAMED = {
     ("train.scores", "Score"): "SummedMetric",
     ("train.settings", "Optimiser"): "Optimizer",
     ("train.step", "Stepper"): "MicroBatchStep",
+    ("deploy.report_steps", "OTHERS"): "REST",
     ("zoo.agreement", "NEIGHBOURS"): "NEIGHBORS",
     ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
     ("zoo.data", "LazyPictures"): "LazyImages",
+    ("zoo.bundle", "Step"): "StepRecord",
     ("zoo.bundle", "TRAVELS"): "SOURCE_PREFIX",
     ("zoo.bundle", "travelling"): "source_file_name",
     ("zoo.foreign", "QUANTISED"): "QUANTIZED",
@@ -299,6 +301,7 @@ RENAMED = {
 # Those that nothing can stand for, with what to use instead: who asks for one is told so.
 GONE = {
     ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
+    ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
     ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
     ("zoo.pull", "adopt"): "a Resolver finds the backbone of a bundle by itself: pocketzoo.zoo.models.resolver",
     ("zoo.pull", "remote_entry"): "ask a Resolver: pocketzoo.zoo.models.resolver",

@@ -277,7 +277,7 @@ def small(crops: Path, registry: Registry, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.slow
 def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> None:
     manifest = small.manifest
-    assert [step.kind for step in manifest.steps] == ["prune", "low-rank", "int8"]
+    assert [step.compressor for step in manifest.steps] == ["prune", "low-rank", "int8"]
     assert (manifest.labels, manifest.license) == (lite._labels(), "Apache-2.0")
     assert manifest.input == registry.get("backbone", "efficientnet-lite0").input
     assert sorted(small.graphs()) == ["", "cpu", "tensorrt-rtx"]

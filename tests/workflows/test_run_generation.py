@@ -112,11 +112,11 @@ def test_int8_writes_with_its_own_graphs(ran):
             ids = [PROMPT.numpy()]
             assert alike(reference, reference, ids, ()).agreement == 1.0
             assert alike(reference, writer, ids, ()).agreement >= 0.7
-        report = step.report["generation"][target]
-        assert report["bytes_after"] == sum(path.stat().st_size for path in bundle.parts(target).values())
+        report = step.report.generation[target]
+        assert report.bytes.after == sum(path.stat().st_size for path in bundle.parts(target).values())
         assert 0.7 <= report["agreement"] <= 1.0
         assert any(f"int8 for {target}, generation graphs" in line for line in said)
-    assert "ms_a_token_after" in step.report["generation"]["cpu"]
+    assert "ms_a_token_after" in step.report.generation["cpu"]
     (written,) = generate(out / "small", [SAYINGS[0]], max_new_tokens=8, beams=4 if "encoder" in floats else 1,
                           registry=small.registry)  # fmt: skip
     assert written == made.written[1][1][0]

@@ -82,11 +82,6 @@ def part_name(part: str, target: str = "", precision: str = "int8") -> str:
     return f"{part}.{precision}.{target}.onnx" if target else f"{part}.onnx"
 
 
-def tensors_name(step: str, part: str = "") -> str:
-    """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
-    return f"{step}.{part}.safetensors" if part else f"{step}.safetensors"
-
-
 SOURCE_PREFIX = "backbone."
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
+from pocketzoo.zoo.bundles.early_format_2 import converted
+from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
@@ -28,17 +30,6 @@ class ModelRef:
     head_options: Mapping[str, Any] = field(default_factory=dict)  # what is left out has the head's default
     backbone_options: Mapping[str, Any] = field(default_factory=dict)  # likewise, of a backbone that has options
     input_size: tuple[int, ...] = ()  # (height, width) in pixels; empty: the backbone's own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One compression step that was taken: replaying ``plan`` gives the structure the weights fit."""
-
-    kind: str
-    config: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    report: Mapping[str, Any] = field(default_factory=dict)
-    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a step on graphs: part -> its plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +61,8 @@ class Manifest:
     returns: str = ""  # what the head outputs, one of specs.RETURNS; bundles made before there were others have none
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    steps: tuple[Step, ...] = ()
-    rejected: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
+    steps: tuple[StepRecord, ...] = ()
+    rejected: tuple[Rejection, ...] = ()  # steps that were tried and left out
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
@@ -86,13 +77,13 @@ class Manifest:
 
 
 def read_manifest(data: Any) -> Manifest:
-    """A manifest from the plain data of its file, of this format or of format 1.
+    """A manifest from the plain data of its file, of this format, as it was first written too, or of format 1.
 
     Raises:
         RecipeError: a field is unknown, missing, or of a wrong type.
     """
     if isinstance(data, dict) and data.get("format") == 1:
-        from pocketzoo.zoo.bundles.format_1 import converted  # few are so old
+        from pocketzoo.zoo.bundles.format_1 import converted as of_format_1  # few are so old
 
-        data = converted(data)
-    return from_plain(Manifest, data)
+        data = of_format_1(data)
+    return from_plain(Manifest, converted(data))

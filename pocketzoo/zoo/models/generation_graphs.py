@@ -91,8 +91,8 @@ def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT,
             "fit a language-model head: --head language-model",
         )
     progress.say("exporting and checking the generation graphs (once)")
-    if any(step.kind == "int8" for step in manifest.steps):
-        progress.say("they are float32; compress the model again for int8")
+    if len(bundle.graphs()) > 1:
+        progress.say("they are float32; compress the model again to have them compressed too")
     with updating(bundle, place) as draft:
         decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
         if answers:

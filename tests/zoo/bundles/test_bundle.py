@@ -28,7 +28,8 @@ from pocketzoo.zoo.bundles.bundle import (
     updating,
     writing,
 )
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef
+from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport
 from pocketzoo.zoo.catalog.specs import InputSpec
 
 NEW = Manifest(
@@ -39,7 +40,7 @@ NEW = Manifest(
     license="MIT",
     parameters=12,
     macs=34,
-    steps=(Step(kind="prune", config={"ratio": 0.3}, plan={"axes": {}}, report={"parameters_before": 20}),),
+    steps=(StepRecord(compressor="prune", config={"ratio": 0.3}, plan={"axes": {}}, report=StepReport(seconds=2.0)),),
     metrics={"test_accuracy": 0.5},
     provenance={"plugin": "toy", "nested": {"a": [1, None, True, 2.5]}},
 )
