@@ -278,6 +278,8 @@ RENAMED = {
     ("train.settings", "Optimiser"): "Optimizer",
     ("train.step", "Stepper"): "MicroBatchStep",
     ("deploy.report_steps", "OTHERS"): "REST",
+    ("compress.factors", "Metric"): "InputMetric",
+    ("train.task", "Task"): "ModelForData",
     ("zoo.agreement", "NEIGHBOURS"): "NEIGHBORS",
     ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
     ("zoo.data", "LazyPictures"): "LazyImages",

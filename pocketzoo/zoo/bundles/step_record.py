@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.catalog.compressor import LayerDecision
 
@@ -101,5 +103,11 @@ class StepRecord:
 
 
 def tensors_name(position: int, part: str = "") -> str:
-    """File name of the tensors that the step at ``position`` (from 0) computed: with them its plan can be applied."""
+    """File name of the tensors that the step at ``position`` (from 0) computed: with them its plan can be applied.
+
+    Raises:
+        BundleError: the part, which a manifest names, is not a name; see ``core.names``.
+    """
+    if part and not is_name(part):
+        raise BundleError(f"{part!r} cannot be part of a file's name", RULE)
     return f"step-{position + 1}.{part}.tensors.safetensors" if part else f"step-{position + 1}.tensors.safetensors"
