@@ -219,7 +219,7 @@ def test_listings(run, place, golden):
 
 def test_infos(run, place, golden):
     """Of every registered name; targets are listed whole elsewhere."""
-    names = [(each.compressor, each["name"]) for each in printed(run, "list") if each.compressor != "target"]
+    names = [(each["kind"], each["name"]) for each in printed(run, "list") if each["kind"] != "target"]
     golden("infos.json", as_text({f"{kind} {name}": printed(run, "info", name) for kind, name in names}))
 
 
