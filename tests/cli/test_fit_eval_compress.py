@@ -94,10 +94,10 @@ def test_a_dry_run_prints_plans_and_writes_nothing(run, perceptron, few, tmp_pat
     for step in wanted:
         report = step.report
         before, after = report.parameters.before, report.parameters.after
-        line = next(x for x in text.splitlines() if x.startswith(f"{step.kind}: "))
+        line = next(x for x in text.splitlines() if x.startswith(f"{step.compressor}: "))
         assert f"{before:,} -> {after:,} parameters" in line
-        assert f"{report['macs_before']:,} -> {report['macs_after']:,} MACs" in line
-        assert f"{report['bytes_before']:,} -> {report['bytes_after']:,} bytes" in line
+        assert f"{report.macs.before:,} -> {report.macs.after:,} MACs" in line
+        assert f"{report.bytes.before:,} -> {report.bytes.after:,} bytes" in line
     for name, factor in wanted[0].plan["factors"].items():
         assert any(name in x and f"{factor['kind']} {factor['ranks'][0]}" in x for x in text.splitlines())
     assert [p.name for p in tmp_path.iterdir()] == []
@@ -109,7 +109,6 @@ def test_a_dry_run_of_int8_and_of_single_weights_is_readable(run, perceptron, fe
     result = run("compress", perceptron.path, "-r", recipe, "--int8", "--data", few, "--samples", 8, "--dry-run")
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["backbone.linear_1", "int8"] in lines
-    assert any(len(line) > 3 and line[2] == "to" and float(line[1]) < float(line[3]) for line in lines)
     assert any("becomes 0" in line for line in result.stdout.splitlines())
 
 
@@ -136,7 +135,7 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, perceptron, few, t
     assert json.loads(result.stdout) == {
         "bundle": str(out),
         "measurements": plain(bundle.manifest.measurements),
-        "steps": [{"kind": s.kind, "report": plain(s.report)} for s in bundle.manifest.steps],
+        "steps": [{"compressor": s.compressor, "report": plain(s.report)} for s in bundle.manifest.steps],
         "rejected": plain(bundle.manifest.rejected),
     }
     assert [s.compressor for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
@@ -180,7 +179,7 @@ def test_min_sqnr_without_int8_is_an_error_of_two_lines(run, fitted, few, tmp_pa
     result = run("compress", fitted.path, "-o", tmp_path / "b", "--prune", 0.3, "--min-sqnr", 25, "--data", few)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-2:] == [
-        "error: min_sqnr needs an int8 step, and there is none",
+        "error: min_sqnr needs a step whose config takes it, such as int8, and there is none",
         "hint:  add --int8, or leave out --min-sqnr",
     ]
 

@@ -209,7 +209,8 @@ def test_the_recipe_names_layers_that_exist(registry: Registry) -> None:
     from pocketzoo.zoo.models.build import build
 
     recipe = Path(__file__).parents[2] / "examples" / "efficientnet-lite" / "int8.toml"
-    (config,) = read_recipe(recipe, registry)
+    (step,) = read_recipe(recipe, registry)
+    config = step.config
     assert isinstance(config, Int8Config)
     for name in ("efficientnet-lite0", "efficientnet-lite1"):
         model = build(ModelRef(backbone=name, head=f"{name}-imagenet", outputs=1000), registry)
