@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from feeds import only
 from filelock import FileLock
 from torch import Tensor
 
@@ -281,7 +282,7 @@ def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> N
     assert [step.compressor for step in manifest.steps] == ["prune", "low-rank", "int8"]
     assert (manifest.labels, manifest.license) == (lite._labels(), "Apache-2.0")
     assert manifest.input == registry.get("backbone", "efficientnet-lite0").input
-    assert sorted(small.graphs()) == ["", "cpu", "tensorrt-rtx"]
+    assert sorted(small.encodings()) == ["", "cpu", "tensorrt-rtx"]
     rows = {(row["bundle"], row["target"]): row for row in manifest.measurements}
     assert list(rows) == [("efficientnet-lite0", ""), ("small", ""), ("small", "cpu"), ("small", "tensorrt-rtx")]
     whole = rows["efficientnet-lite0", ""]
@@ -304,9 +305,9 @@ def test_int8_is_close_to_the_graph_it_encodes(crops: Path, registry: Registry, 
     )  # fmt: skip
     x = as_batch(registry, "efficientnet-lite0", CHELSEA, COFFEE, ROCKET, CHINA).numpy()
     outputs = {}
-    for target, path in small.graphs().items():
+    for target, path in small.encodings().items():
         with OnnxRunner(path) as runner:
-            outputs[target] = runner.logits(x).astype(np.float64)
+            outputs[target] = only(runner, x).astype(np.float64)
     for target in ("cpu", "tensorrt-rtx"):
         noise = np.square(outputs[target] - outputs[""]).sum()
         assert 10 * np.log10(np.square(outputs[""]).sum() / noise) > 10, target  # dB
@@ -321,7 +322,7 @@ def test_the_bundle_comes_back_from_the_disk_the_same(small: Bundle, registry: R
     module = load_module(small, registry)
     with torch.no_grad(), OnnxRunner(small.graph("")) as runner:
         wanted = module(x).numpy()
-        np.testing.assert_allclose(runner.logits(x.numpy()), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+        np.testing.assert_allclose(only(runner, x.numpy()), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.slow
@@ -368,6 +369,6 @@ def test_an_engine_in_fp16_is_built_and_the_graph_answers_as_before(
     x = as_batch(registry, "efficientnet-lite0", CHELSEA, COFFEE, ROCKET, CHINA).numpy()
     float_graph = pocketzoo.export("efficientnet-lite0", out=tmp_path / "float.onnx", registry=registry)
     with OnnxRunner(half) as a, OnnxRunner(float_graph) as b:
-        assert (a.logits(x).argmax(1) == b.logits(x).argmax(1)).all()
+        assert (only(a, x).argmax(1) == only(b, x).argmax(1)).all()
     both = pocketzoo.export(small.path, out=tmp_path / "both.onnx", data=crops, **common)
     assert {"INT8", "HALF"} <= set(layer_precisions(both, target).values())

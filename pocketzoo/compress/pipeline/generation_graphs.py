@@ -14,18 +14,25 @@ import onnx
 
 from pocketzoo.compress.pipeline.attempt import Attempt
 from pocketzoo.compress.pipeline.graph_scores import SLACK
+from pocketzoo.core.arrays import Arrays, first
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, part_name
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.bundles.step_record import Cause, Change, GenerationReport
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
+from pocketzoo.zoo.tasks.text_generator import (
+    TEXTS,
+    TOKENS,
+    GraphWriter,
+    alike,
+    empty_cache,
+    milliseconds_a_token,
+    with_room,
+)
 from pocketzoo.zoo.tasks.token_search import Ids, greedy
-
-Feed = Mapping[str, Any]  # arrays by the names of a graph's inputs
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,21 @@ class Prompts:
 
 
 @dataclass(frozen=True)
+class _Texts:
+    """Batches of one text as the ids of their tokens; iterable more than once where the batches are."""
+
+    batches: Iterable[Arrays]
+
+    def __iter__(self) -> Iterator[Ids]:
+        return map(first, self.batches)
+
+
+@dataclass(frozen=True)
 class _Feeds:
     prompts: Prompts
     part: str
 
-    def __iter__(self) -> Iterator[Feed]:
+    def __iter__(self) -> Iterator[Arrays]:
         bundle, texts = self.prompts.bundle, self.prompts.texts
         parts, settings = bundle.parts(), bundle.manifest.generation
         assert settings is not None
@@ -61,11 +78,7 @@ class _Feeds:
             yield from ({"input_ids": ids} for ids in texts)
             return
         with OnnxRunner(parts["decoder"], threads=1) as decoder:
-            past = {
-                name: np.zeros((1, shape[1], 0, shape[3]), np.float32)
-                for name, shape in decoder.inputs.items()
-                if name.startswith("past.")
-            }
+            past = empty_cache(decoder.signature)
         # All tokens at once: layers read the same of each as one after the other.
         if "encoder" not in parts:
             yield from ({"input_ids": ids, **past} for ids in texts)
@@ -77,10 +90,10 @@ class _Feeds:
 
 
 def plan_parts(
-    bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, texts: Iterable[Any], float_layers: set[str]
+    bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, texts: Iterable[Arrays], float_layers: set[str]
 ) -> dict[str, Any]:
     """A plan for each part of a bundle; ``float_layers`` are left as they are, those that ``config`` skips too."""
-    prompts: Prompts = Prompts(bundle, texts)
+    prompts = Prompts(bundle, _Texts(texts))
     plans: dict[str, Any] = {}
     for part, path in bundle.parts().items():
         model, feeds = onnx.load(path), prompts.feeds(part)
@@ -96,7 +109,7 @@ def write_parts(
     compressor: GraphCompressor[Any, Any],
     plans: Mapping[str, Any],
     targets: Iterable[TargetSpec],
-    texts: Iterable[Any],
+    texts: Iterable[Arrays],
     *,
     max_drop: float | None,
     keep_slower: bool,
@@ -112,14 +125,14 @@ def write_parts(
     assert settings is not None
     for part, plan in plans.items():
         attempt.save_tensors(plan, draft, part)
-    few = list(islice(with_room(texts, settings.positions), TEXTS))
+    few = list(islice(with_room(_Texts(texts), settings.positions), TEXTS))
     reports: dict[str, GenerationReport] = {}
     with GraphWriter(before, settings.start, threads=1) as reference:
         for target in targets:
             after: dict[str, Path] = {}
             for part, plan in plans.items():
-                name = part_name(part, target.name, compressor.precision)
-                after[part] = draft.mark(name, target=target.name, precision=compressor.precision, part=part)
+                name = graph_name(target.name, compressor.precision, part)
+                after[part] = draft.mark(name, target=target.name, precision=compressor.precision, graph=part)
                 onnx.save(compressor.apply(onnx.load(before[part]), plan, target), after[part])
             sizes = [sum(path.stat().st_size for path in graphs.values()) for graphs in (before, after)]
             report = GenerationReport(bytes=Change(before=sizes[0], after=sizes[1]))
@@ -161,7 +174,7 @@ def encode_parts(
     ``compressors`` are those of the bundle's steps, by kind (``Resolver.compressors``).
     """
     graphs = bundle.parts(target.name)
-    own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
+    own = {entry.graph for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
         compressor = compressors[step.compressor]
         declined = target.name in step.report.generation and bool(step.report.generation[target.name].why)
@@ -170,6 +183,6 @@ def encode_parts(
                 continue
             plan = saved_plan(bundle, step, compressor, part)
             graph = compressor.apply(onnx.load(graphs[part]), plan, target)
-            graphs[part] = folder / part_name(part, target.name, compressor.precision)
+            graphs[part] = folder / graph_name(target.name, compressor.precision, part)
             onnx.save(graph, graphs[part])
     return graphs

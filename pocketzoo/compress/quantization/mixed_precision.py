@@ -10,15 +10,17 @@ for what is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.compress.quantization.calibration import one_by_one
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -58,7 +60,7 @@ def float_effects(
     compressor: GraphCompressor[Any, Any],
     model: onnx.ModelProto,
     plan: Any,
-    samples: Iterable[Array],
+    samples: Iterable[Arrays],
     target: TargetSpec,
     folder: Path,
     progress: Progress = SILENT,
@@ -66,7 +68,7 @@ def float_effects(
     """The effect of every layer that can be excluded, the most worth first. ``folder`` is for graphs on their way."""
     exclude = compressor.exclude
     assert exclude is not None
-    xs = _first(samples, SAMPLES)
+    xs = list(islice(one_by_one(model, samples), SAMPLES))
     full, one = folder / "full.onnx", folder / "one.onnx"
     write(compressor, model, plan, target, full)
     onnx.save(model, one)
@@ -100,7 +102,7 @@ def search(
     compressor: GraphCompressor[Any, Any],
     model: onnx.ModelProto,
     plan: Any,
-    samples: Iterable[Array],
+    samples: Iterable[Arrays],
     target: TargetSpec,
     enough: Callable[[Path], bool],
     folder: Path,
@@ -155,22 +157,12 @@ def write(
     onnx.save(compressor.apply(model, plan, target), place)
 
 
-def _first(samples: Iterable[Array], count: int) -> list[Array]:
-    """The first samples, one by one."""
-    rows: list[Array] = []
-    for batch in samples:
-        rows += [batch[i : i + 1] for i in range(min(len(batch), count - len(rows)))]
-        if len(rows) == count:
-            break
-    return rows
-
-
-def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
+def _answers(graph: Path, xs: Sequence[Arrays]) -> list[Arrays]:
     with OnnxRunner(graph) as runner:
-        return [runner.run(x) for x in xs]
+        return [runner.infer(x) for x in xs]
 
 
-def _noise(graph: Path, xs: Sequence[Array], reference_outputs: Sequence[Mapping[str, Array]]) -> float:
+def _noise(graph: Path, xs: Sequence[Arrays], reference_outputs: Sequence[Arrays]) -> float:
     """The error of all outputs, each as a fraction of its own power: the worst has the most say."""
     outputs = _answers(graph, xs)
     names = list(reference_outputs[0]) if reference_outputs else []

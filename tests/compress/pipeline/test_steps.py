@@ -10,6 +10,7 @@ import onnx
 import pytest
 import reports_of_before
 import smallnet
+from feeds import arrays, only
 from onnx import helper, numpy_helper
 from rehearsal import prepared
 from told import Told
@@ -25,6 +26,7 @@ from pocketzoo.compress.pipeline.graph_step import _enough
 from pocketzoo.compress.pipeline.step_report import with_report
 from pocketzoo.compress.pipeline.steps import CLOSE, _allowed, _end, take
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan
+from pocketzoo.core.arrays import batch_size
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
 from pocketzoo.plugins.compressors import pocketzoo_compressors
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -116,9 +118,9 @@ def attempt_of(compressor) -> Attempt:
 
 
 def accuracy(graph, dataset, spec):
-    x, y = next(iter(Batches(dataset.split("val"), spec, size=1000)))
+    x, y = next(iter(arrays(Batches(dataset.split("val"), spec, size=1000))))
     with OnnxRunner(graph) as runner:
-        return float(np.mean(runner.logits(x).argmax(1) == y))
+        return float(np.mean(only(runner, x).argmax(1) == y))
 
 
 def test_each_step_says_what_it_was_before_and_after(compressed, fitted):
@@ -150,6 +152,8 @@ def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few,
     bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
     assert set(bundle.graphs()) == {""}
     assert [step.compressor for step in bundle.manifest.steps] == ["prune"]
+    assert set(bundle.encodings()) == {""}
+    assert [step.kind for step in bundle.manifest.steps] == ["prune"]
     (no,) = bundle.manifest.rejected
     assert (no.compressor, no.cause) == ("bloat", "larger")
     assert no.why.startswith("larger: ")
@@ -171,7 +175,7 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
     bundle = compress(
         small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
     )
-    assert set(bundle.graphs()) == {"", "cpu"}
+    assert set(bundle.encodings()) == {"", "cpu"}
     assert bundle.manifest.rejected == ()
     assert bundle.manifest.steps[-1].report.agreement.after == 1.0
 
@@ -195,6 +199,9 @@ def test_one_target_may_be_rejected_alone(bloating, small, few, tmp_path, monkey
     assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
     (no,) = bundle.manifest.steps[-1].report.rejected
     assert (no.target, no.why.split(":")[0]) == ("cpu", "slower")
+    assert set(bundle.encodings()) == {"", "tensorrt-rtx"}
+    (no,) = bundle.manifest.steps[-1].report["rejected"]
+    assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
 
 
 @pytest.mark.usefixtures("untimed")
@@ -916,7 +923,7 @@ def test_a_graph_is_made_as_it_ships_on_few_samples(sketched, small, few, tmp_pa
 
     def planning(kind):
         def plan(model, config, samples):
-            planned.append((kind, config, sum(len(x) for x in samples)))
+            planned.append((kind, config, sum(batch_size(x) for x in samples)))
             return kind
 
         return plan
