@@ -270,7 +270,7 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> Non
     if len(forms) - len([f for f in forms if f == "module"]) > 1:
         names = " and ".join(compressor.name for compressor, _ in pairs if compressor.form == "graph")
         raise RecipeError(f"two steps work on the graph: {names}", "keep one of them, as the last step")
-    if len(source.graphs()) > 1:  # a step on the graph encoded it, whoever took that
+    if len(source.encodings()) > 1:  # a step on the graph encoded it, whoever took that
         done = source.manifest.steps[-1].compressor if source.manifest.steps else "compressed"
         raise RecipeError(f"{source.manifest.name} is already {done}", "compress the bundle it was made from")
 

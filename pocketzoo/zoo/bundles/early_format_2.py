@@ -16,6 +16,7 @@ CHANGES = {
     "latency_ms": "latency",
     "agreement": "agreement",
 }
+GENERATES = "generate"  # the driver of what had parts
 GENERATION = {"bytes": "bytes", "ms_a_token": "latency"}
 RENAMED = {
     "sqnr_db": "sqnr",
@@ -32,11 +33,28 @@ def converted(data: Any) -> Any:
         return data
     steps, rejected, files = data.get("steps", ()), data.get("rejected", ()), data.get("files", {})
     names = frozenset(files) if isinstance(files, dict) else frozenset[str]()
-    return {
-        **data,
-        **({"steps": [_step(step, names) for step in steps]} if isinstance(steps, list) and steps else {}),
-        **({"rejected": [_rejection(no) for no in rejected]} if isinstance(rejected, list) and rejected else {}),
+    return _with_graphs(
+        {
+            **data,
+            **({"steps": [_step(step, names) for step in steps]} if isinstance(steps, list) and steps else {}),
+            **({"rejected": [_rejection(no) for no in rejected]} if isinstance(rejected, list) and rejected else {}),
+        }
+    )
+
+
+def _with_graphs(data: Any) -> Any:
+    """Early manifests of format 2 call the graphs of a model "parts", and those that had some generate text."""
+    if not isinstance(data, dict) or not isinstance(files := data.get("files"), dict):
+        return data
+    early = {name: entry for name, entry in files.items() if isinstance(entry, dict) and "part" in entry}
+    if not early:
+        return data
+    renamed_entries = {
+        name: {"graph" if field == "part" else field: value for field, value in entry.items()}
+        for name, entry in early.items()
     }
+    several = any(entry["part"] for entry in early.values())
+    return {**({"driver": GENERATES} if several else {}), **data, "files": {**files, **renamed_entries}}
 
 
 def _step(step: Any, files: frozenset[str]) -> Any:

@@ -102,19 +102,4 @@ def read_manifest(data: Any) -> Manifest:
         from pocketzoo.zoo.bundles.format_1 import converted as of_format_1  # few are so old
 
         data = of_format_1(data)
-    return from_plain(Manifest, _with_graphs(converted(data)))
-
-
-def _with_graphs(data: Any) -> Any:
-    """Early manifests of format 2 call the graphs of a model "parts", and those that had some generate text."""
-    if not isinstance(data, dict) or not isinstance(files := data.get("files"), dict):
-        return data
-    early = {name: entry for name, entry in files.items() if isinstance(entry, dict) and "part" in entry}
-    if not early:
-        return data
-    renamed_entries = {
-        name: {"graph" if field == "part" else field: value for field, value in entry.items()}
-        for name, entry in early.items()
-    }
-    several = any(entry["part"] for entry in early.values())
-    return {**({"driver": GENERATE} if several else {}), **data, "files": {**files, **renamed_entries}}
+    return from_plain(Manifest, converted(data))

@@ -150,7 +150,7 @@ def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
 def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few, tmp_path):
     steps = [PruneConfig(ratio=0.3, granularity="weight"), BloatConfig(width=256)]
     bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
-    assert set(bundle.graphs()) == {""}
+    assert set(bundle.encodings()) == {""}
     assert [step.compressor for step in bundle.manifest.steps] == ["prune"]
     assert set(bundle.encodings()) == {""}
     assert [step.kind for step in bundle.manifest.steps] == ["prune"]
@@ -196,7 +196,7 @@ def test_one_target_may_be_rejected_alone(bloating, small, few, tmp_path, monkey
         registry=bloating,
         targets=("cpu", "tensorrt-rtx"),
     )
-    assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
+    assert set(bundle.encodings()) == {"", "tensorrt-rtx"}
     (no,) = bundle.manifest.steps[-1].report.rejected
     assert (no.target, no.why.split(":")[0]) == ("cpu", "slower")
     assert set(bundle.encodings()) == {"", "tensorrt-rtx"}
