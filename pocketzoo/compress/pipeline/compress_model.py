@@ -18,7 +18,7 @@ from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
-from pocketzoo.measure.measure_graphs import candidate, candidates, measure
+from pocketzoo.measure.measure_graphs import candidates, measure
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
@@ -28,7 +28,7 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.cost import costs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -229,10 +229,8 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     source = job.source.manifest
     manifest = replace(draft.manifest, name=name)
     order = ["", *(target.name for target in job.targets)]
-    graphs = sorted(
-        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.graph
-    )
-    new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
+    made = Bundle(draft.folder, replace(manifest, files=draft.kinds))
+    new = [row for target in order for row in candidates(made, [target])]
     rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=SECONDS, progress=job.progress)
     scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
     draft.manifest = replace(
@@ -245,5 +243,5 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
         },
         metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
         measurements=tuple(to_plain(row) for row in rows),
-        layers={c.target or "float": to_plain(layer_costs(c.graph)) for c in new},
+        layers={c.target or "float": to_plain(costs_of(c.files)) for c in new},
     )
