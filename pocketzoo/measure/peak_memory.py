@@ -15,7 +15,10 @@ import numpy as np
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, PocketzooError
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.drivers import open_artifact
 from pocketzoo.zoo.backends.runtimes import module_of, open_runner
+from pocketzoo.zoo.bundles.manifest import MODEL
 
 RUNS = 3  # a runtime's arena has its size after the first
 
@@ -33,7 +36,7 @@ class Memory:
         return max(self.peak - self.imports, 0)
 
 
-def peak_memory(runtime: str, graph: Path, source: Path | None, x: Arrays, threads: int) -> Memory | None:
+def peak_memory(runtime: str, graph: Path | Artifact, source: Path | None, x: Arrays, threads: int) -> Memory | None:
     """Run ``x`` through a model in a process of its own; None where the system does not tell (it has no /proc).
 
     Raises:
@@ -45,7 +48,10 @@ def peak_memory(runtime: str, graph: Path, source: Path | None, x: Arrays, threa
         batch = Path(folder) / "x.npz"
         # By their places: a name may be any text.
         np.savez(batch, allow_pickle=False, **{str(i): array for i, array in enumerate(x.values())})
-        asked: dict[str, Any] = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch)}
+        asked: dict[str, Any] = {"runtime": runtime, "source": str(source), "x": str(batch)}
+        artifact = graph if isinstance(graph, Artifact) else Artifact(graphs={MODEL: graph})
+        asked |= {"graphs": {name: str(path) for name, path in artifact.graphs.items()}}
+        asked |= {"driver": artifact.driver, "states": dict(artifact.states)}
         asked |= {"names": list(x), "threads": threads}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
         paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -58,7 +64,10 @@ def peak_memory(runtime: str, graph: Path, source: Path | None, x: Arrays, threa
         )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-        raise BundleError(f"{graph} does not run in a process of its own: {reason}", "run it without --memory")
+        raise BundleError(
+            f"{next(iter(artifact.graphs.values()))} does not run in a process of its own: {reason}",
+            "run it without --memory",
+        )
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -75,7 +84,10 @@ def main() -> None:
     imports = _resident("VmRSS")
     with np.load(asked["x"]) as arrays:
         x = {name: arrays[str(i)] for i, name in enumerate(asked["names"])}
-    with open_runner(asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"]) as runner:
+    graphs = {name: Path(path) for name, path in asked["graphs"].items()}
+    artifact = Artifact(graphs=graphs, driver=asked["driver"], states=asked["states"])
+    source, threads = Path(asked["source"]), asked["threads"]
+    with open_artifact(artifact, lambda path: open_runner(asked["runtime"], path, source, threads=threads)) as runner:
         for _ in range(RUNS):
             runner.infer(x)
     print(json.dumps({"peak": _resident("VmHWM"), "imports": imports}))
