@@ -15,7 +15,7 @@ from pocketzoo.core.errors import PluginError, message_of
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
 
-BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "datasets", "timm", "transformers")
+BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "backends", "datasets", "timm", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
