@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pluggy
 
-from pocketzoo.core.errors import PluginError, message_of
+from pocketzoo.core.errors import PluginError, PocketzooError
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
 
@@ -66,16 +67,22 @@ def create_manager(points: Iterable[EntryPoint] | None = None, extra: Sequence[M
         try:
             _register(hooks, point.load(), point.name)
         except (Exception, SystemExit) as error:  # a script without __main__ guard may call sys.exit
-            reason = (
-                message_of(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {message_of(error)}"
-            )
-            reason = " ".join(reason.split())
+            reason = why(error)
         plugins.append(Plugin(point.name, origin, reason))
     return PluginManager(hooks, tuple(plugins))
 
 
+def why(error: BaseException) -> str:
+    """Why a plugin or one of its hooks is not in use, in one line: what was wrong, and where it is known what to do."""
+    if isinstance(error, PocketzooError):
+        return " ".join(f"{error.message}; {error.hint}".removesuffix("; ").split())
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _register(hooks: pluggy.PluginManager, module: object, name: str) -> None:
     """Register one plugin and check it at once: only ``check_pending`` notices a misspelt hook."""
+    if not is_name(name):
+        raise PluginError(f"a plugin cannot be called {name!r}", RULE)
     if hooks.has_plugin(name):
         raise PluginError(f"a plugin named {name!r} is already loaded", "rename its entry point")
     try:

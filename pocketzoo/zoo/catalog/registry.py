@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pocketzoo.core.errors import DuplicateNameError, UnknownNameError, message_of, nearest
+from pocketzoo.core.errors import DuplicateNameError, PluginError, UnknownNameError, nearest
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.zoo.catalog import specs
 from pocketzoo.zoo.catalog.glob_index import Names
 from pocketzoo.zoo.catalog.kinds import KINDS
-from pocketzoo.zoo.catalog.plugin_manager import Plugin, PluginManager, create_manager
+from pocketzoo.zoo.catalog.plugin_manager import Plugin, PluginManager, create_manager, why
 
 
 class Entry(NamedTuple):  # a dataclass of 10,000 takes three times as long to make
@@ -102,8 +104,7 @@ def _collect(kind: str, manager: PluginManager) -> _Declared:
         try:
             declared = [_checked(kind, spec, types) for spec in hook.function()]
         except Exception as error:  # a broken plugin is reported, not fatal
-            reason = f"{_hook(kind)}: {type(error).__name__}: {message_of(error)}"
-            failed[hook.plugin_name] = " ".join(reason.split())
+            failed[hook.plugin_name] = f"{_hook(kind)}: {why(error)}"
             continue
         for spec in declared:
             name = spec.name
@@ -138,11 +139,14 @@ def _types(kind: str) -> tuple[type[Any], ...]:
 
 
 def _checked(kind: str, spec: Any, types: tuple[type[Any], ...]) -> Any:
-    """The spec itself, if it is one of its kind."""
+    """The spec itself, if it is one of its kind and has a name that can be part of a file's."""
     if not isinstance(spec, types):
-        raise TypeError(f"{spec!r} is no {types[0].__name__}")
-    if not isinstance(spec.name, str) or not spec.name:
-        raise TypeError(f"a {kind} cannot be called {spec.name!r}")
+        wanted = " or ".join(each.__name__ for each in types)
+        name = getattr(spec, "name", None)
+        shown = f"{type(spec).__name__} {name!r}" if isinstance(name, str) else reprlib.repr(spec)
+        raise PluginError(f"{shown} is not a {wanted}", f"return instances of {wanted}")
+    if not is_name(spec.name):
+        raise PluginError(f"a {kind} cannot be called {spec.name!r}", RULE)
     return spec
 
 

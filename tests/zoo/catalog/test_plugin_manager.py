@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pocketzoo
-from pocketzoo.core.errors import DuplicateNameError, PluginError
+from pocketzoo.core.errors import DataError, DuplicateNameError, PluginError
 from pocketzoo.zoo.catalog import hookspecs
+from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import BUILT_IN, Plugin, create_manager, wanted
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import DatasetSpec, HeadSpec
@@ -173,9 +174,31 @@ def test_a_reason_is_one_line(text):
     assert "\n" not in reason_of(registry, "broken")
 
 
-def test_an_error_that_is_ours_shows_its_message_alone():
-    registry = registry_of(Point("broken", PluginError("acme needs a GPU", "buy one")))
-    assert reason_of(registry, "broken") == "acme needs a GPU"
+@pytest.mark.parametrize("error", [PluginError, DataError])
+@pytest.mark.parametrize(("hint", "reason"), [("buy one", "acme needs a GPU; buy one"), ("", "acme needs a GPU")])
+def test_an_error_that_is_ours_says_what_and_what_next(error, hint, reason):
+    registry = registry_of(Point("broken", error("acme needs a GPU", hint)))
+    assert reason_of(registry, "broken") == reason
+
+
+NAMES = ["a/b", "../b", "b ", "-b", ".b", "b..c", "b\nc", "größe", "con", "b.", "x" * 81, ""]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plugin_whose_name_is_outside_the_grammar_is_reported(name):
+    registry = registry_of(Point(name, with_heads("a")), Point("fine", with_heads("fine-head")))
+    assert reason_of(registry, name).startswith(f"a plugin cannot be called {name!r}; use letters, digits")
+    assert registry.get("head", "fine-head")
+    assert "a" not in registry.entries("head")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_whose_name_is_outside_the_grammar_is_reported(name):
+    registry = registry_of(Point("odd", with_heads(name)), Point("fine", with_heads("fine-head")))
+    expected = f"pocketzoo_heads: a head cannot be called {name!r}; use letters, digits"
+    assert reason_of(registry, "odd").startswith(expected)
+    assert registry.get("head", "fine-head")
+    assert name not in registry.entries("head")
 
 
 @pytest.mark.parametrize(
@@ -239,8 +262,8 @@ def yields_then_raises():
         (lambda: None, "TypeError"),
         (lambda: 3, "TypeError"),
         (lambda: [None], "None"),
-        (lambda: ["resnet18"], "Error: "),
-        (lambda: [{"name": "resnet18"}], "Error: "),
+        (lambda: ["resnet18"], "'resnet18' is not a HeadSpec; return instances of HeadSpec"),
+        (lambda: [{"name": "resnet18"}], "{'name': 'resnet18'} is not a HeadSpec"),
         (yields_then_raises, "after one"),
     ],
     ids=["raises", "import error", "None", "number", "[None]", "text", "dict", "generator"],
@@ -429,7 +452,7 @@ def test_hookspecs_are_all_hooks_and_take_no_arguments():
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     specs = [n for n in vars(hookspecs) if n.startswith("pocketzoo_")]
-    assert len(specs) == 7
+    assert len(specs) == len(KINDS)
     for name in specs:
         assert getattr(hooks.hook, name).spec.argnames == ()
         assert getattr(hookspecs, name).__doc__

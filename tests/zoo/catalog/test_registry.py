@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pocketzoo
+from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.zoo.catalog import hookspecs
+from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.processor import ProcessorSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry, list_plugins, list_specs
+from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 
 BUILT_IN = Registry(create_manager(points=[]))
 ALL = [(entry.kind, entry.name) for entry in BUILT_IN.find()]
@@ -55,6 +59,24 @@ def test_names_are_exact(refused, name):
         BUILT_IN.get("backbone", name)
 
 
+# Of each kind, as little as can be declared.
+SPECS = {
+    "backbone": replace(BUILT_IN.get("backbone", "tinynet"), name="acme-thing"),
+    "head": replace(BUILT_IN.get("head", "linear"), name="acme-thing"),
+    "task": TaskSpec(name="acme-thing", summary="-", open=lambda: None, decoder="acme-thing"),
+    "decoder": DecoderSpec(name="acme-thing", summary="-", tasks=("acme-thing",), open=lambda config: None),
+    "processor": ProcessorSpec(
+        name="acme-thing", summary="-", modality="sound", reads="sounds", config=PruneConfig, open=lambda c, files: None
+    ),
+    "compressor": replace(BUILT_IN.get("compressor", "prune"), name="acme-thing"),
+    "exporter": replace(BUILT_IN.get("exporter", "onnx"), name="acme-thing"),
+    "target": replace(BUILT_IN.get("target", "cpu"), name="acme-thing"),
+    "backend": BackendSpec(name="acme-thing", summary="-", open=lambda: None, package="acme", module="acme"),
+    "dataset": replace(BUILT_IN.get("dataset", "digits"), name="acme-thing"),
+    "loader": replace(BUILT_IN.get("loader", "timm"), name="acme-thing"),
+}
+
+
 def declaring(kind: str, *specs: object) -> Registry:
     """The built-in plugins, and one that declares these specs as of a kind."""
     plugin = ModuleType("acme")
@@ -66,7 +88,7 @@ def declaring(kind: str, *specs: object) -> Registry:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_spec_of_another_kind_is_not_registered(kind, other):
     """All have a name, so nothing but their type tells them apart. The plugin is left out and says why."""
-    spec = replace(next(iter(BUILT_IN.entries(other).values())).spec, name="acme-thing")
+    spec = SPECS[other]
     registry = declaring(kind, spec)
     (reason,) = [p.reason for p in registry.plugins() if p.name == "acme"]
     if kind == other:
@@ -74,9 +96,7 @@ def test_a_spec_of_another_kind_is_not_registered(kind, other):
         assert reason == ""
     else:
         assert "acme-thing" not in registry.entries(kind)
-        assert reason.startswith(f"pocketzoo_{kind}s: TypeError: ")
-        assert "'acme-thing'" in reason
-        assert " is no " in reason
+        assert reason.startswith(f"pocketzoo_{kind}s: {type(spec).__name__} 'acme-thing' is not a ")
         assert "acme-thing" not in [e.name for e in registry.find()]
 
 
@@ -85,7 +105,7 @@ def test_a_spec_that_cannot_be_called_by_a_name_is_not_registered(name):
     registry = declaring("head", replace(BUILT_IN.get("head", "linear"), name=name))
     assert name not in registry.entries("head")
     (reason,) = [p.reason for p in registry.plugins() if p.name == "acme"]
-    assert reason == f"pocketzoo_heads: TypeError: a head cannot be called {name!r}"
+    assert reason.startswith(f"pocketzoo_heads: a head cannot be called {name!r}; use letters, digits")
 
 
 def test_an_unknown_name_is_a_key_error():
@@ -99,7 +119,7 @@ def test_a_reference_to_the_hub_is_not_looked_up(kind, refused):
         BUILT_IN.get(kind, "hf://acme/tiny")
 
 
-@pytest.mark.parametrize(("kind", "hint"), [("backbones", "did you mean 'backbone'?"), ("model", "known: backbone, c")])
+@pytest.mark.parametrize(("kind", "hint"), [("backbones", "did you mean 'backbone'?"), ("model", "known: backbone, ")])
 @pytest.mark.parametrize("ask", ["entries", "get", "find", "list"])
 def test_an_unknown_kind_is_refused(refused, kind, hint, ask):
     calls = {
@@ -116,7 +136,6 @@ def test_an_unknown_kind_is_refused(refused, kind, hint, ask):
 def test_entries_are_sorted_by_name(kind):
     names = list(BUILT_IN.entries(kind))
     assert names == sorted(names)
-    assert names
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,7 +193,7 @@ def test_list_as_json_has_every_entry(run):
 def test_list_of_one_kind_as_json(run, kind):
     listed = json.loads(run("list", "--kind", kind, "--json").stdout)
     assert [row["name"] for row in listed] == [e.name for e in list_specs(kind=kind)]
-    assert {row["kind"] for row in listed} == {kind}
+    assert {row["kind"] for row in listed} <= {kind}
 
 
 def test_list_of_nothing_as_json_is_empty(run):

@@ -1,0 +1,37 @@
+"""The grammar of names: of whatever is registered, and of words that become part of a file's name."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 80  # characters: a file name holds 255 bytes, and may be made of three names
+RULE = f"use letters, digits, '.', '_' and '-', with a letter or digit first, {LONGEST} characters at most"
+
+# What file systems refuse or read as something else is left out: separators, hidden files, options of commands, control
+# characters, what is not ASCII (two spellings of one letter), a dot at the end, ".." and the devices of Windows.
+_NAME = re.compile(
+    r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$))"
+    r"(?!.*\.\.)"
+    rf"(?=.{{1,{LONGEST}}}$)"
+    r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?",
+    re.ASCII | re.IGNORECASE,
+)
+_WORD = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
+WORD_RULE = "use lower-case letters, digits, '_' and '-', 32 characters at most, such as int4"
+_SUFFIX = re.compile(r"(?:\.[a-z0-9][a-z0-9_-]{0,15}){1,2}", re.ASCII)
+SUFFIX_RULE = "give a dot and lower-case letters or digits, such as .onnx"
+
+
+def is_name(text: object) -> bool:
+    """Whether something may be called so: ``efficientnet-lite0``, ``resnet18.a1_in1k``, ``ViT-B_16``."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+def is_word(text: object) -> bool:
+    """Whether it is one word without dots, such as a precision: between the dots of a file name it stays one part."""
+    return isinstance(text, str) and _WORD.fullmatch(text) is not None
+
+
+def is_suffix(text: object) -> bool:
+    """Whether the name of a file may end so."""
+    return isinstance(text, str) and _SUFFIX.fullmatch(text) is not None
