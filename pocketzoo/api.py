@@ -49,7 +49,18 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
+from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec, NvidiaFacts
+from pocketzoo.zoo.catalog.backend import (
+    Backend,
+    BackendSpec,
+    Check,
+    Runner,
+    RuntimeSpec,
+    Support,
+    TargetFinding,
+    TritonModel,
+)
 from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
@@ -66,7 +77,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    DlaSpec,
     ExporterSpec,
     FeatureKind,
     FeatureSpec,
@@ -146,6 +156,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Check",
     "Compressor",
     "Cut",
     "DataError",
@@ -203,6 +214,8 @@ __all__ = [
     "ModelRef",
     "ModelSignature",
     "ModuleCompressor",
+    "NvidiaFacts",
+    "OnnxruntimeFacts",
     "PackageFile",
     "Plugin",
     "PluginError",
@@ -218,6 +231,7 @@ __all__ = [
     "RejectedError",
     "Repository",
     "Runner",
+    "RuntimeSpec",
     "Samples",
     "SignatureError",
     "Sizes",
@@ -225,6 +239,7 @@ __all__ = [
     "SplitName",
     "Step",
     "StorageError",
+    "Support",
     "TargetFinding",
     "TargetSpec",
     "Targets",
@@ -234,6 +249,7 @@ __all__ = [
     "TensorSpec",
     "TextSpec",
     "TrainingError",
+    "TritonModel",
     "UnknownNameError",
     "UnsafeFileError",
     "UnsupportedLayerError",

@@ -23,7 +23,7 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 ROOMS = [
     "core",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles", "zoo/data", "zoo/models",
-    "zoo/backends/tensorrt", "zoo/backends", "zoo/tasks",
+    "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends", "zoo/tasks",
     "measure",
     "train/distributed", "train/augment", "train", "train/agents",
     "compress", "compress/statistics", "compress/pruning", "compress/low_rank", "compress/quantization",
@@ -54,6 +54,8 @@ PLUGINS_SEE = (
     "pocketzoo.compress.configs",
     "pocketzoo.compress.plans",
     "pocketzoo.plugins.*",
+    "pocketzoo.zoo.backends.*.facts",
+    "pocketzoo.zoo.catalog.backend",
     "pocketzoo.zoo.catalog.compressor",
     "pocketzoo.zoo.catalog.engine_options",
     "pocketzoo.zoo.catalog.hookspecs",
@@ -86,7 +88,10 @@ LIGHT = {
 ENTRANCES = [
     "pocketzoo",
     "pocketzoo.cli.main",
-    *[f"pocketzoo.plugins.{n}" for n in ("tinynet", "heads", "compressors", "exporters", "targets", "datasets")],
+    *[
+        f"pocketzoo.plugins.{n}"
+        for n in ("tinynet", "heads", "compressors", "exporters", "targets", "backends", "datasets")
+    ],
     "pocketzoo.zoo.catalog.registry",
     "pocketzoo.zoo.models.info",
 ]

@@ -139,7 +139,7 @@ def write_parts(
             }
             with GraphWriter(after, settings.start, threads=1) as writer:
                 report |= to_plain(alike(reference, writer, few, settings.end))
-                if not target.engine and few:
+                if target.timed_here and few:
                     times = milliseconds_a_token([reference, writer], few[0], 0.2)
                     report |= {"ms_a_token_before": times[0], "ms_a_token_after": times[1]}
             if why := _against(report, max_drop, keep_slower):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -66,6 +66,11 @@ class Bundle:
                     paths[entry.part] = self.path / name
         return paths
 
+    def built(self) -> dict[str, FileEntry]:
+        """What back ends built of the graphs, by the name of the file that is loaded."""
+        files = self.manifest.files.items()
+        return {name: e for name, e in files if (e.backend or name.endswith(ENGINE)) and not e.of}
+
     def graph(self, target: str = "cpu") -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
         graphs = self.graphs()
@@ -88,6 +93,7 @@ def tensors_name(step: str, part: str = "") -> str:
 
 
 SOURCE_PREFIX = "backbone."
+ENGINE = ".engine"  # the one form that earlier versions built, without a word of who did
 
 
 def source_file_name(path: str) -> str:
@@ -128,6 +134,8 @@ def read_bundle(path: str | Path) -> Bundle:
             raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or rebuild the bundle")
         if file.stat().st_nlink > 1:  # whoever has the other name can change the file after it was checked
             raise UnsafeFileError(f"{file} is a hard link to a file elsewhere", f"copy the bundle: cp -r {path} COPY")
+        if entry.of and entry.of not in manifest.files:
+            raise BundleError(f"{path} has {name}, and not {entry.of}, which it is part of", "export the model again")
         if name.endswith(".onnx"):
             check_graph(file, files=manifest.files)
     return Bundle(path, manifest)
@@ -197,10 +205,31 @@ class Draft:
     kinds: dict[str, FileEntry] = field(default_factory=dict)  # target and precision of graphs and engines
     path: Path | None = None  # where it is, once written
 
-    def mark(self, name: str, *, target: str = "", precision: str = "", part: str = "") -> Path:
+    def mark(
+        self, name: str, *, target: str = "", precision: str = "", part: str = "", backend: str = "", of: str = ""
+    ) -> Path:
         """Say what a file runs on; returns the path to write it to."""
-        self.kinds[name] = FileEntry(sha256="", size=0, target=target, precision=precision, part=part)
+        self.kinds[name] = FileEntry(
+            sha256="", size=0, target=target, precision=precision, part=part, backend=backend, of=of
+        )
         return self.folder / name
+
+    def put(
+        self, files: Sequence[Path], name: str, *, target: str, precision: str, part: str = "", backend: str = ""
+    ) -> None:
+        """Take in what was exported as ``name``: the first of the files, and those that belong to it.
+
+        They have one stem, which becomes that of ``name``. Files of an earlier export of that name go.
+        """
+        for old in [each for each, entry in self.kinds.items() if entry.of == name]:
+            del self.kinds[old]
+            (self.folder / old).unlink()
+        main, *others = files
+        shutil.copyfile(main, self.mark(name, target=target, precision=precision, part=part, backend=backend))
+        for each in others:
+            own = Path(name).stem + each.name.removeprefix(main.stem)
+            more = self.mark(own, target=target, precision=precision, part=part, backend=backend, of=name)
+            shutil.copyfile(each, more)
 
 
 def _seal(draft: Draft) -> None:

@@ -92,7 +92,7 @@ class RuntimeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TritonModel:
-    """How the Triton server runs what a back end builds: the name of its own back end, and of the file that it loads."""
+    """How the Triton server runs what a back end builds: by which of its own, and from a file of which name."""
 
     backend: str
     file: str
@@ -108,9 +108,7 @@ class Backend(Protocol):
     def support(self, target: TargetSpec, precision: str = "") -> Support:
         """What can be done for a target here, with graphs of a precision ("fp8") where that makes a difference."""
 
-    def check(
-        self, model: Path, target: TargetSpec, *, options: EngineOptions
-    ) -> tuple[str, Sequence[TargetFinding]]:
+    def check(self, model: Path, target: TargetSpec, *, options: EngineOptions) -> tuple[str, Sequence[TargetFinding]]:
         """What its parser or compiler says of a graph, or of a file that ``build`` wrote.
 
         Who was asked ("asked the parser of ..."), and what was found; or why nobody was.

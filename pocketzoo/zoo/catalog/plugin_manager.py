@@ -16,7 +16,18 @@ from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
 
-BUILT_IN = ("tinynet", "mlp", "heads", "compressors", "exporters", "targets", "backends", "datasets", "timm", "transformers")
+BUILT_IN = (
+    "tinynet",
+    "mlp",
+    "heads",
+    "compressors",
+    "exporters",
+    "targets",
+    "backends",
+    "datasets",
+    "timm",
+    "transformers",
+)
 
 
 @dataclass(frozen=True, slots=True)

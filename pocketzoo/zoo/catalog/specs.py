@@ -278,7 +278,7 @@ class TargetSpec:
     keeps_fp32: tuple[str, ...] = ()  # operators that stay in float32 when a graph is turned into 16
     sparse: bool = False  # kernels for 2:4 zeros
     device: Literal["cpu", "gpu", "npu"] = "cpu"
-    # Whether times of onnxruntime's CPU kernels say something of its own; None: where it is a CPU, and names no back end.
+    # Whether times of onnxruntime's CPU kernels say something of its own; None: if it is a CPU and names no back end.
     timed_here: bool | None = None
     former: Mapping[str, Any] = field(default_factory=dict)  # fields of the previous release, for its back end
 

@@ -39,9 +39,7 @@ class OnnxruntimeBackend:
         why = f"onnxruntime has no {provider}" if there else "onnxruntime is not installed"
         return Support(builds=True, runs=False, why=why, fix=f"pip install {package}")
 
-    def check(
-        self, model: Path, target: TargetSpec, *, options: EngineOptions
-    ) -> tuple[str, Sequence[TargetFinding]]:
+    def check(self, model: Path, target: TargetSpec, *, options: EngineOptions) -> tuple[str, Sequence[TargetFinding]]:
         from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 
         require("onnxruntime", extra="compress")
@@ -103,5 +101,3 @@ def _facts(target: TargetSpec) -> OnnxruntimeFacts:
             "give OnnxruntimeFacts, or name another back end",
         )
     return target.facts
-
-

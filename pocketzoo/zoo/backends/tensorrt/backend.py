@@ -47,9 +47,7 @@ class NvidiaBackend:
             return Support(builds=True, runs=False, why="no GPU", fix="copy the engine to a machine with one")
         return Support(builds=True, runs=True)
 
-    def check(
-        self, model: Path, target: TargetSpec, *, options: EngineOptions
-    ) -> tuple[str, Sequence[TargetFinding]]:
+    def check(self, model: Path, target: TargetSpec, *, options: EngineOptions) -> tuple[str, Sequence[TargetFinding]]:
         from pocketzoo.zoo.backends.tensorrt.build_engine import check_engine
 
         facts = facts_of(target)
@@ -66,9 +64,7 @@ class NvidiaBackend:
 
         save_engine(graph, out, target, options=options, progress=progress)
 
-    def load(
-        self, model: Path, *, runtime: str, target: TargetSpec | None = None, threads: int = 0
-    ) -> EngineRunner:
+    def load(self, model: Path, *, runtime: str, target: TargetSpec | None = None, threads: int = 0) -> EngineRunner:
         from pocketzoo.zoo.backends.tensorrt.engine_runner import EngineRunner
 
         return EngineRunner(model, self.module if target is None else facts_of(target).module)
@@ -151,4 +147,6 @@ def examine_builder(module: str, extra: str) -> list[Check]:
     except Exception as error:  # a broken native library fails in its own ways; that is what is reported
         said = f"{type(error).__name__}: {message_of(error)}"
         return [Check(name, False, said, f"pip install --force-reinstall {install}")]
-    return [Check(name, works, "starts" if works else "does not start", "" if works else "check the driver: nvidia-smi")]
+    return [
+        Check(name, works, "starts" if works else "does not start", "" if works else "check the driver: nvidia-smi")
+    ]

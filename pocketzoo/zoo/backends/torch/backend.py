@@ -34,9 +34,7 @@ class TorchBackend:
         why = "torch runs modules, which no target is for"
         return Support(builds=False, runs=False, why=why, fix="bench --runtime torch measures them")
 
-    def check(
-        self, model: Path, target: TargetSpec, *, options: EngineOptions
-    ) -> tuple[str, Sequence[TargetFinding]]:
+    def check(self, model: Path, target: TargetSpec, *, options: EngineOptions) -> tuple[str, Sequence[TargetFinding]]:
         return "torch reads no graphs, so it was not asked", ()
 
     def build(self, graph: Path, out: Path, target: TargetSpec, *, options: EngineOptions, progress: Progress) -> None:

@@ -8,10 +8,10 @@ import subprocess
 
 import onnx
 import pytest
+from pocketzoo.zoo.backends.tensorrt.trtexec import command
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.deploy.export import export
-from pocketzoo.deploy.trtexec import command
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 
