@@ -62,7 +62,8 @@ from pocketzoo.zoo.catalog.backend import (
     TritonModel,
 )
 from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin

@@ -165,7 +165,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.cuda": "zoo.backends.tensorrt.cuda",
     "zoo.data": ("zoo.catalog.dataset", "zoo.data.batches"),
     "zoo.decoding": "zoo.tasks.token_search",
-    "zoo.engine_options": "zoo.catalog.engine_options",
+    "zoo.engine_options": ("zoo.catalog.engine_options", "zoo.catalog.export_request"),
     "zoo.engine_runner": "zoo.backends.tensorrt.engine_runner",
     "zoo.engines": "zoo.backends.tensorrt.load_engine",
     "zoo.environments": "zoo.data.gym_environments",

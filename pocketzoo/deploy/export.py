@@ -17,7 +17,8 @@ from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updatin
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches

@@ -11,7 +11,7 @@ from pocketzoo.core.files import replacing_file, replacing_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.zoo.backends.open_backend import backend_of, backends, build, with_facts
 from pocketzoo.zoo.catalog.backend import BackendSpec
-from pocketzoo.zoo.catalog.engine_options import ExportRequest
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pocketzoo.core.progress import Progress
-from pocketzoo.zoo.catalog.engine_options import ExportRequest
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 

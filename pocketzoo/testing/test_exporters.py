@@ -11,7 +11,7 @@ import pytest
 from pocketzoo.core.progress import SILENT
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import Backbone
-from pocketzoo.zoo.catalog.engine_options import ExportRequest
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 
 

@@ -23,7 +23,8 @@ from pocketzoo.core.files import replacing_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.open_backend import backend_of, build
 from pocketzoo.zoo.catalog.backend import BackendSpec, TritonModel
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec, TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames

@@ -59,6 +59,7 @@ class Dataset:
     labels: tuple[str, ...]
     splits: Mapping[SplitName, Split]
     seed: int | None = 0  # of the division into splits; None where the data came divided
+    columns: tuple[str, ...] = ()  # of samples that are rows of numbers: what each number is, where that is known
 
     def split(self, name: SplitName) -> Split:
         """A split; a data set that came as one piece is that piece under every name."""

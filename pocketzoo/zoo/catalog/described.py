@@ -42,9 +42,13 @@ def provider(kind: str, name: str, registry: Registry) -> str:
 def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
     """The spec of what was described, and its config; None where it has none.
 
+    What a bundle of before did not name is of the first spec whose ``earlier`` reads its config.
+
     Raises:
         MissingPluginError: no plugin here declares it, or another version that does not read its config.
     """
+    if not described.name:
+        return _earlier(described, kind, registry)
     try:
         spec = registry.get(kind, described.name)
     except UnknownNameError as error:
@@ -61,6 +65,17 @@ def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, A
             f"the {kind} {described.name!r} of {here} does not read what {described.provider} wrote: {error.message}",
             _install(described.provider),
         ) from error
+
+
+def _earlier(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
+    for entry in registry.entries(kind).values():
+        earlier = getattr(entry.spec, "earlier", None)
+        if callable(earlier) and (config := earlier(described.config)) is not None:
+            return entry.spec, config
+    raise MissingPluginError(
+        f"no {kind} here reads {', '.join(described.config) or 'nothing'}, and it has no name",
+        "pip install --upgrade pocketzoo",
+    )
 
 
 def missing(kind: str, name: str, wrote: str, hint: str = "") -> MissingPluginError:

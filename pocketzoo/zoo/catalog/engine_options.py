@@ -7,8 +7,6 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from pocketzoo.core.errors import ExportError, RecipeError, check_field
-from pocketzoo.zoo.catalog.backend import BackendSpec
-from pocketzoo.zoo.catalog.specs import Input
 
 Sizes = tuple[int, int, int]  # smallest, best and largest length of an axis
 DEFAULTS = ("usual", "others")  # what is built for where nobody asks, so that a back end may pass it by
@@ -52,18 +50,6 @@ class EngineOptions:
     def sizes(self, axis: str) -> Sizes:
         """The lengths of an axis of this name, or of one without."""
         return self.shapes.get(axis) or self.usual.get(axis) or self.others
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRequest:
-    """What an exporter that ``asks`` gets besides: whose graph it is, and how its engine is to be built."""
-
-    name: str  # of the model
-    input: Input
-    labels: tuple[str, ...] = ()
-    returns: str = "logits"
-    options: EngineOptions = field(default_factory=EngineOptions)
-    backend: BackendSpec | None = None  # of the target; None where that names none
 
 
 def _default(f: Field[Any]) -> Any:

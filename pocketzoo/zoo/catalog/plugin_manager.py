@@ -20,6 +20,7 @@ BUILT_IN = (
     "tinynet",
     "mlp",
     "heads",
+    "processors",
     "compressors",
     "exporters",
     "targets",

@@ -11,17 +11,32 @@ from pocketzoo.zoo.catalog.signature import TensorSpec
 
 if TYPE_CHECKING:
     from pocketzoo.core.arrays import Arrays
+    from pocketzoo.zoo.catalog.dataset import Dataset
+    from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 
 
 class Processor(Protocol):
     """A processor that was opened. In numpy, without torch: the device runs it too.
 
-    Its execution is the reference: whatever else does the same (a graph of Triton's) equals it to 1e-5.
+    Its execution is the reference: whatever else does the same (a graph of Triton's) equals it to 1e-5. Start from
+    ``zoo.data.processors.base.ProcessorBase``, which needs ``inputs`` and ``row`` alone.
     """
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs of the model that it makes, in the model's order."""
+
+    @property
+    def lengths(self) -> tuple[int, int] | None:
+        """The least and the most of the free axis besides the batch, such as tokens; None where none is free."""
+
+    @property
+    def image(self) -> InputSpec | None:
+        """What the input is like that is an image, for augmentation and contact sheets; None where none is."""
+
+    @property
+    def text(self) -> TextSpec | None:
+        """What the input is like that is token ids, for what works on tokens; None where none is."""
 
     def __call__(self, samples: Sequence[Any]) -> Arrays:
         """A batch: each input with its batch axis, filled up where samples differ in length.
@@ -33,10 +48,30 @@ class Processor(Protocol):
             DataError: a sample cannot be read, or does not fit; the hint says what does.
         """
 
+    def batch(self, given: Any) -> Arrays:
+        """What a caller of ``Runtime.predict`` has as a batch: one sample, several, or arrays that are ready.
+
+        The same file, bytes or array gives the same inputs as in ``__call__``. Arrays that fit are not copied.
+
+        Raises:
+            DataError: as ``__call__``; or arrays are not as the model reads them.
+        """
+
+    def sample(self, argument: str | Path) -> Any:
+        """The sample that an argument of the command line stands for: mostly a file."""
+
+    def reads(self, dataset: Dataset) -> Dataset:
+        """The data set with its samples as this reads them: columns of a table by name, in its order.
+
+        Raises:
+            DataError: they cannot be.
+        """
+
     def random(self, count: int, length: int = 0) -> Arrays:
         """A batch of the right shapes, types and ranges that means nothing, the same every time.
 
-        ``length`` is that of axes that are free besides the batch, where there are such; 0: as is usual for it.
+        ``length`` is that of axes that are free besides the batch, where there are such; 0: rows of different lengths,
+        of which the longest depends on ``count``.
         """
 
     def truncated(self, samples: Sequence[Any]) -> int:
@@ -52,6 +87,14 @@ class ProcessorSpec:
     modality: str  # "image", "text", "tabular", "audio": what "*" stands for in the name of a head's task
     reads: str  # what a sample may be, for errors and help: "image files (PNG, JPEG, WebP) or uint8 pixels"
     config: type[Any]  # a frozen dataclass of plain data: what a BackboneSpec has as its ``input``
-    open: Callable[[Any, Mapping[str, Path]], Processor]  # (config, files of the model by name); imports in its body
+    # (config, files of the model by name); imports in its body. One with ``parts`` takes those, opened, as a third.
+    open: Callable[..., Processor]
     suffixes: tuple[str, ...] = ()  # of the files that are one sample each, lower case: (".wav", ".flac")
     files: Callable[[Any], tuple[str, ...]] | None = None  # names of the model's files that a config needs
+    parts: str = ""  # the field of a config that has configs of other processors, by the field of a sample they read
+    # The config for what an older bundle, or plugin, has as its ``input``; None for what is not this processor's.
+    earlier: Callable[[Mapping[str, Any]], Any] | None = None
+    # (config, (height, width)) -> the config for images of another size; None where nothing has a size in pixels.
+    resized: Callable[[Any, tuple[int, ...]], Any] | None = None
+    # (config, path) writes the same as an ONNX graph, for servers that run nothing else; raises UnsupportedModelError.
+    graph: Callable[[Any, Path], None] | None = None

@@ -63,7 +63,8 @@ class InputSpec:
 class TextSpec:
     """The text input of a language model: token ids (B, T), int64, padded with ``pad``.
 
-    There is no attention mask input: the model computes it from the ids, so a device feeds one array.
+    A model without ``mask`` computes it from the ids. One with it is given ones where a text has a token, whatever its
+    id, and zeros where it was filled up; of ids that come without their mask, those that are ``pad`` are padding.
     """
 
     vocabulary: int
@@ -74,6 +75,8 @@ class TextSpec:
     name: str = "input_ids"
     layout: str = "NT"
     dtype: str = "int64"
+    mask: str = ""  # the name of the input that says which ids are tokens, such as "attention_mask"; "": it has none
+    types: str = ""  # the name of the input that says which of two texts a token is of: all zero here
 
 
 Input = InputSpec | TextSpec

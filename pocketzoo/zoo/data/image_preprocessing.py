@@ -40,15 +40,9 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
-    mode = "L" if channels == 1 else "RGB"
     try:
         with pil.open(file, formats=FORMATS) as image:
-            shown = require("PIL.ImageOps", extra="data").exif_transpose(image)
-            if shown.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8: all but the darkest would be white
-                return pil.fromarray(((np.asarray(shown, np.uint32) + 128) // 257).astype(np.uint8)).convert(mode)
-            if shown.mode == "P" and "transparency" in shown.info:  # Pillow warns unless it goes through RGBA
-                shown = shown.convert("RGBA")
-            return shown.convert(mode)
+            return _shown(image, channels)
     except FileNotFoundError as error:
         raise DataError(f"there is no image {name}", "check the path") from error
     except IsADirectoryError as error:
@@ -59,12 +53,44 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         raise DataError(f"cannot read the image {name}: {message_of(error)}", UNREADABLE) from error
 
 
+def convert_image(image: Any, channels: int) -> Any:
+    """A PIL image, perhaps not decoded yet, in mode L or RGB: the same as ``decode_image`` of its file.
+
+    Raises:
+        DataError: its file is damaged.
+    """
+    try:
+        return _shown(image, channels)
+    except Exception as error:  # as above
+        raise DataError(f"cannot read the image: {message_of(error)}", UNREADABLE) from error
+
+
+def _shown(image: Any, channels: int) -> Any:
+    """An image as people see it: turned as its camera says, in mode L or RGB."""
+    mode = "L" if channels == 1 else "RGB"
+    upright = require("PIL.ImageOps", extra="data").exif_transpose(image)
+    if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8: all but the darkest would be white
+        pixels = ((np.asarray(upright, np.uint32) + 128) // 257).astype(np.uint8)
+        return require("PIL.Image", extra="data").fromarray(pixels).convert(mode)
+    if upright.mode == "P" and "transparency" in upright.info:  # Pillow warns unless it goes through RGBA
+        upright = upright.convert("RGBA")
+    return upright.convert(mode)
+
+
 @keywords_renamed(picture="source")
 def prepare(source: ImageLike, spec: InputSpec) -> Array:
     """One image as a float32 array of shape ``spec.size``: resized, cut at the center, scaled, normalized.
 
     Raises:
         DataError: the image cannot be read, or nobody said how the model wants it.
+    """
+    check_reads_images(spec)
+    return prepare_image(read_image(source, spec.size[0]), spec)
+
+
+def check_reads_images(spec: InputSpec) -> None:
+    """Raises:
+    DataError: the model does not read images, or nobody said how it wants them.
     """
     if len(spec.size) != 3 or not spec.mean:
         what = (
@@ -73,8 +99,11 @@ def prepare(source: ImageLike, spec: InputSpec) -> Array:
             else "this model does not read images"
         )
         raise DataError(what, "give --mean and --std, or an .npz whose float x is ready for the model")
+
+
+def prepare_image(image: Any, spec: InputSpec) -> Array:
+    """``prepare``, of a PIL image in mode L or RGB."""
     channels, height, width = spec.size
-    image = read_image(source, channels)
     longest = LONGEST * min(image.size)
     if max(image.size) > longest:  # only the center stays; enlarging a line of pixels as a whole would take gigabytes
         left, top = max(0, (image.width - longest) // 2), max(0, (image.height - longest) // 2)

@@ -56,8 +56,14 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Ids (B, longest), filled up with the padding's id."""
+        return self.masked(texts)[0]
+
+    def masked(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Ids (B, longest), and ones where they are tokens of a text, whatever their id. An empty text is padding."""
         rows = [encoding.ids or [self.pad] for encoding in self.tokenizer.encode_batch(list(texts))]
         ids = np.full((len(rows), max(map(len, rows))), self.pad, np.int64)
+        mask = np.zeros_like(ids)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = row
-        return ids
+            mask[i, : len(row)] = 1
+        return ids, mask

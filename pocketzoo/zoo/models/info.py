@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _facts(spec: Any) -> dict[str, Any]:
             facts["labels"] = list(value())
         elif f.name == "options" and value is not None:
             facts["options"] = to_plain(value())
-        elif f.name == "files":  # of a repository, in the store
+        elif f.name == "files" and isinstance(value, Mapping):  # of a repository, in the store
             facts["files"] = {name: str(path) for name, path in value.items()}
         elif f.name not in ("name", "config", "plan_type") and not callable(value):
             facts[f.name] = to_plain(value)

@@ -21,7 +21,8 @@ from pocketzoo.deploy.export import export
 from pocketzoo.deploy.triton.image_preprocessing_graph import preparation
 from pocketzoo.deploy.triton.model_repository import TYPES, Word, model_config, pbtxt, save_repository
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.image_preprocessing import prepare

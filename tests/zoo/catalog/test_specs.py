@@ -64,7 +64,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
     },
     specs.TextSpec: {
         "tokenizer": "tokenizer.json", "shape": ("batch", "sequence"), "name": "input_ids", "layout": "NT",
-        "dtype": "int64",
+        "dtype": "int64", "mask": "", "types": "",
     },
     specs.FeatureSpec: {},
     specs.GenerationSpec: {"start": (), "positions": 0, "not_followed": ()},

@@ -13,7 +13,8 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
 from pocketzoo.zoo.backends.tensorrt.build_engine import check_axes
 from pocketzoo.zoo.backends.tensorrt.facts import facts_of
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import graph_inputs
 from pocketzoo.zoo.graphs.load_graph import load_graph

@@ -1,0 +1,162 @@
+"""The processors that ship: images, texts, tables, arrays that are ready, and several of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.core.errors import RecipeError
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.processor import ProcessorSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
+from pocketzoo.zoo.catalog.signature import TensorSpec
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.catalog.processor import Processor
+
+
+@hookimpl
+def pocketzoo_processors() -> list[ProcessorSpec]:
+    return [
+        ProcessorSpec(
+            name="image",
+            summary="images, resized, cut at the center and normalized",
+            modality="image",
+            reads="image files (PNG, JPEG, WebP), their bytes, Pillow images or uint8 pixels",
+            config=InputSpec,
+            open=_image,
+            suffixes=(".png", ".jpg", ".jpeg", ".webp"),
+            earlier=_earlier_image,
+            resized=_resized,
+            graph=_image_graph,
+        ),
+        ProcessorSpec(
+            name="text",
+            summary="texts as token ids of the model's own tokenizer, with their attention mask where it is an input",
+            modality="text",
+            reads="texts, text files in UTF-8, or token ids",
+            config=TextSpec,
+            open=_text,
+            files=_tokenizer,
+            earlier=_earlier_text,
+        ),
+        ProcessorSpec(
+            name="table",
+            summary="rows of numbers, by the names of their columns or in order",
+            modality="tabular",
+            reads="rows of numbers, or mappings of column to number",
+            config=TableSpec,
+            open=_table,
+            earlier=_earlier_table,
+        ),
+        ProcessorSpec(
+            name="arrays",
+            summary="named arrays that are ready for the model",
+            modality="arrays",
+            reads="arrays by the names of the model's inputs",
+            config=ArraysSpec,
+            open=_arrays,
+            earlier=_earlier_arrays,
+        ),
+        ProcessorSpec(
+            name="mapping",
+            summary="samples of several things, each by a processor of its own",
+            modality="multimodal",
+            reads="mappings of field to what its processor reads",
+            config=MappingSpec,
+            open=_mapping,
+            parts="fields",
+        ),
+    ]
+
+
+def _image(config: InputSpec, files: Mapping[str, Path]) -> Processor:
+    from pocketzoo.zoo.data.processors.image_processor import ImageProcessor
+
+    return ImageProcessor(config)
+
+
+def _resized(config: InputSpec, size: tuple[int, ...]) -> InputSpec | None:
+    from pocketzoo.zoo.data.processors.image_processor import resized
+
+    return resized(config, size)
+
+
+def _image_graph(config: InputSpec, path: Path) -> None:
+    from pocketzoo.deploy.triton.image_preprocessing_graph import save_preparation
+
+    save_preparation(config, path)
+
+
+def _text(config: TextSpec, files: Mapping[str, Path]) -> Processor:
+    from pocketzoo.zoo.data.processors.text_processor import TextProcessor
+
+    return TextProcessor(config, files)
+
+
+def _tokenizer(config: TextSpec) -> tuple[str, ...]:
+    return (config.tokenizer,)
+
+
+def _table(config: TableSpec, files: Mapping[str, Path]) -> Processor:
+    from pocketzoo.zoo.data.processors.table_processor import TableProcessor
+
+    return TableProcessor(config)
+
+
+def _arrays(config: ArraysSpec, files: Mapping[str, Path]) -> Processor:
+    from pocketzoo.zoo.data.processors.arrays_processor import ArraysProcessor
+
+    return ArraysProcessor(config)
+
+
+def _mapping(config: MappingSpec, files: Mapping[str, Path], parts: Mapping[str, Processor]) -> Processor:
+    from pocketzoo.zoo.data.processors.mapping_processor import MappingProcessor
+
+    return MappingProcessor(parts)
+
+
+# Earlier bundles, and plugins written for them, have all but texts as an InputSpec, told apart by its shape.
+
+
+def _earlier_input(data: Mapping[str, Any]) -> InputSpec | None:
+    from pocketzoo.core.typed import from_plain
+
+    try:
+        return from_plain(InputSpec, data)
+    except RecipeError:
+        return None
+
+
+def _earlier_image(data: Mapping[str, Any]) -> InputSpec | None:
+    spec = _earlier_input(data)
+    return spec if spec is not None and _is_image(spec) else None
+
+
+def _is_image(spec: InputSpec) -> bool:
+    return len(spec.shape) == 4 and spec.layout == "NCHW"
+
+
+def _earlier_table(data: Mapping[str, Any]) -> TableSpec | None:
+    spec = _earlier_input(data)
+    if spec is None or len(spec.shape) != 2 or spec.dtype != "float32":
+        return None
+    return TableSpec(width=int(spec.shape[1]), name=spec.name)
+
+
+def _earlier_arrays(data: Mapping[str, Any]) -> ArraysSpec | None:
+    spec = _earlier_input(data)
+    if spec is None or _is_image(spec) or _earlier_table(data) is not None:
+        return None
+    return ArraysSpec(inputs=(TensorSpec(name=spec.name, shape=spec.shape, dtype=spec.dtype),))
+
+
+def _earlier_text(data: Mapping[str, Any]) -> TextSpec | None:
+    from pocketzoo.core.typed import from_plain
+
+    try:
+        return from_plain(TextSpec, data)
+    except RecipeError:
+        return None

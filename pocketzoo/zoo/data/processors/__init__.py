@@ -1,0 +1,1 @@
+"""Processors: what a person has as the named inputs of a model."""

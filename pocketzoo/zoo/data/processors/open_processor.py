@@ -1,0 +1,133 @@
+"""Open the processor of a bundle or backbone, by the registry: kinds of processors are known there and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, UnsupportedModelError
+from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.described import Described, describe, spec_of
+from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+
+
+def open_config(config: Any, files: Mapping[str, Path] | None = None, registry: Registry | None = None) -> Processor:
+    """The processor of a backbone, by the config that it has as its ``input``, with its files by name.
+
+    Raises:
+        RecipeError: no registered processor has such a config.
+        MissingDependencyError: a package that it needs is not installed.
+    """
+    registry = registry or default_registry()
+    return _open(*spec_and_config(config, registry), files or {}, registry)
+
+
+def open_described(described: Described, files: Mapping[str, Path], registry: Registry) -> Processor:
+    """The processor that a bundle describes, with the files of the model by name.
+
+    Raises:
+        MissingPluginError: it is of a plugin that is not installed; the hint says which.
+        MissingDependencyError: a package that it needs is not installed.
+        BundleError: a file of it is missing or damaged.
+    """
+    return _open(*spec_of(described, "processor", registry), files, registry)
+
+
+def describe_config(config: Any, registry: Registry | None = None) -> Described:
+    """A config as a bundle keeps it, with the name of its processor and who provides that.
+
+    Raises:
+        RecipeError: no registered processor has such a config.
+    """
+    registry = registry or default_registry()
+    spec, config = spec_and_config(config, registry)
+    if spec.parts:
+        described = {
+            name: to_plain(describe_config(part, registry)) for name, part in getattr(config, spec.parts).items()
+        }
+        config = replace(config, **{spec.parts: described})
+    return describe("processor", spec.name, config, registry)
+
+
+def spec_and_config(config: Any, registry: Registry) -> tuple[ProcessorSpec, Any]:
+    """The processor whose config this is, and the config as it reads it.
+
+    Raises:
+        RecipeError: there is none, or there are two.
+    """
+    if isinstance(config, Described):
+        return spec_of(config, "processor", registry)
+    if isinstance(config, Mapping):  # of a bundle
+        return spec_of(from_plain(Described, config), "processor", registry)
+    specs: list[ProcessorSpec] = [entry.spec for entry in registry.entries("processor").values()]
+    same = [spec for spec in specs if spec.config is type(config)]
+    if len(same) == 1:
+        # An image's spec of another shape, as plugins had it before there were tables, is what takes it now.
+        for spec in specs if same[0].earlier is not None and same[0].earlier(to_plain(config)) is None else ():
+            if spec.earlier is not None and (earlier := spec.earlier(to_plain(config))) is not None:
+                return spec, earlier
+        return same[0], config
+    known = ", ".join(sorted({spec.config.__name__ for spec in specs}))
+    if same:
+        names = " and ".join(spec.name for spec in same)
+        raise RecipeError(
+            f"the processors {names} both take a {type(config).__name__}",
+            "say which: Described(name=..., config=...)",
+        )
+    raise RecipeError(f"no processor takes a {type(config).__name__} as its config", f"give one of: {known}")
+
+
+def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry: Registry) -> Processor:
+    if spec.parts:
+        parts = getattr(config, spec.parts)
+        opened = {name: _open(*spec_and_config(part, registry), files, registry) for name, part in parts.items()}
+    try:
+        processor: Processor = spec.open(config, files, opened) if spec.parts else spec.open(config, files)
+    except PocketzooError:
+        raise
+    except Exception as error:  # a plugin's own code may fail in any way
+        raise PluginError(
+            f"the processor {spec.name!r} cannot be opened: {type(error).__name__}: {error}", "tell its author"
+        ) from error
+    return processor
+
+
+def needed_files(config: Any, registry: Registry) -> tuple[str, ...]:
+    """Names of the model's files that a processor of this config needs, those of its parts included."""
+    spec, config = spec_and_config(config, registry)
+    own = spec.files(config) if spec.files is not None else ()
+    parts = getattr(config, spec.parts).values() if spec.parts else ()
+    return (*own, *(name for part in parts for name in needed_files(part, registry)))
+
+
+def resized_config(config: Any, size: tuple[int, ...], registry: Registry) -> Any:
+    """A config for images of ``size`` (height, width) in pixels; in a mapping those of all its images.
+
+    Raises:
+        UnsupportedModelError: it reads no images.
+    """
+    spec, config = spec_and_config(config, registry)
+    if spec.parts:
+        changed = {}
+        for name, part in getattr(config, spec.parts).items():
+            try:
+                changed[name] = resized_config(part, size, registry)
+            except UnsupportedModelError:
+                changed[name] = part
+        if any(changed[name] is not part for name, part in getattr(config, spec.parts).items()):
+            return replace(config, **{spec.parts: changed})
+    elif spec.resized is not None and (resized := spec.resized(config, size)) is not None:
+        return resized
+    raise UnsupportedModelError(
+        f"this model reads {spec.modality} input, which has no size in pixels", "leave out --input-size"
+    )
+
+
+def suffixes(registry: Registry, config: Any = None) -> frozenset[str]:
+    """Of the files that are one sample each: for a model of this config, or for any that is registered."""
+    if config is None:
+        return frozenset(s for entry in registry.entries("processor").values() for s in entry.spec.suffixes)
+    return frozenset(spec_and_config(config, registry)[0].suffixes)

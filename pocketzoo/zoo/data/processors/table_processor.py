@@ -1,0 +1,133 @@
+"""The processor of tables: rows of numbers, by column or in order, standardized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Array, Arrays
+from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.processor_configs import TableSpec
+from pocketzoo.zoo.catalog.signature import TensorSpec
+from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called
+
+
+class TableProcessor(ProcessorBase):
+    """Rows as float32 (B, columns). Arrays of float32 are in the order of the columns, and are standardized too."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self.spec = spec
+        self.inputs = (TensorSpec(name=spec.name, shape=("batch", spec.width)),)
+        named = f", or a mapping with {', '.join(spec.columns[:5])}" if spec.columns else ""
+        self.wants = f"give rows of {spec.width} numbers, float32{named}"
+
+    def row(self, sample: Any) -> Arrays:
+        """A mapping of column -> number, or numbers in the order of the columns."""
+        spec = self.spec
+        if isinstance(sample, Mapping):
+            if not spec.columns:
+                raise DataError("the columns of this model have no names", self.wants)
+            if unknown := [column for column in sample if column not in spec.columns]:
+                raise DataError(f"the model reads no column {unknown[0]!r}", nearest(str(unknown[0]), spec.columns))
+            values = [self._number(sample.get(column), column) for column in spec.columns]
+        elif isinstance(sample, np.ndarray | list | tuple):
+            if np.ndim(sample) != 1:
+                raise DataError(f"a row has shape {by(np.shape(sample))}", self.wants)
+            values = self._numbers(list(sample))
+        else:
+            raise DataError(f"a row cannot be {called(sample)}", self.wants)
+        return {spec.name: self._standard(self._filled(np.array([values], np.float32)))[0]}
+
+    def __call__(self, samples: Sequence[Any]) -> Arrays:
+        if isinstance(samples, np.ndarray) or all(isinstance(sample, np.ndarray) for sample in samples):
+            shapes = {np.shape(sample) for sample in samples}
+            if shapes == {(self.spec.width,)}:  # at once: a table may have a million rows
+                rows = np.stack(samples) if len(samples) else np.empty((0, self.spec.width))
+                if rows.dtype.kind in "uifb":
+                    return {self.spec.name: self._standard(self._filled(rows.astype(np.float32, copy=False)))}
+        return super().__call__(samples)
+
+    def is_ready(self, sample: Any) -> bool:
+        """See ``ProcessorBase``: nothing is, which ``row`` standardizes."""
+        return isinstance(sample, Mapping) and super().is_ready(sample)
+
+    def _ready_row(self, sample: Any) -> Arrays:
+        return self.row(sample[self.spec.name])
+
+    def arrays(self, given: Any) -> Arrays | None:
+        if isinstance(given, np.ndarray) and given.dtype.kind in "uifb":
+            given = {self.spec.name: given}
+        ready = super().arrays(given)
+        if ready is None and isinstance(given, Mapping) and isinstance(given.get(self.spec.name), np.ndarray):
+            ready = given  # of one axis too few, which the check says
+        if ready is None or self.spec.name not in ready:
+            return ready
+        x = ready[self.spec.name]
+        if x.dtype != np.float32 or x.shape[1:] != (self.spec.width,):
+            return ready  # whose check says what is wrong
+        return {**ready, self.spec.name: self._standard(self._filled(x))}
+
+    def samples(self, given: Any) -> Sequence[Any]:
+        flat = isinstance(given, list | tuple) and all(isinstance(value, int | float) for value in given)
+        return [given] if flat and given else super().samples(given)
+
+    def reads(self, dataset: Dataset) -> Dataset:
+        """See ``Processor``: the columns of the data by name, in the order of the model's."""
+        names, columns = dataset.columns, self.spec.columns
+        if not names or not columns or names == columns:
+            return dataset
+        missing = [column for column in columns if column not in names]
+        if missing and not self.spec.missing:
+            raise DataError(f"{dataset.name} has no column {missing[0]!r}", nearest(missing[0], names))
+        places = [names.index(column) if column in names else -1 for column in columns]
+        splits = {name: Split(_taken(split.samples, places), split.targets) for name, split in dataset.splits.items()}
+        return replace(dataset, splits=splits, columns=columns)
+
+    def _number(self, value: Any, column: str) -> float:
+        if value is None or value == "":
+            return float("nan")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise DataError(f"column {column!r} has no number: {value!r}", self.wants) from None
+        if np.isinf(number):
+            raise DataError(f"column {column!r} is {value!r}", "give a finite number")
+        return number
+
+    def _numbers(self, sample: Sequence[Any]) -> list[float]:
+        if len(sample) != self.spec.width:
+            raise DataError(f"a row has {len(sample)} numbers, the model reads {self.spec.width}", self.wants)
+        return [self._number(value, self._called(i)) for i, value in enumerate(sample)]
+
+    def _filled(self, rows: Array) -> Array:
+        """The rows with what they lack filled in, which is NaN."""
+        lacking = np.isnan(rows)
+        if not lacking.any():
+            return rows
+        if not self.spec.missing:
+            column = self._called(int(np.flatnonzero(lacking.any(0))[0]))
+            raise DataError(f"a row lacks its {column!r}", "fill it in, or remove the row")
+        return np.where(lacking, np.asarray(self.spec.missing, np.float32), rows).astype(np.float32, copy=False)
+
+    def _standard(self, rows: Array) -> Array:
+        spec = self.spec
+        if not (spec.mean or spec.std):
+            return rows
+        mean, std = (np.asarray(values or (fill,), np.float32) for values, fill in ((spec.mean, 0.0), (spec.std, 1.0)))
+        return ((rows - mean) / std).astype(np.float32, copy=False)
+
+    def _called(self, column: int) -> str:
+        return self.spec.columns[column] if self.spec.columns else f"column {column}"
+
+
+def _taken(samples: Any, places: Sequence[int]) -> npt.NDArray[Any]:
+    """Columns by their place; of place -1 there is none, which is NaN."""
+    rows = np.asarray(samples)
+    chosen = rows[:, places].astype(np.float32, copy=False)
+    chosen[:, [place < 0 for place in places]] = np.nan
+    return chosen
