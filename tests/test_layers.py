@@ -61,6 +61,7 @@ PLUGINS_SEE = (
     "pocketzoo.zoo.catalog.backend",
     "pocketzoo.zoo.catalog.compressor",
     "pocketzoo.zoo.catalog.engine_options",
+    "pocketzoo.zoo.catalog.export_request",
     "pocketzoo.zoo.catalog.hookspecs",
     "pocketzoo.zoo.catalog.processor",
     "pocketzoo.zoo.catalog.processor_configs",

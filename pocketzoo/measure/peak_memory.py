@@ -8,14 +8,19 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pocketzoo.core.errors import BundleError, PocketzooError
-from pocketzoo.zoo.backends.runtimes import module_of, open_runner
+from pocketzoo.core.errors import BundleError, PocketzooError, UnknownNameError
+from pocketzoo.zoo.backends.open_backend import find_runtime
+from pocketzoo.zoo.backends.runtimes import open_runner
+from pocketzoo.zoo.catalog.plugin_manager import GIVEN, create_manager
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
+NOT_FOUND = 3  # exit code: the process does not find the back end
 RUNS = 3  # a runtime's arena has its size after the first
 
 
@@ -32,8 +37,18 @@ class Memory:
         return max(self.peak - self.imports, 0)
 
 
-def peak_memory(runtime: str, graph: Path, source: Path | None, x: np.ndarray[Any, Any], threads: int) -> Memory | None:
-    """Run ``x`` through a model in a process of its own; None where the system does not tell (it has no /proc).
+def peak_memory(
+    runtime: str,
+    graph: Path,
+    source: Path | None,
+    x: np.ndarray[Any, Any],
+    threads: int,
+    registry: Registry | None = None,
+) -> Memory | None:
+    """Run ``x`` through a model in a process of its own.
+
+    None where the system does not tell (it has no /proc), or the back end is of a module that was given to a manager
+    and that no other process can import.
 
     Raises:
         BundleError: the process fails.
@@ -44,8 +59,10 @@ def peak_memory(runtime: str, graph: Path, source: Path | None, x: np.ndarray[An
         batch = Path(folder) / "x.npy"
         np.save(batch, x)
         asked = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch), "threads": threads}
+        given = [p.name for p in (registry or default_registry()).manager.plugins if p.origin == GIVEN]
+        asked |= {"plugins": given}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
-        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]  # plugins may be anywhere on it
         done = subprocess.run(
             command,
             capture_output=True,
@@ -53,6 +70,8 @@ def peak_memory(runtime: str, graph: Path, source: Path | None, x: np.ndarray[An
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
+    if done.returncode == NOT_FOUND:
+        return None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise BundleError(f"{graph} does not run in a process of its own: {reason}", "run it without --memory")
@@ -68,10 +87,18 @@ def _resident(what: str) -> int:
 def main() -> None:
     """What the fresh process does."""
     asked = json.loads(sys.argv[1])
-    __import__(module_of(asked["runtime"]))
+    try:
+        given = [import_module(name) for name in asked["plugins"]]
+        registry = Registry(create_manager(extra=given)) if given else default_registry()
+        spec = find_runtime(asked["runtime"], registry).backend
+    except (ImportError, UnknownNameError):
+        sys.exit(NOT_FOUND)
+    import_module(spec.module)
     imports = _resident("VmRSS")
     x = np.load(asked["x"])
-    with open_runner(asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"]) as runner:
+    with open_runner(
+        asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"], registry=registry
+    ) as runner:
         for _ in range(RUNS):
             runner.logits(x)
     print(json.dumps({"peak": _resident("VmHWM"), "imports": imports}))

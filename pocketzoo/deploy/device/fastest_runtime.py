@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -100,11 +100,9 @@ def remember(key: str, choice: Choice) -> None:
         temporary.write_text(json.dumps({**_read(), key: asdict(choice)}, indent=1), "utf8")
 
 
-def key_of(digest: str, ways: Mapping[str, object], threads: int) -> str:
-    """What a choice depends on: the model's digest, the ways, the runtime's version, the machine and the threads."""
-    import onnxruntime
-
-    facts = [digest, *ways, onnxruntime.__version__, platform.node(), platform.machine(), str(threads)]
+def key_of(digest: str, ways: Iterable[str], threads: int) -> str:
+    """What a choice depends on: the model's digest, the ways with their versions, the machine and the threads."""
+    facts = [digest, *ways, platform.node(), platform.machine(), str(threads)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

@@ -8,11 +8,11 @@ import subprocess
 
 import onnx
 import pytest
-from pocketzoo.zoo.backends.tensorrt.trtexec import command
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.deploy.export import export
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.tensorrt.trtexec import command
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
