@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pocketzoo.core.errors import ExportError
+from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
@@ -65,7 +66,7 @@ def export(
     alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not alongside
     half = "" if precision == "fp32" else f".{precision}"
-    name = f"{bundle.manifest.name}{half if alongside else ''}{exporter.suffix}" if out is None else ""
+    name = f"{as_file_name(bundle.manifest.name)}{half if alongside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
     backend = builder.name if builder is not None else ""
     _check_place(place, exporter, named_by_user=out is not None)
@@ -149,7 +150,7 @@ def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
         longest = manifest.input.max_length
         usual = {str(manifest.input.shape[1]): (1, min(128, longest), longest)}
     return ExportRequest(
-        name=manifest.name,
+        name=as_file_name(manifest.name),
         input=manifest.input,
         labels=manifest.labels,
         returns=manifest.gives,
