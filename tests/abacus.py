@@ -158,7 +158,12 @@ class Abacus:
             "inputs": sides(model.input),
             "outputs": sides(model.output),
             "nodes": [
-                [n.op_type, list(n.input), n.output[0], {a.name: plain(helper.get_attribute_value(a)) for a in n.attribute}]
+                [
+                    n.op_type,
+                    list(n.input),
+                    n.output[0],
+                    {a.name: plain(helper.get_attribute_value(a)) for a in n.attribute},
+                ]
                 for n in model.node
             ],
         }

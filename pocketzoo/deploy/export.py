@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
-from pocketzoo.deploy.export_generation_graphs import export_parts
+from pocketzoo.deploy.export_generation_graphs import ExportedPart, export_parts
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
@@ -97,22 +98,34 @@ def export(
                 put_files(files_of(made_part.file), sibling)
                 progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
             return place
-        encoded = len(bundle.graphs()) > 1  # by a step on the graph
-        graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
-        float_precision = next((e.precision for e in graphs), "float32")
-        float_precision = _named(float_precision, precision)
-        kind = f"{float_precision}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
-        name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
-        with updating(bundle) as draft:
-            mark = spec.name if kind else ""
-            draft.put(files_of(written), name, target=mark, precision=float_precision, backend=backend)
-            for made_part in parts:
-                # As an .onnx a float part is in the bundle for all targets.
-                own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
-                called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
-                files, kinds = files_of(made_part.file), {"precision": made_part.precision, "part": made_part.part}
-                draft.put(files, called, target=own, backend=backend, **kinds)
-                progress.say(f"wrote {called}, its {made_part.part}, for generation")
+        return _into_bundle(bundle, files_of(written), parts, exporter, spec, precision, backend, progress)
+
+
+def _into_bundle(
+    bundle: Bundle,
+    files: Sequence[Path],
+    parts: Sequence[ExportedPart],
+    exporter: ExporterSpec,
+    target: TargetSpec,
+    precision: str,
+    backend: str,
+    progress: Progress,
+) -> Path:
+    """Add what was exported to the bundle; the file that is loaded."""
+    encoded = len(bundle.graphs()) > 1  # by a step on the graph
+    graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
+    float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
+    kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
+    name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
+    with updating(bundle) as draft:
+        draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)
+        for part in parts:
+            # As an .onnx a float part is in the bundle for all targets.
+            own = "" if part.precision == "float32" and exporter.suffix == ".onnx" else target.name
+            called = Path(part_name(part.part, own, part.precision)).with_suffix(exporter.suffix).name
+            written = files_of(part.file)
+            draft.put(written, called, target=own, precision=part.precision, part=part.part, backend=backend)
+            progress.say(f"wrote {called}, its {part.part}, for generation")
     return bundle.path / name
 
 

@@ -83,11 +83,11 @@ def bench(
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
     with TemporaryDirectory() as folder:
         contenders: list[Candidate] = []
-        for way in ways:
+        for i, way in enumerate(ways):
             if way.backend.builds:
                 from pocketzoo.workflows.bench_engines import engine_candidates
 
-                largest, place = max(batches.size, *batch_sizes), Path(folder) / way.runtime.name
+                largest, place = max(batches.size, *batch_sizes), Path(folder) / str(i)
                 place.mkdir()
                 contenders += engine_candidates(bundles, way, largest, place, registry=resolver, progress=progress)
             else:

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -38,6 +39,7 @@ TYPES = {
     "compressor": (ModuleCompressor, GraphCompressor),
     "exporter": ExporterSpec,
     "target": TargetSpec,
+    "backend": BackendSpec,
     "dataset": DatasetSpec,
     "loader": LoaderSpec,
 }
@@ -62,11 +64,12 @@ def test_pocketzoo_ships_these():
         "backbone": ["mlp", "tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
         "compressor": ["distill", "int8", "low-rank", "prune"],
-        "exporter": ["onnx", "tensorrt", "tensorrt-rtx", "triton", "trtexec"],
+        "exporter": ["onnx", "triton", "trtexec"],
         "target": [
             "cpu", "cuda", "jetson-orin", "jetson-thor", "openvino", "tensorrt", "tensorrt-10", "tensorrt-11",
             "tensorrt-rtx",
         ],
+        "backend": ["onnxruntime", "tensorrt", "tensorrt-rtx", "torch"],
         "dataset": ["digits", "fashion-mnist"],
         "loader": ["timm", "transformers"],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""OpenVINO as a back end of pocketzoo, and the target that it is on a CPU. Nothing heavy is imported to declare them."""
+"""OpenVINO as a back end of pocketzoo, and the target that it is on a CPU; declared without importing it."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ class OpenVinoBackend:
         why = f"OpenVINO finds no {device} here, but {', '.join(here) or 'nothing'}"
         return Support(builds=True, runs=False, why=why, fix="copy the bundle to a machine that has one")
 
-    def check(
-        self, model: Path, target: TargetSpec, *, options: EngineOptions
-    ) -> tuple[str, Sequence[TargetFinding]]:
+    def check(self, model: Path, target: TargetSpec, *, options: EngineOptions) -> tuple[str, Sequence[TargetFinding]]:
         ov = require("openvino")
         from pocketzoo_openvino.runner import said
 
@@ -80,9 +78,7 @@ class OpenVinoBackend:
             for each in (written.with_suffix(WEIGHTS), written):
                 shutil.move(each, out.with_name(each.name))
 
-    def load(
-        self, model: Path, *, runtime: str, target: TargetSpec | None = None, threads: int = 0
-    ) -> OpenVinoRunner:
+    def load(self, model: Path, *, runtime: str, target: TargetSpec | None = None, threads: int = 0) -> OpenVinoRunner:
         require("openvino")
         from pocketzoo_openvino.runner import OpenVinoRunner
 

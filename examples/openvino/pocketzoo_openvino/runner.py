@@ -21,7 +21,7 @@ class OpenVinoRunner:
 
     def __init__(self, model: Path, device: str, threads: int) -> None:
         """``model``: an ONNX graph, or the .xml of OpenVINO's format. ``threads`` = 0 takes all cores."""
-        # Its CPU plugin computes in bfloat16 where the CPU has that, unless told otherwise: the precision is the graph's.
+        # By itself it computes in bfloat16 where the CPU has that; the precision is the graph's.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads and device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads

@@ -1,4 +1,4 @@
-"""The ways to run a bundle on a device that a provider's name stands for: runtimes of back ends, and what they built."""
+"""The ways to run a bundle that a provider's name stands for: runtimes of back ends, and what they built."""
 
 from __future__ import annotations
 

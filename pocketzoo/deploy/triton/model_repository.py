@@ -20,6 +20,7 @@ from onnx import TensorProto, ValueInfoProto
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.open_backend import backend_of, build
 from pocketzoo.zoo.catalog.backend import BackendSpec, TritonModel
@@ -93,7 +94,10 @@ def triton_model(owner: BackendSpec | None, target: TargetSpec) -> TritonModel:
         return GRAPH
     if owner.triton is None:
         raise ExportError(f"Triton does not run what {owner.name} builds", "use --target cpu, or --target cuda")
-    return owner.triton(target)
+    runs = owner.triton(target)
+    if not is_name(runs.file):
+        raise ExportError(f"{owner.name} calls its file in a repository {runs.file!r}", RULE)
+    return runs
 
 
 def model_config(

@@ -17,6 +17,7 @@ from pocketzoo.core.errors import (
     message_of,
     nearest,
 )
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.backend import METHODS, Backend, BackendSpec, Runner, RuntimeSpec
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
@@ -50,9 +51,12 @@ def backends(registry: Registry) -> Backends:
     left_out: dict[str, str] = {}
     for spec in (entry.spec for entry in entries):
         names = [runtime.name for runtime in spec.ways]
+        odd = next((name for name in names if not is_name(name)), None)
         twice = next((name for i, name in enumerate(names) if name in names[:i]), "")
         taken = next((name for name in names if name in ways), "")
-        if twice:
+        if odd is not None:
+            left_out[spec.name] = f"its runtime cannot be called {odd!r}: {RULE}"
+        elif twice:
             left_out[spec.name] = f"it names the runtime {twice!r} twice"
         elif taken:
             left_out[spec.name] = (

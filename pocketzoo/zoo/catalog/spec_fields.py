@@ -23,6 +23,8 @@ PARTS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "modality": (is_word, WORD_RULE),
     "decoder": (is_name, RULE),
     "default_target": (is_name, RULE),
+    "backend": (is_name, RULE),
+    "target": (is_name, RULE),
 }
 WORDS: Mapping[Any, str] = {
     str: "a text", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
@@ -216,7 +218,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if not isinstance(hint, type) or hint is _Unknown:
+    if hint is Any or not isinstance(hint, type) or hint is _Unknown:
         return True  # Any, a type variable, or what nobody imported
     return isinstance(value, hint)
 

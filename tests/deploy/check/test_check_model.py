@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from pocketzoo.deploy.check.dla_rules import off_dla
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.deploy.check.check_model import check, check_graph
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.tensorrt.dla_rules import off_dla
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.graphs.index import GraphIndex
 

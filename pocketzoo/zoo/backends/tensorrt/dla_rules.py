@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from onnx import NodeProto, TensorProto
 
-from pocketzoo.zoo.backends.tensorrt.facts import facts_of
+from pocketzoo.zoo.backends.tensorrt.facts import NvidiaFacts
 from pocketzoo.zoo.catalog.backend import TargetFinding
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
@@ -54,7 +54,7 @@ def _dla_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding
 
 def off_dla(node: NodeProto, graph: GraphIndex, target: TargetSpec) -> str:
     """Why a node cannot run on the target's DLA; "" where it can."""
-    limits = facts_of(target).dla
+    limits = target.facts.dla if isinstance(target.facts, NvidiaFacts) else None
     if limits is None:
         return "there is none"
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
