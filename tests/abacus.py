@@ -1,4 +1,4 @@
-"""A plugin with a back end of its own: numpy that reads a few operators of ONNX from a form it writes, and runs them."""
+"""A plugin with a back end of its own: numpy that runs a few operators of ONNX from a form that it writes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Abacus:
 
     def build(self, graph, out, target, *, options, progress):
         import onnx
-        from onnx import helper, numpy_helper
+        from onnx import numpy_helper
 
         if refused := self.check(graph, target, options=options)[1]:
             raise ExportError(refused[0].what, refused[0].todo)
@@ -162,7 +162,7 @@ class Abacus:
                     n.op_type,
                     list(n.input),
                     n.output[0],
-                    {a.name: plain(helper.get_attribute_value(a)) for a in n.attribute},
+                    {a.name: plain(a) for a in n.attribute},
                 ]
                 for n in model.node
             ],
@@ -174,7 +174,10 @@ class Abacus:
         return AbacusRunner(model)
 
 
-def plain(value):
+def plain(attribute):
+    from onnx import helper
+
+    value = helper.get_attribute_value(attribute)
     return value.decode() if isinstance(value, bytes) else list(value) if hasattr(value, "__len__") else value
 
 

@@ -61,8 +61,8 @@ def save_repository(
     """Write a model repository to the folder ``out``.
 
     The back end of the target says which of Triton's runs it and builds what that loads; a target without one gets the
-    graph and Triton's onnxruntime. Images get a second model that prepares them, and an ensemble of both; texts do not, since tokenizing is
-    no graph.
+    graph, for Triton's onnxruntime. Images get a second model that prepares them, and an ensemble of both; texts do
+    not, since tokenizing is no graph.
 
     Raises:
         MissingDependencyError: the target's package is not installed.
