@@ -24,6 +24,8 @@ ROOMS = [
     "core",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles", "zoo/data", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends", "zoo/tasks",
+    "zoo/backends/tensorrt", "zoo/backends",
+    "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data", "zoo/data/processors", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends", "zoo/tasks",
@@ -67,8 +69,10 @@ PLUGINS_SEE = (
     "pocketzoo.zoo.catalog.processor_configs",
     "pocketzoo.zoo.catalog.signature",
     "pocketzoo.zoo.catalog.specs",
+    "pocketzoo.zoo.catalog.task",
     "pocketzoo.zoo.hub.shard_index",
     "pocketzoo.zoo.hub.weights",
+    "pocketzoo.zoo.tasks.decoders.configs",
 )
 # What the command line sees at the top: anything else would be loaded for every ``--help``.
 COMMANDS_SEE = (
@@ -98,6 +102,7 @@ ENTRANCES = [
     *[
         f"pocketzoo.plugins.{n}"
         for n in ("tinynet", "heads", "compressors", "exporters", "targets", "backends", "datasets")
+        for n in ("tinynet", "heads", "tasks", "compressors", "exporters", "targets", "datasets")
     ],
     "pocketzoo.zoo.catalog.registry",
     "pocketzoo.zoo.models.info",

@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Task:
+class ModelForData:
     """A model with what is pretrained of it, for the classes or numbers of a data set."""
 
     ref: ModelRef
@@ -106,7 +106,7 @@ def task_of(
     resolver: Resolver,
     skipped: Skipped | None,
     progress: Progress,
-) -> Task:
+) -> ModelForData:
     """Open the data and build the model for it; rows that cannot be read are left out if ``skipped`` takes them.
 
     Raises:
@@ -138,7 +138,7 @@ def task_of(
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
     _standardize(model.backbone, rows)
-    return Task(ref, parts, model, dataset, read, config)
+    return ModelForData(ref, parts, model, dataset, read, config)
 
 
 def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, resolver: Resolver) -> None:

@@ -21,6 +21,7 @@ BUILT_IN = (
     "tinynet",
     "mlp",
     "heads",
+    "tasks",
     "processors",
     "compressors",
     "exporters",
