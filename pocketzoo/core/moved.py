@@ -128,7 +128,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.report_timings": "reports.timing_table",
     "deploy.run": "workflows.run",
     "deploy.run_recipe": ("workflows.run_recipe", "compress.pipeline.recipe"),
-    "deploy.runtime": "deploy.device.runtime",
+    "deploy.runtime": ("deploy.device.runtime", "deploy.device.providers"),
     "deploy.targets": ("zoo.backends.tensorrt.build_machine", "zoo.backends.available_targets"),
     "deploy.triton": "deploy.triton.model_repository",
     "deploy.triton_pictures": "deploy.triton.image_preprocessing_graph",

@@ -95,7 +95,7 @@ def pocketzoo_backends() -> list[BackendSpec]:
             facts=OnnxruntimeFacts,
             examine=_examine_providers,
             triton=_graphs_in_triton,
-            former=former_onnxruntime,
+            former_facts=former_onnxruntime,
         ),
         BackendSpec(
             name="tensorrt",
@@ -113,7 +113,7 @@ def pocketzoo_backends() -> list[BackendSpec]:
             built_here=_built_here,
             examine=_examine_gpu,
             triton=_engines_in_triton,
-            former=former_nvidia("tensorrt"),
+            former_facts=former_nvidia("tensorrt"),
         ),
         BackendSpec(
             name="tensorrt-rtx",
@@ -131,7 +131,7 @@ def pocketzoo_backends() -> list[BackendSpec]:
             built_here=_built_here,
             examine=_examine_rtx,
             triton=_engines_in_triton,
-            former=former_nvidia("tensorrt_rtx"),
+            former_facts=former_nvidia("tensorrt_rtx"),
         ),
         BackendSpec(
             name="torch",

@@ -126,7 +126,7 @@ def with_facts(target: TargetSpec, registry: Registry) -> TargetSpec:
     if target.backend or not target.former:
         return target
     for spec in backends(registry).specs.values():
-        if spec.former is not None and (facts := spec.former(target.former)) is not None:
+        if spec.former_facts is not None and (facts := spec.former_facts(target.former)) is not None:
             return replace(target, backend=spec.name, facts=facts, former={})
     return target
 

@@ -158,7 +158,7 @@ class BackendSpec:
     examine: Callable[[], Iterable[Check]] | None = None  # what ``doctor`` says of it besides its runtimes
     triton: Callable[[TargetSpec], TritonModel] | None = None  # raises ExportError where Triton does not run it
     # ``facts`` of the fields that a TargetSpec had in the previous release; None where they are none of its own.
-    former: Callable[[Mapping[str, Any]], Any] | None = None
+    former_facts: Callable[[Mapping[str, Any]], Any] | None = None
 
     @property
     def ways(self) -> tuple[RuntimeSpec, ...]:

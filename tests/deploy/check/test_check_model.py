@@ -175,8 +175,8 @@ LARGEST = {  # NVIDIA, "Working with DLA", TensorRT 10: layers and restrictions;
 
 
 def test_the_ranges_of_dla_are_nvidias():
-    assert ORIN.dla is not None
-    assert {name: getattr(ORIN.dla, name) for name in LARGEST} == LARGEST
+    assert ORIN.facts.dla is not None
+    assert {name: getattr(ORIN.facts.dla, name) for name in LARGEST} == LARGEST
 
 
 def node(op: str, inputs: tuple[str, ...] = ("x", "w"), **attributes):
