@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, PocketzooError, UnknownNameError
 from pocketzoo.zoo.backends.open_backend import find_runtime
 from pocketzoo.zoo.backends.runtimes import open_runner
@@ -38,12 +39,7 @@ class Memory:
 
 
 def peak_memory(
-    runtime: str,
-    graph: Path,
-    source: Path | None,
-    x: np.ndarray[Any, Any],
-    threads: int,
-    registry: Registry | None = None,
+    runtime: str, graph: Path, source: Path | None, x: Arrays, threads: int, registry: Registry | None = None
 ) -> Memory | None:
     """Run ``x`` through a model in a process of its own.
 
@@ -56,11 +52,12 @@ def peak_memory(
     if not Path("/proc/self/status").exists():
         return None
     with tempfile.TemporaryDirectory() as folder:
-        batch = Path(folder) / "x.npy"
-        np.save(batch, x)
-        asked = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch), "threads": threads}
+        batch = Path(folder) / "x.npz"
+        # By their places: a name may be any text.
+        np.savez(batch, allow_pickle=False, **{str(i): array for i, array in enumerate(x.values())})
+        asked: dict[str, Any] = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch)}
         given = [p.name for p in (registry or default_registry()).manager.plugins if p.origin == GIVEN]
-        asked |= {"plugins": given}
+        asked |= {"names": list(x), "threads": threads, "plugins": given}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
         paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]  # plugins may be anywhere on it
         done = subprocess.run(
@@ -95,12 +92,13 @@ def main() -> None:
         sys.exit(NOT_FOUND)
     import_module(spec.module)
     imports = _resident("VmRSS")
-    x = np.load(asked["x"])
+    with np.load(asked["x"]) as arrays:
+        x = {name: arrays[str(i)] for i, name in enumerate(asked["names"])}
     with open_runner(
         asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"], registry=registry
     ) as runner:
         for _ in range(RUNS):
-            runner.logits(x)
+            runner.infer(x)
     print(json.dumps({"peak": _resident("VmHWM"), "imports": imports}))
 
 

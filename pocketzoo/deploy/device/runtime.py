@@ -71,7 +71,9 @@ class Runtime:
                 raise ValueError("the runtime is closed")
             self._running += 1
         try:
-            return self._runner.logits(x, out)
+            signature = self._runner.signature
+            name = signature.outputs[0].name
+            return self._runner.infer({signature.inputs[0].name: x}, None if out is None else {name: out})[name]
         finally:
             with self._turn:
                 self._running -= 1
@@ -194,9 +196,10 @@ def _choice(bundle: Bundle, graph: Path, ways: dict[str, WayToRun], threads: int
     digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith(".onnx")]
     facts = [f"{label} {way.digest}" for label, way in ways.items()]
     key = key_of(" ".join([graph.name, *sorted(digests)]), facts, threads)
+    spec = bundle.manifest.input
     if (choice := remembered(key, ways)) is None:
         starts = {label: way.start for label, way in ways.items()}
-        choice = choose(starts, random_samples(bundle.manifest.input, 1), progress=progress)
+        choice = choose(starts, {spec.name: random_samples(spec, 1)}, progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from feeds import only
 
 import pocketzoo
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError
@@ -78,6 +79,8 @@ def test_an_engine_answers_as_the_graph_does(built, fitted, digit_files, refused
     x = np.stack([prepare(file, fitted.manifest.input) for file in digit_files])
     with OnnxRunner(fitted.graph("")) as runner, load_runtime(built, provider="engine") as runtime:
         wanted = runner.logits(x)
+    with OnnxRunner(fitted.graph("")) as runner, load_runtime(built, providers="engine") as runtime:
+        wanted = only(runner, x)
         np.testing.assert_allclose(runtime.predict(x), wanted, atol=2e-2)
         out = np.empty_like(wanted)
         assert runtime.predict(x, out=out) is out
