@@ -27,7 +27,7 @@ def find_form(to: str, registry: Registry) -> tuple[ExporterSpec, BackendSpec | 
         return exporters[to].spec, None
     specs = {name: spec for name, spec in backends(registry).specs.items() if spec.builds}
     if to not in specs:
-        raise UnknownNameError(f"no exporter or back end is called {to!r}", nearest(to, [*exporters, *specs]))
+        raise UnknownNameError(f"no exporter is called {to!r}", nearest(to, [*exporters, *specs]))
     spec = specs[to]
     form = ExporterSpec(
         name=spec.name,
@@ -56,9 +56,10 @@ def _builder(spec: BackendSpec, registry: Registry) -> Callable[..., None]:
     def export(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
         owner, target = backend_of(target, registry)
         if owner is None or owner.facts is not spec.facts or not owner.builds:
-            of = f"is of the back end {owner.name}" if owner is not None else "names no back end"
             own = f"try --target {spec.target}" if spec.target else "name another target"
-            raise ExportError(f"--to {spec.name} does not build for {target.name!r}, which {of}", own)
+            if owner is None or not owner.builds:
+                raise ExportError(f"target {target.name!r} has no engines: nothing is built for it", own)
+            raise ExportError(f"--to {spec.name} does not build for {target.name!r}", f"use --to {owner.name}")
         build(owner, graph, out, target, options=request.options, progress=progress)
 
     return export

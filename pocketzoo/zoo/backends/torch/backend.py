@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +27,12 @@ class TorchBackend:
     def why_not(self, runtime: str) -> str:
         if find_spec("torch") is None:
             return "torch is not installed"
-        if runtime != CUDA or require("torch", extra="compress").cuda.is_available():
+        if runtime != CUDA:
             return ""
-        return "torch sees no CUDA device"
+        # A build for CPUs says so in its version: importing it takes seconds.
+        built_for_cpus = version("torch").endswith("+cpu")
+        sees = not built_for_cpus and require("torch", extra="compress").cuda.is_available()
+        return "" if sees else "torch sees no CUDA device"
 
     def support(self, target: TargetSpec, precision: str = "") -> Support:
         why = "torch runs modules, which no target is for"
