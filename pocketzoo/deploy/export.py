@@ -62,7 +62,7 @@ def export(
     if engine is not None and not exporter.asks:
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
     if engine is not None and builder is not None:
-        engine.check(builder.options, f"--to {to}")
+        engine.check(builder.build_options, f"--to {to}")
     bundle = open_model(model, registry=resolver, progress=progress)
     alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not alongside

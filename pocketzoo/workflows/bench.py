@@ -89,7 +89,9 @@ def bench(
 
                 largest, place = max(batches.size, *batch_sizes), Path(folder) / str(i)
                 place.mkdir()
-                contenders += engine_candidates(bundles, way, largest, place, registry=resolver, progress=progress)
+                contenders += engine_candidates(
+                    bundles, way.runtime.name, largest, place, registry=resolver, progress=progress
+                )
             else:
                 contenders += _distinct(bundles, way)
         rows = measure(

@@ -13,7 +13,7 @@ from pocketzoo.deploy.export import export_request, graph_for
 from pocketzoo.deploy.export_forms import files_of
 from pocketzoo.measure.measure_graphs import Candidate, candidate
 from pocketzoo.zoo.backends.built_files import built_files
-from pocketzoo.zoo.backends.open_backend import Way, build
+from pocketzoo.zoo.backends.open_backend import build, find_runtime
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry
@@ -23,7 +23,7 @@ from pocketzoo.zoo.models.resolver import Resolver
 
 def engine_candidates(
     bundles: Sequence[Bundle],
-    way: Way,
+    runtime: str,
     largest: int,
     folder: Path,
     *,
@@ -39,7 +39,8 @@ def engine_candidates(
         UnknownNameError: the runtime names no target to build for.
         ExportError: the back end refuses a graph, or this machine cannot build for it.
     """
-    resolver, runtime = Resolver.of(registry), way.runtime.name
+    resolver = Resolver.of(registry)
+    way = find_runtime(runtime, resolver.registry)
     if not (name := way.runtime.target or way.backend.target):
         raise UnknownNameError(f"the runtime {runtime!r} names no target to build for", "its plugin has to: target=")
     target: TargetSpec = resolver.registry.get("target", name)

@@ -53,7 +53,7 @@ def pocketzoo_backends() -> list[BackendSpec]:
             suffix=".xml",
             target="openvino-cpu",
             facts=OpenVinoFacts,
-            options=("shapes",),
+            build_options=("shapes",),
             examine=_examine,
             triton=_triton,
         )

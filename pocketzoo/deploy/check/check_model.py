@@ -65,7 +65,7 @@ def check(
     spec: TargetSpec = resolver.registry.get("target", target)
     options = DLA if dla else NO_OPTIONS
     owner, spec = backend_of(spec, resolver.registry)
-    if dla and (owner is None or "dla" not in owner.options):
+    if dla and (owner is None or "dla" not in owner.build_options):
         raise ExportError(f"target {target!r} has no DLA", "leave out --dla, or use --target jetson-orin")
     path = Path(model)
     if path.suffix == ".onnx":

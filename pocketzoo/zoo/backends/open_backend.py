@@ -208,7 +208,7 @@ def build(
         ExportError: it refuses the graph or an option, or cannot build here.
         PluginError: it fails in a way that it does not explain, or wrote nothing.
     """
-    options.check(spec.options, f"the back end {spec.name}")
+    options.check(spec.build_options, f"the back end {spec.name}")
     backend = open_backend(spec)
     with _blaming(spec, f"does not build {graph.name}"):
         backend.build(graph, out, target, options=options, progress=progress)

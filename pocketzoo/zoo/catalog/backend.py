@@ -151,7 +151,7 @@ class BackendSpec:
     folder: bool = False  # what it builds is a folder, which is never part of a bundle
     target: str = ""  # the target that it builds for where no other is named
     facts: type[Any] | None = None  # the dataclass of ``TargetSpec.facts`` that it knows; None: it asks for none
-    options: tuple[str, ...] = ()  # fields of ``EngineOptions`` that it builds by; any other is refused
+    build_options: tuple[str, ...] = ()  # fields of ``EngineOptions`` that it builds by; any other is refused
     # Of what runs only on the machine that built it, and may be code: whether a file of this sha256 was built here.
     # Nothing else is loaded. None: what it builds is data, and runs elsewhere too.
     built_here: Callable[[str], bool] | None = None
