@@ -33,11 +33,14 @@ class AbacusFacts:
     rods: int = 13
 
 
+def windows(x, shape, strides, pads):
+    x = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    return np.lib.stride_tricks.sliding_window_view(x, tuple(shape), (2, 3))[:, :, :: strides[0], :: strides[1]]
+
+
 def conv(x, w, b=None, *, strides=(1, 1), pads=(0, 0, 0, 0), group=1, **_):
     assert group == 1
-    x = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (2, 3))[:, :, :: strides[0], :: strides[1]]
-    out = np.einsum("nchwij,ocij->nohw", windows, w, optimize=True)
+    out = np.einsum("nchwij,ocij->nohw", windows(x, w.shape[2:], strides, pads), w, optimize=True)
     return out if b is None else out + b[:, None, None]
 
 
@@ -45,9 +48,9 @@ def gemm(a, b, c=0.0, *, transA=0, transB=0, alpha=1.0, beta=1.0):
     return alpha * ((a.T if transA else a) @ (b.T if transB else b)) + beta * c
 
 
-def average_pool(x, *, kernel_shape, **_):
-    assert tuple(kernel_shape) == x.shape[2:], "over all pixels"
-    return x.mean((2, 3), keepdims=True, dtype=np.float32)
+def average_pool(x, *, kernel_shape, strides=(1, 1), pads=(0, 0, 0, 0), **_):
+    assert not any(pads)
+    return windows(x, kernel_shape, strides, pads).mean((4, 5), dtype=np.float32)
 
 
 def along(values, x, axis):

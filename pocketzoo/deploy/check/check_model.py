@@ -87,8 +87,11 @@ def _checked(path: Path, target: TargetSpec, owner: BackendSpec | None, options:
     graph = GraphIndex(load_graph(path))
     findings = [finding for rule in RULES for finding in rule(graph, target)]
     asked, said = _ask(path, target, owner, options)
-    foreseen = any(f.level == "refused" for f in findings)  # what a rule foresaw need not be said twice
-    findings += [finding for finding in said if not (foreseen and finding.level == "refused")]
+    foreseen = [f for f in findings if f.level == "refused"]
+    nodes = {node for finding in foreseen for node in finding.nodes}
+    for finding in said:  # what a rule foresaw need not be said twice, and a reason without nodes may be that
+        twice = foreseen and finding.level == "refused" and set(finding.nodes) <= nodes
+        findings += [finding] * (not twice)
     order = ("refused", "slow", "note")
     return CheckReport(
         graph=path.name,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.errors import PocketzooError, message_of
 from pocketzoo.core.files import home, replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
@@ -69,10 +69,11 @@ def choose(
                 runner = start()
                 stack.callback(runner.close)
                 out = runner.infer(x)
-            except PocketzooError as error:
+            except Exception as error:  # of a plugin's runner it may be any
                 if way == reference:
                     raise
-                left_out[way] = error.message
+                own = isinstance(error, PocketzooError)
+                left_out[way] = error.message if own else f"{type(error).__name__}: {message_of(error)}"
                 continue
             first_outputs = out if first_outputs is None else first_outputs
             if (ratio := min(sqnr(out[name], value) for name, value in first_outputs.items())) < AGREES:
