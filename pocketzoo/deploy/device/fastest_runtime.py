@@ -72,8 +72,8 @@ def choose(
             except Exception as error:  # of a plugin's runner it may be any
                 if way == reference:
                     raise
-                own = isinstance(error, PocketzooError)
-                left_out[way] = error.message if own else f"{type(error).__name__}: {message_of(error)}"
+                known = isinstance(error, PocketzooError)
+                left_out[way] = message_of(error) if known else f"{type(error).__name__}: {message_of(error)}"
                 continue
             first_outputs = out if first_outputs is None else first_outputs
             if (ratio := min(sqnr(out[name], value) for name, value in first_outputs.items())) < AGREES:
