@@ -15,7 +15,7 @@ from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
 from pocketzoo.deploy.export_generation_graphs import ExportedPart, export_parts
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
-from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -112,7 +112,7 @@ def _into_bundle(
     progress: Progress,
 ) -> Path:
     """Add what was exported to the bundle; the file that is loaded."""
-    encoded = len(bundle.graphs()) > 1  # by a step on the graph
+    encoded = len(bundle.encodings()) > 1  # by a step on the graph
     graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
     float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
     kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
@@ -122,9 +122,9 @@ def _into_bundle(
         for part in parts:
             # As an .onnx a float part is in the bundle for all targets.
             own = "" if part.precision == "float32" and exporter.suffix == ".onnx" else target.name
-            called = Path(part_name(part.part, own, part.precision)).with_suffix(exporter.suffix).name
+            called = Path(graph_name(own, part.precision, part.part)).with_suffix(exporter.suffix).name
             written = files_of(part.file)
-            draft.put(written, called, target=own, precision=part.precision, part=part.part, backend=backend)
+            draft.put(written, called, target=own, precision=part.precision, graph=part.part, backend=backend)
             progress.say(f"wrote {called}, its {part.part}, for generation")
     return bundle.path / name
 
@@ -231,7 +231,7 @@ def _named(float_precision: str, precision: str) -> str:
 @keywords_renamed(registry="resolver")
 def graph_for(bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path) -> Path:
     """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
-    graphs = bundle.graphs()
+    graphs = bundle.encodings()
     if target.name in graphs:
         return graphs[target.name]
     if len(graphs) == 1:  # nothing but the float graph: no step made it target-specific

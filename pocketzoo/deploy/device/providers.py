@@ -76,7 +76,7 @@ def ways_of(
             own.sort(key=lambda each: each.entry.target != way.runtime.target)
         ways += [way_of_built(each, threads, registry, way) for each in own[:1]]
         if way.backend.loads_graphs:
-            wanted = bundle.graphs().get(way.runtime.target, graph) if target is None else graph
+            wanted = bundle.encodings().get(way.runtime.target, graph) if target is None else graph
             ways.append(way_of_graph(way, wanted, threads, name))
     if not ways:
         raise _nothing_built(bundle, target, target or runtimes[0].backend.name)

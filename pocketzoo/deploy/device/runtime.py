@@ -143,7 +143,7 @@ def load_runtime(
 
     bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
     specs = Resolver.of(registry).registry
-    graphs = bundle.graphs()
+    graphs = bundle.encodings()
     if target is not None and target not in graphs:
         specs.get("target", target)
     if provider is None and target is not None:

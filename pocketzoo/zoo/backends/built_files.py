@@ -34,7 +34,7 @@ def built_files(bundle: Bundle, registry: Registry) -> list[BuiltFile]:
             backend = _builder(entry, registry)
         except (UnknownNameError, PluginError):
             continue
-        if backend is None or entry.part or (backend.built_here is not None and not backend.built_here(entry.sha256)):
+        if backend is None or entry.graph or (backend.built_here is not None and not backend.built_here(entry.sha256)):
             continue
         others = tuple(bundle.path / other for other, each in bundle.manifest.files.items() if each.of == name)
         files.append(BuiltFile(bundle.path / name, entry, backend, others))

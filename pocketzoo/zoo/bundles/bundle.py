@@ -18,7 +18,7 @@ from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, read_manifest
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.graphs.safety import check_graph
 
@@ -50,46 +50,53 @@ class Bundle:
         warn_renamed("travelled", "source_files")
         return self.source_files()
 
-    def graphs(self) -> dict[str, Path]:
-        """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
+    def graphs(self, target: str | None = None) -> dict[str, Path]:
+        """The graphs of the model by name: each the one encoded for ``target``, else the float one.
+
+        Without ``target`` it is what ``graphs`` was in the last release, ``encodings``.
+        """
+        if target is None:
+            warn_renamed("graphs()", "encodings()")
+            return self.encodings()
+        paths: dict[str, Path] = {}
+        for encoded_for in ("", target):
+            for name, entry in self.manifest.files.items():
+                if name.endswith(".onnx") and entry.target == encoded_for:
+                    paths[entry.graph or MODEL] = self.path / name
+        return paths
+
+    def encodings(self, graph: str = MODEL) -> dict[str, Path]:
+        """The encodings of one graph by target; "" is the float one, which runs anywhere."""
         files = self.manifest.files.items()
-        return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
+        return {
+            e.target: self.path / name for name, e in files if name.endswith(".onnx") and (e.graph or MODEL) == graph
+        }
+
+    def targets(self) -> tuple[str, ...]:
+        """The targets that it has graphs for: "" first, where it has float ones."""
+        return tuple(sorted({e.target for name, e in self.manifest.files.items() if name.endswith(".onnx")}))
 
     def parts(self, target: str = "") -> dict[str, Path]:
-        """The generation graphs with a cache of keys and values, by part; empty where it has none.
-
-        Each is the one encoded for ``target``, else the float one.
-        """
-        paths: dict[str, Path] = {}
-        for part_target in ("", target):
-            for name, entry in self.manifest.files.items():
-                if entry.part and entry.target == part_target and name.endswith(".onnx"):
-                    paths[entry.part] = self.path / name
-        return paths
+        """The graphs of a model that has others than ``MODEL``, without that one."""
+        return {name: path for name, path in self.graphs(target).items() if name != MODEL}
 
     def built(self) -> dict[str, FileEntry]:
         """What back ends built of the graphs, by the name of the file that is loaded."""
         files = self.manifest.files.items()
         return {name: e for name, e in files if (e.backend or name.endswith(ENGINE)) and not e.of}
 
-    def graph(self, target: str = "cpu") -> Path:
+    def graph(self, target: str = "cpu", name: str = MODEL) -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
-        graphs = self.graphs()
-        return graphs.get(target) or self.file(graph_name())
+        return self.graphs(target).get(name) or self.file(graph_name(graph=name))
 
 
-def graph_name(target: str = "", precision: str = "int8") -> str:
-    """File name of a graph: the float one, or the one a graph step encoded for a target."""
-    return part_name("model", target, precision)
-
-
-def part_name(part: str, target: str = "", precision: str = "int8") -> str:
-    """File name of the graph of one part, as ``graph_name``.
+def graph_name(target: str = "", precision: str = "int8", graph: str = MODEL) -> str:
+    """File name of a graph: the float one, or the one a graph step encoded for a target.
 
     Raises:
-        BundleError: part, precision or target are no names; see ``core.names``.
+        BundleError: graph, precision or target are no names; see ``core.names``.
     """
-    return _joined(part, precision, target, "onnx") if target else _joined(part, "onnx")
+    return _joined(graph, precision, target, "onnx") if target else _joined(graph, "onnx")
 
 
 def tensors_name(step: str, part: str = "") -> str:
@@ -223,14 +230,17 @@ class Draft:
     path: Path | None = None  # where it is, once written
 
     def mark(
-        self, name: str, *, target: str = "", precision: str = "", part: str = "", backend: str = "", of: str = ""
+        self, name: str, *, target: str = "", precision: str = "", graph: str = "", backend: str = "", of: str = ""
     ) -> Path:
-        """Say what a file runs on; returns the path to write it to, where an earlier one of the same may be.
+        """Say what a file runs on, of which graph it is, and who built it.
+
+        Returns the path to write it to, where an earlier one of the same may be.
 
         Raises:
             BundleError: another file of the bundle is called so, as the weights would be by a step called "model".
         """
-        entry = FileEntry(sha256="", size=0, target=target, precision=precision, part=part, backend=backend, of=of)
+        graph = "" if graph == MODEL else graph
+        entry = FileEntry(sha256="", size=0, target=target, precision=precision, graph=graph, backend=backend, of=of)
         there = replace(self.kinds.get(name) or entry, sha256="", size=0)
         known = replace(there, backend=there.backend or backend)  # which earlier versions did not note
         if (self.folder / name).exists() and (name not in self.kinds or known != entry):
@@ -239,7 +249,7 @@ class Draft:
         return self.folder / name
 
     def put(
-        self, files: Sequence[Path], name: str, *, target: str, precision: str, part: str = "", backend: str = ""
+        self, files: Sequence[Path], name: str, *, target: str, precision: str, graph: str = "", backend: str = ""
     ) -> None:
         """Take in what was exported as ``name``: the first of the files, and those that belong to it.
 
@@ -249,10 +259,10 @@ class Draft:
             del self.kinds[old]
             (self.folder / old).unlink()
         main, *others = files
-        shutil.copyfile(main, self.mark(name, target=target, precision=precision, part=part, backend=backend))
+        shutil.copyfile(main, self.mark(name, target=target, precision=precision, graph=graph, backend=backend))
         for each in others:
             own = Path(name).stem + each.name.removeprefix(main.stem)
-            more = self.mark(own, target=target, precision=precision, part=part, backend=backend, of=name)
+            more = self.mark(own, target=target, precision=precision, graph=graph, backend=backend, of=name)
             shutil.copyfile(each, more)
 
 
