@@ -61,7 +61,15 @@ from pocketzoo.zoo.catalog.backend import (
     TargetFinding,
     TritonModel,
 )
-from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
+from pocketzoo.zoo.catalog.compressor import (
+    Compressor,
+    Distillation,
+    GraphCompressor,
+    LayerDecision,
+    ModuleCompressor,
+    Samples,
+    Step,
+)
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
@@ -115,7 +123,8 @@ if TYPE_CHECKING:
     from pocketzoo.core.files import replacing_file, replacing_folder
     from pocketzoo.testing.conformance import check_conformance
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
-    from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
+    from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef
+    from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport
     from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
@@ -136,7 +145,8 @@ _LAZY = {
     "FileEntry": "pocketzoo.zoo.bundles.manifest",
     "Manifest": "pocketzoo.zoo.bundles.manifest",
     "ModelRef": "pocketzoo.zoo.bundles.manifest",
-    "Step": "pocketzoo.zoo.bundles.manifest",
+    "StepRecord": "pocketzoo.zoo.bundles.step_record",
+    "StepReport": "pocketzoo.zoo.bundles.step_record",
     "Dataset": "pocketzoo.zoo.catalog.dataset",
     "LazyImages": "pocketzoo.zoo.catalog.dataset",
     "Split": "pocketzoo.zoo.catalog.dataset",
@@ -218,6 +228,7 @@ __all__ = [
     "Int8Encoding",
     "Int8Plan",
     "Labels",
+    "LayerDecision",
     "LazyImages",
     "LicenseError",
     "LoaderSpec",
@@ -260,6 +271,8 @@ __all__ = [
     "Split",
     "SplitName",
     "Step",
+    "StepRecord",
+    "StepReport",
     "StorageError",
     "Support",
     "TargetFinding",

@@ -154,7 +154,6 @@ def bench(
     from pocketzoo.reports.bench_plot import save_plot
     from pocketzoo.reports.html_page import check_drawing
     from pocketzoo.workflows.bench import bench
-    from pocketzoo.workflows.bench_generation import bench_generation
 
     if plot:
         check_drawing(plot)
@@ -174,22 +173,12 @@ def bench(
         registry=found_by,
         progress=Bars(),
     )
-    writing = bench_generation(
-        models,
-        data=data,
-        seconds=seconds,
-        threads=threads,
-        seed=seed,
-        skip_bad=skip_bad,
-        registry=found_by,
-        progress=Bars(),
-    )
     if as_json:
-        print_json([*rows, *writing])
+        print_json(rows)
     else:
         print_measurements(rows)
         print_timings(rows)
-        print_generation(writing)
+        print_generation(rows)
     if plot:
         click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 

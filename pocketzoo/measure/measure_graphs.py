@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,10 @@ import numpy as np
 from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.measure_ends import EndMeasurement, measure_ends
 from pocketzoo.measure.peak_memory import Memory, peak_memory
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.runtimes import CPU, open_runner, single_thread
 from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
@@ -39,6 +42,7 @@ class Candidate:
     bundle: str
     target: str  # "" for the float graph
     graph: Path  # or what a back end built of it
+    artifact: Artifact | None = None  # where the graph is run by a driver, with others perhaps
     parameters: int
     macs: int
     precision: str = "float32"
@@ -50,8 +54,13 @@ class Candidate:
     @property
     def bytes(self) -> int:
         """Of all that is loaded."""
-        paths = [path for each in (self.graph, *self.others) for path in (each, *each.rglob("*"))]
+        paths = [path for each in (*self.files, *self.others) for path in (each, *each.rglob("*"))]
         return sum(path.stat().st_size for path in paths if path.is_file())
+
+    @property
+    def files(self) -> list[Path]:
+        """All that runs on the way to its answers."""
+        return [self.graph] if self.artifact is None else main_files(self.artifact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,7 @@ class Measurement:
     latency: Mapping[str, Latency] = field(default_factory=dict)
     threads: int = 1
     memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
+    ends: tuple[EndMeasurement, ...] = ()  # what it gives elsewhere than at its first end: the text that is written
 
 
 def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
@@ -114,10 +124,17 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
 def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
     """The graphs of a bundle: all of them, or those for ``targets``."""
     return [
-        candidate(bundle.manifest, path, bundle.manifest.files[path.name])
-        for target, path in sorted(bundle.encodings().items())
+        replace(candidate(bundle.manifest, path, bundle.manifest.files[path.name]), artifact=artifact)
+        for target in bundle.targets()
         if targets is None or target in targets
+        for artifact in [artifact_of(bundle, target)]
+        for path in main_files(artifact)[:1]
     ]
+
+
+def main_files(artifact: Artifact) -> list[Path]:
+    """The graphs on the way to the first end."""
+    return [artifact.graph(name) for name in ends(artifact)[0].graphs]
 
 
 def measure(
@@ -165,7 +182,9 @@ def measure(
     memories: list[Memory | None] = [None for _ in rows]
     if memory:
         for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
-            memories[i] = peak_memory(row.runtime, row.graph, row.source, largest, threads, registry)
+            memories[i] = peak_memory(row.runtime, row.artifact or row.graph, row.source, largest, threads, registry)
+    artifacts = [row.artifact for row in rows]
+    further = measure_ends(artifacts, data, seconds=seconds, threads=threads, progress=progress)
     return [
         Measurement(
             bundle=row.bundle,
@@ -183,13 +202,17 @@ def measure(
             latency=timing,
             threads=threads,
             memory=held,
+            ends=others,
         )
-        for row, score, timing, held in zip(rows, scores, timings, memories, strict=True)
+        for row, score, timing, held, others in zip(rows, scores, timings, memories, further, strict=True)
     ]
 
 
 def _open(row: Candidate, registry: Registry | None, threads: int = 0) -> Runner:
-    return open_runner(row.runtime, row.graph, row.source, threads=threads, registry=registry)
+    def start(graph: Path) -> Runner:
+        return open_runner(row.runtime, graph, row.source, threads=threads, registry=registry)
+
+    return start(row.graph) if row.artifact is None else open_artifact(row.artifact, start)
 
 
 def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Arrays]:

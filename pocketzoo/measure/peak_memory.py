@@ -16,8 +16,12 @@ import numpy as np
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, PocketzooError, UnknownNameError
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.drivers import open_artifact
 from pocketzoo.zoo.backends.open_backend import find_runtime
 from pocketzoo.zoo.backends.runtimes import open_runner
+from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.plugin_manager import GIVEN, create_manager
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
@@ -39,7 +43,12 @@ class Memory:
 
 
 def peak_memory(
-    runtime: str, graph: Path, source: Path | None, x: Arrays, threads: int, registry: Registry | None = None
+    runtime: str,
+    graph: Path | Artifact,
+    source: Path | None,
+    x: Arrays,
+    threads: int,
+    registry: Registry | None = None,
 ) -> Memory | None:
     """Run ``x`` through a model in a process of its own.
 
@@ -55,7 +64,10 @@ def peak_memory(
         batch = Path(folder) / "x.npz"
         # By their places: a name may be any text.
         np.savez(batch, allow_pickle=False, **{str(i): array for i, array in enumerate(x.values())})
-        asked: dict[str, Any] = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch)}
+        asked: dict[str, Any] = {"runtime": runtime, "source": str(source), "x": str(batch)}
+        artifact = graph if isinstance(graph, Artifact) else Artifact(graphs={MODEL: graph})
+        asked |= {"graphs": {name: str(path) for name, path in artifact.graphs.items()}}
+        asked |= {"driver": artifact.driver, "states": dict(artifact.states)}
         given = [p.name for p in (registry or default_registry()).manager.plugins if p.origin == GIVEN]
         asked |= {"names": list(x), "threads": threads, "plugins": given}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
@@ -71,7 +83,10 @@ def peak_memory(
         return None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-        raise BundleError(f"{graph} does not run in a process of its own: {reason}", "run it without --memory")
+        raise BundleError(
+            f"{next(iter(artifact.graphs.values()))} does not run in a process of its own: {reason}",
+            "run it without --memory",
+        )
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -94,9 +109,14 @@ def main() -> None:
     imports = _resident("VmRSS")
     with np.load(asked["x"]) as arrays:
         x = {name: arrays[str(i)] for i, name in enumerate(asked["names"])}
-    with open_runner(
-        asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"], registry=registry
-    ) as runner:
+    graphs = {name: Path(path) for name, path in asked["graphs"].items()}
+    artifact = Artifact(graphs=graphs, driver=asked["driver"], states=asked["states"])
+    source, threads = Path(asked["source"]), asked["threads"]
+
+    def start(path: Path) -> Runner:
+        return open_runner(asked["runtime"], path, source, threads=threads, registry=registry)
+
+    with open_artifact(artifact, start) as runner:
         for _ in range(RUNS):
             runner.infer(x)
     print(json.dumps({"peak": _resident("VmHWM"), "imports": imports}))

@@ -127,6 +127,8 @@ def _distinct(bundles: Sequence[Bundle], way: Way) -> list[Candidate]:
                     f"{bundle.manifest.name} was imported as an ONNX graph, which {runtime} cannot run",
                     f"--runtime {CPU}",
                 )
-            measured = replace(candidate, graph=file, runtime=runtime, source=bundle.path)
-            by_digest.setdefault(bundle.manifest.files[file.name].sha256, measured)
+            artifact = None if modules else candidate.artifact
+            measured = replace(candidate, graph=file, artifact=artifact, runtime=runtime, source=bundle.path)
+            digests = " ".join(bundle.manifest.files[path.name].sha256 for path in measured.files)
+            by_digest.setdefault(digests, measured)
     return list(by_digest.values())

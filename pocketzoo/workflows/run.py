@@ -177,7 +177,7 @@ class _Runner:
                     self.say(f"{error.message}; continuing without it ({error.hint})")
                     results.rejected.append(error.message)
             if not results.rejected:
-                results.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
+                results.rejected += [f"{no.compressor}: {no.why}" for no in worse(read_bundle(small).manifest)]
                 model = small
                 models.append(small)
                 results.places["compressed model"] = small

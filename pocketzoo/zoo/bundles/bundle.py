@@ -99,15 +99,6 @@ def graph_name(target: str = "", precision: str = "int8", graph: str = MODEL) ->
     return _joined(graph, precision, target, "onnx") if target else _joined(graph, "onnx")
 
 
-def tensors_name(step: str, part: str = "") -> str:
-    """File name of the tensors that a graph step computed from samples, from which any target can be encoded.
-
-    Raises:
-        BundleError: step or part are no names; see ``core.names``.
-    """
-    return _joined(step, part, "safetensors") if part else _joined(step, "safetensors")
-
-
 def _joined(*parts: str) -> str:
     """Names with dots between: what is registered was checked there, what a manifest says was not."""
     for part in parts:
