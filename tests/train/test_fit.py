@@ -517,7 +517,7 @@ def test_numbers_of_any_size_are_learned(registry, tmp_path):
 
 def test_numbers_of_a_table_are_read(tmp_path):
     (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"word {i},{i / 4}\n" for i in range(20)))
-    data = load_data(tmp_path / "t.csv", numeric=True)
+    data = load_data(tmp_path / "t.csv", targets="numbers")
     assert (data.labels, data.numeric) == ((), True)
     found = {t: float(y) for n in SPLITS for t, (y,) in zip(data.split(n).samples, data.split(n).targets, strict=True)}
     assert found == {f"word {i}": i / 4 for i in range(20)}

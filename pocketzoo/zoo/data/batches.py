@@ -139,7 +139,8 @@ def _by(shape: Sequence[int]) -> str:
 def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
     """Indices of the three splits, every class in the same fractions."""
     generator = np.random.default_rng(seed)
-    classes = np.zeros(count, np.int64) if targets is None or targets.dtype.kind == "f" else targets
+    has_classes = targets is not None and targets.ndim == 1 and targets.dtype.kind != "f"
+    classes = targets if targets is not None and has_classes else np.zeros(count, np.int64)
     parts: dict[SplitName, list[npt.NDArray[np.int64]]] = {name: [] for name in SPLITS}
     for label in np.unique(classes):
         members = generator.permutation(np.flatnonzero(classes == label))
