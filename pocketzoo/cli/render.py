@@ -47,7 +47,8 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("precision", no_wrap=True)
-    titles = ["accuracy", "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
+    metric = next((row.metric.name for row in rows if row.metric is not None), "accuracy")
+    titles = [metric, "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     first = rows[0]
@@ -55,7 +56,7 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         table.add_row(
             row.bundle,
             _kind(row),
-            "-" if row.accuracy is None else f"{row.accuracy:.3f}",
+            _metric(row),
             "-" if row.agreement is None else f"{row.agreement:.3f}",
             "-" if row.sqnr is None else f"{row.sqnr:.1f}",
             f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
@@ -70,6 +71,10 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         f"medians on {runtimes}, {threads}, {first.samples} samples; "
         f"agreement and SQNR against {first.bundle}; (x): times smaller or faster"
     )
+    if first.metric is not None and first.metric.low is not None and first.metric.high is not None:
+        click.echo(
+            f"{first.metric.name} of {first.bundle}: {first.metric.low:.3f} to {first.metric.high:.3f}, at 95% confidence"
+        )
     if len(first.outputs) > 1:
         click.echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
         named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
@@ -78,6 +83,13 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         click.echo(
             f"*: {first.runtime} runs the graph for {' and '.join(foreign)} correctly but slowly; time it on the device"
         )
+
+
+def _metric(row: Measurement) -> str:
+    """The task's metric."""
+    if row.metric is None:
+        return "-" if row.accuracy is None else f"{row.accuracy:.3f}"
+    return f"{row.metric.value:.3f}"
 
 
 def _decibels(sqnr: float | None) -> str:

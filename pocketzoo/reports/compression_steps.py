@@ -31,7 +31,7 @@ RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency_ms": ("one sample", milliseconds),
 }
 SHARES = {"accuracy": "accuracy", "agreement": "agreement"}
-OTHERS = ("sqnr_db", "validation_samples", "left_in_float", "rejected")
+OTHERS = ("metric", "sqnr_db", "validation_samples", "left_in_float", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class _Line:
 def steps_table(manifest: Manifest, index: int) -> Markup:
     """The table; nothing for a bundle whose steps were not measured."""
     rows = _rows(manifest)
-    known = [name for name in (*RATIOS, *SHARES) if any(f"{name}_after" in row.report for row in rows)]
+    own = dict.fromkeys(row.report["metric"] for row in rows if "metric" in row.report)
+    shares = {**{key: key.replace("_", " ") for key in own}, **SHARES}
+    known = [name for name in (*RATIOS, *shares) if any(f"{name}_after" in row.report for row in rows)]
     if not known:
         return Markup()
     samples = next((row.report["validation_samples"] for row in rows if "validation_samples" in row.report), None)
@@ -77,14 +79,15 @@ def steps_table(manifest: Manifest, index: int) -> Markup:
         "steps.html",
         name=f"steps-{index}",
         caption=f"Each step against the graph it replaced, both timed in turn.{scored}",
-        titles=["SQNR", *(RATIOS[name][0] if name in RATIOS else SHARES[name] for name in known)],
+        titles=["SQNR", *(RATIOS[name][0] if name in RATIOS else shares[name] for name in known)],
         rows=[_line(row, known, index) for row in rows],
     )
 
 
 def rest_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What of a step's report the table does not show."""
-    shown = {f"{name}_{when}" for name in (*RATIOS, *SHARES) for when in ("before", "after")}
+    own = {report["metric"]} if "metric" in report else set()
+    shown = {f"{name}_{when}" for name in (*RATIOS, *SHARES, *own) for when in ("before", "after")}
     return {k: v for k, v in report.items() if k not in shown and k not in OTHERS}
 
 
@@ -130,7 +133,7 @@ def _cell(row: _StepRow, name: str, index: int) -> _StepCell:
     if old is None or new is None:
         return _StepCell(NOTHING)
     was, now = Number(old, f"{row.key}.{name}_before", index), Number(new, f"{row.key}.{name}_after", index)
-    if name in SHARES:
+    if name not in RATIOS:
         samples = row.report.get("validation_samples", 0)
         change, worse, better = points(new - old), new < old - 0.0005, False
         shown, before = now.shown(percent(new, samples)), was.shown(percent(old, samples))

@@ -387,7 +387,7 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     from pocketzoo.zoo.catalog.specs import HeadSpec
 
     plugin = ModuleType("acme")
-    spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)
+    spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), task="*-classification", build=lambda f, n: None)
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
     acme = Registry(create_manager(points=[], extra=[plugin]))
     with refused(
@@ -418,7 +418,7 @@ def test_data_that_cannot_be_learned_is_refused(registry, tmp_path, refused, dat
 
 def test_labels_without_targets_are_refused(registry, tmp_path, refused):
     splits = {name: Split(pixels(5)) for name in SPLITS}
-    with refused(DataError, "odd has no classes"):
+    with refused(DataError, "the train split of odd has no targets"):
         fit("tinynet", tmp_path / "x", data=Dataset("odd", ("a", "b"), splits), registry=registry)
 
 

@@ -81,8 +81,8 @@ def test_a_path_is_no_backbone_but_a_name_that_is_a_path_too_is_one(resolver, re
         asked(resolver, "modle")
 
 
-WRITES = HeadSpec(name="writes", summary="s", takes=("sequence",), returns="next-token-logits", build=nn.Identity)
-LOGITS = HeadSpec(name="logits", summary="s", takes=("map",), returns="logits", build=nn.Identity)
+WRITES = HeadSpec(name="writes", summary="s", takes=("sequence",), task="text-generation", build=nn.Identity)
+LOGITS = HeadSpec(name="logits", summary="s", takes=("map",), task="*-classification", build=nn.Identity)
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ BUILT = replace(LOGITS, build=lambda features, outputs: nn.Identity())
 @pytest.mark.parametrize(
     ("head", "settings", "kind", "text", "hint"),
     [
-        (replace(BUILT, returns="q-values"), {}, HeadMismatchError,
+        (replace(BUILT, task="reinforcement-learning"), {}, HeadMismatchError,
          "head 'h' outputs q-values, which fit cannot train yet", "heads that fit can train: linear, mlp, regression"),
-        (replace(BUILT, returns="next-token-logits"), {}, HeadMismatchError,
+        (replace(BUILT, task="text-generation"), {}, HeadMismatchError,
          "tinynet attends in both directions, so it would see the token it has to predict",
          "use a language model, such as GPT-2 or Llama; heads that fit: linear, mlp, regression"),
         (replace(BUILT, weights=object()), {}, HeadMismatchError, "head 'h' is already trained for its own classes",
@@ -152,7 +152,7 @@ def test_a_head_that_cannot_be_fitted_is_refused(resolver, refused, head, settin
 
 def test_a_head_that_writes_goes_with_what_reads_on_and_not_with_classes(resolver, refused):
     writer = replace(resolver.spec("backbone", "tinynet"), generation=GenerationSpec(end=(1,)))
-    head = replace(BUILT, returns="next-token-logits")
+    head = replace(BUILT, task="text-generation")
     check(resolver, head=head, backbone=writer)
     check(resolver, head=replace(head, weights=object()), backbone=writer)
     check(resolver, head=head, backbone=writer, label_smoothing=0.1)

@@ -222,8 +222,12 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
         (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part
     )
     new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
-    rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=SECONDS, progress=job.progress)
-    scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
+    rows = measure(
+        [*candidates(job.source, [""]), *new], job.tests, task=job.task, seconds=SECONDS, progress=job.progress
+    )
+    scored = {
+        f"test_{row.metric.key}_{row.target or 'float'}": row.metric for row in rows[1:] if row.metric is not None
+    }
     draft.manifest = replace(
         manifest,
         provenance={
@@ -232,7 +236,10 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
             "calibration": job.describe(),
             "packages": packages(),
         },
-        metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
+        metrics={
+            **{key: metric.value for key, metric in scored.items()},
+            **({"intervals": {key: [m.low, m.high] for key, m in scored.items()}} if scored else {}),
+        },
         measurements=tuple(to_plain(row) for row in rows),
         layers={c.target or "float": to_plain(layer_costs(c.graph)) for c in new},
     )

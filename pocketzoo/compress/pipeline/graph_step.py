@@ -229,7 +229,7 @@ def _own_judge(attempt: Attempt, job: Job) -> Judge | None:
         )
     if bundle.path == job.source.path:
         return job.judge
-    return Judge(bundle.file(graph_name()), job.validation, returns=bundle.manifest.gives)
+    return Judge(bundle.file(graph_name()), job.validation, task=job.task)
 
 
 def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> Callable[[Path], bool]:

@@ -25,10 +25,12 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
-from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+from pocketzoo.zoo.tasks.class_targets import without_targets
+from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +69,7 @@ class Job:
     samples: Inputs
     validation: Batches
     tests: Batches
+    task: ModelTask | None  # of the source; None where nobody said what its outputs mean
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
@@ -99,11 +102,10 @@ class Job:
     @cached_property
     def judge(self) -> Judge:
         """Of everything that is made, against the source: on validation samples, else on those of calibration."""
-        manifest = self.source.manifest
         return Judge(
             self.source.graph(""),
             self.validation if len(self.validation.split) else self.samples.batches,
-            returns=manifest.gives,
+            task=self.task,
             progress=self.progress,
         )
 
@@ -198,12 +200,12 @@ def prepare(
     _check_order(pairs, source, known)
     if asked.min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
         raise RecipeError("min_sqnr needs an int8 step, and there is none", "add --int8, or leave out --min-sqnr")
-    numeric = source.manifest.gives == "values"
+    task = open_task(source.manifest, known)
     rows = Skipped() if settings.skip_bad else None
-    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=known)
+    dataset = load_data(data, seed=settings.seed, **reading_of(task), skipped=rows, registry=known)
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
-    dataset = aligned(dataset, source.manifest.labels)
+    dataset = without_targets(dataset) if task is None else task.prepared(dataset)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
     spec, files = source.manifest.input, source.source_files()
@@ -225,6 +227,7 @@ def prepare(
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
+        task=task,
         structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
         generates_text=generates,
         progress=progress,

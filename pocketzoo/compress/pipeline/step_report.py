@@ -43,8 +43,9 @@ def measure_step(
         report |= before_and_after("latency_ms", timed.before, timed.after)
         report |= {"latency_of": what} if what else {}
     old, new = job.judge.score(before), job.judge.score(graph)
-    if old.accuracy is not None and new.accuracy is not None:
-        report |= before_and_after("accuracy", old.accuracy, new.accuracy)
+    if old.metric is not None and new.metric is not None:
+        report |= before_and_after(new.metric.key, old.metric.value, new.metric.value)
+        report |= {"metric": new.metric.key}
     if old.agreement is not None and new.agreement is not None:
         report |= before_and_after("agreement", old.agreement, new.agreement)
     report |= {} if new.sqnr is None else {"sqnr_db": new.sqnr}

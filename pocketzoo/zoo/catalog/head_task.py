@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
+from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.zoo.catalog.described import Described, describe
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
@@ -33,6 +34,7 @@ def head_task(head: HeadSpec, model_input: Any, registry: Registry) -> TaskSpec:
         name = head.task.replace(ANY, modality(model_input, registry))
         spec: TaskSpec = registry.get("task", name)
         return spec
+    warn_renamed("returns", "task")
     return former_task(head.returns, model_input, registry)
 
 

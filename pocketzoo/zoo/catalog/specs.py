@@ -194,7 +194,7 @@ class HeadSpec:
     # A function of torch.nn.functional, where the loss of the task can be one; "" for a head that has nothing to learn.
     loss: str = "cross_entropy"
     returns: str = ""  # as in earlier releases: what it outputs, which stands for a task
-    metric: str = "accuracy"  # of earlier releases, without effect: the task has one
+    metric: str = ""  # of earlier releases, without effect: the task has one
     options: type[Any] | None = None
     backbone: str = ""
     weights: Weights | None = None

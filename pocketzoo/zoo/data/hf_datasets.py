@@ -50,7 +50,9 @@ def read_saved(path: Path, columns: Columns, seed: int, targets: TargetKind, ski
     return _dataset(path.name, str(path), saved, columns, seed, targets, skipped)
 
 
-def read_repository(reference: str, columns: Columns, seed: int, targets: TargetKind, skipped: Skipped | None) -> Dataset:
+def read_repository(
+    reference: str, columns: Columns, seed: int, targets: TargetKind, skipped: Skipped | None
+) -> Dataset:
     """``hf://owner/name[@revision][#configuration]``: its name says the commit it was at. Its code is never run.
 
     Raises:

@@ -14,6 +14,7 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.catalog.described import Described
 from pocketzoo.zoo.catalog.specs import Input
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.models.export_graph import onnx_from_model
@@ -26,6 +27,8 @@ def save_model(
     *,
     name: str,
     labels: tuple[str, ...],
+    task: str = "",
+    decoder: Described | None = None,
     returns: str = "",
     license: str,
     input_spec: Input,
@@ -53,6 +56,8 @@ def save_model(
         model=ref,
         input=input_spec,
         labels=labels,
+        task=task,
+        decoder=decoder,
         returns=returns,
         license=license,
         parameters=sum(p.numel() for p in module.parameters()),

@@ -37,6 +37,11 @@ class GuardedMetric:
         """``Metric.update``."""
         guarded(f"the metric of {self.owner}", self.metric.update, answers, targets)
 
+    def need(self) -> None:
+        """Nothing, where targets would do; the error of a metric that no data set has targets for."""
+        if (why := getattr(self.metric, "unscored", None)) is not None:
+            raise DataError(why, "compare models: pocketzoo bench")
+
     def merge(self, other: GuardedMetric) -> None:
         """``Metric.merge``."""
         guarded(f"the metric of {self.owner}", self.metric.merge, other.metric)
@@ -171,6 +176,11 @@ def need_task(manifest: Manifest, registry: Registry) -> ModelTask:
             "import it with --labels, or compare it: pocketzoo bench",
         )
     return opened
+
+
+def reading_of(task: ModelTask | None) -> dict[str, Any]:
+    """How ``load_data`` is to read targets for a task; as classes for a model without one."""
+    return {} if task is None else {"targets": task.spec.targets, "reader": task.spec.reader}
 
 
 def tag_of(manifest: Manifest, registry: Registry) -> str:

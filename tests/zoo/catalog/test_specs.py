@@ -78,7 +78,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
     },
     specs.HeadSpec: {
         "task": "", "decoder": "", "decoder_config": None, "returns": "",
-        "loss": "cross_entropy", "metric": "accuracy", "options": None, "backbone": "", "weights": None,
+        "loss": "cross_entropy", "metric": "", "options": None, "backbone": "", "weights": None,
         "labels": None, "outputs": 0,
     },
     specs.DatasetSpec: {},
