@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
@@ -167,8 +167,8 @@ class Race:
 def race(
     before: Path,
     after: Path,
-    x: Array,
-    timed: Callable[[Sequence[Path], Array, float], list[float]] = median_milliseconds,
+    x: Arrays,
+    timed: Callable[[Sequence[Path], Arrays, float], list[float]] = median_milliseconds,
 ) -> Race:
     """Time a graph in turn with the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []

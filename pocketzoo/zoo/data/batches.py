@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Array, Arrays, batch_size
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
@@ -34,7 +34,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of a split as arrays (B, *size) with their targets: read one at a time, as often as one likes."""
+    """The batches of a split: the model's inputs by name, and targets; read one at a time, as often as one likes."""
 
     split: Split
     spec: Input
@@ -50,26 +50,28 @@ class Batches:
     def samples(self) -> int:
         return min(len(self.split), len(self.split) if self.limit is None else self.limit)
 
-    def __iter__(self) -> Iterator[tuple[Array, Targets | None]]:
+    def __iter__(self) -> Iterator[tuple[Arrays, Targets | None]]:
         starts = range(0, self.samples, self.size)
         return self.of(range(start, min(start + self.size, self.samples)) for start in starts)
 
-    def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Array, Targets | None]]:
+    def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Arrays, Targets | None]]:
         """The batches of these rows, in this order; one of which no image can be read is left out."""
         read = self._texts() if isinstance(self.spec, TextSpec) else self._images
         files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
         loaded = ahead(read, parts) if files else map(read, parts)
-        return (batch for batch in loaded if len(batch[0]))
+        return (batch for batch in loaded if batch_size(batch[0]))
 
-    def _images(self, rows: Sequence[int]) -> tuple[Array, Targets | None]:
+    def _images(self, rows: Sequence[int]) -> tuple[Arrays, Targets | None]:
         rows_read = [(row, i) for i in rows if (row := self._row(i)) is not None]
         x = np.stack([row for row, _ in rows_read]) if rows_read else np.empty(0, np.float32)
-        return x, None if self.split.targets is None else self.split.targets[[i for _, i in rows_read]]
+        return {self.spec.name: x}, None if self.split.targets is None else self.split.targets[
+            [i for _, i in rows_read]
+        ]
 
-    def _texts(self) -> Callable[[Sequence[int]], tuple[Array, Targets | None]]:
+    def _texts(self) -> Callable[[Sequence[int]], tuple[Arrays, Targets | None]]:
         encode: TextEncoder | None = None
 
-        def read(rows: Sequence[int]) -> tuple[Array, Targets | None]:
+        def read(rows: Sequence[int]) -> tuple[Arrays, Targets | None]:
             nonlocal encode
             samples: list[Any] = [self.split.samples[i] for i in rows]
             if isinstance(samples[0], np.ndarray):  # token ids already
@@ -80,7 +82,7 @@ class Batches:
                 ids = encode(samples)
             else:
                 raise DataError("this model reads texts, but the data are images", "give texts: a .csv or .jsonl")
-            return ids, None if self.split.targets is None else self.split.targets[list(rows)]
+            return {self.spec.name: ids}, None if self.split.targets is None else self.split.targets[list(rows)]
 
         return read
 
