@@ -49,6 +49,7 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
 from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
@@ -59,9 +60,6 @@ from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
-    METRICS,
-    PER_TOKEN,
-    RETURNS,
     WINDOW,
     BackboneSpec,
     Cut,
@@ -129,11 +127,10 @@ _LAZY = {
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
 }
+# Of the previous release: heads name their task.
+_FORMER = {"METRICS", "PER_TOKEN", "RETURNS"}
 __all__ = [
     "KINDS",
-    "METRICS",
-    "PER_TOKEN",
-    "RETURNS",
     "SILENT",
     "WINDOW",
     "Answers",
@@ -257,6 +254,9 @@ __all__ = [
 if not TYPE_CHECKING:  # to whom any name would be right then
 
     def __getattr__(name: str) -> Any:
+        if name in _FORMER:
+            warn_renamed(name, "TaskSpec")
+            return getattr(import_module("pocketzoo.zoo.catalog.former_words"), name)
         if name not in _LAZY:
             raise AttributeError(f"module 'pocketzoo.api' has no attribute {name!r}")
         return getattr(import_module(_LAZY[name]), name)

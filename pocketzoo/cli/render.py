@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pocketzoo.measure.measure_graphs import Latency, Measurement
     from pocketzoo.workflows.bench_generation import GenerationMeasurement
+    from pocketzoo.workflows.predict import Prediction
 
 T = TypeVar("T")
 MOST_SETTINGS = 4  # batch sizes that are columns of one table
@@ -36,6 +37,19 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
     line = "".join(f"%-{width}s  " for width in widths) + "%s"
     lines = ((line % tuple(row)).rstrip() for row in rows)
     click.echo("\n".join(lines))  # at once: a write for each of 10,000 names takes as long as the rest of list
+
+
+def print_answer(prediction: Prediction) -> None:
+    """What a model answers to one sample: classes and numbers in columns, anything else by its name."""
+    print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
+    print_columns([["", f"{value:.6g}"] for value in prediction.values])
+    others = {name: value for name, value in prediction.answer.items() if name not in ("top", "values")}
+    print_columns([["", name, _shortened(value)] for name, value in others.items()])
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def print_measurements(rows: Sequence[Measurement]) -> None:
@@ -72,9 +86,8 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         f"agreement and SQNR against {first.bundle}; (x): times smaller or faster"
     )
     if first.metric is not None and first.metric.low is not None and first.metric.high is not None:
-        click.echo(
-            f"{first.metric.name} of {first.bundle}: {first.metric.low:.3f} to {first.metric.high:.3f}, at 95% confidence"
-        )
+        ends = f"{first.metric.low:.3f} to {first.metric.high:.3f}"
+        click.echo(f"{first.metric.name} of {first.bundle}: {ends}, at 95% confidence")
     if len(first.outputs) > 1:
         click.echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
         named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]

@@ -128,7 +128,7 @@ def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
         name=as_file_name(manifest.name),
         input=manifest.input,
         labels=manifest.labels,
-        returns=manifest.gives,
+        returns=manifest.returns,
         options=replace(options, usual={**usual, **options.usual}),
     )
 

@@ -13,10 +13,13 @@ from torch.nn import functional
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
+from pocketzoo.zoo.catalog.head_task import decoder_for, head_task
 from pocketzoo.zoo.catalog.registry import Entry, Registry
-from pocketzoo.zoo.catalog.specs import METRICS, PER_TOKEN, RETURNS, FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.task import TaskSpec
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.heads import build_head
+from pocketzoo.zoo.modules.outputs import outputs_of
 
 SHAPES: dict[FeatureKind, tuple[str | int, ...]] = {
     "map": ("batch", 12, 5, 6),
@@ -33,15 +36,14 @@ def test_it_takes_known_features(head: Entry) -> None:
         wrong(f"head {head.name!r} takes {takes!r}", f"name one or more of: {', '.join(SHAPES)}")
 
 
-def test_its_loss_and_metric_exist(head: Entry) -> None:
-    """``fit`` looks both up by name; what it does not train yet may leave its loss out."""
+def test_its_task_and_decoder_are_registered(head: Entry, registry: Registry) -> None:
+    """A task by its name, "*" for what a model reads; a decoder of that task; a loss that torch has."""
     spec: HeadSpec = head.spec
-    if spec.returns not in RETURNS:
-        wrong(f"it returns {spec.returns!r}", f"name one of: {', '.join(RETURNS)}; softmax is added by losses")
-    if not callable(getattr(functional, spec.loss, None)) and (spec.loss or spec.returns in METRICS):
+    for task in _tasks(spec, registry):
+        with blaming(f"its decoder is {spec.decoder or task.decoder!r}", "name one that is for its task"):
+            decoder_for(spec.decoder or task.decoder, task, registry)
+    if spec.loss and not callable(getattr(functional, spec.loss, None)):
         wrong(f"its loss is {spec.loss!r}", "name a function of torch.nn.functional, such as cross_entropy")
-    if spec.metric != METRICS.get(spec.returns, ""):
-        wrong(f"its metric is {spec.metric!r}", f"for {spec.returns} it is {METRICS.get(spec.returns, '')!r}")
 
 
 def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
@@ -63,33 +65,38 @@ def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
 
 @pytest.mark.parametrize("outputs", [2, 7])
 def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry: Registry) -> None:
-    """The output is (batch, outputs), or that for each token, finite, and the same each time in eval mode."""
+    """Its outputs have an item for each sample, are finite, the same each time in eval mode, and can be decoded."""
     for features in _features(head.spec, registry):
         with blaming(f"build() fails on a {features.kind} {features.shape}", "let build take (features, outputs)"):
             module = build_head(head.spec, features, outputs).eval()
         x = _values(features)
         with blaming(f"it does not run on a {features.kind}", f"leave {features.kind!r} out of takes"), torch.no_grad():
-            one, two = module(x), module(x)
-        expected = (BATCH, x.shape[1], outputs) if head.spec.returns in PER_TOKEN else (BATCH, outputs)
-        if not isinstance(one, Tensor) or one.shape != expected:
-            actual = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
-            wrong(f"for {outputs} outputs it gives {actual} at batch {BATCH}", f"return one tensor {expected}")
-        if not torch.isfinite(one).all() or not torch.equal(one, two):
-            wrong("two runs on one input differ, or are not finite", "switch off dropout unless self.training")
+            one, two = (outputs_of(module(x)) for _ in range(2))
+        for name, out in one.items():
+            if not isinstance(out, Tensor) or out.shape[:1] != (BATCH,):
+                actual = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+                wrong(f"its output {name!r} is {actual} at batch {BATCH}", "return a tensor, or tensors by name")
+            if not torch.isfinite(out).all() or not torch.equal(out, two[name]):
+                wrong("two runs on one input differ, or are not finite", "switch off dropout unless self.training")
+        for task in _tasks(head.spec, registry):
+            decoder = decoder_for(head.spec.decoder or task.decoder, task, registry)
+            config = head.spec.decoder_config
+            config = decoder.config() if config is None and decoder.config is not None else config
+            with blaming(f"{decoder.name} does not decode its outputs", "name a decoder of such outputs"):
+                answers = decoder.open(config)({name: out.numpy() for name, out in one.items()}, {})
+                if len(answers) != BATCH:
+                    wrong(f"{decoder.name} gives {len(answers)} answers for {BATCH} samples", "give one for each")
 
 
 def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
-    """Its loss, or without one the sum of its squared outputs, is a number and gives every parameter a gradient."""
+    """The sum of its squared outputs is a number and gives every parameter a gradient."""
     features = next(iter(_features(head.spec, registry)), None)
-    loss = getattr(functional, head.spec.loss, None) if head.spec.loss else lambda out, y: out.square().sum()
-    if features is None or loss is None:
-        pytest.skip("its features or its loss are unknown")
-    with torch.random.fork_rng(), blaming("a step of training fails", "return logits that its loss takes"):
+    if features is None:
+        pytest.skip("its features are unknown")
+    with torch.random.fork_rng(), blaming("a step of training fails", "return tensors with gradients"):
         torch.manual_seed(0)
         module: nn.Module = build_head(head.spec, features, BATCH).train()
-        out = module(_values(features)).flatten(0, -2)  # each token is a sample of its own
-        classes = torch.arange(len(out)) % BATCH
-        value = loss(out, classes if head.spec.loss == "cross_entropy" else torch.rand(out.shape))
+        value = torch.stack([out.square().sum() for out in outputs_of(module(_values(features))).values()]).sum()
         if any(p.requires_grad for p in module.parameters()):
             value.backward()
     without = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
@@ -97,10 +104,11 @@ def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
         wrong(f"its loss is {float(value)}, and {without or 'nothing'} has no gradient", "use every parameter")
 
 
-def test_it_knows_its_classes(head: Entry) -> None:
+def test_it_knows_its_classes(head: Entry, registry: Registry) -> None:
     """A pretrained head has a label for each output, and no two of them are equal."""
     if head.spec.labels is None:
-        if head.spec.weights is not None and head.spec.returns in ("logits", "token-logits"):
+        kinds = {task.targets for task in _tasks(head.spec, registry)}
+        if head.spec.weights is not None and kinds & {"classes", "flags"} and not head.spec.outputs:
             wrong("it has weights and no labels", "give labels=, a function that returns a tuple of names")
         pytest.skip("it has no classes")
     with blaming("labels() fails", "return a tuple of names"):
@@ -123,6 +131,18 @@ def test_its_weights_fit(head: Entry, registry: Registry) -> None:
     (features,) = _features(spec, registry)
     with blaming("its weights do not fit", "pin the file that build() belongs to; prefix and read rename its keys"):
         load_state(build_head(spec, features, len(spec.labels())), read_weights(spec.weights), spec.name)
+
+
+def _tasks(spec: HeadSpec, registry: Registry) -> list[TaskSpec]:
+    """The tasks it may be for: one, or of a head for any backbone one for each kind of input."""
+    if spec.backbone:
+        with blaming(f"its task is {spec.task!r}", "name a task that a plugin declares"):
+            return [head_task(spec, registry.get("backbone", spec.backbone).input, registry)]
+    found = [entry.spec for entry in registry.find(spec.task or "-", kind="task")]
+    found += [entry.spec for entry in registry.find(kind="task") if spec.returns and spec.returns in entry.spec.former]
+    if not found:
+        wrong(f"its task is {spec.task!r}", f"name one of: {', '.join(registry.entries('task'))}")
+    return found
 
 
 def _features(spec: HeadSpec, registry: Registry) -> list[FeatureSpec]:

@@ -25,7 +25,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writi
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
-from pocketzoo.zoo.catalog.head_task import head_decoder, head_task
+from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
@@ -206,7 +206,6 @@ def _save(
     resolver: Resolver,
     progress: Progress,
 ) -> None:
-    task = head_task(parts.head, parts.backbone.input, resolver.registry)
     progress.say("exporting and checking the graph")
     with writing(out, force=force) as draft:
         save_model(
@@ -215,8 +214,7 @@ def _save(
             ref,
             name=out.name,
             labels=labels,
-            task=task.name,
-            decoder=head_decoder(parts.head, task, parts.backbone.input, resolver.registry),
+            answers=answer_facts(parts.head, parts.backbone.input, resolver.registry),
             license=parts.backbone.license,
             input_spec=parts.backbone.input,
             provenance=origin,

@@ -23,9 +23,10 @@ from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import SnapshotFile
 from pocketzoo.train.trainable_parameters import Learning
-from pocketzoo.train.validation import TensorOutputs, Validation, named_outputs
+from pocketzoo.train.validation import TensorOutputs, Validation
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
+from pocketzoo.zoo.modules.outputs import outputs_of
 
 SECONDS = 60.0  # between two snapshots within an epoch
 STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
@@ -169,7 +170,7 @@ class Trainer:
         metric = self.validation.empty()
         with torch.no_grad(), self.step.arithmetic():
             for i, (x, y) in enumerate(source.of([*parts, *spare])):
-                outputs = named_outputs(model(x.to(world.device)))
+                outputs = outputs_of(model(x.to(world.device)))
                 if i < len(parts):
                     self.validation.update(metric, outputs, y)
         first, *others = world.gather(metric)

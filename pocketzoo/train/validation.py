@@ -41,8 +41,3 @@ class Validation:
     def estimate(self, metric: GuardedMetric) -> Estimate:
         """The value that the model is judged by."""
         return self.task.headline(metric.result())
-
-
-def named_outputs(outputs: Tensor | TensorOutputs) -> TensorOutputs:
-    """What a module returned, by name; one tensor alone is called "logits"."""
-    return outputs if isinstance(outputs, Mapping) else {"logits": outputs}

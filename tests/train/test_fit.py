@@ -554,8 +554,9 @@ def test_classes_are_no_numbers(few, registry, tmp_path, refused):
 @pytest.mark.parametrize(
     ("changes", "kind", "text", "hint"),
     [
-        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' outputs q-values, which fit cannot train yet",
-         "heads that fit can train: linear, mlp, regression"),
+        ({"head": "q-values"}, HeadMismatchError,
+         "head 'q-values' is for reinforcement-learning, which fit cannot train",
+         "heads that fit can train: linear, mlp, multi-label, regression"),
         ({"head": "embedding"}, HeadMismatchError, "no trainable parameters", "leave out --data"),
         ({"data": None}, DataError, "head 'linear' needs training data", "--data"),
         ({"head": "mlp", "head_options": {"hiden": 3}}, RecipeError, "no option 'hiden'", "did you mean 'hidden'?"),

@@ -216,7 +216,15 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     """The source's graph and the new ones in one run; the rows and the layers' costs go into the manifest."""
     assert draft.manifest is not None
     source = job.source.manifest
-    manifest = replace(draft.manifest, name=name)
+    answers = job.answers
+    manifest = replace(
+        draft.manifest,
+        name=name,
+        task=answers.task,
+        tag=answers.tag,
+        decoder=answers.decoder,
+        returns=answers.returns or draft.manifest.returns,
+    )
     order = ["", *(target.name for target in job.targets)]
     graphs = sorted(
         (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part

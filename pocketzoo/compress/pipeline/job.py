@@ -23,6 +23,7 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
+from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
@@ -73,6 +74,11 @@ class Job:
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
+
+    @property
+    def answers(self) -> AnswerFacts:
+        """What the manifests of what is made say of what outputs mean; bundles of before said less."""
+        return NO_ANSWERS if self.task is None else self.task.facts
 
     @property
     def target(self) -> TargetSpec:

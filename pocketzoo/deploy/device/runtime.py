@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Condition
 from types import TracebackType
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
-from pocketzoo.core.numerics import softmax
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
 from pocketzoo.deploy.device.runtime_inputs import InputReader
@@ -20,13 +20,15 @@ from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_pr
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
+from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.data.random_samples import random_samples
 
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
     from pocketzoo.zoo.catalog.registry import Registry
+    from pocketzoo.zoo.catalog.task import Answers
     from pocketzoo.zoo.models.resolver import Resolver
+    from pocketzoo.zoo.tasks.open_task import ModelTask
 
 ENGINE = "engine"  # as a provider: the bundle's engine, on the GPU
 OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
@@ -38,10 +40,17 @@ class Runtime:
     Any number of threads may call ``predict`` at a time: give ``load_runtime`` the number of cores for each call.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        file: Path,
+        runner: Runner,
+        choice: Choice,
+        registry: Registry | Resolver | None = None,
+    ) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
-        self._runner = runner
+        self._runner, self.registry = runner, registry
         self._turn = Condition()
         self._running, self._closed = 0, False
         self.reads = InputReader(bundle)
@@ -59,37 +68,67 @@ class Runtime:
             MemoryShortError: the batch is too large for the device.
             ValueError: the runtime is closed.
         """
-        x = self.reads(batch)
+        name = self._runner.signature.outputs[0].name
+        return self._infer(self._inputs(batch), None if out is None else {name: out})[name]
+
+    def _inputs(self, batch: Any) -> Arrays:
+        return {self._runner.signature.inputs[0].name: self.reads(batch)}
+
+    def _infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         with self._turn:
             if self._closed:
                 raise ValueError("the runtime is closed")
             self._running += 1
         try:
-            signature = self._runner.signature
-            name = signature.outputs[0].name
-            return self._runner.infer({signature.inputs[0].name: x}, None if out is None else {name: out})[name]
+            return self._runner.infer(inputs, out)
         finally:
             with self._turn:
                 self._running -= 1
                 self._turn.notify_all()
 
+    @cached_property
+    def task(self) -> ModelTask:
+        """The model's task and the decoder of its outputs, opened when they are first asked for.
+
+        Raises:
+            DataError: nobody said what its outputs mean.
+            MissingPluginError: no plugin here declares them; the hint says what to install.
+        """
+        from pocketzoo.zoo.models.resolver import Resolver
+        from pocketzoo.zoo.tasks.open_task import need_task
+
+        return need_task(self.bundle.manifest, Resolver.of(self.registry).registry)
+
+    def answers(self, batch: Any) -> Answers:
+        """The answers to a batch in the canonical form of the model's task: ``Classes``, ``Values``, ...
+
+        Raises:
+            DataError: as ``predict``; or nobody said what the outputs mean.
+        """
+        task, inputs = self.task, self._inputs(batch)
+        return task.answers(self._infer(inputs), inputs)
+
+    def answer_rows(self, batch: Any, *, top: int = 5) -> list[Mapping[str, Any]]:
+        """The answers as plain data, one mapping per sample: ``{"top": [...]}``, ``{"values": [...]}``, by the task.
+
+        Raises:
+            DataError: as ``answers``.
+        """
+        return self.task.rows(self.answers(batch), top)
+
     def classify(self, batch: Any, *, top: int = 5) -> list[tuple[tuple[str, float], ...]]:
-        """The most likely classes of each sample with their probabilities (softmax), best first.
+        """The most likely classes of each sample with their probabilities, best first.
 
         Raises:
             DataError: as ``predict``; and the model has no classes.
         """
-        manifest = self.bundle.manifest
-        gives = manifest.gives
-        if gives != "logits" or not manifest.labels:
-            has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"outputs {gives}, not classes"
-            raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
-        ranked = []
-        for row in self.predict(batch):
-            shares = softmax(row)
-            best = shares.argsort()[::-1][:top]
-            ranked.append(tuple((manifest.labels[i], float(shares[i])) for i in best))
-        return ranked
+        rows = self.answer_rows(batch, top=top)
+        if any("top" not in row for row in rows):
+            raise DataError(
+                f"{self.bundle.manifest.name} is for {self.task.spec.name} and has no classes",
+                "fit a head with classes: pocketzoo fit ...",
+            )
+        return [tuple((each["label"], each.get("probability", 1.0)) for each in row["top"]) for row in rows]
 
     def close(self) -> None:
         """Give the memory back, once what other threads still predict has ended. Twice is once."""
@@ -145,7 +184,7 @@ def load_runtime(
         if names == (ENGINE,):
             return _engine(bundle, target, registry)
         runner = OnnxRunner(graph, threads=threads, providers=names)
-        return Runtime(bundle, graph, runner, Choice(way=names[0]))
+        return Runtime(bundle, graph, runner, Choice(way=names[0]), registry)
     ways: dict[str, Callable[[], Runner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
@@ -157,7 +196,7 @@ def load_runtime(
             ways = {way: start for way, start in ways.items() if not way.startswith(ENGINE)}
     choice = _fastest(bundle, graph, ways, threads, progress)
     file = engines.get(choice.way.removeprefix("engine for "), graph)
-    return Runtime(bundle, file, ways[choice.way](), choice)
+    return Runtime(bundle, file, ways[choice.way](), choice, registry)
 
 
 def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
@@ -185,7 +224,7 @@ def _engine(bundle: Bundle, target: str | None, registry: Registry | Resolver | 
             f"build one: pocketzoo export {bundle.path} --to {exporter}",
         )
     name, path = next(iter(engines.items()))
-    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
+    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"), registry)
 
 
 def _start(path: Path, target: str, registry: Registry | Resolver | None) -> Runner:

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.manifest import Manifest
 
-TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
-         "first-token-logits": "text2text-generation", "q-values": "reinforcement-learning"}  # fmt: skip
-
 # What Markdown takes for its own, at the start of a line or anywhere; an underscore within a word is none of it.
 _ACTIVE = re.compile(r"[\\`*\[\]<&~|]|(?<![^\W_])_|_(?![^\W_])|^[-+>=]|(?<!\S)#")
 
@@ -23,7 +20,7 @@ def model_card(manifest: Manifest) -> str:
     data = ModelCardData(
         license=manifest.license.lower(),
         library_name="pocketzoo",
-        pipeline_tag=_task(manifest),
+        pipeline_tag=manifest.tag or manifest.task or None,
         base_model=_base(model.backbone),
     )
     lines = [
@@ -43,8 +40,8 @@ def model_card(manifest: Manifest) -> str:
         lines.append(f"- compressed by: {_text(', '.join(step.kind for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
-    if manifest.gives in ("logits", "values") and manifest.input.layout != "NC":
-        lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_images(manifest) else 'TEXT'}", "```"]
+    if manifest.task:
+        lines += ["", "```sh", "pocketzoo predict . FILE", "```"]
     return "\n".join([*lines, ""])
 
 
@@ -69,19 +66,6 @@ def _code(value: str) -> str:
     ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     space = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{space}{text}{space}{ticks}"
-
-
-def _reads_images(manifest: Manifest) -> bool:
-    return manifest.input.layout == "NCHW"
-
-
-def _task(manifest: Manifest) -> str:
-    """What the Hub calls it."""
-    if manifest.input.layout == "NC" and manifest.gives in ("logits", "values"):
-        return "tabular-classification" if manifest.gives == "logits" else "tabular-regression"
-    if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_images(manifest)):
-        return "image-classification" if _reads_images(manifest) else "text-classification"  # numbers of texts too
-    return TASKS.get(manifest.gives, "feature-extraction")
 
 
 def _base(backbone: str) -> str | None:

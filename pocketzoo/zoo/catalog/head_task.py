@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
@@ -13,6 +14,38 @@ from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 
 ANY = "*"  # in the name of a head's task: the modality of what the model reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFacts:
+    """What a bundle notes of what its outputs mean."""
+
+    task: str = ""
+    tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
+    decoder: Described | None = None
+    returns: str = ""  # the word of earlier releases for it
+
+
+NO_ANSWERS = AnswerFacts()
+
+
+def answer_facts(head: HeadSpec, model_input: Any, registry: Registry) -> AnswerFacts:
+    """What a bundle notes of a model with this head and input.
+
+    Raises:
+        UnknownNameError: no plugin declares its task or decoder.
+        PluginError: its decoder is for another task.
+    """
+    task = head_task(head, model_input, registry)
+    return facts_of(task, head_decoder(head, task, model_input, registry), model_input, registry)
+
+
+def facts_of(task: TaskSpec, decoder: Described, model_input: Any, registry: Registry) -> AnswerFacts:
+    """The same of a task and a decoder."""
+    tag = pipeline_tag(task, model_input, registry)
+    return AnswerFacts(
+        task=task.name, tag="" if tag == task.name else tag, decoder=decoder, returns=next(iter(task.former), "")
+    )
 
 
 def modality(model_input: Any, registry: Registry) -> str:

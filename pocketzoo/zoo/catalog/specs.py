@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.dataset import Dataset
 
 FeatureKind = Literal["map", "vector", "sequence"]
-RETURNS = {  # what a head outputs -> its shape
-    "logits": "(B, classes)",
-    "token-logits": "(B, T, classes)",
-    "next-token-logits": "(B, T, vocabulary)",
-    "values": "(B, outputs)",
-    "q-values": "(B, actions)",
-    "embedding": "(B, channels)",
-    "first-token-logits": "(B, vocabulary)",
-}
-PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
-# What fit trains and scores -> by what.
-METRICS = {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
 WINDOW = 128  # tokens that a language model learns from at once, and is scored on, where nothing else is asked for
 
 

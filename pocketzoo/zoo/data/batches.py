@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array, Arrays, batch_size
-from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.data.image_preprocessing import prepare
@@ -176,30 +176,3 @@ def completed(defined: Mapping[SplitName, Split], seed: int) -> dict[SplitName, 
 def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0) -> Dataset:
     """A data set in memory, divided by ``seed``."""
     return Dataset(name, labels, divided(Split(x, y), seed), seed)
-
-
-def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
-    """The data set with its classes numbered as a model's ``labels`` are.
-
-    A data set none of whose classes the model knows is taken without them: good for calibration and agreement. So is
-    one that has numbers, where the model has classes.
-
-    Raises:
-        DataError: the model knows some of its classes but not all.
-    """
-    if dataset.labels == labels or (not dataset.labels and not (labels and dataset.numeric)):
-        return dataset
-    unknown = [name for name in dataset.labels if name not in labels]
-    if len(unknown) == len(dataset.labels):
-        bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
-        return Dataset(dataset.name, (), bare, dataset.seed)
-    if unknown:
-        raise DataError(
-            f"{dataset.name} has classes unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
-        )
-    number = np.array([labels.index(name) for name in dataset.labels], np.int64)
-    splits = {
-        name: Split(split.samples, None if split.targets is None else number[split.targets])
-        for name, split in dataset.splits.items()
-    }
-    return Dataset(dataset.name, labels, splits, dataset.seed)

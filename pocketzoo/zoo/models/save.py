@@ -14,7 +14,7 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
-from pocketzoo.zoo.catalog.described import Described
+from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.specs import Input
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.models.export_graph import onnx_from_model
@@ -27,9 +27,7 @@ def save_model(
     *,
     name: str,
     labels: tuple[str, ...],
-    task: str = "",
-    decoder: Described | None = None,
-    returns: str = "",
+    answers: AnswerFacts = NO_ANSWERS,
     license: str,
     input_spec: Input,
     provenance: Mapping[str, Any],
@@ -39,6 +37,8 @@ def save_model(
     files: Mapping[str, Path] | None = None,
 ) -> None:
     """Write weights and float graph into ``draft`` and set its manifest; ``files`` are what the backbone is built from.
+
+    ``answers`` says what its outputs mean.
 
     Raises:
         ExportError: the module does not export, or its graph differs from it.
@@ -56,9 +56,10 @@ def save_model(
         model=ref,
         input=input_spec,
         labels=labels,
-        task=task,
-        decoder=decoder,
-        returns=returns,
+        task=answers.task,
+        tag=answers.tag,
+        decoder=answers.decoder,
+        returns=answers.returns,
         license=license,
         parameters=sum(p.numel() for p in module.parameters()),
         macs=sum(layer.macs for layer in layers),

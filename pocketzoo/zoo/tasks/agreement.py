@@ -30,6 +30,7 @@ class Comparison:
         self.task = task
         self.samples = 0
         self.unanswered = ""  # why there are no answers to compare
+        self.unscored = ""  # why targets are not held against them
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}
         self._spread: dict[str, _Spread] = {}
@@ -50,12 +51,17 @@ class Comparison:
         try:
             answers, reference = (self.task.answers(outputs, x) for outputs in (actual, expected))
             self._agreement.update(answers, reference)
-            if y is not None:
-                self._scores = self._scores or self.task.scores()
-                self._scores.update(answers, y)
-                self._targets.append(y)
         except DataError as error:  # outputs of another form than its decoder reads: they are near or not, no more
             self.unanswered, self._scores = error.message, None
+            return
+        if y is None or self.unscored:
+            return
+        self._scores = self._scores or self.task.scores()
+        try:
+            self._scores.update(answers, y)
+            self._targets.append(y)
+        except DataError as error:
+            self.unscored, self._scores = error.message, None
 
     @property
     def agreement(self) -> Estimate | None:
