@@ -87,9 +87,12 @@ from pocketzoo.zoo.catalog.task import (
     Decoder,
     DecoderSpec,
     Estimate,
+    LossSettings,
     Metric,
     MetricSpec,
+    ModelFacts,
     Task,
+    TaskExample,
     TaskSpec,
     TaskTraining,
 )
@@ -100,9 +103,12 @@ if TYPE_CHECKING:
     from pocketzoo.testing.conformance import check_conformance
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
     from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
+    from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
+    from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
+    from pocketzoo.zoo.tasks.drawing import sample_html
 
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
 _LAZY = {
@@ -126,6 +132,15 @@ _LAZY = {
     "from_arrays": "pocketzoo.zoo.data.batches",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
+    "Classes": "pocketzoo.zoo.catalog.answers",
+    "Labels": "pocketzoo.zoo.catalog.answers",
+    "TokenClasses": "pocketzoo.zoo.catalog.answers",
+    "NextTokens": "pocketzoo.zoo.catalog.answers",
+    "Values": "pocketzoo.zoo.catalog.answers",
+    "Embeddings": "pocketzoo.zoo.catalog.answers",
+    "with_classes": "pocketzoo.zoo.tasks.class_targets",
+    "without_targets": "pocketzoo.zoo.tasks.class_targets",
+    "sample_html": "pocketzoo.zoo.tasks.drawing",
 }
 # Of the previous release: heads name their task.
 _FORMER = {"METRICS", "PER_TOKEN", "RETURNS"}
@@ -143,6 +158,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Classes",
     "Compressor",
     "Cut",
     "DataError",
@@ -156,6 +172,7 @@ __all__ = [
     "Distillation",
     "DlaSpec",
     "DuplicateNameError",
+    "Embeddings",
     "EngineOptions",
     "Entry",
     "Estimate",
@@ -185,10 +202,12 @@ __all__ = [
     "Int8Config",
     "Int8Encoding",
     "Int8Plan",
+    "Labels",
     "LazyImages",
     "LicenseError",
     "LoaderSpec",
     "LockError",
+    "LossSettings",
     "LowRankConfig",
     "LowRankPlan",
     "Manifest",
@@ -197,9 +216,11 @@ __all__ = [
     "MetricSpec",
     "MissingDependencyError",
     "MissingPluginError",
+    "ModelFacts",
     "ModelRef",
     "ModelSignature",
     "ModuleCompressor",
+    "NextTokens",
     "PackageFile",
     "Plugin",
     "PluginError",
@@ -226,15 +247,18 @@ __all__ = [
     "TargetSpec",
     "Targets",
     "Task",
+    "TaskExample",
     "TaskSpec",
     "TaskTraining",
     "TensorSpec",
     "TextSpec",
+    "TokenClasses",
     "TrainingError",
     "UnknownNameError",
     "UnsafeFileError",
     "UnsupportedLayerError",
     "UnsupportedModelError",
+    "Values",
     "Weights",
     "check_conformance",
     "check_field",
@@ -248,6 +272,9 @@ __all__ = [
     "replacing_file",
     "replacing_folder",
     "require",
+    "sample_html",
+    "with_classes",
+    "without_targets",
 ]
 
 

@@ -97,6 +97,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             takes=("sequence",),
             task="text-generation",
             build=_built("LanguageModel"),
+            generates=True,
         ),
         HeadSpec(
             name="embedding",

@@ -9,12 +9,14 @@ from typing import Literal
 
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
+from pocketzoo.zoo.artifacts.generate import GENERATION, Generation
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import GenerationSpec, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
-from pocketzoo.zoo.tasks.text_generator import GraphWriter
 from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
 
 
@@ -57,18 +59,20 @@ def generate(
     resolver = Resolver.of(registry)
     resolver.registry.get("target", target)
     bundle = open_model(model, registry=resolver, progress=progress)
-    if not bundle.parts(target):
-        from pocketzoo.zoo.models.generation_graphs import with_parts
+    end = end_of(artifact_of(bundle, target), GENERATION)
+    if end is None:
+        from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # it needs torch
 
-        bundle = with_parts(bundle, resolver, progress)
-    spec, settings = bundle.manifest.input, bundle.manifest.generation
+        bundle = with_generation_graphs(bundle, resolver, progress)
+        end = end_of(artifact_of(bundle, target), GENERATION)
+    assert isinstance(end, Generation)  # by its name
+    spec, settings = bundle.manifest.input, end.settings
     assert isinstance(spec, TextSpec)
-    assert settings is not None
     if settings.not_followed:
         progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
     encode = TextEncoder(spec, bundle.source_files())
     texts = []
-    with GraphWriter(bundle.parts(target), settings.start) as writer:
+    with end.open(OnnxRunner) as writer:
         for prompt in progress.track(prompts, "writing", len(prompts)):
             ids = encode([prompt])
             longest = _room(settings, ids, max_new_tokens, bundle.manifest.name, progress)

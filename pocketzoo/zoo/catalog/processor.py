@@ -98,3 +98,6 @@ class ProcessorSpec:
     resized: Callable[[Any, tuple[int, ...]], Any] | None = None
     # (config, path) writes the same as an ONNX graph, for servers that run nothing else; raises UnsupportedModelError.
     graph: Callable[[Any, Path], None] | None = None
+    # (config, folder) -> samples that were made up, in every form it reads, files in the folder among them. For the
+    # conformance suite; those of one form are not the same.
+    example: Callable[[Any, Path], Sequence[Any]] | None = None

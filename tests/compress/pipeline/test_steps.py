@@ -25,6 +25,7 @@ from pocketzoo.compress.pipeline.job import prepare
 from pocketzoo.compress.pipeline.step_report import before_and_after, with_report
 from pocketzoo.compress.pipeline.steps import CLOSE, _allowed, _end, take
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan
+from pocketzoo.core.arrays import batch_size
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
@@ -135,7 +136,7 @@ def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
 def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few, tmp_path):
     steps = [PruneConfig(ratio=0.3, granularity="weight"), BloatConfig(width=256)]
     bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
-    assert set(bundle.graphs()) == {""}
+    assert set(bundle.encodings()) == {""}
     assert [step.kind for step in bundle.manifest.steps] == ["prune"]
     (no,) = bundle.manifest.rejected
     assert (no["kind"], no["cause"]) == ("bloat", "larger")
@@ -158,7 +159,7 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
     bundle = compress(
         small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
     )
-    assert set(bundle.graphs()) == {"", "cpu"}
+    assert set(bundle.encodings()) == {"", "cpu"}
     assert bundle.manifest.rejected == ()
     assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
 
@@ -179,7 +180,7 @@ def test_one_target_may_be_rejected_alone(bloating, small, few, tmp_path, monkey
         registry=bloating,
         targets=("cpu", "tensorrt-rtx"),
     )
-    assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
+    assert set(bundle.encodings()) == {"", "tensorrt-rtx"}
     (no,) = bundle.manifest.steps[-1].report["rejected"]
     assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
 
@@ -876,7 +877,7 @@ def test_a_graph_is_made_as_it_ships_on_few_samples(sketched, small, few, tmp_pa
 
     def planning(kind):
         def plan(model, config, samples):
-            planned.append((kind, config, sum(len(x) for x in samples)))
+            planned.append((kind, config, sum(batch_size(x) for x in samples)))
             return kind
 
         return plan
