@@ -91,6 +91,7 @@ from pocketzoo.zoo.catalog.task import (
     Metric,
     MetricSpec,
     ModelFacts,
+    TargetKind,
     Task,
     TaskExample,
     TaskSpec,
@@ -108,7 +109,8 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.data.batches import from_arrays
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
-    from pocketzoo.zoo.tasks.drawing import sample_html
+    from pocketzoo.zoo.tasks.drawing import sample_html, shown
+    from pocketzoo.zoo.tasks.metrics.intervals import jackknife, proportion, ratio
 
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
 _LAZY = {
@@ -141,6 +143,10 @@ _LAZY = {
     "with_classes": "pocketzoo.zoo.tasks.class_targets",
     "without_targets": "pocketzoo.zoo.tasks.class_targets",
     "sample_html": "pocketzoo.zoo.tasks.drawing",
+    "proportion": "pocketzoo.zoo.tasks.metrics.intervals",
+    "ratio": "pocketzoo.zoo.tasks.metrics.intervals",
+    "jackknife": "pocketzoo.zoo.tasks.metrics.intervals",
+    "shown": "pocketzoo.zoo.tasks.drawing",
 }
 # Of the previous release: heads name their task.
 _FORMER = {"METRICS", "PER_TOKEN", "RETURNS"}
@@ -244,6 +250,7 @@ __all__ = [
     "Step",
     "StorageError",
     "TargetFinding",
+    "TargetKind",
     "TargetSpec",
     "Targets",
     "Task",
@@ -265,14 +272,18 @@ __all__ = [
     "default_registry",
     "from_arrays",
     "hookimpl",
+    "jackknife",
     "load_state",
     "nearest",
+    "proportion",
+    "ratio",
     "read_bundle",
     "read_safetensors",
     "replacing_file",
     "replacing_folder",
     "require",
     "sample_html",
+    "shown",
     "with_classes",
     "without_targets",
 ]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, Targets
 from pocketzoo.zoo.catalog.specs import Input, TextSpec
 from pocketzoo.zoo.data.text_encoder import TextEncoder
 
@@ -56,7 +57,7 @@ def examine(
     Copies are samples with the same bytes in two splits. Files are read only where another has the same size.
     """
     train = data.split("train").targets
-    counted = np.bincount(train, minlength=len(data.labels)) if train is not None and data.labels else ()
+    counted = _counted(train, len(data.labels))
     copies, copied = _copies({name: data.split(name) for name in SPLITS})
     findings = Findings(
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
@@ -77,6 +78,15 @@ def too_long(splits: Sequence[Split], spec: Input, files: Mapping[str, Path]) ->
         return 0
     encoder = TextEncoder(spec, files)
     return sum(map(encoder.cut, texts))
+
+
+def _counted(targets: Targets | None, labels: int) -> npt.NDArray[np.int64]:
+    """How many samples each label has; none where targets say something else."""
+    if targets is None or not labels or targets.dtype.kind not in "iu":
+        return np.empty(0, np.int64)
+    if targets.ndim == 1:
+        return np.bincount(targets, minlength=labels)
+    return np.asarray(targets.sum(0)) if targets.shape[1:] == (labels,) else np.empty(0, np.int64)
 
 
 def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str] | None]:
