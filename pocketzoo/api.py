@@ -56,6 +56,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
 from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
+    from pocketzoo.zoo.data.processors.base import ProcessorBase
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
 
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
@@ -126,6 +128,7 @@ _LAZY = {
     "SplitName": "pocketzoo.zoo.catalog.dataset",
     "Targets": "pocketzoo.zoo.catalog.dataset",
     "from_arrays": "pocketzoo.zoo.data.batches",
+    "ProcessorBase": "pocketzoo.zoo.data.processors.base",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
 }
@@ -139,6 +142,7 @@ __all__ = [
     "Answers",
     "Array",
     "Arrays",
+    "ArraysSpec",
     "BackboneSpec",
     "Backend",
     "BackendSpec",
@@ -195,6 +199,7 @@ __all__ = [
     "LowRankConfig",
     "LowRankPlan",
     "Manifest",
+    "MappingSpec",
     "MemoryShortError",
     "Metric",
     "MetricSpec",
@@ -209,6 +214,7 @@ __all__ = [
     "PocketzooError",
     "ProcessLostError",
     "Processor",
+    "ProcessorBase",
     "ProcessorSpec",
     "Progress",
     "PruneConfig",
@@ -225,6 +231,7 @@ __all__ = [
     "SplitName",
     "Step",
     "StorageError",
+    "TableSpec",
     "TargetFinding",
     "TargetSpec",
     "Targets",
