@@ -1,4 +1,4 @@
-"""The grammar of names: of whatever is registered, and of words that become part of a file's name."""
+"""The grammar of names: of whatever is registered, and of what becomes part of a file's name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ RULE = f"use letters, digits, '.', '_' and '-', with a letter or digit first, {L
 
 # What file systems refuse or read as something else is left out: separators, hidden files, options of commands, control
 # characters, what is not ASCII (two spellings of one letter), a dot at the end, ".." and the devices of Windows.
+_DEVICES = r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)"
+_DEVICE = re.compile(_DEVICES, re.IGNORECASE)
 _NAME = re.compile(
-    r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$))"
+    rf"(?!{_DEVICES})"
     r"(?!.*\.\.)"
     rf"(?=.{{1,{LONGEST}}}$)"
     r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_-])?",
@@ -35,3 +37,13 @@ def is_word(text: object) -> bool:
 def is_suffix(text: object) -> bool:
     """Whether the name of a file may end so."""
     return isinstance(text, str) and _SUFFIX.fullmatch(text) is not None
+
+
+def as_file_name(text: str) -> str:
+    """A text that nobody checked, such as a model's name in a bundle from elsewhere, as the name of a file or folder.
+
+    Letters of any language and spaces stay; what could be a path, an option or a hidden file becomes "-".
+    """
+    safe = "".join(each if each.isprintable() and each not in '<>:"/\\|?*' else "-" for each in text)
+    safe = safe.strip(". -")[:LONGEST] or "model"
+    return f"{safe}-" if _DEVICE.match(safe) else safe

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pocketzoo.core.errors import ExportError
+from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_generation_graphs import export_parts
@@ -62,7 +63,7 @@ def export(
     alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not alongside
     half = "" if precision == "fp32" else f".{precision}"
-    name = f"{bundle.manifest.name}{half if alongside else ''}{exporter.suffix}" if out is None else ""
+    name = f"{as_file_name(bundle.manifest.name)}{half if alongside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
     _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +125,7 @@ def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
         longest = manifest.input.max_length
         usual = {str(manifest.input.shape[1]): (1, min(128, longest), longest)}
     return ExportRequest(
-        name=manifest.name,
+        name=as_file_name(manifest.name),
         input=manifest.input,
         labels=manifest.labels,
         returns=manifest.gives,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
@@ -66,7 +67,7 @@ def export_parts(
         file = folder / f"{part}-made{exporter.suffix}"
         lengths = _lengths(part, longest, answers="encoder" in plain)
         own = replace(options, shapes={}, usual=lengths)
-        request = ExportRequest(name=bundle.manifest.name, input=bundle.manifest.input, options=own)
+        request = ExportRequest(name=as_file_name(bundle.manifest.name), input=bundle.manifest.input, options=own)
         exporter.export(graph, file, target, progress, *[request] * exporter.asks)
         exported.append(ExportedPart(part, file, "float32" if graph == plain[part] else encoded))
     return exported

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.core.names import LONGEST, is_name, is_suffix, is_word
+from pocketzoo.core.names import LONGEST, as_file_name, is_name, is_suffix, is_word
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,23 @@ def test_a_word_is_one_part_between_dots(word, fits):
 )  # fmt: skip
 def test_a_suffix_is_a_dot_and_letters(suffix, fits):
     assert is_suffix(suffix) == fits
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("tinynet", "tinynet"), ("my model (2)", "my model (2)"), ("größe", "größe"), ("../../etc/x", "etc-x"),
+     ("a/b", "a-b"), ("a\\b", "a-b"), (".hidden", "hidden"), ("--to", "to"), ("", "model"), ("...", "model"),
+     ("a\nb\0", "a-b"), ("con", "con-"), ("NUL.x", "NUL.x-"), ("C:x", "C-x"), ("x" * 200, "x" * LONGEST)],
+)  # fmt: skip
+def test_a_text_becomes_a_file_name(text, name):
+    assert as_file_name(text) == name
+
+
+@given(st.text(max_size=100) | st.from_regex(re.compile(r"[./\\a: ]{0,12}"), fullmatch=True))
+def test_any_text_becomes_one_part_of_a_path(text):
+    name = as_file_name(text)
+    for kind in (PurePosixPath, PureWindowsPath):
+        assert kind(name).parts == (name,)
+    assert not PureWindowsPath(name).is_reserved()
+    assert name.isprintable()
+    assert not name.startswith((".", "-"))

@@ -15,7 +15,7 @@ import pocketzoo
 from pocketzoo.core.errors import BundleError, ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.deploy.export import export, graph_for
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
@@ -145,6 +145,18 @@ def test_a_float_bundle_keeps_its_float_graph(fitted_copy, fitted):
 
 
 @pytest.mark.engine
+def test_the_name_of_a_bundle_from_elsewhere_is_no_path(copied, tmp_path, monkeypatch):
+    """What is not part of the bundle is called as its manifest says."""
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    with updating(copied) as draft:
+        draft.manifest = replace(draft.manifest, name="../evil/model")
+    assert export(copied.path, to="triton") == Path("evil-model.triton")
+    models = {p.name for p in Path("evil-model.triton").iterdir()}
+    assert models == {"evil-model", "evil-model-images", "evil-model-from-images"}
+    assert {p.name for p in tmp_path.iterdir()} == {"deep", "copied"}
+
+
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_an_engine_joins_the_bundle(kind, copied, fitted_copy):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)

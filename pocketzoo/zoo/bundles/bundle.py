@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
@@ -74,17 +75,33 @@ class Bundle:
 
 def graph_name(target: str = "", precision: str = "int8") -> str:
     """File name of a graph: the float one, or the one a graph step encoded for a target."""
-    return f"model.{precision}.{target}.onnx" if target else "model.onnx"
+    return part_name("model", target, precision)
 
 
 def part_name(part: str, target: str = "", precision: str = "int8") -> str:
-    """File name of the graph of one part, as ``graph_name``."""
-    return f"{part}.{precision}.{target}.onnx" if target else f"{part}.onnx"
+    """File name of the graph of one part, as ``graph_name``.
+
+    Raises:
+        BundleError: part, precision or target are no names; see ``core.names``.
+    """
+    return _joined(part, precision, target, "onnx") if target else _joined(part, "onnx")
 
 
 def tensors_name(step: str, part: str = "") -> str:
-    """File name of the tensors that a graph step computed from samples, from which any target can be encoded."""
-    return f"{step}.{part}.safetensors" if part else f"{step}.safetensors"
+    """File name of the tensors that a graph step computed from samples, from which any target can be encoded.
+
+    Raises:
+        BundleError: step or part are no names; see ``core.names``.
+    """
+    return _joined(step, part, "safetensors") if part else _joined(step, "safetensors")
+
+
+def _joined(*parts: str) -> str:
+    """Names with dots between: what is registered was checked there, what a manifest says was not."""
+    for part in parts:
+        if not is_name(part):
+            raise BundleError(f"{part!r} cannot be part of a file's name", RULE)
+    return ".".join(parts)
 
 
 SOURCE_PREFIX = "backbone."
@@ -198,8 +215,16 @@ class Draft:
     path: Path | None = None  # where it is, once written
 
     def mark(self, name: str, *, target: str = "", precision: str = "", part: str = "") -> Path:
-        """Say what a file runs on; returns the path to write it to."""
-        self.kinds[name] = FileEntry(sha256="", size=0, target=target, precision=precision, part=part)
+        """Say what a file runs on; returns the path to write it to, where an earlier one of the same may be.
+
+        Raises:
+            BundleError: another file of the bundle is called so, as the weights would be by a step called "model".
+        """
+        entry = FileEntry(sha256="", size=0, target=target, precision=precision, part=part)
+        there = self.kinds.get(name) or FileEntry(sha256="", size=0)
+        if (self.folder / name).exists() and replace(there, sha256="", size=0) != entry:
+            raise BundleError(f"{name} would be two files of one bundle", "rename what the second is called after")
+        self.kinds[name] = entry
         return self.folder / name
 
 

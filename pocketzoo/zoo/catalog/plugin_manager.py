@@ -29,6 +29,8 @@ BUILT_IN = (
     "transformers",
 )
 
+TURNED_OFF = "turned off by POCKETZOO_PLUGINS"
+
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
@@ -71,7 +73,7 @@ def create_manager(points: Iterable[EntryPoint] | None = None, extra: Sequence[M
     for point in entry_points(group=hookspecs.PROJECT) if points is None else points:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
         if admitted is not None and point.name not in admitted:
-            plugins.append(Plugin(point.name, origin, "turned off by POCKETZOO_PLUGINS"))
+            plugins.append(Plugin(point.name, origin, TURNED_OFF))
             continue
         reason = ""
         # Third-party code may fail in any way; it must not take the command line down, so its reason is kept and shown.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +14,10 @@ from pocketzoo.core.names import RULE, is_name
 from pocketzoo.zoo.catalog import specs
 from pocketzoo.zoo.catalog.glob_index import Names
 from pocketzoo.zoo.catalog.kinds import KINDS
-from pocketzoo.zoo.catalog.plugin_manager import Plugin, PluginManager, create_manager, why
+from pocketzoo.zoo.catalog.plugin_manager import TURNED_OFF, Plugin, PluginManager, create_manager, why
+from pocketzoo.zoo.catalog.spec_fields import check_spec
+
+MANY = 1000  # specs of a plugin: what is within more of them is looked at only when one is asked for
 
 
 class Entry(NamedTuple):  # a dataclass of 10,000 takes three times as long to make
@@ -76,8 +79,17 @@ class Registry:
         """
         entries = self.entries(kind)
         if name not in entries:
-            raise UnknownNameError(f"no {kind} is called {name!r}", nearest(name, entries))
+            raise UnknownNameError(f"no {kind} is called {name!r}", self._hint(kind, name))
+        if len(entries) > MANY:
+            check_spec(entries[name].spec)
         return entries[name]
+
+    def _hint(self, kind: str, name: str) -> str:
+        """The nearest name, and which plugins are not in use that might declare what is missing."""
+        broken = [plugin.name for plugin in self.manager.plugins if plugin.reason not in ("", TURNED_OFF)]
+        left_out = dict.fromkeys([*broken, *self._declared(kind).failed])
+        hint = nearest(name, self.entries(kind))
+        return f"{hint}; not in use: {', '.join(left_out)} (see pocketzoo plugins)" if left_out else hint
 
     def find(self, pattern: str = "*", kind: str | None = None) -> Iterator[Entry]:
         """Entries whose name matches a glob, over one kind or all of them."""
@@ -89,32 +101,49 @@ class Registry:
 
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plugin that was found, with the reason where one cannot be used. Asks all hooks."""
-        failed = dict[str, str]()
+        failed: dict[str, list[str]] = {}
         for kind in KINDS:
-            failed |= self._declared(kind).failed
-        return tuple(Plugin(p.name, p.origin, p.reason or failed.get(p.name, "")) for p in self.manager.plugins)
+            for name, reason in self._declared(kind).failed.items():
+                failed.setdefault(name, []).append(reason)
+        return tuple(replace(p, reason=p.reason or " | ".join(failed.get(p.name, ()))) for p in self.manager.plugins)
 
 
 def _collect(kind: str, manager: PluginManager) -> _Declared:
     entries: dict[str, Entry] = {}
+    spelled: dict[str, str] = {}  # a name in lower case -> as it is: some file systems do not tell them apart
     failed: dict[str, str] = {}
     types = _types(kind)
     # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
     for hook in getattr(manager.hooks.hook, _hook(kind)).get_hookimpls():
+        plugin, reasons = hook.plugin_name, []
         try:
-            declared = [_checked(kind, spec, types) for spec in hook.function()]
-        except Exception as error:  # a broken plugin is reported, not fatal
-            failed[hook.plugin_name] = f"{_hook(kind)}: {why(error)}"
-            continue
+            declared = list(hook.function())
+        except (Exception, SystemExit) as error:  # a broken plugin is reported, not fatal
+            declared, reasons = [], [why(error)]
+        deep = len(declared) <= MANY
         for spec in declared:
-            name = spec.name
-            if name in entries:
-                raise DuplicateNameError(
-                    f"{kind} {name!r} is declared by two plugins: {entries[name].plugin} and {hook.plugin_name}",
-                    "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
-                )
-            entries[name] = Entry(kind, name, spec, hook.plugin_name)
+            try:
+                name = _checked(kind, spec, types, deep=deep).name
+            except Exception as error:  # what else the plugin declares may be fine
+                reasons.append(why(error))
+                continue
+            if (other := spelled.setdefault(name.lower(), name)) in entries:
+                raise _duplicate(kind, name, entries[other], plugin)
+            entries[name] = Entry(kind, name, spec, plugin)
+        if reasons:
+            more = f" | and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+            failed[plugin] = f"{_hook(kind)}: {reasons[0]}{more}"
     return _Declared(MappingProxyType({name: entries[name] for name in sorted(entries)}), failed)
+
+
+def _duplicate(kind: str, name: str, first: Entry, plugin: str) -> DuplicateNameError:
+    shown = f"{kind} {name!r}" if name == first.name else f"{kind} {name!r}, but for its case {first.name!r},"
+    if first.plugin == plugin:
+        return DuplicateNameError(f"{shown} is declared twice by {plugin}", "rename one of them")
+    return DuplicateNameError(
+        f"{shown} is declared by two plugins: {first.plugin} and {plugin}",
+        "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
+    )
 
 
 def _types(kind: str) -> tuple[type[Any], ...]:
@@ -138,7 +167,7 @@ def _types(kind: str) -> tuple[type[Any], ...]:
     }[kind]
 
 
-def _checked(kind: str, spec: Any, types: tuple[type[Any], ...]) -> Any:
+def _checked(kind: str, spec: Any, types: tuple[type[Any], ...], *, deep: bool) -> Any:
     """The spec itself, if it is one of its kind and has a name that can be part of a file's."""
     if not isinstance(spec, types):
         wanted = " or ".join(each.__name__ for each in types)
@@ -147,6 +176,7 @@ def _checked(kind: str, spec: Any, types: tuple[type[Any], ...]) -> Any:
         raise PluginError(f"{shown} is not a {wanted}", f"return instances of {wanted}")
     if not is_name(spec.name):
         raise PluginError(f"a {kind} cannot be called {spec.name!r}", RULE)
+    check_spec(spec, deep=deep)
     return spec
 
 

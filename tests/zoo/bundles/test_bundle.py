@@ -23,8 +23,10 @@ from pocketzoo.zoo.bundles.bundle import (
     Bundle,
     check_place,
     graph_name,
+    part_name,
     put_bundle,
     read_bundle,
+    tensors_name,
     updating,
     writing,
 )
@@ -477,6 +479,30 @@ def test_updating_keeps_files_and_what_they_run_on(bundle):
     entry = again.manifest.files["model.engine"]
     assert (entry.target, entry.precision, entry.size) == ("tensorrt-rtx", "int8", 6)
     assert replace(again.manifest, created="", files={}) == replace(bundle.manifest, created="", files={})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [graph_name, lambda bad: graph_name("cpu", bad), part_name, lambda bad: part_name("decoder", bad), tensors_name,
+     lambda bad: tensors_name("int8", bad)],
+)  # fmt: skip
+@pytest.mark.parametrize("bad", ["a/b", "../x", "a\\b", ".x", "a b", "-x", "con"])
+def test_no_file_is_named_after_what_could_be_a_path(call, bad, refused):
+    with refused(BundleError, f"{bad!r} cannot be part of a file's name", hint="use letters, digits"):
+        call(bad)
+
+
+def test_a_file_is_not_written_over_another_of_the_bundle(bundle, refused):
+    """A graph step called "model" would write its tensors over the weights."""
+    before = (bundle.path / "model.safetensors").read_bytes()
+    two = refused(BundleError, "model.safetensors would be two files of one bundle", hint="rename")
+    with two, updating(bundle) as draft:
+        draft.mark(tensors_name("model"), precision="int6").write_bytes(b"tensors")
+    assert (bundle.path / "model.safetensors").read_bytes() == before
+    with updating(bundle) as draft:
+        draft.mark(tensors_name("int6"), precision="int6").write_bytes(b"tensors")
+        draft.mark(tensors_name("int6"), precision="int6").write_bytes(b"other tensors")
+    assert (bundle.path / "int6.safetensors").read_bytes() == b"other tensors"
 
 
 def test_updating_may_change_a_file(bundle):

@@ -418,7 +418,7 @@ def test_an_installed_plugin_is_found_and_a_broken_one_does_not_stop_the_command
     for name, body in {
         "acme_good": "import pocketzoo\nfrom pocketzoo.zoo.catalog.specs import HeadSpec\n"
         "@pocketzoo.hookimpl\ndef pocketzoo_heads():\n"
-        "    return [HeadSpec(name='acme', summary='s', takes=('map',), returns='logits', build=None)]\n",
+        "    return [HeadSpec(name='acme', summary='s', takes=('map',), returns='logits', build=print)]\n",
         "acme_bad": "import surely_not_installed\n",
     }.items():
         (tmp_path / f"{name}.py").write_text(body)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specs_of_each_kind import SPECS, declaring, reason
 
 import pocketzoo
-from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.core.errors import UnknownNameError
+from pocketzoo.core.errors import DuplicateNameError, UnknownNameError
 from pocketzoo.zoo.catalog import hookspecs
-from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
-from pocketzoo.zoo.catalog.processor import ProcessorSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry, list_plugins, list_specs
-from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 
 BUILT_IN = Registry(create_manager(points=[]))
 ALL = [(entry.kind, entry.name) for entry in BUILT_IN.find()]
@@ -59,44 +55,18 @@ def test_names_are_exact(refused, name):
         BUILT_IN.get("backbone", name)
 
 
-# Of each kind, as little as can be declared.
-SPECS = {
-    "backbone": replace(BUILT_IN.get("backbone", "tinynet"), name="acme-thing"),
-    "head": replace(BUILT_IN.get("head", "linear"), name="acme-thing"),
-    "task": TaskSpec(name="acme-thing", summary="-", open=lambda: None, decoder="acme-thing"),
-    "decoder": DecoderSpec(name="acme-thing", summary="-", tasks=("acme-thing",), open=lambda config: None),
-    "processor": ProcessorSpec(
-        name="acme-thing", summary="-", modality="sound", reads="sounds", config=PruneConfig, open=lambda c, files: None
-    ),
-    "compressor": replace(BUILT_IN.get("compressor", "prune"), name="acme-thing"),
-    "exporter": replace(BUILT_IN.get("exporter", "onnx"), name="acme-thing"),
-    "target": replace(BUILT_IN.get("target", "cpu"), name="acme-thing"),
-    "backend": BackendSpec(name="acme-thing", summary="-", open=lambda: None, package="acme", module="acme"),
-    "dataset": replace(BUILT_IN.get("dataset", "digits"), name="acme-thing"),
-    "loader": replace(BUILT_IN.get("loader", "timm"), name="acme-thing"),
-}
-
-
-def declaring(kind: str, *specs: object) -> Registry:
-    """The built-in plugins, and one that declares these specs as of a kind."""
-    plugin = ModuleType("acme")
-    setattr(plugin, f"pocketzoo_{kind}s", pocketzoo.hookimpl(lambda: specs))
-    return Registry(create_manager(points=[], extra=[plugin]))
-
-
 @pytest.mark.parametrize("other", KINDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_spec_of_another_kind_is_not_registered(kind, other):
     """All have a name, so nothing but their type tells them apart. The plugin is left out and says why."""
     spec = SPECS[other]
     registry = declaring(kind, spec)
-    (reason,) = [p.reason for p in registry.plugins() if p.name == "acme"]
     if kind == other:
         assert registry.get(kind, "acme-thing") == spec
-        assert reason == ""
+        assert reason(registry) == ""
     else:
         assert "acme-thing" not in registry.entries(kind)
-        assert reason.startswith(f"pocketzoo_{kind}s: {type(spec).__name__} 'acme-thing' is not a ")
+        assert reason(registry).startswith(f"pocketzoo_{kind}s: {type(spec).__name__} 'acme-thing' is not a ")
         assert "acme-thing" not in [e.name for e in registry.find()]
 
 
@@ -104,8 +74,31 @@ def test_a_spec_of_another_kind_is_not_registered(kind, other):
 def test_a_spec_that_cannot_be_called_by_a_name_is_not_registered(name):
     registry = declaring("head", replace(BUILT_IN.get("head", "linear"), name=name))
     assert name not in registry.entries("head")
-    (reason,) = [p.reason for p in registry.plugins() if p.name == "acme"]
-    assert reason.startswith(f"pocketzoo_heads: a head cannot be called {name!r}; use letters, digits")
+    assert reason(registry).startswith(f"pocketzoo_heads: a head cannot be called {name!r}; use letters, digits")
+
+
+def test_a_name_that_is_missing_may_be_of_a_plugin_that_is_not_in_use(refused):
+    registry = declaring("head", replace(BUILT_IN.get("head", "linear"), name="acme/head"))
+    with refused(UnknownNameError, "no head is called 'acme-head'", hint="not in use: acme (see pocketzoo plugins)"):
+        registry.get("head", "acme-head")
+    with refused(UnknownNameError, "no target is called 'acme'", hint="known: "):
+        registry.get("target", "acme")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Linear", "head 'Linear', but for its case 'linear', is declared by two plugins: heads and acme"),
+     ("linear", "head 'linear' is declared by two plugins: heads and acme")],
+)  # fmt: skip
+def test_names_differ_by_more_than_their_case(name, text, refused):
+    """Both would be one file where the file system does not tell them apart."""
+    with refused(DuplicateNameError, text, hint="uninstall one of them"):
+        declaring("head", replace(BUILT_IN.get("head", "linear"), name=name)).get("head", "linear")
+
+
+def test_one_name_twice_in_one_plugin_names_it_once(refused):
+    with refused(DuplicateNameError, "head 'acme-thing' is declared twice by acme", hint="rename one of them"):
+        declaring("head", SPECS["head"], SPECS["head"]).entries("head")
 
 
 def test_an_unknown_name_is_a_key_error():
