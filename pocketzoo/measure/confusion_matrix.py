@@ -22,7 +22,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
-from pocketzoo.zoo.data.image_preprocessing import read_image
+from pocketzoo.zoo.data.processors.image_preprocessing import read_image
 from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
 MOST = 24  # wrong answers that are kept: the surest

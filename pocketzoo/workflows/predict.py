@@ -12,7 +12,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
-from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
+from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, UNREADABLE
 from pocketzoo.zoo.models.resolver import Resolver
 
 

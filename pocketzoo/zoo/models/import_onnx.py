@@ -27,7 +27,7 @@ from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
@@ -105,7 +105,7 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
-        if isinstance(spec, TextSpec) and tokenizer.is_file():
+        if tokenizer.name in needed_files(spec, registry) and tokenizer.is_file():
             shutil.copyfile(tokenizer, draft.folder / source_file_name(spec.tokenizer))
         layers = layer_costs(graph)
         draft.manifest = Manifest(

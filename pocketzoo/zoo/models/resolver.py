@@ -213,7 +213,7 @@ class Resolver:
         if ref.input_size:
             from pocketzoo.zoo.models.input_size import resized  # it runs the backbone, with torch
 
-            backbone = resized(backbone, ref.input_size)
+            backbone = resized(backbone, ref.input_size, self.registry)
         features = backbone.features
         if ref.cut:
             cuts = {cut.layer: cut.features for cut in backbone.cuts}

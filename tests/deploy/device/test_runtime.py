@@ -19,7 +19,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 
 @pytest.fixture(scope="module")

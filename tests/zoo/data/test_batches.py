@@ -16,7 +16,7 @@ from pocketzoo.core.errors import DataError, UnknownNameError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import SHARES, Batches, Skipped, aligned, divide, from_arrays
-from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 from pocketzoo.zoo.data.load_data import load_data
 
 SPEC = InputSpec(shape=("batch", 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3, resize=16)

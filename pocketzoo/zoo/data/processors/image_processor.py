@@ -15,7 +15,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import (
+from pocketzoo.zoo.data.processors.image_preprocessing import (
     FORMATS,
     NAMED,
     check_reads_images,

@@ -13,7 +13,7 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 
 SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
 
