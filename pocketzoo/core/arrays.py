@@ -1,8 +1,8 @@
-"""Type aliases of the arrays that modules exchange."""
+"""The arrays that modules exchange: their types, and batches of named arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,3 +12,31 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 Arrays = Mapping[str, npt.NDArray[Any]]  # the inputs or outputs of a model by their names
 ImageLike = Path | npt.NDArray[np.uint8]  # a file, or pixels (H, W) or (H, W, 3)
+
+
+def named(batch: Arrays | npt.NDArray[Any], name: str = "") -> Arrays:
+    """A batch by the names of the inputs. One array alone is what the model's one input reads, here called ``name``."""
+    return batch if isinstance(batch, Mapping) else {name: batch}
+
+
+def batch_size(batch: Arrays) -> int:
+    """How many samples a batch has: the length of its first array that has axes."""
+    return next((len(x) for x in batch.values() if x.ndim), 0)
+
+
+def rows(
+    batch: Arrays, which: slice | Sequence[int] | npt.NDArray[Any], axes: Mapping[str, int | None] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Some samples of a batch, along the first axis of each array, or that of ``axes``; None: it is for all samples."""
+    places = {name: (axes or {}).get(name, 0) for name in batch}
+    return {name: x if (a := places[name]) is None else x[(*[slice(None)] * a, which)] for name, x in batch.items()}
+
+
+def joined(batches: Sequence[Arrays]) -> dict[str, npt.NDArray[Any]]:
+    """Batches of the same names one after the other, along the first axis."""
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]} if batches else {}
+
+
+def first(arrays: Arrays) -> npt.NDArray[Any]:
+    """The first of a model's arrays, in its order."""
+    return next(iter(arrays.values()))

@@ -11,6 +11,7 @@ from pocketzoo.compress.pipeline.compress_model import graph_plans
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import fp8
 from pocketzoo.compress.quantization.fp8 import Fp8Layers
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
@@ -68,7 +69,8 @@ def write_fp8(
         )
     if not layers.layers:
         raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(layers)}", "use --precision fp16")
-    shown = [random_samples(bundle.manifest.input, 1)] if testing is None else few(testing)
+    spec = bundle.manifest.input
+    shown: list[Arrays] = [{spec.name: random_samples(spec, 1)}] if testing is None else few(testing)
     _, graph = half(model, target, "fp16", shown)
     ratio = compare(floats, graph, shown)
     left = f", {_counted(layers)}" if layers.left else ""

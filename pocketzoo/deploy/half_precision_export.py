@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from pocketzoo.compress.quantization.calibration import activations
+from pocketzoo.core.arrays import Arrays, batch_size, rows
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
@@ -28,7 +27,6 @@ from pocketzoo.zoo.tasks.agreement import sqnr
 SAMPLES = 64  # that show the range of values
 LEAST = 20.0  # dB; what is further from the answers in float32 is refused
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
-Array = npt.NDArray[Any]
 
 
 def write_half_precision(
@@ -50,7 +48,7 @@ def write_half_precision(
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
     """
     model = modern(load_graph(graph), precision, target)
-    shown = [random_samples(spec, 1)] if samples is None else few(samples)
+    shown: list[Arrays] = [{spec.name: random_samples(spec, 1)}] if samples is None else few(samples)
     plan, converted = half(model, target, precision, shown)
     reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.in_float32.values()).most_common(3))
     float_note = f", {len(plan.in_float32)} stay in fp32: {reasons}" if plan.in_float32 else ""
@@ -63,7 +61,7 @@ def write_half_precision(
 
 
 def half(
-    model: onnx.ModelProto, target: TargetSpec, precision: str, shown: list[Array]
+    model: onnx.ModelProto, target: TargetSpec, precision: str, shown: list[Arrays]
 ) -> tuple[HalfPlan, onnx.ModelProto]:
     """Turn the floats of a graph into 16 bits, as far as they hold what samples show.
 
@@ -90,17 +88,17 @@ def check_ratio(ratio: float | None, least: float, precision: str) -> None:
         )
 
 
-def few(samples: Batches) -> list[Array]:
+def few(samples: Batches) -> list[Arrays]:
     """The first inputs of some batches."""
-    batches: list[Array] = []
+    batches: list[Arrays] = []
     for x, _ in samples:
-        batches.append(x[: SAMPLES - sum(map(len, batches))])
-        if sum(map(len, batches)) >= SAMPLES:
+        batches.append(rows(x, slice(SAMPLES - sum(map(batch_size, batches)))))
+        if sum(map(batch_size, batches)) >= SAMPLES:
             break
     return batches
 
 
-def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
+def _largest(model: onnx.ModelProto, samples: list[Arrays]) -> dict[str, float]:
     """The largest finite magnitude each float tensor reaches."""
     index = GraphIndex(model)
     floats = [name for name in index.producers if index.types.get(name) == onnx.TensorProto.FLOAT]
@@ -112,10 +110,9 @@ def _largest(model: onnx.ModelProto, samples: list[Array]) -> dict[str, float]:
     return largest
 
 
-def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Array]) -> float | None:
+def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays]) -> float | None:
     """The ratio of signal to error between the two in dB; None where onnxruntime lacks kernels for the second."""
     require("onnxruntime", extra="compress")
-    name = model.graph.input[0].name
     outs = []
     for each in (model, converted):
         try:
@@ -128,6 +125,6 @@ def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Ar
             raise ExportError(
                 f"the graph does not run in half precision: {error}", "report it with the model"
             ) from error
-        outs.append([session.run(None, {name: x})[0] for x in islice(samples, 8)])
+        outs.append([session.run(None, dict(x))[0] for x in islice(samples, 8)])
     reference_outputs, outputs = (np.concatenate([np.ravel(x) for x in out]).astype(np.float64) for out in outs)
     return sqnr(outputs, reference_outputs)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import predicted, softmax
 from pocketzoo.core.optional import require
@@ -104,7 +105,7 @@ def _answered(batches: Batches, runner: OnnxRunner) -> Iterator[tuple[int, npt.N
         for x, _ in batches.of([part]):
             if bad is not None and bad.names:
                 part = [i for i in part if str(batches.split.samples[i]) not in bad.names]
-            for row, logits in zip(part, runner.logits(x), strict=True):
+            for row, logits in zip(part, first(runner.infer(x)), strict=True):
                 yield row, logits, int(targets[row])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Array, first
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import log_likelihoods, perplexity, r2
 from pocketzoo.core.progress import SILENT, Progress
@@ -85,7 +85,7 @@ def evaluate(
     with OnnxRunner(bundle.graph(target)) as runner:
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
-            counts.add(runner.logits(x), y)
+            counts.add(first(runner.infer(x)), y)
     if not counts.samples:
         raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
     return {**facts, "skipped": len(skipped.names), **counts.scores()}
@@ -97,7 +97,7 @@ def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, 
     with OnnxRunner(graph) as runner:
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
-            out.append(runner.logits(x))
+            out.append(first(runner.infer(x)))
             targets.append(y)
     if not out:
         raise DataError("the test split is empty", "give at least five samples")
@@ -129,7 +129,7 @@ def _of_next_tokens(
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
             known = y != IGNORED
-            logs = log_likelihoods(runner.logits(x)[known], y[known])
+            logs = log_likelihoods(first(runner.infer(x))[known], y[known])
             total += float(logs.sum())
             tokens += len(logs)
     return {

@@ -11,15 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.peak_memory import Memory, peak_memory
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.runtimes import CPU, Runner, alone, open_runner
+from pocketzoo.zoo.backends.runtimes import CPU, alone, open_runner
 from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
+from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_ids
@@ -149,9 +150,9 @@ def measure(
                 least=least,
                 enough=partial(_narrow, clocks=clocks) if precise else None,
             )
-            for timing, latency in zip(timings, _latencies(spent, len(x), clocks), strict=True):
+            for timing, latency in zip(timings, _latencies(spent, batch_size(x), clocks), strict=True):
                 timing[name] = latency
-    largest = max(inputs.values(), key=lambda x: x.size)
+    largest = max(inputs.values(), key=lambda x: sum(array.size for array in x.values()))
     memories: list[Memory | None] = [None for _ in rows]
     if memory:
         for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
@@ -182,19 +183,22 @@ def _open(row: Candidate, threads: int = 0) -> Runner:
     return open_runner(row.runtime, row.graph, row.source, threads=threads)
 
 
-def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Array]:
+def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Arrays]:
     """What is timed: a batch for each size, and for texts, for each length."""
-    first = next(iter(data), (None, None))[0]
-    if first is None:
+    shown = next(iter(data), (None, None))[0]
+    if shown is None:
         raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
     if not lengths:
-        return {str(size): np.concatenate([first] * -(-size // len(first)))[:size] for size in batch_sizes}
+        many = {size: joined([shown] * -(-size // batch_size(shown))) for size in batch_sizes}
+        return {str(size): rows(x, slice(size)) for size, x in many.items()}
     spec = data.spec
     if not isinstance(spec, TextSpec):
         raise DataError("this model does not read text, so it has no lengths", "leave out --length")
     if not 0 < min(lengths) <= max(lengths) <= spec.max_length:
         raise DataError(f"this model reads texts of 1 to {spec.max_length} tokens", "give other lengths")
-    return {f"{size}x{length}": random_ids(spec, size, length) for size in batch_sizes for length in lengths}
+    return {
+        f"{size}x{length}": {spec.name: random_ids(spec, size, length)} for size in batch_sizes for length in lengths
+    }
 
 
 def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> list[Latency]:
@@ -231,21 +235,21 @@ def _scores(
 ) -> list[Comparison]:
     scores = [Comparison(rows[0].returns, data.spec) for _ in rows]
     for x, y in progress.track(data, "scoring", len(data)):
-        reference = runners[0].run(x)
+        reference = runners[0].infer(x)
         for runner, row, score in zip(runners, rows, scores, strict=True):
-            out = reference if runner is runners[0] else runner.run(x)
+            out = reference if runner is runners[0] else runner.infer(x)
             if lacking := not_finite(out, reference):
                 raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "rebuild the model")
             score.add(out, reference, x, y)
     return scores
 
 
-def median_milliseconds(graphs: Sequence[Path], x: Array, seconds: float) -> list[float]:
+def median_milliseconds(graphs: Sequence[Path], x: Arrays, seconds: float) -> list[float]:
     """The median time of each graph on one thread for the batch ``x``, run in turn."""
     with ExitStack() as stack:
         runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]
         return [float(np.median(times.wall)) for times in time_in_turn(_runs(runners, x), seconds)]
 
 
-def _runs(runners: Sequence[Runner], x: Array) -> list[Callable[[], object]]:
-    return [partial(runner.logits, x) for runner in runners]
+def _runs(runners: Sequence[Runner], x: Arrays) -> list[Callable[[], object]]:
+    return [partial(runner.infer, x) for runner in runners]

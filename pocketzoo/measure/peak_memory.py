@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, PocketzooError
 from pocketzoo.zoo.backends.runtimes import module_of, open_runner
 
@@ -32,7 +33,7 @@ class Memory:
         return max(self.peak - self.imports, 0)
 
 
-def peak_memory(runtime: str, graph: Path, source: Path | None, x: np.ndarray[Any, Any], threads: int) -> Memory | None:
+def peak_memory(runtime: str, graph: Path, source: Path | None, x: Arrays, threads: int) -> Memory | None:
     """Run ``x`` through a model in a process of its own; None where the system does not tell (it has no /proc).
 
     Raises:
@@ -41,9 +42,11 @@ def peak_memory(runtime: str, graph: Path, source: Path | None, x: np.ndarray[An
     if not Path("/proc/self/status").exists():
         return None
     with tempfile.TemporaryDirectory() as folder:
-        batch = Path(folder) / "x.npy"
-        np.save(batch, x)
-        asked = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch), "threads": threads}
+        batch = Path(folder) / "x.npz"
+        # By their places: a name may be any text.
+        np.savez(batch, allow_pickle=False, **{str(i): array for i, array in enumerate(x.values())})
+        asked: dict[str, Any] = {"runtime": runtime, "graph": str(graph), "source": str(source), "x": str(batch)}
+        asked |= {"names": list(x), "threads": threads}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
         paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         done = subprocess.run(
@@ -70,10 +73,11 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     __import__(module_of(asked["runtime"]))
     imports = _resident("VmRSS")
-    x = np.load(asked["x"])
+    with np.load(asked["x"]) as arrays:
+        x = {name: arrays[str(i)] for i, name in enumerate(asked["names"])}
     with open_runner(asked["runtime"], Path(asked["graph"]), Path(asked["source"]), threads=asked["threads"]) as runner:
         for _ in range(RUNS):
-            runner.logits(x)
+            runner.infer(x)
     print(json.dumps({"peak": _resident("VmHWM"), "imports": imports}))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.node_layers import NodeLayers
@@ -27,6 +28,7 @@ from pocketzoo.zoo.data.random_samples import random_ids, random_samples
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.operators import runs_layer
+from pocketzoo.zoo.models.bundle_signature import bundle_signature
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -149,28 +151,25 @@ def profile(
     )
 
 
-def _batch(spec: Input, batch: int, length: int | None) -> np.ndarray[Any, Any]:
+def _batch(spec: Input, batch: int, length: int | None) -> Arrays:
     if length is None:
-        return random_samples(spec, batch)
+        return {spec.name: random_samples(spec, batch)}
     if not isinstance(spec, TextSpec) or not 0 < length <= spec.max_length:
         reads = f"texts of 1 to {spec.max_length} tokens" if isinstance(spec, TextSpec) else "no texts"
         raise DataError(f"this model reads {reads}", "give another --length, or none")
-    return random_ids(spec, batch, length)
+    return {spec.name: random_ids(spec, batch, length)}
 
 
-def _graph(
-    path: Path, float_graph: Path, x: np.ndarray[Any, Any], threads: int, seconds: float
-) -> tuple[list[Node], float, int]:
+def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> tuple[list[Node], float, int]:
     """The nodes in the order they run in, the milliseconds of a whole run, and the number of runs."""
     with tempfile.TemporaryDirectory() as folder:
         rewritten = Path(folder) / "optimized.onnx"
         session = open_session(path, threads=threads, severity=ERRORS, profile=f"{folder}/run", optimized=rewritten)
-        feed = {session.get_inputs()[0].name: x}
         start, clock = time.perf_counter(), _clock(threads)
         spent: list[float] = []
         while len(spent) < LEAST_RUNS + WARM_UP or (len(spent) < MOST_RUNS and time.perf_counter() - start < seconds):
             begin = clock()
-            session.run(None, feed)
+            session.run(None, dict(x))
             spent.append((clock() - begin) * 1e3)
         events = json.loads(Path(session.end_profiling()).read_text("utf8"))
         optimized = onnx.load(rewritten).graph
@@ -225,7 +224,7 @@ def _kind(op: str, facts: Mapping[str, Any]) -> Kind:
 
 
 def _module(
-    bundle: Bundle, resolver: Resolver, x: np.ndarray[Any, Any], threads: int, seconds: float
+    bundle: Bundle, resolver: Resolver, x: Arrays, threads: int, seconds: float
 ) -> tuple[float, dict[str, float]]:
     """Milliseconds of torch's whole forward pass, and of each layer."""
     import torch
@@ -245,7 +244,8 @@ def _module(
         run[name] = run.get(name, 0.0) + (clock() - began[name]) * 1e3
 
     clock = _clock(threads)
-    batch, threads_before = torch.from_numpy(x), torch.get_num_threads()
+    threads_before = torch.get_num_threads()
+    batch = [torch.from_numpy(x[spec.name]) for spec in bundle_signature(bundle).inputs]
     torch.set_num_threads(threads or threads_before)
     wholes: list[float] = []
     try:
@@ -256,7 +256,7 @@ def _module(
             ):
                 run: dict[str, float] = {}
                 started = clock()
-                module(batch)
+                module(*batch)
                 wholes.append((clock() - started) * 1e3)
                 for name, ms in run.items():
                     spent.setdefault(name, []).append(ms)

@@ -16,48 +16,50 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import nn
 
-    from pocketzoo.core.arrays import Array
+    from pocketzoo.core.arrays import Arrays
 
 
-def _plan_prune(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
+def _plan_prune(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec) -> PrunePlan:
     from pocketzoo.compress.pruning import prune
 
     return prune.plan(model, config, samples, target)
 
 
-def _apply_prune(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
+def _apply_prune(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
     from pocketzoo.compress.pruning import prune
 
     return prune.apply(model, plan, samples)
 
 
 def _plan_low_rank(
-    model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec
+    model: nn.Module, config: LowRankConfig, samples: Iterable[Arrays], target: TargetSpec
 ) -> LowRankPlan:
     from pocketzoo.compress.low_rank import low_rank as lowrank
 
     return lowrank.plan(model, config, samples, target)
 
 
-def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+def _apply_low_rank(model: nn.Module, plan: LowRankPlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
     from pocketzoo.compress.low_rank import low_rank as lowrank
 
     return lowrank.apply(model, plan, samples)
 
 
-def _plan_distill(model: nn.Module, config: DistillConfig, samples: Iterable[Array], target: TargetSpec) -> DistillPlan:
+def _plan_distill(
+    model: nn.Module, config: DistillConfig, samples: Iterable[Arrays], target: TargetSpec
+) -> DistillPlan:
     from pocketzoo.compress.distillation import distill
 
     return distill.plan(model, config, samples, target)
 
 
-def _apply_distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+def _apply_distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
     from pocketzoo.compress.distillation import distill
 
     return distill.apply(model, plan, samples)
 
 
-def _distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], context: Distillation) -> nn.Module:
+def _distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Arrays], context: Distillation) -> nn.Module:
     from pocketzoo.compress.distillation import distill
 
     return distill.distill(model, plan, samples, context)
@@ -78,13 +80,13 @@ def _weaker_low_rank(config: LowRankConfig, share: float) -> LowRankConfig:
     )
 
 
-def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
+def _plan_int8(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]) -> Int8Plan:
     from pocketzoo.compress.quantization import int8
 
     return int8.plan(model, config, samples)
 
 
-def _sketch_int8(model: ModelProto, config: Int8Config, samples: Iterable[Array]) -> Int8Plan:
+def _sketch_int8(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]) -> Int8Plan:
     from pocketzoo.compress.quantization import int8
 
     return int8.plan(model, config, samples, refine=False)

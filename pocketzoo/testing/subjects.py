@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import HubError, MissingDependencyError, message_of
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.compressor import Compressor
@@ -114,10 +114,10 @@ def unavailable(weights: Weights) -> str:
     return ""
 
 
-def samples(spec: Input) -> list[Array]:
+def samples(spec: Input) -> list[Arrays]:
     """Four samples in two batches, drawn from the input's range: enough to run, and large inputs take long."""
     x: Array = example(spec, 4).numpy()
-    return [x[:2], x[2:]]
+    return [{spec.name: x[:2]}, {spec.name: x[2:]}]
 
 
 def config_of(compressor: Compressor) -> Any:

@@ -83,11 +83,11 @@ def test_its_config_is_read_from_a_recipe(compressor: Entry) -> None:
 
 def test_planning_changes_nothing(trial: Trial) -> None:
     """The model and the samples are as before."""
-    before, drawn = _bytes(trial.model), [x.tobytes() for x in trial.samples]
+    before, drawn = _bytes(trial.model), [x.tobytes() for batch in trial.samples for x in batch.values()]
     trial.new_plan()
     if _bytes(trial.model) != before:
         wrong("plan() changes the model it is given", "decide in plan and change a copy in apply")
-    if [x.tobytes() for x in trial.samples] != drawn:
+    if [x.tobytes() for batch in trial.samples for x in batch.values()] != drawn:
         wrong("plan() changes the samples it is given", "work on copies of the arrays")
 
 

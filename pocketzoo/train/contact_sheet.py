@@ -72,7 +72,7 @@ def preview(
     bands = []
     for start in range(0, len(rows), ACROSS):
         x, y = next(iter(Batches(split, spec).of([rows[start : start + ACROSS]])))
-        images = torch.from_numpy(x)
+        images = torch.from_numpy(x[spec.name])
         targets = torch.from_numpy(y) if y is not None else torch.zeros(len(x))
         copies = [change(images, targets, len(x)) for _ in range(TIMES)] if change else []
         names = dataset.labels if y is not None and not dataset.numeric else ()

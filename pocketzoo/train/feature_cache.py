@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import DataError, StorageError, message_of
 from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.progress import Progress
@@ -61,7 +62,7 @@ class Samples:
 
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self.batches.of(parts):
-            inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
+            inputs, targets = torch.from_numpy(first(x)), torch.from_numpy(y)
             if self.backbone is not None:
                 with torch.no_grad():
                     inputs = self.backbone(inputs.to(_device(self.backbone))).cpu()
@@ -143,7 +144,7 @@ def _write(
     with replacing_folder(place) as folder, (folder / VALUES).open("wb") as file, torch.no_grad():
         for x, y in items:
             assert y is not None
-            out = backbone(torch.from_numpy(x).to(_device(backbone))).float().cpu().numpy()
+            out = backbone(torch.from_numpy(first(x)).to(_device(backbone))).float().cpu().numpy()
             if not size:
                 estimate = (out.nbytes / len(out) + 16) * len(batches.split) + 1024  # with targets, and the facts
                 if estimate > room or estimate > shutil.disk_usage(folder).free / 2:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pocketzoo.core.arrays import first
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
@@ -80,7 +81,7 @@ def bench_generation(
         dataset = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
         split = dataset.split("test")
     batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].source_files())
-    texts: Any = (x for x, _ in batches)
+    texts: Any = (first(x) for x, _ in batches)
     few = list(with_room(texts, settings.positions))
     with ExitStack() as stack:
         writers = [stack.enter_context(GraphWriter(p, settings.start, threads=threads)) for _, _, p in rows]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.core.arrays import first as first_of
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -71,7 +72,7 @@ def play(
     with OnnxRunner(graph) as runner:
 
         def policy(states: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-            return runner.logits(states).argmax(-1)  # type: ignore[no-any-return]
+            return np.asarray(first_of(runner.infer({manifest.input.name: states})).argmax(-1))
 
         returns = play_episodes(name, policy, range(first, first + episodes))
     return Played(name, graph.name, tuple(float(value) for value in returns))

@@ -11,6 +11,7 @@ from dataclasses import replace
 import onnx
 import onnxruntime
 import pytest
+from feeds import arrays
 from onnx import TensorProto
 from told import Told
 
@@ -62,7 +63,7 @@ def test_the_rest_is_in_fp16(written):
 
 
 def accuracy(path, bundle):
-    x, y = next(iter(Batches(load_data("digits").split("test"), bundle.manifest.input, size=400)))
+    x, y = next(iter(arrays(Batches(load_data("digits").split("test"), bundle.manifest.input, size=400))))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

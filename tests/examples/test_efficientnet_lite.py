@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from feeds import only
 from filelock import FileLock
 from torch import Tensor
 
@@ -305,7 +306,7 @@ def test_int8_is_close_to_the_graph_it_encodes(crops: Path, registry: Registry, 
     outputs = {}
     for target, path in small.graphs().items():
         with OnnxRunner(path) as runner:
-            outputs[target] = runner.logits(x).astype(np.float64)
+            outputs[target] = only(runner, x).astype(np.float64)
     for target in ("cpu", "tensorrt-rtx"):
         noise = np.square(outputs[target] - outputs[""]).sum()
         assert 10 * np.log10(np.square(outputs[""]).sum() / noise) > 10, target  # dB
@@ -320,7 +321,7 @@ def test_the_bundle_comes_back_from_the_disk_the_same(small: Bundle, registry: R
     module = load_module(small, registry)
     with torch.no_grad(), OnnxRunner(small.graph("")) as runner:
         wanted = module(x).numpy()
-        np.testing.assert_allclose(runner.logits(x.numpy()), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+        np.testing.assert_allclose(only(runner, x.numpy()), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.slow
@@ -367,6 +368,6 @@ def test_an_engine_in_fp16_is_built_and_the_graph_answers_as_before(
     x = as_batch(registry, "efficientnet-lite0", CHELSEA, COFFEE, ROCKET, CHINA).numpy()
     float_graph = pocketzoo.export("efficientnet-lite0", out=tmp_path / "float.onnx", registry=registry)
     with OnnxRunner(half) as a, OnnxRunner(float_graph) as b:
-        assert (a.logits(x).argmax(1) == b.logits(x).argmax(1)).all()
+        assert (only(a, x).argmax(1) == only(b, x).argmax(1)).all()
     both = pocketzoo.export(small.path, out=tmp_path / "both.onnx", data=crops, **common)
     assert {"INT8", "HALF"} <= set(layer_precisions(both, target).values())

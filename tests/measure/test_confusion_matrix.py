@@ -8,6 +8,7 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
+from feeds import arrays, only
 from PIL import Image
 
 import pocketzoo
@@ -35,7 +36,7 @@ def found(compressed, digits) -> Answers:
 def test_they_are_those_of_the_graph(compressed, digits, found):
     split = digits.split("test")
     with OnnxRunner(compressed.graph("cpu")) as runner:
-        said = np.concatenate([runner.logits(x).argmax(1) for x, _ in Batches(split, compressed.manifest.input)])
+        said = np.concatenate([only(runner, x).argmax(1) for x, _ in arrays(Batches(split, compressed.manifest.input))])
     wanted = np.zeros((10, 10), np.int64)
     np.add.at(wanted, (split.targets, said), 1)
     np.testing.assert_array_equal(found.confusion, wanted)

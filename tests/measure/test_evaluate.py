@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from feeds import arrays
+from feeds import only as answered
 
 import pocketzoo
 from pocketzoo.core.errors import BundleError, DataError, UnknownNameError
@@ -22,9 +24,9 @@ def digits() -> Dataset:
 @pytest.fixture(scope="module")
 def answers(fitted, digits) -> tuple[np.ndarray, np.ndarray]:
     """What the model says to each test sample, and what is right."""
-    x, y = next(iter(Batches(digits.split("test"), fitted.manifest.input, size=1000)))
+    x, y = next(iter(arrays(Batches(digits.split("test"), fitted.manifest.input, size=1000))))
     with OnnxRunner(fitted.graph("")) as runner:
-        return runner.logits(x).argmax(1), y
+        return answered(runner, x).argmax(1), y
 
 
 def only(data: Dataset, wanted: tuple[str, ...]) -> Dataset:

@@ -29,7 +29,7 @@ def scaled(path: Path, width: int) -> Path:
 
 
 def held(graph: Path, batch: int = 1) -> Memory:
-    memory = peak_memory(CPU, graph, None, np.ones((batch, 4), np.float32), 1)
+    memory = peak_memory(CPU, graph, None, {"x": np.ones((batch, 4), np.float32)}, 1)
     assert memory is not None
     return memory
 
@@ -51,4 +51,4 @@ def test_a_graph_that_does_not_run_is_refused(tmp_path, refused):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with refused(BundleError, str(broken), "process of its own: onnxruntime does not load"):  # the reason, not a hint
-        peak_memory(CPU, broken, None, np.ones((1, 4), np.float32), 1)
+        peak_memory(CPU, broken, None, {"x": np.ones((1, 4), np.float32)}, 1)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from feeds import only
 from torch import nn
 
 import pocketzoo
@@ -92,7 +93,7 @@ def test_a_table_of_numbers_is_fitted_and_read_back(run, registry, tmp_path):
     assert json.loads((out / "pocketzoo.json").read_text())["model"]["backbone_options"]["hidden"] == [32, 16]
     module = load_module(bundle, registry)
     with OnnxRunner(bundle.graph()) as runner, torch.no_grad():
-        np.testing.assert_allclose(runner.logits(x), module(torch.from_numpy(x)).numpy(), atol=1e-4)
+        np.testing.assert_allclose(only(runner, x), module(torch.from_numpy(x)).numpy(), atol=1e-4)
     assert "tabular-classification" in (out / "README.md").read_text()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from feeds import only
 from hostileconfigs import EVIL, TIMM_HARM, TIMM_PLACES
 from huggingface_hub import close_session
 from localhub import point_at
@@ -376,10 +377,10 @@ def test_lite0_from_a_search_to_answers_on_another_machine(lite0, hub, tmp_path)
     with torch.no_grad():
         close(model(x).numpy(), original(x))
         with OnnxRunner(whole.graph()) as runner:
-            close(runner.logits(x.numpy()), model(x))
+            close(only(runner, x.numpy()), model(x))
         quarters = torch.nn.functional.adaptive_avg_pool2d(model.forward_features(x), 2).flatten(1)
         with OnnxRunner(small.graph("")) as runner:
-            close(runner.logits(x.numpy()), quarters @ state["head.linear.weight"].T + state["head.linear.bias"])
+            close(only(runner, x.numpy()), quarters @ state["head.linear.weight"].T + state["head.linear.bias"])
 
 
 def test_the_recipe_of_horses_and_humans_runs_on_its_own_backbone(saved, hub, photos, tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from feeds import arrays
 from safetensors.torch import load_file
 from told import Told
 
@@ -126,7 +127,7 @@ def test_the_accuracy_can_be_recounted(fitted, registry, digits, name):
     from pocketzoo.zoo.data.batches import Batches
 
     module, right = load_module(fitted, registry), 0
-    for x, y in Batches(digits.split(name), fitted.manifest.input):
+    for x, y in arrays(Batches(digits.split(name), fitted.manifest.input)):
         with torch.no_grad():
             right += int((module(torch.from_numpy(x)).argmax(1).numpy() == y).sum())
     total = len(digits.split(name))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from feeds import only
 from foreignimages import FOREIGN
 from PIL import Image
 
@@ -18,7 +19,7 @@ def test_probabilities_are_the_softmax_of_the_graph(target, compressed, digit_fi
     found = predict(compressed.path, digit_files, top=10, target=target)
     with OnnxRunner(compressed.graph(target)) as runner:
         for file, prediction in zip(digit_files, found, strict=True):
-            logits = runner.logits(prepare(file, compressed.manifest.input)[None])[0].astype(np.float64)
+            logits = only(runner, prepare(file, compressed.manifest.input)[None])[0].astype(np.float64)
             shares = np.exp(logits) / np.exp(logits).sum()
             assert dict(prediction.top) == {str(i): pytest.approx(shares[i], rel=1e-6) for i in range(10)}
 

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from pocketzoo.compress.configs import DistillConfig
 from pocketzoo.compress.distillation.fake_quantization import FakeInt8
 from pocketzoo.compress.plans import DistillPlan
+from pocketzoo.compress.statistics.calibration_batches import Inputs, as_tensors, size_of, take
 from pocketzoo.compress.statistics.eligible_layers import copied
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.train.epoch_scores import EpochScores
 from pocketzoo.train.optimizer_step import OptimizerStep
@@ -29,13 +30,14 @@ from pocketzoo.train.snapshot import SnapshotFile, state_of
 from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.models.layer_hooks import after
+from pocketzoo.zoo.models.module_outputs import float_outputs
 
 HELD_OUT = 8  # one sample in so many
 OBSERVED = 8  # batches that ranges are taken from
 SPARSE = 0.01  # fraction of zeros from which a weight counts as pruned: the zeros stay
 
 
-def plan(model: nn.Module, config: DistillConfig, samples: Iterable[Array], target: TargetSpec) -> DistillPlan:
+def plan(model: nn.Module, config: DistillConfig, samples: Iterable[Arrays], target: TargetSpec) -> DistillPlan:
     """What was asked for: nothing of it depends on the model."""
     return DistillPlan(
         epochs=config.epochs,
@@ -48,12 +50,12 @@ def plan(model: nn.Module, config: DistillConfig, samples: Iterable[Array], targ
     )
 
 
-def apply(model: nn.Module, plan: DistillPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+def apply(model: nn.Module, plan: DistillPlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
     """A copy: distillation changes no structure, and without an original there is nothing to learn."""
     return copied(model)
 
 
-def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], context: Distillation) -> nn.Module:
+def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Arrays], context: Distillation) -> nn.Module:
     """A new model of the same structure, nearer to ``context.teacher`` on the samples that are held out, or as near.
 
     With ``plan.quantized`` it is nearer when it computes in 8 bits (quantization-aware training), and its weights are
@@ -69,8 +71,8 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Array], conte
     teacher = copied(context.teacher).requires_grad_(False)
     train, held = _split(samples, plan.batch_size)
     with torch.no_grad():
-        reference_outputs = [teacher(x) for x in held]
-    if not all(torch.isfinite(y).all() for y in reference_outputs):
+        reference_outputs = [float_outputs(teacher(*x)) for x in held]
+    if not all(torch.isfinite(y).all() for outputs in reference_outputs for y in outputs.values()):
         raise DataError("the outputs of the original model are not finite", "check the samples for NaN or infinity")
     blocks = _blocks(student, teacher, held[0])
     masks = {name: p != 0 for name, p in student.named_parameters() if p.ndim > 1 and (p == 0).float().mean() > SPARSE}
@@ -114,32 +116,42 @@ def _key(plan: DistillPlan, model: nn.Module) -> str:
 # -- samples
 
 
-def _split(samples: Iterable[Array], size: int) -> tuple[list[Tensor], list[Tensor]]:
+def _split(samples: Iterable[Arrays], size: int) -> tuple[list[Inputs], list[Inputs]]:
     """Batches to learn from, and batches that are held out; each sample's place decides, not chance."""
-    train: list[Tensor] = []
-    held: list[Tensor] = []
+    train: list[Inputs] = []
+    held: list[Inputs] = []
     for batch in samples:
-        x = torch.from_numpy(batch).clone()
-        out = torch.arange(len(x)) % HELD_OUT == HELD_OUT // 2
-        if len(x) > 1 and not out.any():
+        x = tuple(t.clone() for t in as_tensors(batch))
+        out = torch.arange(size_of(x)) % HELD_OUT == HELD_OUT // 2
+        if size_of(x) > 1 and not out.any():
             out[0] = True
-        held += [x[out]] if out.any() else []
-        train += [x[~out]] if not out.all() else []
+        held += [take(x, out)] if out.any() else []
+        train += [take(x, ~out)] if not out.all() else []
     if not train or not held:
         raise DataError(
             "distillation needs samples to train on and samples to validate on", "give batches of two or more samples"
         )
-    if len({x.shape[1:] for x in train}) == 1:  # texts are of different lengths, and stay in their batches
-        train = list(torch.cat(train).split(size))  # type: ignore[no-untyped-call]
+    if _alike(train):  # texts are of different lengths, and stay in their batches
+        rows = _joined(train)
+        train = [take(rows, slice(i, i + size)) for i in range(0, size_of(rows), size)]
     return train, held
 
 
-def _shuffled(train: list[Tensor], size: int, seed: int) -> Iterator[Tensor]:
+def _alike(batches: list[Inputs]) -> bool:
+    """Whether samples of all have the same shapes."""
+    return len({tuple(t.shape[1:] for t in x) for x in batches}) == 1
+
+
+def _joined(batches: list[Inputs]) -> Inputs:
+    return tuple(torch.cat(each) for each in zip(*batches, strict=True))
+
+
+def _shuffled(train: list[Inputs], size: int, seed: int) -> Iterator[Inputs]:
     generator = torch.Generator().manual_seed(seed)
-    if len({x.shape[1:] for x in train}) == 1:
-        rows = torch.cat(train)
-        order = torch.randperm(len(rows), generator=generator)
-        yield from (rows[order[i : i + size]] for i in range(0, len(rows), size))
+    if _alike(train):
+        rows = _joined(train)
+        order = torch.randperm(size_of(rows), generator=generator)
+        yield from (take(rows, order[i : i + size]) for i in range(0, size_of(rows), size))
     else:
         yield from (train[i] for i in torch.randperm(len(train), generator=generator).tolist())
 
@@ -147,41 +159,50 @@ def _shuffled(train: list[Tensor], size: int, seed: int) -> Iterator[Tensor]:
 # -- distances
 
 
-def _observe(run: nn.Module, train: list[Tensor]) -> None:
+def _observe(run: nn.Module, train: list[Inputs]) -> None:
     """Give ranges to what computes in 8 bits."""
     if isinstance(run, FakeInt8):
         run.observe(train[:OBSERVED])
 
 
-def _distance(student: nn.Module, held: list[Tensor], reference_outputs: list[Tensor]) -> float:
-    """Squared error over squared outputs, on what is held out; infinite where it is not a number."""
+def _distance(student: nn.Module, held: list[Inputs], reference_outputs: list[dict[str, Tensor]]) -> float:
+    """Squared error over squared outputs, on what is held out, of the worst output; infinite where it is not a number.
+
+    ``reference_outputs`` are those of each batch, by name.
+    """
+    missed: dict[str, float] = {}
+    scale: dict[str, float] = {}
     with torch.no_grad():
-        pairs = [(student(x), y) for x, y in zip(held, reference_outputs, strict=True)]
-        missed = sum(float((a - b).double().square().sum()) for a, b in pairs)
-        scale = sum(float(b.double().square().sum()) for _, b in pairs)
-    return missed / max(scale, 1e-30) if math.isfinite(missed) else math.inf
+        for x, references in zip(held, reference_outputs, strict=True):
+            outputs = float_outputs(student(*x))
+            for name, b in references.items():
+                missed[name] = missed.get(name, 0.0) + float((outputs[name] - b).double().square().sum())
+                scale[name] = scale.get(name, 0.0) + float(b.double().square().sum())
+    if not all(map(math.isfinite, missed.values())):
+        return math.inf
+    return max((missed[name] / max(scale[name], 1e-30) for name in missed), default=0.0)
 
 
-def _loss(run: nn.Module, student: nn.Module, teacher: nn.Module, x: Tensor, blocks: list[str]) -> Tensor:
+def _loss(run: nn.Module, student: nn.Module, teacher: nn.Module, x: Inputs, blocks: list[str]) -> Tensor:
     """Relative squared error of the outputs, or the mean of those of the blocks and of the outputs.
 
     ``run`` is the student, or what runs it.
     """
     with torch.no_grad(), _features(teacher, blocks) as theirs:
-        reference_output = teacher(x)
+        references = float_outputs(teacher(*x))
     with _features(student, blocks) as ours:
-        output = run(x)
-    pairs = [(output, reference_output), *((ours[name], theirs[name]) for name in blocks)]
+        outputs = float_outputs(run(*x))
+    pairs = [*((outputs[name], references[name]) for name in references), *((ours[n], theirs[n]) for n in blocks)]
     return torch.stack([F.mse_loss(a, b) / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
 
 
-def _blocks(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[str]:
+def _blocks(student: nn.Module, teacher: nn.Module, x: Inputs) -> list[str]:
     """Modules that both have, that run once, and whose outputs have one shape in both."""
     names = [name for name, m in student.named_modules() if name and not isinstance(m, nn.Dropout | nn.Identity)]
     shared = [name for name in names if name in dict(teacher.named_modules())]
     with torch.no_grad(), _features(student, shared) as ours, _features(teacher, shared) as theirs:
-        student(x)
-        teacher(x)
+        student(*x)
+        teacher(*x)
     return [
         name
         for name in shared

@@ -9,12 +9,14 @@ the same levels before it is folded and after.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.statistics.calibration_batches import Inputs
 from pocketzoo.compress.statistics.eligible_layers import weighted_layers
 from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.zoo.models.layer_hooks import before
@@ -32,7 +34,7 @@ class FakeInt8(nn.Module):
         self.ranges: dict[str, tuple[float, float]] = {}
 
     @torch.no_grad()
-    def observe(self, samples: Iterable[Tensor]) -> None:
+    def observe(self, samples: Iterable[Inputs]) -> None:
         """Find the range of what each layer reads, as calibration will; a layer that never runs stays in floats."""
         seen = {name: Histogram() for name in self.layers}
 
@@ -41,7 +43,7 @@ class FakeInt8(nn.Module):
 
         with before(self.inner, self.layers, note):
             for x in samples:
-                self.inner(x)
+                self.inner(*x)
         ranges = {name: histogram.range(Int8Config(ranges="mse")) for name, histogram in seen.items()}
         self.ranges = {name: (r.low, r.high) for name, r in ranges.items() if r.high > r.low}
 
@@ -51,11 +53,10 @@ class FakeInt8(nn.Module):
         for name in self.ranges:
             self.layers[name].weight.copy_(rounded_weight(self.layers[name].weight))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Any:
         weights = {f"{name}.weight": rounded_weight(self.layers[name].weight) for name in self.ranges}
-        with before(self.inner, self.ranges, lambda name, layer, inputs: rounded(inputs[0], *self.ranges[name])):
-            out: Tensor = functional_call(self.inner, weights, (x,))
-        return out
+        with before(self.inner, self.ranges, lambda name, layer, read: rounded(read[0], *self.ranges[name])):
+            return functional_call(self.inner, weights, inputs)
 
 
 def rounded_weight(weight: Tensor) -> Tensor:

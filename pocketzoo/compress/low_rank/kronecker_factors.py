@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.low_rank.factorizations import Metric
-from pocketzoo.compress.pruning.gauss_newton import Call, outer, send_back
-from pocketzoo.compress.statistics.calibration_batches import parts
+from pocketzoo.compress.pruning.gauss_newton import Call, outer, output_weights, send_back
+from pocketzoo.compress.statistics.calibration_batches import parts, size_of
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.compress.statistics.second_moments import POSITIONS, Moments, rows, shrunk
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 
 PROBES = 2  # random projections of the outputs of each sample
 AT_ONCE = 8  # samples that are run backward together: their activations are held
@@ -72,7 +72,7 @@ def passes(layers: dict[str, nn.Conv2d | nn.Linear]) -> Iterator[list[str]]:
 
 
 def kronecker_factors(
-    model: nn.Module, names: Sequence[str], samples: Iterable[Array], *, inputs: bool = True, probes: int = PROBES
+    model: nn.Module, names: Sequence[str], samples: Iterable[Arrays], *, inputs: bool = True, probes: int = PROBES
 ) -> dict[str, KroneckerFactors]:
     """The factors of the named layers; those that never run are left out. The model is not changed.
 
@@ -81,8 +81,9 @@ def kronecker_factors(
     model = copied(model).requires_grad_(False)
     estimates: dict[str, KroneckerFactors] = {}
     count = 0
-    for batch, _, calls in send_back(model, names, parts(samples, AT_ONCE), probes, _signs):
-        count += len(batch)
+    weights = output_weights(model, parts(samples, AT_ONCE))
+    for batch, _, calls in send_back(model, names, parts(samples, AT_ONCE), probes, _signs, weights):
+        count += size_of(batch)
         for call in calls:
             _add(estimates, call, model.get_submodule(call.name), inputs)
     for factors in estimates.values():

@@ -29,11 +29,11 @@ from pocketzoo.compress.low_rank.kronecker_factors import AT_ONCE, KroneckerFact
 from pocketzoo.compress.low_rank.layer_timing import fits, race
 from pocketzoo.compress.low_rank.rank_allocation import Choice, allocate
 from pocketzoo.compress.plans import Factor, LowRankPlan
-from pocketzoo.compress.statistics.calibration_batches import first_batch
+from pocketzoo.compress.statistics.calibration_batches import Inputs, as_tensors, first_batch, size_of, take
 from pocketzoo.compress.statistics.eligible_layers import Layer, copied, left_alone, weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
 from pocketzoo.compress.statistics.second_moments import POSITIONS, shrunk, solve
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays, batch_size, named
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
@@ -44,7 +44,7 @@ IMAGES, TEXTS = (
 ROUNDS = 12  # of allocating anew without what was found to be slow
 
 
-def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], target: TargetSpec) -> LowRankPlan:
+def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Arrays], target: TargetSpec) -> LowRankPlan:
     """Choose how each layer is written, or that it stays dense.
 
     ``config.parameters`` is a budget for all layers that may be factorized, spent by what each error does to the
@@ -58,7 +58,9 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
         UnknownNameError: ``config.skip`` names no layer.
     """
     model = copied(model)  # the caller's may be in training
-    left = left_alone(model, next((first_batch([batch]) for batch in samples if len(batch)), None), replaced=True)
+    left = left_alone(
+        model, next((first_batch([batch]) for batch in samples if batch_size(named(batch))), None), replaced=True
+    )
     layers = {name: layer for name, layer in weighted_layers(model).items() if name not in left}
     check_skip(config.skip, [*layers, *left])
     dense = {name: "skipped by the recipe" for name in layers if matches(name, config.skip)}
@@ -108,7 +110,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Array], targ
     )
 
 
-def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Array] | None = None) -> nn.Module:
+def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
     """A new model in which each planned layer is a sequence, named ``layer.0``, ``layer.1``, ...
 
     With ``samples`` the factors are the best for the outputs, given what the layers before them now give, and bias
@@ -224,13 +226,13 @@ def _without_slow(
 
 
 def _refit(
-    model: nn.Module, factored: nn.Module, layers: Mapping[str, Layer], plan: LowRankPlan, samples: Iterable[Array]
+    model: nn.Module, factored: nn.Module, layers: Mapping[str, Layer], plan: LowRankPlan, samples: Iterable[Arrays]
 ) -> None:
     """Refit each layer as W' = argmin |G^1/2 (W x - W' x')|^2: x of the original model, x' of the factorized one."""
     batches = _first(samples)
-    arrays = [x.numpy() for x in batches]
+    arrays = [{str(i): t.numpy() for i, t in enumerate(x)} for x in batches]
     known = kronecker_factors(model, list(layers), arrays, inputs=False)
-    parts = [-(-len(x) // AT_ONCE) for x in batches]
+    parts = [-(-size_of(x) // AT_ONCE) for x in batches]
     once = [name for name, own in known.items() if own.calls == sum(parts)]
     live = {name: _live(known[name], parts) for name in once}
 
@@ -292,12 +294,12 @@ def _live(factors: KroneckerFactors, parts: list[int]) -> list[Tensor | None]:
     return masks
 
 
-def _first(samples: Iterable[Array]) -> list[Tensor]:
-    batches: list[Tensor] = []
+def _first(samples: Iterable[Arrays]) -> list[Inputs]:
+    batches: list[Inputs] = []
     for batch in samples:
-        x = torch.from_numpy(batch)
-        count = IMAGES if x.is_floating_point() else TEXTS
-        batches.append(x[: count - sum(map(len, batches))])
-        if sum(map(len, batches)) >= count:
+        x = as_tensors(batch)
+        count = IMAGES if x[0].is_floating_point() else TEXTS
+        batches.append(take(x, slice(count - sum(map(size_of, batches)))))
+        if sum(map(size_of, batches)) >= count:
             break
     return batches

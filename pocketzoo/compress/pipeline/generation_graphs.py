@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.graph_scores import SLACK
 from pocketzoo.compress.quantization.embedding_tables import tables
+from pocketzoo.core.arrays import Arrays, first
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
@@ -25,10 +26,16 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
 from pocketzoo.zoo.graphs.node import layer_name
-from pocketzoo.zoo.tasks.text_generator import TEXTS, TOKENS, GraphWriter, alike, milliseconds_a_token, with_room
+from pocketzoo.zoo.tasks.text_generator import (
+    TEXTS,
+    TOKENS,
+    GraphWriter,
+    alike,
+    empty_cache,
+    milliseconds_a_token,
+    with_room,
+)
 from pocketzoo.zoo.tasks.token_search import Ids, greedy
-
-Feed = Mapping[str, Any]  # arrays by the names of a graph's inputs
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,21 @@ class Prompts:
 
 
 @dataclass(frozen=True)
+class _Texts:
+    """Batches of one text as the ids of their tokens; iterable more than once where the batches are."""
+
+    batches: Iterable[Arrays]
+
+    def __iter__(self) -> Iterator[Ids]:
+        return map(first, self.batches)
+
+
+@dataclass(frozen=True)
 class _Feeds:
     prompts: Prompts
     part: str
 
-    def __iter__(self) -> Iterator[Feed]:
+    def __iter__(self) -> Iterator[Arrays]:
         bundle, texts = self.prompts.bundle, self.prompts.texts
         parts, settings = bundle.parts(), bundle.manifest.generation
         assert settings is not None
@@ -64,11 +81,7 @@ class _Feeds:
             yield from ({"input_ids": ids} for ids in texts)
             return
         with OnnxRunner(parts["decoder"], threads=1) as decoder:
-            past = {
-                name: np.zeros((1, shape[1], 0, shape[3]), np.float32)
-                for name, shape in decoder.inputs.items()
-                if name.startswith("past.")
-            }
+            past = empty_cache(decoder.signature)
         # All tokens at once: layers read the same of each as one after the other.
         if "encoder" not in parts:
             yield from ({"input_ids": ids, **past} for ids in texts)
@@ -80,10 +93,10 @@ class _Feeds:
 
 
 def plan_parts(
-    bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, texts: Iterable[Any], float_layers: set[str]
+    bundle: Bundle, compressor: GraphCompressor[Any, Any], config: Any, texts: Iterable[Arrays], float_layers: set[str]
 ) -> dict[str, Any]:
     """A plan for each part of a bundle; ``float_layers`` are left as they are, those that ``config`` skips too."""
-    prompts: Prompts = Prompts(bundle, texts)
+    prompts = Prompts(bundle, _Texts(texts))
     plans: dict[str, Any] = {}
     for part, path in bundle.parts().items():
         model, feeds = onnx.load(path), prompts.feeds(part)
@@ -108,7 +121,7 @@ def write_parts(
     compressor: GraphCompressor[Any, Any],
     plans: Mapping[str, Any],
     targets: Iterable[TargetSpec],
-    texts: Iterable[Any],
+    texts: Iterable[Arrays],
     *,
     max_drop: float | None,
     keep_slower: bool,
@@ -125,7 +138,7 @@ def write_parts(
         if tensors := getattr(plan, "tensors", None):
             name = tensors_name(compressor.name, part)
             draft.mark(name, precision=compressor.precision).write_bytes(save(dict(tensors)))
-    few, reports = list(islice(with_room(texts, settings.positions), TEXTS)), {}
+    few, reports = list(islice(with_room(_Texts(texts), settings.positions), TEXTS)), {}
     with GraphWriter(before, settings.start, threads=1) as reference:
         for target in targets:
             after: dict[str, Path] = {}

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
@@ -75,8 +75,8 @@ class Judge:
             reference_batches, size = list[Outputs](), 0
             batches = self.progress.track(self.samples, self.label, len(self.samples))
             for i, (x, y) in enumerate(batches):
-                reference_outputs = self._kept[i] if self._kept is not None else reference.run(x)
-                outputs = reference_outputs if graph == self.reference else runner.run(x)
+                reference_outputs = self._kept[i] if self._kept is not None else reference.infer(x)
+                outputs = reference_outputs if graph == self.reference else runner.infer(x)
                 if lacking := not_finite(outputs, reference_outputs):
                     raise BundleError(f"the output {lacking!r} of {graph} is not finite", "rebuild the model")
                 comparison.add(outputs, reference_outputs, x, y)
@@ -144,8 +144,8 @@ class Race:
 def race(
     before: Path,
     after: Path,
-    x: Array,
-    timed: Callable[[Sequence[Path], Array, float], list[float]] = median_milliseconds,
+    x: Arrays,
+    timed: Callable[[Sequence[Path], Arrays, float], list[float]] = median_milliseconds,
 ) -> Race:
     """Time a graph in turn with the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []

@@ -16,7 +16,7 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
@@ -48,7 +48,7 @@ class Inputs:
     progress: Progress = SILENT
     label: str = ""
 
-    def __iter__(self) -> Iterator[Array]:
+    def __iter__(self) -> Iterator[Arrays]:
         return (x for x, _ in self.progress.track(self.batches, self.label, len(self.batches)))
 
 
@@ -115,7 +115,7 @@ class Job:
         return replace(self.samples, batches=replace(self.samples.batches, size=1))
 
     @cached_property
-    def sample(self) -> Array:
+    def sample(self) -> Arrays:
         """One sample, to time graphs with."""
         for batches in (self.validation, self.samples.batches):
             for x, _ in replace(batches, size=1, limit=1):
@@ -140,7 +140,7 @@ class Job:
         Raises:
             DataError: there is none, or it does not fit.
         """
-        if not any(len(x) for x, _ in replace(self.tests, size=1, limit=1)):
+        if not any(batch_size(x) for x, _ in replace(self.tests, size=1, limit=1)):
             raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
 
     def describe(self) -> dict[str, Any]:

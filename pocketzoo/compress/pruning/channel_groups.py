@@ -10,15 +10,16 @@ from __future__ import annotations
 import warnings
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pocketzoo.compress.pruning.channel_tracer import ChannelTracer
 from pocketzoo.compress.pruning.channels import Channels
+from pocketzoo.compress.statistics.calibration_batches import Inputs
 from pocketzoo.core.errors import UnsupportedLayerError, message_of
 
 
-def find_channels(model: nn.Module, x: Tensor) -> Channels:
-    """Follow the channels of ``model`` for an input ``x`` of shape (B, *size), B >= 2.
+def find_channels(model: nn.Module, x: Inputs) -> Channels:
+    """Follow the channels of ``model`` for its inputs ``x``, each of shape (B, *size), B >= 2.
 
     Raises:
         UnsupportedLayerError: torch.export cannot trace the model.
@@ -27,7 +28,7 @@ def find_channels(model: nn.Module, x: Tensor) -> Channels:
         with torch.no_grad(), warnings.catch_warnings():
             # Hooks such as old weight norms write an attribute at each run; nothing here reads it.
             warnings.filterwarnings("ignore", message=".* assigned during export")
-            program = torch.export.export(model.eval(), (x,))
+            program = torch.export.export(model.eval(), x)
     except Exception as error:  # tracing runs the model's own code, which may fail in any way
         reason = next((line for line in message_of(error).splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedLayerError(

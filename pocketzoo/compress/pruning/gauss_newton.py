@@ -7,15 +7,16 @@ E[g gT] = JT J (Hutchinson's estimator; the output side of K-FAC, Martens & Gros
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.statistics.calibration_batches import parts
-from pocketzoo.core.arrays import Array
+from pocketzoo.compress.statistics.calibration_batches import Inputs, parts
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.models.layer_hooks import after
+from pocketzoo.zoo.models.module_outputs import float_outputs
 
 SAMPLES = 32  # that are sent back: each gives a layer as many gradients as it has positions
 DIRECTIONS = 2  # for each
@@ -23,11 +24,11 @@ CHUNK = 2  # samples whose activations are held at a time
 LARGEST = 2048  # outputs of a layer whose matrix is kept whole; of larger ones the diagonal
 
 
-def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> dict[str, Tensor]:
+def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable[Arrays]) -> dict[str, Tensor]:
     """For each named layer JT J summed over its positions and averaged over samples, (O, O) or its diagonal (O,).
 
-    It is in units of the outputs' mean square, so that dT (JT J) d is a relative squared error. A layer that the
-    outputs do not depend on is left out.
+    It is in units of the outputs' mean square, so that dT (JT J) d is a relative squared error: of several outputs the
+    mean of theirs. A layer that the outputs do not depend on is left out.
     """
     matrices: dict[str, Tensor] = {}
     frozen = [p for p in model.parameters() if p.requires_grad]
@@ -35,8 +36,9 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
     try:
         for p in frozen:
             p.requires_grad_(False)
-        for _, out, calls in send_back(model, names, parts(samples, CHUNK, SAMPLES), DIRECTIONS, _normal):
-            energy += float(out.double().square().sum())
+        weights = output_weights(model, parts(samples, CHUNK, SAMPLES))
+        for _, out, calls in send_back(model, names, parts(samples, CHUNK, SAMPLES), DIRECTIONS, _normal, weights):
+            energy += sum(weights.get(name, 1.0) ** 2 * _energy(value) for name, value in out.items())
             for call in calls:
                 for rows in call.gradients:
                     large = rows.shape[1] > LARGEST
@@ -46,6 +48,26 @@ def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable
         for p in frozen:
             p.requires_grad_(True)
     return {name: matrix / max(DIRECTIONS * energy, 1e-30) for name, matrix in matrices.items()}
+
+
+def output_weights(model: nn.Module, batches: Iterable[Inputs]) -> dict[str, float]:
+    """What each of several outputs is to be multiplied by, for all to have a mean square of 1 over the batches.
+
+    Empty where there is one output, which needs no weight. An output that is zero everywhere has none.
+    """
+    energy: dict[str, float] = {}
+    with torch.no_grad():
+        for batch in batches:
+            outputs = float_outputs(model(*batch))
+            if len(outputs) == 1:
+                return {}
+            for name, value in outputs.items():
+                energy[name] = energy.get(name, 0.0) + _energy(value)
+    return {name: total**-0.5 if 0 < total < float("inf") else 0.0 for name, total in energy.items()}
+
+
+def _energy(value: Tensor) -> float:
+    return float(value.detach().double().square().sum())
 
 
 def square_root(matrix: Tensor) -> Tensor:
@@ -69,14 +91,16 @@ class Call:
 def send_back(
     model: nn.Module,
     names: Iterable[str],
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     directions: int,
     draw: Callable[[torch.Size, torch.Generator], Tensor],
-) -> Iterator[tuple[Tensor, Tensor, list[Call]]]:
-    """For each batch, that, the model's output, and every call of a named layer with the gradients of its output.
+    weights: Mapping[str, float] | None = None,
+) -> Iterator[tuple[Inputs, dict[str, Tensor], list[Call]]]:
+    """For each batch, that, the model's outputs, and every call of a named layer with the gradients of its output.
 
-    ``draw`` makes a random direction of the output's shape, whose mean outer product is the identity. Which ones are
-    drawn does not depend on chance. The model's parameters must not require gradients.
+    ``draw`` makes a random direction of an output's shape, whose mean outer product is the identity. Which ones are
+    drawn does not depend on chance. ``weights`` multiply the outputs; those that are not floating point have no
+    gradient. The model's parameters must not require gradients.
     """
     runs: list[tuple[str, nn.Module, Tensor, Tensor]] = []  # name, layer, its input, a handle on its output
 
@@ -89,21 +113,25 @@ def send_back(
     with after(model, names, note), torch.enable_grad():
         for batch in batches:
             runs.clear()
-            out = model(batch)
+            outputs = float_outputs(model(*batch))
             if not runs:
                 return
+            attached = {name: out for name, out in outputs.items() if out.requires_grad}  # some models detach
             gradients = [
                 torch.autograd.grad(
-                    (out * draw(out.shape, generator).to(out.dtype)).sum(),
+                    [
+                        (out * draw(out.shape, generator).to(out.dtype)).sum() * (weights or {}).get(name, 1.0)
+                        for name, out in attached.items()
+                    ],
                     [handle for *_, handle in runs],
                     retain_graph=i < directions - 1,
                     allow_unused=True,
                 )
-                for i in range(directions if out.requires_grad else 0)  # some models detach
+                for i in range(directions if attached else 0)
             ]
             yield (
                 batch,
-                out.detach(),
+                {name: out.detach() for name, out in outputs.items()},
                 [
                     Call(name, x, [_rows(layer, g[i]) for g in gradients if g[i] is not None])
                     for i, (name, layer, x, _) in enumerate(runs)

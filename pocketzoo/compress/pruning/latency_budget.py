@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pocketzoo.compress.statistics.calibration_batches import Inputs, take
 from pocketzoo.core.errors import UnsupportedLayerError
 from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.models.export_graph import quiet, translations_kept
@@ -20,7 +21,7 @@ SECONDS = 0.1  # that each graph is timed for
 def fitting(
     model: nn.Module,
     share: float,
-    x: Tensor,
+    x: Inputs,
     at: Callable[[float], list[int]],
     cut: Callable[[list[int]], nn.Module],
 ) -> list[int]:
@@ -33,13 +34,14 @@ def fitting(
         UnsupportedLayerError: the model does not export.
     """
     with tempfile.TemporaryDirectory() as folder:
+        one = {name: t[:1].numpy() for name, t in zip(_names(x), x, strict=True)}
         original = _export(model, x, Path(folder) / "original.onnx")
         macs, low, tried = share, 0.0, []
         high = 1.0
         for i in range(TRIES):
             counts = at(macs)
             smaller = _export(cut(counts), x, Path(folder) / f"{i}.onnx")
-            before, after = median_milliseconds([original, smaller], x[:1].numpy(), SECONDS)
+            before, after = median_milliseconds([original, smaller], one, SECONDS)
             ratio = after / before
             tried.append((ratio > share, -macs if ratio <= share else ratio, counts))
             if ratio <= share:
@@ -56,10 +58,21 @@ def fitting(
     return min(tried, key=lambda t: t[:2])[2]
 
 
-def _export(model: nn.Module, x: Tensor, path: Path) -> Path:
+def _names(x: Inputs) -> list[str]:
+    return [f"input_{i}" for i in range(len(x))]
+
+
+def _export(model: nn.Module, x: Inputs, path: Path) -> Path:
     try:
         with quiet(), translations_kept(), torch.no_grad():
-            program = torch.onnx.export(model, (x[:1],), dynamo=True, external_data=False, verbose=False)
+            program = torch.onnx.export(
+                model,
+                take(x, slice(1)),
+                input_names=_names(x),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
     except Exception as error:  # the exporter raises many types; all of them mean that this module does not export
         raise UnsupportedLayerError(
             "a latency budget needs a model that exports to ONNX", "set macs instead of latency"

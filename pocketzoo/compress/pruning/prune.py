@@ -24,7 +24,7 @@ from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_r
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.refit import refit
 from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
-from pocketzoo.compress.statistics.calibration_batches import first_batch
+from pocketzoo.compress.statistics.calibration_batches import Inputs, first_batch, size_of
 from pocketzoo.compress.statistics.eligible_layers import (
     KINDS,
     OTHERS,
@@ -35,7 +35,7 @@ from pocketzoo.compress.statistics.eligible_layers import (
     weighted_layers,
 )
 from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays, batch_size, named
 from pocketzoo.core.errors import DataError, UnsupportedLayerError
 from pocketzoo.core.malloc_trim import return_memory
 from pocketzoo.core.name_patterns import check_skip, matches
@@ -47,7 +47,7 @@ HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "
 HEADS_TIMES_SIZE = ("all_head_size",)
 
 
-def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target: TargetSpec) -> PrunePlan:
+def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec) -> PrunePlan:
     """Choose what to remove. The model's outputs and whatever an unknown operator touches keep all their channels.
 
     So do layers that are not understood, and all that have channels in common with them: ``left`` of the plan says why.
@@ -61,7 +61,7 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
     check_skip(config.skip, known)
     check_skip(config.only, known, "only")
     if config.granularity == "weight":
-        x = next((first_batch([batch]) for batch in samples if len(batch)), None)
+        x = next((first_batch([batch]) for batch in samples if batch_size(named(batch))), None)
         return sparse.plan(model, config, target, x)
     x = first_batch(samples)
     channels = find_channels(model, x)
@@ -79,7 +79,7 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Array], target
     return planned(_counts(model, groups, orders, config, multiple, planned, x))
 
 
-def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = None) -> nn.Module:
+def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
     """A new, smaller model. With ``samples`` the remaining weights make up for what was removed.
 
     Raises:
@@ -97,7 +97,7 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None = N
     if plan.axes and samples is not None:
         try:
             with torch.no_grad():
-                pruned(first_batch(samples))
+                pruned(*first_batch(samples))
         except RuntimeError as error:
             raise UnsupportedLayerError(
                 f"the model's code relies on a size that pruning changed: {str(error).splitlines()[0]}",
@@ -144,7 +144,7 @@ def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: 
     return removable
 
 
-def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
+def _uses(model: nn.Module, x: Inputs) -> dict[str, Weight]:
     """Every parameter, and for how many positions of one sample it is used."""
     positions: Counter[str] = Counter()
 
@@ -152,16 +152,16 @@ def _uses(model: nn.Module, x: Tensor) -> dict[str, Weight]:
         weight: Any = layer.weight
         # Of a weight that is computed, the parameter that is as large: its direction, or what it was before.
         like = next((n for n, p in layer.named_parameters() if p is weight or p.numel() == weight.numel()), "weight")
-        positions[f"{name}.{like}"] += out.numel() // len(x) // weight.shape[0]
+        positions[f"{name}.{like}"] += out.numel() // size_of(x) // weight.shape[0]
 
     counted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
     layers = [name for name, layer in model.named_modules() if isinstance(layer, counted)]
     with after(model, layers, count), torch.no_grad():
-        model(x)
+        model(*x)
     return {name: Weight(tuple(p.shape), positions[name]) for name, p in model.named_parameters()}
 
 
-def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Array]) -> list[Elimination]:
+def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Arrays]) -> list[Elimination]:
     """For each group, its channels in the order they should go."""
     layers = weighted_layers(model)
     removable = {channel for group in groups for channel in group.channels.tolist()}
@@ -227,7 +227,7 @@ def _counts(
     config: PruneConfig,
     multiple: int,
     planned: Callable[[Counts], PrunePlan],
-    x: Tensor,
+    x: Inputs,
 ) -> Counts:
     """How many channels each group loses: a fraction of all, or as many as a budget wants."""
     budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
@@ -320,7 +320,7 @@ def _head_counts(model: nn.Module, groups: list[Group], gone: set[int]) -> dict[
 # -- applying
 
 
-def _refit(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Array]) -> None:
+def _refit(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Arrays]) -> None:
     """Every layer that lost inputs."""
     names = [
         name

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning.least_squares import Sums, regress
-from pocketzoo.compress.statistics.calibration_batches import parts
+from pocketzoo.compress.statistics.calibration_batches import Inputs, parts, size_of
 from pocketzoo.compress.statistics.eligible_layers import weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
 from pocketzoo.compress.statistics.second_moments import sample_positions
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.models.layer_hooks import before
 
@@ -36,7 +36,7 @@ def refit(
     model: nn.Module,
     pruned: nn.Module,
     names: Iterable[str],
-    samples: Iterable[Array],
+    samples: Iterable[Arrays],
     *,
     channels_left: Mapping[str, tuple[int, ...]],
     shifts: Mapping[str, str],
@@ -82,15 +82,15 @@ def refit(
         )
 
 
-def _runs(samples: Iterable[Array], count: int) -> list[Tensor]:
+def _runs(samples: Iterable[Arrays], count: int) -> list[Inputs]:
     """``count`` samples in batches, of few samples in smaller ones: every other batch judges what the others fit."""
     runs = list(parts(samples, CHUNK, count))
-    size = max(sum(len(x) for x in runs) // RUNS, 1)
-    return [piece for x in runs for piece in torch.split(x, min(size, CHUNK))]
+    size = min(max(sum(map(size_of, runs)) // RUNS, 1), CHUNK)
+    return [tuple(piece) for x in runs for piece in zip(*(torch.split(t, size) for t in x), strict=True)]
 
 
 def _phases(
-    model: nn.Module, names: list[str], samples: Iterable[Array], shortcuts: Mapping[str, Shortcut]
+    model: nn.Module, names: list[str], samples: Iterable[Arrays], shortcuts: Mapping[str, Shortcut]
 ) -> list[tuple[int, list[str]]]:
     """Layers in the order they run, cut into phases by how many samples there is memory for.
 
@@ -104,7 +104,7 @@ def _phases(
         held[name] = inputs[0].numel()
 
     with before(model, dict.fromkeys((*names, *readers)), note), torch.no_grad():
-        model(next(iter(parts(samples, 1, 1))))
+        model(*next(iter(parts(samples, 1, 1))))
     room = {
         name: BYTES // (2 * 4 * (size + (held.get(shortcuts[name].reader, 0) if name in shortcuts else 0)))
         for name, size in held.items()

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.plans import PrunePlan, Saving
 from pocketzoo.compress.pruning.refit import refit
+from pocketzoo.compress.statistics.calibration_batches import Inputs
 from pocketzoo.compress.statistics.eligible_layers import Layer, left_alone, weighted_layers
 from pocketzoo.compress.statistics.second_moments import input_moments, shrunk
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
 
-def plan(model: nn.Module, config: PruneConfig, target: TargetSpec, x: Tensor | None = None) -> PrunePlan:
+def plan(model: nn.Module, config: PruneConfig, target: TargetSpec, x: Inputs | None = None) -> PrunePlan:
     """Which weights may become zero. With a pattern also which layers stay dense, and what the target gains.
 
     ``x``: what the model is run on, to see who reads whose weights.
@@ -71,7 +72,7 @@ def gain(target: TargetSpec) -> str:
     return "none: onnxruntime computes with the zeros and the file keeps its size; only a compressed archive is smaller"
 
 
-def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Array] | None) -> None:
+def apply(model: nn.Module, pruned: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None) -> None:
     """Set weights of ``pruned`` to zero; with ``samples`` and ``plan.refit`` the others make up for them.
 
     Raises:

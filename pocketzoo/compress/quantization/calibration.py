@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +15,16 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Range
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col
 from pocketzoo.compress.statistics.histogram import Histogram
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Array, Arrays, first, named, rows
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.malloc_trim import large_mapped
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+from pocketzoo.zoo.graphs.index import graph_inputs
+from pocketzoo.zoo.graphs.signature import signature_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-Sample = Array | Mapping[str, Array]  # a batch for the one input of a graph, or arrays for all inputs by their names
 FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at most;
 ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
 
@@ -42,7 +43,7 @@ class Observed:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], layer_inputs: Collection[Im2col] = ()
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Arrays], layer_inputs: Collection[Im2col] = ()
 ) -> Observed:
     """Histograms of the named tensors and second moments of what layers read, in one pass.
 
@@ -84,7 +85,7 @@ def _wants(moments: ColumnMoments, samples: int) -> bool:
 
 
 def activations(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample], *, as_written: bool = False
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Arrays], *, as_written: bool = False
 ) -> Iterator[dict[str, Array]]:
     """The named tensors for each sample in turn, a batch of one.
 
@@ -93,11 +94,10 @@ def activations(
     Raises:
         DataError: one of them is not finite.
     """
-    inputs = {value.name for value in model.graph.input}
+    inputs = [value.name for value in graph_inputs(model)]
     names = [name for name in tensors if name not in inputs]
     session = _session(model, names, as_written=as_written)
-    for x in one_by_one(samples):
-        feed = x if isinstance(x, Mapping) else {model.graph.input[0].name: x}
+    for feed in one_by_one(model, samples):
         # Asked for no outputs, onnxruntime would give all.
         values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
         values |= {name: feed[name] for name in tensors if name in inputs}
@@ -106,13 +106,29 @@ def activations(
         yield values
 
 
-def one_by_one(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Samples in batches of one; what a graph with several inputs reads is one already."""
+def one_by_one(model: onnx.ModelProto, samples: Iterable[Arrays]) -> Iterator[Arrays]:
+    """Samples in batches of one, by the names of the graph's inputs; of a graph without a batch axis each as it is.
+
+    Raises:
+        DataError: they lack an input of the graph, or have one more.
+    """
+    axes = signature_of(model).batch_axes
+    inputs = list(axes)
     for batch in samples:
-        if isinstance(batch, Mapping):
-            yield batch
-        else:
-            yield from (batch[row : row + 1] for row in range(len(batch)))
+        arrays = named(batch)
+        if len(inputs) == len(arrays) == 1:  # whatever it is called
+            arrays = {inputs[0]: first(arrays)}
+        if set(arrays) != set(inputs):
+            raise DataError(
+                f"calibration: the samples have {', '.join(arrays)}, the graph reads {', '.join(inputs)}",
+                "give an array for each input",
+            )
+        counted = next((name for name, axis in axes.items() if axis is not None), None)
+        if counted is None:
+            yield arrays
+            continue
+        count = arrays[counted].shape[axes[counted] or 0]
+        yield from (rows(arrays, slice(row, row + 1), axes) for row in range(count))
 
 
 def _check_finite(name: str, value: Array) -> None:

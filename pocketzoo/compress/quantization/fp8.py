@@ -20,10 +20,11 @@ from onnx import ModelProto, NodeProto
 
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import smoothquant as smooth
-from pocketzoo.compress.quantization.calibration import Sample, observe
+from pocketzoo.compress.quantization.calibration import observe
 from pocketzoo.compress.quantization.gptq import Floats, Grid, Numbers
 from pocketzoo.compress.quantization.int8 import divisors, layer_inputs_of, prepare
 from pocketzoo.compress.quantization.qdq import QdqWriter
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.catalog.specs import Fp8Encoding
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute, layer_name
@@ -46,7 +47,7 @@ class Fp8Layers:
 
 
 def apply(
-    model: ModelProto, plan: Int8Plan, encoding: Fp8Encoding, samples: Iterable[Sample] = ()
+    model: ModelProto, plan: Int8Plan, encoding: Fp8Encoding, samples: Iterable[Arrays] = ()
 ) -> tuple[ModelProto, Fp8Layers]:
     """A new graph whose planned layers read Q/DQ nodes in float8 where there are kernels; the rest stays in floats.
 
@@ -129,7 +130,7 @@ def _reason(node: NodeProto, index: GraphIndex, plan: Int8Plan, encoding: Fp8Enc
     return f"fewer than {least} channels" if min(dims[:2]) < least else ""
 
 
-def _moments(index: GraphIndex, layers: list[NodeProto], samples: Iterable[Sample]) -> dict[str, Any]:
+def _moments(index: GraphIndex, layers: list[NodeProto], samples: Iterable[Arrays]) -> dict[str, Any]:
     """Moments of what each layer reads, by what it makes; none without samples."""
     samples = list(samples)
     if not samples:

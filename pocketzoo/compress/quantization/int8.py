@@ -24,11 +24,11 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
-from pocketzoo.compress.quantization.calibration import Sample, activations, observe, one_by_one
+from pocketzoo.compress.quantization.calibration import activations, observe, one_by_one
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, MOVES, Int8Writer, Integers
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
@@ -44,7 +44,7 @@ TRIALS = 16  # samples they are compared on
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
 
-def plan(model: ModelProto, config: Int8Config, samples: Iterable[Sample], *, refine: bool = True) -> Int8Plan:
+def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, refine: bool = True) -> Int8Plan:
     """Choose the layers that become int8, the range of every activation they touch, and the integers of their weights.
 
     Without ``refine`` weights are rounded to nearest and biases stay: as fast a graph, in a fraction of the time.
@@ -107,7 +107,7 @@ def _copy(model: ModelProto) -> ModelProto:
 
 
 def _divisors(
-    model: ModelProto, weights: Sequence[str], samples: Iterable[Sample]
+    model: ModelProto, weights: Sequence[str], samples: Iterable[Arrays]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """The divisors of channels that pay, by the tensor that has the channels."""
     tensors = [shared.tensor for shared in smooth.shared_inputs(GraphIndex(model), weights)]
@@ -120,9 +120,9 @@ def _divisors(
     return smooth.plan(model, weights, seen.channels())
 
 
-def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Sample]) -> Int8Plan:
+def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Arrays]) -> Int8Plan:
     """The plan whose encoding for onnxruntime errs less for the first samples, relative to each output."""
-    few = list(islice(one_by_one(samples), TRIALS))
+    few = list(islice(one_by_one(smoothed, samples), TRIALS))
     outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
     reference = [{name: values[name] for name in outputs} for values in activations(smoothed, outputs, few)]
 

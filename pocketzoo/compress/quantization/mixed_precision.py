@@ -7,8 +7,9 @@ costs the same and does not see how errors meet), and time. Layers are taken in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import onnx
 
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8
-from pocketzoo.core.arrays import Array
+from pocketzoo.compress.quantization.calibration import one_by_one
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -52,13 +54,13 @@ class FloatEffect:
 def float_effects(
     model: onnx.ModelProto,
     plan: Int8Plan,
-    samples: Iterable[Array],
+    samples: Iterable[Arrays],
     target: TargetSpec,
     folder: Path,
     progress: Progress = SILENT,
 ) -> list[FloatEffect]:
     """The effect of every planned layer, the most worth first. ``folder`` is for graphs on their way."""
-    xs = _first(samples, SAMPLES)
+    xs = list(islice(one_by_one(model, samples), SAMPLES))
     full, one = folder / "int8.onnx", folder / "one.onnx"
     write(model, plan, target, full)
     onnx.save(model, one)
@@ -86,7 +88,7 @@ def float_effects(
 def search(
     model: onnx.ModelProto,
     plan: Int8Plan,
-    samples: Iterable[Array],
+    samples: Iterable[Arrays],
     target: TargetSpec,
     enough: Callable[[Path], bool],
     folder: Path,
@@ -132,22 +134,12 @@ def write(model: onnx.ModelProto, plan: Int8Plan, target: TargetSpec, place: Pat
     onnx.save(int8.apply(model, plan, target), place)
 
 
-def _first(samples: Iterable[Array], count: int) -> list[Array]:
-    """The first samples, one by one."""
-    rows: list[Array] = []
-    for batch in samples:
-        rows += [batch[i : i + 1] for i in range(min(len(batch), count - len(rows)))]
-        if len(rows) == count:
-            break
-    return rows
-
-
-def _answers(graph: Path, xs: Sequence[Array]) -> list[dict[str, Array]]:
+def _answers(graph: Path, xs: Sequence[Arrays]) -> list[Arrays]:
     with OnnxRunner(graph) as runner:
-        return [runner.run(x) for x in xs]
+        return [runner.infer(x) for x in xs]
 
 
-def _noise(graph: Path, xs: Sequence[Array], reference_outputs: Sequence[Mapping[str, Array]]) -> float:
+def _noise(graph: Path, xs: Sequence[Arrays], reference_outputs: Sequence[Arrays]) -> float:
     """The error of all outputs, each as a fraction of its own power: the worst has the most say."""
     outputs = _answers(graph, xs)
     names = list(reference_outputs[0]) if reference_outputs else []

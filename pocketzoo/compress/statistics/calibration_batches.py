@@ -7,24 +7,43 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Arrays, named
 from pocketzoo.core.errors import DataError
 
+Inputs = tuple[Tensor, ...]  # a batch of what a module reads: ``module(*inputs)``; samples are along the first axes
 
-def first_batch(samples: Iterable[Array], size: int = 2) -> Tensor:
+
+def as_tensors(batch: Arrays) -> Inputs:
+    """A batch as the arguments of a module, in its order."""
+    return tuple(torch.from_numpy(x) for x in named(batch).values())
+
+
+def size_of(batch: Inputs) -> int:
+    """How many samples it has."""
+    return len(batch[0])
+
+
+def take(batch: Inputs, which: slice | Tensor) -> Inputs:
+    """Some of its samples."""
+    return tuple(x[which] for x in batch)
+
+
+def first_batch(samples: Iterable[Arrays], size: int = 2) -> Inputs:
     """Two samples, for tracing."""
-    batch = next((torch.from_numpy(batch)[:size] for batch in samples), None)
+    batch = next((take(as_tensors(batch), slice(size)) for batch in samples), None)
     if batch is None:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
-    return batch if len(batch) == size else batch.repeat(size, *[1] * (batch.ndim - 1))[:size]
+    if size_of(batch) == size:
+        return batch
+    return tuple(x.repeat(size, *[1] * (x.ndim - 1))[:size] for x in batch)
 
 
-def parts(samples: Iterable[Array], size: int, count: int | None = None) -> Iterator[Tensor]:
+def parts(samples: Iterable[Arrays], size: int, count: int | None = None) -> Iterator[Inputs]:
     """The samples in batches of ``size`` at most, ``count`` in all: memory is that of a batch's activations."""
     left = count if count is not None else -1
     for batch in samples:
         if left == 0:
             return
-        taken = torch.from_numpy(batch) if left < 0 else torch.from_numpy(batch)[:left]
-        left = left if left < 0 else left - len(taken)
-        yield from (taken[i : i + size] for i in range(0, len(taken), size))
+        taken = as_tensors(batch) if left < 0 else take(as_tensors(batch), slice(left))
+        left = left if left < 0 else left - size_of(taken)
+        yield from (take(taken, slice(i, i + size)) for i in range(0, size_of(taken), size))

@@ -20,6 +20,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
+from pocketzoo.compress.statistics.calibration_batches import Inputs
+
 Layer = nn.Conv2d | nn.Linear
 KINDS = (nn.Conv2d, nn.Linear)  # that every step has what it needs for: statistics of inputs, saliency, refitting
 OTHERS = (nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear)
@@ -32,7 +34,7 @@ def weighted_layers(model: nn.Module) -> dict[str, Layer]:
     return {name: m for name, m in model.named_modules() if isinstance(m, KINDS) and name not in left}
 
 
-def left_alone(model: nn.Module, x: Tensor | None, *, replaced: bool = False) -> dict[str, str]:
+def left_alone(model: nn.Module, x: Inputs | None, *, replaced: bool = False) -> dict[str, str]:
     """The layers that are not to be changed, with the reason.
 
     ``x``: what the model is run on, to see who reads whose weights; None where there are no samples. ``replaced``: the
@@ -241,16 +243,16 @@ def _following(uses: _Uses) -> Iterator[None]:
             handle.remove()
 
 
-def _used_around(model: nn.Module, x: Tensor, names: Iterable[str]) -> list[str]:
+def _used_around(model: nn.Module, x: Inputs, names: Iterable[str]) -> list[str]:
     """Those of the named layers whose parameters take part in what other modules compute."""
     layers = {name: model.get_submodule(name) for name in names}
     uses = _Uses(layers.values())
     with torch.no_grad(), _following(uses), uses:
-        model(x)
+        model(*x)
     return [name for name, layer in layers.items() if id(layer) in uses.used]
 
 
-def _asked_around(model: nn.Module, x: Tensor, names: Iterable[str]) -> dict[str, str]:
+def _asked_around(model: nn.Module, x: Inputs, names: Iterable[str]) -> dict[str, str]:
     """Those of the named layers that other code asks for what only layers have -> what it asks for first."""
     twin, common = copied(model), nn.Sequential()
     asked: dict[str, str] = {}
@@ -271,5 +273,5 @@ def _asked_around(model: nn.Module, x: Tensor, names: Iterable[str]) -> dict[str
         layer = twin.get_submodule(name)
         layer.__class__ = watched(name, type(layer))
     with torch.no_grad():
-        twin(x)
+        twin(*x)
     return asked

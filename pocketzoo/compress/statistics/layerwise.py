@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.compress.statistics.calibration_batches import Inputs
 from pocketzoo.compress.statistics.second_moments import POSITIONS, rows
 from pocketzoo.core.malloc_trim import return_memory, share_arenas
 from pocketzoo.zoo.models.layer_hooks import before
@@ -27,7 +28,7 @@ class _LastVisited(Exception):  # noqa: N818 - nothing is wrong
 
 
 def walk(
-    runs: Sequence[tuple[nn.Module, Tensor]],
+    runs: Sequence[tuple[nn.Module, Inputs]],
     names: Iterable[str],
     visit: Visit,
     *,
@@ -37,7 +38,7 @@ def walk(
     until: str = "",
     limits: Mapping[str, int] | None = None,
 ) -> None:
-    """Run each (model, input) and call ``visit(name, inputs)`` before each named layer.
+    """Run each (model, inputs) and call ``visit(name, inputs)`` before each named layer.
 
     ``inputs`` holds, run by run, the rows (N, I) that the layer reads, the same positions of each, and as many as
     ``limits`` says for a layer at most. The models have the same layers, called in the same order; ``windows``
@@ -76,7 +77,7 @@ def walk(
         place.run = i
         try:
             with computing, torch.no_grad():  # no_grad is a thread's own
-                runs[i][0](runs[i][1])
+                runs[i][0](*runs[i][1])
         except _LastVisited:
             pass
         except BaseException:

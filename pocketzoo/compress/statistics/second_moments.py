@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.compress.statistics.calibration_batches import parts
-from pocketzoo.core.arrays import Array
+from pocketzoo.compress.statistics.calibration_batches import parts, size_of, take
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.models.layer_hooks import before
 
 CHUNK = 8  # samples in one forward pass
@@ -105,12 +105,12 @@ def shrunk(second: Tensor, count: int) -> Tensor:
     return (second + weight * second.diagonal().clamp_min(1e-12).diag()) / (1 + weight)
 
 
-def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> dict[str, Moments]:
+def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Arrays]) -> dict[str, Moments]:
     """Second moments of the inputs of the named Conv2d (groups = 1) and Linear layers, in one pass over ``samples``."""
     moments: dict[str, Moments] = {}
     with _watching(model, names, moments, POSITIONS), torch.no_grad():
         for part in parts(samples, CHUNK):
-            model(part)
+            model(*part)
     return moments
 
 
@@ -122,18 +122,18 @@ class Half:
     samples: int = 0
 
 
-def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Array]) -> tuple[Half, Half]:
+def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Arrays]) -> tuple[Half, Half]:
     """As ``input_moments``, of fewer positions, once of the even and once of the odd samples, in one pass over all."""
     halves, moments = (Half({}), Half({})), dict[str, Moments]()
     with _watching(model, names, moments, FEWER), torch.no_grad():
         for part in parts(samples, 2 * CHUNK):
             start = sum(half.samples for half in halves) % 2
             for i, half in enumerate(halves):
-                if len(of_half := part[(start + i) % 2 :: 2]):
+                if size_of(of_half := take(part, slice((start + i) % 2, None, 2))):
                     moments.clear()
                     moments.update(half.moments)
-                    model(of_half)
-                    half.moments, half.samples = dict(moments), half.samples + len(of_half)
+                    model(*of_half)
+                    half.moments, half.samples = dict(moments), half.samples + size_of(of_half)
     return halves
 
 
@@ -142,11 +142,11 @@ def _watching(
 ) -> AbstractContextManager[None]:
     """While the model runs in here, what each named layer reads is taken into ``moments``."""
 
-    def take(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = rows(layer, inputs[0], limit)
         moments.setdefault(name, Moments.empty(x.shape[1])).add(x)
 
-    return before(model, names, take)
+    return before(model, names, note)
 
 
 def solve(right: Tensor, gram: Tensor, count: int) -> Tensor:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.core.files import home, replacing_file
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.backends.runtimes import Runner
 from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
+from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.tasks.agreement import sqnr
 
 AGREES = 20.0  # dB, 10 log10(|reference|^2 / |reference - out|^2): an error of a hundredth of the power, or less
@@ -47,7 +47,7 @@ class Choice:
 
 def choose(
     ways: Mapping[str, Callable[[], Runner]],
-    x: npt.NDArray[Any],
+    x: Arrays,
     *,
     seconds: float = SECONDS,
     clock: Clock = CLOCK,
@@ -62,24 +62,24 @@ def choose(
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
-        first_outputs: npt.NDArray[Any] | None = None
+        first_outputs: Arrays | None = None
         for way, start in ways.items():
             progress.say(f"trying {way}")
             try:
                 runner = start()
                 stack.callback(runner.close)
-                out = runner.logits(x)
+                out = runner.infer(x)
             except PocketzooError as error:
                 if way == reference:
                     raise
                 left_out[way] = error.message
                 continue
             first_outputs = out if first_outputs is None else first_outputs
-            if (ratio := sqnr(out, first_outputs)) < AGREES:
+            if (ratio := min(sqnr(out[name], value) for name, value in first_outputs.items())) < AGREES:
                 left_out[way] = f"its outputs differ ({ratio:.0f} dB)"
                 continue
             runners[way] = runner
-        times = time_in_turn([partial(runner.logits, x) for runner in runners.values()], seconds, clock=clock)
+        times = time_in_turn([partial(runner.infer, x) for runner in runners.values()], seconds, clock=clock)
     medians = {way: float(np.median(spent.wall)) for way, spent in zip(runners, times, strict=True)}
     return Choice(way=min(medians, key=lambda way: medians[way]), milliseconds=medians, left_out=left_out)
 

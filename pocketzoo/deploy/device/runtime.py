@@ -18,10 +18,10 @@ from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, reme
 from pocketzoo.deploy.device.runtime_inputs import InputReader
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.runtimes import Runner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
+from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.data.random_samples import random_samples
 
 if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
@@ -65,7 +65,9 @@ class Runtime:
                 raise ValueError("the runtime is closed")
             self._running += 1
         try:
-            return self._runner.logits(x, out)
+            signature = self._runner.signature
+            name = signature.outputs[0].name
+            return self._runner.infer({signature.inputs[0].name: x}, None if out is None else {name: out})[name]
         finally:
             with self._turn:
                 self._running -= 1
@@ -200,8 +202,9 @@ def _fastest(
         return Choice(way=next(iter(ways)))
     digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
     key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
+    spec = bundle.manifest.input
     if (choice := remembered(key, ways)) is None:
-        choice = choose(ways, random_samples(bundle.manifest.input, 1), progress=progress)
+        choice = choose(ways, {spec.name: random_samples(spec, 1)}, progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
 
 from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
-
-if TYPE_CHECKING:
-    import numpy as np
+from pocketzoo.zoo.catalog.backend import Runner
 
 CPU = "onnxruntime"  # its own kernels; "onnxruntime-cuda", "onnxruntime-openvino", ... are its other providers
 TORCH = "torch"  # eagerly, on the CPU
 COMPILED = "torch-compile"
 TORCH_CUDA = "torch-cuda"
 ENGINES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # runtime, called as its target is -> its module
-
-
-class ArrayRunner(Protocol):
-    """A model that is ready to run; a context manager that gives memory back."""
-
-    def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """All outputs by name, each with the batch axis first where it has one."""
-
-    def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
-        """The model's first output, (B, *size) -> (B, outputs), written to ``out`` where that is given."""
-
-    def close(self) -> None:
-        """Give the memory back."""
-
-    def __enter__(self) -> ArrayRunner: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-Runner = ArrayRunner  # its name until all inputs and outputs are mappings
 
 
 def runtimes() -> dict[str, str]:
@@ -91,7 +65,7 @@ def alone(name: str) -> bool:
     return name in (CPU, TORCH, COMPILED)
 
 
-def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: int = 0) -> ArrayRunner:
+def open_runner(name: str, graph: Path, source: Path | None = None, *, threads: int = 0) -> Runner:
     """A runtime with a model in it: the ``graph`` or engine, or for torch the module of the bundle ``source``.
 
     ``threads`` = 0 takes all cores.

@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.bundle_signature import bundle_signature
+from pocketzoo.zoo.models.module_outputs import outputs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 
@@ -23,23 +28,33 @@ class TorchRunner:
         Raises:
             UnsupportedModelError: the bundle came as an ONNX file, and has no module.
         """
-        module = load_module(read_bundle(bundle), Resolver()).to(device)
+        read = read_bundle(bundle)
+        module = load_module(read, Resolver()).to(device)
         self.module: Any = torch.compile(module) if compiled else module
+        self._signature = bundle_signature(read)
         self.device, self.before = device, torch.get_num_threads()
         torch.set_num_threads(threads or self.before)
 
-    def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """The one output, called as that of the graph."""
-        return {"logits": self.logits(x)}
+    @property
+    def signature(self) -> ModelSignature:
+        """What the module reads and outputs."""
+        return self._signature
 
-    def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
-        """(B, *size) -> (B, outputs); back on the CPU, so that a GPU has finished."""
+    def infer(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, np.ndarray[Any, Any]]:
+        """Run once: every input by name to every output by name, on the CPU, so that a GPU has finished.
+
+        Raises:
+            DataError: an input is missing or unknown.
+        """
+        names = [spec.name for spec in self._signature.inputs]
+        if set(inputs) != set(names):
+            raise DataError(f"the inputs are {', '.join(inputs) or 'none'}", f"give {', '.join(names)}")
         with torch.inference_mode():
-            output: np.ndarray[Any, Any] = self.module(torch.from_numpy(x).to(self.device)).cpu().numpy()
-        if out is None:
-            return output
-        np.copyto(out, output)
-        return out
+            tensors = outputs_of(self.module(*(torch.from_numpy(inputs[name]).to(self.device) for name in names)))
+            outputs = {name: value.cpu().numpy() for name, value in tensors.items()}
+        for name, array in (out or {}).items():
+            np.copyto(array, outputs[name])
+        return {**outputs, **(out or {})}
 
     def close(self) -> None:
         """Give the module back, and torch the threads it had."""

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from pocketzoo.core.arrays import Array
+    from pocketzoo.core.arrays import Arrays
     from pocketzoo.core.progress import Progress
 
-Samples = Iterable["Array"]  # batches (B, *size) of float32, ready for the model; iterable more than once
+Samples = Iterable["Arrays"]  # batches of the model's inputs, by name and in its order; iterable more than once
 C = TypeVar("C")
 P = TypeVar("P")
 
@@ -81,7 +81,7 @@ class GraphCompressor(_Named[C, P]):
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in
-    # Whether a sample may be a mapping, input -> array (1, ...): then generation graphs are compressed as well.
+    # Whether graphs may have several inputs: then generation graphs are compressed as well.
     several_inputs: bool = False
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]

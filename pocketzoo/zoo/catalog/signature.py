@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pocketzoo.core.errors import UnknownNameError, nearest
@@ -65,9 +65,40 @@ class ModelSignature:
         return _named(self.outputs, name, "output")
 
     @property
+    def batch_axes(self) -> dict[str, int | None]:
+        """Input -> which of its axes counts samples; None where none does."""
+        return {tensor.name: tensor.batch for tensor in self.inputs}
+
+    @property
     def states(self) -> dict[str, str]:
         """Output -> the input that it is at the next call."""
         return {tensor.name: tensor.feeds for tensor in self.outputs if tensor.feeds}
+
+
+BATCH = "batch"  # what the axis of samples is called in graphs
+
+
+def signature_of_axes(
+    inputs: Iterable[tuple[str, Sequence[Dim | None], str]], outputs: Iterable[tuple[str, Sequence[Dim | None], str]]
+) -> ModelSignature:
+    """A signature from name, axes and type of each tensor, as a runtime tells them; None is an axis without a name.
+
+    Which axis counts samples is the one called ``BATCH``, wherever a side has one of that name; else the first one,
+    where it is free. No state is known.
+    """
+    return ModelSignature(inputs=_specs(inputs), outputs=_specs(outputs))
+
+
+def _specs(tensors: Iterable[tuple[str, Sequence[Dim | None], str]]) -> tuple[TensorSpec, ...]:
+    given = [(name, tuple(axes), dtype) for name, axes, dtype in tensors]
+    named = any(BATCH in axes for _, axes, _ in given)
+    specs = []
+    for name, axes, dtype in given:
+        shape = tuple(dim if dim is not None and dim != "" else f"{name}_{i}" for i, dim in enumerate(axes))
+        first = 0 if shape and isinstance(shape[0], str) else None
+        batch = (shape.index(BATCH) if BATCH in shape else None) if named else first
+        specs.append(TensorSpec(name=name, shape=shape, dtype=dtype, batch=batch))
+    return tuple(specs)
 
 
 def _named(tensors: Iterable[TensorSpec], name: str, side: str) -> TensorSpec:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Array
+from pocketzoo.core.arrays import Array, Arrays, batch_size, first
 from pocketzoo.core.numerics import predicted, right_answers
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
 
-Outputs = Mapping[str, Array]  # of one run of a model, by name, in the model's order
+Outputs = Arrays  # of one run of a model, by name, in the model's order
 
 CLOSE = 0.05  # standard deviations of the reference that a number may be off
 NEIGHBORS = 256  # embeddings it takes until nearest neighbors say something: among few, the nearest is often far
@@ -22,15 +22,15 @@ NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or 
 CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
 
 
-def answers(outputs: Outputs, x: Array, spec: Input, returns: str) -> Array | None:
+def answers(outputs: Outputs, x: Arrays, spec: Input, returns: str) -> Array | None:
     """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row per answer.
 
     Answers are of samples, or of the tokens that a text has. A single number a sample, (N,), is a label already. None
     where the output is no such table: a map, boxes, one number per row.
     """
-    out = next(iter(outputs.values()))
+    out = first(outputs)
     if returns in PER_TOKEN:
-        return out[x != spec.pad] if isinstance(spec, TextSpec) else out.reshape(-1, out.shape[-1])
+        return out[x[spec.name] != spec.pad] if isinstance(spec, TextSpec) else out.reshape(-1, out.shape[-1])
     if returns == "logits" and out.ndim == 1 and not _is_float(out):
         return out
     table = out.ndim == 2 and _is_float(out)
@@ -60,9 +60,9 @@ class Comparison:
         self._targets: Counter[int] = Counter()
         self._tables: list[tuple[Array, Array]] = []  # kept only where all rows are looked at together
 
-    def add(self, actual: Outputs, expected: Outputs, x: Array, y: npt.NDArray[Any] | None = None) -> None:
+    def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: npt.NDArray[Any] | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
-        self.samples += len(x)
+        self.samples += batch_size(x)
         for name, ours, theirs in _paired(actual, expected):
             signal, noise = _signal_and_noise(ours, theirs)
             self._signal[name] = self._signal.get(name, 0.0) + signal
@@ -128,8 +128,8 @@ def not_finite(outputs: Outputs, reference_outputs: Outputs) -> str:
     for name, ours, theirs in _paired(outputs, reference_outputs):
         if _is_float(ours) and ours.shape == theirs.shape and not (np.isfinite(ours) | ~np.isfinite(theirs)).all():
             return name
-    first = next(iter(reference_outputs), "")  # of a model that gives no numbers at all there is nothing to compare
-    return first if first and _is_float(reference_outputs[first]) and np.isnan(reference_outputs[first]).any() else ""
+    one = next(iter(reference_outputs), "")  # of a model that gives no numbers at all there is nothing to compare
+    return one if one and _is_float(reference_outputs[one]) and np.isnan(reference_outputs[one]).any() else ""
 
 
 class _Spread:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.timing import time_in_turn
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.tasks.token_search import Ids, Logits, greedy
 
 TEXTS, TOKENS = 16, 16  # that are compared: texts, and tokens after each at most
@@ -33,8 +34,7 @@ class GraphWriter:
     def begin(self, ids: Ids) -> Logits:
         """Read a text (1, T)."""
         self.memory = self.encoder.infer({"input_ids": ids}) if self.encoder else {}
-        empty = {name: shape for name, shape in self.decoder.inputs.items() if name.startswith("past.")}
-        self.past = {name: np.zeros((1, shape[1], 0, shape[3]), np.float32) for name, shape in empty.items()}
+        self.past = empty_cache(self.decoder.signature)
         return self.add(np.array([self.start], np.int64) if self.encoder else ids)
 
     def keep(self, rows: Ids) -> None:
@@ -56,6 +56,12 @@ class GraphWriter:
         for runner in (self.encoder, self.decoder):
             if runner is not None:
                 runner.close()
+
+
+def empty_cache(signature: ModelSignature) -> dict[str, npt.NDArray[Any]]:
+    """The keys and values of no token, (1, heads, 0, channels), by the inputs of a decoder that take them."""
+    shapes: Any = {spec.name: spec.shape for spec in signature.inputs if spec.name.startswith("past.")}
+    return {name: np.zeros((1, shape[1], 0, shape[3]), np.float32) for name, shape in shapes.items()}
 
 
 def _rows(tensors: Mapping[str, npt.NDArray[Any]], rows: Ids) -> dict[str, npt.NDArray[Any]]:

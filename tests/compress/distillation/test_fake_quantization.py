@@ -91,7 +91,7 @@ def samples() -> list[np.ndarray]:
 def test_it_errs_as_the_int8_graph_does(net, samples, tmp_path) -> None:
     """With weights that 8 bits hold exactly the noise is that of activations, and as large."""
     fake = FakeInt8(copy.deepcopy(net))
-    fake.observe(map(torch.from_numpy, samples))
+    fake.observe((torch.from_numpy(x),) for x in samples)
     assert set(fake.ranges) == {"stem.0", "each.0", "out"}
     fake.settle()
     path = tmp_path / "net.onnx"
@@ -116,7 +116,7 @@ def test_healing_with_8_bits_comes_nearer_with_8_bits(net, samples, tmp_path) ->
 
     def distance(candidate: nn.Module) -> float:
         fake = FakeInt8(candidate)
-        fake.observe([x])
+        fake.observe([(x,)])
         with torch.no_grad():
             return float((fake(x) - net(x)).square().mean())
 
@@ -185,7 +185,7 @@ def test_ranges_are_those_that_calibration_finds_and_hold_zero() -> None:
     model = Some()
     fake = FakeInt8(model)
     batches = [torch.tensor([[-1.0, 0.5]]), torch.tensor([[0.25, 2.0]])]
-    fake.observe(iter(batches))
+    fake.observe((batch,) for batch in batches)
     assert set(fake.ranges) == {"a", "b"}
     histogram = Histogram()
     for batch in batches:
@@ -194,7 +194,7 @@ def test_ranges_are_those_that_calibration_finds_and_hold_zero() -> None:
     assert fake.ranges["a"] == (wanted.low, wanted.high)
     assert fake.ranges["b"][0] == 0.0
     assert not any(m._forward_pre_hooks for m in model.modules())
-    fake.observe([torch.tensor([[-8.0, 8.0]])])
+    fake.observe([(torch.tensor([[-8.0, 8.0]]),)])
     assert fake.ranges["a"][1] > 4.0  # of what was seen last, and no more
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from feeds import arrays, only
 from told import Told
 from torch import nn
 
@@ -124,10 +125,10 @@ def test_parameters_are_counted_on_the_module(compressed, fitted, registry):
 def test_the_module_loaded_again_gives_what_its_graph_gives(compressed, fitted, registry, digits):
     for bundle in (fitted, compressed):
         module = load_module(bundle, registry)
-        for x, _ in Batches(digits.split("test"), bundle.manifest.input, limit=64):
+        for x, _ in arrays(Batches(digits.split("test"), bundle.manifest.input, limit=64)):
             with torch.no_grad(), OnnxRunner(bundle.graph("")) as runner:
                 wanted = module(torch.from_numpy(x)).numpy()
-                np.testing.assert_allclose(runner.logits(x), wanted, atol=1e-4 * np.abs(wanted).max())
+                np.testing.assert_allclose(only(runner, x), wanted, atol=1e-4 * np.abs(wanted).max())
     assert compressed.manifest.provenance["export_difference"] <= 1e-4
 
 
@@ -189,9 +190,9 @@ def test_rows_are_the_source_then_each_new_graph(compressed, fitted, digits):
 def test_scores_can_be_recounted(compressed, fitted, digits):
     """Accuracy, agreement and SQNR of one row from the graphs themselves."""
     row = from_plain(Measurement, compressed.manifest.measurements[2])
-    x, y = next(iter(Batches(digits.split("test"), fitted.manifest.input, size=1000)))
+    x, y = next(iter(arrays(Batches(digits.split("test"), fitted.manifest.input, size=1000))))
     with OnnxRunner(fitted.graph("")) as a, OnnxRunner(compressed.graph("cpu")) as b:
-        wanted, given = a.logits(x).astype(np.float64), b.logits(x).astype(np.float64)
+        wanted, given = only(a, x).astype(np.float64), only(b, x).astype(np.float64)
     assert row.accuracy == pytest.approx(np.mean(given.argmax(1) == y), abs=1e-12)
     assert row.agreement == pytest.approx(np.mean(given.argmax(1) == wanted.argmax(1)), abs=1e-12)
     assert row.sqnr == pytest.approx(10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum()), abs=1e-3)
@@ -397,10 +398,10 @@ def test_compressing_step_by_step_keeps_the_record_of_all_steps(small, few, tmp_
     sizes = [read_bundle(tmp_path / n).manifest.parameters for n in "abc"]
     assert small.manifest.parameters > sizes[0] > sizes[1] == sizes[2]
     module = load_module(bundle, small_registry)
-    x = next(iter(Batches(few.split("test"), bundle.manifest.input)))[0]
+    x = next(iter(arrays(Batches(few.split("test"), bundle.manifest.input))))[0]
     with torch.no_grad(), OnnxRunner(bundle.graph("")) as runner:
         wanted = module(torch.from_numpy(x)).numpy()
-        np.testing.assert_allclose(runner.logits(x), wanted, atol=1e-4 * np.abs(wanted).max())
+        np.testing.assert_allclose(only(runner, x), wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_the_first_target_decides_the_multiples(small, few, tmp_path, squeeze, rehearse):

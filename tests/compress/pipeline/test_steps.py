@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import smallnet
+from feeds import arrays, only
 from onnx import helper, numpy_helper
 from told import Told
 
@@ -102,9 +103,9 @@ def few(digits) -> Dataset:
 
 
 def accuracy(graph, dataset, spec):
-    x, y = next(iter(Batches(dataset.split("val"), spec, size=1000)))
+    x, y = next(iter(arrays(Batches(dataset.split("val"), spec, size=1000))))
     with OnnxRunner(graph) as runner:
-        return float(np.mean(runner.logits(x).argmax(1) == y))
+        return float(np.mean(only(runner, x).argmax(1) == y))
 
 
 def test_each_step_says_what_it_was_before_and_after(compressed, fitted):

@@ -584,7 +584,7 @@ NORM = {f"norm.{name}" for name in ("weight", "bias", "running_mean", "running_v
     ],
 )
 def test_what_is_used_more_than_once_is_noted(build, shared):
-    assert find_channels(build(), torch.zeros(2, 3, 12, 12)).shared == shared
+    assert find_channels(build(), (torch.zeros(2, 3, 12, 12),)).shared == shared
 
 
 # -- what is not understood stays as it is
@@ -685,7 +685,7 @@ def reshaped_across_channels():
 @cache
 def traced(name: str) -> tuple[nn.Module, Channels]:
     model = _fill(CASES[name].build())
-    return model, find_channels(model, _input(name, 2))
+    return model, find_channels(model, (_input(name, 2),))
 
 
 def _fill(model: nn.Module) -> nn.Module:
@@ -776,7 +776,7 @@ def test_removing_any_choice_of_silent_channels_changes_nothing(data, name, plan
 def test_an_activation_that_keeps_zero_lets_channels_through(activation, plan_without, silence):
     model = _fill(nn.Sequential(conv(3, 8), copy.deepcopy(activation), conv(8, 4)))
     x = torch.randn(2, 3, 8, 8)
-    channels = find_channels(model, x)
+    channels = find_channels(model, (x,))
     assert [g.layers for g in channels.groups] == [("0.weight",)]
     removed = channels.groups[0].channels[::2].tolist()
     silence(model, channels, removed)
@@ -807,7 +807,7 @@ def test_no_channel_is_in_two_groups(name):
 def test_tracing_reads_only(name):
     model = _fill(CASES[name].build())
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    find_channels(model, _input(name, 2))
+    find_channels(model, (_input(name, 2),))
     after = model.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert before.keys() == after.keys()
@@ -827,16 +827,16 @@ def test_outputs_keep_all_their_channels(name):
 
 def test_every_output_of_several_is_kept():
     net = Net(lambda m, x: (y := F.relu(m.a(x)), m.b(y), F.relu(m.c(y))), a=conv(3, 8), b=conv(8, 6), c=conv(8, 5))
-    assert find_channels(net, torch.randn(2, 3, 8, 8)).groups == ()
+    assert find_channels(net, (torch.randn(2, 3, 8, 8),)).groups == ()
 
 
 def test_a_tap_in_the_middle_is_kept():
     net = Net(lambda m, x: {"tap": (y := m.a(x)), "out": m.c(F.relu(m.b(y)))}, a=conv(3, 8), b=conv(8, 6), c=conv(6, 5))
-    assert [g.layers for g in find_channels(net, torch.randn(2, 3, 8, 8)).groups] == [("b.weight",)]
+    assert [g.layers for g in find_channels(net, (torch.randn(2, 3, 8, 8),)).groups] == [("b.weight",)]
 
 
 def test_the_image_keeps_its_channels():
-    channels = find_channels(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 4)), torch.randn(2, 3, 8, 8))
+    channels = find_channels(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 4)), (torch.randn(2, 3, 8, 8),))
     assert ("0.weight", 1) not in channels.axes
 
 
@@ -844,7 +844,7 @@ def test_the_image_keeps_its_channels():
 def test_flattening_repeats_a_channel_for_every_position(shape):
     c, h, w = shape
     net = Net(lambda m, x: m.fc(m.a(x).flatten(1)), a=nn.Conv2d(3, c, 1), fc=nn.Linear(c * h * w, 4))
-    channels = find_channels(net, torch.randn(2, 3, h, w))
+    channels = find_channels(net, (torch.randn(2, 3, h, w),))
     assert channels.axes["fc.weight", 1].tolist() == np.repeat(channels.axes["a.weight", 0], h * w).tolist()
 
 
@@ -871,7 +871,7 @@ def test_a_sum_ties_channels_by_their_place():
 def test_the_size_of_the_batch_is_no_channel():
     """Two samples and two channels: the axes must not be mixed up."""
     net = Net(lambda m, x: m.fc(F.relu(m.b(F.relu(m.a(x)))).flatten(1)), a=conv(2, 2), b=conv(2, 2), fc=nn.Linear(8, 2))
-    channels = find_channels(net, torch.randn(2, 2, 2, 2))
+    channels = find_channels(net, (torch.randn(2, 2, 2, 2),))
     assert {g.layers for g in channels.groups} == {("a.weight",), ("b.weight",)}
     assert channels.axes["fc.weight", 1].tolist() == np.repeat(channels.axes["b.weight", 0], 4).tolist()
 
@@ -880,7 +880,7 @@ def test_a_hard_coded_size_is_followed_and_then_refused(refused, plan_without):
     """``view(-1, 128)`` traces, but no smaller model can run it: an error that says so, no traceback."""
     net = _fill(Net(lambda m, x: m.fc(F.relu(m.a(x)).view(-1, 8 * 16)), a=conv(3, 8), fc=nn.Linear(8 * 16, 4)))
     x = np.random.default_rng(0).normal(size=(4, 3, 4, 4)).astype(np.float32)
-    channels = find_channels(net, torch.from_numpy(x))
+    channels = find_channels(net, (torch.from_numpy(x),))
     plan = plan_without(channels, channels.groups[0].channels[:3])
     with refused(UnsupportedLayerError, "relies on a size", hint="skip"):
         prune.apply(net, plan, [x])
@@ -892,16 +892,16 @@ def test_a_model_that_cannot_be_traced_is_refused(refused):
             return x * 2 if x.sum() > 0 else x
 
     with refused(UnsupportedLayerError, "cannot trace", hint="low-rank"):
-        find_channels(Branches(), torch.randn(2, 3, 4, 4))
+        find_channels(Branches(), (torch.randn(2, 3, 4, 4),))
 
 
 def test_a_model_whose_code_fails_is_refused_with_its_reason(refused):
     with refused(UnsupportedLayerError, "cannot trace"):
-        find_channels(nn.Sequential(conv(3, 8), conv(9, 4)), torch.randn(2, 3, 8, 8))
+        find_channels(nn.Sequential(conv(3, 8), conv(9, 4)), (torch.randn(2, 3, 8, 8),))
 
 
 def test_two_traces_agree():
-    first, second = (find_channels(_fill(CASES["dense"].build()), _input("dense", 2)) for _ in range(2))
+    first, second = (find_channels(_fill(CASES["dense"].build()), (_input("dense", 2),)) for _ in range(2))
     assert {k: v.tolist() for k, v in first.axes.items()} == {k: v.tolist() for k, v in second.axes.items()}
     assert [g.layers for g in first.groups] == [g.layers for g in second.groups]
 
@@ -912,7 +912,7 @@ def test_what_cannot_be_traced_is_said_in_two_lines():
             return F.linear(x, torch.zeros(3, 7))
 
     with pytest.raises(UnsupportedLayerError) as caught:
-        find_channels(Fails(), torch.randn(2, 3))
+        find_channels(Fails(), (torch.randn(2, 3),))
     first, hint = str(caught.value).split("\n")
     assert first.startswith("cannot trace this model: ")
     assert len(first) > len("cannot trace this model: ") + 3
@@ -923,12 +923,12 @@ def test_what_cannot_be_traced_is_said_in_two_lines():
 def test_a_parameter_of_several_names_goes_by_its_first():
     net = Net(lambda m, x: m.out(F.relu(m.again(F.relu(m.first(x))))), first=conv(3, 3), out=conv(3, 2))
     net.again = net.first
-    channels = find_channels(net.eval(), torch.zeros(2, 3, 6, 6))
+    channels = find_channels(net.eval(), (torch.zeros(2, 3, 6, 6),))
     assert {name for name, _ in channels.axes} == {"first.weight", "first.bias", "out.weight", "out.bias"}
     assert channels.shared == {"first.weight", "first.bias"}
     norm = Net(lambda m, x: m.out(m.again(m.norm(m.a(x)))), a=conv(3, 8), norm=nn.BatchNorm2d(8), out=conv(8, 2))
     norm.again = norm.norm
-    found = find_channels(norm.eval(), torch.zeros(2, 3, 6, 6))
+    found = find_channels(norm.eval(), (torch.zeros(2, 3, 6, 6),))
     assert {name.partition(".")[0] for name, _ in found.axes} == {"a", "norm", "out"}
     assert {f"norm.{name}" for name in ("running_mean", "running_var")} <= found.shared
 
@@ -936,7 +936,7 @@ def test_a_parameter_of_several_names_goes_by_its_first():
 def test_hooks_that_write_attributes_are_traced_without_a_warning():
     with pytest.warns(FutureWarning):
         layer = nn.utils.weight_norm(conv(3, 8))
-    channels = find_channels(nn.Sequential(layer, nn.ReLU(), conv(8, 4)).eval(), torch.zeros(2, 3, 6, 6))
+    channels = find_channels(nn.Sequential(layer, nn.ReLU(), conv(8, 4)).eval(), (torch.zeros(2, 3, 6, 6),))
     assert channels.groups == ()
 
 
@@ -961,7 +961,7 @@ def test_what_is_the_same_for_all_channels_lets_them_go(gate, first):
     net = Net(
         lambda m, x: m.out(F.relu(scale(x) * m.a(x) if first else m.a(x) * scale(x))), a=conv(3, 8), out=conv(8, 4)
     )
-    groups = [(group.layers, len(group.channels)) for group in find_channels(net, torch.randn(2, 3, 8, 8)).groups]
+    groups = [(group.layers, len(group.channels)) for group in find_channels(net, (torch.randn(2, 3, 8, 8),)).groups]
     assert groups == ([(("a.weight",), 8)] if gate in GATES else [])
 
 
@@ -983,7 +983,7 @@ def test_a_shortcut_is_what_a_module_before_reads_too(reader, layer, shape, drop
         return x + (F.dropout(y, training=False) if dropped else y)
 
     net = Net(wiring, reader=reader, layer=layer).eval()
-    assert find_channels(net, torch.randn(*shape)).shortcuts == {"layer.weight": Shortcut(reader="reader")}
+    assert find_channels(net, (torch.randn(*shape),)).shortcuts == {"layer.weight": Shortcut(reader="reader")}
 
 
 def test_a_shortcut_names_the_norm_that_is_between_and_needs_a_reader_with_a_weight():
@@ -992,6 +992,6 @@ def test_a_shortcut_names_the_norm_that_is_between_and_needs_a_reader_with_a_wei
         reader=conv(6, 6), layer=conv(6, 6), norm=nn.BatchNorm2d(6),
     ).eval()  # fmt: skip
     x = torch.randn(2, 6, 5, 5)
-    assert find_channels(net, x).shortcuts == {"layer.weight": Shortcut(reader="reader", norm="norm")}
+    assert find_channels(net, (x,)).shortcuts == {"layer.weight": Shortcut(reader="reader", norm="norm")}
     net.reader = nn.LayerNorm(5, elementwise_affine=False)
-    assert find_channels(net, x).shortcuts == {}
+    assert find_channels(net, (x,)).shortcuts == {}

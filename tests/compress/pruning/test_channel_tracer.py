@@ -496,7 +496,7 @@ def layers(**more: nn.Module) -> dict[str, nn.Module]:
 
 
 def _found(wiring: Callable[[Any, Tensor], Tensor], **more: nn.Module) -> Any:
-    return find_channels(Net(wiring, **layers(**more)).eval(), torch.zeros(2, 3, 6, 6))
+    return find_channels(Net(wiring, **layers(**more)).eval(), (torch.zeros(2, 3, 6, 6),))
 
 
 NORMS = {"norm": nn.BatchNorm2d(8), "bare": nn.BatchNorm2d(8, track_running_stats=False)}
@@ -585,7 +585,7 @@ def test_a_layer_norm_that_reads_what_is_added_is_remembered_by_its_name():
         lambda m, x: m.fc((y := m.stem(x)) + m.up(F.gelu(m.down(m.norm(y))))),
         stem=nn.Linear(5, 8), norm=nn.LayerNorm(8), down=nn.Linear(8, 6), up=nn.Linear(6, 8), fc=nn.Linear(8, 2),
     )  # fmt: skip
-    found = find_channels(net.eval(), torch.zeros(2, 3, 5)).shortcuts
+    found = find_channels(net.eval(), (torch.zeros(2, 3, 5),)).shortcuts
     assert found == {"up.weight": Shortcut(reader="norm", norm="")}
 
 
@@ -611,5 +611,5 @@ def test_a_convolution_of_three_dimensions_keeps_its_shift(dims):
     """Its norm is not looked for: what refits layers has no three dimensions."""
     layer, norm = (getattr(nn, f"{kind}{dims}d") for kind in ("Conv", "BatchNorm"))
     net = Net(lambda m, x: m.end(m.norm(m.stem(x))), stem=layer(3, 8, 3), norm=norm(8), end=layer(8, 2, 1)).eval()
-    found = find_channels(net, torch.zeros(2, 3, *[5] * dims)).shifts
+    found = find_channels(net, (torch.zeros(2, 3, *[5] * dims),)).shifts
     assert found["stem.weight"] == ("stem.bias" if dims == 3 else "norm.running_mean")

@@ -109,9 +109,10 @@ def test_every_call_comes_with_what_it_read_and_what_came_back():
     torch.manual_seed(0)
     model = frozen(Two())
     batches = [torch.randn(4, 3), torch.randn(2, 3)]
-    found = list(send_back(model, ["a", "b", "idle"], batches, 3, ones))
+    found = list(send_back(model, ["a", "b", "idle"], [(batch,) for batch in batches], 3, ones))
     assert len(found) == 2
-    for batch, (given, out, calls) in zip(batches, found, strict=True):
+    for batch, ((given,), outputs, calls) in zip(batches, found, strict=True):
+        (out,) = outputs.values()
         assert given is batch
         assert not out.requires_grad
         torch.testing.assert_close(out, model(batch))
@@ -132,7 +133,7 @@ def test_every_call_comes_with_what_it_read_and_what_came_back():
 
 def test_where_no_layer_runs_or_nothing_comes_back_there_is_nothing():
     model = frozen(Two())
-    assert list(send_back(model, [], [torch.randn(2, 3)], 2, ones)) == []
+    assert list(send_back(model, [], [(torch.randn(2, 3),)], 2, ones)) == []
 
     class Detached(nn.Module):
         def __init__(self) -> None:
@@ -142,8 +143,8 @@ def test_where_no_layer_runs_or_nothing_comes_back_there_is_nothing():
         def forward(self, x):
             return self.a(x).detach()
 
-    ((_, out, calls),) = send_back(frozen(Detached()), ["a"], [torch.randn(2, 3)], 2, ones)
-    assert out.shape == (2, 2)
+    ((_, outputs, calls),) = send_back(frozen(Detached()), ["a"], [(torch.randn(2, 3),)], 2, ones)
+    assert outputs["logits"].shape == (2, 2)
     assert [(call.name, call.gradients) for call in calls] == [("a", [])]
     assert output_sensitivity(Detached(), ["a"], [np.ones((2, 3), np.float32)]) == {}
 
@@ -157,7 +158,7 @@ def test_the_directions_are_the_same_each_time_and_differ_among_each_other():
 
     model = frozen(Two())
     for _ in range(2):
-        list(send_back(model, ["b"], [torch.randn(4, 3), torch.randn(4, 3)], 2, draw))
+        list(send_back(model, ["b"], [(torch.randn(4, 3),), (torch.randn(4, 3),)], 2, draw))
     assert len(drawn) == 8
     for one, other in zip(drawn[:4], drawn[4:], strict=True):
         assert torch.equal(one, other)
@@ -170,7 +171,7 @@ def test_directions_are_of_the_outputs_type(half):
     model = frozen(nn.Sequential(nn.Linear(3, 2)))
     model = model.half() if half else model
     x = torch.randn(2, 3).to(model[0].weight.dtype)
-    ((_, _, calls),) = send_back(model, ["0"], [x], 1, ones)
+    ((_, _, calls),) = send_back(model, ["0"], [(x,)], 1, ones)
     assert calls[0].gradients[0].dtype == x.dtype
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import onnx
 import pytest
 import torch
@@ -29,7 +28,7 @@ def search(monkeypatch) -> Callable[..., tuple[list[int], list[float]]]:
         tried: list[float] = []
 
         def milliseconds(graphs, x, seconds):
-            assert (np.shape(x), seconds) == ((1, 2), SECONDS)
+            assert ([array.shape for array in x.values()], seconds) == ([(1, 2)], SECONDS)
             return [7.0 * latency(outputs(graph) / WIDTH) for graph in graphs]
 
         def at(macs: float) -> list[int]:
@@ -37,7 +36,7 @@ def search(monkeypatch) -> Callable[..., tuple[list[int], list[float]]]:
             return [round(WIDTH * macs)]
 
         monkeypatch.setattr(latency_budget, "median_milliseconds", milliseconds)
-        found = fitting(nn.Linear(2, WIDTH), share, torch.zeros(3, 2), at, lambda counts: nn.Linear(2, counts[0]))
+        found = fitting(nn.Linear(2, WIDTH), share, (torch.zeros(3, 2),), at, lambda counts: nn.Linear(2, counts[0]))
         return found, tried
 
     return run

@@ -101,7 +101,7 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
 
 def test_channels_that_are_zero_are_the_ones_that_go(net, samples, cpu, silence):
     quiet = copy.deepcopy(net)
-    channels = find_channels(quiet, torch.from_numpy(samples[0]))
+    channels = find_channels(quiet, (torch.from_numpy(samples[0]),))
     zero: set[int] = set()
     for group in channels.groups:
         zero.update(group.channels[1::2].tolist())
@@ -115,7 +115,7 @@ def test_channels_that_are_zero_are_the_ones_that_go(net, samples, cpu, silence)
 @pytest.mark.parametrize("deep", [False, True])
 def test_zero_channels_go_without_a_trace(deep, randomised, samples, cpu, silence):
     quiet = randomised(Net(deep=deep))
-    channels = find_channels(quiet, torch.from_numpy(samples[0]))
+    channels = find_channels(quiet, (torch.from_numpy(samples[0]),))
     silence(quiet, channels, {c for g in channels.groups for c in g.channels[::2].tolist()})
     found = prune.plan(quiet, PruneConfig(ratio=0.5, multiple=1, scope="uniform"), samples, cpu)
     wanted = outputs(quiet, samples[0])
@@ -135,7 +135,7 @@ def test_what_depends_linearly_on_others_is_made_up_for(relu, multiplier, random
     model[0].weight.data[3] = multiplier * model[0].weight.data[5]
     model[0].bias.data[3] = multiplier * model[0].bias.data[5]
     samples = batches((3, 24, 24), 64, 4)  # rows in plenty: few rows are trusted little, and then more is lost
-    channels = find_channels(model, torch.from_numpy(samples[0]))
+    channels = find_channels(model, (torch.from_numpy(samples[0]),))
     found = plan_without(channels, {int(channels.axes["0.weight", 0][3])})
     wanted = outputs(model, samples[0])
     assert off(wanted, outputs(prune.apply(model, found), samples[0])) > 0.02
@@ -214,7 +214,7 @@ def test_refitting_what_is_used_twice_does_no_harm(kind, seed, randomised, sampl
 def test_what_is_used_twice_is_noted_and_never_refitted(kind, shared, never, randomised, samples, cpu):
     """One layer in two places reads two things; what suits the one need not suit the other."""
     model = randomised(Twice(kind))
-    assert find_channels(model, torch.from_numpy(samples[0])).shared == shared
+    assert find_channels(model, (torch.from_numpy(samples[0]),)).shared == shared
     found = prune.plan(model, PruneConfig(ratio=0.3, multiple=1), samples, cpu)
     assert set(found.shared) == shared
     assert never.isdisjoint(found.shifts.values())
@@ -273,7 +273,7 @@ def test_uniform_takes_the_share_asked_for_from_every_group(ratio, net, samples,
 
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.7])
 def test_global_takes_the_share_from_all_groups_together(ratio, net, samples, free):
-    channels = find_channels(net, torch.from_numpy(samples[0]))
+    channels = find_channels(net, (torch.from_numpy(samples[0]),))
     total = sum(len(g.channels) for g in channels.groups)
     found = prune.plan(net, PruneConfig(ratio=ratio, scope="global", multiple=1), samples, free)
     gone = 0
@@ -289,7 +289,7 @@ def test_global_takes_the_share_from_all_groups_together(ratio, net, samples, fr
 def test_global_takes_dead_channels_first(ratio, dead, randomised, samples, free, silence):
     """Many channels of equal saliency: those that carry nothing at all."""
     model = randomised(nn.Sequential(nn.Conv2d(3, 20, 1), nn.Conv2d(20, 20, 1), nn.Conv2d(20, 4, 1)))
-    channels = find_channels(model, torch.from_numpy(samples[0]))
+    channels = find_channels(model, (torch.from_numpy(samples[0]),))
     silent = set(channels.groups[0].channels[:dead].tolist())
     silence(model, channels, silent)
     found = prune.plan(model, PruneConfig(ratio=ratio, scope="global", multiple=1), samples, free)
@@ -785,7 +785,7 @@ def test_samples_of_both_halves_are_trusted_for_sixteen_positions_each(randomise
     """Thirteen and twelve samples of a hundred positions, of which not all are taken."""
     model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
     x = np.random.default_rng(0).normal(size=(25, *SHAPE)).astype(np.float32)
-    channels = find_channels(model, torch.from_numpy(x[:2]))
+    channels = find_channels(model, (torch.from_numpy(x[:2]),))
     asked, reader = [], prune._reader
 
     def noted(weight, moments, ids, trusted, *, shifts):
@@ -819,7 +819,7 @@ def test_uses_are_counted_for_one_sample():
             y = self.twice(self.twice(self.norm(self.a(x))))
             return self.computed(self.fc(y.flatten(2).transpose(1, 2)))
 
-    uses = prune._uses(Used().eval(), torch.zeros(2, *SHAPE))
+    uses = prune._uses(Used().eval(), (torch.zeros(2, *SHAPE),))
     assert {name: use.positions for name, use in uses.items()} == {
         "a.weight": 16, "a.bias": 0, "twice.weight": 32, "twice.bias": 0, "fc.weight": 16, "fc.bias": 0,
         "norm.weight": 0, "norm.bias": 0, "computed.bias": 0,
@@ -949,7 +949,7 @@ def test_why_a_layer_is_left_names_the_one_it_shares_channels_with(batches, free
 def test_a_plan_says_what_it_needs_to_be_applied_and_an_empty_one_nothing(asked, randomised, samples, free):
     model = randomised(Net())
     ratio = 0.4 if asked else 0.0
-    channels = find_channels(model, torch.from_numpy(samples[0]))
+    channels = find_channels(model, (torch.from_numpy(samples[0]),))
     for refit in (True, False):
         plan = prune.plan(model, PruneConfig(ratio=ratio, multiple=1, refit=refit), samples, free)
         assert plan.refit == refit
@@ -1066,7 +1066,7 @@ def test_single_weights_are_judged_on_the_first_samples_there_are(batches, free)
 def test_a_judge_sees_the_other_half_around_its_mean_where_a_bias_takes_it(randomised, monkeypatch):
     model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
     x = np.random.default_rng(0).normal(1.0, size=(8, 3, 5, 5)).astype(np.float32)
-    channels = find_channels(model, torch.from_numpy(x[:2]))
+    channels = find_channels(model, (torch.from_numpy(x[:2]),))
     halves, judges, held = [], [], prune.HeldOutCost
 
     def noted(reader, second):

@@ -268,8 +268,8 @@ def test_samples_come_in_eight_batches_at_the_least(batches, count, sizes):
     """Of sixteen samples at most; a forward pass of few samples is a judge of its own."""
     numbered = np.arange(sum(batches), dtype=np.float32)[:, None]
     found = _runs(np.split(numbered, np.cumsum(batches)[:-1]), count)
-    assert list(map(len, found)) == sizes
-    assert torch.cat(found).ravel().tolist() == list(range(sum(sizes)))
+    assert [len(x) for (x,) in found] == sizes
+    assert torch.cat([x for (x,) in found]).ravel().tolist() == list(range(sum(sizes)))
 
 
 @pytest.mark.parametrize(

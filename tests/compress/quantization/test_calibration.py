@@ -532,13 +532,34 @@ def test_a_layer_that_has_seen_enough_does_not_keep_the_next_from_seeing_more(mo
     assert seen.moments[hungry].count == each[1] * 6
 
 
-def test_samples_come_one_by_one_and_mappings_as_they_are():
-    batch, mapping = np.arange(6, dtype=np.float32).reshape(3, 2), {"x": np.ones((4, 2), np.float32)}
-    first, second, third, last, *rest = calibration.one_by_one([batch, mapping, batch[:0], batch[:1]])
-    assert [first.tolist(), second.tolist()] == [[[0.0, 1.0]], [[2.0, 3.0]]]
-    assert third.tolist() == [[4.0, 5.0]]
-    assert last is mapping
-    assert [x.tolist() for x in rest] == [[[0.0, 1.0]]]
+def identity(**inputs: list[int | str]) -> onnx.ModelProto:
+    """A graph that gives back what it reads: input -> shape."""
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    outputs = [helper.make_tensor_value_info(f"{v.name}.out", onnx.TensorProto.FLOAT, None) for v in values]
+    nodes = [helper.make_node("Identity", [v.name], [f"{v.name}.out"]) for v in values]
+    return helper.make_model(helper.make_graph(nodes, "g", values, outputs))
+
+
+def test_samples_come_one_by_one():
+    batch = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = list(calibration.one_by_one(identity(x=["n", 2]), [batch, {"x": batch[:0]}, {"other": batch[:1]}]))
+    assert [list(each) for each in found] == [["x"]] * 4
+    assert [each["x"].tolist() for each in found] == [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]], [[0.0, 1.0]]]
+
+
+def test_each_input_is_taken_along_its_own_batch_axis_and_whole_where_it_has_none(refused):
+    graph = identity(x=["batch", 2], y=[3, "batch"], z=[2])
+    feed = {name: np.random.default_rng(0).normal(size=shape) for name, shape in (("x", (4, 2)), ("y", (3, 4)), ("z", 2))}
+    found = list(calibration.one_by_one(graph, [feed]))
+    assert [np.shape(each["y"]) for each in found] == [(3, 1)] * 4
+    np.testing.assert_array_equal(np.concatenate([each["x"] for each in found]), feed["x"])
+    np.testing.assert_array_equal(np.concatenate([each["y"] for each in found], 1), feed["y"])
+    assert all(each["z"] is feed["z"] for each in found)
+    (whole,) = calibration.one_by_one(identity(x=[4, 2]), [{"x": feed["x"]}])
+    assert whole["x"] is feed["x"]
+    for wrong in ({"x": feed["x"], "y": feed["y"]}, feed | {"w": feed["x"]}):
+        with refused(DataError, "calibration", "x, y, z", hint="each input"):
+            list(calibration.one_by_one(graph, [wrong]))
 
 
 def test_values_of_the_graph_as_written_may_be_infinite_and_are_those_of_its_own_nodes(model, monkeypatch):

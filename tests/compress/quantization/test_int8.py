@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from feeds import arrays
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -51,8 +52,8 @@ def digits(fitted):
     """The fitted tinynet's float graph, 64 training samples in batches, its test samples and their classes."""
     data = load_data("digits")
     spec = fitted.manifest.input
-    train = [x for x, _ in Batches(data.split("train"), spec, limit=64)]
-    x, y = next(iter(Batches(data.split("test"), spec, size=400)))
+    train = [x for x, _ in arrays(Batches(data.split("train"), spec, limit=64))]
+    x, y = next(iter(arrays(Batches(data.split("test"), spec, size=400))))
     return onnx.load(fitted.graph("")), train, x, y
 
 

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from itertools import islice
+
 import numpy as np
 import onnx
 import pytest
+from feeds import only
 from onnx import helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8, mixed_precision
 from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
+from pocketzoo.compress.quantization.calibration import one_by_one
+from pocketzoo.core.arrays import first
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
 
@@ -119,7 +124,7 @@ def test_leaving_the_worst_layer_in_float_reaches_the_sqnr(plain, samples, cpu, 
 
     def sqnr(graph):
         with OnnxRunner(tmp_path / "float.onnx") as a, OnnxRunner(graph) as b:
-            wanted, given = a.logits(x), b.logits(x)
+            wanted, given = only(a, x), only(b, x)
         return 10 * np.log10(np.square(wanted).sum() / np.square(wanted - given).sum())
 
     int8_graph = tmp_path / "int8.onnx"
@@ -153,6 +158,15 @@ def test_worth_is_what_is_gained_for_what_can_be_told_from_chance():
     )
     assert str(FloatEffect(layer="a", gained=3.0, lost=0.25)) == "+3.00 dB for 25.0% of the MACs"
     assert str(FloatEffect(layer="a", gained=-1.0, lost=0.25, milliseconds=0.5)) == "-1.00 dB for +0.500 ms"
+
+
+@pytest.fixture(scope="module")
+def two() -> onnx.ModelProto:
+    """A graph with two outputs: what it reads, and the negative of that."""
+    x, *outputs = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1]) for name in "xab")
+    nodes = [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Neg", ["x"], ["b"])]
+    graph = helper.make_graph(nodes, "g", [x], outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +253,7 @@ def test_the_layer_alone_is_left_out_and_timed_on_one_sample(plain, samples, cpu
         return 1.0 / len(left)
 
     def median(graphs, x, seconds):
-        timed.append(([graph.name for graph in graphs], x.shape, seconds))
+        timed.append(([graph.name for graph in graphs], first(x).shape, seconds))
         return 4.0, 3.0
 
     monkeypatch.setattr(mixed_precision, "_noise", noise)
@@ -271,7 +285,7 @@ def test_the_share_of_a_layer_in_the_work_is_that_of_its_macs(plain, samples, nv
         ([], 2, 0, 0),
     ],
 )
-def test_the_first_samples_are_taken_one_by_one_and_no_batch_is_read_after_them(sizes, count, wanted, read):
+def test_the_first_samples_are_taken_one_by_one_and_no_batch_is_read_after_them(sizes, count, wanted, read, two):
     opened = []
 
     def batches():
@@ -280,18 +294,15 @@ def test_the_first_samples_are_taken_one_by_one_and_no_batch_is_read_after_them(
             start = sum(sizes[:i])
             yield np.arange(start, start + size, dtype=np.float32)[:, None]
 
-    found = mixed_precision._first(batches(), count)
-    assert [x.tolist() for x in found] == [[[float(i)]] for i in range(wanted)]
+    found = list(islice(one_by_one(two, batches()), count))
+    assert [x["x"].tolist() for x in found] == [[[float(i)]] for i in range(wanted)]
     assert len(opened) == read
 
 
-def test_noise_is_summed_over_outputs_each_by_its_own_power(tmp_path):
-    value = lambda name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1])  # noqa: E731
-    nodes = [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Neg", ["x"], ["b"])]
-    graph = helper.make_graph(nodes, "g", [value("x")], [value("a"), value("b")])
+def test_noise_is_summed_over_outputs_each_by_its_own_power(two, tmp_path):
     path = tmp_path / "two.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    xs = [np.array([[v]], np.float32) for v in (1.0, 3.0)]
+    onnx.save(two, path)
+    xs = [{"x": np.array([[v]], np.float32)} for v in (1.0, 3.0)]
     wanted = [{"a": np.array([[2.0]]), "b": np.array([[-1.0]])}, {"a": np.array([[4.0]]), "b": np.array([[-2.0]])}]
     assert mixed_precision._noise(path, xs, wanted) == pytest.approx((1 + 1) / (4 + 16) + (0 + 1) / (1 + 4))
     assert mixed_precision._noise(path, [], []) == 0

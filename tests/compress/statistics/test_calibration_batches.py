@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from pocketzoo.compress.statistics.calibration_batches import first_batch, parts
+from pocketzoo.compress.statistics.calibration_batches import first_batch, parts, size_of
+from pocketzoo.core.arrays import batch_size
 from pocketzoo.core.errors import DataError
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_two_samples_are_taken_however_many_there_are(count):
     x = np.arange(count * 12, dtype=np.float32).reshape(count, 3, 4)
-    found = first_batch([x, x + 1])
+    (found,) = first_batch([{"x": x}, {"x": x + 1}])
     assert found.shape == (2, 3, 4)
     assert torch.equal(found[0], torch.from_numpy(x[0]))
     assert torch.equal(found[1], torch.from_numpy(x[min(1, count - 1)]))
 
 
-BATCHES = [np.arange(5, dtype=np.float32)[:, None], np.arange(5, 12, dtype=np.float32)[:, None]]
+BATCHES = [{"x": np.arange(5, dtype=np.float32)[:, None]}, {"x": np.arange(5, 12, dtype=np.float32)[:, None]}]
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ BATCHES = [np.arange(5, dtype=np.float32)[:, None], np.arange(5, 12, dtype=np.fl
 )
 def test_samples_come_in_their_order_and_no_more_than_asked_for(size, count, sizes):
     found = list(parts(BATCHES, size, count))
-    assert list(map(len, found)) == sizes
-    assert torch.cat([torch.empty(0, 1), *found]).ravel().tolist() == list(range(sum(sizes)))
+    assert list(map(size_of, found)) == sizes
+    assert torch.cat([torch.empty(0, 1), *(x for (x,) in found)]).ravel().tolist() == list(range(sum(sizes)))
 
 
 def test_no_more_batches_are_read_than_are_needed():
@@ -45,7 +46,7 @@ def test_no_more_batches_are_read_than_are_needed():
 
     def reading():
         for batch in BATCHES:
-            read.append(len(batch))
+            read.append(batch_size(batch))
             yield batch
 
     assert len(list(parts(reading(), 5, 5))) == 1
@@ -54,7 +55,7 @@ def test_no_more_batches_are_read_than_are_needed():
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])
 def test_a_batch_that_is_too_small_is_repeated(size):
-    found = first_batch(BATCHES, size)
+    (found,) = first_batch(BATCHES, size)
     assert found.ravel().tolist() == [i % 5 for i in range(size)]
 
 
@@ -73,6 +74,6 @@ def test_what_is_missing_is_said_whole():
 @pytest.mark.parametrize("shape", [(1,), (1, 2), (1, 2, 3), (1, 1, 1, 1)])
 def test_a_sample_is_repeated_as_it_is(shape):
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    found = first_batch([x], 3)
+    (found,) = first_batch([{"x": x}], 3)
     assert found.shape == (3, *shape[1:])
     assert all(torch.equal(row, torch.from_numpy(x)[0]) for row in found)

@@ -176,7 +176,7 @@ def samples(batches) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", ALONE)
 def test_a_layer_is_judged_by_what_it_computes(name, net, samples):
     model, why = net(name), ALONE[name][1]
-    left = left_alone(model, torch.from_numpy(samples[0]), replaced=True)
+    left = left_alone(model, (torch.from_numpy(samples[0]),), replaced=True)
     assert set(left) == ({"layer"} if why else set())
     assert why in left.get("layer", "")
     assert ("layer" in weighted_layers(model)) == (not why)
@@ -346,7 +346,7 @@ def test_who_else_reads_a_weight_is_found(name, replaced, batches):
     make, *wanted = AROUND[name]
     model, x = make().eval(), torch.from_numpy(batches((12,), 4)[0])
     state = copy.deepcopy(model.state_dict())
-    assert set(left_alone(model, x, replaced=replaced)) == wanted[replaced]
+    assert set(left_alone(model, (x,), replaced=replaced)) == wanted[replaced]
     assert all(type(m) is type(n) for m, n in zip(model.modules(), make().modules(), strict=True))
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
 
@@ -560,7 +560,7 @@ def test_reasons_are_said_whole_and_in_the_order_of_the_layers():
     for given, more, wanted in ((None, False, alone), (x, False, {**alone, **around}),
                                 (x, True, {**alone, **around, **replaced}),
                                 (None, True, {**alone, "plain": replaced["plain"]})):  # fmt: skip
-        found = left_alone(model, given, replaced=more)
+        found = left_alone(model, (given,), replaced=more)
         assert found == wanted
         assert list(found) == [name for name in order if name in wanted]
     assert list(weighted_layers(model)) == ["plain", "read", "sized"]
@@ -611,5 +611,5 @@ class AsksForAName(Helper):
 def test_what_only_a_layer_has_is_what_is_public_and_not_of_every_module(attribute, left, batches):
     model, x = AsksForAName(attribute).eval(), torch.from_numpy(batches((12,), 4)[0])
     model.b.in_features = 24
-    assert set(left_alone(model, x, replaced=True)) == left
-    assert left_alone(model, x, replaced=False) == {}
+    assert set(left_alone(model, (x,), replaced=True)) == left
+    assert left_alone(model, (x,), replaced=False) == {}

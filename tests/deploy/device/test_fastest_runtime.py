@@ -10,6 +10,7 @@ import pytest
 from machine import Machine
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.deploy.device.fastest_runtime import MEMORY, Choice, choose, key_of, remember, remembered
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -26,9 +27,9 @@ class Paced(OnnxRunner):
         super().__init__(path, threads=1)
         self.run_once = machine.run(seconds)
 
-    def logits(self, x: np.ndarray) -> np.ndarray:
+    def infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         self.run_once()
-        return super().logits(x)
+        return super().infer(inputs, out)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def ways(tmp_path, machine):
 
 
 def test_the_fastest_of_those_that_agree_is_taken(ways, machine):
-    choice = choose(ways, X, clock=machine.clock)
+    choice = choose(ways, {"x": X}, clock=machine.clock)
     assert choice.way == "fast"
     assert choice.milliseconds == pytest.approx({"slow": 5.0, "fast": 2.0, "middling": 3.0}, rel=0.2)
     assert "its outputs differ" in choice.left_out["another"]
@@ -77,7 +78,7 @@ def test_the_fastest_of_those_that_agree_is_taken(ways, machine):
 
 def test_what_the_others_are_held_against_must_run(ways, refused):
     with refused(BundleError, "broken.onnx"):
-        choose({"broken": ways["broken"], "fast": ways["fast"]}, X)
+        choose({"broken": ways["broken"], "fast": ways["fast"]}, {"x": X})
 
 
 def test_a_choice_is_remembered_while_nothing_changes(tmp_path, monkeypatch):

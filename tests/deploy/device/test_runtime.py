@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from feeds import only
 from foreignimages import FOREIGN
 from PIL import Image
 
 import pocketzoo
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, UnknownNameError
 from pocketzoo.deploy.device.fastest_runtime import Choice
 from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
@@ -37,7 +40,7 @@ def ready(fitted, digit_files) -> np.ndarray:
 def wanted(fitted, ready) -> np.ndarray:
     """What the graph gives for the digits."""
     with OnnxRunner(fitted.graph("")) as runner:
-        return runner.logits(ready)
+        return only(runner, ready)
 
 
 def pixels(files: list[Path]) -> list[np.ndarray]:
@@ -203,14 +206,18 @@ class Held:
         self.asked, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()
         self.running_at_close: list[int] = []
 
-    def logits(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    @property
+    def signature(self) -> ModelSignature:
+        return self.runner.signature
+
+    def infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         self.running += 1
         if self.first:
             self.first = False
             self.asked.set()
             self.let_go.wait()
         try:
-            return self.runner.logits(x, out)
+            return self.runner.infer(inputs, out)
         finally:
             self.running -= 1
 
@@ -321,7 +328,7 @@ def test_the_target_picks_the_graph(target, compressed, digit_files):
     ):
         assert runtime.file == compressed.graph(target or "cpu")
         x = np.stack([prepare(file, compressed.manifest.input) for file in digit_files])
-        np.testing.assert_allclose(runtime.predict(digit_files), runner.logits(x), atol=1e-5)
+        np.testing.assert_allclose(runtime.predict(digit_files), only(runner, x), atol=1e-5)
 
 
 def test_an_unknown_target_is_refused(fitted, refused):

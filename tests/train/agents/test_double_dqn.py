@@ -10,6 +10,7 @@ import corridor
 import numpy as np
 import pytest
 import torch
+from feeds import only
 from told import Told
 from torch import nn
 
@@ -45,7 +46,7 @@ def test_its_values_are_the_optimal_ones(trained):
     """From place p the reward is 4 - p steps away: Q(p, on) = 0.9^(3 - p), and going back costs two steps more."""
     bundle, _ = trained
     with OnnxRunner(bundle.graph()) as runner:
-        values = runner.logits(np.eye(corridor.LENGTH, dtype=np.float32))
+        values = only(runner, np.eye(corridor.LENGTH, dtype=np.float32))
     on = 0.9 ** np.arange(3.0, -1, -1)
     back = 0.9 * on[[0, 0, 1, 2]]
     np.testing.assert_allclose(values, np.stack([back, on], 1), atol=0.05)
@@ -75,7 +76,7 @@ def test_a_time_limit_is_no_end(tmp_path):
     training = {**QUICK, "discount": 0.5}
     bundle = fit_agent("Endless-v0", tmp_path / "out", backbone_options=SMALL, training=training)
     with OnnxRunner(bundle.graph()) as runner:
-        np.testing.assert_allclose(runner.logits(np.eye(4, dtype=np.float32)), 2.0, atol=0.05)
+        np.testing.assert_allclose(only(runner, np.eye(4, dtype=np.float32)), 2.0, atol=0.05)
 
 
 def test_it_stops_at_the_environments_goal(tmp_path):

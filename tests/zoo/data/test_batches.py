@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from feeds import arrays
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,7 +286,7 @@ def test_npz_of_pixels(tmp_path, shape):
     data = load_data(save(tmp_path / "pets.npz", x=x, y=np.arange(10) % 2))
     assert (data.name, data.labels) == ("pets", ("0", "1"))
     assert sorted(s.tobytes() for s in everything(data)) == sorted(s.tobytes() for s in x)
-    batch, targets = next(iter(Batches(data.split("train"), SPEC)))
+    batch, targets = next(iter(arrays(Batches(data.split("train"), SPEC))))
     assert batch.shape == (6, 3, 16, 16)
     assert np.array_equal(batch[0], prepare(data.split("train").samples[0], SPEC))
     assert np.array_equal(targets, data.split("train").targets)
@@ -296,7 +297,7 @@ def test_npz_of_arrays_that_are_ready(tmp_path, dtype):
     x = np.random.default_rng(0).normal(0, 9, (10, 2, 3, 4)).astype(dtype)
     data = load_data(save(tmp_path / "x.npz", x=x, y=np.arange(10) % 2))
     assert all(data.split(name).samples.dtype == np.float32 for name in SPLITS)
-    batch, _ = next(iter(Batches(data.split("train"), FLOAT)))
+    batch, _ = next(iter(arrays(Batches(data.split("train"), FLOAT))))
     assert np.array_equal(batch, data.split("train").samples)
     assert sorted(s.tobytes() for s in everything(data)) == sorted(s.tobytes() for s in x.astype(np.float32))
 
@@ -446,7 +447,7 @@ def test_batches_cover_a_split_once_and_in_order(count, size, limit):
     targets = np.arange(count)
     batches = Batches(Split(samples, targets), FLOAT, size, limit)
     wanted = min(count, limit or count)
-    got = list(batches)
+    got = list(arrays(batches))
     assert len(got) == len(batches) == -(-wanted // size)
     assert batches.samples == wanted
     assert np.array_equal(np.concatenate([x for x, _ in got]), samples[:wanted])
@@ -456,7 +457,11 @@ def test_batches_cover_a_split_once_and_in_order(count, size, limit):
 
 def test_batches_can_be_read_again():
     batches = Batches(Split(np.zeros((5, 2, 3, 4), np.float32)), FLOAT, 2)
-    assert [x.shape for x, _ in batches] == [x.shape for x, _ in batches] == [(2, 2, 3, 4), (2, 2, 3, 4), (1, 2, 3, 4)]
+    assert (
+        [x.shape for x, _ in arrays(batches)]
+        == [x.shape for x, _ in arrays(batches)]
+        == [(2, 2, 3, 4), (2, 2, 3, 4), (1, 2, 3, 4)]
+    )
     assert all(y is None for _, y in batches)
 
 
@@ -504,7 +509,7 @@ def test_unreadable_images_can_be_left_out_and_are_counted(partly_broken, size):
     for name in SPLITS:
         split = data.split(name)
         good = [(p, t) for p, t in zip(split.samples, split.targets, strict=True) if p not in bad]
-        got = list(Batches(split, SPEC, size, skipped=skipped))
+        got = list(arrays(Batches(split, SPEC, size, skipped=skipped)))
         assert sum(len(x) for x, _ in got) == len(good)
         assert np.concatenate([y for _, y in got]).tolist() == [t for _, t in good]
         rows = [row for x, _ in got for row in x]
@@ -630,7 +635,7 @@ def test_token_ids_of_an_npz_are_whole_numbers(kind, tmp_path, refused):
     spec = TextSpec(vocabulary=0, pad=0, max_length=16)
     ids = np.arange(40).reshape(10, 4).astype(kind)
     np.savez(tmp_path / "ids.npz", x=ids)
-    found = np.concatenate([x for x, _ in Batches(load_data(tmp_path / "ids.npz").split("train"), spec)])
+    found = np.concatenate([x for x, _ in arrays(Batches(load_data(tmp_path / "ids.npz").split("train"), spec))])
     assert found.dtype == np.int64
     assert {tuple(row) for row in found.tolist()} <= {tuple(row) for row in ids.tolist()}
     for wrong in (ids + 0.5, -1.0 - ids, ids * 1e9):

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from feeds import arrays, only
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from told import Told
@@ -267,7 +268,7 @@ def test_a_precision_that_cannot_be_is_refused(target, precision, what, hint, re
 def test_accuracy_in_fp16_is_that_of_fp32(fitted, compressed, tmp_path):
     """Scored by onnxruntime on digits: the float graph, and the int8 one whose floats become halves."""
     data = load_data("digits").split("test")
-    x, y = next(iter(Batches(data, fitted.manifest.input)))
+    x, y = next(iter(arrays(Batches(data, fitted.manifest.input))))
     for number, path in enumerate([fitted.graph(""), compressed.graph("tensorrt-rtx")]):
         out, heard = tmp_path / f"{number}.onnx", Told()
         plan = write_half_precision(path, out, RTX, "fp16", fitted.manifest.input, progress=heard)
@@ -284,9 +285,9 @@ def test_accuracy_in_fp16_is_that_of_fp32(fitted, compressed, tmp_path):
 def test_every_number_in_16_bits_still_gives_the_answers(fitted, tmp_path):
     """onnxruntime keeps 32 bits between nodes; the reference implementation of ONNX rounds after each."""
     write_half_precision(fitted.graph(""), tmp_path / "m.onnx", RTX, "fp16", fitted.manifest.input)
-    x, _ = next(iter(Batches(load_data("digits").split("test"), fitted.manifest.input)))
+    x, _ = next(iter(arrays(Batches(load_data("digits").split("test"), fitted.manifest.input))))
     with OnnxRunner(fitted.graph("")) as runner:
-        wanted = runner.logits(x[:2])
+        wanted = only(runner, x[:2])
     (given,) = ReferenceEvaluator(onnx.load(tmp_path / "m.onnx")).run(None, {"image": x[:2]})
     assert sqnr(given, wanted) > 40
 

@@ -61,7 +61,7 @@ def compared(given, wanted, returns=TENSORS, y=None) -> Comparison:
     count = len(next(iter(wanted.values())))
     for part in (slice(0, count // 3), slice(count // 3, count)):
         of = [{name: array[part] for name, array in outputs.items()} for outputs in (given, wanted)]
-        found.add(*of, np.zeros((len(range(count)[part]), 3)), None if y is None else y[part])
+        found.add(*of, {"x": np.zeros((len(range(count)[part]), 3))}, None if y is None else y[part])
     return found
 
 
@@ -202,12 +202,12 @@ TEXT = TextSpec(vocabulary=9, pad=0, max_length=4)
 )
 def test_what_an_answer_is(array, returns, shape):
     x = np.array([[1, 2, 0], [3, 4, 0]])
-    found = answers({"first": array, "second": np.zeros((2, 7))}, x, TEXT, returns)
+    found = answers({"first": array, "second": np.zeros((2, 7))}, {TEXT.name: x}, TEXT, returns)
     assert (None if found is None else found.shape) == shape
 
 
 def test_of_images_all_rows_of_tokens_are_answers():
-    assert answers({"y": np.zeros((2, 3, 5))}, np.zeros((2, 3)), SPEC, "next-token-logits").shape == (6, 5)
+    assert answers({"y": np.zeros((2, 3, 5))}, {"x": np.zeros((2, 3))}, SPEC, "next-token-logits").shape == (6, 5)
 
 
 def test_an_output_that_is_no_number_is_named():
@@ -232,7 +232,7 @@ def test_targets_count_only_for_classes_of_samples():
 
     def found(returns, y):
         both = Comparison(returns, SPEC)
-        both.add(given, wanted, np.zeros((3, 3)), y)
+        both.add(given, wanted, {"x": np.zeros((3, 3))}, y)
         return both.agreement, both.accuracy, both.chance
 
     assert found("logits", np.array([1, 1, 1])) == (2 / 3, 2 / 3, 1.0)

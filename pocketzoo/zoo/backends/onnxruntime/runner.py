@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, PocketzooError, UnsupportedModelError
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU, provider_name
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+from pocketzoo.zoo.catalog.signature import ModelSignature, signature_of_axes
 
-_TYPES = {
-    "tensor(float)": np.dtype("float32"),
-    "tensor(float16)": np.dtype("float16"),
-    "tensor(uint8)": np.dtype("uint8"),
-    "tensor(int64)": np.dtype("int64"),
+_TYPES = {  # that differ from numpy's
+    "float": "float32",
+    "double": "float64",
+    "string": "str",
 }
 # What onnxruntime and the C++ library below it say when memory is short; the number, where there is one, is in bytes.
 _SHORT = re.compile(r"allocate memory|bad_alloc|bad allocation|out of memory|BFCArena|CUDA failure 2\b", re.I)
@@ -54,35 +55,40 @@ class OnnxRunner:
         self.providers: list[str] = self.session.get_providers()
         if lacking := [name for name in names if name not in self.providers]:  # it continues without, and only warns
             raise BundleError(f"{lacking[0]} does not start on this machine", "check its driver: pocketzoo doctor")
-        self.inputs = {i.name: i.shape for i in self.session.get_inputs()}
-        self.types = {i.name: _TYPES.get(i.type) for i in self.session.get_inputs()}
-        self.outputs = [o.name for o in self.session.get_outputs()]
-        self._gives = _TYPES.get(self.session.get_outputs()[0].type)
+        self._signature = signature_of_axes(
+            [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_inputs()],
+            [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_outputs()],
+        )
 
-    def infer(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    @property
+    def signature(self) -> ModelSignature:
+        """What the graph reads and outputs."""
+        return self._signature
+
+    def infer(self, inputs: Arrays, out: Arrays | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """Run once: input name to array, output name to array.
 
+        With ``out``, contiguous arrays of the shapes and types of some outputs, the runtime writes there and copies
+        nothing.
+
         Raises:
-            DataError: an input is missing, unknown, or has the wrong shape or type.
+            DataError: an input is missing, unknown, or has the wrong shape or type; or ``out`` does not fit.
             MemoryShortError: there is not enough memory for a batch as large.
+            UnsupportedModelError: an output is a sequence or an optional value.
         """
         self._check(inputs)
         session = self.session  # closing it in another thread leaves this run its own
+        names = [output.name for output in self._signature.outputs]
         try:
-            return dict(zip(self.outputs, session.run(self.outputs, dict(inputs)), strict=True))
+            if out:
+                return self._infer_into(session, inputs, out)
+            outputs = dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        except PocketzooError:
+            raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             if (explained := _explained(error, inputs)) is None:
                 raise
             raise explained from error
-
-    def run(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """All outputs by name, for a graph with one input.
-
-        Raises:
-            DataError, MemoryShortError: as ``infer``.
-            UnsupportedModelError: an output is a sequence or an optional value.
-        """
-        outputs = self.infer({next(iter(self.inputs)): x})
         for name, value in outputs.items():
             if not isinstance(value, np.ndarray):
                 raise UnsupportedModelError(
@@ -90,35 +96,29 @@ class OnnxRunner:
                 )
         return outputs
 
-    def logits(self, x: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
-        """The first output for a graph with one input: (B, *size) -> (B, outputs).
-
-        With ``out``, a contiguous array of the output's shape and type, the runtime writes there and copies nothing.
-
-        Raises:
-            DataError, MemoryShortError: as ``infer``; and ``out`` does not fit.
-        """
-        inputs = {next(iter(self.inputs)): x}
-        if out is None:
-            return self.infer(inputs)[self.outputs[0]]
-        self._check(inputs)
-        if not out.flags.c_contiguous or not out.flags.writeable or self._gives not in (None, out.dtype):
-            raise DataError(
-                f"out, {out.dtype} of {out.shape}, is not one contiguous array of {self._gives}",
-                "make it with numpy.empty",
-            )
-        session = self.session
+    def _infer_into(self, session: Any, inputs: Arrays, out: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        for name, array in out.items():
+            dtype = self._signature.output(name).dtype
+            if not array.flags.c_contiguous or not array.flags.writeable or dtype != array.dtype:
+                raise DataError(
+                    f"out, {array.dtype} of {array.shape}, is not one contiguous array of {dtype}",
+                    "make it with numpy.empty",
+                )
         binding = session.io_binding()
         for name, array in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        binding.bind_output(self.outputs[0], "cpu", 0, out.dtype, out.shape, out.ctypes.data)
-        try:
-            session.run_with_iobinding(binding)
-        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            if (explained := _explained(error, inputs)) is None:
-                raise
-            raise explained from error
-        return out
+        for output in self._signature.outputs:
+            if output.name not in out:
+                binding.bind_output(output.name, "cpu")
+                continue
+            array = out[output.name]
+            binding.bind_output(output.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        session.run_with_iobinding(binding)
+        names = [output.name for output in self._signature.outputs]
+        if len(out) == len(names):
+            return {name: out[name] for name in names}
+        values = dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+        return {name: out.get(name, values[name]) for name in names}
 
     def close(self) -> None:
         """Give the session's memory back."""
@@ -132,17 +132,23 @@ class OnnxRunner:
     ) -> None:
         self.close()
 
-    def _check(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        if unknown := set(inputs) - set(self.inputs):
-            raise DataError(f"the graph has no input {min(unknown)!r}", f"its inputs: {', '.join(self.inputs)}")
-        for name, shape in self.inputs.items():
+    def _check(self, inputs: Arrays) -> None:
+        known = {spec.name: spec for spec in self._signature.inputs}
+        if unknown := set(inputs) - set(known):
+            raise DataError(f"the graph has no input {min(unknown)!r}", f"its inputs: {', '.join(known)}")
+        for name, spec in known.items():
             actual = inputs[name].shape if name in inputs else None
-            fits = actual is not None and len(actual) == len(shape)
-            if not fits or any(isinstance(s, int) and s != g for s, g in zip(shape, actual or (), strict=True)):
-                raise DataError(f"input {name!r} is {actual}, the graph expects {tuple(shape)}", "reshape the input")
-            if self.types[name] not in (None, inputs[name].dtype):
-                given_type, expected_type = inputs[name].dtype, self.types[name]
-                raise DataError(f"input {name!r} is {given_type}, the graph expects {expected_type}", "convert it")
+            fits = actual is not None and len(actual) == len(spec.shape)
+            if not fits or any(isinstance(s, int) and s != g for s, g in zip(spec.shape, actual or (), strict=True)):
+                raise DataError(f"input {name!r} is {actual}, the graph expects {spec.shape}", "reshape the input")
+            if inputs[name].dtype != spec.dtype and inputs[name].dtype.kind not in "OU":
+                raise DataError(f"input {name!r} is {inputs[name].dtype}, the graph expects {spec.dtype}", "convert it")
+
+
+def _numpy_type(kind: str) -> str:
+    """numpy's name for a type of onnxruntime: "tensor(float)" is "float32". What is no tensor keeps its name."""
+    inside = kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
+    return _TYPES.get(inside, inside)
 
 
 def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError | None:
@@ -155,7 +161,7 @@ def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError
     return MemoryShortError(f"out of memory {doing}{size}", f"try {instead}")
 
 
-def _explained(error: Exception, inputs: Mapping[str, np.ndarray[Any, Any]]) -> PocketzooError | None:
+def _explained(error: Exception, inputs: Arrays) -> PocketzooError | None:
     """What a run that failed means to the user; None where that is not known."""
     batch = max((len(x) for x in inputs.values() if x.ndim), default=1)
     smaller = f"batches of {batch // 2}" if batch > 1 else "a smaller model, or close other programs"

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from feeds import only
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, MissingDependencyError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.signature import TensorSpec
 
 W = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
 
@@ -35,8 +37,8 @@ def runner(graph):
 
 
 def test_names_and_shapes_come_from_the_file(runner):
-    assert runner.inputs == {"x": ["batch", 3]}
-    assert runner.outputs == ["y", "z"]
+    assert runner.signature.inputs == (TensorSpec(name="x", shape=("batch", 3)),)
+    assert runner.signature.outputs == tuple(TensorSpec(name=name, shape=("batch", 2)) for name in "yz")
 
 
 @pytest.mark.parametrize("batch", [1, 2, 17])
@@ -45,7 +47,7 @@ def test_it_computes(graph, batch, threads):
     x = np.random.default_rng(0).normal(size=(batch, 3)).astype(np.float32)
     with OnnxRunner(graph, threads=threads) as runner:
         given = runner.infer({"x": x})
-        np.testing.assert_allclose(runner.logits(x), x @ W, rtol=1e-5)
+        np.testing.assert_allclose(only(runner, x), x @ W, rtol=1e-5)
     np.testing.assert_allclose(given["y"], x @ W, rtol=1e-5)
     np.testing.assert_allclose(given["z"], 2 * (x @ W), rtol=1e-5)
 
@@ -96,7 +98,7 @@ def test_a_runner_gives_its_memory_back(graph):
     with OnnxRunner(graph) as runner:
         pass
     with pytest.raises(AttributeError):
-        runner.logits(np.zeros((1, 3), np.float32))
+        only(runner, np.zeros((1, 3), np.float32))
 
 
 def test_an_error_inside_passes_through(graph):
@@ -129,7 +131,7 @@ def test_a_lack_of_memory_says_how_much_and_offers_a_smaller_batch(batch, hint, 
         OnnxRunner(huge(tmp_path / "g.onnx"), threads=1) as runner,
         refused(MemoryShortError, f"batch of {batch}", f"{batch * 2**42 / 1e6:,.0f} MB", hint=hint),
     ):
-        runner.logits(np.zeros((batch, 1), np.float32))
+        only(runner, np.zeros((batch, 1), np.float32))
 
 
 def test_values_that_a_graph_cannot_take_are_named(tmp_path, refused):
@@ -142,9 +144,9 @@ def test_values_that_a_graph_cannot_take_are_named(tmp_path, refused):
     )
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "g.onnx")
     with OnnxRunner(tmp_path / "g.onnx", threads=1) as runner:
-        assert runner.logits(np.array([3])).shape == (1, 2)
+        assert only(runner, np.array([3])).shape == (1, 2)
         with refused(DataError, "x int64 (1,)", "4", hint="values"):
-            runner.logits(np.array([4]))
+            only(runner, np.array([4]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
