@@ -118,7 +118,7 @@ def fit(
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
-            findings = examine(task.read, parts.backbone.input, parts.backbone.files, progress, whole=windowed)
+            findings = examine(task.read, parts.processor, progress, whole=windowed)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force)) / SNAPSHOT
         history, scores = Transfer(
             model,

@@ -91,7 +91,7 @@ def fit_agent(
     parts = resolver.parts(ref)
     if parts.head.returns != "q-values":
         raise HeadMismatchError(f"head {head!r} outputs {parts.head.returns}", "an agent needs a q-values head")
-    if parts.backbone.input.shape[1:] != (place.size,):
+    if [tensor.sample_shape for tensor in parts.processor.inputs] != [(place.size,)]:
         raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave out the option input")
     torch.manual_seed(config.seed)
     key = hashlib.sha256(

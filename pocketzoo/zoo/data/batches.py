@@ -76,7 +76,7 @@ class Batches:
                 raise
             rows = [i for i, sample in zip(rows, samples, strict=True) if self._is_readable(processor, sample)]
             arrays = processor([self.split.samples[i] for i in rows])
-        if not len(rows):
+        if not rows:
             return None
         return arrays, None if self.split.targets is None else self.split.targets[list(rows)]
 

@@ -47,9 +47,7 @@ class Findings:
             yield f"{self.too_long} samples are longer than {than} and are truncated"
 
 
-def examine(
-    data: Dataset, processor: Processor, progress: Progress = SILENT, *, whole: bool = False
-) -> Findings:
+def examine(data: Dataset, processor: Processor, progress: Progress = SILENT, *, whole: bool = False) -> Findings:
     """Look at a data set as a model that ``processor`` reads for will, and say what matters.
 
     With ``whole`` texts are read in pieces, and so are none too long.

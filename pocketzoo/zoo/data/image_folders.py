@@ -52,7 +52,9 @@ def _classes(path: Path, suffixes: Collection[str]) -> tuple[tuple[str, ...], li
     for label, folder in enumerate(folders):
         files = _files(folder, suffixes)
         if not files:
-            raise DataError(f"the class folder {folder} has no samples", f"add some or remove it; {_supported(suffixes)}")
+            raise DataError(
+                f"the class folder {folder} has no samples", f"add some or remove it; {_supported(suffixes)}"
+            )
         samples += files
         targets += [label] * len(files)
     if not folders:

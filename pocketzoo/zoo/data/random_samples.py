@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 
 TOKENS = 64  # of a free axis, such as tokens of a text, where nobody says how long it is
 
 
-def random_samples(processor: Processor, count: int, length: int | None = None) -> Arrays:
-    """A batch that means nothing, all samples equally long: ``length`` where there are lengths, else ``TOKENS``.
+def random_samples(reads: Any, count: int, length: int | None = None) -> Arrays:
+    """A batch for a processor, or a config of one, that means nothing, all samples equally long: ``length`` where there are lengths, else ``TOKENS``.
 
     Raises:
         DataError: the model has no lengths, or not this one.
     """
+    processor = as_processor(reads)
     if length is not None:
         check_lengths(processor, [length])
     usual = 0 if processor.lengths is None else min(max(TOKENS, processor.lengths[0]), processor.lengths[1])

@@ -105,13 +105,14 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
-        if tokenizer.name in needed_files(spec, registry) and tokenizer.is_file():
-            shutil.copyfile(tokenizer, draft.folder / source_file_name(spec.tokenizer))
+        if tokenizer.is_file():
+            for name in needed_files(spec, default_registry()):
+                shutil.copyfile(tokenizer, draft.folder / source_file_name(name))
         layers = layer_costs(graph)
         draft.manifest = Manifest(
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
-            input=spec,
+            processor=describe_config(spec),
             labels=metadata.labels,
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),

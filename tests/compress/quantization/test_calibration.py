@@ -549,7 +549,9 @@ def test_samples_come_one_by_one():
 
 def test_each_input_is_taken_along_its_own_batch_axis_and_whole_where_it_has_none(refused):
     graph = identity(x=["batch", 2], y=[3, "batch"], z=[2])
-    feed = {name: np.random.default_rng(0).normal(size=shape) for name, shape in (("x", (4, 2)), ("y", (3, 4)), ("z", 2))}
+    feed = {
+        name: np.random.default_rng(0).normal(size=shape) for name, shape in (("x", (4, 2)), ("y", (3, 4)), ("z", 2))
+    }
     found = list(calibration.one_by_one(graph, [feed]))
     assert [np.shape(each["y"]) for each in found] == [(3, 1)] * 4
     np.testing.assert_array_equal(np.concatenate([each["x"] for each in found]), feed["x"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
 from itertools import islice
 
 import numpy as np
@@ -13,8 +12,8 @@ from onnx import helper, numpy_helper
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8, mixed_precision
-from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
 from pocketzoo.compress.quantization.calibration import one_by_one
+from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
 from pocketzoo.core.arrays import first
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 

@@ -17,8 +17,8 @@ from pocketzoo.core.errors import DataError, UnknownNameError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import SHARES, Batches, Skipped, aligned, divide, from_arrays
-from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 SPEC = InputSpec(shape=("batch", 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3, resize=16)
 FLOAT = InputSpec(shape=("batch", 2, 3, 4), mean=(0.0,) * 2, std=(1.0,) * 2, resize=4)

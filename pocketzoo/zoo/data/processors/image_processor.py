@@ -15,6 +15,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called, check_finite
 from pocketzoo.zoo.data.processors.image_preprocessing import (
     FORMATS,
     NAMED,
@@ -24,7 +25,6 @@ from pocketzoo.zoo.data.processors.image_preprocessing import (
     prepare,
     prepare_image,
 )
-from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called, check_finite
 
 # How far beyond the range of normalized images values may go. Noise does, and so do models fed with made-up data;
 # pixels of 0 to 255 that nobody normalized go tens of times as far.
