@@ -22,6 +22,9 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
     "core",
+    "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles", "zoo/data", "zoo/models",
+    "zoo/backends/tensorrt", "zoo/backends",
+    "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends", "zoo/tasks",
@@ -62,8 +65,10 @@ PLUGINS_SEE = (
     "pocketzoo.zoo.catalog.processor_configs",
     "pocketzoo.zoo.catalog.signature",
     "pocketzoo.zoo.catalog.specs",
+    "pocketzoo.zoo.catalog.task",
     "pocketzoo.zoo.hub.shard_index",
     "pocketzoo.zoo.hub.weights",
+    "pocketzoo.zoo.tasks.decoders.configs",
 )
 # What the command line sees at the top: anything else would be loaded for every ``--help``.
 COMMANDS_SEE = (
@@ -90,7 +95,10 @@ LIGHT = {
 ENTRANCES = [
     "pocketzoo",
     "pocketzoo.cli.main",
-    *[f"pocketzoo.plugins.{n}" for n in ("tinynet", "heads", "compressors", "exporters", "targets", "datasets")],
+    *[
+        f"pocketzoo.plugins.{n}"
+        for n in ("tinynet", "heads", "tasks", "compressors", "exporters", "targets", "datasets")
+    ],
     "pocketzoo.zoo.catalog.registry",
     "pocketzoo.zoo.models.info",
 ]

@@ -81,8 +81,8 @@ def types() -> frozenset[str]:
             for field in ("config", "plan_type", "facts", "answers"):
                 cls = getattr(entry.spec, field, None)
                 found |= {cls.__name__} if isinstance(cls, type) else set()
-    if find_spec("pocketzoo.zoo.tasks.answers"):
-        module = import_module("pocketzoo.zoo.tasks.answers")
+    if find_spec("pocketzoo.zoo.catalog.answers"):
+        module = import_module("pocketzoo.zoo.catalog.answers")
         classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
         found |= {c.__name__ for c in classes if is_dataclass(c)}
     return frozenset(found)

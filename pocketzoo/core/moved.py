@@ -277,6 +277,8 @@ RENAMED = {
     ("train.scores", "Score"): "SummedMetric",
     ("train.settings", "Optimiser"): "Optimizer",
     ("train.step", "Stepper"): "MicroBatchStep",
+    ("compress.factors", "Metric"): "InputMetric",
+    ("train.task", "Task"): "ModelForData",
     ("zoo.agreement", "NEIGHBOURS"): "NEIGHBORS",
     ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
     ("zoo.data", "LazyPictures"): "LazyImages",

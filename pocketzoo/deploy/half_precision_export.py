@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,9 +40,9 @@ def write_half_precision(
     *,
     progress: Progress = SILENT,
 ) -> HalfPlan:
-    """Write ``graph``, whose inputs the processor ``reads`` makes, in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
+    """Write ``graph`` in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
 
-    ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
+    ``reads`` is its processor, or the config of one. ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
     without any it is noise. onnxruntime's CPU kernels compute in float32 between what they round to 16.
 
     Raises:

@@ -22,6 +22,7 @@ from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.processors.image_preprocessing import read_image
 from pocketzoo.zoo.data.processors.open_processor import processor_of

@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Task:
+class ModelForData:
     """A model with what is pretrained of it, for the classes or numbers of a data set."""
 
     ref: ModelRef
@@ -106,7 +106,7 @@ def task_of(
     resolver: Resolver,
     skipped: Skipped | None,
     progress: Progress,
-) -> Task:
+) -> ModelForData:
     """Open the data and build the model for it; rows that cannot be read are left out if ``skipped`` takes them.
 
     Raises:
@@ -140,7 +140,7 @@ def task_of(
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
     _standardize(model.backbone, rows)
-    return Task(ref, parts, model, dataset, read, config)
+    return ModelForData(ref, parts, model, dataset, read, config)
 
 
 def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, resolver: Resolver) -> None:
@@ -195,7 +195,7 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
 
 
 def _for_rows(ref: ModelRef, width: int, columns: tuple[str, ...], spec: BackboneSpec) -> ModelRef:
-    """The model for rows of ``width`` numbers, called ``columns``, where the backbone can be asked for them and the user did not."""
+    """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
     known = {f.name for f in fields(spec.options)} if spec.options else set()
     flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
     options: dict[str, Any] = {"input": (width,), flag: True}

@@ -63,7 +63,7 @@ class Transfer:
             UnsupportedLayerError: the backbone has nothing for adapters.
             MissingDependencyError: what adapters, augmentation or the log need is not installed.
         """
-        spec, metric = parts.backbone, METRICS[parts.head.returns]
+        metric = METRICS[parts.head.returns]
         self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
         self.dataset, self.digest, self.shard = dataset, digest, shard
         self.batches = {name: Batches(dataset.split(name), parts.processor, skipped=skipped) for name in SPLITS}

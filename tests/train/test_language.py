@@ -11,7 +11,7 @@ from languages import Languages, languages
 from pocketzoo.core.errors import DataError, HeadMismatchError, RecipeError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train.distributed.process_group import World
-from pocketzoo.train.model_for_data import Task, asked_for, task_of
+from pocketzoo.train.model_for_data import ModelForData, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.transfer_learning import Transfer
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
         yield found
 
 
-def task(small: Languages, family: str = "gpt2", head: str = "language-model", **settings: object) -> Task:
+def task(small: Languages, family: str = "gpt2", head: str = "language-model", **settings: object) -> ModelForData:
     resolver = Resolver(small.registry)
     asked = asked_for(f"hf://acme/{family}", head, None, None, "", None, resolver)
     return task_of(asked, small.texts, TrainConfig(**{**QUICK, **settings}), resolver, None, SILENT)
@@ -58,7 +58,7 @@ def test_the_loss_falls_and_what_was_asked_for_moves(way, family, small):
     assert scores["test"] == pytest.approx(likelihood(given), rel=1e-5)
 
 
-def likelihood(given: Task) -> float:
+def likelihood(given: ModelForData) -> float:
     """The mean log probability of what follows each token of the test split, by the definition."""
     split = given.dataset.split("test")
     with torch.no_grad():

@@ -30,7 +30,7 @@ SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)  # of the input channels that tu
 
 
 @dataclass(frozen=True)
-class Metric:
+class InputMetric:
     """What an error of a layer is weighed with; without data both are the identity."""
 
     inputs: Tensor  # C (I, I), positive semi-definite
@@ -61,12 +61,12 @@ class Option:
     error: float  # tr(G (W - W') C (W - W')T)
 
 
-def plain_metric(layer: nn.Conv2d | nn.Linear) -> Metric:
+def plain_metric(layer: nn.Conv2d | nn.Linear) -> InputMetric:
     """All inputs and outputs alike: for a layer nothing is known of."""
-    return Metric(torch.eye(layer.weight[0].numel(), dtype=torch.float64))
+    return InputMetric(torch.eye(layer.weight[0].numel(), dtype=torch.float64))
 
 
-def energies(layer: nn.Conv2d | nn.Linear, metric: Metric) -> Tensor:
+def energies(layer: nn.Conv2d | nn.Linear, metric: InputMetric) -> Tensor:
     """What each component of the layer's weight adds to its weighed outputs, largest first: (min(O, I),)."""
     return _decompose(_matrix(layer), metric)[0]
 
@@ -80,7 +80,9 @@ def kinds(layer: nn.Conv2d | nn.Linear) -> tuple[Kind, ...]:
     return ("svd", "tucker")
 
 
-def options(layer: nn.Conv2d | nn.Linear, metric: Metric, multiple: int, ways: tuple[Kind, ...]) -> Iterator[Option]:
+def options(
+    layer: nn.Conv2d | nn.Linear, metric: InputMetric, multiple: int, ways: tuple[Kind, ...]
+) -> Iterator[Option]:
     """Every way with fewer parameters than the layer, with ranks that are multiples."""
     weight = _matrix(layer)
     total = float((weight @ metric.inputs * metric.weigh(weight)).sum())
@@ -109,7 +111,7 @@ def parameters(layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...])
 
 
 def factorize(
-    layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...], metric: Metric, matrix: Tensor | None = None
+    layer: nn.Conv2d | nn.Linear, kind: Kind, ranks: tuple[int, ...], metric: InputMetric, matrix: Tensor | None = None
 ) -> nn.Sequential:
     """The layer as two or three, the last with its bias. ``matrix`` (O, I) stands for its weight, where given."""
     weight = _matrix(layer) if matrix is None else matrix
@@ -140,7 +142,7 @@ def product(factors: nn.Sequential, kind: Kind) -> Tensor:
 # -- the best of a rank
 
 
-def _decompose(weight: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+def _decompose(weight: Tensor, metric: InputMetric) -> tuple[Tensor, Tensor]:
     """Squared singular values of G^1/2 W C^1/2, largest first, and its left singular vectors, or right if fewer."""
     if len(weight) <= weight.shape[1]:
         left = weight if metric.output_root is None else metric.output_root[0] @ weight
@@ -152,7 +154,7 @@ def _decompose(weight: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
     return values.flip(0).clamp_min(0.0), vectors.flip(1)
 
 
-def _pair(weight: Tensor, metric: Metric, rank: int) -> tuple[Tensor, Tensor]:
+def _pair(weight: Tensor, metric: InputMetric, rank: int) -> tuple[Tensor, Tensor]:
     """(r, I) and (O, r), whose product is the best of that rank; each component has the same norm in both."""
     vectors = _decompose(weight, metric)[1][:, :rank]
     if len(weight) > weight.shape[1]:
@@ -184,7 +186,7 @@ class _Front:
     reads: Callable[[Tensor], Tensor]  # (*, I) -> (*, J): each row times TT
 
 
-def _behind(front: _Front, weight: Tensor, metric: Metric) -> tuple[Tensor, Metric]:
+def _behind(front: _Front, weight: Tensor, metric: InputMetric) -> tuple[Tensor, InputMetric]:
     """The best weight (O, J) for what is left after a first layer, by least squares, and what weighs its errors."""
     crossed = front.reads(metric.inputs)  # C TT (I, J)
     inner = front.reads(crossed.T.contiguous()).T  # T C TT (J, J)
@@ -197,7 +199,7 @@ def _behind(front: _Front, weight: Tensor, metric: Metric) -> tuple[Tensor, Metr
 def _fronts(
     layer: nn.Conv2d | nn.Linear,
     weight: Tensor,
-    metric: Metric,
+    metric: InputMetric,
     kind: Kind,
     multiple: int,
     rank: int | None = None,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.low_rank.factorizations import Metric
+from pocketzoo.compress.low_rank.factorizations import InputMetric
 from pocketzoo.compress.pruning.gauss_newton import Call, outer, output_weights, send_back
 from pocketzoo.compress.statistics.calibration_batches import parts, size_of
 from pocketzoo.compress.statistics.eligible_layers import copied
@@ -46,14 +46,14 @@ class KroneckerFactors:
         diagonal = self.outputs.diagonal()
         return self.outputs + float(diagonal.max()) * LEAST * torch.eye(len(diagonal), dtype=diagonal.dtype)
 
-    def metric(self, layer: nn.Conv2d | nn.Linear) -> Metric | None:
+    def metric(self, layer: nn.Conv2d | nn.Linear) -> InputMetric | None:
         """None where the samples say nothing of the layer, or nothing that is finite."""
         if self.inputs is None or self.inputs.count == 0:
             return None
         second = self.inputs.covariance if layer.bias is not None else self.inputs.mean
         if not torch.isfinite(second).all():
             return None
-        return Metric(shrunk(second, self.inputs.count), self.known_outputs)
+        return InputMetric(shrunk(second, self.inputs.count), self.known_outputs)
 
 
 def passes(layers: dict[str, nn.Conv2d | nn.Linear]) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.configs import LowRankConfig
 from pocketzoo.compress.low_rank.factorizations import (
-    Metric,
+    InputMetric,
     Option,
     energies,
     factorize,
@@ -250,7 +250,7 @@ def _refit(
             return
         # What the weight misses is regressed, so that damping pulls towards it and not towards zero.
         fitted = weight + solve(weight @ (crossed - gram), gram, len(actual))
-        metric = Metric(shrunk(gram / len(actual), len(actual)), own.known_outputs)
+        metric = InputMetric(shrunk(gram / len(actual), len(actual)), own.known_outputs)
         _put(factored, name, layer, plan.factors[name], metric, fitted, (means[0].double(), means[1].double()))
 
     walk([(model, x) for x in batches] + [(factored, x) for x in batches], once, refit, windows=layers)
@@ -268,7 +268,7 @@ def _put(
     name: str,
     layer: Layer,
     factor: Factor,
-    metric: Metric,
+    metric: InputMetric,
     weight: Tensor,
     means: tuple[Tensor, Tensor],
 ) -> None:

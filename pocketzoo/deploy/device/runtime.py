@@ -232,7 +232,8 @@ def _open(model: str | Path, registry: Registry | Resolver | None, progress: Pro
 
 def _registry(registry: Registry | Resolver | None) -> Registry | None:
     """That of a resolver, which is not imported here for it."""
-    return getattr(registry, "registry", registry)
+    known: Registry | None = getattr(registry, "registry", registry)  # type: ignore[arg-type]
+    return known
 
 
 def _check_target(target: str, registry: Registry | Resolver | None) -> None:

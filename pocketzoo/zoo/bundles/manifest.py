@@ -69,7 +69,9 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
-    returns: str = ""  # what the head outputs, one of specs.RETURNS; bundles made before there were others have none
+    task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
+    decoder: Described | None = None  # how its outputs become answers; None: as the task has it
+    returns: str = ""  # of bundles of before: what the head outputs, which stands for a task
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
@@ -91,9 +93,18 @@ class Manifest:
     @property
     def gives(self) -> str:
         """What the head outputs, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
+        return self.former_returns or TENSORS
+
+    @property
+    def former_returns(self) -> str:
+        """The word for what it outputs that stands for its task where that is not said; "" where nobody knows.
+
+        Labels mean a score for each, and a model without head gives its features; a graph from elsewhere may give
+        anything.
+        """
         if self.returns or self.labels:
             return self.returns or "logits"
-        return TENSORS if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"
+        return "" if self.model.backbone.startswith(GRAPH_ONLY) else "embedding"
 
 
 def read_manifest(data: Any) -> Manifest:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import MissingPluginError, RecipeError, UnknownNameError
 from pocketzoo.core.typed import from_plain, to_plain
-from pocketzoo.zoo.catalog.registry import Registry
+
+if TYPE_CHECKING:  # a manifest has such, and is read without plugins
+    from pocketzoo.zoo.catalog.registry import Registry
 
 SHIPS = "pocketzoo"  # the provider of what ships
 

@@ -20,6 +20,7 @@ BUILT_IN = (
     "tinynet",
     "mlp",
     "heads",
+    "tasks",
     "processors",
     "compressors",
     "exporters",

@@ -216,7 +216,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if not isinstance(hint, type) or hint is _Unknown:
+    if not isinstance(hint, type) or hint in (_Unknown, Any):  # Any is a class from Python 3.11 on
         return True  # Any, a type variable, or what nobody imported
     return isinstance(value, hint)
 

@@ -55,6 +55,11 @@ class InputSpec:
         """The shape of one sample, without the batch axis."""
         return tuple(int(d) for d in self.shape[1:])
 
+    @property
+    def modality(self) -> str:
+        """What it is in a word, as in the names of tasks: earlier plugins say rows of numbers by it too."""
+        return {"NCHW": "image", "NC": "tabular"}.get(self.layout, "arrays")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSpec:
@@ -74,6 +79,11 @@ class TextSpec:
     dtype: str = "int64"
     mask: str = ""  # the name of the input that says which ids are tokens, such as "attention_mask"; "": it has none
     types: str = ""  # the name of the input that says which of two texts a token is of: all zero here
+
+    @property
+    def modality(self) -> str:
+        """What it is in a word, as in the names of tasks."""
+        return "text"
 
 
 Input = Any  # a config that a registered processor declares, such as these two
@@ -177,10 +187,14 @@ class HeadSpec:
     name: str
     summary: str
     takes: tuple[FeatureKind, ...]
-    returns: str  # one of RETURNS
     build: Callable[..., nn.Module]  # (features, number of outputs[, options])
-    loss: str = "cross_entropy"  # a function of torch.nn.functional; "" where none is known
-    metric: str = "accuracy"  # that of METRICS for what it returns, else ""
+    task: str = ""  # a task's name; "*" in it is what the model reads: "*-classification"
+    decoder: str = ""  # of its outputs; "": that of the task
+    decoder_config: Any = None  # a config of that; None: its defaults
+    # A function of torch.nn.functional, where the loss of the task can be one; "" for a head that has nothing to learn.
+    loss: str = "cross_entropy"
+    returns: str = ""  # as in earlier releases: what it outputs, which stands for a task
+    metric: str = "accuracy"  # of earlier releases, without effect: the task has one
     options: type[Any] | None = None
     backbone: str = ""
     weights: Weights | None = None

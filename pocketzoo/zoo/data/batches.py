@@ -69,6 +69,10 @@ class Batches:
     def _read(self, processor: Processor, rows: Sequence[int]) -> tuple[Arrays, Targets | None] | None:
         samples: Any = self.split.samples
         samples = samples[list(rows)] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
+        if processor.text is None and isinstance(samples[0], str):
+            raise DataError(
+                "the data are texts, and this model does not read text", "give a folder of images, or others"
+            )
         try:
             arrays = processor(samples)
         except DataError:

@@ -13,7 +13,9 @@ TOKENS = 64  # of a free axis, such as tokens of a text, where nobody says how l
 
 
 def random_samples(reads: Any, count: int, length: int | None = None) -> Arrays:
-    """A batch for a processor, or a config of one, that means nothing, all samples equally long: ``length`` where there are lengths, else ``TOKENS``.
+    """A batch that means nothing, for a processor or the config of one.
+
+    All samples are equally long where they have a length: ``length``, else ``TOKENS``.
 
     Raises:
         DataError: the model has no lengths, or not this one.

@@ -26,7 +26,9 @@ from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
+from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes

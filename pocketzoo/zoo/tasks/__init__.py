@@ -1,1 +1,1 @@
-"""Meaning of outputs: metrics, agreement, text from tokens."""
+"""What outputs mean: tasks with their answers, decoders and metrics."""

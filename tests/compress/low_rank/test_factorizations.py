@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.low_rank import factorizations
 from pocketzoo.compress.low_rank.factorizations import (
-    Metric,
+    InputMetric,
     energies,
     factorize,
     kinds,
@@ -35,7 +35,7 @@ def linear(out: int, inner: int, seed: int = 0) -> nn.Linear:
     return layer
 
 
-def off(layer: nn.Module, made: nn.Sequential, kind: str, metric: Metric) -> float:
+def off(layer: nn.Module, made: nn.Sequential, kind: str, metric: InputMetric) -> float:
     """tr(G D C DT), D being what the factors miss."""
     missed = layer.weight.detach().flatten(1) - product(made, kind)
     return float((missed @ metric.inputs * metric.weigh(missed)).sum())
@@ -47,7 +47,7 @@ def test_svd_is_off_by_what_the_weighed_singular_values_say(out, inner, rank, se
     """Eckart and Young 1936, in the metric of inputs and outputs: plain factors are no better."""
     rank = min(rank, out, inner)
     layer = linear(out, inner, seed)
-    metric = Metric(second(drawn(40, inner, seed=seed + 1)), second(drawn(40, out, seed=seed + 2)))
+    metric = InputMetric(second(drawn(40, inner, seed=seed + 1)), second(drawn(40, out, seed=seed + 2)))
     roots = [torch.linalg.cholesky(m) for m in (metric.outputs, metric.inputs)]
     s = torch.linalg.svdvals(roots[0].T @ layer.weight.detach() @ roots[1])
     error = off(layer, factorize(layer, "svd", (rank,), metric), "svd", metric)
@@ -75,7 +75,7 @@ def test_a_layer_of_that_form_is_found_exactly(kind, ranks):
     else:
         weight = torch.einsum("rik,orl->oikl", drawn(ranks[0], 12, 3), drawn(16, ranks[0], 3, seed=1))
     layer.weight.data = weight
-    metric = Metric(second(drawn(400, 108, seed=3)), second(drawn(100, 16, seed=4)))
+    metric = InputMetric(second(drawn(400, 108, seed=3)), second(drawn(100, 16, seed=4)))
     for each in (metric, plain_metric(layer)):
         made = factorize(layer, kind, ranks, each)
         torch.testing.assert_close(product(made, kind), weight.flatten(1), rtol=1e-5, atol=1e-6)
@@ -108,7 +108,7 @@ def test_the_layers_in_a_row_are_the_product_of_their_weights(make, kind, ranks)
 def test_options_foretell_what_they_make(layer):
     layer = layer.double()
     inner = layer.weight[0].numel()
-    metric = Metric(second(drawn(3 * inner, inner)), second(drawn(200, len(layer.weight), seed=1)))
+    metric = InputMetric(second(drawn(3 * inner, inner)), second(drawn(200, len(layer.weight), seed=1)))
     every = list(options(layer, metric, 4, kinds(layer)))
     assert {o.kind for o in every} == set(kinds(layer))
     for option in every[:: max(len(every) // 12, 1)]:
@@ -134,7 +134,7 @@ def test_a_component_has_the_same_norm_in_both_factors(layer, kind, ranks, weigh
     layer = layer.double()
     layer.weight.data *= 100
     inner, out = layer.weight[0].numel(), len(layer.weight)
-    metric = Metric(second(drawn(400, inner)), second(drawn(200, out, seed=1))) if weighed else plain_metric(layer)
+    metric = InputMetric(second(drawn(400, inner)), second(drawn(200, out, seed=1))) if weighed else plain_metric(layer)
     *_, before, last = factorize(layer, kind, ranks, metric)
     torch.testing.assert_close(before.weight.flatten(1).norm(dim=1), last.weight.movedim(1, 0).flatten(1).norm(dim=1))
 
@@ -146,7 +146,7 @@ def test_inputs_that_never_vary_are_no_trouble():
     for inputs in (one.T @ one, torch.zeros(54, 54, dtype=torch.float64)):
         for outputs in (None, torch.diag(torch.eye(8, dtype=torch.float64)[0])):
             for kind in kinds(layer):
-                made = factorize(layer, kind, (2, 3) if kind == "tucker" else (3,), Metric(inputs, outputs))
+                made = factorize(layer, kind, (2, 3) if kind == "tucker" else (3,), InputMetric(inputs, outputs))
                 assert all(torch.isfinite(p).all() for p in made.parameters())
 
 
@@ -276,7 +276,7 @@ def test_roots_of_what_never_varies_are_lifted_to_a_millionth_of_the_largest():
 def test_energies_are_weighed_by_inputs_and_outputs():
     for out, inner in ((3, 7), (7, 3)):
         layer = linear(out, inner)
-        metric = Metric(second(drawn(40, inner, seed=1)), second(drawn(40, out, seed=2)))
+        metric = InputMetric(second(drawn(40, inner, seed=1)), second(drawn(40, out, seed=2)))
         roots = [torch.linalg.cholesky(m) for m in (metric.outputs, metric.inputs)]
         wanted = torch.linalg.svdvals(roots[0].T @ layer.weight.detach() @ roots[1]).square()
         torch.testing.assert_close(energies(layer, metric), wanted)
@@ -287,7 +287,7 @@ def test_energies_are_weighed_by_inputs_and_outputs():
 def test_what_stands_behind_a_first_layer_is_by_least_squares(kind):
     """No other core or second layer of that front is nearer to what the layer gives: the gradient is zero."""
     layer = nn.Conv2d(4, 5, (2, 3)).double()
-    metric = Metric(second(drawn(80, 24)), None)
+    metric = InputMetric(second(drawn(80, 24)), None)
     weight = layer.weight.detach().flatten(1)
     ((front, rank),) = factorizations._fronts(layer, weight, metric, kind, 1, 2)
     assert rank == 2

@@ -523,8 +523,8 @@ def test_how_much_is_refitted_on_and_tried():
 def test_the_first_samples_are_taken_by_what_they_are(sizes, dtype, taken):
     batches = [np.full((size, 2), i, dtype) for i, size in enumerate(sizes)]
     found = lowrank._first(iter(batches))
-    assert [len(x) for x in found] == taken
-    assert [float(x[0, 0]) for x in found] == [float(i) for i in range(len(taken))]
+    assert [len(x) for (x,) in found] == taken
+    assert [float(x[0, 0]) for (x,) in found] == [float(i) for i in range(len(taken))]
 
 
 def option(*ranks: int, kind: str = "svd", error: float = 0.0, size: int = 10) -> Option:

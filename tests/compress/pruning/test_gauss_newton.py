@@ -216,8 +216,8 @@ def test_outputs_that_are_all_zero_divide_by_next_to_nothing(monkeypatch):
 def test_samples_are_sent_back_two_at_a_time_thirty_two_at_most_each_twice(monkeypatch):
     asked = []
 
-    def sending(model, names, batches, directions, draw):
-        asked.append(([len(b) for b in batches], directions, draw, [p.requires_grad for p in model.parameters()]))
+    def sending(model, names, batches, directions, draw, weights):
+        asked.append(([len(b) for (b,) in batches], directions, draw, [p.requires_grad for p in model.parameters()]))
         return iter(())
 
     monkeypatch.setattr(sensitivity, "send_back", sending)

@@ -13,7 +13,7 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8, mixed_precision
 from pocketzoo.compress.quantization.calibration import one_by_one
-from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, _first, float_effects, search
+from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, float_effects, search
 from pocketzoo.core.arrays import first
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
@@ -180,7 +180,7 @@ def two() -> onnx.ModelProto:
         ((), 3, 0, 0),
     ],
 )
-def test_the_first_samples_are_taken_and_no_more_are_read(sizes, count, taken, read):
+def test_the_first_samples_are_taken_and_no_more_are_read(sizes, count, taken, read, two):
     """Those that follow may be images still to be decoded, or without an end."""
     given, opened = np.arange(sum(sizes) * 2, dtype=np.float32).reshape(-1, 2), []
 
@@ -189,7 +189,7 @@ def test_the_first_samples_are_taken_and_no_more_are_read(sizes, count, taken, r
             opened.append(len(batch))
             yield batch
 
-    rows = _first(batches(), count)
+    rows = [first(row) for row in islice(one_by_one(two, batches()), count)]
     assert [row.shape for row in rows] == [(1, 2)] * taken
     np.testing.assert_array_equal(np.concatenate([np.empty((0, 2)), *rows]), given[:taken])
     assert len(opened) == read

@@ -557,10 +557,10 @@ def test_reasons_are_said_whole_and_in_the_order_of_the_layers():
         "sized": "the code around it reads its in_features",
     }
     order = ["plain", "read", "norm", "a", "b", "own", "hook", "up", "line", "space", "both", "sized"]
-    for given, more, wanted in ((None, False, alone), (x, False, {**alone, **around}),
-                                (x, True, {**alone, **around, **replaced}),
+    for given, more, wanted in ((None, False, alone), ((x,), False, {**alone, **around}),
+                                ((x,), True, {**alone, **around, **replaced}),
                                 (None, True, {**alone, "plain": replaced["plain"]})):  # fmt: skip
-        found = left_alone(model, (given,), replaced=more)
+        found = left_alone(model, given, replaced=more)
         assert found == wanted
         assert list(found) == [name for name in order if name in wanted]
     assert list(weighted_layers(model)) == ["plain", "read", "sized"]

@@ -77,6 +77,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
         "configure": None, "generation": None,
     },
     specs.HeadSpec: {
+        "task": "", "decoder": "", "decoder_config": None, "returns": "",
         "loss": "cross_entropy", "metric": "accuracy", "options": None, "backbone": "", "weights": None,
         "labels": None, "outputs": 0,
     },

@@ -1,0 +1,93 @@
+"""Which task a head is for, and how its outputs are decoded: from its own words, those of earlier releases included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
+from pocketzoo.zoo.catalog.described import Described, describe
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import HeadSpec
+from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
+
+ANY = "*"  # in the name of a head's task: the modality of what the model reads
+
+
+def modality(model_input: Any, registry: Registry) -> str:
+    """What a model reads, in a word: "image", "text", "tabular", as processors have it; "" where nobody says."""
+    own = getattr(model_input, "modality", "")
+    if own:
+        return str(own)
+    specs = (entry.spec for entry in registry.entries("processor").values())
+    return next((str(spec.modality) for spec in specs if type(model_input) is spec.config), "")
+
+
+def head_task(head: HeadSpec, model_input: Any, registry: Registry) -> TaskSpec:
+    """The task of a head on a model with this input.
+
+    Raises:
+        UnknownNameError: no plugin declares it; the hint is the nearest that one does.
+    """
+    if head.task:
+        name = head.task.replace(ANY, modality(model_input, registry))
+        spec: TaskSpec = registry.get("task", name)
+        return spec
+    return former_task(head.returns, model_input, registry)
+
+
+def former_task(word: str, model_input: Any, registry: Registry) -> TaskSpec:
+    """The task that a word of earlier releases for what a head returns stands for.
+
+    Raises:
+        UnknownNameError: it stands for none.
+    """
+    kind = modality(model_input, registry)
+    meant = list(_tasks_once_called(word, registry))
+    own = [spec for spec in meant if spec.name.startswith(f"{kind}-")]
+    if not meant:
+        known = sorted({each for entry in registry.entries("task").values() for each in entry.spec.former})
+        raise UnknownNameError(f"no task is known for a head that returns {word!r}", nearest(word, known))
+    return (own or meant)[0]
+
+
+def _tasks_once_called(word: str, registry: Registry) -> Iterator[TaskSpec]:
+    return (entry.spec for entry in registry.entries("task").values() if word in entry.spec.former)
+
+
+def head_decoder(head: HeadSpec, task: TaskSpec, model_input: Any, registry: Registry) -> Described:
+    """The decoder of a head's outputs, completed for a model with this input, as a bundle keeps it.
+
+    Raises:
+        UnknownNameError: no plugin declares it.
+        PluginError: it is for another task.
+    """
+    spec = decoder_for(head.decoder or task.decoder, task, registry)
+    config = head.decoder_config
+    if config is None and spec.config is not None:
+        config = spec.config()
+    if spec.complete is not None and config is not None:
+        config = spec.complete(config, model_input)
+    return describe("decoder", spec.name, config, registry)
+
+
+def decoder_for(name: str, task: TaskSpec, registry: Registry) -> DecoderSpec:
+    """The decoder called so, which has to be one for the task.
+
+    Raises:
+        UnknownNameError: no plugin declares it.
+        PluginError: it is for other tasks.
+    """
+    spec: DecoderSpec = registry.get("decoder", name)
+    if task.name not in spec.tasks:
+        fit = [n for n, entry in registry.entries("decoder").items() if task.name in entry.spec.tasks]
+        raise PluginError(
+            f"the decoder {name!r} is for {', '.join(spec.tasks)}, not for {task.name}",
+            f"decoders for it: {', '.join(fit) or 'none is registered'}",
+        )
+    return spec
+
+
+def pipeline_tag(task: TaskSpec, model_input: Any, registry: Registry) -> str:
+    """What the Hub calls the task of a model with this input."""
+    return task.tags.get(modality(model_input, registry)) or task.tags.get("") or task.name

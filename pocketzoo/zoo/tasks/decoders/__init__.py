@@ -1,0 +1,1 @@
+"""Decoders: outputs of models to answers."""

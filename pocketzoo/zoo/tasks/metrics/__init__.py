@@ -1,0 +1,1 @@
+"""Metrics: each once, added up over batches, with confidence intervals."""

@@ -1,0 +1,218 @@
+"""Open the task of a model and the decoder of its outputs: how what it outputs is read, scored, compared and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import (
+    DataError,
+    MissingPluginError,
+    PluginError,
+    PocketzooError,
+    UnknownNameError,
+    message_of,
+)
+from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.described import Described, missing, provider, spec_of
+from pocketzoo.zoo.catalog.head_task import decoder_for, former_task, head_decoder, head_task, pipeline_tag
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import HeadSpec
+from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, Task, TaskSpec
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class GuardedMetric:
+    """A metric, of a plugin perhaps, whose mistakes are errors that say whose they are."""
+
+    metric: Any
+    owner: str  # "the task image-classification of pocketzoo"
+
+    def update(self, answers: Answers, targets: Any) -> None:
+        """``Metric.update``."""
+        guarded(f"the metric of {self.owner}", self.metric.update, answers, targets)
+
+    def merge(self, other: GuardedMetric) -> None:
+        """``Metric.merge``."""
+        guarded(f"the metric of {self.owner}", self.metric.merge, other.metric)
+
+    def result(self) -> Mapping[str, Estimate]:
+        """``Metric.result``."""
+        results = guarded(f"the metric of {self.owner}", self.metric.result)
+        if not isinstance(results, Mapping) or not all(isinstance(each, Estimate) for each in results.values()):
+            raise PluginError(
+                f"the metric of {self.owner} gives {results!r:.80}", "let result return a mapping of name to Estimate"
+            )
+        return results
+
+    def details(self) -> Mapping[str, Any]:
+        """``Metric.details``; nothing where it has none."""
+        method = getattr(self.metric, "details", None)
+        return {} if method is None else guarded(f"the metric of {self.owner}", method)
+
+    def confusion(self) -> Any:
+        """``Metric.confusion``; None where it has none."""
+        method = getattr(self.metric, "confusion", None)
+        return None if method is None else guarded(f"the metric of {self.owner}", method)
+
+    def about(self, value: float) -> str:
+        """``Metric.about``: an agreement in words."""
+        method = getattr(self.metric, "about", None)
+        return f"answers {value:.1%} the same" if method is None else str(method(value))
+
+
+@dataclass(frozen=True)
+class ModelTask:
+    """The task of a model, with the decoder of its outputs, opened."""
+
+    spec: TaskSpec
+    task: Task
+    decoder: Described
+    decode: Callable[[Arrays, Arrays], Answers]
+    reads: tuple[str, ...]  # the outputs that the decoder reads; "" is the first
+    labels: tuple[str, ...]
+    owner: str  # for errors
+
+    @property
+    def metric(self) -> MetricSpec:
+        """What the model is judged by."""
+        return self.task.metric
+
+    def answers(self, outputs: Arrays, inputs: Arrays) -> Answers:
+        """The answers to a batch.
+
+        Raises:
+            DataError: the outputs are not what its decoder reads.
+        """
+        return guarded(f"the decoder {self.decoder.name} of {self.owner}", self.decode, outputs, inputs)
+
+    def prepared(self, dataset: Dataset) -> Dataset:
+        """The data set as this model takes it; see ``Task.prepared``."""
+        return guarded(self.owner, self.task.prepared, dataset, self.labels)
+
+    def scores(self) -> GuardedMetric:
+        """The metrics, empty."""
+        return GuardedMetric(self.task.scores(self.labels), self.owner)
+
+    def agreement(self) -> GuardedMetric:
+        """The metric that compares two models, empty."""
+        return GuardedMetric(self.task.agreement(), self.owner)
+
+    def rows(self, answers: Answers, top: int = 5) -> list[Mapping[str, Any]]:
+        """Each answer as plain data."""
+        return guarded(self.owner, self.task.rows, answers, self.labels, top)
+
+    def draw(self, sample: Any, answer: Mapping[str, Any], target: Any) -> str:
+        """One answer as HTML."""
+        return guarded(self.owner, self.task.draw, sample, answer, target, self.labels)
+
+    def headline(self, results: Mapping[str, Estimate]) -> Estimate:
+        """Of the results of ``scores``, the one that the model is judged by.
+
+        Raises:
+            PluginError: it is not among them.
+        """
+        if self.metric.name not in results:
+            raise PluginError(
+                f"the metric of {self.owner} has no result {self.metric.name!r}, only {', '.join(results) or 'none'}",
+                "let result() give it",
+            )
+        return results[self.metric.name]
+
+
+def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
+    """The task of a bundle's model; None where nobody said what its outputs mean.
+
+    Raises:
+        MissingPluginError: no plugin here declares its task or decoder; the hint says which package to install.
+        PluginError: its decoder is for another task, or either of them cannot be opened.
+    """
+    if not manifest.task and not manifest.former_returns:
+        return None
+    if not manifest.task:
+        spec = former_task(manifest.former_returns, manifest.input, registry)
+        head = HeadSpec(name=manifest.model.head, summary="", takes=(), task=spec.name, build=_not_built)
+        return _opened(spec, head_decoder(head, spec, manifest.input, registry), manifest.labels, registry)
+    wrote = manifest.decoder.provider if manifest.decoder is not None else ""
+    try:
+        spec = registry.get("task", manifest.task)
+    except UnknownNameError as error:
+        raise missing("task", manifest.task, wrote, error.hint) from error
+    decoder = manifest.decoder or Described(name=spec.decoder)
+    return _opened(spec, decoder, manifest.labels, registry)
+
+
+def task_of_head(head: HeadSpec, model_input: Any, labels: Sequence[str], registry: Registry) -> ModelTask:
+    """The task of a model with this head and input.
+
+    Raises:
+        UnknownNameError: no plugin declares its task or decoder; the hint is the nearest that one does.
+        PluginError: its decoder is for another task, or either of them cannot be opened.
+    """
+    spec = head_task(head, model_input, registry)
+    return _opened(spec, head_decoder(head, spec, model_input, registry), labels, registry)
+
+
+def need_task(manifest: Manifest, registry: Registry) -> ModelTask:
+    """``open_task`` of a model whose outputs have a meaning.
+
+    Raises:
+        DataError: nobody said which.
+    """
+    opened = open_task(manifest, registry)
+    if opened is None:
+        raise DataError(
+            f"{manifest.name} has no task: nobody said what its outputs mean",
+            "import it with --labels, or compare it: pocketzoo bench",
+        )
+    return opened
+
+
+def tag_of(manifest: Manifest, registry: Registry) -> str:
+    """The Hub's pipeline tag of a bundle's model; "" where nobody said what its outputs mean."""
+    try:
+        opened = open_task(manifest, registry)
+    except MissingPluginError:
+        return manifest.task
+    return "" if opened is None else pipeline_tag(opened.spec, manifest.input, registry)
+
+
+def _opened(spec: TaskSpec, decoder: Described, labels: Sequence[str], registry: Registry) -> ModelTask:
+    known, config = spec_of(decoder, "decoder", registry)
+    decoder_for(known.name, spec, registry)
+    owner = f"the task {spec.name} of {provider('task', spec.name, registry)}"
+    return ModelTask(
+        spec=spec,
+        task=guarded(owner, spec.open),
+        decoder=decoder,
+        decode=guarded(f"the decoder {known.name} of {provider('decoder', known.name, registry)}", known.open, config),
+        reads=tuple(known.reads(config)),
+        labels=tuple(labels),
+        owner=owner,
+    )
+
+
+def guarded(owner: str, function: Callable[..., R], *arguments: Any) -> R:
+    """What a function of a plugin returns.
+
+    Raises:
+        PluginError: it failed in a way that is no error of ours: its message says whose it is.
+    """
+    try:
+        return function(*arguments)
+    except (PocketzooError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{owner} failed: {type(error).__name__}: {' '.join(message_of(error).split())}",
+            "tell whoever made it; pocketzoo plugins lists who that is",
+        ) from error
+
+
+def _not_built(*arguments: Any) -> Any:
+    raise TypeError("this head only names a task")

@@ -1,0 +1,1 @@
+"""The halves of tasks that only fit needs: losses."""
