@@ -42,8 +42,9 @@ def write_half_precision(
 ) -> HalfPlan:
     """Write ``graph`` in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
 
-    ``reads`` is its processor, or the config of one. ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
-    without any it is noise. onnxruntime's CPU kernels compute in float32 between what they round to 16.
+    ``reads`` is its processor, or the config of one. ``samples``: batches of (inputs, targets), which show the range of
+    values and are what the answers are compared on; without any it is noise. onnxruntime's CPU kernels compute in
+    float32 between what they round to 16.
 
     Raises:
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.

@@ -140,6 +140,7 @@ class Transfer:
                     what=f"the {name} split of {self.dataset.name}",
                     label=f"features of {name}",
                     progress=self.progress,
+                    reads=self.parts.backbone.input,
                 )
             self.world.wait()
         return sources

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pocketzoo.core.arrays import rows as rows_of
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
@@ -20,7 +19,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
-from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.data.random_samples import random_samples, sample_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -77,8 +76,7 @@ def bench(
             )
     if data is None:
         arrays = random_samples(processor, SAMPLES)
-        axes = {tensor.name: tensor.batch for tensor in processor.inputs}
-        batches = Batches(Split([rows_of(arrays, i, axes) for i in range(SAMPLES)]), processor)
+        batches = Batches(Split([sample_of(arrays, i, processor.inputs) for i in range(SAMPLES)]), processor)
     else:
         skipped = Skipped() if skip_bad else None
         dataset = load_data(

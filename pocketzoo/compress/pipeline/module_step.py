@@ -91,7 +91,7 @@ def apply_to_module(
         steps=(*manifest.steps, attempt.step(plan)),
         opset=max(target.opset for target in job.targets),
         files=attempt.bundle.source_files(),
-        registry=job.registry,
+        processor=job.processor,
     )
     assert draft.manifest is not None
     folder = draft.folder

@@ -104,7 +104,7 @@ def fit_agent(
         progress.say(f"mean return over {config.episodes} evaluation episodes: {test:.1f}")
         if states is not None:  # before the bundle: once that is there the run is finished
             _write_states(Path(states), agent.replay, config.seed)
-        _save(Path(out), force, agent, ref, parts, test)
+        _save(Path(out), force, agent, ref, parts, test, resolver.registry)
     return read_bundle(Path(out))
 
 
@@ -255,7 +255,7 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float) -> None:
+def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float, registry: Registry) -> None:
     career = agent.career
     training = {
         **to_plain(agent.config),
@@ -273,6 +273,8 @@ def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, tes
             returns=parts.head.returns,
             license=parts.backbone.license,
             input_spec=parts.backbone.input,
+            processor=parts.processor,
+            registry=registry,
             provenance={
                 "environment": agent.environment.name,
                 "gymnasium": version("gymnasium"),

@@ -53,6 +53,8 @@ def describe_config(config: Any, registry: Registry | None = None) -> Described:
     Raises:
         RecipeError: no registered processor has such a config.
     """
+    if isinstance(config, Described) and config.name:
+        return config
     registry = registry or default_registry()
     spec, config = spec_and_config(config, registry)
     if spec.parts:
