@@ -90,9 +90,12 @@ from pocketzoo.zoo.catalog.task import (
     Decoder,
     DecoderSpec,
     Estimate,
+    LossSettings,
     Metric,
     MetricSpec,
+    ModelFacts,
     Task,
+    TaskExample,
     TaskSpec,
     TaskTraining,
 )
@@ -103,10 +106,13 @@ if TYPE_CHECKING:
     from pocketzoo.testing.conformance import check_conformance
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
     from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
+    from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
     from pocketzoo.zoo.data.processors.base import ProcessorBase
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
+    from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
+    from pocketzoo.zoo.tasks.drawing import sample_html
 
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
 _LAZY = {
@@ -131,6 +137,15 @@ _LAZY = {
     "ProcessorBase": "pocketzoo.zoo.data.processors.base",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
+    "Classes": "pocketzoo.zoo.catalog.answers",
+    "Labels": "pocketzoo.zoo.catalog.answers",
+    "TokenClasses": "pocketzoo.zoo.catalog.answers",
+    "NextTokens": "pocketzoo.zoo.catalog.answers",
+    "Values": "pocketzoo.zoo.catalog.answers",
+    "Embeddings": "pocketzoo.zoo.catalog.answers",
+    "with_classes": "pocketzoo.zoo.tasks.class_targets",
+    "without_targets": "pocketzoo.zoo.tasks.class_targets",
+    "sample_html": "pocketzoo.zoo.tasks.drawing",
 }
 __all__ = [
     "KINDS",
@@ -150,6 +165,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Classes",
     "Compressor",
     "Cut",
     "DataError",
@@ -163,6 +179,7 @@ __all__ = [
     "Distillation",
     "DlaSpec",
     "DuplicateNameError",
+    "Embeddings",
     "EngineOptions",
     "Entry",
     "Estimate",
@@ -192,10 +209,12 @@ __all__ = [
     "Int8Config",
     "Int8Encoding",
     "Int8Plan",
+    "Labels",
     "LazyImages",
     "LicenseError",
     "LoaderSpec",
     "LockError",
+    "LossSettings",
     "LowRankConfig",
     "LowRankPlan",
     "Manifest",
@@ -205,9 +224,11 @@ __all__ = [
     "MetricSpec",
     "MissingDependencyError",
     "MissingPluginError",
+    "ModelFacts",
     "ModelRef",
     "ModelSignature",
     "ModuleCompressor",
+    "NextTokens",
     "PackageFile",
     "Plugin",
     "PluginError",
@@ -236,15 +257,18 @@ __all__ = [
     "TargetSpec",
     "Targets",
     "Task",
+    "TaskExample",
     "TaskSpec",
     "TaskTraining",
     "TensorSpec",
     "TextSpec",
+    "TokenClasses",
     "TrainingError",
     "UnknownNameError",
     "UnsafeFileError",
     "UnsupportedLayerError",
     "UnsupportedModelError",
+    "Values",
     "Weights",
     "check_conformance",
     "check_field",
@@ -258,6 +282,9 @@ __all__ = [
     "replacing_file",
     "replacing_folder",
     "require",
+    "sample_html",
+    "with_classes",
+    "without_targets",
 ]
 
 

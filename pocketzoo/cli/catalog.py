@@ -128,15 +128,20 @@ def plugins(as_json: bool) -> None:
 
 @click.command("new-plugin")
 @click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["backbone", "head", "task", "processor", "backend", "compressor", "target"]),
+    help="What it declares [default: a backbone and a head].",
+)
 @out_option(required=False, text="Folder to write [default: NAME].")
-def new_plugin(name: str, out: Path | None) -> None:
-    """Create a plugin package: a backbone, a head and a test.
+def new_plugin(name: str, kind: str | None, out: Path | None) -> None:
+    """Create a plugin package, which works, with its tests.
 
     NAME is lowercase words joined by "-", such as my-backbone.
     """
     from pocketzoo.workflows.new_plugin import new_plugin
 
-    folder = new_plugin(name, out)
+    folder = new_plugin(name, out, kind=kind)
     click.echo(f"wrote {folder}; next:")
     print_columns([["", f'pip install --editable "{folder}[test]"'], ["", f"python -m pytest {folder}"]])
 

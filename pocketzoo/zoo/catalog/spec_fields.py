@@ -24,6 +24,16 @@ PARTS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "decoder": (is_name, RULE),
     "default_target": (is_name, RULE),
 }
+
+
+def _is_config(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+# Fields that are a config of any plugin's, whatever their annotation says.
+CONFIGS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "input": (_is_config, "give the config of its processor, such as InputSpec(...)"),
+}
 WORDS: Mapping[Any, str] = {
     str: "a text", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
 }  # fmt: skip
@@ -51,7 +61,7 @@ class _Checker:
         self.values = attrgetter(*self.hints, "__class__")  # with two names at least it gives a tuple
         self.seen: set[tuple[type[Any], ...]] = set()
         # What the type of a value does not tell: which text it is, what a collection has in it, what a spec has.
-        self.parts = {f.name: f.default for f in fields(cls) if f.name in PARTS}
+        self.parts = {f.name: f.default for f in fields(cls) if f.name in PARTS or f.name in CONFIGS}
         self.within = [(name, set[Any]()) for name, hint in self.hints.items() if _is_deep(hint)]
 
     def check(self, spec: Any, owner: str) -> None:
@@ -75,7 +85,7 @@ class _Checker:
                     if items is not None:
                         alike.add(items)
         for name, default in self.parts.items():
-            is_part, rule = PARTS[name]
+            is_part, rule = PARTS.get(name) or CONFIGS[name]
             value = getattr(spec, name)
             if value == default:  # "" may mean that there is none
                 continue
@@ -149,6 +159,7 @@ def hints(cls: type[Any]) -> dict[str, Any]:
         if is_dataclass(base) and own:
             single = type(base.__name__, (), {"__annotations__": own, "__module__": base.__module__})
             found |= get_type_hints(single, localns=_Missing(vars(sys.modules[base.__module__])))
+    found |= dict.fromkeys(CONFIGS.keys() & found.keys(), Any)
     return {f.name: found[f.name] for f in fields(cls) if get_origin(found[f.name]) is not ClassVar}
 
 

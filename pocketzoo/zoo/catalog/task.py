@@ -174,6 +174,17 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskExample:
+    """What a model of a task may output, and what would be right: made up, for the conformance suite."""
+
+    outputs: Arrays  # as its decoder, the one with its default config, reads them: one row per sample
+    targets: Any  # as ``Task.prepared`` gives them
+    labels: tuple[str, ...] = ()
+    inputs: Arrays = field(default_factory=dict)  # where the decoder looks at them: masks
+    samples: Sequence[Any] = ()  # for ``Task.draw``; none: texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """A task, by its pipeline tag on the Hub where it has one."""
 
@@ -191,6 +202,9 @@ class TaskSpec:
     examples: Callable[[Dataset, ModelFacts], Dataset] | None = None
     # Why a backbone cannot be used for it, and what to do; "" where it can.
     refuses: Callable[[Any], tuple[str, str]] | None = None
+    # (samples, seed) -> outputs and targets that were made up, another set for each seed, which the conformance suite
+    # takes. It makes up its own where the targets are classes, numbers or flags, and the outputs one row of them.
+    example: Callable[[int, int], TaskExample] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)  # modality, or "": the Hub's pipeline tag, if not the name
     former: tuple[str, ...] = ()  # words for what a head ``returns`` that meant this task in earlier releases
     facts: Mapping[str, Any] = field(default_factory=dict)  # what is asked of some tasks alone: "generates", "acts"

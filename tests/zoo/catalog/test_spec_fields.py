@@ -53,6 +53,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("head", {"outputs": True}, "outputs must be a whole number"),
     ("head", {"options": 3}, "options must be a class or None"),
     ("head", {"summary": None}, "summary must be a text"),
+    ("backbone", {"input": "image"}, "BackboneSpec.input of 'acme-thing' cannot be 'image'; give the config of"),
+    ("backbone", {"input": FeatureSpec}, "give the config of its processor"),
     ("backbone", {"features": ("map", (1, 2))}, "features must be a FeatureSpec"),
     ("backbone", {"features": FeatureSpec("map", ["batch", 1, 2, 3])}, "FeatureSpec.shape of 'acme-thing' cannot be"),
     ("backbone", {"features": FeatureSpec("maps", ("batch", 1))}, "FeatureSpec.kind of 'acme-thing' cannot be 'maps'"),
@@ -110,6 +112,7 @@ def test_the_config_of_a_plugin_checks_itself():
 
     for config in (Sound, Gone):
         check_spec(replace(SPECS["decoder"], config=config))
+    check_spec(replace(SPECS["backbone"], input=Sound()))
 
 
 def test_of_many_specs_each_is_looked_into_when_it_is_asked_for(monkeypatch, refused):
