@@ -68,7 +68,8 @@ class Batches:
 
     def _read(self, processor: Processor, rows: Sequence[int]) -> tuple[Arrays, Targets | None] | None:
         samples: Any = self.split.samples
-        samples = samples[list(rows)] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
+        rows = list(rows)
+        samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
         if processor.text is None and isinstance(samples[0], str):
             raise DataError(
                 "the data are texts, and this model does not read text", "give a folder of images, or others"
@@ -82,7 +83,7 @@ class Batches:
             arrays = processor([self.split.samples[i] for i in rows])
         if not rows:
             return None
-        return arrays, None if self.split.targets is None else self.split.targets[list(rows)]
+        return arrays, None if self.split.targets is None else self.split.targets[rows]
 
     def _is_readable(self, processor: Processor, sample: Any) -> bool:
         """Whether a file is; one that is not is noted, and what is not a file is an error."""

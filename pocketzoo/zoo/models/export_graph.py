@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 2
     program = _exported(
         module,
         tuple(example_inputs(processor).values()),  # a batch of 2: with 1, torch would take the size for a constant
-        tuple({axis: dims[name] for axis, name in tensor.free.items()} for tensor in processor.inputs),
+        _axes(module, [{axis: dims[name] for axis, name in tensor.free.items()} for tensor in processor.inputs]),
         [tensor.name for tensor in processor.inputs],
         ["logits"],
         opset,
@@ -63,6 +64,12 @@ def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 2
     with replacing_file(path) as temporary:
         program.save(str(temporary))
         return _compare(module, processor, temporary)
+
+
+def _axes(module: nn.Module, axes: Sequence[Mapping[int, Any]]) -> tuple[Any, ...]:
+    """The free axes of each input, as torch wants them for a module's ``forward``: of ``*inputs`` together."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return (tuple(axes),) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else tuple(axes)
 
 
 def graph_from_part(

@@ -22,6 +22,7 @@ from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 
@@ -299,7 +300,7 @@ def weighty(path: Path, width: int) -> Path:
         draft.manifest = Manifest(
             name="weighty",
             model=ModelRef(backbone="onnx:g", head="", outputs=2),
-            input=InputSpec(shape=("batch", 64), mean=(), std=(), resize=0, name="x", layout="NC"),
+            processor=describe_config(InputSpec(shape=("batch", 64), mean=(), std=(), resize=0, name="x")),
             labels=(),
             license="MIT",
             parameters=66 * width,

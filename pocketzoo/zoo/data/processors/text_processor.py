@@ -42,7 +42,7 @@ class TextProcessor(ProcessorBase):
         return TextEncoder(self.spec, self.files)
 
     def __call__(self, samples: Sequence[Any]) -> Arrays:
-        if not samples:
+        if not len(samples):
             return {tensor.name: np.empty((0, 0), tensor.dtype) for tensor in self.inputs}
         if all(isinstance(sample, str | bytes | Path) for sample in samples):
             return self._encoded([self._text(sample) for sample in samples])
