@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +32,7 @@ def augmenter(
     augment, mix = read_augment(config.augment), read_mix(config.mix)
     if not augment and mix is None:
         return None
-    if any(np.dtype(tensor.dtype).kind != "f" for tensor in processor.inputs):
+    if not all(tensor.dtype.startswith("float") for tensor in processor.inputs):
         raise RecipeError("augment and mix need images, or other numbers, and this model reads text", "leave them out")
     if (spec := processor.image) is None:
         if augment or (mix and mix.kind == "cutmix"):

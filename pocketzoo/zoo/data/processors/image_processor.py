@@ -63,7 +63,7 @@ class ImageProcessor(ProcessorBase):
                 f"a sample has shape {by(sample.shape)}, the model reads {by(self.spec.size)}"
                 if sample.dtype == self.spec.dtype
                 else f"a sample cannot be {called(sample)}",
-                "give preprocessed float arrays, or uint8 images (N, height, width[, 3])",
+                self.wants,
             )
         raise DataError(f"a sample cannot be {called(sample)}", self.wants)
 

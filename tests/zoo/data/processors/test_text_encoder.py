@@ -48,7 +48,7 @@ def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):
     batches = list(Batches(data.split("train"), SPEC, size=10, limit=15, files=files))
     assert [x["input_ids"].shape for x, _ in batches] == [(10, 5), (5, 5)]
     for (x, y), start in zip(batches, (0, 10), strict=True):
-        expected = data.split("train").targets[start : start + len(x)]
+        expected = data.split("train").targets[start : start + len(y)]
         np.testing.assert_array_equal(y, expected)
 
 
