@@ -24,6 +24,8 @@ ROOMS = [
     "core",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data", "zoo/models",
+    "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles", "zoo/data",
+    "zoo/modules", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends",
     "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",
     "measure",

@@ -21,6 +21,7 @@ from pocketzoo.measure.node_layers import NodeLayers
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
 from pocketzoo.zoo.backends.timing import WARM_UP
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
+from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import processor_of
@@ -28,7 +29,6 @@ from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.operators import runs_layer
-from pocketzoo.zoo.models.bundle_signature import bundle_signature
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 

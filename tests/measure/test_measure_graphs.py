@@ -24,7 +24,7 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_ids
 
 CLASSES = 4
-SPEC = InputSpec(shape=("batch", 1, 1, CLASSES), mean=(0.0,), std=(1.0,), resize=1)
+SPEC = InputSpec(name="x", shape=("batch", 1, 1, CLASSES), mean=(0.0,), std=(1.0,), resize=1)
 
 
 def affine(path: Path, scale: np.ndarray, shift: np.ndarray) -> Path:
@@ -141,7 +141,7 @@ def test_data_without_samples_is_an_error(identity, refused):
 
 
 def test_data_of_another_shape_is_an_error(identity, refused):
-    spec = InputSpec(shape=("batch", 3, 2, 2), mean=(0.0,) * 3, std=(1.0,) * 3, resize=2)
+    spec = InputSpec(name="x", shape=("batch", 3, 2, 2), mean=(0.0,) * 3, std=(1.0,) * 3, resize=2)
     with refused(DataError, "the graph expects"):
         score(identity, of=Batches(Split(np.zeros((4, 3, 2, 2), np.float32)), spec))
 

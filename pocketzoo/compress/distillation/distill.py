@@ -30,7 +30,7 @@ from pocketzoo.train.snapshot import SnapshotFile, state_of
 from pocketzoo.zoo.catalog.compressor import Distillation
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.models.layer_hooks import after
-from pocketzoo.zoo.models.module_outputs import float_outputs
+from pocketzoo.zoo.modules.outputs import float_outputs
 
 HELD_OUT = 8  # one sample in so many
 OBSERVED = 8  # batches that ranges are taken from

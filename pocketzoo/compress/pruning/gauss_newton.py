@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pocketzoo.compress.statistics.calibration_batches import Inputs, parts
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.models.layer_hooks import after
-from pocketzoo.zoo.models.module_outputs import float_outputs
+from pocketzoo.zoo.modules.outputs import float_outputs
 
 SAMPLES = 32  # that are sent back: each gives a layer as many gradients as it has positions
 DIRECTIONS = 2  # for each

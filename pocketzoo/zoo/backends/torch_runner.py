@@ -12,11 +12,11 @@ import torch
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
 from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.models.build import load_module
-from pocketzoo.zoo.models.bundle_signature import bundle_signature
-from pocketzoo.zoo.models.module_outputs import outputs_of
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.modules.outputs import outputs_of
 
 
 class TorchRunner:

@@ -14,7 +14,7 @@ from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.agreement import NEIGHBORS
 
-SPEC = InputSpec(shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
+SPEC = InputSpec(name="x", shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
 
 
 def scaled(model: onnx.ModelProto, factor: float, place: Path) -> Path:
@@ -120,7 +120,7 @@ def test_a_graph_is_slower_if_it_is_each_time_it_is_timed(rounds, slower, kept):
 def test_graphs_are_timed_here(graphs, samples, tmp_path):
     """How many times faster one is says a benchmark."""
     paths = [scaled(graphs["residual"], factor, tmp_path / f"{factor}.onnx") for factor in (1.0, 2.0)]
-    found = race(*paths, samples[:1])
+    found = race(*paths, {"x": samples[:1]})
     assert min(found.before, found.after) > 0
 
 

@@ -25,6 +25,7 @@ from pocketzoo.compress.pipeline.job import prepare
 from pocketzoo.compress.pipeline.step_report import before_and_after, with_report
 from pocketzoo.compress.pipeline.steps import CLOSE, _allowed, _end, take
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan
+from pocketzoo.core.arrays import batch_size
 from pocketzoo.core.errors import DataError, RecipeError, RejectedError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
@@ -876,7 +877,7 @@ def test_a_graph_is_made_as_it_ships_on_few_samples(sketched, small, few, tmp_pa
 
     def planning(kind):
         def plan(model, config, samples):
-            planned.append((kind, config, sum(len(x) for x in samples)))
+            planned.append((kind, config, sum(batch_size(x) for x in samples)))
             return kind
 
         return plan

@@ -1,0 +1,1 @@
+"""Torch modules as such: what they return, and what they read."""
