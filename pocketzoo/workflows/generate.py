@@ -10,8 +10,9 @@ from typing import Literal
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import GenerationSpec, TextSpec
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.catalog.specs import GenerationSpec
+from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.text_generator import GraphWriter
@@ -61,8 +62,8 @@ def generate(
         from pocketzoo.zoo.models.generation_graphs import with_parts
 
         bundle = with_parts(bundle, resolver, progress)
-    spec, settings = bundle.manifest.input, bundle.manifest.generation
-    assert isinstance(spec, TextSpec)
+    spec, settings = processor_of(bundle, resolver.registry).text, bundle.manifest.generation
+    assert spec is not None
     assert settings is not None
     if settings.not_followed:
         progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")

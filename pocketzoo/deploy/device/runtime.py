@@ -15,16 +15,16 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.numerics import softmax
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
-from pocketzoo.deploy.device.runtime_inputs import InputReader
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 
-if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
+if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.registry import Registry
     from pocketzoo.zoo.models.resolver import Resolver
 
@@ -38,36 +38,43 @@ class Runtime:
     Any number of threads may call ``predict`` at a time: give ``load_runtime`` the number of cores for each call.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        file: Path,
+        runner: Runner,
+        choice: Choice,
+        registry: Registry | Resolver | None = None,
+    ) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
         self._runner = runner
         self._turn = Condition()
         self._running, self._closed = 0, False
-        self.reads = InputReader(bundle)
+        self.processor = processor_of(bundle, _registry(registry))
 
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Predict a batch: the outputs of the model's head, one row per sample, (B, outputs).
 
-        A model that reads images takes one or a sequence of image files, Pillow images or uint8 pixels (height, width[,
-        3]); one that reads text takes one or a sequence of texts, or of ``Path`` to text files. Both also take the
-        preprocessed array, float32 (B, C, H, W) or int64 (B, T), and pass it on without a copy. With ``out``, an array
-        of the outputs' shape and type, the outputs are written there.
+        A batch is one sample or a sequence of them, as the model's processor reads them: image files, their bytes,
+        Pillow images or uint8 pixels (height, width[, 3]); texts, or ``Path`` to text files; rows of numbers. All take
+        the preprocessed array as well, such as float32 (B, C, H, W) or int64 (B, T), or a mapping of arrays by the
+        names of the inputs, and pass it on without a copy. With ``out``, an array of the outputs' shape and type, the
+        outputs are written there.
 
         Raises:
             DataError: wrong shape, type or range, with what is expected; or a file that cannot be read.
             MemoryShortError: the batch is too large for the device.
             ValueError: the runtime is closed.
         """
-        x = self.reads(batch)
+        inputs = self.processor.batch(batch)
         with self._turn:
             if self._closed:
                 raise ValueError("the runtime is closed")
             self._running += 1
         try:
-            signature = self._runner.signature
-            name = signature.outputs[0].name
-            return self._runner.infer({signature.inputs[0].name: x}, None if out is None else {name: out})[name]
+            name = self._runner.signature.outputs[0].name
+            return self._runner.infer(inputs, None if out is None else {name: out})[name]
         finally:
             with self._turn:
                 self._running -= 1
@@ -145,7 +152,7 @@ def load_runtime(
         if names == (ENGINE,):
             return _engine(bundle, target, registry)
         runner = OnnxRunner(graph, threads=threads, providers=names)
-        return Runtime(bundle, graph, runner, Choice(way=names[0]))
+        return Runtime(bundle, graph, runner, Choice(way=names[0]), registry)
     ways: dict[str, Callable[[], Runner]] = {
         provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
         for provider in installed_providers()
@@ -155,9 +162,9 @@ def load_runtime(
         if find_gpu() is None:
             progress.say(f"this machine has no NVIDIA GPU or driver: {graph.name} runs instead of an engine")
             ways = {way: start for way, start in ways.items() if not way.startswith(ENGINE)}
-    choice = _fastest(bundle, graph, ways, threads, progress)
+    choice = _fastest(bundle, graph, ways, threads, progress, registry)
     file = engines.get(choice.way.removeprefix("engine for "), graph)
-    return Runtime(bundle, file, ways[choice.way](), choice)
+    return Runtime(bundle, file, ways[choice.way](), choice, registry)
 
 
 def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
@@ -185,7 +192,7 @@ def _engine(bundle: Bundle, target: str | None, registry: Registry | Resolver | 
             f"build one: pocketzoo export {bundle.path} --to {exporter}",
         )
     name, path = next(iter(engines.items()))
-    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
+    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"), registry)
 
 
 def _start(path: Path, target: str, registry: Registry | Resolver | None) -> Runner:
@@ -196,15 +203,19 @@ def _start(path: Path, target: str, registry: Registry | Resolver | None) -> Run
 
 
 def _fastest(
-    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
+    bundle: Bundle,
+    graph: Path,
+    ways: dict[str, Callable[[], Runner]],
+    threads: int,
+    progress: Progress,
+    registry: Registry | Resolver | None,
 ) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
     digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
     key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
-    spec = bundle.manifest.input
     if (choice := remembered(key, ways)) is None:
-        choice = choose(ways, {spec.name: random_samples(spec, 1)}, progress=progress)
+        choice = choose(ways, random_samples(processor_of(bundle, _registry(registry)), 1), progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice
@@ -217,6 +228,12 @@ def _open(model: str | Path, registry: Registry | Resolver | None, progress: Pro
     from pocketzoo.zoo.models.open_model import open_model
 
     return open_model(model, registry=registry, progress=progress)
+
+
+def _registry(registry: Registry | Resolver | None) -> Registry | None:
+    """That of a resolver, which is not imported here for it."""
+    known: Registry | None = getattr(registry, "registry", registry)  # type: ignore[arg-type]
+    return known
 
 
 def _check_target(target: str, registry: Registry | Resolver | None) -> None:

@@ -80,7 +80,8 @@ def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT,
     """``with_parts`` of a bundle that has none, whose structure is resolved."""
     manifest, spec = bundle.manifest, structure.parts.backbone
     module: Any = module_of(bundle, structure)
-    if spec.generation is None or not isinstance(manifest.input, TextSpec):
+    text = structure.parts.processor.text
+    if spec.generation is None or text is None:
         raise UnsupportedModelError(
             f"{manifest.name} outputs {manifest.gives} and cannot generate text", "use a language model"
         )
@@ -96,10 +97,10 @@ def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT,
     with updating(bundle, place) as draft:
         decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
         if answers:
-            memory = _write_encoder(module, manifest.input, draft)
-            _write_decoder(CrossAttentionDecoder(module), manifest.input.vocabulary, decoder, memory)
+            memory = _write_encoder(module, text, draft)
+            _write_decoder(CrossAttentionDecoder(module), text.vocabulary, decoder, memory)
         else:
-            _write_decoder(CausalDecoder(module), manifest.input.vocabulary, decoder, None)
+            _write_decoder(CausalDecoder(module), text.vocabulary, decoder, None)
         draft.manifest = replace(manifest, generation=spec.generation)
     return read_bundle(place or bundle.path)
 

@@ -25,8 +25,8 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 
 @pytest.fixture(scope="module")
