@@ -11,6 +11,7 @@ from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.catalog.described import Described, spec_of
 from pocketzoo.zoo.catalog.registry import default_registry
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
@@ -69,6 +70,7 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
+    signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     decoder: Described | None = None  # how its outputs become answers; None: as the task has it
     returns: str = ""  # of bundles of before: what the head outputs, which stands for a task
