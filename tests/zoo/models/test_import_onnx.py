@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress, dry_run
 from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 from pocketzoo.zoo.models.open_model import open_model
