@@ -26,8 +26,8 @@ ROWS = InputSpec(shape=("batch", 4), mean=(), std=(), resize=0, layout="NC")
 TEXT = TextSpec(vocabulary=9, pad=1, max_length=8)
 HEAD = HeadSpec(name="h", summary="s", takes=("map",), build=lambda f, n: None, task="*-classification")
 MANIFEST = Manifest(
-    name="m", model=ModelRef(backbone="b", head="h", outputs=2), processor=describe_config(IMAGE), labels=(), license="", parameters=1,
-    macs=1,
+    name="m", model=ModelRef(backbone="b", head="h", outputs=2), processor=describe_config(IMAGE), labels=(),
+    license="", parameters=1, macs=1,
 )  # fmt: skip
 
 
