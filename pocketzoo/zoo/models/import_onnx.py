@@ -28,7 +28,7 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import RANGES, Guess, close, 
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
-from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
@@ -306,15 +306,23 @@ def _input_spec(signature: ModelSignature, metadata: OnnxMetadata, path: Path, t
         return text
     images = [tensor for tensor in inputs if _is_image(tensor)]
     if len(inputs) == 1:
-        return _image_spec(inputs[0], metadata, path) if images else ArraysSpec(inputs=inputs)
+        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0])
     if not metadata.mean:
         return ArraysSpec(inputs=inputs)
     if len(images) != 1:
         raise RecipeError(
             f"{path} has {len(images)} inputs that are images, and mean and std are for one", "leave out --mean, --std"
         )
-    parts: dict[str, Input] = {tensor.name: ArraysSpec(inputs=(tensor,)) for tensor in inputs}
+    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor) for tensor in inputs}
     return MappingSpec(fields={**parts, images[0].name: _image_spec(images[0], metadata, path)})
+
+
+def _arrays_spec(tensor: TensorSpec) -> Input:
+    """A row of numbers as a table's; else the array as it is."""
+    row = tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 2
+    if row and isinstance(width := tensor.shape[1], int):
+        return TableSpec(width=width, name=tensor.name)
+    return ArraysSpec(inputs=(tensor,))
 
 
 def _is_image(tensor: TensorSpec) -> bool:
