@@ -24,7 +24,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
-from pocketzoo.zoo.backends.onnxruntime.batch_axes import RANGES, Guess, close, example, guesses, output_axes
+from pocketzoo.zoo.backends.onnxruntime.batch_axes import FIRST, RANGES, Guess, close, example, guesses, output_axes
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
@@ -245,7 +245,7 @@ def _batched(model: ModelProto, tidy: ModelProto, path: Path) -> ModelProto:
         if guess.fixed:
             free_batch(candidate, guess.axes, guess.fixed)
         new = _session(candidate, path)
-        frozen = _frozen(path, guess.fixed or 2)
+        frozen = _frozen(path, guess.fixed or FIRST)
         try:
             axes = output_axes(new, inputs, guess, whole)
             actual = dict(zip(outputs, new.run(outputs, feed), strict=True))
@@ -277,7 +277,7 @@ def _first_run(
     """The first range of whole numbers that a graph takes, such numbers, and its outputs for them."""
     fails: Exception | None = None
     for whole in RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]:
-        feed = example(inputs, guess, guess.fixed or 2, whole, seed=1)
+        feed = example(inputs, guess, guess.fixed or FIRST, whole)
         try:
             return whole, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
 IMAGE, LENGTH = 224, 8  # of an axis of free length: of images, and of anything else
 CALLED = ("batch", "batch_size", "n", "b", "bs")  # what exporters call the axis of samples; tried first
+FIRST, SECOND = 4, 3  # samples of the two parts: of one or two alone the largest of all is often the own
+# Even, as the two parts of a batch have a number each. Several inputs are tried twice: what holds may be by chance.
+SEEDS = (2, 12)
 RANGES = ((1, 8), (0, 2), (0, 1))  # of whole numbers that are tried: ids must be in a table that nobody told us of
 
 
@@ -74,7 +77,7 @@ def example(
     arrays = dict[str, npt.NDArray[Any]]()
     for tensor in inputs:
         shared = guess.axes[tensor.name] is None
-        generator = np.random.default_rng([0 if shared else seed, len(arrays)])
+        generator = np.random.default_rng([seed // 2 if shared else seed, shared, len(arrays)])
         usual = IMAGE if len(tensor.shape) == 4 else LENGTH
         shape = [
             count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
@@ -105,8 +108,21 @@ def output_axes(
         UnsupportedModelError: it is not so, by the name of the output; or no output depends on the samples.
         Exception: of onnxruntime, which does not run the graph so.
     """
-    first = example(inputs, guess, guess.fixed or 2, whole, seed=1)
-    second = example(inputs, guess, 1, whole, seed=2)
+    tries = [_axes_of(session, inputs, guess, whole, seed) for seed in (SEEDS if len(inputs) > 1 else SEEDS[:1])]
+    if any(axes != tries[0] for axes in tries[1:]):
+        raise UnsupportedModelError(
+            "its outputs follow the samples now and then", "export it with a dynamic batch axis"
+        )
+    if all(axis is None for axis in tries[0].values()):
+        raise UnsupportedModelError("no output depends on the samples", "export it with a dynamic batch axis")
+    return tries[0]
+
+
+def _axes_of(
+    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, whole: tuple[int, int], seed: int
+) -> dict[str, int | None]:
+    first = example(inputs, guess, guess.fixed or FIRST, whole, seed)
+    second = example(inputs, guess, SECOND, whole, seed + 1)
     names = [output.name for output in session.get_outputs()]
     feeds = [first, second, joined(first, second, guess.axes)]
     runs = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
@@ -125,8 +141,6 @@ def output_axes(
                 f"the output {name!r} is not of one sample each: it depends on the others of a batch",
                 "export the model without this output",
             )
-    if all(axis is None for axis in axes.values()):
-        raise UnsupportedModelError("no output depends on the samples", "export it with a dynamic batch axis")
     return axes
 
 
