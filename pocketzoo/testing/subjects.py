@@ -100,6 +100,17 @@ class Backbone:
             return error
         return onnx.load(path)
 
+    def exported_in(self, opset: int) -> onnx.ModelProto:
+        """The graph of ``model`` in an opset, as compression writes it for a target."""
+        if isinstance(self.exported, Exception):
+            raise self.exported
+        if opset == self.exported.opset_import[0].version:
+            return self.exported
+        path = self.folder / f"{self.spec.name}-{opset}.onnx"
+        if not path.exists():
+            onnx_from_model(self.model, self.spec.input, path, opset=opset)
+        return onnx.load(path)
+
 
 def unavailable(weights: Weights) -> str:
     """Why the file cannot be had here, where that is nobody's fault; empty where it can, or is not the pinned one."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import is_dataclass
+from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +16,10 @@ from torch.nn import functional
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
+from pocketzoo.zoo.catalog.head_task import decoder_for
 from pocketzoo.zoo.catalog.registry import Entry, Registry
-from pocketzoo.zoo.catalog.specs import METRICS, PER_TOKEN, RETURNS, FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.task import TaskSpec
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.heads import build_head
 
@@ -33,15 +38,32 @@ def test_it_takes_known_features(head: Entry) -> None:
         wrong(f"head {head.name!r} takes {takes!r}", f"name one or more of: {', '.join(SHAPES)}")
 
 
-def test_its_loss_and_metric_exist(head: Entry) -> None:
-    """``fit`` looks both up by name; what it does not train yet may leave its loss out."""
+def test_its_task_is_there(head: Entry, registry: Registry) -> None:
+    """Registered, for one at least of the things that models read, with a decoder that is for it."""
     spec: HeadSpec = head.spec
-    if spec.returns not in RETURNS:
-        wrong(f"it returns {spec.returns!r}", f"name one of: {', '.join(RETURNS)}; softmax is added by losses")
-    if not callable(getattr(functional, spec.loss, None)) and (spec.loss or spec.returns in METRICS):
-        wrong(f"its loss is {spec.loss!r}", "name a function of torch.nn.functional, such as cross_entropy")
-    if spec.metric != METRICS.get(spec.returns, ""):
-        wrong(f"its metric is {spec.metric!r}", f"for {spec.returns} it is {METRICS.get(spec.returns, '')!r}")
+    if not spec.task and not spec.returns:
+        wrong("it has no task", 'state it: task="*-classification"')
+    if not (tasks := tasks_of(spec, registry)):
+        known = ", ".join(registry.entries("task"))
+        what = f"its task is {spec.task!r}" if spec.task else f"it returns {spec.returns!r}, which stands for no task"
+        wrong(what, f"declare it in pocketzoo_tasks, or name one of: {known}")
+    with blaming(f"its decoder {spec.decoder!r}", "declare it in pocketzoo_decoders, with the task among its tasks"):
+        for task in tasks:
+            decoder_for(spec.decoder or task.decoder, task, registry)
+
+
+def test_its_loss_exists(head: Entry, registry: Registry) -> None:
+    """A function of torch.nn.functional, where the loss of the task is one; "" for what is not fitted."""
+    if not callable(getattr(functional, head.spec.loss, None)) and head.spec.loss:
+        wrong(f"its loss is {head.spec.loss!r}", "name a function of torch.nn.functional, such as cross_entropy")
+
+
+def tasks_of(spec: HeadSpec, registry: Registry) -> list[TaskSpec]:
+    """The tasks that its models may be for, by what they read."""
+    every = [entry.spec for entry in registry.entries("task").values()]
+    if not spec.task:
+        return [task for task in every if spec.returns in task.former]
+    return [task for task in every if fnmatchcase(task.name, spec.task)]
 
 
 def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
@@ -64,18 +86,36 @@ def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
 @pytest.mark.parametrize("outputs", [2, 7])
 def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry: Registry) -> None:
     """The output is (batch, outputs), or that for each token, finite, and the same each time in eval mode."""
+    kinds = {str(task.targets) for task in tasks_of(head.spec, registry)}
     for features in _features(head.spec, registry):
         with blaming(f"build() fails on a {features.kind} {features.shape}", "let build take (features, outputs)"):
             module = build_head(head.spec, features, outputs).eval()
         x = _values(features)
         with blaming(f"it does not run on a {features.kind}", f"leave {features.kind!r} out of takes"), torch.no_grad():
             one, two = module(x), module(x)
-        expected = (BATCH, x.shape[1], outputs) if head.spec.returns in PER_TOKEN else (BATCH, outputs)
-        if not isinstance(one, Tensor) or one.shape != expected:
-            actual = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
-            wrong(f"for {outputs} outputs it gives {actual} at batch {BATCH}", f"return one tensor {expected}")
-        if not torch.isfinite(one).all() or not torch.equal(one, two):
-            wrong("two runs on one input differ, or are not finite", "switch off dropout unless self.training")
+        for name, (first, second) in _pairs(one, two).items():
+            if not isinstance(first, Tensor) or first.shape[:1] != (BATCH,) or not _shaped(first, x, outputs, kinds):
+                actual = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+                wrong(
+                    f"for {outputs} outputs it gives {actual} at batch {BATCH}{name}",
+                    f"return one tensor {(BATCH, outputs)}, or one per token; a task of its own may have others",
+                )
+            if not torch.isfinite(first).all() or not torch.equal(first, second):
+                wrong("two runs on one input differ, or are not finite", "switch off dropout unless self.training")
+
+
+def _pairs(one: object, two: object) -> dict[str, tuple[Any, Any]]:
+    """Outputs of two runs, by words for errors."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        return {f" as {name!r}": (one[name], two[name]) for name in one}
+    return {"": (one, two)}
+
+
+def _shaped(out: Tensor, x: Tensor, outputs: int, kinds: set[str]) -> bool:
+    """Whether an output is as its task's targets would have it: classes, numbers and flags have one for each."""
+    if "arrays" in kinds:
+        return True
+    return out.shape == (BATCH, outputs) or (x.ndim == 3 and out.shape == (BATCH, x.shape[1], outputs))
 
 
 def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
@@ -84,23 +124,30 @@ def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
     loss = getattr(functional, head.spec.loss, None) if head.spec.loss else lambda out, y: out.square().sum()
     if features is None or loss is None:
         pytest.skip("its features or its loss are unknown")
+    classes = {task.targets for task in tasks_of(head.spec, registry)} == {"classes"} and head.spec.loss
     with torch.random.fork_rng(), blaming("a step of training fails", "return logits that its loss takes"):
         torch.manual_seed(0)
         module: nn.Module = build_head(head.spec, features, BATCH).train()
-        out = module(_values(features)).flatten(0, -2)  # each token is a sample of its own
-        classes = torch.arange(len(out)) % BATCH
-        value = loss(out, classes if head.spec.loss == "cross_entropy" else torch.rand(out.shape))
+        out = module(_values(features))
+        if isinstance(out, Mapping):
+            value = torch.stack([each.square().sum() for each in out.values()]).sum()
+        elif classes and head.spec.loss == "cross_entropy":
+            out = out.flatten(0, -2)  # each token is a sample of its own
+            value = loss(out, torch.arange(len(out)) % BATCH)
+        else:
+            value = out.square().sum() if head.spec.loss == "cross_entropy" else loss(out, torch.rand(out.shape))
         if any(p.requires_grad for p in module.parameters()):
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
     without = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
     if not torch.isfinite(value) or without:
         wrong(f"its loss is {float(value)}, and {without or 'nothing'} has no gradient", "use every parameter")
 
 
-def test_it_knows_its_classes(head: Entry) -> None:
+def test_it_knows_its_classes(head: Entry, registry: Registry) -> None:
     """A pretrained head has a label for each output, and no two of them are equal."""
     if head.spec.labels is None:
-        if head.spec.weights is not None and head.spec.returns in ("logits", "token-logits"):
+        decided = [task for task in tasks_of(head.spec, registry) if task.training and task.targets == "classes"]
+        if head.spec.weights is not None and decided and not head.spec.outputs:
             wrong("it has weights and no labels", "give labels=, a function that returns a tuple of names")
         pytest.skip("it has no classes")
     with blaming("labels() fails", "return a tuple of names"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy  # noqa: F401  # the plugin's own defect: listing it loads numpy
+import wrong_tasks
 
 from pocketzoo import hookimpl
 from pocketzoo.core.errors import DataError
@@ -67,7 +68,7 @@ def pocketzoo_backbones():
     branch = HubFile(repo_id="owner/name", revision="main", filename="w.safetensors", sha256="0" * 64)
     return [
         FINE,
-        backbone("Bad Name"),
+        backbone("BadName"),
         backbone("no-summary", summary=""),
         backbone("new-summary", summary=f"called {next(calls)} times"),
         backbone("no-license", license=""),
@@ -123,7 +124,9 @@ def pocketzoo_heads():
         head("chance", build=part("head", fault="chance")),
         head("no-gradient", build=part("head", fault="unused")),
         head("no-loss", loss="cross_entropie"),
-        head("no-metric", metric="beauty"),
+        head("no-task", returns=""),
+        head("other-task", returns="", task="nowhere"),
+        head("other-decoder", returns="", task="*-classification", decoder="values"),
         head("softmax", returns="probabilities"),
         head("loose-options", options=Loose, build=part("optional_head")),
         head("two-arguments", options=Fixed, build=part("two_arguments")),
@@ -211,7 +214,6 @@ EXPORTER = ExporterSpec(
 def pocketzoo_exporters():
     return [
         EXPORTER,
-        replace(EXPORTER, name="no-suffix", suffix="bin"),
         replace(EXPORTER, name="no-target", default_target="nowhere"),
         replace(EXPORTER, name="writes-nothing", export=part("export", fault="nothing")),
         replace(EXPORTER, name="eats-graph", export=part("export", fault="eats")),
@@ -242,7 +244,6 @@ def pocketzoo_targets():
         replace(TARGET, name="no-module", versions=(10,)),
         replace(TARGET, name="engine-on-cpu", engine="module"),
         replace(TARGET, name="refuses-all", refuses={"Conv": "use none"}),
-        replace(TARGET, name="text-opset", opset="20", engine=""),
     ]
 
 
@@ -267,3 +268,18 @@ def pocketzoo_datasets():
         dataset("never-seen", fault="unseen"),
         dataset("chance", fault="chance"),
     ]
+
+
+@hookimpl
+def pocketzoo_tasks():
+    return [*wrong_tasks.tasks(), *wrong_tasks.tasks_of_decoders()]
+
+
+@hookimpl
+def pocketzoo_decoders():
+    return wrong_tasks.decoders()
+
+
+@hookimpl
+def pocketzoo_processors():
+    return wrong_tasks.processors()

@@ -205,7 +205,7 @@ def as_installed(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=WAITS.get(kind, ())) for kind in KINDS])
 def test_a_package_of_each_kind_passes_its_own_tests_and_the_conformance_suite(kind, tmp_path):
     name = f"zz-{kind}"
     folder = as_installed(new_plugin(name, tmp_path / "source", kind=kind), name)

@@ -29,7 +29,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="WAV files or their bytes, or samples of one channel from -1 to 1 at the model's own rate",
             config=LogMelSpec,
             open=_open,
-            example="SOUND.wav",
+            argument="SOUND.wav",
             suffixes=(".wav",),
         )
     ]

@@ -47,8 +47,8 @@ def model_card(manifest: Manifest) -> str:
         lines.append(f"- compressed by: {_text(', '.join(step.kind for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
-    if manifest.gives in ("logits", "values") and (spec := _processor(manifest)[0]) and spec.example:
-        lines += ["", "```sh", f"pocketzoo predict . {spec.example}", "```"]
+    if manifest.gives in ("logits", "values") and (spec := _processor(manifest)[0]) and spec.argument:
+        lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
     return "\n".join([*lines, ""])
 
 

@@ -89,7 +89,7 @@ class ProcessorSpec:
     config: type[Any]  # a frozen dataclass of plain data: what a BackboneSpec has as its ``input``
     # (config, files of the model by name); imports in its body. One with ``parts`` takes those, opened, as a third.
     open: Callable[..., Processor]
-    example: str = ""  # of an argument of ``pocketzoo predict``, for documents: "PHOTO.jpg"; "": it takes none
+    argument: str = ""  # of ``pocketzoo predict``, for documents: "PHOTO.jpg"; "": it takes none
     suffixes: tuple[str, ...] = ()  # of the files that are one sample each, lower case: (".wav", ".flac")
     files: Callable[[Any], tuple[str, ...]] | None = None  # names of the model's files that a config needs
     parts: str = ""  # the field of a config that has configs of other processors, by the field of a sample they read
@@ -99,3 +99,6 @@ class ProcessorSpec:
     resized: Callable[[Any, tuple[int, ...]], Any] | None = None
     # (config, path) writes the same as an ONNX graph, for servers that run nothing else; raises UnsupportedModelError.
     graph: Callable[[Any, Path], None] | None = None
+    # (config, folder) -> samples that were made up, in every form it reads, files in the folder among them. For the
+    # conformance suite; those of one form are not the same.
+    example: Callable[[Any, Path], Sequence[Any]] | None = None
