@@ -34,7 +34,7 @@ class LanguageBundles:
         from filelock import FileLock
         from languages import languages
 
-        from pocketzoo.zoo.models.generation_graphs import with_parts
+        from pocketzoo.zoo.models.generation_graphs import with_generation_graphs
         from pocketzoo.zoo.models.open_model import open_model
 
         path = self.place / family
@@ -42,7 +42,8 @@ class LanguageBundles:
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 with languages(self.folder / family, (family,)) as small:
-                    bundle = with_parts(open_model(f"hf://acme/{family}", registry=small.registry), small.registry)
+                    whole = open_model(f"hf://acme/{family}", registry=small.registry)
+                    bundle = with_generation_graphs(whole, small.registry)
                     shutil.copytree(bundle.path, self.folder / "made" / family)
                 (self.folder / "made" / family).rename(path)
         return path

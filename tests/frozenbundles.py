@@ -55,7 +55,7 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     facts: dict[str, Any] = {"gives": bundle.manifest.gives, "files": sorted(bundle.manifest.files)}
     arrays: Arrays = {}
     batch = asks.get("texts") or given["x"]
-    for target in bundle.graphs():
+    for target in bundle.encodings():
         with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, providers="cpu") as runtime:
             arrays[f"predict {target or 'float'}"] = runtime.predict(batch)
             if not target:

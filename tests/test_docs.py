@@ -10,6 +10,7 @@ import click
 import pytest
 
 from pocketzoo.cli.main import cli
+from pocketzoo.workflows.new_plugin import KINDS, new_plugin
 
 PAGES = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
 COMMANDS = [
@@ -40,3 +41,20 @@ def test_a_command_and_its_options_exist(page, line):
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text("utf8")):
         assert (page.parent / link).exists(), link
+
+
+PLUGINS = next(page for page in PAGES if page.name == "plugins.md").read_text("utf8")
+# <!-- kind name file --> and the code of that file, as new-plugin writes it.
+SHOWN = re.findall(r"<!-- (\S+) (\S+) (\S+) -->\n\n```python\n(.*?)```", PLUGINS, re.DOTALL)
+
+
+@pytest.mark.parametrize(("kind", "name", "file", "code"), SHOWN, ids=[shown[2] for shown in SHOWN])
+def test_the_code_of_plugins_is_what_new_plugin_writes(kind, name, file, code, tmp_path):
+    """Which tests/workflows/test_new_plugin.py installs, and runs the conformance suite over."""
+    folder = new_plugin(name, tmp_path / "made", kind=None if kind == "default" else kind)
+    assert code == (folder / file).read_text("utf8")
+
+
+def test_every_kind_of_plugin_is_shown():
+    assert {kind for kind, *_ in SHOWN} == {"default", *KINDS} - {"backbone", "head"}
+    assert PLUGINS.count("```python") == len(SHOWN), "code that no test runs"

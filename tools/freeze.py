@@ -41,7 +41,7 @@ import pocketzoo  # noqa: E402
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig  # noqa: E402
 from pocketzoo.zoo.bundles.manifest import FORMAT  # noqa: E402
 from pocketzoo.zoo.data.load_data import load_data  # noqa: E402
-from pocketzoo.zoo.models.generation_graphs import with_parts  # noqa: E402
+from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # noqa: E402
 
 NOW = frozen.FROZEN / f"format{FORMAT}"
 TEXTS = ["the model is small", "an edge device reads texts or images and it is fast", "fast"]
@@ -119,7 +119,7 @@ def _language(case: Path, family: str, task: str, sizes: Mapping[str, Any]) -> M
     asks = {"texts": TEXTS, "prompts": PROMPTS, "settings": SETTINGS}
     with _hub(lambda folder: write_headed(folder, family, task, changes=sizes)) as name:
         registry = frozen.frozen_registry()
-        bundle = with_parts(pocketzoo.open_model(name, registry=registry), registry)
+        bundle = with_generation_graphs(pocketzoo.open_model(name, registry=registry), registry)
         if task == "answer":
             shutil.copytree(bundle.path, case / "bundle")
             (case / "sayings.txt").unlink()

@@ -16,7 +16,7 @@ from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_generation_graphs import export_parts
 from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
-from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import spec_of
@@ -94,7 +94,7 @@ def export(
             return place
         exported = Path(folder) / f"export{exporter.suffix}"
         exporter.export(graph, exported, spec, progress, *request)
-        encoded = len(bundle.graphs()) > 1  # by a step on the graph
+        encoded = len(bundle.encodings()) > 1  # by a step on the graph
         graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
         float_precision = next((e.precision for e in graphs), "float32")
         float_precision = _named(float_precision, precision)
@@ -106,8 +106,8 @@ def export(
             for made_part in parts:
                 # As an .onnx a float part is in the bundle for all targets.
                 own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
-                called = Path(part_name(made_part.part, own, made_part.precision)).with_suffix(exporter.suffix).name
-                marked = draft.mark(called, target=own, precision=made_part.precision, part=made_part.part)
+                called = Path(graph_name(own, made_part.precision, made_part.part)).with_suffix(exporter.suffix).name
+                marked = draft.mark(called, target=own, precision=made_part.precision, graph=made_part.part)
                 shutil.copyfile(made_part.file, marked)
                 progress.say(f"wrote {called}, its {made_part.part}, for generation")
     return bundle.path / name
@@ -205,7 +205,7 @@ def _named(float_precision: str, precision: str) -> str:
 @keywords_renamed(registry="resolver")
 def graph_for(bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path) -> Path:
     """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
-    graphs = bundle.graphs()
+    graphs = bundle.encodings()
     if target.name in graphs:
         return graphs[target.name]
     if len(graphs) == 1:  # nothing but the float graph: no step made it target-specific

@@ -11,7 +11,7 @@ from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
-from pocketzoo.zoo.models.resolver import WRITES, Resolver
+from pocketzoo.zoo.models.resolver import Resolver
 
 LONGEST = 512  # tokens that an engine takes, where the model's positions do not end sooner
 
@@ -47,16 +47,16 @@ def export_parts(
         MissingDependencyError: the target's package is not installed.
         ExportError: the target refuses a graph.
     """
-    if exporter.folder or not (bundle.parts() or bundle.manifest.gives in WRITES):
-        return []
-    if not resolver.generates_text(bundle):
+    if exporter.folder or not (bundle.parts() or resolver.lacks_graphs(bundle)):
         return []
     from pocketzoo.compress.pipeline.generation_graphs import encode_parts  # it needs onnx, and no other model does
 
     if not bundle.parts():
-        from pocketzoo.zoo.models.generation_graphs import with_parts  # a bundle that has them needs no torch
+        from pocketzoo.zoo.models.generation_graphs import (
+            with_generation_graphs,  # a bundle that has them needs no torch
+        )
 
-        bundle = with_parts(bundle, resolver, progress, None if into_bundle else folder / "with-parts")
+        bundle = with_generation_graphs(bundle, resolver, progress, None if into_bundle else folder / "with-parts")
     plain, settings = bundle.parts(), bundle.manifest.generation
     assert settings is not None
     longest = min(settings.positions or LONGEST, LONGEST)

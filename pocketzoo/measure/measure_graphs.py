@@ -106,7 +106,7 @@ def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Can
     """The graphs of a bundle: all of them, or those for ``targets``."""
     return [
         candidate(bundle.manifest, path, bundle.manifest.files[path.name])
-        for target, path in sorted(bundle.graphs().items())
+        for target, path in sorted(bundle.encodings().items())
         if targets is None or target in targets
     ]
 

@@ -90,6 +90,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             takes=("sequence",),
             returns="next-token-logits",
             build=_built("LanguageModel"),
+            generates=True,
             metric="log_likelihood",
         ),
         HeadSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +15,15 @@ from pocketzoo.train.augment.specification import read_augment, read_mix
 from pocketzoo.train.augment.transforms import DRAWS, augmented, mixed
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 
 
 def augmenter(
-    config: TrainConfig, processor: Processor, world: World
+    config: TrainConfig, reads: Any, world: World
 ) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None:
     """What ``Phase.augment`` is for these settings; None where they change nothing.
+
+    ``reads`` is the model's processor, or the config of one.
 
     All processes draw for the whole batch and take the draws of their own part, so that an image becomes the same
     however many they are. Samples are mixed with others of the same process.
@@ -29,7 +32,7 @@ def augmenter(
         RecipeError: the model reads no images, or no colors.
         MissingDependencyError: kornia is not installed.
     """
-    augment, mix = read_augment(config.augment), read_mix(config.mix)
+    augment, mix, processor = read_augment(config.augment), read_mix(config.mix), as_processor(reads)
     if not augment and mix is None:
         return None
     if not all(tensor.dtype.startswith("float") for tensor in processor.inputs):

@@ -133,7 +133,7 @@ def task_of(
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
     if (rows := _rows(dataset)) is not None:
-        ref = _for_rows(ref, rows.shape[1], dataset.columns, spec)
+        ref = _for_rows(ref, rows.shape[1], spec, dataset.columns)
         parts = resolver.parts(ref)
     config = _for_untrained(config, parts, progress)
     torch.manual_seed(config.seed)
@@ -194,7 +194,7 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
     return cast("npt.NDArray[np.float32]", samples) if rows else None
 
 
-def _for_rows(ref: ModelRef, width: int, columns: tuple[str, ...], spec: BackboneSpec) -> ModelRef:
+def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec, columns: tuple[str, ...] = ()) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
     known = {f.name for f in fields(spec.options)} if spec.options else set()
     flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former

@@ -59,7 +59,7 @@ def engine_candidates(
             engines[digest] = replace(row, runtime=runtime, source=bundle.path)
         for name, entry in manifest.files.items():
             other = name.endswith(".engine") and entry.target == runtime and entry.precision not in graphs
-            if other and not entry.part and EngineCache().built(entry.sha256):
+            if other and not entry.graph and EngineCache().built(entry.sha256):
                 row = candidate(manifest, bundle.path / name, entry)
                 engines.setdefault(entry.sha256, replace(row, runtime=runtime, source=bundle.path))
     return list(engines.values())

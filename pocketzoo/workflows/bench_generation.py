@@ -64,7 +64,7 @@ def bench_generation(
     known: set[tuple[str, ...]] = set()
     for bundle in bundles:
         files = bundle.manifest.files
-        for target in ("", *sorted({e.target for e in files.values() if e.part and e.target})):
+        for target in ("", *sorted({e.target for e in files.values() if e.graph and e.target})):
             parts = bundle.parts(target)
             digests = tuple(sorted(files[path.name].sha256 for path in parts.values()))
             if parts and digests not in known:  # a step that only quantizes leaves the float graphs as they were

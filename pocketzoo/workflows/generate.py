@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
+from pocketzoo.zoo.artifacts.generate import GENERATION, Generation
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import GenerationSpec
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
-from pocketzoo.zoo.tasks.text_generator import GraphWriter
 from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
 
 
@@ -58,18 +60,21 @@ def generate(
     resolver = Resolver.of(registry)
     resolver.registry.get("target", target)
     bundle = open_model(model, registry=resolver, progress=progress)
-    if not bundle.parts(target):
-        from pocketzoo.zoo.models.generation_graphs import with_parts
+    end = end_of(artifact_of(bundle, target), GENERATION)
+    if end is None:
+        from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # it needs torch
 
-        bundle = with_parts(bundle, resolver, progress)
-    spec, settings = processor_of(bundle, resolver.registry).text, bundle.manifest.generation
-    assert spec is not None
-    assert settings is not None
+        bundle = with_generation_graphs(bundle, resolver, progress)
+        end = end_of(artifact_of(bundle, target), GENERATION)
+    assert isinstance(end, Generation)  # by its name
+    spec, settings = processor_of(bundle, resolver.registry).text, end.settings
+    if spec is None:
+        raise UnsupportedModelError(f"{bundle.manifest.name} does not read text", "use a language model")
     if settings.not_followed:
         progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
     encode = TextEncoder(spec, bundle.source_files())
     texts = []
-    with GraphWriter(bundle.parts(target), settings.start) as writer:
+    with end.open(OnnxRunner) as writer:
         for prompt in progress.track(prompts, "writing", len(prompts)):
             ids = encode([prompt])
             longest = _room(settings, ids, max_new_tokens, bundle.manifest.name, progress)

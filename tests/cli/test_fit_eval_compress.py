@@ -141,7 +141,7 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, perceptron, few, t
     }
     assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert bundle.manifest.steps[0].config["ratio"] == 0.5
-    assert set(bundle.graphs()) == {"", "cpu", "tensorrt"}
+    assert set(bundle.encodings()) == {"", "cpu", "tensorrt"}
     # Nothing but progress on stderr, so that stdout can be piped.
     assert all(line.startswith("  ") for line in result.stderr.splitlines())
 

@@ -104,7 +104,7 @@ KEYWORDS = [
     ("zoo.models.build", "load_module", "registry", "resolver"),
     ("zoo.models.build", "load_pretrained", "registry", "resolver"),
     ("zoo.models.build", "resolve", "registry", "resolver"),
-    ("zoo.models.generation_graphs", "with_parts", "registry", "resolver"),
+    ("zoo.models.generation_graphs", "with_generation_graphs", "registry", "resolver"),
     ("zoo.models.open_remote", "open_remote", "registry", "resolver"),
     ("zoo.models.hub_bundle", "unpack", "registry", "resolver"),
     ("zoo.models.import_onnx", "open_graph", "reading", "metadata"),

@@ -52,7 +52,7 @@ def test_a_graph_the_bundle_has_is_given_as_it_is(target, compressed, tmp_path):
 
 def test_a_target_nobody_asked_for_before_is_encoded_from_the_saved_plan(compressed, tmp_path):
     """tensorrt and tensorrt-rtx take the same encoding: the graph is the one that compressing would have written."""
-    assert "tensorrt" not in compressed.graphs()
+    assert "tensorrt" not in compressed.encodings()
     out = export(compressed.path, to="onnx", target="tensorrt", out=tmp_path / "m.onnx")
     assert same_graph(out, compressed.graph("tensorrt-rtx"))
     assert not same_graph(out, compressed.graph("cpu"))
@@ -142,7 +142,7 @@ def test_a_float_bundle_keeps_its_float_graph(fitted_copy, fitted):
     assert path == fitted_copy.path / "model.onnx"
     after = read_bundle(fitted_copy.path)
     assert after.manifest.files["model.onnx"] == fitted.manifest.files["model.onnx"]
-    assert after.graphs() == {"": path}
+    assert after.encodings() == {"": path}
 
 
 @pytest.mark.engine
@@ -167,7 +167,7 @@ def test_an_engine_joins_the_bundle(kind, copied, fitted_copy):
     after = read_bundle(bundle.path)
     entry = after.manifest.files[path.name]
     assert (entry.target, entry.precision, entry.size) == ("tensorrt-rtx", kind, path.stat().st_size)
-    assert after.graphs().keys() == bundle.graphs().keys()  # an engine is no graph
+    assert after.encodings().keys() == bundle.encodings().keys()  # an engine is no graph
     assert entry.size > 10_000
 
 

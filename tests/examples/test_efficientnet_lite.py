@@ -281,7 +281,7 @@ def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> N
     assert [step.kind for step in manifest.steps] == ["prune", "low-rank", "int8"]
     assert (manifest.labels, manifest.license) == (lite._labels(), "Apache-2.0")
     assert manifest.input == registry.get("backbone", "efficientnet-lite0").input
-    assert sorted(small.graphs()) == ["", "cpu", "tensorrt-rtx"]
+    assert sorted(small.encodings()) == ["", "cpu", "tensorrt-rtx"]
     rows = {(row["bundle"], row["target"]): row for row in manifest.measurements}
     assert list(rows) == [("efficientnet-lite0", ""), ("small", ""), ("small", "cpu"), ("small", "tensorrt-rtx")]
     whole = rows["efficientnet-lite0", ""]
@@ -304,7 +304,7 @@ def test_int8_is_close_to_the_graph_it_encodes(crops: Path, registry: Registry, 
     )  # fmt: skip
     x = as_batch(registry, "efficientnet-lite0", CHELSEA, COFFEE, ROCKET, CHINA).numpy()
     outputs = {}
-    for target, path in small.graphs().items():
+    for target, path in small.encodings().items():
         with OnnxRunner(path) as runner:
             outputs[target] = only(runner, x).astype(np.float64)
     for target in ("cpu", "tensorrt-rtx"):

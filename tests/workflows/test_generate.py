@@ -12,17 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from artifactgraphs import start
 from hubmodels import WORDS, write_headed
 from told import Told
 
 from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.plugins import transformers as plugin
 from pocketzoo.workflows.generate import generate
+from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
 from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.specs import Repository
-from pocketzoo.zoo.tasks.text_generator import GraphWriter
 from pocketzoo.zoo.tasks.token_search import beam_search, greedy
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
@@ -72,7 +73,7 @@ def wanted(model, ids: list[int], **settings: object) -> list[int]:
 @pytest.mark.parametrize("end", ENDS)
 def test_greedy_tokens_are_those_of_the_library(language, end):
     bundle, model, _ = language
-    with GraphWriter(bundle.parts(), bundle.manifest.generation.start) as writer:
+    with end_of(artifact_of(bundle), "generation").open(start) as writer:
         for ids in PROMPTS:
             assert greedy(writer, np.array([ids]), longest=10, end=end) == wanted(model, ids, end=end)
 
@@ -82,7 +83,7 @@ def test_greedy_tokens_are_those_of_the_library(language, end):
 def test_tokens_of_beams_are_those_of_the_library(language, settings, end):
     bundle, model, _ = language
     rest = {name: value for name, value in settings.items() if name != "num_beams"}
-    with GraphWriter(bundle.parts(), bundle.manifest.generation.start) as writer:
+    with end_of(artifact_of(bundle), "generation").open(start) as writer:
         for ids in PROMPTS:
             found = beam_search(writer, np.array([ids]), beams=settings["num_beams"], longest=10, end=end, **rest)
             right = wanted(model, ids, end=end, **settings)
@@ -96,7 +97,7 @@ def test_one_graph_reads_the_text_and_each_token_after_it(language):
     if bundle.manifest.generation.start:
         pytest.skip("an answer begins with one token")
     ids = np.array([PROMPTS[1]])
-    with GraphWriter(bundle.parts(), bundle.manifest.generation.start) as writer:
+    with end_of(artifact_of(bundle), "generation").open(start) as writer:
         whole = writer.begin(ids)
         writer.begin(ids[:, :1])
         for i in range(1, ids.shape[1]):
@@ -124,11 +125,12 @@ def test_a_bundle_with_its_graphs_needs_no_torch(language):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_its_files_say_which_part_they_are(language):
+def test_its_files_say_which_graph_they_are(language):
     bundle, _, _ = language
-    parts = {"decoder", "encoder"} if bundle.manifest.generation.start else {"decoder"}
-    assert set(bundle.parts()) == parts
-    assert set(bundle.graphs()) == {""}
+    others = {"decoder", "encoder"} if bundle.manifest.generation.start else {"decoder"}
+    assert set(bundle.graphs("")) == {"model"} | others
+    assert set(bundle.encodings()) == {""}
+    assert bundle.manifest.driver == "generate"
 
 
 @pytest.mark.engine

@@ -59,4 +59,4 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))
     for part, graph in bundle.parts().items():
-        shutil.copyfile(graph, draft.mark(graph.name, precision="float32", part=part))
+        shutil.copyfile(graph, draft.mark(graph.name, precision="float32", graph=part))

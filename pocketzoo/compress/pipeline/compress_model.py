@@ -219,7 +219,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     manifest = replace(draft.manifest, name=name)
     order = ["", *(target.name for target in job.targets)]
     graphs = sorted(
-        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.part
+        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.graph
     )
     new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
     rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=SECONDS, progress=job.progress)

@@ -21,7 +21,7 @@ from pocketzoo.core.name_patterns import matches
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, part_name, tensors_name
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, tensors_name
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
@@ -143,8 +143,8 @@ def write_parts(
         for target in targets:
             after: dict[str, Path] = {}
             for part, plan in plans.items():
-                name = part_name(part, target.name, compressor.precision)
-                after[part] = draft.mark(name, target=target.name, precision=compressor.precision, part=part)
+                name = graph_name(target.name, compressor.precision, part)
+                after[part] = draft.mark(name, target=target.name, precision=compressor.precision, graph=part)
                 onnx.save(compressor.apply(onnx.load(before[part]), plan, target), after[part])
             report: dict[str, Any] = {
                 "bytes_before": sum(path.stat().st_size for path in before.values()),
@@ -187,7 +187,7 @@ def encode_parts(
     ``compressors`` are those of the bundle's steps, by kind (``Resolver.compressors``).
     """
     graphs = bundle.parts(target.name)
-    own = {entry.part for entry in bundle.manifest.files.values() if entry.target == target.name}
+    own = {entry.graph for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
         compressor = compressors[step.kind]
         declined = "rejected" in step.report.get("generation", {}).get(target.name, {})
@@ -197,6 +197,6 @@ def encode_parts(
             tensors_file = tensors_name(compressor.name, part)
             tensors = load_file(bundle.file(tensors_file)) if tensors_file in bundle.manifest.files else None
             graph = compressor.apply(onnx.load(graphs[part]), compressor.read_plan(plan, tensors), target)
-            graphs[part] = folder / part_name(part, target.name, compressor.precision)
+            graphs[part] = folder / graph_name(target.name, compressor.precision, part)
             onnx.save(graph, graphs[part])
     return graphs

@@ -94,11 +94,11 @@ def _with_generation_graphs(attempt: Attempt, compressor: GraphCompressor[Any, A
     """The bundle with the graphs it generates text by, where it can and the step works on them: in a copy of it."""
     if not (compressor.several_inputs and job.generates_text) or attempt.bundle.parts():
         return attempt.bundle
-    from pocketzoo.zoo.models.generation_graphs import add_parts  # a bundle that has them needs no torch
+    from pocketzoo.zoo.models.generation_graphs import add_generation_graphs  # a bundle that has them needs no torch
 
     assert job.structure is not None  # by prepare
     copy = attempt.folder.with_name(f"{attempt.folder.name}-parts")
-    return add_parts(attempt.bundle, job.structure, job.progress, copy)
+    return add_generation_graphs(attempt.bundle, job.structure, job.progress, copy)
 
 
 def plan_graph(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> PlannedGraph:

@@ -218,7 +218,7 @@ def prepare(
         return Batches(dataset.split(split), processor, limit=limit, skipped=skipped)
 
     generates = any(c.several_inputs for c, _ in pairs if isinstance(c, GraphCompressor)) and (
-        resolver.generates_text(source)
+        bool(source.parts()) or resolver.lacks_graphs(source)
     )
     by_module = any(compressor.form == "module" for compressor, _ in pairs) or (generates and not source.parts())
     return Job(

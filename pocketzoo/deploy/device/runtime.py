@@ -138,7 +138,7 @@ def load_runtime(
         MissingDependencyError: onnxruntime or a provider is not installed; the hint says what would run here.
     """
     bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
-    graphs = bundle.graphs()
+    graphs = bundle.encodings()
     if target is not None and target not in graphs:
         _check_target(target, registry)
     only = next(iter(graphs)) if len(graphs) == 1 else "cpu"  # a bundle that was packed for one target has no other

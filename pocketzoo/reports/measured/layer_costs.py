@@ -45,7 +45,7 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
             raise BundleError(
                 f"the layers in {bundle.path} cannot be read: {error!r}", "rebuild the bundle with this version"
             ) from error
-    if not layers and "" in bundle.graphs() and find_spec("onnx") is not None:
+    if not layers and "" in bundle.encodings() and find_spec("onnx") is not None:
         from pocketzoo.zoo.graphs.cost import layer_costs
 
         costs = layer_costs(bundle.graph(""))

@@ -18,7 +18,7 @@ from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, read_manifest
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.graphs.safety import check_graph
 
@@ -50,41 +50,48 @@ class Bundle:
         warn_renamed("travelled", "source_files")
         return self.source_files()
 
-    def graphs(self) -> dict[str, Path]:
-        """The graphs by the target they are encoded for; "" is the float graph, which runs anywhere."""
-        files = self.manifest.files.items()
-        return {e.target: self.path / name for name, e in files if name.endswith(".onnx") and not e.part}
+    def graphs(self, target: str | None = None) -> dict[str, Path]:
+        """The graphs of the model by name: each the one encoded for ``target``, else the float one.
 
-    def parts(self, target: str = "") -> dict[str, Path]:
-        """The generation graphs with a cache of keys and values, by part; empty where it has none.
-
-        Each is the one encoded for ``target``, else the float one.
+        Without ``target`` it is what ``graphs`` was in the last release, ``encodings``.
         """
+        if target is None:
+            warn_renamed("graphs()", "encodings()")
+            return self.encodings()
         paths: dict[str, Path] = {}
-        for part_target in ("", target):
+        for encoded_for in ("", target):
             for name, entry in self.manifest.files.items():
-                if entry.part and entry.target == part_target and name.endswith(".onnx"):
-                    paths[entry.part] = self.path / name
+                if name.endswith(".onnx") and entry.target == encoded_for:
+                    paths[entry.graph or MODEL] = self.path / name
         return paths
 
-    def graph(self, target: str = "cpu") -> Path:
+    def encodings(self, graph: str = MODEL) -> dict[str, Path]:
+        """The encodings of one graph by target; "" is the float one, which runs anywhere."""
+        files = self.manifest.files.items()
+        return {
+            e.target: self.path / name for name, e in files if name.endswith(".onnx") and (e.graph or MODEL) == graph
+        }
+
+    def targets(self) -> tuple[str, ...]:
+        """The targets that it has graphs for: "" first, where it has float ones."""
+        return tuple(sorted({e.target for name, e in self.manifest.files.items() if name.endswith(".onnx")}))
+
+    def parts(self, target: str = "") -> dict[str, Path]:
+        """The graphs of a model that has others than ``MODEL``, without that one."""
+        return {name: path for name, path in self.graphs(target).items() if name != MODEL}
+
+    def graph(self, target: str = "cpu", name: str = MODEL) -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
-        graphs = self.graphs()
-        return graphs.get(target) or self.file(graph_name())
+        return self.graphs(target).get(name) or self.file(graph_name(graph=name))
 
 
-def graph_name(target: str = "", precision: str = "int8") -> str:
-    """File name of a graph: the float one, or the one a graph step encoded for a target."""
-    return part_name("model", target, precision)
-
-
-def part_name(part: str, target: str = "", precision: str = "int8") -> str:
-    """File name of the graph of one part, as ``graph_name``.
+def graph_name(target: str = "", precision: str = "int8", graph: str = MODEL) -> str:
+    """File name of a graph: the float one, or the one a graph step encoded for a target.
 
     Raises:
-        BundleError: part, precision or target are no names; see ``core.names``.
+        BundleError: graph, precision or target are no names; see ``core.names``.
     """
-    return _joined(part, precision, target, "onnx") if target else _joined(part, "onnx")
+    return _joined(graph, precision, target, "onnx") if target else _joined(graph, "onnx")
 
 
 def tensors_name(step: str, part: str = "") -> str:
@@ -214,13 +221,16 @@ class Draft:
     kinds: dict[str, FileEntry] = field(default_factory=dict)  # target and precision of graphs and engines
     path: Path | None = None  # where it is, once written
 
-    def mark(self, name: str, *, target: str = "", precision: str = "", part: str = "") -> Path:
-        """Say what a file runs on; returns the path to write it to, where an earlier one of the same may be.
+    def mark(self, name: str, *, target: str = "", precision: str = "", graph: str = "") -> Path:
+        """Say what a file runs on, and of which graph it is.
+
+        Returns the path to write it to, where an earlier one of the same may be.
 
         Raises:
             BundleError: another file of the bundle is called so, as the weights would be by a step called "model".
         """
-        entry = FileEntry(sha256="", size=0, target=target, precision=precision, part=part)
+        graph = "" if graph == MODEL else graph
+        entry = FileEntry(sha256="", size=0, target=target, precision=precision, graph=graph)
         there = self.kinds.get(name) or FileEntry(sha256="", size=0)
         if (self.folder / name).exists() and replace(there, sha256="", size=0) != entry:
             raise BundleError(f"{name} would be two files of one bundle", "rename what the second is called after")

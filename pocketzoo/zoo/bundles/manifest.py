@@ -17,6 +17,8 @@ from pocketzoo.zoo.catalog.specs import GenerationSpec
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
 TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
+MODEL = "model"  # the graph of a model that has one; of one that has several, that which reads and outputs all at once
+SINGLE, GENERATE = "single", "generate"  # drivers: of one graph, and of those that write text
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
 
 
@@ -44,15 +46,16 @@ class Step:
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a step on graphs: part -> its plan
 
 
+@renamed(part="graph")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """A file of the bundle. Graphs and engines say what they run on."""
+    """A file of the bundle. Graphs and engines say what they run on, and which of the model's graphs they are."""
 
     sha256: str
     size: int  # bytes
     target: str = ""
     precision: str = ""
-    part: str = ""  # of a model that runs in several graphs: "encoder" or "decoder"
+    graph: str = ""  # of a model that runs in several: "encoder", "decoder"; "" is ``MODEL``
 
 
 @renamed(turned_down="rejected")
@@ -71,6 +74,7 @@ class Manifest:
     created: str = ""
     pocketzoo: str = __version__
     signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
+    driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     decoder: Described | None = None  # how its outputs become answers; None: as the task has it
     returns: str = ""  # of bundles of before: what the head outputs, which stands for a task
@@ -121,4 +125,19 @@ def read_manifest(data: Any) -> Manifest:
         data = converted(data)
     if isinstance(data, dict) and "processor" not in data and "input" in data:  # as bundles had it before
         data = {"processor": {"name": "", "config": data["input"]}, **{k: v for k, v in data.items() if k != "input"}}
-    return from_plain(Manifest, data)
+    return from_plain(Manifest, _with_graphs(data))
+
+
+def _with_graphs(data: Any) -> Any:
+    """Early manifests of format 2 call the graphs of a model "parts", and those that had some generate text."""
+    if not isinstance(data, dict) or not isinstance(files := data.get("files"), dict):
+        return data
+    early = {name: entry for name, entry in files.items() if isinstance(entry, dict) and "part" in entry}
+    if not early:
+        return data
+    renamed_entries = {
+        name: {"graph" if field == "part" else field: value for field, value in entry.items()}
+        for name, entry in early.items()
+    }
+    several = any(entry["part"] for entry in early.values())
+    return {**({"driver": GENERATE} if several else {}), **data, "files": {**files, **renamed_entries}}

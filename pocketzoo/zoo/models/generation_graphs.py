@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.zoo.bundles.bundle import Bundle, part_name, read_bundle, updating
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, updating
+from pocketzoo.zoo.bundles.manifest import GENERATE, SINGLE
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.models.build import module_of
 from pocketzoo.zoo.models.export_graph import graph_from_part
 from pocketzoo.zoo.models.resolver import Resolver, Structure
@@ -64,51 +64,54 @@ class CrossAttentionDecoder(nn.Module):
 
 
 @keywords_renamed(registry="resolver")
-def with_parts(
+def with_generation_graphs(
     bundle: Bundle, resolver: Registry | Resolver, progress: Progress = SILENT, place: Path | None = None
 ) -> Bundle:
     """The bundle with the generation graphs; made and put into it, or a copy at ``place``, where it has none.
 
     Raises:
-        UnsupportedModelError: its model cannot write.
-        ExportError: torch cannot export a part, or its graph outputs something else.
+        UnsupportedModelError: its model cannot generate text.
+        ExportError: torch cannot export a graph, or it outputs something else.
     """
-    return bundle if bundle.parts() else add_parts(bundle, Resolver.of(resolver).structure(bundle), progress, place)
+    if bundle.manifest.driver != SINGLE:
+        return bundle
+    return add_generation_graphs(bundle, Resolver.of(resolver).structure(bundle), progress, place)
 
 
-def add_parts(bundle: Bundle, structure: Structure, progress: Progress = SILENT, place: Path | None = None) -> Bundle:
-    """``with_parts`` of a bundle that has none, whose structure is resolved."""
+def add_generation_graphs(
+    bundle: Bundle, structure: Structure, progress: Progress = SILENT, place: Path | None = None
+) -> Bundle:
+    """``with_generation_graphs`` of a bundle that has none, whose structure is resolved."""
     manifest, spec = bundle.manifest, structure.parts.backbone
-    module: Any = module_of(bundle, structure)
-    text = structure.parts.processor.text
-    if spec.generation is None or text is None:
+    if spec.generation is None:
         raise UnsupportedModelError(
             f"{manifest.name} outputs {manifest.gives} and cannot generate text", "use a language model"
         )
-    answers = hasattr(module.head, "memory")
-    if manifest.gives != ("first-token-logits" if answers else "next-token-logits"):
+    if not structure.generates_text:
         raise UnsupportedModelError(
             f"{manifest.name} has a head that outputs {manifest.gives} and cannot generate text",
             "fit a language-model head: --head language-model",
         )
+    module: Any = module_of(bundle, structure)
+    answers = hasattr(module.head, "memory")
     progress.say("exporting and checking the generation graphs (once)")
     if any(step.kind == "int8" for step in manifest.steps):
         progress.say("they are float32; compress the model again for int8")
     with updating(bundle, place) as draft:
-        decoder = draft.mark(part_name("decoder"), precision="float32", part="decoder")
+        decoder = draft.mark(graph_name(graph="decoder"), precision="float32", graph="decoder")
         if answers:
-            memory = _write_encoder(module, text, draft)
-            _write_decoder(CrossAttentionDecoder(module), text.vocabulary, decoder, memory)
+            memory = _write_encoder(module, manifest.model.outputs, draft)
+            _write_decoder(CrossAttentionDecoder(module), manifest.model.outputs, decoder, memory)
         else:
-            _write_decoder(CausalDecoder(module), text.vocabulary, decoder, None)
-        draft.manifest = replace(manifest, generation=spec.generation)
+            _write_decoder(CausalDecoder(module), manifest.model.outputs, decoder, None)
+        draft.manifest = replace(manifest, driver=GENERATE, generation=spec.generation)
     return read_bundle(place or bundle.path)
 
 
-def _write_encoder(module: Any, spec: TextSpec, draft: Any) -> list[Tensor]:
+def _write_encoder(module: Any, vocabulary: int, draft: Draft) -> list[Tensor]:
     """Write the encoder's graph; what it gives for two texts of three tokens."""
     encoder = Encoder(module).eval()
-    texts = [_ids(spec, batch, tokens) for batch, tokens in ((2, 3), (1, 7), (3, 1))]
+    texts = [_ids(vocabulary, batch, tokens) for batch, tokens in ((2, 3), (1, 7), (3, 1))]
     with torch.no_grad():
         memory = list(encoder(texts[0]))
     graph_from_part(
@@ -116,12 +119,12 @@ def _write_encoder(module: Any, spec: TextSpec, draft: Any) -> list[Tensor]:
         [(ids,) for ids in texts],
         ({0: "batch", 1: "tokens"},),
         (["input_ids"], names("memory", len(memory))),
-        draft.mark(part_name("encoder"), precision="float32", part="encoder"),
+        draft.mark(graph_name(graph="encoder"), precision="float32", graph="encoder"),
     )
     return memory
 
 
-def _write_decoder(decoder: nn.Module, vocabulary: int, place: Any, memory: list[Tensor] | None) -> None:
+def _write_decoder(decoder: nn.Module, vocabulary: int, place: Path, memory: list[Tensor] | None) -> None:
     decoder = decoder.eval()
     ids = torch.zeros(2, 1, dtype=torch.int64)
     with torch.no_grad():  # which shapes keys and values have is found, as they may be compressed
@@ -150,7 +153,6 @@ def names(what: str, count: int) -> list[str]:
     return [f"{what}.{i // 2}.{'value' if i % 2 else 'key'}" for i in range(count)]
 
 
-def _ids(spec: TextSpec, batch: int, tokens: int) -> Tensor:
-    generator = torch.Generator().manual_seed(batch)
-    ids = torch.randint(0, spec.vocabulary, (batch, tokens), generator=generator)
-    return ids.where(ids != spec.pad, (spec.pad + 1) % spec.vocabulary)
+def _ids(vocabulary: int, batch: int, tokens: int) -> Tensor:
+    """Tokens but the first, which is mostly the one that texts are filled up with."""
+    return torch.randint(1, vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(batch))

@@ -18,7 +18,7 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, ModelRef
+from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, ModelRef
 from pocketzoo.zoo.bundles.repository_loader import LOADER
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.processor import Processor
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 LARGEST = 64_000_000  # bytes of a file that is parsed as text
-WRITES = ("next-token-logits", "first-token-logits")  # what a model outputs that can generate text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,11 @@ class Structure:
 
     parts: Parts
     compressors: Mapping[str, Compressor]  # of the bundle's steps, by kind: they replay its plans
+
+    @property
+    def generates_text(self) -> bool:
+        """Whether generation graphs can be made of such a model."""
+        return self.parts.backbone.generation is not None and self.parts.head.generates
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +256,17 @@ class Resolver:
         """
         return {step.kind: self.registry.get("compressor", step.kind) for step in bundle.manifest.steps}
 
-    def generates_text(self, bundle: Bundle) -> bool:
-        """Whether a bundle has generation graphs, or can be given some."""
-        if bundle.parts() or bundle.manifest.gives not in WRITES:
-            return bool(bundle.parts())
-        spec: BackboneSpec = self.with_sources(bundle).spec("backbone", bundle.manifest.model.backbone)
-        return spec.generation is not None
+    def lacks_graphs(self, bundle: Bundle) -> bool:
+        """Whether a bundle can be given graphs that it does not have yet: those by which its model generates text.
+
+        Of a model whose plugin is not installed none can be made.
+        """
+        if bundle.manifest.driver != SINGLE or is_graph_only(bundle):
+            return False
+        try:
+            return self.structure(bundle).generates_text
+        except UnknownNameError:
+            return False
 
 
 def is_graph_only(bundle: Bundle) -> bool:

@@ -17,7 +17,7 @@ from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.manifest import Step
 from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
 from pocketzoo.zoo.graphs.node import layer_name
-from pocketzoo.zoo.models.generation_graphs import with_parts
+from pocketzoo.zoo.models.generation_graphs import with_generation_graphs
 from pocketzoo.zoo.models.resolver import Resolver
 
 GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_before": 2.0, "ms_a_token_after": 1.0}
@@ -47,7 +47,7 @@ def test_a_target_that_does_not_run_here_is_not_timed():
 
 
 def test_a_classifier_writes_nothing(fitted, registry):
-    assert not Resolver(registry).generates_text(fitted)
+    assert not Resolver(registry).lacks_graphs(fitted)
 
 
 # -- what they are calibrated on
@@ -115,12 +115,12 @@ class Until:
 @pytest.mark.parametrize("kinds", [(), ("int8",), ("distill", "int8")])
 def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundles, registry):
     bundle = read_bundle(language_bundles["gpt2"])
-    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.part}
+    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
     steps = tuple(Step(kind=kind, config={}, plan={}) for kind in kinds)
-    bare = replace(bundle, manifest=replace(bundle.manifest, files=files, steps=steps))
+    bare = replace(bundle, manifest=replace(bundle.manifest, files=files, driver="single", steps=steps))
     told = Until("float32" if "int8" in kinds else "exporting")
     with pytest.raises(Heard):
-        with_parts(bare, registry, told)
+        with_generation_graphs(bare, registry, told)
     said = "they are float32; compress the model again for int8"
     assert told.said[0] == "exporting and checking the generation graphs (once)"
     assert told.said[1:] == [said] * ("int8" in kinds)
@@ -129,13 +129,15 @@ def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundl
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, registry, refused):
     with refused(UnsupportedModelError, "outputs logits and cannot generate text", hint="use a language model"):
-        with_parts(fitted, registry)
+        with_generation_graphs(fitted, registry)
     bundle = read_bundle(language_bundles["gpt2"])
-    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.part}
-    other = replace(bundle, manifest=replace(bundle.manifest, files=files, returns="embedding"))
+    files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
+    model = replace(bundle.manifest.model, head="embedding")
+    of_another = replace(bundle.manifest, model=model, files=files, driver="single", returns="embedding")
+    other = replace(bundle, manifest=of_another)
     with refused(UnsupportedModelError, "has a head that outputs embedding", hint="--head language-model"):
-        with_parts(other, registry)
-    assert with_parts(bundle, registry) is bundle, "it has them"
+        with_generation_graphs(other, registry)
+    assert with_generation_graphs(bundle, registry) is bundle, "it has them"
 
 
 @pytest.mark.parametrize(

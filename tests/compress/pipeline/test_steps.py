@@ -136,7 +136,7 @@ def test_what_a_step_reports_can_be_recounted(compressed, fitted, digits):
 def test_a_step_that_makes_the_model_larger_is_not_shipped(bloating, small, few, tmp_path):
     steps = [PruneConfig(ratio=0.3, granularity="weight"), BloatConfig(width=256)]
     bundle = compress(small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating)
-    assert set(bundle.graphs()) == {""}
+    assert set(bundle.encodings()) == {""}
     assert [step.kind for step in bundle.manifest.steps] == ["prune"]
     (no,) = bundle.manifest.rejected
     assert (no["kind"], no["cause"]) == ("bloat", "larger")
@@ -159,7 +159,7 @@ def test_what_is_slower_or_larger_is_kept_on_request(bloating, small, few, tmp_p
     bundle = compress(
         small.path, tmp_path / "out", data=few, steps=steps, samples=8, registry=bloating, keep_slower=True
     )
-    assert set(bundle.graphs()) == {"", "cpu"}
+    assert set(bundle.encodings()) == {"", "cpu"}
     assert bundle.manifest.rejected == ()
     assert bundle.manifest.steps[-1].report["agreement_after"] == 1.0
 
@@ -180,7 +180,7 @@ def test_one_target_may_be_rejected_alone(bloating, small, few, tmp_path, monkey
         registry=bloating,
         targets=("cpu", "tensorrt-rtx"),
     )
-    assert set(bundle.graphs()) == {"", "tensorrt-rtx"}
+    assert set(bundle.encodings()) == {"", "tensorrt-rtx"}
     (no,) = bundle.manifest.steps[-1].report["rejected"]
     assert (no["target"], no["why"].split(":")[0]) == ("cpu", "slower")
 

@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 
 import pocketzoo
 from pocketzoo.core.errors import BundleError, PocketzooError
+from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import (
     Bundle,
     check_place,
     graph_name,
-    part_name,
     put_bundle,
     read_bundle,
     tensors_name,
     updating,
     writing,
 )
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, Step, read_manifest
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 
@@ -145,7 +145,7 @@ def test_the_graph_for_a_target(bundle, target, name):
 
 
 def test_graphs_by_target(bundle):
-    assert bundle.graphs() == {"": bundle.path / "model.onnx", "cpu": bundle.path / "model.int8.cpu.onnx"}
+    assert bundle.encodings() == {"": bundle.path / "model.onnx", "cpu": bundle.path / "model.int8.cpu.onnx"}
     assert bundle.graph() == bundle.path / "model.int8.cpu.onnx"
     assert (graph_name(), graph_name("cpu")) == ("model.onnx", "model.int8.cpu.onnx")
 
@@ -203,7 +203,7 @@ def test_an_added_file_is_never_read(bundle, name):
     again = read_bundle(bundle.path)
     assert again == bundle
     assert name not in again.manifest.files
-    assert (bundle.path / name) not in again.graphs().values()
+    assert (bundle.path / name) not in again.encodings().values()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -484,7 +484,7 @@ def test_updating_keeps_files_and_what_they_run_on(bundle):
 
 @pytest.mark.parametrize(
     "call",
-    [graph_name, lambda bad: graph_name("cpu", bad), part_name, lambda bad: part_name("decoder", bad), tensors_name,
+    [graph_name, lambda bad: graph_name("cpu", bad), lambda bad: graph_name(graph=bad), tensors_name,
      lambda bad: tensors_name("int8", bad)],
 )  # fmt: skip
 @pytest.mark.parametrize("bad", ["a/b", "../x", "a\\b", ".x", "a b", "-x", "con"])
@@ -610,3 +610,46 @@ def test_places_that_a_bundle_may_be_written_to(kind, force, text, tmp_path, ref
 def test_the_time_in_a_manifest_is_in_whole_seconds_of_utc(tmp_path):
     for number in range(3):  # by chance one time has no fraction
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", write(tmp_path / str(number)).manifest.created)
+
+
+# -- several graphs
+
+
+def test_the_graphs_of_a_model_are_named_and_each_is_the_targets_own_or_float(tmp_path):
+    with writing(tmp_path / "b") as draft:
+        for graph, target in (("model", ""), ("decoder", ""), ("encoder", ""), ("decoder", "cpu")):
+            path = draft.mark(graph_name(target, graph=graph), target=target, graph=graph)
+            path.write_bytes(FILES["model.onnx"])
+        draft.manifest = replace(NEW, driver="generate")
+    bundle = read_bundle(tmp_path / "b")
+    names = {target: {name: path.name for name, path in bundle.graphs(target).items()} for target in ("", "cpu", "x")}
+    floats = {name: f"{name}.onnx" for name in ("decoder", "encoder", "model")}
+    assert names == {"": floats, "cpu": {**floats, "decoder": "decoder.int8.cpu.onnx"}, "x": floats}
+    assert bundle.encodings() == {"": bundle.path / "model.onnx"}
+    assert bundle.encodings("decoder").keys() == {"", "cpu"}
+    assert bundle.targets() == ("", "cpu")
+    assert bundle.graph("cpu", "decoder").name == "decoder.int8.cpu.onnx"
+    assert bundle.graph("cpu") == bundle.path / "model.onnx"
+    with pytest.raises(BundleError, match=r"has no image\.onnx"):
+        bundle.graph("cpu", "image")
+
+
+def test_graphs_without_a_target_are_what_they_were_with_a_warning(tmp_path):
+    with writing(tmp_path / "b") as draft:
+        draft.mark(graph_name()).write_bytes(FILES["model.onnx"])
+        draft.manifest = NEW
+    with pytest.warns(RenamedWarning, match=r"'graphs\(\)' was renamed to 'encodings\(\)'"):
+        assert read_bundle(tmp_path / "b").graphs() == {"": tmp_path / "b" / "model.onnx"}
+
+
+def test_an_early_manifest_calls_graphs_parts():
+    entry = {"sha256": "", "size": 0}
+    data = to_plain(NEW) | {"files": {"a.onnx": entry, "decoder.onnx": entry | {"part": "decoder"}}}
+    del data["driver"]
+    manifest = read_manifest(data)
+    assert manifest.files["decoder.onnx"].graph == "decoder"
+    assert (manifest.driver, manifest.files["a.onnx"].graph) == ("generate", "")
+    alone = data | {"files": {"a.onnx": entry | {"part": ""}}}
+    assert read_manifest(alone).driver == "single"
+    with pytest.warns(RenamedWarning):
+        assert FileEntry(sha256="", size=0, part="x") == FileEntry(sha256="", size=0, graph="x")

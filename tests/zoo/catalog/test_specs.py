@@ -79,7 +79,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
     specs.HeadSpec: {
         "task": "", "decoder": "", "decoder_config": None, "returns": "",
         "loss": "cross_entropy", "metric": "accuracy", "options": None, "backbone": "", "weights": None,
-        "labels": None, "outputs": 0,
+        "labels": None, "outputs": 0, "generates": False,
     },
     specs.DatasetSpec: {},
     specs.Int8Encoding: {"dynamic": False, "splits_norm": False},

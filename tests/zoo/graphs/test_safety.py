@@ -132,7 +132,7 @@ def test_what_harms_nobody_is_read(tmp_path, compressed):
         onnx.save(made, tmp_path / "g.onnx")
         check_graph(tmp_path / "g.onnx")
         assert references(tmp_path / "g.onnx").operators == operators, name
-    for path in compressed.graphs().values():
+    for path in compressed.encodings().values():
         nodes = onnx.load(path).graph.node
         assert references(path).operators == {(node.domain, node.op_type) for node in nodes}
 

@@ -274,7 +274,7 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
     bundle = compress(
         path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
     )
-    for graph in bundle.graphs().values():
+    for graph in bundle.encodings().values():
         onnx.checker.check_model(onnx.load(graph), full_check=True)
         session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
         np.testing.assert_array_equal(session.run(["anchors"], {"x": x[:3]})[0], np.arange(4))

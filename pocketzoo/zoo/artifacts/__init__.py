@@ -1,0 +1,1 @@
+"""What a bundle runs: its graphs by name, and the drivers that run them together."""

@@ -1,0 +1,50 @@
+"""The drivers by name, and an artifact opened with the one it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pocketzoo.core.errors import BundleError, nearest
+from pocketzoo.zoo.artifacts import dual, generate, single, stateful
+from pocketzoo.zoo.artifacts.driver import Artifact, End, Start
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.catalog.backend import Runner
+
+# No hook: a bundle that a device opens is not to need a plugin for how its graphs hang together.
+DRIVERS: dict[str, Callable[[Artifact], tuple[End, ...]]] = {
+    "single": single.ends,
+    "dual": dual.ends,
+    "stateful": stateful.ends,
+    "generate": generate.ends,
+}
+
+
+def ends(artifact: Artifact) -> tuple[End, ...]:
+    """Where an artifact is measured; the first is what it gives when it predicts.
+
+    Raises:
+        BundleError: there is no such driver.
+    """
+    if artifact.driver not in DRIVERS:
+        raise BundleError(f"there is no driver {artifact.driver!r}", nearest(artifact.driver, DRIVERS))
+    return DRIVERS[artifact.driver](artifact)
+
+
+def end_of(artifact: Artifact, name: str) -> End | None:
+    """The end of that name; None where the artifact has none."""
+    return next((end for end in ends(artifact) if end.name == name), None)
+
+
+def open_artifact(artifact: Artifact, start: Start) -> Runner:
+    """An artifact as one runner: from samples to what comes out at its end.
+
+    Raises:
+        BundleError: as ``ends``, or a graph is missing, or they do not fit together.
+    """
+    return ends(artifact)[0].open(start)
+
+
+def artifact_of(bundle: Bundle, target: str = "") -> Artifact:
+    """What of a bundle runs on a target: the graphs encoded for it, else the float ones."""
+    manifest = bundle.manifest
+    return Artifact(graphs=bundle.graphs(target), driver=manifest.driver, generation=manifest.generation)

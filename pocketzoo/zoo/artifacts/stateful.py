@@ -1,0 +1,276 @@
+"""The driver ``stateful``: a graph with outputs that are inputs of its next call, such as the state of an LSTM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.zoo.artifacts.driver import (
+    Artifact,
+    Composite,
+    End,
+    Repeated,
+    Start,
+    batch_of,
+    check_names,
+    written,
+)
+from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
+
+CALLS = "calls"  # the axis of a sequence, after that of the batch
+
+
+class Stream:
+    """One stream of calls, or a batch of them side by side, whose state is kept from each to the next."""
+
+    def __init__(self, runner: Runner, states: Mapping[str, str], began_with: Arrays | None = None) -> None:
+        """``states``: output -> input. ``began_with`` are states by input, where they do not begin with zeros."""
+        self._runner, self._states = runner, states
+        self._began_with = dict(began_with or {})
+        self.state: dict[str, npt.NDArray[Any]] = dict(self._began_with)
+
+    def reset(self) -> None:
+        """Forget all calls: the next one begins another sequence."""
+        self.state = dict(self._began_with)
+
+    def inputs(self, inputs: Arrays) -> Arrays:
+        """What the graph reads at this call: the inputs, and the state."""
+        signature = self._runner.signature
+        fed = set(self._states.values())
+        specs = [spec for spec in signature.inputs if spec.name not in fed]
+        check_names(inputs, [spec.name for spec in specs])
+        batch = batch_of(inputs, specs)
+        for spec in signature.inputs:
+            if spec.name not in fed:
+                continue
+            known = self.state.get(spec.name)
+            if known is None:
+                self.state[spec.name] = zeros(spec, batch)
+            elif spec.batch is not None and known.shape[spec.batch] != batch:
+                raise DataError(
+                    f"a batch of {batch} follows one of {known.shape[spec.batch]}, whose state {spec.name!r} is kept",
+                    "reset between sequences, or continue with the same number of them",
+                )
+        return {**inputs, **self.state}
+
+    def infer(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """One call: the outputs, without those that are states.
+
+        Raises:
+            DataError: an input is missing or unknown, or of another number of samples than the call before.
+        """
+        outputs = self._runner.infer(self.inputs(inputs))
+        self.state = {fed: outputs[name] for name, fed in self._states.items()}
+        return {name: value for name, value in outputs.items() if name not in self._states}
+
+
+class StatefulRunner(Composite):
+    """A graph as a model of whole sequences: each begins with a state of its own, zeros where none is given.
+
+    Inputs that count samples have an axis ``calls`` after that of the batch, outputs likewise; the others are the same
+    for all calls. A state may be given as an input, to begin with; each is an output too, as it is after the last call.
+    """
+
+    def __init__(self, runner: Runner, states: Mapping[str, str]) -> None:
+        """Take over the runner.
+
+        Raises:
+            BundleError: the graph has no such input or output, or none that a call gets anew.
+        """
+        super().__init__({MODEL: runner})
+        self._runner, self._states = runner, dict(states)
+        check_states(runner.signature, states)
+        self._signature = over_calls(runner.signature, states)
+        if not any(CALLS in spec.shape for spec in self._signature.inputs):
+            raise BundleError("no input of the graph is another at each call", "give states for some inputs only")
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Of a batch of sequences."""
+        return self._signature
+
+    def stream(self) -> Stream:
+        """For calls that come one by one."""
+        return Stream(self._runner, self._states)
+
+    def infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
+        """Run sequences from their beginning.
+
+        Raises:
+            DataError: an input is missing or unknown, or sequences differ in length.
+        """
+        stream, calls = self._begin(inputs)
+        kept: dict[str, list[npt.NDArray[Any]]] = {}
+        for call in calls:
+            for name, value in stream.infer(call).items():
+                kept.setdefault(name, []).append(value)
+        outputs: dict[str, npt.NDArray[Any]] = {}
+        for spec in self._runner.signature.outputs:
+            if spec.name in self._states:
+                outputs[spec.name] = stream.state[self._states[spec.name]]
+            else:
+                outputs[spec.name] = np.stack(kept[spec.name], _axis(spec))
+        return written(outputs, out)
+
+    def graph_inputs(self, inputs: Arrays) -> Iterator[Arrays]:
+        """What the graph reads at each call of sequences, states included."""
+        stream, calls = self._begin(inputs)
+        for call in calls:
+            yield {name: np.ascontiguousarray(value) for name, value in stream.inputs(call).items()}
+            stream.infer(call)
+
+    def _begin(self, inputs: Arrays) -> tuple[Stream, list[dict[str, npt.NDArray[Any]]]]:
+        fed = set(self._states.values())
+        own = {spec.name: spec for spec in self._runner.signature.inputs if spec.name not in fed}
+        check_names(inputs, own, fed)
+        axes = {name: _axis(spec) for name, spec in own.items() if spec.batch is not None}
+        lengths = {name: inputs[name].shape[axis] if inputs[name].ndim > axis else -1 for name, axis in axes.items()}
+        if len(set(lengths.values())) > 1 or min(lengths.values()) < 1:
+            shapes = ", ".join(f"{name} {inputs[name].shape}" for name in axes)
+            raise DataError(
+                f"these are not sequences of one length: {shapes}",
+                f"give each with an axis of calls after that of the batch: {self._shapes()}",
+            )
+        began_with = {name: inputs[name] for name in fed if name in inputs}
+        count = next(iter(lengths.values()))
+        calls = [
+            {
+                name: np.ascontiguousarray(np.take(inputs[name], i, axes[name])) if name in axes else inputs[name]
+                for name in own
+            }
+            for i in range(count)
+        ]
+        return Stream(self._runner, self._states, began_with), calls
+
+    def _shapes(self) -> str:
+        return ", ".join(f"{spec.name} {spec.shape}" for spec in self._signature.inputs if CALLS in spec.shape)
+
+    def __enter__(self) -> StatefulRunner:
+        return self
+
+
+class StatefulEnd(End):
+    """The outputs of all calls of a sequence, and the states after the last: errors add up in them."""
+
+    unit = "call"
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        return (MODEL,)
+
+    def open(self, start: Start) -> StatefulRunner:
+        runner = start(self.artifact.graph(MODEL))
+        try:
+            return StatefulRunner(runner, self.artifact.states)
+        except BaseException:
+            runner.close()
+            raise
+
+    def calls(self, graph: str, samples: Iterable[Arrays], start: Start) -> Iterable[Arrays]:
+        def each() -> Iterator[Arrays]:
+            with self.open(start) as runner:
+                for sample in samples:
+                    yield from runner.graph_inputs(sample)
+
+        return Repeated(each)
+
+    def timed(self, runner: Runner, inputs: Arrays) -> tuple[Callable[[], object], int]:
+        calls = max(
+            inputs[spec.name].shape[spec.shape.index(CALLS)]
+            for spec in runner.signature.inputs
+            if CALLS in spec.shape and spec.name in inputs
+        )
+        return super().timed(runner, inputs)[0], calls
+
+
+def ends(artifact: Artifact) -> tuple[End, ...]:
+    """Its one end."""
+    return (StatefulEnd(artifact),)
+
+
+def check_states(signature: ModelSignature, states: Mapping[str, str]) -> None:
+    """Raises:
+    BundleError: a state is of no output or input, two feed one input, or output and input are of different types.
+    """
+    if not states:
+        raise BundleError(
+            "the driver 'stateful' needs states, and none are given", "say which output feeds which input"
+        )
+    inputs = {spec.name: spec for spec in signature.inputs}
+    outputs = {spec.name: spec for spec in signature.outputs}
+    for name, fed in states.items():
+        for side, known, which in (("output", outputs, name), ("input", inputs, fed)):
+            if which not in known:
+                raise BundleError(f"the graph has no {side} {which!r}", f"its {side}s: {', '.join(known)}")
+        if list(states.values()).count(fed) > 1:
+            raise BundleError(f"two outputs feed the input {fed!r}", "give each input one output")
+        given, taken = outputs[name], inputs[fed]
+        lengths = zip(given.shape, taken.shape, strict=False)
+        differ = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in lengths)
+        if given.dtype != taken.dtype or len(given.shape) != len(taken.shape) or differ:
+            raise BundleError(
+                f"the output {name!r}, {given.dtype} of {given.shape}, cannot be the input {fed!r}, "
+                f"{taken.dtype} of {taken.shape}",
+                "a state has one type and shape",
+            )
+
+
+def evident_states(signature: ModelSignature) -> dict[str, str]:
+    """Outputs that by name, type and shape look like states, and the inputs that they may feed: a hint, never taken."""
+    found = {}
+    for output in signature.outputs:
+        for given in signature.inputs:
+            alike = output.dtype == given.dtype and len(output.shape) == len(given.shape)
+            if alike and output.name != given.name and output.name in _successors(given.name):
+                found[output.name] = given.name
+    return found
+
+
+def _successors(name: str) -> set[str]:
+    """What people call the output that is an input of this name at the next call."""
+    ends = {f"{name}{end}" for end in ("N", "n", "_n", "_out", "_next", "_new", "Out", "_t1", "1")}
+    starts = {f"{start}{name}" for start in ("new_", "next_", "out_", "output_")}
+    swaps = {name.replace(a, b) for a, b in (("_in", "_out"), ("past", "present"), ("prev", "next"), ("old", "new"))}
+    return ends | starts | swaps - {name}
+
+
+def over_calls(signature: ModelSignature, states: Mapping[str, str]) -> ModelSignature:
+    """The signature of a whole sequence, of that of one call."""
+    fed = set(states.values())
+    inputs = tuple(_stacked(spec) for spec in signature.inputs if spec.name not in fed)
+    outputs = tuple(
+        replace(spec, feeds="") if spec.name in states else _stacked(spec, always=True) for spec in signature.outputs
+    )
+    return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def zeros(spec: TensorSpec, batch: int) -> npt.NDArray[Any]:
+    """What a state begins as.
+
+    Raises:
+        BundleError: an axis that no sample counts is free.
+    """
+    shape = [batch if i == spec.batch else dim for i, dim in enumerate(spec.shape)]
+    if any(isinstance(dim, str) for dim in shape):
+        raise BundleError(f"the state {spec.name!r} is of {spec.shape}, which says no size", "give what it begins with")
+    return np.zeros([int(dim) for dim in shape], spec.dtype)
+
+
+def _axis(spec: TensorSpec) -> int:
+    """Where calls are counted: after the samples, first where those are not."""
+    return 0 if spec.batch is None else spec.batch + 1
+
+
+def _stacked(spec: TensorSpec, *, always: bool = False) -> TensorSpec:
+    if spec.batch is None and not always:
+        return spec
+    axis = _axis(spec)
+    return replace(spec, shape=(*spec.shape[:axis], CALLS, *spec.shape[axis:]), feeds="")
