@@ -57,6 +57,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
 from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
+    from pocketzoo.zoo.data.processors.base import ProcessorBase
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
     from pocketzoo.zoo.tasks.drawing import sample_html, shown
@@ -132,6 +134,7 @@ _LAZY = {
     "SplitName": "pocketzoo.zoo.catalog.dataset",
     "Targets": "pocketzoo.zoo.catalog.dataset",
     "from_arrays": "pocketzoo.zoo.data.batches",
+    "ProcessorBase": "pocketzoo.zoo.data.processors.base",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
     "Classes": "pocketzoo.zoo.catalog.answers",
@@ -157,6 +160,7 @@ __all__ = [
     "Answers",
     "Array",
     "Arrays",
+    "ArraysSpec",
     "BackboneSpec",
     "Backend",
     "BackendSpec",
@@ -217,6 +221,7 @@ __all__ = [
     "LowRankConfig",
     "LowRankPlan",
     "Manifest",
+    "MappingSpec",
     "MemoryShortError",
     "Metric",
     "MetricSpec",
@@ -233,6 +238,7 @@ __all__ = [
     "PocketzooError",
     "ProcessLostError",
     "Processor",
+    "ProcessorBase",
     "ProcessorSpec",
     "Progress",
     "PruneConfig",
@@ -249,6 +255,7 @@ __all__ = [
     "SplitName",
     "Step",
     "StorageError",
+    "TableSpec",
     "TargetFinding",
     "TargetKind",
     "TargetSpec",

@@ -18,6 +18,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.batches import Batches, Skipped
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.tasks.metric_value import MetricValue
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task
 
@@ -70,7 +71,7 @@ def measure_confusion(
             "leave out --data, or give other data",
         )
     skipped = Skipped() if skip_bad else None
-    batches = Batches(known, bundle.manifest.input, skipped=skipped, files=bundle.source_files())
+    batches = Batches(known, processor_of(bundle, registry or default_registry()), skipped=skipped)
     metric, worst, samples, wrong = task.scores(), list[tuple[float, int, _Answered]](), 0, 0
     can_tell = hasattr(task.task, "errors")
     with OnnxRunner(bundle.graph("cpu")) as runner:

@@ -10,11 +10,13 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.task import ModelFacts
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.findings import too_long
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
 from pocketzoo.zoo.tasks.open_task import need_task, reading_of
@@ -48,13 +50,21 @@ def evaluate(
     manifest = bundle.manifest
     task = need_task(manifest, resolver.registry)
     skipped = Skipped() if skip_bad else None
-    dataset = load_data(data, seed=seed, **reading_of(task), skipped=skipped, registry=resolver.registry)
+    dataset = load_data(
+        data,
+        seed=seed,
+        **reading_of(task),
+        skipped=skipped,
+        reads=manifest.processor,
+        registry=resolver.registry,
+    )
+    processor = processor_of(bundle, resolver.registry)
     if task.spec.examples is not None:
-        known = task.spec.examples(dataset, _facts(bundle, resolver))
+        known = task.spec.examples(dataset, _facts(bundle, processor, resolver))
     else:
         known = task.prepared(dataset)
     size = SEQUENCES if task.spec.examples is not None else Batches.size
-    batches = Batches(known.split("test"), manifest.input, size=size, skipped=skipped, files=bundle.source_files())
+    batches = Batches(known.split("test"), processor, size=size, skipped=skipped)
     metric = task.scores()
     if batches.split.targets is None:
         metric.need()
@@ -65,7 +75,7 @@ def evaluate(
             if manifest.labels
             else "give an .npz with y, or a .csv",
         )
-    if task.spec.examples is None and (cut := too_long([batches.split], manifest.input, bundle.source_files())):
+    if task.spec.examples is None and (cut := too_long([batches.split], processor)):
         progress.say(f"{cut} texts are longer than the model accepts and are truncated")
     samples = 0
     with OnnxRunner(bundle.graph(target)) as runner:
@@ -93,7 +103,7 @@ def evaluate(
     }
 
 
-def _facts(bundle: Bundle, resolver: Resolver) -> ModelFacts:
+def _facts(bundle: Bundle, processor: Processor, resolver: Resolver) -> ModelFacts:
     manifest = bundle.manifest
     ends = manifest.generation
     if ends is None and not is_graph_only(bundle):  # it has not written yet, so only its backbone knows
@@ -102,7 +112,7 @@ def _facts(bundle: Bundle, resolver: Resolver) -> ModelFacts:
     return ModelFacts(
         name=manifest.name,
         labels=manifest.labels,
-        input=manifest.input,
+        input=processor.text or manifest.input,
         files=bundle.source_files(),
         generation=ends,
         window=training.get("window"),

@@ -125,12 +125,18 @@ def task_of(
         raise DataError(f"head {ref.head!r} needs training data", "give it by --data")
     kind, reader = task.spec.targets, task.spec.reader
     dataset = load_data(
-        data, seed=config.seed, targets=kind, reader=reader, skipped=skipped, registry=resolver.registry
+        data,
+        seed=config.seed,
+        targets=kind,
+        reader=reader,
+        skipped=skipped,
+        reads=spec.input,
+        registry=resolver.registry,
     )
     facts = ModelFacts(
         name=parts.backbone.name,
         labels=dataset.labels,
-        input=parts.backbone.input,
+        input=parts.processor.text or parts.backbone.input,
         files=parts.backbone.files,
         generation=parts.backbone.generation,
         window=config.window,
@@ -143,7 +149,7 @@ def task_of(
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
     if (rows := _rows(dataset)) is not None:
-        ref = _for_rows(ref, rows.shape[1], spec)
+        ref = _for_rows(ref, rows.shape[1], spec, dataset.columns)
         parts = resolver.parts(ref)
     config = _for_untrained(config, parts, progress)
     torch.manual_seed(config.seed)
@@ -185,14 +191,16 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
     return cast("npt.NDArray[np.float32]", samples) if rows else None
 
 
-def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
+def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec, columns: tuple[str, ...] = ()) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
     known = {f.name for f in fields(spec.options)} if spec.options else set()
     flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
-    options = {"input": (width,), flag: True}
+    options: dict[str, Any] = {"input": (width,), flag: True}
     own = plain_options(spec, {})
     if not known >= set(options) or ref.backbone_options.get("input") != own["input"]:
         return ref
+    if columns and "columns" in known:
+        options["columns"] = columns
     return replace(ref, backbone_options={**ref.backbone_options, **options})
 
 

@@ -18,7 +18,8 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.random_samples import random_samples, sample_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.class_targets import without_targets
@@ -67,21 +68,31 @@ def bench(
     bundles = [open_model(m, registry=resolver, progress=progress) for m in models]
     first = bundles[0].manifest
     task = open_task(first, resolver.registry)
-    for other in (b.manifest for b in bundles[1:]):
+    processor = processor_of(bundles[0], resolver.registry)
+    for bundle in bundles[1:]:
+        other = bundle.manifest
         known = open_task(other, resolver.registry)
-        shapes = (other.input.shape, other.model.outputs, known and known.spec.name)
-        if shapes != (first.input.shape, first.model.outputs, task and task.spec.name):
+        shapes = (processor_of(bundle, resolver.registry).inputs, other.model.outputs, known and known.spec.name)
+        if shapes != (processor.inputs, first.model.outputs, task and task.spec.name):
             raise DataError(
                 f"{other.name} and {first.name} do not have the same input and output shapes",
                 "measure them in separate runs",
             )
     if data is None:
-        batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
+        arrays = random_samples(processor, SAMPLES)
+        batches = Batches(Split([sample_of(arrays, i, processor.inputs) for i in range(SAMPLES)]), processor)
     else:
         skipped = Skipped() if skip_bad else None
-        dataset = load_data(data, seed=seed, **reading_of(task), skipped=skipped, registry=resolver.registry)
+        dataset = load_data(
+            data,
+            seed=seed,
+            **reading_of(task),
+            skipped=skipped,
+            reads=first.processor,
+            registry=resolver.registry,
+        )
         split = (without_targets(dataset) if task is None else task.prepared(dataset)).split("test")
-        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
+        batches = Batches(split, processor, skipped=skipped)
     with TemporaryDirectory() as folder:
         contenders: list[Candidate] = []
         for runtime in runtimes:

@@ -15,6 +15,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -73,14 +74,16 @@ def bench_generation(
         return []
     settings = rows[0][0].manifest.generation
     assert settings is not None
-    spec = bundles[0].manifest.input
+    processor = processor_of(bundles[0], resolver.registry)
     if data is None:
-        split = Split(random_samples(spec, TEXTS))
+        split = Split(first(random_samples(processor, TEXTS)))
     else:
         skipped = Skipped() if skip_bad else None
-        dataset = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
+        dataset = load_data(
+            data, seed=seed, skipped=skipped, reads=bundles[0].manifest.processor, registry=resolver.registry
+        )
         split = dataset.split("test")
-    batches = Batches(split, spec, size=1, limit=TEXTS, files=bundles[0].source_files())
+    batches = Batches(split, processor, size=1, limit=TEXTS)
     texts: Any = (first(x) for x, _ in batches)
     few = list(with_room(texts, settings.positions))
     with ExitStack() as stack:

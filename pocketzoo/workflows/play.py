@@ -15,6 +15,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.open_task import need_task
@@ -62,8 +63,9 @@ def play(
     name = environment or str(manifest.provenance.get("environment", ""))
     if not name:
         raise DataError(f"{manifest.name} does not name its environment", "name an environment")
-    place, shape = Environment(name), tuple(manifest.input.shape[1:])
-    if shape != (place.size,) or manifest.model.outputs != place.actions:
+    place, inputs = Environment(name), processor_of(bundle, resolver.registry).inputs
+    shape = inputs[0].sample_shape
+    if shape != (place.size,) or len(inputs) > 1 or manifest.model.outputs != place.actions:
         raise DataError(
             f"{manifest.name} reads {shape} and chooses of {manifest.model.outputs}; {name} has states of {place.size} "
             f"values and {place.actions} actions",
@@ -77,8 +79,8 @@ def play(
     with OnnxRunner(graph) as runner:
 
         def policy(states: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-            inputs = {manifest.input.name: states}
-            return np.asarray(task.answers(runner.infer(inputs), inputs).classes)
+            read = {inputs[0].name: states}
+            return np.asarray(task.answers(runner.infer(read), read).classes)
 
         returns = play_episodes(name, policy, range(first, first + episodes))
     scores = task.scores()

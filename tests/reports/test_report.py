@@ -24,6 +24,7 @@ from pocketzoo.reports.report import report
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.graphs.cost import layer_costs
 
 HOSTILE = "<script>alert('x')</script>\"&<b"
@@ -84,7 +85,7 @@ def bundle(folder: Path, name: str, rows: tuple[dict[str, Any], ...] = (), **cha
     facts = Manifest(
         name=name,
         model=ModelRef(backbone="tinynet", head="linear", outputs=10),
-        input=InputSpec(shape=("batch", 1, 28, 28), mean=(0.286,), std=(0.353,), resize=28),
+        processor=describe_config(InputSpec(shape=("batch", 1, 28, 28), mean=(0.286,), std=(0.353,), resize=28)),
         labels=("zero", HOSTILE),
         license="MIT",
         parameters=360_000,

@@ -86,11 +86,12 @@ def apply_to_module(
         labels=manifest.labels,
         answers=job.answers,
         license=manifest.license,
-        input_spec=manifest.input,
+        input_spec=manifest.processor,
         provenance=manifest.provenance,
         steps=(*manifest.steps, attempt.step(plan)),
         opset=max(target.opset for target in job.targets),
         files=attempt.bundle.source_files(),
+        processor=job.processor,
     )
     assert draft.manifest is not None
     folder = draft.folder

@@ -15,16 +15,16 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
-from pocketzoo.deploy.device.runtime_inputs import InputReader
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 
-if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
+if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.registry import Registry
     from pocketzoo.zoo.catalog.task import Answers
     from pocketzoo.zoo.models.resolver import Resolver
@@ -53,15 +53,16 @@ class Runtime:
         self._runner, self.registry = runner, registry
         self._turn = Condition()
         self._running, self._closed = 0, False
-        self.reads = InputReader(bundle)
+        self.processor = processor_of(bundle, _registry(registry))
 
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Predict a batch: the outputs of the model's head, one row per sample, (B, outputs).
 
-        A model that reads images takes one or a sequence of image files, Pillow images or uint8 pixels (height, width[,
-        3]); one that reads text takes one or a sequence of texts, or of ``Path`` to text files. Both also take the
-        preprocessed array, float32 (B, C, H, W) or int64 (B, T), and pass it on without a copy. With ``out``, an array
-        of the outputs' shape and type, the outputs are written there.
+        A batch is one sample or a sequence of them, as the model's processor reads them: image files, their bytes,
+        Pillow images or uint8 pixels (height, width[, 3]); texts, or ``Path`` to text files; rows of numbers. All take
+        the preprocessed array as well, such as float32 (B, C, H, W) or int64 (B, T), or a mapping of arrays by the
+        names of the inputs, and pass it on without a copy. With ``out``, an array of the outputs' shape and type, the
+        outputs are written there.
 
         Raises:
             DataError: wrong shape, type or range, with what is expected; or a file that cannot be read.
@@ -69,10 +70,7 @@ class Runtime:
             ValueError: the runtime is closed.
         """
         name = self._runner.signature.outputs[0].name
-        return self._infer(self._inputs(batch), None if out is None else {name: out})[name]
-
-    def _inputs(self, batch: Any) -> Arrays:
-        return {self._runner.signature.inputs[0].name: self.reads(batch)}
+        return self._infer(self.processor.batch(batch), None if out is None else {name: out})[name]
 
     def _infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         with self._turn:
@@ -105,7 +103,7 @@ class Runtime:
         Raises:
             DataError: as ``predict``; or nobody said what the outputs mean.
         """
-        task, inputs = self.task, self._inputs(batch)
+        task, inputs = self.task, self.processor.batch(batch)
         return task.answers(self._infer(inputs), inputs)
 
     def answer_rows(self, batch: Any, *, top: int = 5) -> list[Mapping[str, Any]]:
@@ -194,7 +192,7 @@ def load_runtime(
         if find_gpu() is None:
             progress.say(f"this machine has no NVIDIA GPU or driver: {graph.name} runs instead of an engine")
             ways = {way: start for way, start in ways.items() if not way.startswith(ENGINE)}
-    choice = _fastest(bundle, graph, ways, threads, progress)
+    choice = _fastest(bundle, graph, ways, threads, progress, registry)
     file = engines.get(choice.way.removeprefix("engine for "), graph)
     return Runtime(bundle, file, ways[choice.way](), choice, registry)
 
@@ -235,15 +233,19 @@ def _start(path: Path, target: str, registry: Registry | Resolver | None) -> Run
 
 
 def _fastest(
-    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
+    bundle: Bundle,
+    graph: Path,
+    ways: dict[str, Callable[[], Runner]],
+    threads: int,
+    progress: Progress,
+    registry: Registry | Resolver | None,
 ) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
     digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
     key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
-    spec = bundle.manifest.input
     if (choice := remembered(key, ways)) is None:
-        choice = choose(ways, {spec.name: random_samples(spec, 1)}, progress=progress)
+        choice = choose(ways, random_samples(processor_of(bundle, _registry(registry)), 1), progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice
@@ -256,6 +258,12 @@ def _open(model: str | Path, registry: Registry | Resolver | None, progress: Pro
     from pocketzoo.zoo.models.open_model import open_model
 
     return open_model(model, registry=registry, progress=progress)
+
+
+def _registry(registry: Registry | Resolver | None) -> Registry | None:
+    """That of a resolver, which is not imported here for it."""
+    known: Registry | None = getattr(registry, "registry", registry)  # type: ignore[arg-type]
+    return known
 
 
 def _check_target(target: str, registry: Registry | Resolver | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
 from pocketzoo.core.renamed import warn_renamed
-from pocketzoo.zoo.catalog.described import Described, describe
+from pocketzoo.zoo.catalog.described import Described, describe, spec_of
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
@@ -49,7 +49,12 @@ def facts_of(task: TaskSpec, decoder: Described, model_input: Any, registry: Reg
 
 
 def modality(model_input: Any, registry: Registry) -> str:
-    """What a model reads, in a word: "image", "text", "tabular", as processors have it; "" where nobody says."""
+    """What a model reads, in a word: "image", "text", "tabular", as processors have it; "" where nobody says.
+
+    ``model_input`` is the config of its processor, or what a bundle has of it.
+    """
+    if isinstance(model_input, Described):
+        return str(spec_of(model_input, "processor", registry)[0].modality)
     own = getattr(model_input, "modality", "")
     if own:
         return str(own)
@@ -102,7 +107,8 @@ def head_decoder(head: HeadSpec, task: TaskSpec, model_input: Any, registry: Reg
     if config is None and spec.config is not None:
         config = spec.config()
     if spec.complete is not None and config is not None:
-        config = spec.complete(config, model_input)
+        reads = spec_of(model_input, "processor", registry)[1] if isinstance(model_input, Described) else model_input
+        config = spec.complete(config, reads)
     return describe("decoder", spec.name, config, registry)
 
 

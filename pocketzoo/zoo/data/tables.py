@@ -42,6 +42,7 @@ class Table:
     samples: list[str] | npt.NDArray[np.float32] | Sequence[ImageLike]
     targets: list[Any] | None = None  # of several label columns, a list of each row
     labels: tuple[str, ...] = ()  # the columns they are from
+    columns: tuple[str, ...] = ()  # of numbers: what each is
 
 
 def read_table(
@@ -105,7 +106,7 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
     values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(values, targets if label else None, label)
+    return Table(values, targets if label else None, label, () if text is not None else tuple(inputs))
 
 
 def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
@@ -115,7 +116,7 @@ def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classe
         DataError: the targets are not of that kind.
     """
     labels, known = classes(name, table.targets, targets, table.labels)
-    return Dataset(name, labels, divided(Split(table.samples, known), seed), seed)
+    return Dataset(name, labels, divided(Split(table.samples, known), seed), seed, table.columns)
 
 
 def classes(

@@ -21,8 +21,10 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, ModelRef
 from pocketzoo.zoo.bundles.repository_loader import LOADER
 from pocketzoo.zoo.catalog.compressor import Compressor
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec, LoaderSpec, Repository
+from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.hub.lock_file import Lock
 from pocketzoo.zoo.hub.reference import HubRef, parse
 from pocketzoo.zoo.hub.store import Store
@@ -43,6 +45,7 @@ class Parts:
     backbone: BackboneSpec
     head: HeadSpec
     features: FeatureSpec
+    processor: Processor  # of the backbone, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ class Resolver:
         if ref.input_size:
             from pocketzoo.zoo.models.input_size import resized  # it runs the backbone, with torch
 
-            backbone = resized(backbone, ref.input_size)
+            backbone = resized(backbone, ref.input_size, self.registry)
         features = backbone.features
         if ref.cut:
             cuts = {cut.layer: cut.features for cut in backbone.cuts}
@@ -231,7 +234,7 @@ class Resolver:
                 f"head {head.name!r} takes {takes}; {backbone.name} outputs a {features.kind} {features.shape}",
                 f"heads that fit: {', '.join(fit) or 'none is registered'}",
             )
-        return Parts(backbone, head, features)
+        return Parts(backbone, head, features, open_config(backbone.input, backbone.files, self.registry))
 
     def structure(self, bundle: Bundle) -> Structure:
         """What the module of a bundle is built with.

@@ -145,10 +145,10 @@ def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
     if not manifest.task and not manifest.former_returns:
         return None
     if not manifest.task:
-        spec = former_task(manifest.former_returns, manifest.input, registry)
+        spec = former_task(manifest.former_returns, manifest.processor, registry)
         head = HeadSpec(name=manifest.model.head, summary="", takes=(), task=spec.name, build=_not_built)
         return _opened(
-            spec, head_decoder(head, spec, manifest.input, registry), manifest.input, manifest.labels, registry
+            spec, head_decoder(head, spec, manifest.processor, registry), manifest.processor, manifest.labels, registry
         )
     wrote = manifest.decoder.provider if manifest.decoder is not None else ""
     try:
@@ -156,7 +156,7 @@ def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
     except UnknownNameError as error:
         raise missing("task", manifest.task, wrote, error.hint) from error
     decoder = manifest.decoder or Described(name=spec.decoder)
-    return _opened(spec, decoder, manifest.input, manifest.labels, registry)
+    return _opened(spec, decoder, manifest.processor, manifest.labels, registry)
 
 
 def task_of_head(head: HeadSpec, model_input: Any, labels: Sequence[str], registry: Registry) -> ModelTask:
