@@ -49,7 +49,6 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
 from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
@@ -300,6 +299,8 @@ if not TYPE_CHECKING:  # to whom any name would be right then
 
     def __getattr__(name: str) -> Any:
         if name in _FORMER:
+            from pocketzoo.core.renamed import warn_renamed
+
             warn_renamed(name, "TaskSpec")
             return getattr(import_module("pocketzoo.zoo.catalog.former_words"), name)
         if name not in _LAZY:

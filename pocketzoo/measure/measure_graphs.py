@@ -117,7 +117,7 @@ def measure(
     rows: Sequence[Candidate],
     data: Batches,
     *,
-    task: ModelTask | None,
+    task: ModelTask | None = None,
     batch_sizes: Sequence[int] = BATCHES,
     lengths: Sequence[int] = (),
     seconds: float = 0.5,

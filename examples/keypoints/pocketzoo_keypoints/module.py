@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from pocketzoo.api import DataError, HeadMismatchError
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pocketzoo.api import DataError, HeadMismatchError
 
 if TYPE_CHECKING:
     from pocketzoo.api import Dataset, FeatureSpec, LossSettings, ModelFacts, Targets

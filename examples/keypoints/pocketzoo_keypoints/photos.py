@@ -10,9 +10,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from pocketzoo.api import Dataset, from_arrays
 from skimage import data
 from skimage.transform import AffineTransform, warp
+
+from pocketzoo.api import Dataset, from_arrays
 
 NAMES = ("left eye", "right eye", "nose")  # as the viewer sees them
 # x and y in pixels of the photo, and how many of its pixels a view is wide.

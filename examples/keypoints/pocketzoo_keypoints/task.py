@@ -12,12 +12,22 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pocketzoo.api import Arrays, DataError, Dataset, Estimate, MetricSpec, TaskExample, proportion, ratio, shown
-from pocketzoo.api import without_targets
+
+from pocketzoo.api import (
+    Arrays,
+    DataError,
+    Dataset,
+    Estimate,
+    MetricSpec,
+    TaskExample,
+    proportion,
+    ratio,
+    shown,
+    without_targets,
+)
 
 if TYPE_CHECKING:
     from pocketzoo.api import Targets
-
     from pocketzoo_keypoints import KeypointConfig
 
 NEAR = 0.1  # of the image's side: how far a place may be off

@@ -17,9 +17,8 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec, InputSpec, TextSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskSpec
-from pocketzoo.zoo.tasks.open_task import need_task, open_task, task_of_head
 from pocketzoo.zoo.data.processors.open_processor import describe_config
-from pocketzoo.zoo.tasks.open_task import need_task, open_task, tag_of, task_of_head
+from pocketzoo.zoo.tasks.open_task import need_task, open_task, task_of_head
 
 REGISTRY = Registry(create_manager(points=[]))
 IMAGE = InputSpec(shape=("batch", 1, 8, 8), mean=(0.0,), std=(1.0,), resize=8)
@@ -92,10 +91,12 @@ def test_a_graph_from_elsewhere_without_labels_has_no_task(refused):
     ],
 )
 def test_the_hub_has_its_own_words(task, model_input, tag):
-    opened = open_task(replace(MANIFEST, task=task, input=model_input), REGISTRY)
+    opened = open_task(replace(MANIFEST, task=task, processor=describe_config(model_input, REGISTRY)), REGISTRY)
     assert opened is not None
     assert (opened.facts.task, opened.facts.tag or task) == (task, tag)
-    assert tag_of(replace(MANIFEST, task=task, processor=describe_config(model_input)), REGISTRY) == tag
+    opened = open_task(replace(MANIFEST, task=task, processor=describe_config(model_input, REGISTRY)), REGISTRY)
+    assert opened is not None
+    assert (opened.facts.task, opened.facts.tag or task) == (task, tag)
 
 
 def test_a_bundle_whose_plugin_is_missing_says_what_to_install(refused):
