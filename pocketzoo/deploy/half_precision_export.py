@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
-from pocketzoo.zoo.catalog.specs import Input, TargetSpec
+from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.half_precision import HalfPlan, modern, plan_half, to_half
@@ -34,21 +35,22 @@ def write_half_precision(
     out: Path,
     target: TargetSpec,
     precision: str,
-    spec: Input,
+    reads: Any,
     samples: Batches | None = None,
     *,
     progress: Progress = SILENT,
 ) -> HalfPlan:
     """Write ``graph`` in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
 
-    ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
-    without any it is noise. onnxruntime's CPU kernels compute in float32 between what they round to 16.
+    ``reads`` is its processor, or the config of one. ``samples``: batches of (inputs, targets), which show the range of
+    values and are what the answers are compared on; without any it is noise. onnxruntime's CPU kernels compute in
+    float32 between what they round to 16.
 
     Raises:
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
     """
     model = modern(load_graph(graph), precision, target)
-    shown: list[Arrays] = [{spec.name: random_samples(spec, 1)}] if samples is None else few(samples)
+    shown: list[Arrays] = [random_samples(reads, 1)] if samples is None else few(samples)
     plan, converted = half(model, target, precision, shown)
     reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.in_float32.values()).most_common(3))
     float_note = f", {len(plan.in_float32)} stay in fp32: {reasons}" if plan.in_float32 else ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from pocketzoo.core.errors import ExportError, ExportMismatchError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
-from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 from pocketzoo.zoo.graphs.operators import LAYERS, OPERATORS
-from pocketzoo.zoo.models.build import example
+from pocketzoo.zoo.models.build import example_inputs
 
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
@@ -34,33 +36,40 @@ PartExample = tuple[Any, ...]
 PartNames = tuple[list[str], list[str]]
 
 
-def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 20) -> float:
+def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 20) -> float:
     """Write ``module`` as an ONNX graph whose named axes are free; return the largest relative difference to torch.
 
-    The input is called ``spec.name``, the output "logits". Batch norm is folded into the convolutions before it.
+    ``reads`` is its processor, or the config of one: the inputs are called as that says, and the module takes them in
+    that order. The output is "logits". Batch norm is folded into the convolutions before it.
 
     Raises:
         ExportError: torch cannot export the module.
         ExportMismatchError: the graph's outputs are outside ``TOLERANCE``, and not because 32 bits say no more. No file
             is left behind.
     """
-    module = module.eval()
-    axes = {
-        i: torch.export.Dim(name, **({"max": spec.max_length} if isinstance(spec, TextSpec) and i == 1 else {}))
-        for i, name in enumerate(spec.shape)
-        if isinstance(name, str)
-    }
+    module, processor = module.eval(), as_processor(reads)
+    most = {} if processor.lengths is None else {"max": processor.lengths[1]}
+    dims: dict[str, Any] = {}  # an axis of one name is one axis, in whichever input
+    for tensor in processor.inputs:
+        for axis, name in tensor.free.items():
+            dims.setdefault(name, torch.export.Dim(name, **({} if axis == tensor.batch else most)))
     program = _exported(
         module,
-        (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
-        (axes,),
-        [spec.name],
+        tuple(example_inputs(processor).values()),  # a batch of 2: with 1, torch would take the size for a constant
+        _axes(module, [{axis: dims[name] for axis, name in tensor.free.items()} for tensor in processor.inputs]),
+        [tensor.name for tensor in processor.inputs],
         ["logits"],
         opset,
     )
     with replacing_file(path) as temporary:
         program.save(str(temporary))
-        return _compare(module, spec, temporary)
+        return _compare(module, processor, temporary)
+
+
+def _axes(module: nn.Module, axes: Sequence[Mapping[int, Any]]) -> tuple[Any, ...]:
+    """The free axes of each input, as torch wants them for a module's ``forward``: of ``*inputs`` together."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return (tuple(axes),) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else tuple(axes)
 
 
 def graph_from_part(
@@ -237,15 +246,15 @@ def _layer_of(node: Any, size: int, modules: dict[str, nn.Module]) -> list[str]:
     return [f"{path}.weight" for path, w in sizes.items() if isinstance(w, torch.Tensor) and w.numel() == size]
 
 
-def _compare(module: nn.Module, spec: Input, path: Path) -> float:
+def _compare(module: nn.Module, processor: Processor, path: Path) -> float:
     session = open_session(path)
     differences = []
     for size in BATCHES:
-        x = example(spec, size)
+        inputs = example_inputs(processor, size)
         try:
             with torch.no_grad():
-                out = module(x)
-            actual = session.run(None, {spec.name: x.numpy()})[0]
+                out = module(*inputs.values())
+            actual = session.run(None, {name: x.numpy() for name, x in inputs.items()})[0]
         except Exception as error:  # torch's and onnxruntime's own types
             reason = " ".join(message_of(error).split())
             raise ExportMismatchError(
@@ -261,7 +270,7 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
             )
         differences.append(float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12)))
     worst = float(np.max(differences))  # Python's max would drop a NaN
-    if not (worst <= TOLERANCE or worst <= TIMES * _rounding(module, spec)):  # NaN is a mismatch as well
+    if not (worst <= TOLERANCE or worst <= TIMES * _rounding(module, processor)):  # NaN is a mismatch as well
         raise ExportMismatchError(
             f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})",
             "check the model for NaN, randomness or operators that differ between torch and ONNX",
@@ -269,16 +278,16 @@ def _compare(module: nn.Module, spec: Input, path: Path) -> float:
     return worst
 
 
-def _rounding(module: nn.Module, spec: Input) -> float:
+def _rounding(module: nn.Module, processor: Processor) -> float:
     """How far torch itself is off for its 32 bits: far where large numbers cancel, as in a model that is cut badly.
 
     0 where nobody can say: chance is inside, or it does not run in 64 bits.
     """
-    x = example(spec, BATCHES[-1])
+    inputs = example_inputs(processor, BATCHES[-1]).values()
     with torch.no_grad():
-        actual, again = module(x), module(x)
+        actual, again = module(*inputs), module(*inputs)
         try:
-            expected = copy.deepcopy(module).double()(x.double() if x.is_floating_point() else x)
+            expected = copy.deepcopy(module).double()(*(x.double() if x.is_floating_point() else x for x in inputs))
         except Exception:  # whatever a module in 64 bits stumbles over
             return 0.0
     return float((actual - expected).abs().max() / expected.abs().max()) if torch.equal(actual, again) else 0.0

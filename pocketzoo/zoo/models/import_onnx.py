@@ -26,8 +26,10 @@ from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
+from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
@@ -105,13 +107,14 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
-        if isinstance(spec, TextSpec) and tokenizer.is_file():
-            shutil.copyfile(tokenizer, draft.folder / source_file_name(spec.tokenizer))
+        if tokenizer.is_file():
+            for name in needed_files(spec, default_registry()):
+                shutil.copyfile(tokenizer, draft.folder / source_file_name(name))
         layers = layer_costs(graph)
         draft.manifest = Manifest(
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
-            input=spec,
+            processor=describe_config(spec),
             labels=metadata.labels,
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
