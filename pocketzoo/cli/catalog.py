@@ -83,8 +83,8 @@ def info(name: str, provenance: bool, as_json: bool) -> None:
 
 def _shown_bill(facts: dict[str, Any]) -> dict[str, Any]:
     """Every step and digest in full, one per line."""
-    steps = {f"{i}. {step['kind']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
-    refused = {no["kind"]: no.get("why", "") for no in facts.get("rejected", ())}
+    steps = {f"{i}. {step['compressor']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
+    refused = {no["compressor"]: no.get("why", "") for no in facts.get("rejected", ())}
     files = {name: f"sha256 {file['sha256']}, {file['bytes']:,} bytes" for name, file in facts["files"].items()}
     data: dict[str, Any] = {
         part: {"digest" if key == "sha256" else key: value for key, value in facts[part].items()}
@@ -104,7 +104,7 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
             findings = {k: v for k, v in data["findings"].items() if k != "classes"}
             shown["provenance"]["data"] = {**data, "findings": findings}
     if "steps" in shown:
-        shown["steps"] = [step["kind"] for step in shown["steps"]]
+        shown["steps"] = [step["compressor"] for step in shown["steps"]]
     if "files" in shown:
         shown["files"] = {name: f"{e['size']:,} bytes" for name, e in shown["files"].items()}
     if "backbone" in shown:
