@@ -1,8 +1,7 @@
 """Where modules and names are that older releases had elsewhere: old paths still import, with one warning each.
 
-They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a package that has
-taken a module's place, and a module that stays and has renamed something, have ``names_before`` of ``former_names.py``
-as their ``__getattr__``. Neither imports anything until a name is used.
+They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; what took a module's
+place, or stays with a name renamed, has ``names_before`` of ``former_names.py``. Nothing is imported until it is used.
 """
 
 from __future__ import annotations
@@ -306,7 +305,6 @@ RENAMED = {
 # Those that nothing can stand for, with what to use instead: who asks for one is told so.
 GONE = {
     ("deploy.inputs", "InputReader"): "ask the processor: Runtime.processor.batch",
-    ("deploy.inputs", "Prepared"): "a processor gives arrays by name: pocketzoo.core.arrays",
     ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
     ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
     ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",

@@ -239,7 +239,12 @@ def test_every_number_on_the_page_is_the_manifests(pair: list[Path]) -> None:
             assert (f"measurements.{i}.{name}" in keys) == (facts[name] is not None)
         assert {f"measurements.{i}.latency.{size}.{p}" for size in ("1", "32") for p in ("p50", "p99")} <= keys
     assert {"files.model.int8.x.engine.size", "steps.0.report.parameters.after", "steps.1.config.percentile"} <= keys
-    assert {"metrics.test_accuracy", "provenance.training.rate", "provenance.training.val.19", "input.mean.0"} <= keys
+    assert {
+        "metrics.test_accuracy",
+        "provenance.training.rate",
+        "provenance.training.val.19",
+        "processor.config.mean.0",
+    } <= keys
     assert {"layers.cpu.1.bytes", "layers.float.2.macs", "graph.1.macs"} <= keys
 
 

@@ -116,6 +116,4 @@ def read_manifest(data: Any) -> Manifest:
         from pocketzoo.zoo.bundles.format_1 import converted as of_format_1  # few are so old
 
         data = of_format_1(data)
-    if isinstance(data, dict) and "processor" not in data and "input" in data:  # as bundles had it before
-        data = {"processor": {"name": "", "config": data["input"]}, **{k: v for k, v in data.items() if k != "input"}}
     return from_plain(Manifest, converted(data))
