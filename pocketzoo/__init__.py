@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
     from pocketzoo.zoo.bundles.bundle import read_bundle
     from pocketzoo.zoo.bundles.signing import sign as sign
     from pocketzoo.zoo.bundles.signing import verify_signature as verify_signature
+    from pocketzoo.zoo.catalog.compressor import Step as Step
     from pocketzoo.zoo.catalog.hookspecs import hookimpl as hookimpl
     from pocketzoo.zoo.catalog.registry import (
         Registry as Registry,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
 _PUBLIC = {
     "__version__": ("pocketzoo.core.version", "__version__"),
     "hookimpl": ("pocketzoo.zoo.catalog.hookspecs", "hookimpl"),
+    "Step": ("pocketzoo.zoo.catalog.compressor", "Step"),
     "Registry": ("pocketzoo.zoo.catalog.registry", "Registry"),
     "Resolver": ("pocketzoo.zoo.models.resolver", "Resolver"),
     "default_registry": ("pocketzoo.zoo.catalog.registry", "default_registry"),

@@ -49,9 +49,29 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
-from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor, Samples
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
+from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec, NvidiaFacts
+from pocketzoo.zoo.catalog.backend import (
+    Backend,
+    BackendSpec,
+    Check,
+    Runner,
+    RuntimeSpec,
+    Support,
+    TargetFinding,
+    TritonModel,
+)
+from pocketzoo.zoo.catalog.compressor import (
+    Compressor,
+    Distillation,
+    GraphCompressor,
+    LayerDecision,
+    ModuleCompressor,
+    Samples,
+    Step,
+)
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
@@ -64,7 +84,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    DlaSpec,
     ExporterSpec,
     FeatureKind,
     FeatureSpec,
@@ -103,7 +122,8 @@ if TYPE_CHECKING:
     from pocketzoo.core.files import replacing_file, replacing_folder
     from pocketzoo.testing.conformance import check_conformance
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
-    from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
+    from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef
+    from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport
     from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
@@ -126,7 +146,8 @@ _LAZY = {
     "FileEntry": "pocketzoo.zoo.bundles.manifest",
     "Manifest": "pocketzoo.zoo.bundles.manifest",
     "ModelRef": "pocketzoo.zoo.bundles.manifest",
-    "Step": "pocketzoo.zoo.bundles.manifest",
+    "StepRecord": "pocketzoo.zoo.bundles.step_record",
+    "StepReport": "pocketzoo.zoo.bundles.step_record",
     "Dataset": "pocketzoo.zoo.catalog.dataset",
     "LazyImages": "pocketzoo.zoo.catalog.dataset",
     "Split": "pocketzoo.zoo.catalog.dataset",
@@ -167,6 +188,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Check",
     "Classes",
     "Compressor",
     "Cut",
@@ -212,6 +234,7 @@ __all__ = [
     "Int8Encoding",
     "Int8Plan",
     "Labels",
+    "LayerDecision",
     "LazyImages",
     "LicenseError",
     "LoaderSpec",
@@ -231,6 +254,8 @@ __all__ = [
     "ModelSignature",
     "ModuleCompressor",
     "NextTokens",
+    "NvidiaFacts",
+    "OnnxruntimeFacts",
     "PackageFile",
     "Plugin",
     "PluginError",
@@ -247,13 +272,17 @@ __all__ = [
     "RejectedError",
     "Repository",
     "Runner",
+    "RuntimeSpec",
     "Samples",
     "SignatureError",
     "Sizes",
     "Split",
     "SplitName",
     "Step",
+    "StepRecord",
+    "StepReport",
     "StorageError",
+    "Support",
     "TableSpec",
     "TargetFinding",
     "TargetKind",
@@ -267,6 +296,7 @@ __all__ = [
     "TextSpec",
     "TokenClasses",
     "TrainingError",
+    "TritonModel",
     "UnknownNameError",
     "UnsafeFileError",
     "UnsupportedLayerError",

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.early_format_2 import converted
 from pocketzoo.zoo.bundles.manifest import FORMAT, Manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
@@ -70,6 +71,7 @@ def test_its_manifest_is_read_whole_and_written_alike(case):
     for entry in stored["files"].values():
         entry["graph"] = entry.pop("part", "")  # as it was called at first
     assert is_part_of(stored, written) or not case.startswith(f"format{FORMAT}/")
+    assert is_part_of(converted(stored_manifest(FROZEN / case)), written) or not case.startswith(f"format{FORMAT}/")
     assert from_plain(Manifest, written) == manifest
     assert to_plain(replace(manifest, name="other")) != written
 

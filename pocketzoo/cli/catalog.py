@@ -36,7 +36,7 @@ def _uncollected() -> Iterator[None]:
 
 @click.command("list")
 @click.argument("pattern", default="*")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Show only this kind.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Show only this kind, with its facts.")
 @json_option
 @_uncollected()
 def list_(pattern: str, kind: str | None, as_json: bool) -> None:
@@ -49,6 +49,10 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
     entries = list_specs(pattern, kind)
     if as_json:
         print_json([{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in entries])
+    elif entries and kind is not None:
+        from pocketzoo.cli.listed_facts import rows
+
+        print_columns(rows(kind, entries))
     elif entries:
         print_columns([(e.kind, e.name, e.plugin, e.spec.summary) for e in entries])
     else:
@@ -83,8 +87,8 @@ def info(name: str, provenance: bool, as_json: bool) -> None:
 
 def _shown_bill(facts: dict[str, Any]) -> dict[str, Any]:
     """Every step and digest in full, one per line."""
-    steps = {f"{i}. {step['kind']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
-    refused = {no["kind"]: no.get("why", "") for no in facts.get("rejected", ())}
+    steps = {f"{i}. {step['compressor']}": step for i, step in enumerate(facts.get("steps", ()), 1)}
+    refused = {no["compressor"]: no.get("why", "") for no in facts.get("rejected", ())}
     files = {name: f"sha256 {file['sha256']}, {file['bytes']:,} bytes" for name, file in facts["files"].items()}
     data: dict[str, Any] = {
         part: {"digest" if key == "sha256" else key: value for key, value in facts[part].items()}
@@ -104,7 +108,7 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
             findings = {k: v for k, v in data["findings"].items() if k != "classes"}
             shown["provenance"]["data"] = {**data, "findings": findings}
     if "steps" in shown:
-        shown["steps"] = [step["kind"] for step in shown["steps"]]
+        shown["steps"] = [step["compressor"] for step in shown["steps"]]
     if "files" in shown:
         shown["files"] = {name: f"{e['size']:,} bytes" for name, e in shown["files"].items()}
     if "backbone" in shown:

@@ -52,7 +52,7 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
     "--to",
     default="onnx",
     show_default=True,
-    shell_complete=names("exporter"),
+    shell_complete=names("exporter", "backend"),
     help="Format: onnx, tensorrt, triton, ...",
 )
 @click.option("--target", shell_complete=names("target"), help="Target of the graph [default: that of --to].")
@@ -162,7 +162,6 @@ def bench(
     from pocketzoo.reports.bench_plot import save_plot
     from pocketzoo.reports.html_page import check_drawing
     from pocketzoo.workflows.bench import bench
-    from pocketzoo.workflows.bench_generation import bench_generation
 
     if plot:
         check_drawing(plot)
@@ -182,22 +181,12 @@ def bench(
         registry=found_by,
         progress=Bars(),
     )
-    writing = bench_generation(
-        models,
-        data=data,
-        seconds=seconds,
-        threads=threads,
-        seed=seed,
-        skip_bad=skip_bad,
-        registry=found_by,
-        progress=Bars(),
-    )
     if as_json:
-        print_json([*rows, *writing])
+        print_json(rows)
     else:
         print_measurements(rows)
         print_timings(rows)
-        print_generation(writing)
+        print_generation(rows)
     if plot:
         click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 
@@ -217,7 +206,7 @@ def _numbers(text: str, option: str) -> list[int]:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes to show.")
 @click.option("--target", shell_complete=names("target"), help="Use the graph for this target.")
-@click.option("--provider", help="cpu, cuda, tensorrt, openvino or engine [default: the fastest here].")
+@click.option("--provider", help="cpu, cuda, engine, or a runtime's name [default: the fastest here].")
 @json_option
 def predict(
     model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
@@ -226,7 +215,7 @@ def predict(
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without
-    predictions = predict(model, files, top=top, target=target, providers=provider, registry=registry, progress=Bars())
+    predictions = predict(model, files, top=top, target=target, provider=provider, registry=registry, progress=Bars())
     if as_json:
         print_json([{"file": p.file, **p.answer} for p in predictions])
         return

@@ -242,7 +242,7 @@ def compress(
             {
                 "bundle": str(out),
                 "measurements": manifest.measurements,
-                "steps": [{"kind": step.kind, "report": step.report} for step in manifest.steps],
+                "steps": [{"compressor": step.compressor, "report": step.report} for step in manifest.steps],
                 "rejected": manifest.rejected,
             }
         )
@@ -251,11 +251,11 @@ def compress(
 
         print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
         _print_decisions(bundle.manifest)
-        left_out = ", ".join(dict.fromkeys(no["kind"] for no in bundle.manifest.rejected))
+        left_out = ", ".join(dict.fromkeys(no.compressor for no in bundle.manifest.rejected))
         click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
-            print_hint(WAYS_OUT[rejected[-1]["cause"]])
+            print_hint(WAYS_OUT[rejected[-1].cause])
         click.get_current_context().exit(RejectedError.exit_code)
 
 
@@ -280,33 +280,34 @@ def _opened_graph(model: str, mean: str | None, std: str | None, size: int | Non
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:
     from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
+    from pocketzoo.zoo.catalog.compressor import Step
 
-    steps: list[Any] = []
+    steps: list[Step] = []
     if prune is not None:
-        steps.append(PruneConfig(ratio=prune))
+        steps.append(Step("prune", PruneConfig(ratio=prune)))
     if low_rank is not None:
-        steps.append(LowRankConfig(energy=low_rank))
+        steps.append(Step("low-rank", LowRankConfig(energy=low_rank)))
     if int8:
-        steps.append(Int8Config())
+        steps.append(Step("int8", Int8Config()))
     return steps
 
 
 def _print_decisions(manifest: Any) -> None:
     """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
     for step in manifest.steps:
-        for no in step.report.get("rejected", ()):
-            what = f" for {no['target']}" if "target" in no else f" ({_asked(no['config'])})"
-            click.echo(f"rejected: {step.kind}{what}: {no['why']}")
-        if taken := step.report.get("left_in_float"):
-            click.echo(f"left in float: {len(taken)} of {len(taken) + len(step.plan.get('layers', ()))} layers")
+        for no in step.report.rejected:
+            what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
+            click.echo(f"rejected: {step.compressor}{what}: {no.why}")
+        if taken := step.report.float_layers:
+            others = sum(bool(decision.precision) for decision in step.decisions)
+            click.echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
             print_columns([["", name, why] for name, why in taken.items()])
-        if left := {
-            name: why for plan in (step.plan, *step.parts.values()) for name, why in plan.get("left", {}).items()
-        }:
+        left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
+        if left:
             click.echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
             print_columns([["", name, why] for name, why in left.items()])
     for no in manifest.rejected:
-        click.echo(f"rejected: {no['kind']}: {no['why']}")
+        click.echo(f"rejected: {no.compressor}: {no.why}")
 
 
 def _asked(config: dict[str, Any]) -> str:
@@ -316,31 +317,14 @@ def _asked(config: dict[str, Any]) -> str:
 
 def _print_plans(steps: list[Any]) -> None:
     for step in steps:
-        report = step.report
         changes = [
-            f"{report[f'{name}_before']:,} -> {report[f'{name}_after']:,} {words}"
-            for name, words in (("parameters", "parameters"), ("macs", "MACs"), ("bytes", "bytes"))
-            if f"{name}_after" in report
+            f"{change.before:,} -> {change.after:,} {words}"
+            for change, words in (
+                (step.report.parameters, "parameters"),
+                (step.report.macs, "MACs"),
+                (step.report.bytes, "bytes"),
+            )
+            if change is not None
         ]
-        click.echo(f"{step.kind}: {', '.join(changes)}" if changes else step.kind)
-        print_columns([["", *row] for row in _plan_rows(step.plan)])
-
-
-def _plan_rows(plan: dict[str, Any]) -> list[list[str]]:
-    """What a plan decides, one row per layer, whichever fields it has."""
-    rows = []
-    for name, axes in plan.get("axes", {}).items():
-        if name.endswith("weight") and (cuts := [f"{a['size']} -> {len(a['kept'])}" for a in axes]):
-            sides = ["out" if a["dim"] == 0 else "in" for a in axes]
-            rows.append([name, ", ".join(f"{s} {c}" for s, c in zip(sides, cuts, strict=True))])
-    rows += [[name, f"|w| <= {value:.3g} becomes 0"] for name, value in plan.get("thresholds", {}).items()]
-    rows += [
-        [name, f"{f['kind']} {' x '.join(map(str, f['ranks']))}, {f['parameters']:,} -> {f['after']:,}"]
-        for name, f in plan.get("factors", {}).items()
-    ]
-    rows += [[name, f"stays dense: {why}"] for name, why in plan.get("dense", {}).items()]
-    rows += [[name, f"left alone: {why}"] for name, why in plan.get("left", {}).items()]
-    if "ranges" in plan:
-        rows += [[name, "int8"] for name in plan["layers"]]
-        rows += [[name, f"{r['low']:.4g} to {r['high']:.4g}"] for name, r in plan["ranges"].items()]
-    return rows
+        click.echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
+        print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pocketzoo.measure.measure_graphs import Latency, Measurement
-    from pocketzoo.workflows.bench_generation import GenerationMeasurement
     from pocketzoo.workflows.predict import Prediction
 
 T = TypeVar("T")
@@ -170,27 +169,35 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
-def print_generation(rows: Sequence[GenerationMeasurement]) -> None:
-    """The table of generation graphs, below that of the graphs that read a whole text at once."""
-    if not rows:
-        return
-    first = rows[0]
-    click.echo(f"\ngeneration, token by token, after {first.texts} texts")
-    titles = ["model", "precision", "graphs", "equal tokens", "equal texts", "size KB", "ms per token"]
-    table = [
-        [
-            row.bundle,
-            f"int8 for {row.target}" if row.target else "float32",
-            " ".join(row.files),
-            f"{row.agreement:.3f} of {row.tokens}",
-            f"{row.same_texts:.3f}",
-            f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
-            f"{row.ms_a_token:.2f}"
-            + ("*" if row.target not in ("", "cpu") else _times(first.ms_a_token / row.ms_a_token)),
+def print_generation(rows: Sequence[Measurement]) -> None:
+    """A table for each further place where models are measured: the text that they generate, token by token."""
+    for name in dict.fromkeys(end.end for row in rows for end in row.ends):
+        there = [(row, end) for row in rows for end in row.ends if end.end == name]
+        first = there[0][1]
+        click.echo(f"\n{name}, {first.unit} by {first.unit}, after {first.samples} samples")
+        titles = [
+            "model",
+            "precision",
+            "graphs",
+            f"equal {first.unit}s",
+            "equal to the end",
+            "size KB",
+            f"ms per {first.unit}",
         ]
-        for row in rows
-    ]
-    print_columns([titles, *table])
+        table = [
+            [
+                row.bundle,
+                _kind(row),
+                " ".join(end.files),
+                f"{end.agreement:.3f} of {end.steps}",
+                f"{end.same:.3f}",
+                f"{end.bytes / 1e3:,.0f}{_times(first.bytes / end.bytes)}",
+                f"{end.milliseconds:.2f}"
+                + ("*" if _is_foreign(row) else _times(first.milliseconds / end.milliseconds)),
+            ]
+            for row, end in there
+        ]
+        print_columns([titles, *table])
 
 
 def _is_foreign(row: Measurement) -> bool:

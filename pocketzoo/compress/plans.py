@@ -124,5 +124,6 @@ class Int8Plan:
     dynamic: tuple[str, ...] = ()  # layers whose activations are quantized dynamically, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
     left: Mapping[str, str] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()  # layers that are left in float for a budget; their ranges are still in ``ranges``
     sha256: str = ""  # of ``tensors``
     tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"separate": True})

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 GONE = {
+    ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
+    ("deploy.check_rules", "Level"): "a TargetFinding of pocketzoo.api has it",
+    ("deploy.runtime", "OWN_PROVIDER"): "a RuntimeSpec names the target that it is: pocketzoo.zoo.catalog.backend",
+    ("deploy.triton", "ACCELERATORS"): "the facts of a target name them: OnnxruntimeFacts of pocketzoo.api",
+    ("zoo.runtimes", "ENGINES"): "ask the registry for back ends: pocketzoo.zoo.backends.open_backend",
+    ("zoo.runtimes", "module_of"): "a BackendSpec says its module: pocketzoo.zoo.backends.open_backend",
+    ("zoo.runtimes", "on_modules"): "a BackendSpec says its form: pocketzoo.zoo.backends.open_backend",
+    ("deploy.bench_writing", "bench_writing"): "bench measures it too: the ends of its rows",
     ("deploy.answers", "Mistake"): "a task draws its answers: pocketzoo.api.Task",
     ("train.scores", "SCORES"): "a task has its metrics: pocketzoo.api.Task",
     ("train.scores", "Score"): "a task has its metrics: pocketzoo.api.Metric",

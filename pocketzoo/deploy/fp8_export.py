@@ -8,8 +8,6 @@ from pathlib import Path
 import onnx
 
 from pocketzoo.compress.pipeline.compress_model import graph_plans
-from pocketzoo.compress.plans import Int8Plan
-from pocketzoo.compress.quantization import fp8
 from pocketzoo.compress.quantization.fp8 import Fp8Layers
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import ExportError
@@ -58,8 +56,8 @@ def write_fp8(
     floats = model = load_graph(bundle.graph(""))
     layers: Fp8Layers | None = None
     for compressor, plan in graph_plans(bundle, Resolver.of(resolver).compressors(bundle)):
-        if isinstance(plan, Int8Plan):
-            model, layers = fp8.apply(model, plan, target.fp8, few(fitting) if fitting is not None else ())
+        if compressor.fp8 is not None:
+            model, layers = compressor.fp8(model, plan, target.fp8, few(fitting) if fitting is not None else ())
         else:
             model = compressor.apply(model, plan, target)
     name = bundle.manifest.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,17 @@ import numpy as np
 from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.measure_ends import EndMeasurement, measure_ends
 from pocketzoo.measure.peak_memory import Memory, peak_memory
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.runtimes import CPU, alone, open_runner
+from pocketzoo.zoo.backends.runtimes import CPU, open_runner, single_thread
 from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.tasks.agreement import Comparison, not_finite, worst
@@ -39,12 +43,25 @@ class Candidate:
 
     bundle: str
     target: str  # "" for the float graph
-    graph: Path  # or the engine
+    graph: Path  # or what a back end built of it
+    artifact: Artifact | None = None  # where the graph is run by a driver, with others perhaps
     parameters: int
     macs: int
     precision: str = "float32"
     runtime: str = CPU  # one of runtimes.runtimes()
-    source: Path | None = None  # the bundle that it is of: torch builds the module from there
+    source: Path | None = None  # the bundle that it is of: a runtime of modules builds it from there
+    others: tuple[Path, ...] = ()  # files that belong to what was built
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is loaded."""
+        paths = [path for each in (*self.files, *self.others) for path in (each, *each.rglob("*"))]
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    @property
+    def files(self) -> list[Path]:
+        """All that runs on the way to its answers."""
+        return [self.graph] if self.artifact is None else main_files(self.artifact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +107,7 @@ class Measurement:
     metric: MetricValue | None = None  # of the task, with its interval; None where targets are not known
     about: str = ""  # what that agreement is, in words
     memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
+    ends: tuple[EndMeasurement, ...] = ()  # what it gives elsewhere than at its first end: the text that is written
 
 
 def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
@@ -107,10 +125,17 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
 def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
     """The graphs of a bundle: all of them, or those for ``targets``."""
     return [
-        candidate(bundle.manifest, path, bundle.manifest.files[path.name])
-        for target, path in sorted(bundle.encodings().items())
+        replace(candidate(bundle.manifest, path, bundle.manifest.files[path.name]), artifact=artifact)
+        for target in bundle.targets()
         if targets is None or target in targets
+        for artifact in [artifact_of(bundle, target)]
+        for path in main_files(artifact)[:1]
     ]
+
+
+def main_files(artifact: Artifact) -> list[Path]:
+    """The graphs on the way to the first end."""
+    return [artifact.graph(name) for name in ends(artifact)[0].graphs]
 
 
 def measure(
@@ -125,6 +150,7 @@ def measure(
     least: int = LEAST,
     precise: bool = False,
     memory: bool = False,
+    registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
     """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
@@ -139,12 +165,12 @@ def measure(
     """
     inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
-        runners = [stack.enter_context(_open(row)) for row in rows]
+        runners = [stack.enter_context(_open(row, registry)) for row in rows]
         scores = _scores(runners, rows, data, task, progress)
     with ExitStack() as stack:
-        runners = [stack.enter_context(_open(row, threads)) for row in rows]
+        runners = [stack.enter_context(_open(row, registry, threads)) for row in rows]
         timings: list[dict[str, Latency]] = [{} for _ in rows]
-        clocks = [threads == 1 and alone(row.runtime) for row in rows]
+        clocks = [threads == 1 and single_thread(row.runtime, registry) for row in rows]
         for name, x in progress.track(inputs.items(), "timing", len(inputs)):
             spent = time_in_turn(
                 _runs(runners, x),
@@ -158,14 +184,16 @@ def measure(
     memories: list[Memory | None] = [None for _ in rows]
     if memory:
         for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
-            memories[i] = peak_memory(row.runtime, row.graph, row.source, largest, threads)
+            memories[i] = peak_memory(row.runtime, row.artifact or row.graph, row.source, largest, threads, registry)
+    artifacts = [row.artifact for row in rows]
+    further = measure_ends(artifacts, data, seconds=seconds, threads=threads, progress=progress)
     return [
         Measurement(
             bundle=row.bundle,
             target=row.target,
             precision=row.precision,
             runtime=row.runtime,
-            bytes=row.graph.stat().st_size,
+            bytes=row.bytes,
             parameters=row.parameters,
             macs=row.macs,
             samples=score.samples,
@@ -178,14 +206,18 @@ def measure(
             latency=timing,
             threads=threads,
             memory=held,
+            ends=others,
         )
-        for row, score, timing, held in zip(rows, scores, timings, memories, strict=True)
+        for row, score, timing, held, others in zip(rows, scores, timings, memories, further, strict=True)
         for metric, agreement in [(score.score, score.agreement)]
     ]
 
 
-def _open(row: Candidate, threads: int = 0) -> Runner:
-    return open_runner(row.runtime, row.graph, row.source, threads=threads)
+def _open(row: Candidate, registry: Registry | None, threads: int = 0) -> Runner:
+    def start(graph: Path) -> Runner:
+        return open_runner(row.runtime, graph, row.source, threads=threads, registry=registry)
+
+    return start(row.graph) if row.artifact is None else open_artifact(row.artifact, start)
 
 
 def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Arrays]:

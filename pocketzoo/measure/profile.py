@@ -271,11 +271,7 @@ def torch_layers(module: Any) -> list[str]:
 
 def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
     """The layers with weights that run in float, in graph order, with the reason that the plan or the kernels give."""
-    said = {
-        layer: str(why)
-        for step in bundle.manifest.steps
-        for layer, why in dict(step.report.get("left_in_float", {})).items()
-    }
+    said = {layer: str(why) for step in bundle.manifest.steps for layer, why in step.report.float_layers.items()}
     left = []
     for cost in layer_costs(path):
         ran = [n for n in nodes if n.layer == cost.layer and runs_layer(n.op)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, LowRankPlan, PrunePlan
+from pocketzoo.plugins.plan_descriptions import describe_int8, describe_low_rank, describe_prune
 from pocketzoo.zoo.catalog.compressor import Compressor, Distillation, GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
-from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.catalog.specs import Fp8Encoding, TargetSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -98,6 +99,30 @@ def _apply_int8(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelP
     return int8.apply(model, plan, target)
 
 
+def _exclude_int8(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
+    from pocketzoo.compress.quantization import int8
+
+    return int8.exclude(plan, layers)
+
+
+def _int8_for_graph(config: Int8Config, model: ModelProto) -> Int8Config:
+    from pocketzoo.compress.quantization.skipped_layers import for_graph
+
+    return for_graph(config, model)
+
+
+def _fp8_of_int8(
+    model: ModelProto, plan: Int8Plan, encoding: Fp8Encoding, samples: Iterable[Arrays]
+) -> tuple[ModelProto, Any]:
+    from pocketzoo.compress.quantization import fp8
+
+    return fp8.apply(model, plan, encoding, samples)
+
+
+def _int8_multiple(target: TargetSpec) -> int | None:
+    return target.int8_multiple
+
+
 @hookimpl
 def pocketzoo_compressors() -> list[Compressor]:
     return [
@@ -109,6 +134,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan=_plan_prune,
             apply=_apply_prune,
             weaker=_weaker_prune,
+            describe=describe_prune,
         ),
         ModuleCompressor(
             name="low-rank",
@@ -118,6 +144,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan=_plan_low_rank,
             apply=_apply_low_rank,
             weaker=_weaker_low_rank,
+            describe=describe_low_rank,
         ),
         ModuleCompressor(
             name="distill",
@@ -138,5 +165,10 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan=_plan_int8,
             sketch=_sketch_int8,
             apply=_apply_int8,
+            describe=describe_int8,
+            channel_multiple=_int8_multiple,
+            exclude=_exclude_int8,
+            for_graph=_int8_for_graph,
+            fp8=_fp8_of_int8,
         ),
     ]

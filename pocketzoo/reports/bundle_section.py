@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -12,25 +13,28 @@ from pocketzoo.reports.bench_table import precision
 from pocketzoo.reports.compression_steps import reasons, rest_of, steps_table
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.layer_costs import Layer, Layers
-from pocketzoo.reports.measured.number_format import NOTHING, Number, kilobytes, plain, short, times
+from pocketzoo.reports.measured.number_format import NOTHING, Number, kilobytes, plain, short
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.manifest import Step
+from pocketzoo.zoo.bundles.step_record import StepRecord
+from pocketzoo.zoo.catalog.described import SHIPS
 
+FLOAT = "float32"
 FEW = 12  # entries of a list that are shown
 
 
 def bundle_section(bundle: Bundle, index: int, layers: Layers, *, title: str, opened: bool) -> Markup:
     """The section, folded unless ``opened``."""
     manifest = bundle.manifest
+    shown = {layer.name for of_graph in layers.values() for layer in of_graph}
     return render(
         "bundle.html",
         title=title,
         opened=opened,
-        what=" \u2192 ".join(step.kind for step in manifest.steps) or "as trained",
+        what=" \u2192 ".join(step.compressor for step in manifest.steps) or "as trained",
         parameters=Number(manifest.parameters, "parameters", index).shown(short(manifest.parameters)),
         macs=Number(manifest.macs, "macs", index).shown(short(manifest.macs)),
         table_of_steps=steps_table(manifest, index),
-        steps=[_step(step, f"steps.{i}", index) for i, step in enumerate(manifest.steps)],
+        steps=[_step(step, f"steps.{i}", index, shown) for i, step in enumerate(manifest.steps)],
         rejected=manifest.rejected,
         layers=_layers(layers, f"layers-{index}", reasons(manifest)) if layers else None,
         files=_files(bundle, index),
@@ -53,24 +57,17 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _step(step: Step, key: str, index: int) -> dict[str, Any]:
-    """What a step did: numbers that it tells before and after side by side, and the rest as it is."""
-    report = rest_of(step.report)
-    rest, pairs = dict(report), []
-    for name in report:
-        what = name.removesuffix("_before")
-        old, new = report[name], report.get(f"{what}_after")
-        if what == name or not isinstance(old, (int, float)) or not isinstance(new, (int, float)):
-            continue
-        del rest[name], rest[f"{what}_after"]
-        pairs.append({
-            "name": what.replace("_", " "),
-            "before": Number(old, f"{key}.report.{name}", index).shown(plain(old)),
-            "after": Number(new, f"{key}.report.{what}_after", index).shown(plain(new)),
-            "fewer": times(old / new) if 0 < new < old else "",
-        })  # fmt: skip
-    config = _facts(step.config, f"{key}.config", index)
-    return {"kind": step.kind, "config": config, "pairs": pairs, "report": _facts(rest, f"{key}.report", index)}
+def _step(step: StepRecord, key: str, index: int, shown: Collection[str]) -> dict[str, Any]:
+    """What a step did, as far as the tables do not show it; ``shown`` are the layers that one of them has."""
+    others = [(d.layer, f"{d.what}: {d.why}" if d.why else d.what) for d in step.decisions if d.layer not in shown]
+    more = [("", f"\u2026 ({len(others)} layers)")] * (len(others) > FEW)
+    return {
+        "compressor": step.compressor,
+        "provider": "" if step.provider in ("", SHIPS) else step.provider,
+        "config": _facts(step.config, f"{key}.config", index),
+        "report": _facts(rest_of(step.report), f"{key}.report", index),
+        "decisions": others[:FEW] + more,
+    }
 
 
 def _facts(facts: Mapping[str, Any], key: str, index: int) -> list[tuple[str, Markup | str]]:
@@ -117,13 +114,16 @@ def _layers(layers: Layers, name: str, why: Mapping[str, str]) -> dict[str, Any]
             "graphs": [_graph_cells(of_graph.get(target)) for target in layers],
             "why": why.get(title, ""),
         })  # fmt: skip
-    shares = [
-        f"{sum(layer.precision == 'int8' for layer in of)} of {len(of)} in int8 ({_graph(target)})"
-        for target, of in layers.items()
-    ]
+    shares = [f"{_counted(of)} ({_graph(target)})" for target, of in layers.items()]
     graphs = [_graph(target) for target in layers]
     caption = f"Weights by layer: {'; '.join(shares)}."
     return {"name": name, "caption": caption, "graphs": graphs, "why": bool(why), "rows": rows}
+
+
+def _counted(layers: Sequence[Layer]) -> str:
+    """How many layers of a graph are in which precision: "3 of 5 in int8"."""
+    counts = Counter(layer.precision for layer in layers if layer.precision != FLOAT)
+    return ", ".join(f"{n} of {len(layers)} in {name}" for name, n in counts.items()) or f"all {len(layers)} in floats"
 
 
 def _graph(target: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pocketzoo.core.typed import to_plain
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.number_format import (
     NOTHING,
@@ -22,16 +23,17 @@ from pocketzoo.reports.measured.number_format import (
     times,
 )
 from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 
 # What of a step's report the table shows; everything else is listed below it.
 RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters": ("parameters", short),
     "macs": ("MACs", short),
     "bytes": ("file", kilobytes),
-    "latency_ms": ("one sample", milliseconds),
+    "latency": ("one sample", milliseconds),
 }
-SHARES = {"accuracy": "accuracy", "agreement": "agreement"}
-OTHERS = ("metric", "sqnr_db", "validation_samples", "left_in_float", "rejected")
+SHARES = ("metric", "agreement")
+REST = ("seconds", "latency_of", "outputs", "sqnr_against_float", "generation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class _StepRow:
 
     kind: str
     config: Mapping[str, Any]
-    report: Mapping[str, Any]
+    report: StepReport
     key: str  # of the report in the manifest
     why: str | None = None  # it was rejected
 
@@ -68,73 +70,81 @@ class _Line:
 def steps_table(manifest: Manifest, index: int) -> Markup:
     """The table; nothing for a bundle whose steps were not measured."""
     rows = _rows(manifest)
-    own = dict.fromkeys(row.report["metric"] for row in rows if "metric" in row.report)
-    shares = {**{key: key.replace("_", " ") for key in own}, **SHARES}
-    known = [name for name in (*RATIOS, *shares) if any(f"{name}_after" in row.report for row in rows)]
+    known = [name for name in (*RATIOS, *SHARES) if any(getattr(row.report, name) is not None for row in rows)]
     if not known:
         return Markup()
-    samples = next((row.report["validation_samples"] for row in rows if "validation_samples" in row.report), None)
+    samples = next((row.report.samples for row in rows if row.report.samples), None)
     scored = "" if samples is None else f" Scores are of {samples:,} samples of the validation split."
     return render(
         "steps.html",
         name=f"steps-{index}",
         caption=f"Each step against the graph it replaced, both timed in turn.{scored}",
-        titles=["SQNR", *(RATIOS[name][0] if name in RATIOS else shares[name] for name in known)],
+        titles=["SQNR", *(_title(name, rows) for name in known)],
         rows=[_line(row, known, index) for row in rows],
     )
 
 
-def rest_of(report: Mapping[str, Any]) -> dict[str, Any]:
+def _title(name: str, rows: Sequence[_StepRow]) -> str:
+    if name == "metric":
+        return next(row.report.metric.name for row in rows if row.report.metric is not None)
+    return RATIOS[name][0] if name in RATIOS else name
+
+
+def rest_of(report: StepReport) -> dict[str, Any]:
     """What of a step's report the table does not show."""
-    own = {report["metric"]} if "metric" in report else set()
-    shown = {f"{name}_{when}" for name in (*RATIOS, *SHARES, *own) for when in ("before", "after")}
-    return {k: v for k, v in report.items() if k not in shown and k not in OTHERS}
+    return {name: to_plain(value) for name in REST if (value := getattr(report, name)) not in (None, "", {})}
 
 
 def reasons(manifest: Manifest) -> dict[str, str]:
-    """Layer -> why it is not in int8, or not factorized, as far as a step says."""
-    layer_reasons: dict[str, str] = {}
+    """Layer -> what a step says of it: why it is as it was, or what became of it where its precision does not tell."""
+    told: dict[str, str] = {}
     for step in manifest.steps:
-        layer_reasons |= {layer: f"{step.kind}: {why}" for layer, why in step.plan.get("dense", {}).items()}
-        layer_reasons |= {layer: f"{step.kind}: unchanged: {why}" for layer, why in step.plan.get("left", {}).items()}
-        layer_reasons |= {layer: f"in float: {why}" for layer, why in step.report.get("left_in_float", {}).items()}
-        if "ranges" in step.plan:
-            layers = {row["layer"] for row in manifest.layers.get("float", ())}
-            for layer in layers - set(step.plan["layers"]) - set(layer_reasons):
-                if any(fnmatchcase(layer, pattern) for pattern in step.config.get("skip", ())):
-                    layer_reasons[layer] = "in float: skipped by the recipe"
-    return layer_reasons
+        for decision in step.decisions:
+            if decision.why:
+                told[decision.layer] = f"{step.compressor}: {decision.what}: {decision.why}"
+            elif decision.what != decision.precision:
+                told[decision.layer] = f"{step.compressor}: {decision.what}"
+        told |= {layer: f"in float: {why}" for layer, why in step.report.float_layers.items()}
+        known = {decision.layer for decision in step.decisions}
+        skipped = step.config.get("skip", ())
+        for layer in (row["layer"] for row in manifest.layers.get("float", ())):
+            if layer not in known and any(fnmatchcase(layer, pattern) for pattern in skipped):
+                told.setdefault(layer, f"{step.compressor}: skipped by the recipe")
+    return told
 
 
 def _rows(manifest: Manifest) -> list[_StepRow]:
     rows = []
     for i, step in enumerate(manifest.steps):
         key = f"steps.{i}.report"
-        for j, no in enumerate(step.report.get("rejected", ())):
-            what = f"{step.kind} for {no['target']}" if "target" in no else step.kind
-            report = no.get("report", {})
-            rows.append(_StepRow(what, no.get("config", {}), report, f"{key}.rejected.{j}.report", no["why"]))
-        rows.append(_StepRow(step.kind, step.config, step.report, key))
+        for j, no in enumerate(step.report.rejected):
+            what = f"{step.compressor} for {no.target}" if no.target else step.compressor
+            rows.append(_StepRow(what, no.config, no.report, f"{key}.rejected.{j}.report", no.why))
+        rows.append(_StepRow(step.compressor, step.config, step.report, key))
     for i, no in enumerate(manifest.rejected):
-        rows.append(_StepRow(no["kind"], no["config"], no.get("report", {}), f"rejected.{i}.report", no["why"]))
+        rows.append(_StepRow(no.compressor, no.config, no.report, f"rejected.{i}.report", no.why))
     return rows
 
 
 def _line(row: _StepRow, known: Sequence[str], index: int) -> _Line:
     numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
     asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
-    sqnr = row.report.get("sqnr_db")
-    first = NOTHING if sqnr is None else Number(sqnr, f"{row.key}.sqnr_db", index).shown(f"{sqnr:.1f}\u00a0dB")
+    sqnr = row.report.sqnr
+    first = NOTHING if sqnr is None else Number(sqnr, f"{row.key}.sqnr", index).shown(f"{sqnr:.1f}\u00a0dB")
     return _Line(row.kind, asked, row.why, [_StepCell(first), *(_cell(row, name, index) for name in known)])
 
 
 def _cell(row: _StepRow, name: str, index: int) -> _StepCell:
-    old, new = row.report.get(f"{name}_before"), row.report.get(f"{name}_after")
-    if old is None or new is None:
+    of: Change | MetricChange | None = getattr(row.report, name)
+    if of is None:
         return _StepCell(NOTHING)
-    was, now = Number(old, f"{row.key}.{name}_before", index), Number(new, f"{row.key}.{name}_after", index)
-    if name not in RATIOS:
-        samples = row.report.get("validation_samples", 0)
+    old, new = of.before, of.after
+    was, now = Number(old, f"{row.key}.{name}.before", index), Number(new, f"{row.key}.{name}.after", index)
+    if isinstance(of, MetricChange) and of.unit:
+        worse = (new < old) == of.higher_is_better and new != old
+        return _StepCell(now.shown(plain(new)), f"{new - old:+.4g}", was.shown(plain(old)), " worse" * worse)
+    if name in SHARES:
+        samples = row.report.samples
         change, worse, better = points(new - old), new < old - 0.0005, False
         shown, before = now.shown(percent(new, samples)), was.shown(percent(old, samples))
     else:

@@ -36,7 +36,7 @@ def augmenter(
     if not augment and mix is None:
         return None
     if not all(tensor.dtype.startswith("float") for tensor in processor.inputs):
-        raise RecipeError("augment and mix need images, or other numbers, and this model reads text", "leave them out")
+        raise RecipeError("augment and mix need images, and this model reads text", "leave them out")
     if (spec := processor.image) is None:
         if augment or (mix and mix.kind == "cutmix"):
             raise RecipeError(

@@ -20,6 +20,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
+from pocketzoo.deploy.export_forms import find_form
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.report import report
 from pocketzoo.train.agents.double_dqn import fit_agent
@@ -190,7 +191,7 @@ class _Runner:
                     self.say(f"{error.message}; continuing without it ({error.hint})")
                     results.rejected.append(error.message)
             if not results.rejected:
-                results.rejected += [f"{no['kind']}: {no['why']}" for no in worse(read_bundle(small).manifest)]
+                results.rejected += [f"{no.compressor}: {no.why}" for no in worse(read_bundle(small).manifest)]
                 model = small
                 models.append(small)
                 results.places["compressed model"] = small
@@ -249,7 +250,7 @@ class _Runner:
     def _export(self, model: str | Path) -> None:
         assert self.recipe.export is not None
         for to in self.recipe.export.to:
-            out = self.out / f"{to}{self.resolver.registry.get('exporter', to).suffix}"
+            out = self.out / f"{to}{find_form(to, self.resolver.registry)[0].suffix}"
             if out.is_dir():  # of the run before; export itself replaces no folder
                 shutil.rmtree(out)
             try:

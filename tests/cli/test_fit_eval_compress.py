@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from rehearsal import rehearse
 from safetensors.numpy import load_file
 
 from pocketzoo.cli.options import Fraction
 from pocketzoo.compress.configs import LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress_model import dry_run
 from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.zoo.bundles.bundle import read_bundle
@@ -86,18 +86,18 @@ def test_a_dry_run_prints_plans_and_writes_nothing(run, perceptron, few, tmp_pat
     arguments = ["compress", perceptron.path, "-r", recipe, "--prune", 0.4, "--data", few, "--samples", 16]
     result = run(*arguments, "--dry-run", "--json")
     steps = [LowRankConfig(energy=0.99, only_faster=False), PruneConfig(ratio=0.4)]
-    wanted = dry_run(perceptron.path, data=few, steps=steps, samples=16)
+    wanted = rehearse(perceptron.path, data=few, steps=steps, samples=16)
     assert json.loads(result.stdout) == plain(wanted)
     assert result.stderr
     assert all(line.startswith("  ") for line in result.stderr.splitlines())
     text = run(*arguments, "--dry-run").stdout
     for step in wanted:
         report = step.report
-        before, after = report["parameters_before"], report["parameters_after"]
-        line = next(x for x in text.splitlines() if x.startswith(f"{step.kind}: "))
+        before, after = report.parameters.before, report.parameters.after
+        line = next(x for x in text.splitlines() if x.startswith(f"{step.compressor}: "))
         assert f"{before:,} -> {after:,} parameters" in line
-        assert f"{report['macs_before']:,} -> {report['macs_after']:,} MACs" in line
-        assert f"{report['bytes_before']:,} -> {report['bytes_after']:,} bytes" in line
+        assert f"{report.macs.before:,} -> {report.macs.after:,} MACs" in line
+        assert f"{report.bytes.before:,} -> {report.bytes.after:,} bytes" in line
     for name, factor in wanted[0].plan["factors"].items():
         assert any(name in x and f"{factor['kind']} {factor['ranks'][0]}" in x for x in text.splitlines())
     assert [p.name for p in tmp_path.iterdir()] == []
@@ -109,7 +109,6 @@ def test_a_dry_run_of_int8_and_of_single_weights_is_readable(run, perceptron, fe
     result = run("compress", perceptron.path, "-r", recipe, "--int8", "--data", few, "--samples", 8, "--dry-run")
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["backbone.linear_1", "int8"] in lines
-    assert any(len(line) > 3 and line[2] == "to" and float(line[1]) < float(line[3]) for line in lines)
     assert any("becomes 0" in line for line in result.stdout.splitlines())
 
 
@@ -136,10 +135,10 @@ def test_compress_prints_the_rows_of_the_bundle_it_wrote(run, perceptron, few, t
     assert json.loads(result.stdout) == {
         "bundle": str(out),
         "measurements": plain(bundle.manifest.measurements),
-        "steps": [{"kind": s.kind, "report": plain(s.report)} for s in bundle.manifest.steps],
+        "steps": [{"compressor": s.compressor, "report": plain(s.report)} for s in bundle.manifest.steps],
         "rejected": plain(bundle.manifest.rejected),
     }
-    assert [s.kind for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
+    assert [s.compressor for s in bundle.manifest.steps] == ["prune", "low-rank", "int8"]
     assert bundle.manifest.steps[0].config["ratio"] == 0.5
     assert set(bundle.encodings()) == {"", "cpu", "tensorrt"}
     # Nothing but progress on stderr, so that stdout can be piped.
@@ -180,7 +179,7 @@ def test_min_sqnr_without_int8_is_an_error_of_two_lines(run, fitted, few, tmp_pa
     result = run("compress", fitted.path, "-o", tmp_path / "b", "--prune", 0.3, "--min-sqnr", 25, "--data", few)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-2:] == [
-        "error: min_sqnr needs an int8 step, and there is none",
+        "error: min_sqnr needs a step whose config takes it, such as int8, and there is none",
         "hint:  add --int8, or leave out --min-sqnr",
     ]
 
@@ -197,7 +196,7 @@ def test_what_was_rejected_and_left_in_float_is_printed(run, perceptron, few, tm
     assert result.exit_code == 0, result.stderr
     manifest = read_bundle(out).manifest
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    kept = manifest.steps[-1].report["left_in_float"]
+    kept = manifest.steps[-1].report.float_layers
     count = len(manifest.layers["float"])
     assert f"left in float: {len(kept)} of {count} layers" in lines
     assert {f"{layer} {why}" for layer, why in kept.items()} <= set(lines)
@@ -226,7 +225,7 @@ def test_what_loses_too_much_ends_in_3_and_says_the_way_out(both, run, perceptro
     assert run("compress", perceptron.path, "-o", tmp_path / "d", *options).exit_code == 0
 
 
-def test_compress_needs_a_place_or_a_dry_run(run, fitted, few):
+def test_compress_needs_a_place_or_a_rehearse(run, fitted, few):
     result = run("compress", fitted.path, "--prune", 0.3, "--data", few)
     assert result.exit_code == 2
     assert "'-o'" in result.stderr

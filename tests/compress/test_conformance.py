@@ -15,12 +15,13 @@ import pytest
 import smallnet
 import torch
 from onnx import numpy_helper
+from rehearsal import rehearse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo import hookimpl
 from pocketzoo.compress.configs import DistillConfig, Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.compress.pipeline.compress_model import compress, dry_run
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.plans import LowRankPlan, PrunePlan
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.typed import from_plain, to_plain
@@ -303,13 +304,13 @@ def test_a_compressed_graph_runs_at_any_batch_and_is_near(name, everyone, graph,
 @pytest.mark.parametrize("name", MODULE)
 def test_the_report_equals_a_recount(name, everyone, small):
     """Numbers of the report against parameters counted on modules made here."""
-    steps = dry_run(small.path, data="digits", steps=[CONFIGS[name]], samples=8, registry=everyone)
-    assert [s.kind for s in steps] == [name]
+    steps = rehearse(small.path, data="digits", steps=[CONFIGS[name]], samples=8, registry=everyone)
+    assert [s.compressor for s in steps] == [name]
     before = load_module(small, everyone)
     spec = everyone.get("compressor", name)
     after = spec.apply(before, spec.read_plan(steps[0].plan), None)
     for when, module in (("before", before), ("after", after)):
-        assert steps[0].report[f"parameters_{when}"] == sum(p.numel() for p in module.parameters())
+        assert getattr(steps[0].report.parameters, when) == sum(p.numel() for p in module.parameters())
     assert steps[0].config == to_plain(CONFIGS[name])
 
 
@@ -320,7 +321,7 @@ def test_a_plugins_steps_go_into_a_bundle_and_come_back(everyone, small, tmp_pat
     bundle = compress(
         small.path, tmp_path / "out", data="digits", recipe=recipe, targets=("tensorrt",), samples=8, registry=everyone
     )
-    assert [s.kind for s in bundle.manifest.steps] == ["no-bias", "round"]
+    assert [s.compressor for s in bundle.manifest.steps] == ["no-bias", "round"]
     assert bundle.manifest.steps[1].config == {"bits": 5}
     module = load_module(bundle, everyone)
     assert sum(p.numel() for p in module.parameters()) == bundle.manifest.parameters
@@ -339,9 +340,9 @@ def test_without_the_plugin_its_recipe_is_refused(registry, fitted, tmp_path, re
     recipe = tmp_path / "r.toml"
     recipe.write_text('[[step]]\nkind = "no-bias"\n')
     with refused(RecipeError, "no step is of kind 'no-bias'"):
-        dry_run(fitted.path, data="digits", recipe=recipe, registry=registry)
+        rehearse(fitted.path, data="digits", recipe=recipe, registry=registry)
     with refused(RecipeError, "no compressor is configured by NoBiasConfig"):
-        dry_run(fitted.path, data="digits", steps=[NoBiasConfig()], registry=registry)
+        rehearse(fitted.path, data="digits", steps=[NoBiasConfig()], registry=registry)
 
 
 def test_plan_types_are_the_ones_of_the_bundle(registry):

@@ -18,7 +18,8 @@ from pocketzoo.compress.plans import Axis, Factor, Int8Plan, LowRankPlan, PruneP
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.measure.measure_graphs import Latency, Measurement
-from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef
+from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.specs import (
     Cut,
     FeatureSpec,
@@ -33,7 +34,7 @@ from pocketzoo.zoo.catalog.specs import (
 CLASSES = [
     PruneConfig, LowRankConfig, Int8Config,
     PrunePlan, LowRankPlan, Int8Plan, Axis, Factor, Range,
-    Manifest, ModelRef, Step, FileEntry, Measurement, Latency,
+    Manifest, ModelRef, StepRecord, Rejection, FileEntry, Measurement, Latency,
     InputSpec, TextSpec, FeatureSpec, Cut, PackageFile, HubFile, TargetSpec, Int8Encoding,
 ]  # fmt: skip
 

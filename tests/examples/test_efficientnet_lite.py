@@ -210,7 +210,8 @@ def test_the_recipe_names_layers_that_exist(registry: Registry) -> None:
     from pocketzoo.zoo.models.build import build
 
     recipe = Path(__file__).parents[2] / "examples" / "efficientnet-lite" / "int8.toml"
-    (config,) = read_recipe(recipe, registry)
+    (step,) = read_recipe(recipe, registry)
+    config = step.config
     assert isinstance(config, Int8Config)
     for name in ("efficientnet-lite0", "efficientnet-lite1"):
         model = build(ModelRef(backbone=name, head=f"{name}-imagenet", outputs=1000), registry)
@@ -278,7 +279,7 @@ def small(crops: Path, registry: Registry, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.slow
 def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> None:
     manifest = small.manifest
-    assert [step.kind for step in manifest.steps] == ["prune", "low-rank", "int8"]
+    assert [step.compressor for step in manifest.steps] == ["prune", "low-rank", "int8"]
     assert (manifest.labels, manifest.license) == (lite._labels(), "Apache-2.0")
     assert manifest.input == registry.get("backbone", "efficientnet-lite0").input
     assert sorted(small.encodings()) == ["", "cpu", "tensorrt-rtx"]

@@ -254,12 +254,12 @@ def test_texts_are_timed_at_every_length(texts):
 @pytest.mark.parametrize("length", [0, -1, 65])
 def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused):
     path, of = texts
-    with refused(DataError, "1 to 64 tokens"):
+    with refused(DataError, "lengths of 1 to 64"):
         measure([candidate(path)], of, batch_sizes=(1,), lengths=(8, length), seconds=0)
 
 
 def test_images_have_no_length(identity, refused):
-    with refused(DataError, "does not read text", hint="--length"):
+    with refused(DataError, "has one length", hint="--length"):
         measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
 
 

@@ -396,7 +396,7 @@ def test_the_recipe_of_horses_and_humans_runs_on_its_own_backbone(saved, hub, ph
     user("run", "horse-or-human", "--data", folder, "-o", "out", *settings)
     fitted, small = (read_bundle(user.folder / "out" / name).manifest for name in ("fitted", "small"))
     assert (fitted.model.cut, fitted.input.size) == ("Mixed_6e", (3, 150, 150))
-    assert [step.kind for step in small.steps] == ["int8"]
+    assert [step.compressor for step in small.steps] == ["int8"]
     assert {entry.precision for entry in small.files.values() if entry.target} == {"int8"}
     assert (user.folder / "out" / "onnx.onnx").stat().st_size > 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reports_of_before
 from scoring import task
 
 from pocketzoo.core.typed import to_plain
@@ -23,7 +24,9 @@ from pocketzoo.reports.profile_page import save_page
 from pocketzoo.reports.report import report
 from pocketzoo.zoo.backends.timing import Interval
 from pocketzoo.zoo.bundles.bundle import writing
-from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.step_record import StepRecord
+from pocketzoo.zoo.catalog.compressor import LayerDecision
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.processors.open_processor import describe_config
@@ -85,8 +88,12 @@ def test_a_report(name, tmp_path):
     numbers = dict.fromkeys(("parameters", "nonzero", "bytes", "macs"), 7)
     layers = [{"layer": name, "op": name, "precision": name, **numbers},
               {"layer": f"{name}.0", "op": name, "precision": "int8", **numbers}]  # fmt: skip
-    taken = {"bytes_before": 9, "bytes_after": 8, f"{name}_before": 3, f"{name}_after": 2, name: {name: [name]}}
+    taken = {"bytes_before": 9, "bytes_after": 8, "latency_of": name, "outputs_db": {name: 3.0, f"{name}2": None}}
     no = {"kind": name, "why": name, "config": {name: 1, "text": name}, "report": taken, "target": name}
+    decisions = (
+        LayerDecision(layer=name, what=name, why=name),
+        LayerDecision(layer=f"{name}2", what=name, precision=name),
+    )
     rows = (measurement(name), measurement(name, target=name, precision=name), measurement(name, target="cpu"))
     facts = Manifest(
         name=name,
@@ -103,10 +110,11 @@ def test_a_report(name, tmp_path):
             "training": {"loss": [2, 1], f"val_{name}": [0.5, 0.6], f"val_{name}2": [1, 2], "stopped": name},
         },
         steps=(
-            Step(kind=name, config={name: name, "x": [name]}, plan={"dense": {name: name}, "left": {name: name}},
-                 report={**taken, "rejected": [no], "left_in_float": {name: name}}),
+            StepRecord(compressor=name, config={name: name, "x": [name]}, plan={},
+                       provider=name, decisions=decisions,
+                       report=reports_of_before.report(**taken, rejected=[no], left_in_float={name: name})),
         ),
-        rejected=(no,),
+        rejected=(reports_of_before.rejection(**no),),
         metrics={name: name, f"{name}2": {name: 1}},
         measurements=tuple(to_plain(row) for row in rows),
         layers={"float": layers, "cpu": layers, name: layers},

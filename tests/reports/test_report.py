@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import reports_of_before
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import BundleError, DataError, ExportError
@@ -22,7 +23,8 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.reports.measured import layer_costs as report_layers
 from pocketzoo.reports.report import report
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
-from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.graphs.cost import layer_costs
@@ -137,13 +139,13 @@ def pair(tmp_path: Path) -> list[Path]:
         },
     ]
     steps = (
-        Step(
-            kind="prune",
+        StepRecord(
+            compressor="prune",
             config={"ratio": 0.3, "skip": []},
             plan={},
-            report={"parameters_before": 75, "parameters_after": 59},
+            report=reports_of_before.report(parameters_before=75, parameters_after=59),
         ),
-        Step(kind="int8", config={"percentile": 99.99, "ranges": "mse", "skip": ["a", "b"]}, plan={}),
+        StepRecord(compressor="int8", config={"percentile": 99.99, "ranges": "mse", "skip": ["a", "b"]}, plan={}),
     )
     layers = {
         "float": [{**cost, "precision": "float32", "bytes": 4 * cost["parameters"]} for cost in costs],
@@ -236,8 +238,13 @@ def test_every_number_on_the_page_is_the_manifests(pair: list[Path]) -> None:
         for name in ("bytes", "parameters", "macs", "accuracy", "agreement", "sqnr"):
             assert (f"measurements.{i}.{name}" in keys) == (facts[name] is not None)
         assert {f"measurements.{i}.latency.{size}.{p}" for size in ("1", "32") for p in ("p50", "p99")} <= keys
-    assert {"files.model.int8.x.engine.size", "steps.0.report.parameters_after", "steps.1.config.percentile"} <= keys
-    assert {"metrics.test_accuracy", "provenance.training.rate", "provenance.training.val.19", "input.mean.0"} <= keys
+    assert {"files.model.int8.x.engine.size", "steps.0.report.parameters.after", "steps.1.config.percentile"} <= keys
+    assert {
+        "metrics.test_accuracy",
+        "provenance.training.rate",
+        "provenance.training.val.19",
+        "processor.config.mean.0",
+    } <= keys
     assert {"layers.cpu.1.bytes", "layers.float.2.macs", "graph.1.macs"} <= keys
 
 
@@ -322,7 +329,7 @@ def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
     }
     path = bundle(
         tmp_path / "a", HOSTILE, rows,
-        steps=(Step(kind=HOSTILE, config={HOSTILE: HOSTILE}, plan={}),),
+        steps=(StepRecord(compressor=HOSTILE, config={HOSTILE: HOSTILE}, plan={}),),
         provenance={HOSTILE: [HOSTILE, {HOSTILE: 1}]},
         layers={"float": [layer], "cpu": [layer], HOSTILE: [layer]},
     )  # fmt: skip
@@ -544,16 +551,25 @@ def test_steps_are_shown_before_and_after_with_what_was_rejected_and_why(tmp_pat
     why = "accuracy falls by 3.00 points, 0.50 are allowed so far"
     no = {"kind": "prune", "config": {"ratio": 0.6}, "why": why, "report": measured(accuracy_after=0.945)}
     steps = (
-        Step(kind="prune", config={"ratio": 0.3}, plan={}, report=measured(rejected=[no])),
-        Step(
-            kind="int8",
+        StepRecord(
+            compressor="prune",
+            config={"ratio": 0.3},
+            plan={},
+            report=reports_of_before.report(**measured(rejected=[no])),
+        ),
+        StepRecord(
+            compressor="int8",
             config={"skip": ["dense1"]},
             plan={"ranges": {}, "layers": []},
-            report={**measured(), "left_in_float": {"dense0": "+2.10 dB for +0.020 ms"}},
+            report=reports_of_before.report(**measured(), left_in_float={"dense0": "+2.10 dB for +0.020 ms"}),
         ),
     )
-    slower = {"kind": "low-rank", "config": {"energy": 0.9}, "why": "slower: 0.500 -> 0.700 ms a sample",
-              "report": measured(latency_ms_after=0.7)}  # fmt: skip
+    slower = reports_of_before.rejection(
+        kind="low-rank",
+        config={"energy": 0.9},
+        why="slower: 0.500 -> 0.700 ms a sample",
+        report=measured(latency_ms_after=0.7),
+    )
     cost = {"op": "Gemm", "precision": "float32", "parameters": 54, "nonzero": 54, "bytes": 216, "macs": 48}
     layers = {"float": [{**cost, "layer": f"dense{i}"} for i in range(2)]}
     path = bundle(tmp_path / "a", "a", RUN, steps=steps, rejected=(slower,), layers=layers)
@@ -565,11 +581,11 @@ def test_steps_are_shown_before_and_after_with_what_was_rejected_and_why(tmp_pat
         assert value == at(known[0], str(e.attributes["data-key"])), e
     keys = {e.attributes["data-key"] for e in numbers}
     assert {
-        "steps.0.report.latency_ms_after",
-        "steps.0.report.rejected.0.report.accuracy_after",
-        "steps.1.report.sqnr_db",
+        "steps.0.report.latency.after",
+        "steps.0.report.rejected.0.report.metric.after",
+        "steps.1.report.sqnr",
         "steps.1.report.seconds",
-        "rejected.0.report.latency_ms_after",
+        "rejected.0.report.latency.after",
     } <= keys
     heads = [e.text for e in page.all("th") if e.attributes.get("scope") == "row" and "details" in e.inside]
     assert heads[:4] == [
@@ -579,4 +595,4 @@ def test_steps_are_shown_before_and_after_with_what_was_rejected_and_why(tmp_pat
         "low-rankenergy 0.9rejected: slower: 0.500 -> 0.700 ms a sample",
     ]
     whys = [e.text for e in page.all("td") if e.attributes.get("class") == "text why"]
-    assert whys == ["in float: +2.10 dB for +0.020 ms", "in float: skipped by the recipe"]
+    assert whys == ["in float: +2.10 dB for +0.020 ms", "int8: skipped by the recipe"]

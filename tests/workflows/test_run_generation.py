@@ -17,7 +17,7 @@ from pocketzoo.compress.pipeline.generation_graphs import encode_parts
 from pocketzoo.deploy.device.pack import pack
 from pocketzoo.deploy.export import export
 from pocketzoo.measure.evaluate import evaluate
-from pocketzoo.workflows.bench_generation import bench_generation
+from pocketzoo.workflows.bench import bench
 from pocketzoo.workflows.generate import generate
 from pocketzoo.workflows.run import run
 from pocketzoo.workflows.run_recipe import find_recipe, read_run_recipe
@@ -112,11 +112,11 @@ def test_int8_writes_with_its_own_graphs(ran):
             ids = [PROMPT.numpy()]
             assert alike(reference, reference, ids, ()).agreement == 1.0
             assert alike(reference, writer, ids, ()).agreement >= 0.7
-        report = step.report["generation"][target]
-        assert report["bytes_after"] == sum(path.stat().st_size for path in bundle.parts(target).values())
+        report = step.report.generation[target]
+        assert report.bytes.after == sum(path.stat().st_size for path in bundle.parts(target).values())
         assert 0.7 <= report["agreement"] <= 1.0
         assert any(f"int8 for {target}, generation graphs" in line for line in said)
-    assert "ms_a_token_after" in step.report["generation"]["cpu"]
+    assert "ms_a_token_after" in step.report.generation["cpu"]
     (written,) = generate(out / "small", [SAYINGS[0]], max_new_tokens=8, beams=4 if "encoder" in floats else 1,
                           registry=small.registry)  # fmt: skip
     assert written == made.written[1][1][0]
@@ -167,7 +167,9 @@ def test_bench_measures_both_ways_of_running(ran, language_bundles):
     family, small, out, made, _ = ran
     assert {row.precision for row in made.rows} == {"float32", "int8"}
     reference = out / "fitted" if family == "llama" else language_bundles[family]
-    rows = bench_generation([reference, out / "small"], data=small.texts, seconds=0.0, registry=small.registry)
+    rows = bench([reference, out / "small"], data=small.texts, seconds=0.0, memory=False, registry=small.registry)
     assert [(row.bundle, row.target) for row in rows][1:] == [("small", "cpu"), ("small", "tensorrt-rtx")]
-    assert (rows[0].agreement, rows[0].same_texts, rows[0].precision) == (1.0, 1.0, "float32")
-    assert all(row.bytes < rows[0].bytes and row.precision == "int8" and row.ms_a_token > 0 for row in rows[1:])
+    ends = [end for row in rows for end in row.ends]
+    assert [end.end for end in ends] == ["generation"] * 3
+    assert (ends[0].agreement, ends[0].same) == (1.0, 1.0)
+    assert all(end.bytes < ends[0].bytes and end.milliseconds > 0 for end in ends[1:])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto
 
 from pocketzoo.compress.pipeline.graph_scores import SLACK, Score
 from pocketzoo.core.errors import RejectedError
+from pocketzoo.zoo.bundles.step_record import Cause, Rejection, StepReport
 
 if TYPE_CHECKING:
     from pocketzoo.compress.pipeline.job import Job
@@ -20,7 +21,6 @@ LARGER = 1.001  # a file is larger only if it is so many times as large: names o
 FLOOR_DB = 10.0  # SQNR of an output whose meaning is not known: below, a tenth of its power is error
 FLOOR_SHARE = 0.2  # of the metric above chance that steps may cost without being told that they may
 
-Cause = Literal["floor", "unchanged", "budget", "larger", "slower"]
 WAYS_OUT: dict[Cause, str] = {
     "floor": "ask for less, or accept it with --accept (accept = true in a recipe)",
     "unchanged": "ask for more, leave out the step, or accept it with --accept (accept = true in a recipe)",
@@ -34,18 +34,25 @@ WORSE: frozenset[str] = frozenset({"floor", "unchanged", "budget"})  # causes th
 class Rejected(Exception):  # noqa: N818 - no error: the run continues without the step
     """What a step made is not as good, as small or as fast as what it was to replace."""
 
-    def __init__(self, why: str, report: Mapping[str, Any], cause: Cause) -> None:
+    def __init__(self, why: str, report: StepReport, cause: Cause) -> None:
         super().__init__(why)
         self.why, self.report, self.cause = why, report, cause
 
-    @property
-    def record(self) -> dict[str, Any]:
+    def record(self, compressor: str, provider: str, config: Mapping[str, Any], target: str = "") -> Rejection:
         """For the manifest."""
-        return {"why": self.why, "cause": self.cause, "report": self.report}
+        return Rejection(
+            compressor=compressor,
+            provider=provider,
+            config=config,
+            why=self.why,
+            cause=self.cause,
+            target=target,
+            report=self.report,
+        )
 
 
 def check_report(
-    report: Mapping[str, Any],
+    report: StepReport,
     job: Job,
     before: Path,
     after: Path,
@@ -71,20 +78,17 @@ def check_report(
     check_cost(report, job)
 
 
-def check_cost(report: Mapping[str, Any], job: Job) -> None:
+def check_cost(report: StepReport, job: Job) -> None:
     """Raises:
     Rejected: it is larger, or slower.
     """
     if job.settings.keep_slower:
         return
-    if report["bytes_after"] > report["bytes_before"] * LARGER:
-        raise Rejected(f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes", report, "larger")
-    if report.get("latency_ms_after", 0.0) > report.get("latency_ms_before", 0.0) * SLACK:
-        raise Rejected(
-            f"slower: {report['latency_ms_before']:.3f} -> {report['latency_ms_after']:.3f} ms a sample",
-            report,
-            "slower",
-        )
+    size, latency = report.bytes, report.latency
+    if size is not None and size.after > size.before * LARGER:
+        raise Rejected(f"larger: {size.before:,} -> {size.after:,} bytes", report, "larger")
+    if latency is not None and latency.after > latency.before * SLACK:
+        raise Rejected(f"slower: {latency.before:.3f} -> {latency.after:.3f} ms a sample", report, "slower")
 
 
 def below_floor(source: Score, before: Score, after: Score, *, budget: bool = False, least: float | None = None) -> str:
@@ -154,24 +158,30 @@ def _constants(graph: GraphProto) -> dict[str, bytes]:
     return {t.name: t.SerializeToString(deterministic=True) for t in graph.initializer}
 
 
-def rejections(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+def rejections(manifest: Manifest) -> Iterator[Rejection]:
     """Every step, or what it made for one target, that was left out of a bundle for good."""
     yield from manifest.rejected
     for step in manifest.steps:
-        yield from ({"kind": step.kind, **no} for no in step.report.get("rejected", ()) if "target" in no)
-        for target, report in step.report.get("generation", {}).items():
-            if "rejected" in report:
-                cause = "budget" if "tokens change" in report["rejected"] else "slower"
-                yield {"kind": step.kind, "target": target, "why": report["rejected"], "cause": cause}
+        yield from (no for no in step.report.rejected if no.target)
+        for target, report in step.report.generation.items():
+            if report.why:
+                yield Rejection(
+                    compressor=step.compressor,
+                    provider=step.provider,
+                    config=step.config,
+                    why=report.why,
+                    cause=report.cause,
+                    target=target,
+                )
 
 
-def worse(manifest: Manifest) -> list[Mapping[str, Any]]:
+def worse(manifest: Manifest) -> list[Rejection]:
     """Those of them that a command does not end in 0 after."""
-    return [no for no in rejections(manifest) if no.get("cause") in WORSE]  # bundles of before name none
+    return [no for no in rejections(manifest) if no.cause in WORSE]  # bundles of before name none
 
 
 def nothing_left(manifest: Manifest) -> RejectedError:
     """The error of a run none of whose steps may be shipped."""
     records = list(rejections(manifest))
-    why = "; ".join(dict.fromkeys(f"{no['kind']}: {no['why']}" for no in records))
-    return RejectedError(f"rejected, nothing was written: {why}", WAYS_OUT[records[-1]["cause"]])
+    why = "; ".join(dict.fromkeys(f"{no.compressor}: {no.why}" for no in records))
+    return RejectedError(f"rejected, nothing was written: {why}", WAYS_OUT[records[-1].cause])

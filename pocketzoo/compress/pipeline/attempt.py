@@ -11,7 +11,7 @@ from typing import Any
 
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, source_file_name
-from pocketzoo.zoo.bundles.manifest import Step
+from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport, tensors_name
 from pocketzoo.zoo.catalog.compressor import Compressor
 
 
@@ -22,6 +22,7 @@ class Attempt:
     bundle: Bundle  # what it works on
     compressor: Compressor
     config: Any
+    provider: str = ""  # of the compressor: distribution and version
     folder: Path
     first: bool = True  # of the steps that are held to a budget together
     last: bool = True  # of them: only what it makes is held against the source
@@ -34,27 +35,59 @@ class Attempt:
         """Since it was begun."""
         return time.perf_counter() - self.started
 
-    def step(self, plan: Any, parts: Mapping[str, Any] | None = None) -> Step:
+    def record(self, plan: Any, parts: Mapping[str, Any] | None = None, report: StepReport | None = None) -> StepRecord:
         """The step as a manifest records it."""
-        return Step(
-            kind=self.compressor.name,
+        position, parts = len(self.bundle.manifest.steps), parts or {}
+        plans = {"": plan, **parts}
+        return StepRecord(
+            compressor=self.compressor.name,
+            provider=self.provider,
             config=to_plain(self.config),
             plan=to_plain(plan),
-            parts={name: to_plain(of_part) for name, of_part in (parts or {}).items()},
+            plan_version=self.compressor.plan_version,
+            parts={part: to_plain(of_part) for part, of_part in parts.items()},
+            tensors={part: tensors_name(position, part) for part, of_part in plans.items() if tensors_of(of_part)},
+            decisions=tuple(dict.fromkeys(row for each in plans.values() for row in self.compressor.decisions(each))),
+            report=report or StepReport(),
         )
 
+    def save_tensors(self, plan: Any, draft: Draft, part: str = "") -> None:
+        """Keep what of a plan is no plain data in a file of the draft."""
+        if tensors := tensors_of(plan):
+            from safetensors.numpy import save  # most plans have none
 
-def left_alone(plan: Any) -> str:
-    """The first of the layers that a plan leaves alone, and why, to end a sentence with; "" if it leaves none."""
-    left: Mapping[str, str] = getattr(plan, "left", {}) or getattr(plan, "dense", {})
-    more = f", and {len(left) - 1} more" if len(left) > 1 else ""
-    return next((f": {name} is left unchanged, as {why}{more}" for name, why in left.items()), "")
+            name, precision = (
+                tensors_name(len(self.bundle.manifest.steps), part),
+                getattr(self.compressor, "precision", ""),
+            )
+            draft.mark(name, precision=precision).write_bytes(save(dict(tensors)))
+
+    def left_alone(self, plan: Any) -> str:
+        """The first of the layers that a plan leaves alone, and why, to end a sentence with; "" if it leaves none."""
+        left = [decision for decision in self.compressor.decisions(plan) if decision.why]
+        more = f", and {len(left) - 1} more" if len(left) > 1 else ""
+        return f": {left[0].layer} is left unchanged, as {left[0].why}{more}" if left else ""
+
+
+def tensors_of(plan: Any) -> Mapping[str, Any]:
+    """What of a plan is no plain data, by name."""
+    tensors: Mapping[str, Any] = getattr(plan, "tensors", None) or {}
+    return tensors
+
+
+def carry_tensors(bundle: Bundle, draft: Draft) -> None:
+    """The tensors of the steps that a bundle went through, for a bundle that another step is taken on."""
+    for step in bundle.manifest.steps:
+        for name in step.tensors.values():
+            shutil.copyfile(bundle.file(name), draft.folder / name)
+            draft.kinds[name] = bundle.manifest.files[name]
 
 
 def copy_float(bundle: Bundle, draft: Draft) -> None:
     """Everything of a bundle but what was made of it for one target."""
     for path, file in bundle.source_files().items():
         shutil.copyfile(file, draft.folder / source_file_name(path))
+    carry_tensors(bundle, draft)
     if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from safetensors.numpy import load_file
 
 from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
@@ -19,15 +18,17 @@ from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
-from pocketzoo.measure.measure_graphs import candidate, candidates, measure
+from pocketzoo.measure.measure_graphs import candidates, measure
 from pocketzoo.zoo.bundles.bill_of_materials import packages
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, tensors_name, updating
-from pocketzoo.zoo.bundles.manifest import MANIFEST, Step
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
+from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.saved_plans import saved_plan
+from pocketzoo.zoo.bundles.step_record import Change, StepRecord, StepReport
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.cost import costs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def compress(
             same call resumes from there.
         data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
             decides, the test split measures.
-        steps: Configs in order (``PruneConfig``, ...). They come after those of ``recipe``.
+        steps: In order, each a ``Step("int8", Int8Config())``, or a bare config where exactly one registered compressor
+            declares its type. They come after those of ``recipe``.
         recipe: A recipe's file, of steps or of a whole job: of that, ``[compress]`` is read. What it says of
             ``targets``, ``samples``, ``max_drop``, ``min_sqnr``, ``keep_slower`` and ``accept`` holds where these have
             their default.
@@ -145,19 +147,18 @@ def dry_run(
     data: str | Path | Dataset,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
-    **changes: Any,
-) -> list[Step]:
+) -> list[StepRecord]:
     """The steps that ``compress`` would take as they are asked for, planned and applied; nothing is written or timed.
 
     Each step's report predicts parameters, MACs and bytes of the graph before and after. What budgets and measured
-    latency would change is not known yet. ``changes`` to the settings are given by name.
+    latency would change is not known yet.
     """
     # Here, because compressing a graph needs no torch.
     from pocketzoo.compress.pipeline.forecast import Cost, module_cost
     from pocketzoo.zoo.models.export_graph import onnx_from_model
 
-    job = prepare(model, settings, data=data, registry=registry, progress=progress, **changes)
-    manifest, taken = job.source.manifest, list[Step]()
+    job = prepare(model, settings, data=data, registry=registry, progress=progress)
+    manifest, taken = job.source.manifest, list[StepRecord]()
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
     spec = job.processor
     cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=job.source.graph("").stat().st_size)
@@ -179,14 +180,26 @@ def dry_run(
                 graph = onnx.load(job.source.file(graph_name()) if module is None else exported)
             plan = compressor.plan(graph, config, job.graph_samples)
             cost = replace(before, bytes=compressor.apply(graph, plan, job.target).ByteSize())
-        report = _before_and_after(before, cost)
-        taken.append(Step(kind=compressor.name, config=to_plain(config), plan=to_plain(plan), report=report))
+        taken.append(
+            StepRecord(
+                compressor=compressor.name,
+                provider=job.providers.get(compressor.name, ""),
+                config=to_plain(config),
+                plan=to_plain(plan),
+                plan_version=compressor.plan_version,
+                decisions=compressor.decisions(plan),
+                report=_changes(before, cost),
+            )
+        )
     return taken
 
 
-def _before_and_after(before: Cost, after: Cost) -> dict[str, int]:
-    costs = (("before", before), ("after", after))
-    return {f"{name}_{when}": getattr(cost, name) for name in ("parameters", "macs", "bytes") for when, cost in costs}
+def _changes(before: Cost, after: Cost) -> StepReport:
+    return StepReport(
+        parameters=Change(before=before.parameters, after=after.parameters),
+        macs=Change(before=before.macs, after=after.macs),
+        bytes=Change(before=before.bytes, after=after.bytes),
+    )
 
 
 def encode(bundle: Bundle, target: TargetSpec, compressors: Mapping[str, Compressor]) -> onnx.ModelProto | None:
@@ -205,11 +218,9 @@ def graph_plans(
 ) -> Iterator[tuple[GraphCompressor[Any, Any], Any]]:
     """The steps on the graph that a bundle went through, in order: what took them, and the plan it saved."""
     for step in bundle.manifest.steps:
-        compressor = compressors[step.kind]
+        compressor = compressors[step.compressor]
         if isinstance(compressor, GraphCompressor):
-            tensors_file = tensors_name(compressor.name)
-            tensors = load_file(bundle.file(tensors_file)) if tensors_file in bundle.manifest.files else None
-            yield compressor, compressor.read_plan(step.plan, tensors)
+            yield compressor, saved_plan(bundle, step, compressor)
 
 
 def _measure(draft: Draft, name: str, job: Job) -> None:
@@ -226,10 +237,8 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
         returns=answers.returns or draft.manifest.returns,
     )
     order = ["", *(target.name for target in job.targets)]
-    graphs = sorted(
-        (order.index(e.target), file, e) for file, e in draft.kinds.items() if file.endswith(".onnx") and not e.graph
-    )
-    new = [candidate(manifest, draft.folder / file, entry) for _, file, entry in graphs]
+    made = Bundle(draft.folder, replace(manifest, files=draft.kinds))
+    new = [row for target in order for row in candidates(made, [target])]
     rows = measure(
         [*candidates(job.source, [""]), *new], job.tests, task=job.task, seconds=SECONDS, progress=job.progress
     )
@@ -249,5 +258,5 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
             **({"intervals": {key: [m.low, m.high] for key, m in scored.items()}} if scored else {}),
         },
         measurements=tuple(to_plain(row) for row in rows),
-        layers={c.target or "float": to_plain(layer_costs(c.graph)) for c in new},
+        layers={c.target or "float": to_plain(costs_of(c.files)) for c in new},
     )

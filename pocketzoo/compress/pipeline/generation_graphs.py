@@ -11,21 +11,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from safetensors.numpy import load_file, save
 
-from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.pipeline.attempt import Attempt
 from pocketzoo.compress.pipeline.graph_scores import SLACK
-from pocketzoo.compress.quantization.embedding_tables import tables
 from pocketzoo.core.arrays import Arrays, first
-from pocketzoo.core.name_patterns import matches
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, tensors_name
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name
+from pocketzoo.zoo.bundles.saved_plans import saved_plan
+from pocketzoo.zoo.bundles.step_record import Cause, Change, GenerationReport
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
-from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.tasks.text_generator import (
     TEXTS,
     TOKENS,
@@ -100,23 +97,14 @@ def plan_parts(
     plans: dict[str, Any] = {}
     for part, path in bundle.parts().items():
         model, feeds = onnx.load(path), prompts.feeds(part)
-        plans[part] = compressor.plan(model, _without(config, model, float_layers), feeds)
+        own = config if compressor.for_graph is None else compressor.for_graph(config, model)
+        plan = compressor.plan(model, own, feeds)
+        plans[part] = plan if compressor.exclude is None else compressor.exclude(plan, float_layers)
     return plans
 
 
-def _without(config: Any, model: onnx.ModelProto, float_layers: set[str]) -> Any:
-    """The config for a graph that may not have all layers that are to be skipped: to name one it lacks is an error."""
-    if not isinstance(config, Int8Config):
-        return config
-    index = GraphIndex(model)
-    known = [layer_name(name) for name in [*(node.input[1] for node in quantizable(index, ())), *tables(index)]]
-    known += left_alone(index)
-    patterns = [*config.skip, *sorted(float_layers)]
-    return replace(config, skip=tuple(p for p in patterns if any(matches(name, [p]) for name in known)))
-
-
 def write_parts(
-    bundle: Bundle,
+    attempt: Attempt,
     draft: Draft,
     compressor: GraphCompressor[Any, Any],
     plans: Mapping[str, Any],
@@ -126,19 +114,19 @@ def write_parts(
     max_drop: float | None,
     keep_slower: bool,
     progress: Progress,
-) -> dict[str, Any]:
+) -> dict[str, GenerationReport]:
     """Encode the parts of a bundle for each target into ``draft``, alongside the float ones; how each of them writes.
 
     Where they are larger, write fewer than 1 - ``max_drop`` of the tokens that the float ones write, or take longer for
     one than those, they are left out for that target, unless ``keep_slower`` (which is not for the tokens).
     """
+    bundle = attempt.bundle
     settings, before = bundle.manifest.generation, bundle.parts()
     assert settings is not None
     for part, plan in plans.items():
-        if tensors := getattr(plan, "tensors", None):
-            name = tensors_name(compressor.name, part)
-            draft.mark(name, precision=compressor.precision).write_bytes(save(dict(tensors)))
-    few, reports = list(islice(with_room(_Texts(texts), settings.positions), TEXTS)), {}
+        attempt.save_tensors(plan, draft, part)
+    few = list(islice(with_room(_Texts(texts), settings.positions), TEXTS))
+    reports: dict[str, GenerationReport] = {}
     with GraphWriter(before, settings.start, threads=1) as reference:
         for target in targets:
             after: dict[str, Path] = {}
@@ -146,37 +134,36 @@ def write_parts(
                 name = graph_name(target.name, compressor.precision, part)
                 after[part] = draft.mark(name, target=target.name, precision=compressor.precision, graph=part)
                 onnx.save(compressor.apply(onnx.load(before[part]), plan, target), after[part])
-            report: dict[str, Any] = {
-                "bytes_before": sum(path.stat().st_size for path in before.values()),
-                "bytes_after": sum(path.stat().st_size for path in after.values()),
-            }
+            sizes = [sum(path.stat().st_size for path in graphs.values()) for graphs in (before, after)]
+            report = GenerationReport(bytes=Change(before=sizes[0], after=sizes[1]))
             with GraphWriter(after, settings.start, threads=1) as writer:
-                report |= to_plain(alike(reference, writer, few, settings.end))
-                if not target.engine and few:
+                report = replace(report, **to_plain(alike(reference, writer, few, settings.end)))
+                if target.timed_here and few:
                     times = milliseconds_a_token([reference, writer], few[0], 0.2)
-                    report |= {"ms_a_token_before": times[0], "ms_a_token_after": times[1]}
-            if why := _against(report, max_drop, keep_slower):
-                report["rejected"] = why
+                    report = replace(report, latency=Change(before=times[0], after=times[1]))
+            why, cause = _against(report, max_drop, keep_slower)
+            if why:
+                report = replace(report, why=why, cause=cause)
                 for path in after.values():
                     path.unlink()
                     del draft.kinds[path.name]
             words = ", ".join(f"{path.stem}.onnx" for path in before.values())
-            result = f"left in float: {why}" if why else f"{report['agreement']:.1%} of {report['tokens']} tokens agree"
+            result = f"left in float: {why}" if why else f"{report.agreement:.1%} of {report.tokens} tokens agree"
             progress.say(f"{compressor.name} for {target.name}, generation graphs ({words}): {result}")
             reports[target.name] = report
     return reports
 
 
-def _against(report: Mapping[str, Any], max_drop: float | None, keep_slower: bool) -> str:
+def _against(report: GenerationReport, max_drop: float | None, keep_slower: bool) -> tuple[str, Cause]:
     """What speaks against shipping parts; nothing where nothing does."""
-    if max_drop is not None and report["agreement"] < 1.0 - max_drop:
-        return f"{1.0 - report['agreement']:.1%} of the tokens change, at most {max_drop:.1%} are allowed"
-    if keep_slower:
-        return ""
-    if report["bytes_after"] > report["bytes_before"]:
-        return f"larger: {report['bytes_before']:,} -> {report['bytes_after']:,} bytes"
-    before, after = report.get("ms_a_token_before", 0.0), report.get("ms_a_token_after", 0.0)
-    return f"slower: {before:.2f} -> {after:.2f} ms a token" if after > before * SLACK else ""
+    if max_drop is not None and report.agreement is not None and report.agreement < 1.0 - max_drop:
+        return f"{1.0 - report.agreement:.1%} of the tokens change, at most {max_drop:.1%} are allowed", "budget"
+    size, latency = report.bytes, report.latency
+    if not keep_slower and size.after > size.before:
+        return f"larger: {size.before:,} -> {size.after:,} bytes", "larger"
+    if not keep_slower and latency is not None and latency.after > latency.before * SLACK:
+        return f"slower: {latency.before:.2f} -> {latency.after:.2f} ms a token", "slower"
+    return "", ""
 
 
 def encode_parts(
@@ -189,14 +176,13 @@ def encode_parts(
     graphs = bundle.parts(target.name)
     own = {entry.graph for entry in bundle.manifest.files.values() if entry.target == target.name}
     for step in bundle.manifest.steps:
-        compressor = compressors[step.kind]
-        declined = "rejected" in step.report.get("generation", {}).get(target.name, {})
-        for part, plan in step.parts.items():
+        compressor = compressors[step.compressor]
+        declined = target.name in step.report.generation and bool(step.report.generation[target.name].why)
+        for part in step.parts:
             if part in own or declined or not isinstance(compressor, GraphCompressor):
                 continue
-            tensors_file = tensors_name(compressor.name, part)
-            tensors = load_file(bundle.file(tensors_file)) if tensors_file in bundle.manifest.files else None
-            graph = compressor.apply(onnx.load(graphs[part]), compressor.read_plan(plan, tensors), target)
+            plan = saved_plan(bundle, step, compressor, part)
+            graph = compressor.apply(onnx.load(graphs[part]), plan, target)
             graphs[part] = folder / graph_name(target.name, compressor.precision, part)
             onnx.save(graph, graphs[part])
     return graphs

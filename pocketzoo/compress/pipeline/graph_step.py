@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from safetensors.numpy import save
 
-from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.acceptance import FLOOR_SHARE, Rejected, check_report, same_graph
-from pocketzoo.compress.pipeline.attempt import Attempt, copy_float, left_alone
+from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
 from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.step_report import measure_step, with_report
+from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.compress.quantization.mixed_precision import FloatEffect, search
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, tensors_name, writing
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, writing
+from pocketzoo.zoo.bundles.step_record import GenerationReport, Rejection, StepReport
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
@@ -48,8 +48,8 @@ class AppliedGraph:
 class JudgedGraphs:
     """What was measured of the graphs of each target that is to have one."""
 
-    reports: Mapping[str, Mapping[str, Any]]  # by target
-    rejected: Sequence[Mapping[str, Any]] = ()  # those left out for a target
+    reports: Mapping[str, StepReport]  # by target
+    rejected: Sequence[Rejection] = ()  # those left out for a target
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class GenerationGraphs:
     """Likewise of the generation graphs, where the model has some."""
 
     plans: Mapping[str, Any] = field(default_factory=dict)  # by part
-    report: Mapping[str, Any] = field(default_factory=dict)  # by target
+    report: Mapping[str, GenerationReport] = field(default_factory=dict)  # by target
 
 
 def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Bundle:
@@ -71,22 +71,20 @@ def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job
     planned = plan_graph(attempt, compressor, job)
     with writing(attempt.folder) as draft:
         copy_float(bundle, draft)
-        planned = within_budget(attempt, planned, job, draft.folder)
+        planned = within_budget(attempt, compressor, planned, job, draft.folder)
+        attempt.save_tensors(planned.plan, draft)
         applied = apply_to_graph(compressor, planned, job, draft)
         judged = judge_graphs(attempt, compressor, planned, applied, job, draft)
         generation = _take_generation_graphs(attempt, compressor, planned, judged, job, draft)
-        step = attempt.step(planned.plan, generation.plans)
-        left_in_float = {effect.layer: str(effect) for effect in planned.float_layers}
-        draft.manifest = with_report(
-            replace(bundle.manifest, steps=(*bundle.manifest.steps, step)),
-            {
-                "seconds": attempt.seconds,
-                **next(iter(judged.reports.values())),
-                **({"generation": generation.report} if generation.plans else {}),
-                **({"left_in_float": left_in_float} if left_in_float else {}),
-                **({"rejected": list(judged.rejected)} if judged.rejected else {}),
-            },
+        report = replace(
+            next(iter(judged.reports.values())),
+            seconds=attempt.seconds,
+            generation=generation.report,
+            float_layers={effect.layer: str(effect) for effect in planned.float_layers},
+            rejected=tuple(judged.rejected),
         )
+        step = attempt.record(planned.plan, generation.plans, report)
+        draft.manifest = replace(bundle.manifest, steps=(*bundle.manifest.steps, step))
     return read_bundle(attempt.folder)
 
 
@@ -106,21 +104,27 @@ def plan_graph(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job
     model = onnx.load(attempt.bundle.file(graph_name()))
     samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     plan = compressor.plan(model, attempt.config, samples)
-    return PlannedGraph(model, plan, judge=_own_judge(attempt, job))
+    return PlannedGraph(model, plan, judge=_own_judge(attempt, compressor, job))
 
 
-def within_budget(attempt: Attempt, planned: PlannedGraph, job: Job, folder: Path) -> PlannedGraph:
+def within_budget(
+    attempt: Attempt, compressor: GraphCompressor[Any, Any], planned: PlannedGraph, job: Job, folder: Path
+) -> PlannedGraph:
     """The plan with so many layers left in float that it meets its budget. Graphs are tried in ``folder``.
+
+    What cannot exclude layers stays as it is, and is judged whole.
 
     Raises:
         Rejected: every layer would have to be.
     """
-    if planned.judge is None:
+    if planned.judge is None or compressor.exclude is None:
         return planned
-    enough = _enough(planned.judge, attempt.config, job, attempt.allowed)
-    within = search(planned.model, planned.plan, job.graph_samples, job.target, enough, folder, job.progress)
+    enough = _enough(planned.judge, compressor, attempt.config, job, attempt.allowed)
+    within = search(
+        compressor, planned.model, planned.plan, job.graph_samples, job.target, enough, folder, job.progress
+    )
     if within is None:
-        raise Rejected("every layer would have to stay in float", {"seconds": attempt.seconds}, "budget")
+        raise Rejected("every layer would have to stay in float", StepReport(seconds=attempt.seconds), "budget")
     plan, float_layers = within
     return replace(planned, plan=plan, float_layers=tuple(float_layers))
 
@@ -128,9 +132,7 @@ def within_budget(attempt: Attempt, planned: PlannedGraph, job: Job, folder: Pat
 def apply_to_graph(
     compressor: GraphCompressor[Any, Any], planned: PlannedGraph, job: Job, draft: Draft
 ) -> tuple[AppliedGraph, ...]:
-    """Make the graph for each target, and keep alongside what of the plan is no plain data."""
-    if tensors := getattr(planned.plan, "tensors", None):
-        draft.mark(tensors_name(compressor.name), precision=compressor.precision).write_bytes(save(dict(tensors)))
+    """Make the graph for each target."""
     applied = []
     for target in job.targets:
         name = graph_name(target.name, compressor.precision)
@@ -155,34 +157,38 @@ def judge_graphs(
     Raises:
         Rejected: all are.
     """
-    reports: dict[str, Mapping[str, Any]] = {}
-    rejected: list[Mapping[str, Any]] = []
+    reports: dict[str, StepReport] = {}
+    rejected: list[Rejection] = []
     for graph in applied:
         try:
-            reports[graph.target.name] = _judge_graph(attempt, planned, graph, job)
+            reports[graph.target.name] = _judge_graph(attempt, compressor, planned, graph, job)
         except Rejected as no:
             if len(applied) == 1:
                 raise
             job.progress.say(f"{compressor.name} for {graph.target.name}: rejected: {no.why}")
-            rejected.append({"target": graph.target.name, **no.record})
+            record = no.record(compressor.name, attempt.provider, to_plain(attempt.config), graph.target.name)
+            rejected.append(record)
             graph.path.unlink()
             del draft.kinds[graph.path.name]
     if not reports:
-        why = "; ".join(f"{no['target']}: {no['why']}" for no in rejected)
-        raise Rejected(why, rejected[0]["report"], rejected[0]["cause"])
+        raise Rejected("; ".join(f"{no.target}: {no.why}" for no in rejected), rejected[0].report, rejected[0].cause)
     return JudgedGraphs(reports, rejected)
 
 
-def _judge_graph(attempt: Attempt, planned: PlannedGraph, graph: AppliedGraph, job: Job) -> Mapping[str, Any]:
+def _judge_graph(
+    attempt: Attempt, compressor: GraphCompressor[Any, Any], planned: PlannedGraph, graph: AppliedGraph, job: Job
+) -> StepReport:
     own, bundle = planned.judge, attempt.bundle
     report = measure_step(bundle, graph.path, job, graph.target)
-    if own is not None and (sqnr := own.score(graph.path).sqnr) is not None:
-        report["sqnr_against_float_db"] = sqnr
+    if own is not None:
+        report = replace(report, sqnr_against_float=own.score(graph.path).sqnr)
     if graph.unchanged:
-        if own is not None:  # it would change something, were it not for the budget
+        if own is not None and compressor.exclude is not None:  # it would change something, were it not for the budget
             raise Rejected("every layer would have to stay in float", report, "budget")
-        raise Rejected(f"it changed nothing{left_alone(planned.plan)}", report, "unchanged")
-    least = getattr(attempt.config, "min_sqnr", None)
+        raise Rejected(f"it changed nothing{attempt.left_alone(planned.plan)}", report, "unchanged")
+    if own is not None and compressor.exclude is None and (why := _beyond(own, compressor, attempt.config, graph.path)):
+        raise Rejected(why, report, "budget")
+    least = getattr(attempt.config, "min_sqnr", None) if "min_sqnr" in compressor.budgets else None
     check_report(report, job, bundle.file(graph_name()), graph.path, allowed=attempt.allowed, least=least)
     return report
 
@@ -203,9 +209,10 @@ def _take_generation_graphs(
     float_layers = {effect.layer for effect in planned.float_layers}
     plans = plan_parts(attempt.bundle, compressor, attempt.config, texts, float_layers)
     floor = None if job.settings.accept else FLOOR_SHARE
-    budgets = [b for b in (attempt.allowed, getattr(attempt.config, "max_drop", None), floor) if b is not None]
+    own = budgets_of(compressor, attempt.config)
+    budgets = [b for b in (attempt.allowed, own.get("max_drop"), floor) if b is not None]
     report = write_parts(
-        attempt.bundle,
+        attempt,
         draft,
         compressor,
         plans,
@@ -218,29 +225,44 @@ def _take_generation_graphs(
     return GenerationGraphs(plans, report)
 
 
-def _own_judge(attempt: Attempt, job: Job) -> Judge | None:
-    """Of int8 graphs against the float graph they are made from; None where nothing holds them to a budget."""
-    config, bundle = attempt.config, attempt.bundle
-    if not isinstance(config, Int8Config) or (config.min_sqnr, config.max_drop, attempt.allowed) == (None, None, None):
+def budgets_of(compressor: GraphCompressor[Any, Any], config: Any) -> dict[str, float]:
+    """The budgets that a config sets itself, by ``BUDGETS``."""
+    own = {name: getattr(config, name) for name in sorted(compressor.budgets)}
+    return {name: budget for name, budget in own.items() if budget is not None}
+
+
+def _own_judge(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Judge | None:
+    """Of graphs against the float graph they are made from; None where nothing holds them to a budget."""
+    bundle = attempt.bundle
+    if not budgets_of(compressor, attempt.config) and (attempt.allowed is None or compressor.exclude is None):
         return None
     if not len(job.validation.split):
         raise DataError(
-            f"{job.dataset.name} has no validation samples, which a budget for int8 needs", "give more data"
+            f"{job.dataset.name} has no validation samples, which a budget for {compressor.name} needs",
+            "give more data",
         )
     if bundle.path == job.source.path:
         return job.judge
     return Judge(bundle.file(graph_name()), job.validation, task=job.task)
 
 
-def _enough(own: Judge, config: Int8Config, job: Job, allowed: float | None) -> Callable[[Path], bool]:
-    """What decides whether an int8 graph is good enough."""
+def _enough(
+    own: Judge, compressor: GraphCompressor[Any, Any], config: Any, job: Job, allowed: float | None
+) -> Callable[[Path], bool]:
+    """What decides whether a graph is good enough."""
 
     def enough(graph: Path) -> bool:
-        sqnr = own.score(graph).sqnr
-        return (
-            (config.min_sqnr is None or sqnr is None or sqnr >= config.min_sqnr)
-            and (config.max_drop is None or own.drop(graph) <= config.max_drop)
-            and (allowed is None or job.judge.drop(graph) <= allowed)
-        )
+        within = not _beyond(own, compressor, config, graph)
+        return within and (allowed is None or job.judge.drop(graph) <= allowed)
 
     return enough
+
+
+def _beyond(own: Judge, compressor: GraphCompressor[Any, Any], config: Any, graph: Path) -> str:
+    """Which budget of its config a graph does not meet; "" if it meets them."""
+    budgets, sqnr = budgets_of(compressor, config), own.score(graph).sqnr
+    if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
+        return f"the SQNR is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
+    if "max_drop" in budgets and (drop := own.drop(graph)) > budgets["max_drop"]:
+        return f"{own.metric} falls by {100 * drop:.2f} points, {100 * budgets['max_drop']:.2f} are allowed"
+    return ""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
+from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
@@ -23,6 +23,7 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
+from pocketzoo.zoo.catalog.described import provider
 from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
@@ -75,6 +76,7 @@ class Job:
     tests: Batches
     task: ModelTask | None  # of the source; None where nobody said what its outputs mean
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
+    providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
     generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
 
@@ -103,10 +105,9 @@ class Job:
     @property
     def module_target(self) -> TargetSpec:
         """The target as steps on the module are to see it: which channels it likes hangs on what becomes of them."""
-        becomes_int8 = self.graph_step is not None and self.graph_step[0].precision == "int8"
-        if not (becomes_int8 and self.target.int8_multiple):
-            return self.target
-        return replace(self.target, channel_multiple=self.target.int8_multiple)
+        prefers = None if self.graph_step is None else self.graph_step[0].channel_multiple
+        multiple = None if prefers is None else prefers(self.target)
+        return replace(self.target, channel_multiple=multiple) if multiple else self.target
 
     @cached_property
     def judge(self) -> Judge:
@@ -193,22 +194,16 @@ def prepare(
     data: str | Path | Dataset,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
-    **changes: Any,
 ) -> Job:
-    """Look everything up; see ``compress_model.compress`` for the settings, which ``changes`` are to, and errors."""
+    """Look everything up; see ``compress_model.compress`` for the settings and errors."""
     resolver = Resolver.of(registry)
     known = resolver.registry
-    asked = replace(settings, **changes)
-    for name in asked.targets:  # before a file is read
+    for name in settings.targets:  # before a file is read
         known.get("target", name)
-    asked = _with_recipe(asked, known)
-    settings = _spread(asked)
-    configs = settings.steps
-    pairs = tuple((_compressor(config, known), config) for config in configs)
+    settings = _with_recipe(settings, known)
+    pairs = _spread(compressors_of(settings.steps, known), settings.min_sqnr)
     source = open_model(model, registry=resolver, progress=progress)
-    _check_order(pairs, source, known)
-    if asked.min_sqnr is not None and not any(isinstance(config, Int8Config) for config in configs):
-        raise RecipeError("min_sqnr needs an int8 step, and there is none", "add --int8, or leave out --min-sqnr")
+    _check_order(pairs, source)
     task = open_task(source.manifest, known)
     rows = Skipped() if settings.skip_bad else None
     dataset = load_data(
@@ -240,6 +235,7 @@ def prepare(
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
         task=task,
+        providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
         generates_text=generates,
         progress=progress,
@@ -263,25 +259,24 @@ def _with_recipe(settings: CompressSettings, registry: Registry) -> CompressSett
     return replace(settings, steps=steps, recipe=None, **said)
 
 
-def _spread(settings: CompressSettings) -> CompressSettings:
-    """The settings with ``min_sqnr`` in the configs that it is for."""
-    if settings.min_sqnr is None:
-        return settings
-    steps = (replace(c, min_sqnr=settings.min_sqnr) if isinstance(c, Int8Config) else c for c in settings.steps)
-    return replace(settings, steps=tuple(steps), min_sqnr=None)
+def _spread(pairs: Sequence[tuple[Compressor, Any]], min_sqnr: float | None) -> tuple[tuple[Compressor, Any], ...]:
+    """The steps with ``min_sqnr`` in the configs that take it.
+
+    Raises:
+        RecipeError: none does.
+    """
+    if min_sqnr is None or not pairs:
+        return tuple(pairs)
+    takes = [name for compressor, _ in pairs if "min_sqnr" in compressor.budgets for name in [compressor.name]]
+    if not takes:
+        raise RecipeError(
+            "min_sqnr needs a step whose config takes it, such as int8, and there is none",
+            "add --int8, or leave out --min-sqnr",
+        )
+    return tuple((c, replace(config, min_sqnr=min_sqnr) if c.name in takes else config) for c, config in pairs)
 
 
-def _compressor(config: Any, registry: Registry) -> Compressor:
-    for entry in registry.entries("compressor").values():
-        if entry.spec.config is type(config):
-            compressor: Compressor = entry.spec
-            return compressor
-    raise RecipeError(
-        f"no compressor is configured by {type(config).__name__}", "use the config class of a registered one"
-    )
-
-
-def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, registry: Registry) -> None:
+def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> None:
     if not pairs:
         raise RecipeError("no steps are given", "give a recipe (-r), or --prune, --low-rank, --int8")
     forms = [compressor.form for compressor, _ in pairs]
@@ -290,9 +285,9 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle, regist
     if len(forms) - len([f for f in forms if f == "module"]) > 1:
         names = " and ".join(compressor.name for compressor, _ in pairs if compressor.form == "graph")
         raise RecipeError(f"two steps work on the graph: {names}", "keep one of them, as the last step")
-    done = [s.kind for s in source.manifest.steps if registry.get("compressor", s.kind).form == "graph"]
-    if done:
-        raise RecipeError(f"{source.manifest.name} is already {done[0]}", "compress the bundle it was made from")
+    if len(source.encodings()) > 1:  # a step on the graph encoded it, whoever took that
+        done = source.manifest.steps[-1].compressor if source.manifest.steps else "compressed"
+        raise RecipeError(f"{source.manifest.name} is already {done}", "compress the bundle it was made from")
 
 
 def _version(package: str) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.pipeline.acceptance import Rejected, check_cost, check_report, same_module
-from pocketzoo.compress.pipeline.attempt import Attempt, left_alone
+from pocketzoo.compress.pipeline.attempt import Attempt, carry_tensors
 from pocketzoo.compress.pipeline.checkpoints import DISTILLATION
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.step_report import before_and_after, measure_step, with_report
+from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.step_record import Change, StepReport
 from pocketzoo.zoo.catalog.compressor import Distillation, ModuleCompressor
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def take_module_step(attempt: Attempt, compressor: ModuleCompressor[Any, Any], j
     with writing(attempt.folder) as draft:
         applied = apply_to_module(attempt, compressor, planned, job, draft)
         report = judge_module(attempt, applied, job)
-        draft.manifest = with_report(replace(applied.manifest, rejected=attempt.bundle.manifest.rejected), report)
+        steps = (*applied.manifest.steps[:-1], replace(applied.manifest.steps[-1], report=report))
+        draft.manifest = replace(applied.manifest, steps=steps, rejected=attempt.bundle.manifest.rejected)
     return read_bundle(attempt.folder)
 
 
@@ -88,31 +89,33 @@ def apply_to_module(
         license=manifest.license,
         input_spec=manifest.processor,
         provenance=manifest.provenance,
-        steps=(*manifest.steps, attempt.step(plan)),
+        steps=(*manifest.steps, attempt.record(plan)),
         opset=max(target.opset for target in job.targets),
         files=attempt.bundle.source_files(),
         processor=job.processor,
     )
+    carry_tensors(attempt.bundle, draft)
+    attempt.save_tensors(plan, draft)
     assert draft.manifest is not None
     folder = draft.folder
     return AppliedModule(plan, folder / graph_name(), folder / WEIGHTS, draft.manifest, attempt.seconds)
 
 
-def judge_module(attempt: Attempt, applied: AppliedModule, job: Job) -> Mapping[str, Any]:
+def judge_module(attempt: Attempt, applied: AppliedModule, job: Job) -> StepReport:
     """Measure it, before and after.
 
     Raises:
         Rejected: what was measured speaks against it.
     """
     bundle, before, after = attempt.bundle, attempt.bundle.manifest, applied.manifest
-    report = {
-        "seconds": applied.seconds,
-        **before_and_after("parameters", before.parameters, after.parameters),
-        **before_and_after("macs", before.macs, after.macs),
-    }
-    report |= measure_step(bundle, applied.graph, job, job.target, after)
+    report = replace(
+        measure_step(bundle, applied.graph, job, job.target, after),
+        seconds=applied.seconds,
+        parameters=Change(before=before.parameters, after=after.parameters),
+        macs=Change(before=before.macs, after=after.macs),
+    )
     if attempt.first and not job.settings.accept and _unchanged(bundle, applied):
-        raise Rejected(f"it changed nothing{left_alone(applied.plan)}", report, "unchanged")
+        raise Rejected(f"it changed nothing{attempt.left_alone(applied.plan)}", report, "unchanged")
     if attempt.last:
         check_report(report, job, attempt.began_with, applied.graph, allowed=attempt.allowed)
     else:

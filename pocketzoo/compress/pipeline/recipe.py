@@ -18,6 +18,7 @@ from pocketzoo.core.errors import RecipeError, nearest
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
+from pocketzoo.zoo.catalog.compressor import Step
 from pocketzoo.zoo.catalog.registry import Registry
 
 if sys.version_info >= (3, 11):
@@ -207,8 +208,8 @@ def read_compress_section(path: Path) -> CompressSection:
     return section
 
 
-def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
-    """The configs of a recipe's steps, in order; of a whole job, those of its ``[compress]``.
+def read_recipe(path: Path, registry: Registry) -> tuple[Step, ...]:
+    """The steps of a recipe, in order; of a whole job, those of its ``[compress]``.
 
     Each step is a table: ``kind`` names a registered compressor, the rest are its config's fields.
 
@@ -218,14 +219,14 @@ def read_recipe(path: Path, registry: Registry) -> tuple[Any, ...]:
     return read_steps(read_compress_section(path).step, str(path), registry)
 
 
-def read_steps(steps: Any, name: str, registry: Registry) -> tuple[Any, ...]:
-    """The configs of tables of steps; ``name`` is whose they are, for errors.
+def read_steps(steps: Any, name: str, registry: Registry) -> tuple[Step, ...]:
+    """The steps that tables stand for; ``name`` is whose they are, for errors.
 
     Raises:
         RecipeError: there are none, or one has an unknown kind or field.
     """
     _check_tables(steps, name)
-    return tuple(_config(dict(step), registry) for step in steps)
+    return tuple(_step(dict(step), registry) for step in steps)
 
 
 def _check_tables(steps: Any, name: str) -> None:
@@ -235,7 +236,7 @@ def _check_tables(steps: Any, name: str) -> None:
         raise RecipeError(f"{name} has a step that is not a table", "write each as [[step]]")
 
 
-def _config(step: dict[str, Any], registry: Registry) -> Any:
+def _step(step: dict[str, Any], registry: Registry) -> Step:
     kind = step.pop("kind", None)
     known = registry.entries("compressor")
     if kind == "heal" and kind not in known:
@@ -243,4 +244,4 @@ def _config(step: dict[str, Any], registry: Registry) -> Any:
         warn_renamed("heal", kind)
     if not isinstance(kind, str) or kind not in known:
         raise RecipeError(f"no step is of kind {kind!r}", nearest(str(kind), known))
-    return from_plain(known[kind].spec.config, step)
+    return Step(kind, from_plain(known[kind].spec.config, step))

@@ -43,7 +43,7 @@ class CompressSettings(Limits):
     A registry and a progress are no settings: they do not say what is to be made.
     """
 
-    steps: tuple[Any, ...] = ()
+    steps: tuple[Any, ...] = ()  # Step, or bare configs
     recipe: str | Path | None = None
     seed: int = 0
     skip_bad: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,22 @@ from pocketzoo.compress.pipeline.graph_scores import race
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
 
 
 def measure_step(
     bundle: Bundle, graph: Path, job: Job, target: TargetSpec, manifest: Manifest | None = None
-) -> dict[str, Any]:
+) -> StepReport:
     """A new graph compared with the float graph it was made from. ``manifest``: of the new one, where it is a module's.
 
     A module that a step on the graph follows is timed as that step will make it: what is smaller may be slower in int8.
     """
     before = bundle.file(graph_name())
-    report = before_and_after("bytes", before.stat().st_size, graph.stat().st_size)
+    latency, latency_of = None, ""
     # Refitted or sparse weights in the same layers take the same time.
     same = manifest is not None and (manifest.macs, manifest.parameters) == (
         bundle.manifest.macs,
@@ -35,22 +36,37 @@ def measure_step(
     )
     if target.timed_here and not same:
         with tempfile.TemporaryDirectory() as folder:
-            pair, what = [before, graph], ""
+            pair = [before, graph]
             if manifest is not None and job.graph_step is not None:
                 pair = [_as_shipped(path, job, Path(folder) / f"{i}.onnx") for i, path in enumerate(pair)]
-                what = f"{job.graph_step[0].name} for {target.name}"
+                latency_of = f"{job.graph_step[0].name} for {target.name}"
             timed = race(pair[0], pair[1], job.sample)
-        report |= before_and_after("latency_ms", timed.before, timed.after)
-        report |= {"latency_of": what} if what else {}
+        latency = Change(before=timed.before, after=timed.after)
     old, new = job.judge.score(before), job.judge.score(graph)
-    if old.metric is not None and new.metric is not None:
-        report |= before_and_after(new.metric.key, old.metric.value, new.metric.value)
-        report |= {"metric": new.metric.key}
-    if old.agreement is not None and new.agreement is not None:
-        report |= before_and_after("agreement", old.agreement, new.agreement)
-    report |= {} if new.sqnr is None else {"sqnr_db": new.sqnr}
-    report |= {"outputs_db": dict(new.outputs)} if len(new.outputs) > 1 else {}
-    return report | {"validation_samples": new.samples}
+    return StepReport(
+        bytes=Change(before=before.stat().st_size, after=graph.stat().st_size),
+        latency=latency,
+        latency_of=latency_of,
+        metric=None if old.metric is None or new.metric is None else _metric(old.metric, new.metric),
+        agreement=None
+        if old.agreement is None or new.agreement is None
+        else Change(before=old.agreement, after=new.agreement),
+        sqnr=new.sqnr,
+        outputs=dict(new.outputs) if len(new.outputs) > 1 else {},
+        samples=new.samples,
+    )
+
+
+def _metric(old: MetricValue, new: MetricValue) -> MetricChange:
+    return MetricChange(
+        name=new.name,
+        before=old.value,
+        after=new.value,
+        low=new.low,
+        high=new.high,
+        higher_is_better=new.higher_is_better,
+        unit=new.unit,
+    )
 
 
 def _as_shipped(graph: Path, job: Job, place: Path) -> Path:
@@ -64,14 +80,9 @@ def _as_shipped(graph: Path, job: Job, place: Path) -> Path:
     return place
 
 
-def before_and_after(name: str, before: Any, after: Any) -> dict[str, Any]:
-    """Two entries of a report."""
-    return {f"{name}_before": before, f"{name}_after": after}
-
-
-def with_report(manifest: Manifest | None, report: Mapping[str, Any], back: int = 1) -> Manifest:
-    """The manifest with more in the report of its last step, or of the one so many steps ``back``."""
+def with_report(manifest: Manifest | None, back: int = 1, **changes: Any) -> Manifest:
+    """The manifest with changes to the report of its last step, or of the one so many steps ``back``."""
     assert manifest is not None
     steps = list(manifest.steps)
-    steps[-back] = replace(steps[-back], report={**steps[-back].report, **report})
+    steps[-back] = replace(steps[-back], report=replace(steps[-back].report, **changes))
     return replace(manifest, steps=tuple(steps))

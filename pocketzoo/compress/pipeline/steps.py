@@ -15,7 +15,8 @@ from pocketzoo.compress.pipeline.module_step import take_module_step
 from pocketzoo.compress.pipeline.step_report import with_report
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating, writing
-from pocketzoo.zoo.catalog.compressor import Compressor, ModuleCompressor
+from pocketzoo.zoo.bundles.step_record import Rejection
+from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
 
 CLOSE = 1 / 8  # of what a step was asked to remove: how close the search for what a budget allows comes
 
@@ -28,8 +29,8 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
     """
     compressor, asked = job.configs[number]
     end = _end(job, number) if job.settings.max_drop is not None else number + 1
-    weaker = compressor.weaker if isinstance(compressor, ModuleCompressor) else None
-    tried: list[dict[str, Any]] = []
+    weaker, provider = compressor.weaker, job.providers.get(compressor.name, "")
+    tried: list[Rejection] = []
     best: Path | None = None
     low, high, share = 0.0, 1.0, 1.0
     while True:
@@ -38,13 +39,14 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         try:
             _attempt(bundle, range(number, end), config, job, folder)
             best, low = folder, share
-        except Rejected as no:
+        except Rejected as reason:
+            no = _told_whole(reason, compressor)
             if no.cause == "floor" and end < _end(job, number):  # what repairs it may bring it back above
                 job.progress.say(f"{compressor.name}: {no.why}; continuing to the distillation step after it")
                 end = _end(job, number)
                 continue
             job.progress.say(f"{compressor.name}: rejected: {no.why}")
-            tried.append({"kind": compressor.name, "config": to_plain(config), **no.record})
+            tried.append(no.record(compressor.name, provider, to_plain(config)))
             if no.cause == "unchanged" and share < 1.0:
                 low = share  # less of it would change nothing either
             else:
@@ -61,16 +63,26 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
         job.progress.say(f"{compressor.name}: trying {share:.0%} of the requested reduction")
     result = desk.folder / "made"
     if best is None:
-        whole = {**tried[0], **({"tried": tried} if len(tried) > 1 else {})}
+        whole = replace(tried[0], tried=tuple(tried) if len(tried) > 1 else ())
         with writing(result) as draft:
             copy_float(bundle, draft)
             draft.manifest = replace(bundle.manifest, rejected=(*bundle.manifest.rejected, whole))
     elif tried:
         with updating(read_bundle(best), result) as draft:
-            draft.manifest = with_report(draft.manifest, {"rejected": tried}, back=end - number)
+            earlier = read_bundle(best).manifest.steps[number - end].report.rejected  # for single targets
+            draft.manifest = with_report(draft.manifest, back=end - number, rejected=(*earlier, *tried))
     else:
         result = best
     return desk.keep(end, result)
+
+
+def _told_whole(no: Rejected, compressor: Compressor) -> Rejected:
+    """Of what misses a budget and cannot be searched for a part that does not, say so."""
+    exclude = compressor.exclude if isinstance(compressor, GraphCompressor) else None
+    if no.cause != "budget" or compressor.weaker is not None or exclude is not None:
+        return no
+    whole = f"{compressor.name} cannot be searched (it declares neither weaker nor exclude) and is taken whole or not"
+    return Rejected(f"{no.why}; {whole}", no.report, no.cause)
 
 
 def _end(job: Job, number: int) -> int:
@@ -99,6 +111,7 @@ def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path
             bundle=bundle,
             compressor=compressor,
             config=config if first else asked,
+            provider=job.providers.get(compressor.name, ""),
             folder=folder if last else folder.with_name(f"{folder.name}-{number}"),
             first=first,
             last=last,

@@ -22,7 +22,7 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import smoothquant as smooth
 from pocketzoo.compress.quantization.calibration import observe
 from pocketzoo.compress.quantization.gptq import Floats, Grid, Numbers
-from pocketzoo.compress.quantization.int8 import divisors, layer_inputs_of, prepare
+from pocketzoo.compress.quantization.int8 import divisors, layer_inputs_of, prepare, with_needed_ranges
 from pocketzoo.compress.quantization.qdq import QdqWriter
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.catalog.specs import Fp8Encoding
@@ -58,6 +58,7 @@ def apply(
         BundleError: the plan's tensors are missing, or those of another plan.
         DataError: an activation is not finite.
     """
+    plan = with_needed_ranges(model, plan)
     encoded = smooth.apply(plain_operands(model, plan.layers), divisors(plan))
     index = GraphIndex(encoded)
     chosen = choose(index, plan, encoding)

@@ -135,16 +135,23 @@ def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Ite
     return min(plans, key=error)
 
 
-def without(model: ModelProto, plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
-    """``plan`` with these layers left in float: what they alone needed of ranges goes as well."""
-    rest = tuple(layer for layer in plan.layers if layer not in layers)
-    tensors = set(_tensors(GraphIndex(plain_operands(model, rest)), set(rest)))
+def exclude(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
+    """``plan`` with these layers left in float."""
+    gone = tuple(layer for layer in plan.layers if layer in layers)
     return replace(
         plan,
-        layers=rest,
+        layers=tuple(layer for layer in plan.layers if layer not in layers),
         dynamic=tuple(layer for layer in plan.dynamic if layer not in layers),
-        ranges={name: r for name, r in plan.ranges.items() if name in tensors},
+        excluded=(*plan.excluded, *gone),
     )
+
+
+def with_needed_ranges(model: ModelProto, plan: Int8Plan) -> Int8Plan:
+    """``plan`` without the ranges that only excluded layers needed: a tensor that has one is quantized."""
+    if not plan.excluded:
+        return plan
+    tensors = set(_tensors(GraphIndex(plain_operands(model, plan.layers)), set(plan.layers)))
+    return replace(plan, ranges={name: r for name, r in plan.ranges.items() if name in tensors})
 
 
 def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
@@ -153,6 +160,7 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
+    plan = with_needed_ranges(model, plan)
     model = plain_operands(model, plan.layers)
     quantized = smooth.apply(model, divisors(plan))
     tensors = plan.tensors

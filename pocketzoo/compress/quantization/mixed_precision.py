@@ -1,8 +1,11 @@
 """Choose layers to keep in float: measure the effect of each on accuracy and latency, keep the best.
 
-A layer's effect is what changes when it alone goes back to float in the int8 graph: noise of the output against the
-float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantize one layer alone, which
-costs the same and does not see how errors meet), and time. Layers are taken in the order of dB gained per ms lost.
+It works for every compressor that can exclude layers from its plan.
+
+A layer's effect is what changes when it alone goes back to float in the compressed graph: noise of the output against
+the float graph's (Wu et al. 2020, arXiv:2004.09602, section 6.1, do it with accuracy and quantize one layer alone,
+which costs the same and does not see how errors meet), and time, or bytes. Layers are taken in the order of dB gained
+for what is lost.
 """
 
 from __future__ import annotations
@@ -11,17 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from pocketzoo.compress.plans import Int8Plan
-from pocketzoo.compress.quantization import int8
 from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
@@ -34,12 +37,13 @@ LEAST = 0.002  # fraction of the latency below which no difference can be told f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatEffect:
-    """What leaving one layer in float does to an int8 graph."""
+    """What leaving one layer in float does to a compressed graph."""
 
     layer: str
     gained: float  # dB, of the output's SQNR against the float graph
-    lost: float  # fraction of the int8 graph's latency; on targets that do not run here, of all MACs
+    lost: float  # fraction of the graph's latency, on targets that do not run here of all MACs; or of its bytes
     milliseconds: float | None = None  # the same in milliseconds, where it was measured
+    bytes: int | None = None  # the same in bytes, where those are the price
 
     @property
     def worth(self) -> float:
@@ -48,31 +52,40 @@ class FloatEffect:
 
     def __str__(self) -> str:
         price = f"{self.milliseconds:+.3f} ms" if self.milliseconds is not None else f"{self.lost:.1%} of the MACs"
+        price = price if self.bytes is None else f"{self.bytes:+,} bytes"
         return f"{self.gained:+.2f} dB for {price}"
 
 
 def float_effects(
+    compressor: GraphCompressor[Any, Any],
     model: onnx.ModelProto,
-    plan: Int8Plan,
+    plan: Any,
     samples: Iterable[Arrays],
     target: TargetSpec,
     folder: Path,
     progress: Progress = SILENT,
 ) -> list[FloatEffect]:
-    """The effect of every planned layer, the most worth first. ``folder`` is for graphs on their way."""
+    """The effect of every layer that can be excluded, the most worth first. ``folder`` is for graphs on their way."""
+    exclude = compressor.exclude
+    assert exclude is not None
     xs = list(islice(one_by_one(model, samples), SAMPLES))
-    full, one = folder / "int8.onnx", folder / "one.onnx"
-    write(model, plan, target, full)
+    full, one = folder / "full.onnx", folder / "one.onnx"
+    write(compressor, model, plan, target, full)
     onnx.save(model, one)
     float_outputs = _answers(one, xs)
     macs = {cost.layer: cost.macs for cost in layer_costs(one)}
     noise = _noise(full, xs, float_outputs)
     effects = []
-    for layer in progress.track(plan.layers, "int8: effect of each layer", len(plan.layers)):
-        write(model, int8.without(model, plan, [layer]), target, one)
+    layers = excludable(compressor, plan)
+    for layer in progress.track(layers, f"{compressor.name}: effect of each layer", len(layers)):
+        write(compressor, model, exclude(plan, [layer]), target, one)
         left = _noise(one, xs, float_outputs)
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
+        if compressor.price == "bytes":
+            small, large = full.stat().st_size, one.stat().st_size
+            effects.append(FloatEffect(layer=layer, gained=gained, lost=large / small - 1, bytes=large - small))
+            continue
         if not target.timed_here:  # its time here would say nothing of its time there
             effects.append(
                 FloatEffect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1))
@@ -86,30 +99,33 @@ def float_effects(
 
 
 def search(
+    compressor: GraphCompressor[Any, Any],
     model: onnx.ModelProto,
-    plan: Int8Plan,
+    plan: Any,
     samples: Iterable[Arrays],
     target: TargetSpec,
     enough: Callable[[Path], bool],
     folder: Path,
     progress: Progress = SILENT,
-) -> tuple[Int8Plan, list[FloatEffect]] | None:
+) -> tuple[Any, list[FloatEffect]] | None:
     """The plan with as few layers in float as make its graph good ``enough``, and those layers; None if none does.
 
     ``enough`` takes the graph encoded for ``target``. How many layers it takes is found by doubling, then halving; then
     those that gain least are given back where it is enough without.
     """
-    graph = folder / "candidate.onnx"
+    graph, exclude = folder / "candidate.onnx", compressor.exclude
+    assert exclude is not None
 
     def passes(effects: Sequence[FloatEffect]) -> bool:
-        write(model, int8.without(model, plan, [e.layer for e in effects]), target, graph)
+        write(compressor, model, exclude(plan, [e.layer for e in effects]), target, graph)
         return enough(graph)
 
     try:
         if passes([]):
             return plan, []
         # Alone a layer may gain nothing where another spoils the same output; so all are there, those that gain first.
-        order = sorted(float_effects(model, plan, samples, target, folder, progress), key=lambda e: e.gained <= 0)
+        effects = float_effects(compressor, model, plan, samples, target, folder, progress)
+        order = sorted(effects, key=lambda e: e.gained <= 0)
         count = 1
         while count <= len(order) and not passes(order[:count]):
             count *= 2
@@ -124,14 +140,21 @@ def search(
         for effect in sorted(left_in_float[:-1], key=lambda e: e.gained)[:GIVEN_BACK]:
             if passes(rest := [e for e in left_in_float if e is not effect]):
                 left_in_float = rest
-        return int8.without(model, plan, [e.layer for e in left_in_float]), left_in_float
+        return exclude(plan, [e.layer for e in left_in_float]), left_in_float
     finally:
         graph.unlink(missing_ok=True)
 
 
-def write(model: onnx.ModelProto, plan: Int8Plan, target: TargetSpec, place: Path) -> None:
+def excludable(compressor: GraphCompressor[Any, Any], plan: Any) -> list[str]:
+    """The layers that a plan compresses, as the compressor describes it."""
+    return list(dict.fromkeys(d.layer for d in compressor.decisions(plan) if d.precision and not d.why))
+
+
+def write(
+    compressor: GraphCompressor[Any, Any], model: onnx.ModelProto, plan: Any, target: TargetSpec, place: Path
+) -> None:
     """Save the graph encoded for a target."""
-    onnx.save(int8.apply(model, plan, target), place)
+    onnx.save(compressor.apply(model, plan, target), place)
 
 
 def _answers(graph: Path, xs: Sequence[Arrays]) -> list[Arrays]:

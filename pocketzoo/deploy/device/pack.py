@@ -53,7 +53,7 @@ def pack(
             draft.kinds[name] = manifest.files[name]
         draft.manifest = replace(
             manifest,
-            steps=tuple(replace(step, plan={}, parts={}) for step in manifest.steps),
+            steps=tuple(replace(step, plan={}, parts={}, tensors={}, decisions=()) for step in manifest.steps),
             measurements=(),
             layers={},
             rejected=(),

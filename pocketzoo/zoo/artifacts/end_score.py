@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.zoo.artifacts.driver import End, Start
+from pocketzoo.zoo.artifacts.driver import End
 from pocketzoo.zoo.backends.timing import time_in_turn
 from pocketzoo.zoo.catalog.backend import Runner
 
@@ -23,7 +21,6 @@ class EndScore:
     steps: int  # of the reference's answers: tokens that it wrote
     agreement: float  # fraction of the steps that the other answers the same, after the reference's before it
     same: float  # fraction of the samples that it answers the same to the end
-    milliseconds: float | None = None  # the median of a step; None where it was not timed
 
 
 def likeness(end: End, reference: Runner, other: Runner, samples: Iterable[Arrays]) -> EndScore:
@@ -45,20 +42,3 @@ def milliseconds_a_step(end: End, runners: Sequence[Runner], sample: Arrays, sec
     runs, steps = zip(*(end.timed(runner, end.sample(sample)) for runner in runners), strict=True)
     spent = time_in_turn(runs, seconds)
     return [float(np.median(times.wall)) / count for times, count in zip(spent, steps, strict=True)]
-
-
-def compare_ends(
-    ends: Sequence[End], samples: Iterable[Arrays], start: Start, *, seconds: float, timed: Sequence[bool]
-) -> list[EndScore]:
-    """The same end of several artifacts, the first of which is the reference; ``timed`` says which are timed."""
-    few = list(islice(samples, ends[0].most))
-    with ExitStack() as stack:
-        runners = [stack.enter_context(end.open(start)) for end in ends]
-        likenesses = [likeness(end, runners[0], runner, few) for end, runner in zip(ends, runners, strict=True)]
-        if not few or not any(timed):
-            return likenesses
-        clocked = [runner for runner, here in zip(runners, timed, strict=True) if here]
-        times = iter(milliseconds_a_step(ends[0], clocked, few[0], seconds))
-    return [
-        replace(each, milliseconds=next(times)) if here else each for each, here in zip(likenesses, timed, strict=True)
-    ]

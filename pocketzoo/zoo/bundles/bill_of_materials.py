@@ -10,6 +10,7 @@ from pocketzoo.core.files import sha256
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import SOURCE_PREFIX, Bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.step_record import StepRecord
 
 # What decides the numbers in a bundle; of those that are not installed nothing is said.
 PACKAGES = (
@@ -50,14 +51,19 @@ def bill_of_materials(bundle: Bundle) -> dict[str, Any]:
             "origin": _origin(bundle),
             "data": _said({k: v for k, v in dict(noted.get("data") or {}).items() if k != "findings"}),
             "calibration": _said(dict(noted.get("calibration") or {})),
-            "steps": [{"kind": step.kind, **to_plain(step.config)} for step in manifest.steps],
-            "rejected": [{k: no[k] for k in ("kind", "why") if k in no} for no in manifest.rejected],
+            "steps": [_step(step) for step in manifest.steps],
+            "rejected": [{"compressor": no.compressor, "why": no.why} for no in manifest.rejected],
             "packages": noted.get("packages") or _said({"torch": noted.get("torch")}),
             "metrics": to_plain(manifest.metrics),
             "files": {name: {"sha256": e.sha256, "bytes": e.size} for name, e in manifest.files.items()},
         }.items()
         if value
     }
+
+
+def _step(step: StepRecord) -> dict[str, Any]:
+    """Who took a step, of which package, and with which settings."""
+    return {**_said({"compressor": step.compressor, "provider": step.provider}), **to_plain(step.config)}
 
 
 def _origin(bundle: Bundle) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
+from pocketzoo.zoo.bundles.early_format_2 import converted
+from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.described import Described, spec_of
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
@@ -35,17 +37,6 @@ class ModelRef:
     input_size: tuple[int, ...] = ()  # (height, width) in pixels; empty: the backbone's own
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One compression step that was taken: replaying ``plan`` gives the structure the weights fit."""
-
-    kind: str
-    config: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    report: Mapping[str, Any] = field(default_factory=dict)
-    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a step on graphs: part -> its plan
-
-
 @renamed(part="graph")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
@@ -56,6 +47,8 @@ class FileEntry:
     target: str = ""
     precision: str = ""
     graph: str = ""  # of a model that runs in several: "encoder", "decoder"; "" is ``MODEL``
+    backend: str = ""  # that built it and loads it; "" of a graph, and of engines of earlier versions
+    of: str = ""  # the file that it is part of, where a back end writes several: weights alongside a description
 
 
 @renamed(turned_down="rejected")
@@ -81,8 +74,8 @@ class Manifest:
     returns: str = ""  # of bundles of before: what the head outputs, which stands for a task
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    steps: tuple[Step, ...] = ()
-    rejected: tuple[Mapping[str, Any], ...] = ()  # steps that were tried and left out: kind, config, why, numbers
+    steps: tuple[StepRecord, ...] = ()
+    rejected: tuple[Rejection, ...] = ()  # steps that were tried and left out
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
@@ -115,30 +108,13 @@ class Manifest:
 
 
 def read_manifest(data: Any) -> Manifest:
-    """A manifest from the plain data of its file, of this format or of format 1.
+    """A manifest from the plain data of its file, of this format, as it was first written too, or of format 1.
 
     Raises:
         RecipeError: a field is unknown, missing, or of a wrong type.
     """
     if isinstance(data, dict) and data.get("format") == 1:
-        from pocketzoo.zoo.bundles.format_1 import converted  # few are so old
+        from pocketzoo.zoo.bundles.format_1 import converted as of_format_1  # few are so old
 
-        data = converted(data)
-    if isinstance(data, dict) and "processor" not in data and "input" in data:  # as bundles had it before
-        data = {"processor": {"name": "", "config": data["input"]}, **{k: v for k, v in data.items() if k != "input"}}
-    return from_plain(Manifest, _with_graphs(data))
-
-
-def _with_graphs(data: Any) -> Any:
-    """Early manifests of format 2 call the graphs of a model "parts", and those that had some generate text."""
-    if not isinstance(data, dict) or not isinstance(files := data.get("files"), dict):
-        return data
-    early = {name: entry for name, entry in files.items() if isinstance(entry, dict) and "part" in entry}
-    if not early:
-        return data
-    renamed_entries = {
-        name: {"graph" if field == "part" else field: value for field, value in entry.items()}
-        for name, entry in early.items()
-    }
-    several = any(entry["part"] for entry in early.values())
-    return {**({"driver": GENERATE} if several else {}), **data, "files": {**files, **renamed_entries}}
+        data = of_format_1(data)
+    return from_plain(Manifest, converted(data))

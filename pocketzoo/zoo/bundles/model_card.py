@@ -42,7 +42,7 @@ def model_card(manifest: Manifest) -> str:
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",
     ]
     if manifest.steps:
-        lines.append(f"- compressed by: {_text(', '.join(step.kind for step in manifest.steps))}")
+        lines.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
     if manifest.task and (spec := _processor(manifest)[0]) and spec.argument:

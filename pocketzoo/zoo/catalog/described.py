@@ -38,7 +38,8 @@ def describe(kind: str, name: str, config: Any, registry: Registry) -> Described
 def provider(kind: str, name: str, registry: Registry) -> str:
     """The distribution and version that declares something: "pocketzoo" for what ships."""
     plugin = registry.entry(kind, name).plugin
-    return next((each.origin for each in registry.manager.plugins if each.name == plugin), SHIPS)
+    origin = next((each.origin for each in registry.manager.plugins if each.name == plugin), SHIPS)
+    return origin if " " in origin or origin == SHIPS else plugin  # of a module that was given, its name
 
 
 def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, Any]:
@@ -65,7 +66,7 @@ def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, A
             raise
         raise MissingPluginError(
             f"the {kind} {described.name!r} of {here} does not read what {described.provider} wrote: {error.message}",
-            _install(described.provider),
+            how_to_install(described.provider),
         ) from error
 
 
@@ -83,11 +84,14 @@ def _earlier(described: Described, kind: str, registry: Registry) -> tuple[Any, 
 def missing(kind: str, name: str, wrote: str, hint: str = "") -> MissingPluginError:
     """The error for something that a bundle needs and no plugin here declares; ``wrote`` is as ``provider``."""
     if not wrote or wrote == SHIPS:
-        upgrade = "pip install --upgrade pocketzoo" if wrote else hint or "install the plugin that declares it"
+        upgrade = how_to_install(wrote) if wrote else hint or "install the plugin that declares it"
         return MissingPluginError(f"no {kind} is called {name!r} here", upgrade)
-    return MissingPluginError(f"the {kind} {name!r} is of {wrote}, which is not installed", _install(wrote))
+    return MissingPluginError(f"the {kind} {name!r} is of {wrote}, which is not installed", how_to_install(wrote))
 
 
-def _install(wrote: str) -> str:
+def how_to_install(wrote: str) -> str:
+    """The command that installs what ``provider`` names, in the version that wrote a bundle."""
     name, _, version = wrote.partition(" ")
+    if name == SHIPS:
+        return "pip install --upgrade pocketzoo"
     return f"pip install '{name}=={version}'" if version else f"install the plugin {name}"

@@ -42,4 +42,4 @@ def check_lengths(processor: Processor, lengths: list[int]) -> None:
         raise DataError("the input of this model has one length", "leave out --length")
     least, most = processor.lengths
     if not least <= min(lengths) <= max(lengths) <= most:
-        raise DataError(f"this model reads inputs of {least} to {most}, such as tokens", "give other lengths")
+        raise DataError(f"this model reads lengths of {least} to {most}, such as tokens", "give other lengths")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,17 @@ class LayerCost:
     nonzero: int
     bytes: int
     macs: int  # multiply-accumulates for one sample
+
+
+def costs_of(paths: Sequence[Path]) -> list[LayerCost]:
+    """Costs of the layers of all graphs of a model; of several, the layer's name begins with that of its graph."""
+    if len(paths) == 1:
+        return layer_costs(paths[0])
+    return [
+        replace(cost, layer=f"{path.name.partition('.')[0]}:{cost.layer}")
+        for path in paths
+        for cost in layer_costs(path)
+    ]
 
 
 def layer_costs(path: Path) -> list[LayerCost]:

@@ -12,6 +12,7 @@ from pocketzoo.core.errors import UnsupportedLayerError, message_of
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.catalog.compressor import ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import as_processor
@@ -80,9 +81,9 @@ def module_of(bundle: Bundle, structure: Structure) -> nn.Module:
     """The module of a bundle, in eval mode: structure from its parts, plans replayed, weights from safetensors."""
     module: nn.Module = build_parts(bundle.manifest.model, structure.parts)
     for step in bundle.manifest.steps:
-        compressor = structure.compressors[step.kind]
+        compressor = structure.compressors[step.compressor]
         if isinstance(compressor, ModuleCompressor):
-            module = compressor.apply(module, compressor.read_plan(step.plan), None)
+            module = compressor.apply(module, saved_plan(bundle, step, compressor), None)
     load_state(module, load_file(bundle.file("model.safetensors")), bundle.manifest.name)
     return module.eval()
 

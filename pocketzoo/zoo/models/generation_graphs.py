@@ -95,8 +95,8 @@ def add_generation_graphs(
     module: Any = module_of(bundle, structure)
     answers = hasattr(module.head, "memory")
     progress.say("exporting and checking the generation graphs (once)")
-    if any(step.kind == "int8" for step in manifest.steps):
-        progress.say("they are float32; compress the model again for int8")
+    if len(bundle.encodings()) > 1:
+        progress.say("they are float32; compress the model again to have them compressed too")
     with updating(bundle, place) as draft:
         decoder = draft.mark(graph_name(graph="decoder"), precision="float32", graph="decoder")
         if answers:

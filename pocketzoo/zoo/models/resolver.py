@@ -20,6 +20,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, ModelRef
 from pocketzoo.zoo.bundles.repository_loader import LOADER
+from pocketzoo.zoo.bundles.saved_plans import find_compressor
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
@@ -53,7 +54,7 @@ class Structure:
     """All that the modules of a bundle and of those compressed from it are built with: nothing is looked up after."""
 
     parts: Parts
-    compressors: Mapping[str, Compressor]  # of the bundle's steps, by kind: they replay its plans
+    compressors: Mapping[str, Compressor]  # of the bundle's steps, by name: they replay its plans
 
     @property
     def generates_text(self) -> bool:
@@ -249,12 +250,12 @@ class Resolver:
         return Structure(self.with_sources(bundle).parts(ref), self.compressors(bundle))
 
     def compressors(self, bundle: Bundle) -> Mapping[str, Compressor]:
-        """What took the steps of a bundle, by kind: its plans are read and replayed with them.
+        """What took the steps of a bundle, by name: its plans are read and replayed with them.
 
         Raises:
-            UnknownNameError: one is of a plugin that is not installed.
+            MissingPluginError: one is of a plugin that is not installed, or of a newer version of it.
         """
-        return {step.kind: self.registry.get("compressor", step.kind) for step in bundle.manifest.steps}
+        return {step.compressor: find_compressor(step, self.registry) for step in bundle.manifest.steps}
 
     def lacks_graphs(self, bundle: Bundle) -> bool:
         """Whether a bundle can be given graphs that it does not have yet: those by which its model generates text.

@@ -13,7 +13,8 @@ from torch import nn
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
-from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
@@ -34,7 +35,7 @@ def save_model(
     license: str,
     input_spec: Any,
     provenance: Mapping[str, Any],
-    steps: tuple[Step, ...] = (),
+    steps: tuple[StepRecord, ...] = (),
     metrics: Mapping[str, Any] | None = None,
     opset: int = 20,
     files: Mapping[str, Path] | None = None,

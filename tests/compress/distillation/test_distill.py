@@ -169,7 +169,7 @@ def test_a_recipe_heals_towards_the_model_it_began_with(small, small_registry, t
     steps = [PruneConfig(ratio=0.5), DistillConfig(epochs=2)]
     given = {"data": "digits", "samples": 64, "registry": small_registry}
     made = compress(small.path, tmp_path / "x", steps=steps, keep_slower=True, accept=True, **given)
-    assert [s.kind for s in made.manifest.steps] == ["prune", "distill"]
+    assert [s.compressor for s in made.manifest.steps] == ["prune", "distill"]
     plan = small_registry.get("compressor", "prune").read_plan(made.manifest.steps[0].plan)
     cut, healed = prune.apply(load_module(small, small_registry), plan), load_module(made, small_registry)
     assert {k: v.shape for k, v in cut.state_dict().items()} == {k: v.shape for k, v in healed.state_dict().items()}

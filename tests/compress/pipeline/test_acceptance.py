@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import reports_of_before
 from onnx import TensorProto, helper, numpy_helper
+from reports_of_before import rejection
 
 from pocketzoo.compress.pipeline.acceptance import (
     FLOOR_DB,
@@ -27,7 +29,7 @@ from pocketzoo.compress.pipeline.acceptance import (
 )
 from pocketzoo.compress.pipeline.graph_scores import SLACK, Judge, Score
 from pocketzoo.compress.pipeline.settings import CompressSettings
-from pocketzoo.zoo.bundles.manifest import Step
+from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 
@@ -156,9 +158,9 @@ def test_a_module_is_the_same_if_all_of_its_numbers_are(small, tmp_path):
 
 def test_bundles_of_before_name_no_cause(small):
     """``run`` asks it of a bundle that an older version finished."""
-    old = {"kind": "int8", "config": {}, "why": "slower: 1.000 -> 2.000 ms a sample", "report": {}}
-    manifest = replace(small.manifest, rejected=(old, {**old, "cause": "floor"}, {**old, "cause": "slower"}))
-    assert [no["cause"] for no in worse(manifest)] == ["floor"]
+    old = rejection(kind="int8", config={}, why="slower: 1.000 -> 2.000 ms a sample", report={})
+    manifest = replace(small.manifest, rejected=(old, replace(old, cause="floor"), replace(old, cause="slower")))
+    assert [no.cause for no in worse(manifest)] == ["floor"]
 
 
 # -- what is held against what
@@ -202,7 +204,7 @@ COST = {"bytes_before": 1000, "bytes_after": 900, "latency_ms_before": 2.0, "lat
     ],
 )
 def test_what_is_larger_or_slower_is_rejected_unless_asked_for(changes, cause, why):
-    report = {**COST, **changes}
+    report = reports_of_before.report(**{**COST, **changes})
     check_cost(report, job_of(keep_slower=True))
     if cause is None:
         check_cost(report, job_of())
@@ -210,11 +212,13 @@ def test_what_is_larger_or_slower_is_rejected_unless_asked_for(changes, cause, w
     with pytest.raises(Rejected) as caught:
         check_cost(report, job_of())
     assert (caught.value.cause, caught.value.why) == (cause, why)
-    assert caught.value.record == {"why": why, "cause": cause, "report": report}
+    assert caught.value.record("int8", "acme 1.0", {"a": 1}, "cpu") == Rejection(
+        compressor="int8", provider="acme 1.0", config={"a": 1}, why=why, cause=cause, target="cpu", report=report
+    )
 
 
 def test_a_graph_that_was_not_timed_is_not_slower():
-    check_cost({"bytes_before": 1, "bytes_after": 1}, job_of())
+    check_cost(reports_of_before.report(bytes_before=1, bytes_after=1), job_of())
 
 
 LOW = after(0.4, y=3.0)  # all that is above chance is gone
@@ -234,8 +238,10 @@ LOW = after(0.4, y=3.0)  # all that is above chance is gone
     ],
 )
 def test_a_budget_is_held_first_and_then_the_floor(judge, settings, allowed, cause):
-    def check(report: dict) -> None:
-        check_report(report, job_of(judge, **settings), Path("before"), Path("after"), allowed=allowed)
+    def check(facts: dict) -> None:
+        check_report(
+            reports_of_before.report(**facts), job_of(judge, **settings), Path("before"), Path("after"), allowed=allowed
+        )
 
     if cause is not None:
         with pytest.raises(Rejected) as caught:
@@ -252,9 +258,13 @@ def test_a_budget_is_held_first_and_then_the_floor(judge, settings, allowed, cau
 def test_least_stands_in_for_the_floor():
     source = replace(SOURCE, metric=None)
     judge = Known(source=source, before=source, after=after(y=6.0))
-    check_report(COST, job_of(judge), Path("before"), Path("after"), allowed=None, least=5.0)
+    check_report(
+        reports_of_before.report(**COST), job_of(judge), Path("before"), Path("after"), allowed=None, least=5.0
+    )
     with pytest.raises(Rejected, match=r"6\.0 dB, below 7 dB"):
-        check_report(COST, job_of(judge), Path("before"), Path("after"), allowed=None, least=7.0)
+        check_report(
+            reports_of_before.report(**COST), job_of(judge), Path("before"), Path("after"), allowed=None, least=7.0
+        )
 
 
 def test_the_floor_is_ten_decibels_and_a_fifth():
@@ -264,35 +274,36 @@ def test_the_floor_is_ten_decibels_and_a_fifth():
 # -- what was left out for good
 
 
-def step(kind: str, **report: object) -> Step:
-    return Step(kind=kind, config={}, plan={}, report=report)
+def step(kind: str, **report: object) -> StepRecord:
+    return StepRecord(compressor=kind, config={}, plan={}, report=reports_of_before.report(**report))
 
 
 def test_all_that_was_left_out_is_found(small):
     """A step as a whole, a graph for one target, and graphs that generate; what was tried on the way is not."""
     slow, words = "slower: 1.00 -> 2.00 ms a token", "9.0% of the tokens change, at most 1.0% are allowed"
+    sizes = {"bytes_before": 2, "bytes_after": 1}
     manifest = replace(
         small.manifest,
-        rejected=({"kind": "prune", "why": "a", "cause": "larger"},),
+        rejected=(rejection(kind="prune", why="a", cause="larger"),),
         steps=(
             step("distill", rejected=[{"kind": "distill", "why": "tried", "cause": "budget"}]),
-            step("int8", rejected=[{"target": "cpu", "why": "b", "cause": "floor"}],
-                 generation={"cpu": {"rejected": words}, "npu": {"rejected": slow}, "gpu": {}}),
+            step("int8", rejected=[{"kind": "int8", "target": "cpu", "why": "b", "cause": "floor"}],
+                 generation={"cpu": {**sizes, "rejected": words}, "npu": {**sizes, "rejected": slow}, "gpu": sizes}),
         ),
     )  # fmt: skip
     assert list(rejections(manifest)) == [
-        {"kind": "prune", "why": "a", "cause": "larger"},
-        {"kind": "int8", "target": "cpu", "why": "b", "cause": "floor"},
-        {"kind": "int8", "target": "cpu", "why": words, "cause": "budget"},
-        {"kind": "int8", "target": "npu", "why": slow, "cause": "slower"},
+        rejection(kind="prune", why="a", cause="larger"),
+        rejection(kind="int8", target="cpu", why="b", cause="floor"),
+        rejection(kind="int8", target="cpu", why=words, cause="budget"),
+        rejection(kind="int8", target="npu", why=slow, cause="slower"),
     ]
-    assert [no["cause"] for no in worse(manifest)] == ["floor", "budget"]
+    assert [no.cause for no in worse(manifest)] == ["floor", "budget"]
     assert {"floor", "unchanged", "budget"} == WORSE
 
 
 def test_nothing_left_says_why_once_and_how_to_go_on(small):
-    same = {"kind": "prune", "why": "larger", "cause": "larger"}
-    last = {"kind": "int8", "why": "it changed nothing", "cause": "unchanged"}
+    same = rejection(kind="prune", why="larger", cause="larger")
+    last = rejection(kind="int8", why="it changed nothing", cause="unchanged")
     error = nothing_left(replace(small.manifest, rejected=(same, same, last)))
     assert error.message == "rejected, nothing was written: prune: larger; int8: it changed nothing"
     assert error.hint == WAYS_OUT["unchanged"]

@@ -7,18 +7,25 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import reports_of_before
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against, _without
+from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against
 from pocketzoo.compress.pipeline.graph_scores import SLACK
+from pocketzoo.compress.quantization.skipped_layers import for_graph
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
-from pocketzoo.zoo.bundles.manifest import Step
+from pocketzoo.zoo.bundles.step_record import GenerationReport, StepRecord
 from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.models.generation_graphs import with_generation_graphs
 from pocketzoo.zoo.models.resolver import Resolver
+
+
+def report_of(**facts) -> GenerationReport:
+    return reports_of_before.report(generation={"cpu": facts}).generation["cpu"]
+
 
 GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_before": 2.0, "ms_a_token_after": 1.0}
 
@@ -38,12 +45,14 @@ GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_b
     ],
 )
 def test_what_speaks_against_them(report, max_drop, keep_slower, why):
-    assert _against({**GOOD, **report}, max_drop, keep_slower) == why
+    found, cause = _against(report_of(**{**GOOD, **report}), max_drop, keep_slower)
+    assert found == why
+    assert cause == ("" if not why else "budget" if "tokens" in why else why.partition(":")[0])
 
 
 def test_a_target_that_does_not_run_here_is_not_timed():
-    report = {name: value for name, value in GOOD.items() if not name.startswith("ms")}
-    assert _against(report, None, keep_slower=False) == ""
+    report = report_of(**{name: value for name, value in GOOD.items() if not name.startswith("ms")})
+    assert _against(report, None, keep_slower=False) == ("", "")
 
 
 def test_a_classifier_writes_nothing(fitted, registry):
@@ -84,9 +93,8 @@ def test_a_part_skips_what_it_has_of_the_layers_that_are_to_stay(language_bundle
     model = onnx.load(read_bundle(language_bundles["gpt2"]).parts()["decoder"])
     first, second, *_ = (layer_name(node.input[1]) for node in quantizable(GraphIndex(model), ()))
     config = Int8Config(skip=(first, "elsewhere.*"), min_sqnr=20.0)
-    assert _without(config, model, {second, "nowhere"}) == replace(config, skip=(first, second))
-    other = object()
-    assert _without(other, model, {first}) is other
+    assert for_graph(config, model) == replace(config, skip=(first,))
+    assert for_graph(replace(config, skip=("nowhere", second)), model).skip == (second,)
 
 
 # -- where a bundle has none yet
@@ -116,12 +124,14 @@ class Until:
 def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundles, registry):
     bundle = read_bundle(language_bundles["gpt2"])
     files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
-    steps = tuple(Step(kind=kind, config={}, plan={}) for kind in kinds)
+    if "int8" in kinds:
+        files["model.int8.cpu.onnx"] = replace(files["model.onnx"], target="cpu", precision="int8")
+    steps = tuple(StepRecord(compressor=kind, config={}, plan={}) for kind in kinds)
     bare = replace(bundle, manifest=replace(bundle.manifest, files=files, driver="single", steps=steps))
     told = Until("float32" if "int8" in kinds else "exporting")
     with pytest.raises(Heard):
         with_generation_graphs(bare, registry, told)
-    said = "they are float32; compress the model again for int8"
+    said = "they are float32; compress the model again to have them compressed too"
     assert told.said[0] == "exporting and checking the generation graphs (once)"
     assert told.said[1:] == [said] * ("int8" in kinds)
 
@@ -154,4 +164,4 @@ def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, 
     ],
 )
 def test_what_is_just_allowed_does_not_speak_against_them(report, max_drop, why):
-    assert _against({**GOOD, **report}, max_drop, keep_slower=False) == why
+    assert _against(report_of(**{**GOOD, **report}), max_drop, keep_slower=False)[0] == why

@@ -10,6 +10,7 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
+import rehearsal
 from torch import nn
 
 import pocketzoo.compress as package
@@ -25,6 +26,7 @@ from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import as_processor, describe_config
 from pocketzoo.zoo.models.build import load_module
 
 
@@ -41,7 +43,7 @@ def prepared(small, small_registry, few):
 
     def make(model=small.path, **changes) -> Job:
         given = {"data": few, "steps": [PruneConfig()], "samples": 8, "registry": small_registry}
-        return prepare(model, **{**given, **changes})
+        return rehearsal.prepared(model, **{**given, **changes})
 
     return make
 
@@ -51,7 +53,7 @@ def test_a_graph_is_calibrated_on_one_text_at_a_time(prepared):
     job = prepared(steps=[Int8Config()])
     assert job.graph_samples is job.samples
     reads = TextSpec(vocabulary=9, pad=0, max_length=8)
-    of_texts = replace(job, source=replace(job.source, manifest=replace(job.source.manifest, input=reads)))
+    of_texts = replace(job, processor=as_processor(reads))
     assert of_texts.graph_samples.batches.size == 1
     assert of_texts.graph_samples.batches.split is job.samples.batches.split
 
@@ -147,7 +149,7 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
     step = {"kind": "distill", "config": {}, "plan": {}}
     other = {
         "model": replace(manifest.model, cut="stage1"),
-        "input": replace(manifest.input, mean=(0.25,)),
+        "processor": describe_config(replace(manifest.input, mean=(0.25,))),
         "labels": tuple(reversed(manifest.labels)),
         "license": "MIT",
         "parameters": manifest.parameters + 1,
@@ -197,7 +199,12 @@ def test_a_budget_is_held_on_more_samples_than_calibrate(prepared):
         ({"steps": [object()]}, RecipeError, "no compressor is configured by object", "registered"),
         ({"steps": [Int8Config(), PruneConfig()]}, RecipeError, "int8 is not the last step", "first"),
         ({"steps": [Int8Config(), Int8Config()]}, RecipeError, "two steps work on the graph: int8 and int8", "one"),
-        ({"min_sqnr": 20.0}, RecipeError, "min_sqnr needs an int8 step, and there is none", "--int8"),
+        (
+            {"min_sqnr": 20.0},
+            RecipeError,
+            "min_sqnr needs a step whose config takes it, such as int8, and there is none",
+            "--int8",
+        ),
         ({"max_drop": 1.0}, RecipeError, "max_drop cannot be 1.0", "below 1"),
         ({"max_drop": -0.01}, RecipeError, "max_drop cannot be -0.01", "at least 0"),
     ],
@@ -250,8 +257,8 @@ def test_what_is_made_is_judged_on_validation_samples_and_else_on_those_of_calib
 # Who may look a name up: what is called to prepare a run, and the reader of recipes, which is called by that.
 LOOKING_UP = {
     "compress_model.compress", "compress_model.compress_with", "compress_model.dry_run", "job.prepare",
-    "job._with_recipe", "job._structure", "job._compressor", "job._check_order",
-    "recipe.read_recipe", "recipe.read_steps", "recipe._config",
+    "job._with_recipe", "job._structure", "step_lookup.compressors_of", "step_lookup._named", "step_lookup._of_type",
+    "recipe.read_recipe", "recipe.read_steps", "recipe._step",
 }  # fmt: skip
 
 
@@ -276,9 +283,9 @@ def test_nothing_takes_a_registry_after_prepare():
 
 
 def test_a_job_has_a_structure_where_a_step_needs_a_module_and_none_for_steps_on_the_graph(small, small_registry):
-    given = {"data": "digits", "samples": 8, "registry": small_registry}
-    assert prepare(small.path, steps=[Int8Config()], **given).structure is None
-    job = prepare(small.path, steps=[PruneConfig()], **given)
+    given = {"data": "digits", "registry": small_registry}
+    assert prepare(small.path, CompressSettings(steps=(Int8Config(),), samples=8), **given).structure is None
+    job = prepare(small.path, CompressSettings(steps=(PruneConfig(),), samples=8), **given)
     assert job.structure is not None
     assert set(job.structure.compressors) == {"prune"}
     assert job.load_module(job.source).state_dict().keys() == load_module(small, small_registry).state_dict().keys()

@@ -39,6 +39,7 @@ from pocketzoo.workflows.generate import generate
 from pocketzoo.workflows.play import play
 from pocketzoo.workflows.predict import predict
 from pocketzoo.workflows.run_recipe import read_run_recipe
+from pocketzoo.zoo.catalog.compressor import Step
 
 SHIPPED = Path(__file__).parents[3] / "recipes"
 
@@ -72,9 +73,9 @@ def test_a_recipe_is_its_steps_in_order(write, registry):
         percentile = 99.9
     """)
     assert read_recipe(path, registry) == (
-        PruneConfig(ratio=0.4, skip=("head.*",)),
-        LowRankConfig(energy=0.9, multiple=4),
-        Int8Config(ranges="percentile", percentile=99.9),
+        Step("prune", PruneConfig(ratio=0.4, skip=("head.*",))),
+        Step("low-rank", LowRankConfig(energy=0.9, multiple=4)),
+        Step("int8", Int8Config(ranges="percentile", percentile=99.9)),
     )
 
 
@@ -90,7 +91,7 @@ def test_a_recipe_is_its_steps_in_order(write, registry):
     ],
 )
 def test_fields_have_defaults(text, config, write, registry):
-    assert read_recipe(write("[[step]]\n" + text), registry) == (config,)
+    assert read_recipe(write("[[step]]\n" + text), registry) == (Step(text.split('"')[1], config),)
 
 
 STEPS = st.lists(
@@ -115,7 +116,7 @@ def test_file_to_config_to_file_is_a_round_trip(tmp_path_factory, registry, step
         lines += [f"{k} = {json.dumps(v)}" for k, v in to_plain(config).items() if v is not None]
     path = tmp_path_factory.mktemp("recipe") / "r.toml"
     path.write_text("\n".join(lines))
-    assert read_recipe(path, registry) == tuple(c for _, c in steps)
+    assert read_recipe(path, registry) == tuple(Step(kind, config) for kind, config in steps)
 
 
 # The mistakes a file can hold: text, words of the message, words of the hint.
@@ -190,7 +191,7 @@ def test_a_version_is_one_that_is_read_or_says_what_is_needed(line, shape, write
     body = {"steps": STEP, "job": JOB, "compress alone": STEP.replace("[[step]]", "[[compress.step]]")}[shape]
     path, hint = write(f"{line}\n{body}"), VERSIONS[line]
     if hint is None:
-        assert read_recipe(path, registry) == (PruneConfig(ratio=0.2),)
+        assert read_recipe(path, registry) == (Step("prune", PruneConfig(ratio=0.2)),)
         assert read_run_recipe(path, backbone="tinynet").compress == read_compress_section(path)
         return
     said = "recipe.toml is a recipe of version" if "later" in hint else "version of "
@@ -209,7 +210,7 @@ def test_of_a_whole_job_compress_takes_its_section(write, registry):
     assert read_compress_section(write(JOB)) == CompressSection(
         targets=("cpu", "tensorrt"), samples=16, max_drop=0.1, step=({"kind": "prune", "ratio": 0.2},)
     )
-    assert read_recipe(write(JOB), registry) == (PruneConfig(ratio=0.2),)
+    assert read_recipe(write(JOB), registry) == (Step("prune", PruneConfig(ratio=0.2)),)
 
 
 NO_STEP = JOB.split("step =", maxsplit=1)[0]
@@ -290,7 +291,10 @@ def test_a_recipe_of_the_previous_release_is_read_with_a_warning_for_each_name(w
     """)
     with pytest.warns(RenamedWarning) as told:
         steps = read_recipe(path, registry)
-    assert steps == (LowRankConfig(rank_fraction=0.1), DistillConfig(quantized=True))
+    assert steps == (
+        Step("low-rank", LowRankConfig(rank_fraction=0.1)),
+        Step("distill", DistillConfig(quantized=True)),
+    )
     renamed = [("rank_share", "rank_fraction"), ("heal", "distill"), ("quantised", "quantized")]
     end = "; the old name works in this release only"
     assert [str(each.message) for each in told] == [f"{a!r} was renamed to {b!r}{end}" for a, b in renamed]
@@ -438,7 +442,10 @@ def test_what_cannot_be_read_is_said_whole(tmp_path, write, refused, monkeypatch
 
 def test_steps_are_read_without_changing_what_was_given(registry):
     given = [{"kind": "prune", "ratio": 0.2}, {"kind": "int8"}]
-    assert read_steps(tuple(given), "mine", registry) == (PruneConfig(ratio=0.2), Int8Config())
+    assert read_steps(tuple(given), "mine", registry) == (
+        Step("prune", PruneConfig(ratio=0.2)),
+        Step("int8", Int8Config()),
+    )
     assert given == [{"kind": "prune", "ratio": 0.2}, {"kind": "int8"}]
 
 

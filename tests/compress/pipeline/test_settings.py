@@ -18,6 +18,7 @@ from pocketzoo.compress.pipeline.job import NOT_IN_KEY, prepare
 from pocketzoo.compress.pipeline.recipe import CompressSection
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.zoo.catalog.compressor import Step
 
 PLACES = {"model", "out", "data"}  # what is compressed, where to, on what
 ROUND = {"registry", "progress"}  # where names are looked up, and who is told
@@ -75,7 +76,9 @@ def test_a_recipe_for_the_whole_job_has_its_own_by_the_same_names():
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"recipe"}))
 def test_every_setting_but_force_is_in_the_key_of_a_run(name, small, small_registry):
-    job = prepare(small.path, DEFAULTS, data="digits", steps=(PruneConfig(),), samples=8, registry=small_registry)
+    job = prepare(
+        small.path, CompressSettings(steps=(PruneConfig(),), samples=8), data="digits", registry=small_registry
+    )
     if name == "steps":
         configs = tuple((compressor, replace(config, ratio=0.25)) for compressor, config in job.configs)
         other = replace(job, configs=configs)
@@ -91,10 +94,11 @@ def test_a_recipe_is_the_same_run_as_what_it_says(small, small_registry, tmp_pat
     """Neither its name nor where it lies decides what is made; ``min_sqnr`` is the int8 step's."""
     recipe = tmp_path / "steps.toml"
     recipe.write_text('accept = true\n[[step]]\nkind = "int8"\n')
-    given = {"data": "digits", "samples": 8, "registry": small_registry}
-    read = prepare(small.path, recipe=recipe, min_sqnr=20.0, **given)
-    said = prepare(small.path, steps=(Int8Config(min_sqnr=20.0),), accept=True, **given)
-    assert read.settings == said.settings
+    given = {"data": "digits", "registry": small_registry}
+    read = prepare(small.path, CompressSettings(recipe=recipe, samples=8, min_sqnr=20.0), **given)
+    step = Step("int8", Int8Config(min_sqnr=20.0))
+    said = prepare(small.path, CompressSettings(steps=(step,), samples=8, accept=True, min_sqnr=20.0), **given)
+    assert read.configs == said.configs
     assert read.key == said.key
     assert read.settings.recipe is None
 
@@ -103,17 +107,17 @@ def test_what_a_recipe_says_holds_where_the_caller_says_nothing(small, small_reg
     recipe = tmp_path / "job.toml"
     section = 'targets = ["cpu", "tensorrt"]\nsamples = 9\nmax_drop = 0.25\nmin_sqnr = 20.0\nkeep_slower = true\n'
     recipe.write_text(f'version = 1\n[compress]\n{section}accept = true\nstep = [{{ kind = "int8" }}]\n')
-    given = {"data": "digits", "recipe": recipe, "registry": small_registry}
-    read = prepare(small.path, **given)
+    given = {"data": "digits", "registry": small_registry}
+    read = prepare(small.path, CompressSettings(recipe=recipe), **given)
     assert {f.name: getattr(read.settings, f.name) for f in fields(Limits)} == {
-        **{f.name: OTHERS[f.name] for f in fields(Limits)},
-        "min_sqnr": None,
+        f.name: OTHERS[f.name] for f in fields(Limits)
     }
-    assert read.settings.steps == (Int8Config(min_sqnr=20.0),)
+    assert [config for _, config in read.configs] == [Int8Config(min_sqnr=20.0)]
     assert [target.name for target in read.targets] == ["cpu", "tensorrt"]
-    said = prepare(small.path, targets=("tensorrt",), samples=7, max_drop=0.5, min_sqnr=30.0, **given)
+    own = CompressSettings(recipe=recipe, targets=("tensorrt",), samples=7, max_drop=0.5, min_sqnr=30.0)
+    said = prepare(small.path, own, **given)
     assert (said.settings.targets, said.settings.samples, said.settings.max_drop) == (("tensorrt",), 7, 0.5)
-    assert said.settings.steps == (Int8Config(min_sqnr=30.0),)
+    assert [config for _, config in said.configs] == [Int8Config(min_sqnr=30.0)]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,10 @@ from pocketzoo.compress.quantization import int8, mixed_precision
 from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, float_effects, search
 from pocketzoo.core.arrays import first
+from pocketzoo.plugins.compressors import pocketzoo_compressors
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+
+INT8 = next(each for each in pocketzoo_compressors() if each.name == "int8")
 
 
 @pytest.fixture
@@ -54,9 +57,10 @@ def test_a_plan_without_a_layer_is_the_plan_that_skips_it(name, graphs, samples,
     config = Int8Config(ranges="minmax", smooth=False, activations="static")
     whole = int8.plan(graphs[name], config, samples)
     for layer in whole.layers:
-        less = int8.without(graphs[name], whole, [layer])
+        less = int8.exclude(whole, [layer])
         wanted = int8.plan(graphs[name], replace(config, skip=(layer,)), samples)
-        assert (less.layers, less.ranges) == (wanted.layers, wanted.ranges)
+        assert (less.layers, less.excluded) == (wanted.layers, (layer,))
+        assert int8.with_needed_ranges(graphs[name], less).ranges == wanted.ranges
         one, other = (
             int8.apply(graphs[name], plan, cpu).SerializeToString(deterministic=True) for plan in (less, wanted)
         )
@@ -65,7 +69,7 @@ def test_a_plan_without_a_layer_is_the_plan_that_skips_it(name, graphs, samples,
 
 def test_the_spoilt_layer_is_worth_most(plain, samples, cpu, tmp_path):
     plan = int8.plan(plain, Int8Config(), samples)
-    found = float_effects(plain, plan, samples, cpu, tmp_path)
+    found = float_effects(INT8, plain, plan, samples, cpu, tmp_path)
     assert {e.layer for e in found} == set(plan.layers)
     assert max(found, key=lambda e: e.gained).layer == "b"
     assert [e.worth for e in found] == sorted((e.worth for e in found), reverse=True)
@@ -73,7 +77,7 @@ def test_the_spoilt_layer_is_worth_most(plain, samples, cpu, tmp_path):
 
 
 def test_what_does_not_run_here_is_costed_by_its_work(plain, samples, nvidia, tmp_path):
-    found = float_effects(plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
+    found = float_effects(INT8, plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
     assert sum(e.lost for e in found) == pytest.approx(1.0)
     assert all(e.milliseconds is None for e in found)
 
@@ -91,7 +95,7 @@ def test_the_fewest_layers_in_order_that_are_enough(plain, samples, cpu, tmp_pat
             tried.append(sum(t.name.endswith("weight") for t in constants))  # the others are called ..._quantized
             return tried[-1] >= needed
 
-        found = search(plain, plan, samples, cpu, enough, tmp_path)
+        found = search(INT8, plain, plan, samples, cpu, enough, tmp_path)
         if needed > len(order):
             assert found is None
         else:
@@ -111,7 +115,7 @@ def test_layers_that_are_not_needed_after_all_are_given_back(plain, samples, cpu
     def enough(graph):
         return f"{last}.weight" in {t.name for t in onnx.load(graph).graph.initializer}
 
-    found = search(plain, plan, samples, cpu, enough, tmp_path)
+    found = search(INT8, plain, plan, samples, cpu, enough, tmp_path)
     assert [e.layer for e in found[1]] == [last]
     assert set(found[0].layers) == set(plan.layers) - {last}
 
@@ -129,7 +133,7 @@ def test_leaving_the_worst_layer_in_float_reaches_the_sqnr(plain, samples, cpu, 
     int8_graph = tmp_path / "int8.onnx"
     onnx.save(int8.apply(plain, plan, cpu), int8_graph)
     goal = sqnr(int8_graph) + 6
-    found = search(plain, plan, samples, cpu, lambda graph: sqnr(graph) >= goal, tmp_path)
+    found = search(INT8, plain, plan, samples, cpu, lambda graph: sqnr(graph) >= goal, tmp_path)
     assert found is not None
     assert "b" not in found[0].layers
     onnx.save(int8.apply(plain, found[0], cpu), int8_graph)
@@ -138,12 +142,12 @@ def test_leaving_the_worst_layer_in_float_reaches_the_sqnr(plain, samples, cpu, 
 
 def test_what_is_lost_is_the_share_that_a_layer_in_float_takes_longer(plain, samples, cpu, tmp_path, monkeypatch):
     plan = int8.plan(plain, Int8Config(), samples)
-    times = {"int8.onnx": 2.0, "one.onnx": 3.0}
+    times = {"full.onnx": 2.0, "one.onnx": 3.0}
     monkeypatch.setattr(
         "pocketzoo.compress.quantization.mixed_precision.median_milliseconds",
         lambda graphs, x, seconds: [times[graph.name] for graph in graphs],
     )
-    found = float_effects(plain, plan, samples, cpu, tmp_path)
+    found = float_effects(INT8, plain, plan, samples, cpu, tmp_path)
     assert [(e.lost, e.milliseconds) for e in found] == [(0.5, 1.0)] * len(plan.layers)
     assert [e.worth for e in found] == [e.gained / 0.5 for e in found]
 
@@ -232,9 +236,9 @@ def test_what_is_gained_is_the_fall_of_the_noise_in_db(
     noise, left, gained, plain, samples, nvidia, tmp_path, monkeypatch
 ):
     plan, told = int8.plan(plain, Int8Config(), samples), Watched()
-    given = {"int8.onnx": noise, "one.onnx": left}
+    given = {"full.onnx": noise, "one.onnx": left}
     monkeypatch.setattr(mixed_precision, "_noise", lambda graph, xs, outputs: given[graph.name])
-    found = float_effects(plain, plan, samples, nvidia, tmp_path, told)
+    found = float_effects(INT8, plain, plan, samples, nvidia, tmp_path, told)
     assert [e.gained for e in found] == [pytest.approx(gained, abs=1e-4)] * len(plan.layers)
     assert told.tracked == [("int8: effect of each layer", len(plan.layers))]
     assert list(tmp_path.iterdir()) == []
@@ -257,9 +261,9 @@ def test_the_layer_alone_is_left_out_and_timed_on_one_sample(plain, samples, cpu
 
     monkeypatch.setattr(mixed_precision, "_noise", noise)
     monkeypatch.setattr(mixed_precision, "median_milliseconds", median)
-    found = float_effects(plain, plan, [*samples, *samples], cpu, tmp_path)
+    found = float_effects(INT8, plain, plan, [*samples, *samples], cpu, tmp_path)
     assert left == [[], *([f"{layer}.weight"] for layer in plan.layers)]
-    assert timed == [(["int8.onnx", "one.onnx"], (1, 3, 10, 10), 0.06)] * len(plan.layers)
+    assert timed == [(["full.onnx", "one.onnx"], (1, 3, 10, 10), 0.06)] * len(plan.layers)
     assert [e.layer for e in found] == list(reversed(plan.layers))  # each leaves less noise than the one before
     assert [(e.lost, e.milliseconds) for e in found] == [(-0.25, -1.0)] * len(plan.layers)
 
@@ -269,7 +273,7 @@ def test_the_share_of_a_layer_in_the_work_is_that_of_its_macs(plain, samples, nv
 
     onnx.save(plain, tmp_path / "float.onnx")
     macs = {cost.layer: cost.macs for cost in layer_costs(tmp_path / "float.onnx")}
-    found = float_effects(plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
+    found = float_effects(INT8, plain, int8.plan(plain, Int8Config(), samples), samples, nvidia, tmp_path)
     assert {e.layer: e.lost for e in found} == {name: n / sum(macs.values()) for name, n in macs.items()}
 
 
@@ -313,12 +317,7 @@ def numbered(monkeypatch, tmp_path, gained, needed):
     effects = [FloatEffect(layer=str(i), gained=g, lost=0.0) for i, g in enumerate(gained)]
     monkeypatch.setattr(mixed_precision, "float_effects", lambda *_: effects)
     monkeypatch.setattr(
-        mixed_precision.int8,
-        "without",
-        lambda _, plan, layers: replace(plan, layers=tuple(n for n in plan.layers if n not in layers)),
-    )
-    monkeypatch.setattr(
-        mixed_precision, "write", lambda _, plan, target, place: place.write_text(" ".join(plan.layers))
+        mixed_precision, "write", lambda _, model, plan, target, place: place.write_text(" ".join(plan.layers))
     )
     asked = []
 
@@ -326,7 +325,7 @@ def numbered(monkeypatch, tmp_path, gained, needed):
         asked.append(sorted(set(map(int, plan.layers)) - set(map(int, graph.read_text().split()))))
         return set(needed) <= set(asked[-1])
 
-    found = search(None, plan, (), None, enough, tmp_path)
+    found = search(INT8, None, plan, (), None, enough, tmp_path)
     assert list(tmp_path.iterdir()) == []
     if found is not None:
         names = [e.layer for e in found[1]]

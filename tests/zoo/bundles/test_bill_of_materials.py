@@ -10,7 +10,8 @@ import pocketzoo
 from pocketzoo.core.files import sha256
 from pocketzoo.zoo.bundles.bill_of_materials import bill_of_materials, packages
 from pocketzoo.zoo.bundles.bundle import SOURCE_PREFIX, Bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST, FileEntry, Step
+from pocketzoo.zoo.bundles.manifest import MANIFEST, FileEntry
+from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord, StepReport
 from pocketzoo.zoo.models.materials import materials
 
 
@@ -43,7 +44,7 @@ def test_a_compressed_bundle_says_from_what_and_by_which_steps(compressed, fitte
         "name": fitted.manifest.name,
         "manifest": sha256(fitted.path / MANIFEST),
     }
-    assert [step["kind"] for step in found["steps"]] == ["prune", "low-rank", "int8"]
+    assert [step["compressor"] for step in found["steps"]] == ["prune", "low-rank", "int8"]
     assert found["steps"][0]["ratio"] == 0.3
     assert found["calibration"]["samples"] == 48
     assert found["data"] == bill_of_materials(fitted)["data"], "what it was fitted on stays"
@@ -84,7 +85,13 @@ def test_the_command(source, run, request):
 
 def test_what_was_recorded_is_said_and_no_more(fitted):
     """All that may be in it, written out."""
-    step = Step(kind="prune", config={"ratio": 0.5}, plan={"axes": {}}, report={"seconds": 1.0})
+    step = StepRecord(
+        compressor="prune",
+        provider="acme 1.0",
+        config={"ratio": 0.5},
+        plan={"axes": {}},
+        report=StepReport(seconds=1.0),
+    )
     provenance = {
         "packed_from": "hf://o/p", "compressed_from": {"name": "m"}, "data": {"name": "d", "findings": ["x"]},
         "calibration": {"samples": 3, "skipped": 0, "note": ""}, "packages": {"torch": "9"}, "plugin": "p",
@@ -94,7 +101,7 @@ def test_what_was_recorded_is_said_and_no_more(fitted):
     entries = {"hub+a+b.json": FileEntry(sha256="33", size=4), "model.onnx": FileEntry(sha256="44", size=5)}
     manifest = replace(
         fitted.manifest, provenance=provenance, steps=(step,), metrics={"a": 0.5},
-        rejected=({"kind": "int8", "why": "larger", "cause": "larger", "report": {}}, {"kind": "low-rank"}),
+        rejected=(Rejection(compressor="int8", why="larger", cause="larger"), Rejection(compressor="low-rank", why="")),
         files={name.replace("hub+", SOURCE_PREFIX): entry for name, entry in entries.items()},
     )  # fmt: skip
     found = bill_of_materials(replace(fitted, manifest=manifest))
@@ -108,8 +115,8 @@ def test_what_was_recorded_is_said_and_no_more(fitted):
     assert {name: found[name] for name in found if name not in ("bundle", "origin")} == {
         "data": {"name": "d"},
         "calibration": {"samples": 3, "skipped": 0},
-        "steps": [{"kind": "prune", "ratio": 0.5}],
-        "rejected": [{"kind": "int8", "why": "larger"}, {"kind": "low-rank"}],
+        "steps": [{"compressor": "prune", "provider": "acme 1.0", "ratio": 0.5}],
+        "rejected": [{"compressor": "int8", "why": "larger"}, {"compressor": "low-rank", "why": ""}],
         "packages": {"torch": "9"},
         "metrics": {"a": 0.5},
         "files": {name: {"sha256": e.sha256, "bytes": e.size} for name, e in manifest.files.items()},

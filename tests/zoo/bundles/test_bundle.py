@@ -26,11 +26,11 @@ from pocketzoo.zoo.bundles.bundle import (
     graph_name,
     put_bundle,
     read_bundle,
-    tensors_name,
     updating,
     writing,
 )
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, Step, read_manifest
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, read_manifest
+from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport, tensors_name
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 
@@ -42,7 +42,7 @@ NEW = Manifest(
     license="MIT",
     parameters=12,
     macs=34,
-    steps=(Step(kind="prune", config={"ratio": 0.3}, plan={"axes": {}}, report={"parameters_before": 20}),),
+    steps=(StepRecord(compressor="prune", config={"ratio": 0.3}, plan={"axes": {}}, report=StepReport(seconds=2.0)),),
     metrics={"test_accuracy": 0.5},
     provenance={"plugin": "toy", "nested": {"a": [1, None, True, 2.5]}},
 )
@@ -484,8 +484,8 @@ def test_updating_keeps_files_and_what_they_run_on(bundle):
 
 @pytest.mark.parametrize(
     "call",
-    [graph_name, lambda bad: graph_name("cpu", bad), lambda bad: graph_name(graph=bad), tensors_name,
-     lambda bad: tensors_name("int8", bad)],
+    [graph_name, lambda bad: graph_name("cpu", bad), lambda bad: graph_name(graph=bad),
+     lambda bad: tensors_name(0, bad)],
 )  # fmt: skip
 @pytest.mark.parametrize("bad", ["a/b", "../x", "a\\b", ".x", "a b", "-x", "con"])
 def test_no_file_is_named_after_what_could_be_a_path(call, bad, refused):
@@ -494,16 +494,16 @@ def test_no_file_is_named_after_what_could_be_a_path(call, bad, refused):
 
 
 def test_a_file_is_not_written_over_another_of_the_bundle(bundle, refused):
-    """A graph step called "model" would write its tensors over the weights."""
+    """Whatever a step calls what it keeps."""
     before = (bundle.path / "model.safetensors").read_bytes()
     two = refused(BundleError, "model.safetensors would be two files of one bundle", hint="rename")
     with two, updating(bundle) as draft:
-        draft.mark(tensors_name("model"), precision="int6").write_bytes(b"tensors")
+        draft.mark("model.safetensors", precision="int6").write_bytes(b"tensors")
     assert (bundle.path / "model.safetensors").read_bytes() == before
     with updating(bundle) as draft:
-        draft.mark(tensors_name("int6"), precision="int6").write_bytes(b"tensors")
-        draft.mark(tensors_name("int6"), precision="int6").write_bytes(b"other tensors")
-    assert (bundle.path / "int6.safetensors").read_bytes() == b"other tensors"
+        draft.mark(tensors_name(0), precision="int6").write_bytes(b"tensors")
+        draft.mark(tensors_name(0), precision="int6").write_bytes(b"other tensors")
+    assert (bundle.path / "step-1.tensors.safetensors").read_bytes() == b"other tensors"
 
 
 def test_updating_may_change_a_file(bundle):

@@ -11,6 +11,7 @@ from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.format_1 import converted
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, read_manifest
+from pocketzoo.zoo.bundles.step_record import Change, GenerationReport, Rejection, StepReport
 
 OLD = {
     "format": 1,
@@ -40,7 +41,17 @@ OLD = {
             "config": {},
             "plan": {},
             "parts": {"decoder": {"layers": []}},
-            "report": {"writing": {"cpu": {"turned_down": "slower", "ms_a_token_after": 2.0}}},
+            "report": {
+                "writing": {
+                    "cpu": {
+                        "turned_down": "slower",
+                        "bytes_before": 4,
+                        "bytes_after": 2,
+                        "ms_a_token_before": 1.0,
+                        "ms_a_token_after": 2.0,
+                    }
+                }
+            },
         },
     ],
     "turned_down": [{"kind": "heal", "config": {"quantised": True}, "why": "it is slower", "report": {}}],
@@ -54,14 +65,16 @@ def test_every_name_of_format_1_has_its_new_one():
     assert manifest.provenance == {"training": {"optimizer": "sgd", "epochs": 3}, "loader": "x"}
     low_rank, distill, int8 = manifest.steps
     assert low_rank.config == {"rank_fraction": 0.1, "energy": None}
-    assert distill.kind == "distill"
+    assert distill.compressor == "distill"
     assert distill.config == distill.plan == {"epochs": 2, "quantized": True}
-    assert distill.report == {"rejected": [{"kind": "distill", "config": {"quantized": False}, "why": "too much"}]}
-    assert int8.report == {"generation": {"cpu": {"rejected": "slower", "ms_a_token_after": 2.0}}}
-    assert int8.parts == {"decoder": {"layers": []}}
-    assert manifest.rejected == (
-        {"kind": "distill", "config": {"quantized": True}, "why": "it is slower", "report": {}},
+    tried = Rejection(compressor="distill", config={"quantized": False}, why="too much")
+    assert distill.report == StepReport(rejected=(tried,))
+    generation = GenerationReport(
+        bytes=Change(before=4, after=2), latency=Change(before=1.0, after=2.0), why="slower", cause="slower"
     )
+    assert int8.report == StepReport(generation={"cpu": generation})
+    assert int8.parts == {"decoder": {"layers": []}}
+    assert manifest.rejected == (Rejection(compressor="distill", config={"quantized": True}, why="it is slower"),)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,7 @@ def test_an_old_bundle_is_opened_in_silence_and_its_file_stays(tmp_path):
     (tmp_path / MANIFEST).write_text(json.dumps(OLD))
     before = (tmp_path / MANIFEST).read_bytes()
     manifest = read_bundle(tmp_path).manifest
-    assert manifest.rejected[0]["kind"] == "distill"
+    assert manifest.rejected[0].compressor == "distill"
     assert (tmp_path / MANIFEST).read_bytes() == before
     with pytest.warns(RenamedWarning, match="'turned_down' was renamed to 'rejected'"):
         assert manifest.turned_down == manifest.rejected

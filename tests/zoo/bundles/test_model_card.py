@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.model_card import model_card
+from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 
@@ -22,7 +23,7 @@ MANIFEST = Manifest(
     license="MIT",
     parameters=362208,
     macs=37160448,
-    steps=(Step(kind="prune", config={}, plan={}), Step(kind="int8", config={}, plan={})),
+    steps=(StepRecord(compressor="prune", config={}, plan={}), StepRecord(compressor="int8", config={}, plan={})),
     metrics={"test_accuracy": 0.9721, "val_accuracy": 0.975, "confusion": [[1, 2], [3, 4]]},
 )
 
@@ -124,7 +125,7 @@ def shown(name: str, file: bool) -> list[tuple[str, str]]:
     named = replace(
         MANIFEST, name=name, model=replace(MANIFEST.model, backbone=backbone, head=name, cut=name),
         metrics={name: 1, "other": name}, processor=describe_config(replace(MANIFEST.input, name=name)), pocketzoo=name,
-        steps=(Step(kind=name, config={}, plan={}),),
+        steps=(StepRecord(compressor=name, config={}, plan={}),),
     )  # fmt: skip
     card = model_card(named)
     body = card[REGEX_YAML_BLOCK.search(card).end() :]

@@ -38,7 +38,7 @@ def test_random_texts_are_of_the_vocabulary(vocabulary, pad, ids):
 
 @pytest.mark.parametrize("length", [0, -1, 10])
 def test_a_length_that_the_model_does_not_read_is_refused(length, refused):
-    with refused(DataError, "inputs of 1 to 9"):
+    with refused(DataError, "lengths of 1 to 9"):
         random_samples(TextSpec(vocabulary=4, pad=3, max_length=9), 2, length)
 
 

@@ -348,7 +348,7 @@ def test_inputs_and_outputs_have_the_names_of_the_processor_and_of_the_module(tm
     generator = np.random.default_rng(0)
     for count in (1, 3, 17):
         feed = {
-            "image": generator.normal(size=(count, *SPEC.shape[1:])).astype(np.float32),
+            SPEC.name: generator.normal(size=(count, *SPEC.shape[1:])).astype(np.float32),
             "table": generator.normal(size=(count, 3)).astype(np.float32),
         }
         with OnnxRunner(path) as runner, torch.no_grad():

@@ -5,9 +5,10 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from rehearsal import rehearse
 
 from pocketzoo.compress.configs import Int8Config, PruneConfig
-from pocketzoo.compress.pipeline.compress_model import compress, dry_run
+from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
@@ -100,7 +101,7 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path, refused)
     assert [row["precision"] for row in made.manifest.measurements] == ["float32", "float32", "int8"]
     assert made.manifest.measurements[2]["sqnr"] > 25
     assert "model.safetensors" not in made.manifest.files
-    assert [s.kind for s in dry_run(path, data=tmp_path / "d.npz", steps=[Int8Config()])] == ["int8"]
+    assert [s.compressor for s in rehearse(path, data=tmp_path / "d.npz", steps=[Int8Config()])] == ["int8"]
     with refused(UnsupportedModelError, "was imported as an ONNX graph and has no module") as caught:
         compress(path, tmp_path / "no", data=tmp_path / "d.npz", steps=[PruneConfig()])
     assert "int8" in caught.value.hint

@@ -79,7 +79,7 @@ def test_a_structure_builds_the_module_with_nothing_looked_up(small, small_regis
     structure = Resolver(small_registry).structure(small)
     one, two = load_module(small, small_registry), module_of(small, structure)
     assert list(one.state_dict()) == list(two.state_dict())
-    assert set(structure.compressors) == {step.kind for step in small.manifest.steps}
+    assert set(structure.compressors) == {step.compressor for step in small.manifest.steps}
 
 
 def test_a_graph_from_elsewhere_has_no_structure(small, small_registry, refused):

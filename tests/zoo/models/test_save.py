@@ -13,7 +13,8 @@ from torch import nn
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import read_bundle, writing
-from pocketzoo.zoo.bundles.manifest import ModelRef, Step
+from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.models.save import save_model
@@ -37,7 +38,7 @@ def module() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory, module):
-    step = Step(kind="prune", config={"ratio": 0.5}, plan={"axes": {}})
+    step = StepRecord(compressor="prune", config={"ratio": 0.5}, plan={"axes": {}})
     return save(
         tmp_path_factory.mktemp("save") / "toy", module,
         provenance={"plugin": "toy"}, steps=(step,), metrics={"test_accuracy": 0.5},
@@ -65,7 +66,7 @@ def test_what_was_given_is_in_the_manifest(bundle):
     assert manifest.model == REF
     assert manifest.provenance["plugin"] == "toy"
     assert 0 <= manifest.provenance["export_difference"] <= 1e-4
-    assert [step.kind for step in manifest.steps] == ["prune"]
+    assert [step.compressor for step in manifest.steps] == ["prune"]
     assert manifest.metrics == {"test_accuracy": 0.5}
 
 

@@ -29,6 +29,7 @@ from pocketzoo.zoo.data.processors.image_preprocessing import (
 # How far beyond the range of normalized images values may go. Noise does, and so do models fed with made-up data;
 # pixels of 0 to 255 that nobody normalized go tens of times as far.
 SLACK = 8.0
+Prepared = npt.NDArray[Any]
 
 
 class ImageProcessor(ProcessorBase):
@@ -45,7 +46,7 @@ class ImageProcessor(ProcessorBase):
     def row(self, sample: Any) -> Arrays:
         return {self.spec.name: self._row(sample)}
 
-    def _row(self, sample: Any) -> npt.NDArray[Any]:
+    def _row(self, sample: Any) -> Prepared:
         if isinstance(sample, bytes):
             check_reads_images(self.spec)
             return prepare_image(decode_image(BytesIO(sample), "of these bytes", self.spec.size[0]), self.spec)
