@@ -59,7 +59,7 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
         with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, provider="cpu") as runtime:
             arrays[f"predict {target or 'float'}"] = runtime.predict(batch)
             if not target:
-                arrays["read"] = runtime.reads(batch)
+                arrays["read"] = next(iter(runtime.processor.batch(batch).values()))
                 if bundle.manifest.labels:
                     facts["classes"] = [row[0][0] for row in runtime.classify(batch)]
     if "model.safetensors" in bundle.manifest.files:
@@ -70,7 +70,9 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     if "prompts" in asks:
         facts["written"] = [_written(bundle, asks, settings, registry) for settings in asks["settings"]]
     if "data" in asks:
-        facts["scores"] = pocketzoo.eval(bundle.path, data=case / asks["data"], target=FLOAT, registry=registry)
+        scores = pocketzoo.eval(bundle.path, data=case / asks["data"], target=FLOAT, registry=registry)
+        # What is said besides, now that metrics have intervals.
+        facts["scores"] = {name: value for name, value in scores.items() if name not in ("metric", "intervals")}
     if "episodes" in asks:
         facts["returns"] = list(pocketzoo.play(bundle.path, ENVIRONMENT, episodes=asks["episodes"]).returns)
     if "source" in asks:  # opened anew, as it was when the bundle was written

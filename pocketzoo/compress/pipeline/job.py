@@ -24,12 +24,17 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.described import provider
+from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
-from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+from pocketzoo.zoo.tasks.class_targets import without_targets
+from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,13 +70,20 @@ class Job:
     dataset: Dataset
     configs: tuple[tuple[Compressor, Any], ...]
     targets: tuple[TargetSpec, ...]
+    processor: Processor
     samples: Inputs
     validation: Batches
     tests: Batches
+    task: ModelTask | None  # of the source; None where nobody said what its outputs mean
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
     generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
     progress: Progress
+
+    @property
+    def answers(self) -> AnswerFacts:
+        """What the manifests of what is made say of what outputs mean; bundles of before said less."""
+        return NO_ANSWERS if self.task is None else self.task.facts
 
     @property
     def target(self) -> TargetSpec:
@@ -100,18 +112,17 @@ class Job:
     @cached_property
     def judge(self) -> Judge:
         """Of everything that is made, against the source: on validation samples, else on those of calibration."""
-        manifest = self.source.manifest
         return Judge(
             self.source.graph(""),
             self.validation if len(self.validation.split) else self.samples.batches,
-            returns=manifest.gives,
+            task=self.task,
             progress=self.progress,
         )
 
     @property
     def graph_samples(self) -> Inputs:
         """The samples as a device gives them to a graph: a text of a batch is filled up, one text is not."""
-        if not isinstance(self.source.manifest.input, TextSpec):
+        if self.processor.lengths is None:
             return self.samples
         return replace(self.samples, batches=replace(self.samples.batches, size=1))
 
@@ -193,19 +204,21 @@ def prepare(
     pairs = _spread(compressors_of(settings.steps, known), settings.min_sqnr)
     source = open_model(model, registry=resolver, progress=progress)
     _check_order(pairs, source)
-    numeric = source.manifest.gives == "values"
+    task = open_task(source.manifest, known)
     rows = Skipped() if settings.skip_bad else None
-    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=known)
+    dataset = load_data(
+        data, seed=settings.seed, **reading_of(task), skipped=rows, reads=source.manifest.processor, registry=known
+    )
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
-    dataset = aligned(dataset, source.manifest.labels)
+    dataset = without_targets(dataset) if task is None else task.prepared(dataset)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
-    spec, files = source.manifest.input, source.source_files()
+    processor = processor_of(source, known)
 
     def batches(split: SplitName, limit: int | None = None) -> Batches:
         skipped = Skipped() if settings.skip_bad else None
-        return Batches(dataset.split(split), spec, limit=limit, skipped=skipped, files=files)
+        return Batches(dataset.split(split), processor, limit=limit, skipped=skipped)
 
     generates = any(c.several_inputs for c, _ in pairs if isinstance(c, GraphCompressor)) and (
         bool(source.parts()) or resolver.lacks_graphs(source)
@@ -217,9 +230,11 @@ def prepare(
         dataset=dataset,
         configs=pairs,
         targets=tuple(known.get("target", name) for name in settings.targets),
+        processor=processor,
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
+        task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
         generates_text=generates,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.core.errors import PocketzooError
+from pocketzoo.zoo.catalog.described import spec_of
+from pocketzoo.zoo.catalog.head_task import former_task, pipeline_tag
+from pocketzoo.zoo.catalog.registry import default_registry
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.manifest import Manifest
-
-TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
-         "first-token-logits": "text2text-generation", "q-values": "reinforcement-learning"}  # fmt: skip
+    from pocketzoo.zoo.catalog.processor import ProcessorSpec
 
 # What Markdown takes for its own, at the start of a line or anywhere; an underscore within a word is none of it.
 _ACTIVE = re.compile(r"[\\`*\[\]<&~|]|(?<![^\W_])_|_(?![^\W_])|^[-+>=]|(?<!\S)#")
@@ -23,7 +26,7 @@ def model_card(manifest: Manifest) -> str:
     data = ModelCardData(
         license=manifest.license.lower(),
         library_name="pocketzoo",
-        pipeline_tag=_task(manifest),
+        pipeline_tag=_tag(manifest),
         base_model=_base(model.backbone),
     )
     lines = [
@@ -35,16 +38,15 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"{_origin(manifest)} Made by pocketzoo {_text(manifest.pocketzoo)}.",
         "",
-        f"- input: {_text(manifest.input.name)} {_text(' x '.join(map(str, manifest.input.shape)))}, "
-        f"{manifest.input.layout}",
+        f"- input: {_input(manifest)}",
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",
     ]
     if manifest.steps:
         lines.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
-    if manifest.gives in ("logits", "values") and manifest.input.layout != "NC":
-        lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_images(manifest) else 'TEXT'}", "```"]
+    if _tag(manifest) and (spec := _processor(manifest)[0]) and spec.argument:
+        lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
     return "\n".join([*lines, ""])
 
 
@@ -71,17 +73,34 @@ def _code(value: str) -> str:
     return f"{ticks}{space}{text}{space}{ticks}"
 
 
-def _reads_images(manifest: Manifest) -> bool:
-    return manifest.input.layout == "NCHW"
+def _processor(manifest: Manifest) -> tuple[ProcessorSpec | None, Any]:
+    """The spec and config of its processor; None where the plugin of it is not installed."""
+    try:
+        spec, config = spec_of(manifest.processor, "processor", default_registry())
+    except PocketzooError:
+        return None, None
+    return spec, config
 
 
-def _task(manifest: Manifest) -> str:
-    """What the Hub calls it."""
-    if manifest.input.layout == "NC" and manifest.gives in ("logits", "values"):
-        return "tabular-classification" if manifest.gives == "logits" else "tabular-regression"
-    if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_images(manifest)):
-        return "image-classification" if _reads_images(manifest) else "text-classification"  # numbers of texts too
-    return TASKS.get(manifest.gives, "feature-extraction")
+def _input(manifest: Manifest) -> str:
+    """The inputs of the model, and who makes them."""
+    spec, config = _processor(manifest)
+    if spec is None or spec.parts:
+        return f"by the processor {_code(manifest.processor.name)}"
+    tensors = spec.open(config, {}).inputs
+    said = ", ".join(f"{_text(t.name)} {_text(' x '.join(map(str, t.shape)))} {t.dtype}" for t in tensors)
+    return f"{said}, by the processor {_code(spec.name)}"
+
+
+def _tag(manifest: Manifest) -> str | None:
+    """What the Hub calls its task; None where nobody said what it is for."""
+    if manifest.task or not manifest.former_returns:
+        return manifest.tag or manifest.task or None
+    try:
+        task = former_task(manifest.former_returns, manifest.processor, default_registry())
+    except PocketzooError:
+        return None
+    return pipeline_tag(task, manifest.processor, default_registry())
 
 
 def _base(backbone: str) -> str | None:

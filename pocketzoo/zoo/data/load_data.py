@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.processors.open_processor import suffixes
 from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
 
 
@@ -20,21 +24,25 @@ def load_data(
     reference: str | Path | Dataset,
     *,
     seed: int = 0,
-    numeric: bool = False,
+    targets: TargetKind = "classes",
+    reader: Callable[[Path], Dataset | None] | None = None,
     skipped: Skipped | None = None,
+    reads: Any = None,
     registry: Registry | None = None,
 ) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
 
-    A folder has one sub-folder per class, with or without train / val / test above them; a folder of images alone is a
-    data set without classes, which is enough for calibration. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
+    A folder has one sub-folder per class, with or without train / val / test above them; a folder of files alone is a
+    data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
+    the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
     ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
-    splits is split 60 / 20 / 20 by ``seed``. With ``numeric`` the targets are numbers: ``y`` of shape (N,) or (N,
-    outputs), or the label column. Unreadable rows are noted in ``skipped``; without it the first is an error.
+    splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
+    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are. What
+    a task's own ``reader`` knows, it reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
 
     Raises:
-        DataError: it is empty, unreadable, or a class has no images.
+        DataError: it is empty, unreadable, or a class has no samples.
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is not a path and no registered name.
     """
@@ -46,20 +54,24 @@ def load_data(
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
     if place.startswith("hf://"):
-        return read_repository(place, columns, seed, numeric, skipped)
+        return read_repository(place, columns, seed, targets, skipped)
     if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
+    if reader is not None and path.exists() and (own := reader(path)) is not None:
+        return own
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
-        return read_saved(path, columns, seed, numeric, skipped) if is_saved(path) else read_folder(path, seed)
+        if is_saved(path):
+            return read_saved(path, columns, seed, targets, skipped)
+        return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
     if path.suffix == ".npz" and path.is_file():
-        return read_npz(path, seed, numeric)
+        return read_npz(path, seed, targets)
     if path.suffix in SUFFIXES and path.is_file():
-        return read_table(path, columns, seed=seed, numeric=numeric, skipped=skipped)
+        return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, not' if bundle else 'not'} a data set",
-            "give a folder of images, an .npz with x and y, a table, or a registered name",
+            "give a folder of images or other samples, an .npz with x and y, a table, or a registered name",
         )
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"there is no data set at {path}", "check the path")
