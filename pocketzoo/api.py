@@ -49,7 +49,18 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
+from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec, NvidiaFacts
+from pocketzoo.zoo.catalog.backend import (
+    Backend,
+    BackendSpec,
+    Check,
+    Runner,
+    RuntimeSpec,
+    Support,
+    TargetFinding,
+    TritonModel,
+)
 from pocketzoo.zoo.catalog.compressor import (
     Compressor,
     Distillation,
@@ -59,11 +70,13 @@ from pocketzoo.zoo.catalog.compressor import (
     Samples,
     Step,
 )
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
 from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
@@ -74,7 +87,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    DlaSpec,
     ExporterSpec,
     FeatureKind,
     FeatureSpec,
@@ -117,6 +129,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
+    from pocketzoo.zoo.data.processors.base import ProcessorBase
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
     from pocketzoo.zoo.tasks.drawing import sample_html
@@ -142,6 +155,7 @@ _LAZY = {
     "SplitName": "pocketzoo.zoo.catalog.dataset",
     "Targets": "pocketzoo.zoo.catalog.dataset",
     "from_arrays": "pocketzoo.zoo.data.batches",
+    "ProcessorBase": "pocketzoo.zoo.data.processors.base",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
     "Classes": "pocketzoo.zoo.catalog.answers",
@@ -164,6 +178,7 @@ __all__ = [
     "Answers",
     "Array",
     "Arrays",
+    "ArraysSpec",
     "BackboneSpec",
     "Backend",
     "BackendSpec",
@@ -171,6 +186,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Check",
     "Classes",
     "Compressor",
     "Cut",
@@ -225,6 +241,7 @@ __all__ = [
     "LowRankConfig",
     "LowRankPlan",
     "Manifest",
+    "MappingSpec",
     "MemoryShortError",
     "Metric",
     "MetricSpec",
@@ -235,12 +252,15 @@ __all__ = [
     "ModelSignature",
     "ModuleCompressor",
     "NextTokens",
+    "NvidiaFacts",
+    "OnnxruntimeFacts",
     "PackageFile",
     "Plugin",
     "PluginError",
     "PocketzooError",
     "ProcessLostError",
     "Processor",
+    "ProcessorBase",
     "ProcessorSpec",
     "Progress",
     "PruneConfig",
@@ -250,6 +270,7 @@ __all__ = [
     "RejectedError",
     "Repository",
     "Runner",
+    "RuntimeSpec",
     "Samples",
     "SignatureError",
     "Sizes",
@@ -259,6 +280,8 @@ __all__ = [
     "StepRecord",
     "StepReport",
     "StorageError",
+    "Support",
+    "TableSpec",
     "TargetFinding",
     "TargetSpec",
     "Targets",
@@ -270,6 +293,7 @@ __all__ = [
     "TextSpec",
     "TokenClasses",
     "TrainingError",
+    "TritonModel",
     "UnknownNameError",
     "UnsafeFileError",
     "UnsupportedLayerError",

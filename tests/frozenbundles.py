@@ -56,10 +56,10 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     arrays: Arrays = {}
     batch = asks.get("texts") or given["x"]
     for target in bundle.encodings():
-        with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, providers="cpu") as runtime:
+        with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, provider="cpu") as runtime:
             arrays[f"predict {target or 'float'}"] = runtime.predict(batch)
             if not target:
-                arrays["read"] = runtime.reads(batch)
+                arrays["read"] = next(iter(runtime.processor.batch(batch).values()))
                 if bundle.manifest.labels:
                     facts["classes"] = [row[0][0] for row in runtime.classify(batch)]
     if "model.safetensors" in bundle.manifest.files:
@@ -76,7 +76,7 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     if "source" in asks:  # opened anew, as it was when the bundle was written
         again = pocketzoo.open_graph(case / asks["source"])
         facts["opened"] = sorted(again.manifest.files)
-        with pocketzoo.load_runtime(again, threads=1, providers="cpu") as runtime:
+        with pocketzoo.load_runtime(again, threads=1, provider="cpu") as runtime:
             arrays["opened"] = runtime.predict(batch)
     return facts, arrays
 

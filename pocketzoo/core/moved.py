@@ -1,8 +1,7 @@
 """Where modules and names are that older releases had elsewhere: old paths still import, with one warning each.
 
-They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a package that has
-taken a module's place, and a module that stays and has renamed something, have ``names_before`` of ``former_names.py``
-as their ``__getattr__``. Neither imports anything until a name is used.
+They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; what took a module's
+place, or stays with a name renamed, has ``names_before`` of ``former_names.py``. Nothing is imported until it is used.
 """
 
 from __future__ import annotations
@@ -86,8 +85,8 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.bench_writing": "measure.measure_ends",
     "deploy.build_progress": "zoo.backends.tensorrt.build_progress",
     "deploy.check": "deploy.check.check_model",
-    "deploy.check_dla": "deploy.check.dla_rules",
-    "deploy.check_rules": "deploy.check.rules",
+    "deploy.check_dla": "zoo.backends.tensorrt.dla_rules",
+    "deploy.check_rules": ("deploy.check.rules", "zoo.backends.tensorrt.dla_rules"),
     "deploy.choose": "deploy.device.fastest_runtime",
     "deploy.classes": ("zoo.tasks.classification_metrics", "core.numerics"),
     "deploy.demo": "workflows.demo",
@@ -98,7 +97,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.fp8": "deploy.fp8_export",
     "deploy.generate": "workflows.generate",
     "deploy.halve": "deploy.half_precision_export",
-    "deploy.inputs": "deploy.device.runtime_inputs",
+    "deploy.inputs": "zoo.data.processors.image_processor",
     "deploy.pack": "deploy.device.pack",
     "deploy.play": "workflows.play",
     "deploy.plot": "reports.bench_plot",
@@ -128,10 +127,11 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.report_timings": "reports.timing_table",
     "deploy.run": "workflows.run",
     "deploy.run_recipe": ("workflows.run_recipe", "compress.pipeline.recipe"),
-    "deploy.runtime": "deploy.device.runtime",
+    "deploy.runtime": ("deploy.device.runtime", "deploy.device.providers"),
     "deploy.targets": ("zoo.backends.tensorrt.build_machine", "zoo.backends.available_targets"),
     "deploy.triton": "deploy.triton.model_repository",
     "deploy.triton_pictures": "deploy.triton.image_preprocessing_graph",
+    "deploy.trtexec": "zoo.backends.tensorrt.trtexec",
     "optional": "core.optional",
     "plugins.manager": "zoo.catalog.plugin_manager",
     "plugins.scaffold": "workflows.new_plugin",
@@ -164,7 +164,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.cuda": "zoo.backends.tensorrt.cuda",
     "zoo.data": ("zoo.catalog.dataset", "zoo.data.batches"),
     "zoo.decoding": "zoo.tasks.token_search",
-    "zoo.engine_options": "zoo.catalog.engine_options",
+    "zoo.engine_options": ("zoo.catalog.engine_options", "zoo.catalog.export_request"),
     "zoo.engine_runner": "zoo.backends.tensorrt.engine_runner",
     "zoo.engines": "zoo.backends.tensorrt.load_engine",
     "zoo.environments": "zoo.data.gym_environments",
@@ -190,7 +190,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.model": ("zoo.models.build", "zoo.models.resolver"),
     "zoo.names": "zoo.catalog.glob_index",
     "zoo.parts": "zoo.models.generation_graphs",
-    "zoo.preprocess": ("core.arrays", "zoo.data.image_preprocessing"),
+    "zoo.preprocess": ("core.arrays", "zoo.data.processors.image_preprocessing"),
     "zoo.pretrained": ("zoo.models.provenance", "zoo.models.open_model"),
     "zoo.providers": "zoo.backends.onnxruntime.providers",
     "zoo.pull": ("zoo.models.open_remote", "zoo.models.pull", "zoo.models.resolver"),
@@ -209,9 +209,9 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.sources": "zoo.data.load_data",
     "zoo.store": ("zoo.hub.stored_files", "zoo.hub.locked_files", "zoo.hub.store_layout", "zoo.hub.store"),
     "zoo.tables": "zoo.data.tables",
-    "zoo.text": "zoo.data.text_encoder",
+    "zoo.text": "zoo.data.processors.text_encoder",
     "zoo.timing": "zoo.backends.timing",
-    "zoo.torch_runner": "zoo.backends.torch_runner",
+    "zoo.torch_runner": "zoo.backends.torch.runner",
     "zoo.transfer": "zoo.hub.download",
     "zoo.trust": "zoo.bundles.signing",
     "zoo.typed": "core.typed",
@@ -254,6 +254,7 @@ RENAMED = {
     ("compress.smooth", "groups"): "shared_inputs",
     ("compress.steps", "TurnedDown"): "Rejected",
     ("deploy.answers", "answers"): "measure_confusion",
+    ("deploy.check_rules", "Finding"): "TargetFinding",
     ("deploy.bench_writing", "WritingMeasurement"): "EndMeasurement",
     ("deploy.report_page", "check_picture"): "check_drawing",
     ("deploy.report_runs", "Run"): "BenchRun",
@@ -294,6 +295,7 @@ RENAMED = {
     ("zoo.parts", "Continuer"): "CausalDecoder",
     ("zoo.parts", "with_parts"): "with_generation_graphs",
     ("zoo.preprocess", "Picture"): "ImageLike",
+    ("zoo.runtimes", "alone"): "single_thread",
     ("zoo.preprocess", "decode_picture"): "decode_image",
     ("zoo.preprocess", "read_picture"): "read_image",
     ("zoo.snapshot", "load_optimiser"): "load_optimizer",
@@ -302,15 +304,24 @@ RENAMED = {
 }
 # Those that nothing can stand for, with what to use instead: who asks for one is told so.
 GONE = {
+    ("deploy.inputs", "InputReader"): "ask the processor: Runtime.processor.batch",
     ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
     ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
     ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
+    ("deploy.check_rules", "Level"): "a TargetFinding of pocketzoo.api has it",
+    ("deploy.runtime", "OWN_PROVIDER"): "a RuntimeSpec names the target that it is: pocketzoo.zoo.catalog.backend",
+    ("deploy.triton", "ACCELERATORS"): "the facts of a target name them: OnnxruntimeFacts of pocketzoo.api",
+    ("zoo.runtimes", "ENGINES"): "ask the registry for back ends: pocketzoo.zoo.backends.open_backend",
+    ("zoo.runtimes", "module_of"): "a BackendSpec says its module: pocketzoo.zoo.backends.open_backend",
+    ("zoo.runtimes", "on_modules"): "a BackendSpec says its form: pocketzoo.zoo.backends.open_backend",
     ("compress.writing", "Feed"): "feeds are Arrays: pocketzoo.core.arrays",
     ("deploy.bench_writing", "bench_writing"): "bench measures it too: the ends of its rows",
     ("deploy.export_parts", "WRITES"): "a HeadSpec says whether text is generated by it: pocketzoo.zoo.catalog.specs",
     ("zoo.bundle", "part_name"): "graph_name takes the name of a graph: pocketzoo.zoo.bundles.bundle",
     ("zoo.pull", "adopt"): "a Resolver finds the backbone of a bundle by itself: pocketzoo.zoo.models.resolver",
     ("zoo.pull", "remote_entry"): "ask a Resolver: pocketzoo.zoo.models.resolver",
+    ("zoo.folders", "SUFFIXES"): "each processor has its own: ProcessorSpec.suffixes",
+    ("zoo.samples", "random_ids"): "ask the processor: Processor.random",
 }
 ROOT = "pocketzoo."
 

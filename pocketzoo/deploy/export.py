@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,19 +13,25 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.deploy.export_generation_graphs import export_parts
-from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
-from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
+from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
+from pocketzoo.deploy.export_generation_graphs import ExportedPart, export_parts
+from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
-from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec, TextSpec
+from pocketzoo.zoo.catalog.described import spec_of
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+
+USUAL = 128  # of a free axis such as tokens: what an engine is tuned for
 
 
 def export(
@@ -55,57 +62,95 @@ def export(
         RecipeError: lengths of an axis that cannot be.
     """
     resolver = Resolver.of(registry)
-    exporter: ExporterSpec = resolver.registry.get("exporter", to)
-    spec: TargetSpec = resolver.registry.get("target", target or exporter.default_target)
+    exporter, builder = find_form(to, resolver.registry)
+    spec = target_of(exporter, target, resolver.registry)
     if engine is not None and not exporter.asks:
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
+    if engine is not None and builder is not None:
+        engine.check(builder.build_options, f"--to {to}")
     bundle = open_model(model, registry=resolver, progress=progress)
     alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not alongside
     half = "" if precision == "fp32" else f".{precision}"
     name = f"{as_file_name(bundle.manifest.name)}{half if alongside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
+    backend = builder.name if builder is not None else ""
     _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
         parts = export_parts(bundle, exporter, spec, options, Path(folder), resolver, progress, into_bundle=inside)
         bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its generation graphs just now
         if precision == "fp8":
-            builds = exporter.asks and not exporter.folder
-            if builds and (why := lacks_fp8(spec, find_gpu())):
-                raise ExportError(why, "use --precision fp16; --to onnx writes the graph for another GPU")
+            if builder is not None:
+                _check_support(spec, precision, resolver)
             graph = _in_fp8(bundle, spec, data, resolver, Path(folder), progress)
         else:
             graph = graph_for(bundle, spec, resolver, Path(folder))
         if precision in ("fp16", "bf16"):
             graph = _halved(graph, bundle, spec, precision, data, resolver, Path(folder), progress)
-        request = [export_request(bundle, options)] * exporter.asks
-        if not inside:
+        request = [
+            replace(export_request(bundle, options, resolver.registry), backend=_owner(spec, resolver))
+        ] * exporter.asks
+        written = Path(folder) / "written" / f"export{exporter.suffix}"
+        written.parent.mkdir()
+        if not inside and builder is None:
             exporter.export(graph, place, spec, progress, *request)
+        else:
+            exporter.export(graph, written, spec, progress, *request)
+        if not inside:
+            if builder is not None:
+                put_files(files_of(written), place)
             for made_part in parts:
                 sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
-                shutil.copyfile(made_part.file, sibling)
+                put_files(files_of(made_part.file), sibling)
                 progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
             return place
-        exported = Path(folder) / f"export{exporter.suffix}"
-        exporter.export(graph, exported, spec, progress, *request)
-        encoded = len(bundle.encodings()) > 1  # by a step on the graph
-        graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
-        float_precision = next((e.precision for e in graphs), "float32")
-        float_precision = _named(float_precision, precision)
-        kind = f"{float_precision}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
-        name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
-        with updating(bundle) as draft:
-            mark = spec.name if kind else ""
-            shutil.copyfile(exported, draft.mark(name, target=mark, precision=float_precision))
-            for made_part in parts:
-                # As an .onnx a float part is in the bundle for all targets.
-                own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
-                called = Path(graph_name(own, made_part.precision, made_part.part)).with_suffix(exporter.suffix).name
-                marked = draft.mark(called, target=own, precision=made_part.precision, graph=made_part.part)
-                shutil.copyfile(made_part.file, marked)
-                progress.say(f"wrote {called}, its {made_part.part}, for generation")
+        return _into_bundle(bundle, files_of(written), parts, exporter, spec, precision, backend, progress)
+
+
+def _into_bundle(
+    bundle: Bundle,
+    files: Sequence[Path],
+    parts: Sequence[ExportedPart],
+    exporter: ExporterSpec,
+    target: TargetSpec,
+    precision: str,
+    backend: str,
+    progress: Progress,
+) -> Path:
+    """Add what was exported to the bundle; the file that is loaded."""
+    encoded = len(bundle.encodings()) > 1  # by a step on the graph
+    graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
+    float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
+    kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
+    name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
+    with updating(bundle) as draft:
+        draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)
+        for part in parts:
+            # As an .onnx a float part is in the bundle for all targets.
+            own = "" if part.precision == "float32" and exporter.suffix == ".onnx" else target.name
+            called = Path(graph_name(own, part.precision, part.part)).with_suffix(exporter.suffix).name
+            written = files_of(part.file)
+            draft.put(written, called, target=own, precision=part.precision, graph=part.part, backend=backend)
+            progress.say(f"wrote {called}, its {part.part}, for generation")
     return bundle.path / name
+
+
+def _owner(target: TargetSpec, resolver: Resolver) -> BackendSpec | None:
+    """The back end of a target, where that is known here."""
+    return backend_of(target, resolver.registry)[0]
+
+
+def _check_support(target: TargetSpec, precision: str, resolver: Resolver) -> None:
+    """Raises:
+    ExportError: the target's back end cannot build graphs of this precision here.
+    """
+    owner, target = backend_of(target, resolver.registry)
+    if owner is None:
+        return
+    backend = open_backend(owner)
+    if backend.support(target).builds and not (support := backend.support(target, precision)).builds:
+        raise ExportError(support.why, support.fix)
 
 
 def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) -> None:
@@ -117,16 +162,20 @@ def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) ->
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
 
 
-def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
+def export_request(bundle: Bundle, options: EngineOptions, registry: Registry | None = None) -> ExportRequest:
     """The default batch sizes and sequence lengths of an engine for this model."""
-    manifest = bundle.manifest
-    usual: dict[str, Sizes] = {}
-    if isinstance(manifest.input, TextSpec):
-        longest = manifest.input.max_length
-        usual = {str(manifest.input.shape[1]): (1, min(128, longest), longest)}
+    manifest, registry = bundle.manifest, registry or default_registry()
+    spec, config = spec_of(manifest.processor, "processor", registry)
+    processor, usual = processor_of(bundle, registry), dict[str, Sizes]()
+    if processor.lengths is not None:
+        least, most = processor.lengths
+        free = {name for t in processor.inputs for axis, name in t.free.items() if axis != t.batch}
+        usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
     return ExportRequest(
         name=as_file_name(manifest.name),
-        input=manifest.input,
+        input=config,
+        modality=spec.modality,
+        graph=None if spec.graph is None else partial(spec.graph, config),
         labels=manifest.labels,
         returns=manifest.gives,
         options=replace(options, usual={**usual, **options.usual}),
@@ -147,7 +196,9 @@ def _halved(
 
     path = folder / f"{precision}.onnx"
     samples = _samples(bundle, data, "val", resolver)
-    write_half_precision(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
+    write_half_precision(
+        graph, path, target, precision, processor_of(bundle, resolver.registry), samples, progress=progress
+    )
     return path
 
 
@@ -162,7 +213,8 @@ def _in_fp8(
     from pocketzoo.deploy.fp8_export import write_fp8
 
     path = folder / "fp8.onnx"
-    alone = 1 if isinstance(bundle.manifest.input, TextSpec) else 32  # padding says nothing about weights
+    lengths = processor_of(bundle, resolver.registry).lengths
+    alone = 32 if lengths is None else 1  # padding says nothing about weights
     fitting = _samples(bundle, data, "train", resolver, size=alone)
     testing = _samples(bundle, data, "val", resolver)
     write_fp8(bundle, path, target, resolver, fitting=fitting, testing=testing, progress=progress)
@@ -179,8 +231,8 @@ def _samples(
 ) -> Batches | None:
     if data is None:
         return None
-    rows = load_data(data, registry=resolver.registry).split(split)
-    return Batches(rows, bundle.manifest.input, size=size, files=bundle.source_files())
+    rows = load_data(data, reads=bundle.manifest.processor, registry=resolver.registry).split(split)
+    return Batches(rows, processor_of(bundle, resolver.registry), size=size)
 
 
 def _named(float_precision: str, precision: str) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
-from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
+from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, UNREADABLE
 from pocketzoo.zoo.models.resolver import Resolver
 
 
@@ -25,19 +24,20 @@ class Prediction:
     values: tuple[float, ...] = ()
 
 
+@keywords_renamed(providers="provider")
 def predict(
     model: str | Path,
     files: Sequence[str | Path],
     *,
     top: int = 5,
     target: str | None = None,
-    providers: str | Sequence[str] | None = None,
+    provider: str | Sequence[str] | None = None,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
     """Predict classes or values for images or texts, one by one, with a bundle or registered model.
 
-    For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``providers`` are
+    For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``provider`` are
     those of ``load_runtime``.
 
     Raises:
@@ -48,17 +48,16 @@ def predict(
     """
     if not files:
         raise DataError("no files are given", "name one or more images")
-    with load_runtime(model, target=target, providers=providers, registry=registry, progress=progress) as runtime:
+    with load_runtime(model, target=target, provider=provider, registry=registry, progress=progress) as runtime:
         return [_predict(runtime, file, top, progress) for file in progress.track(files, "predicting", len(files))]
 
 
 def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -> Prediction:
-    sample: str | Path = Path(file)
-    if isinstance(runtime.reads.spec, TextSpec):
-        sample = _text(file)
-        if runtime.reads.encoder and runtime.reads.encoder.cut([sample]):
-            most = runtime.reads.spec.max_length
-            progress.say(f"{str(file)[:60]!r} has more than {most} tokens and is truncated")
+    processor = runtime.processor
+    sample = processor.sample(file)
+    if processor.truncated([sample]):
+        than = f"{processor.lengths[1]} tokens" if processor.lengths else "the model reads"
+        progress.say(f"{str(file)[:60]!r} has more than {than} and is truncated")
     try:
         if runtime.bundle.manifest.gives == "values":
             return Prediction(str(file), (), tuple(map(float, runtime.predict([sample])[0])))
@@ -67,10 +66,3 @@ def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -
         if error.hint != UNREADABLE:
             raise
         raise DataError(error.message, f"give {NAMED} files") from error  # nothing to skip it in
-
-
-def _text(text: str | Path) -> str:
-    with contextlib.suppress(OSError, ValueError):  # too long for a file's name, or with a zero inside: a text
-        if Path(text).is_file():
-            return Path(text).read_text("utf8")
-    return str(text)

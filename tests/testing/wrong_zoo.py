@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy  # noqa: F401  # the plugin's own defect: listing it loads numpy
+import wrong_compressors
 import wrong_tasks
 
 from pocketzoo import hookimpl
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
 from pocketzoo.zoo.catalog.compressor import ModuleCompressor
 from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
@@ -202,6 +204,7 @@ def pocketzoo_compressors():
         compressor("in-place", apply=part("apply", fault="model")),
         compressor("not-finite", apply=part("apply", fault="nan")),
         compressor("forgets", apply=part("apply", fault="forgets")),
+        *wrong_compressors.compressors(),
     ]
 
 
@@ -241,8 +244,9 @@ def pocketzoo_targets():
         replace(TARGET, name="no-fp32", precisions=("int8",)),
         replace(TARGET, name="mute", refuses={"Loop": ""}),
         replace(TARGET, name="both", refuses={"Loop": "unroll it"}, slow={"Loop": "unroll it"}),
-        replace(TARGET, name="no-module", versions=(10,)),
-        replace(TARGET, name="engine-on-cpu", engine="module"),
+        replace(TARGET, name="no-back-end", backend="nowhere"),
+        replace(TARGET, name="facts-alone", facts=OnnxruntimeFacts()),
+        replace(TARGET, name="other-facts", backend="tensorrt", facts=OnnxruntimeFacts()),
         replace(TARGET, name="refuses-all", refuses={"Conv": "use none"}),
     ]
 

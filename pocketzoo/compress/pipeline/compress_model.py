@@ -160,7 +160,7 @@ def dry_run(
     job = prepare(model, settings, data=data, registry=registry, progress=progress)
     manifest, taken = job.source.manifest, list[StepRecord]()
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
-    spec = manifest.input
+    spec = job.processor
     cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=job.source.graph("").stat().st_size)
     for compressor, config in job.configs:
         before = cost

@@ -138,7 +138,7 @@ def write_parts(
             report = GenerationReport(bytes=Change(before=sizes[0], after=sizes[1]))
             with GraphWriter(after, settings.start, threads=1) as writer:
                 report = replace(report, **to_plain(alike(reference, writer, few, settings.end)))
-                if not target.engine and few:
+                if target.timed_here and few:
                     times = milliseconds_a_token([reference, writer], few[0], 0.2)
                     report = replace(report, latency=Change(before=times[0], after=times[1]))
             why, cause = _against(report, max_drop, keep_slower)
