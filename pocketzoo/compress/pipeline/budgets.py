@@ -31,7 +31,7 @@ def own_judge(bundle: Bundle, compressor: Compressor, job: Job) -> Judge:
         )
     if bundle.path == job.source.path:
         return job.judge
-    return Judge(bundle.file(graph_name()), job.validation, returns=bundle.manifest.gives)
+    return Judge(bundle.file(graph_name()), job.validation, task=job.task)
 
 
 def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Path) -> str:
