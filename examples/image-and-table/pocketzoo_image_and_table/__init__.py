@@ -19,7 +19,6 @@ from pocketzoo.api import (
     TableSpec,
     Weights,
     hookimpl,
-    read_safetensors,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +101,8 @@ def _head(features: FeatureSpec, outputs: int) -> nn.Module:
 
 
 def _read(path: Path) -> dict:
+    from pocketzoo.api import read_safetensors
+
     return read_safetensors(path)
 
 
