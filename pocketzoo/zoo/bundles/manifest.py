@@ -13,6 +13,7 @@ from pocketzoo.zoo.bundles.early_format_2 import converted
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.described import Described, spec_of
 from pocketzoo.zoo.catalog.registry import default_registry
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
@@ -65,6 +66,7 @@ class Manifest:
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
+    signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
     driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     decoder: Described | None = None  # how its outputs become answers; None: as the task has it

@@ -19,6 +19,7 @@ from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import describe_config, open_config
 from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 
@@ -60,6 +61,7 @@ def save_model(
         name=name,
         model=ref,
         processor=describe_config(input_spec, registry),
+        signature=signature_of(graph),
         labels=labels,
         returns=returns,
         license=license,
