@@ -29,7 +29,8 @@ from pocketzoo.testing.subjects import (
 )
 from pocketzoo.zoo.catalog.compressor import Compressor, ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.build import cut_after, example
 from pocketzoo.zoo.models.export_graph import onnx_from_model
@@ -43,6 +44,12 @@ def test_its_input_is_sane(backbone: Backbone) -> None:
     if isinstance(reads, TextSpec):
         if not 0 <= reads.pad < reads.vocabulary or reads.max_length < 1:
             wrong(f"{spec.name} pads with {reads.pad} of {reads.vocabulary} ids", "give an id of the vocabulary")
+        return
+    if not isinstance(reads, InputSpec):  # of another processor, whose own checks say more
+        with blaming(
+            f"no processor makes the inputs of {spec.name}", "declare the one whose config it has as its input"
+        ):
+            open_config(reads, spec.files, backbone.registry).random(1)
         return
     if len(reads.shape) == 2 and isinstance(reads.shape[0], str) and _positive(reads.shape[1:]):
         return  # vectors, which come as they are
