@@ -20,6 +20,7 @@ from filelock import FileLock
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
@@ -143,7 +144,7 @@ def test_a_folder_of_words_is_a_data_set(speech: Path, registry: Registry):
 @needs_speech
 @pytest.mark.slow
 def test_words_of_voices_that_were_never_heard_are_told_apart(words: Bundle, speech: Path, registry: Registry):
-    scores = pocketzoo.evaluate(words.path, data=speech, registry=registry)
+    scores = evaluate(words.path, data=speech, registry=registry)
     assert scores["samples"] == len(VOICES["test"]) * len(MANNERS) * len(WORDS)
     assert scores["accuracy"] >= BAR, scores
     described = words.manifest.processor
@@ -153,7 +154,7 @@ def test_words_of_voices_that_were_never_heard_are_told_apart(words: Bundle, spe
 @needs_speech
 @pytest.mark.slow
 def test_the_compressed_one_tells_them_apart_as_well(small: Bundle, words: Bundle, speech: Path, registry: Registry):
-    scores = pocketzoo.evaluate(small.path, data=speech, target="cpu", registry=registry)
+    scores = evaluate(small.path, data=speech, target="cpu", registry=registry)
     assert scores["graph"] == small.graph("cpu").name
     assert scores["accuracy"] >= BAR - 0.05, scores
     assert small.graph("cpu").stat().st_size < 0.5 * words.graph("").stat().st_size
