@@ -67,7 +67,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             name="digits-and-measures-digits",
             summary="a score for each digit, and an embedding",
             takes=("vector",),
-            returns="logits",
+            task="image-classification",
             build=_head,
             backbone="digits-and-measures",
             weights=Weights(file=FILE, prefix="head.", read=_read),
