@@ -12,7 +12,8 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import Array, Arrays, batch_size, first
 from pocketzoo.core.numerics import predicted, right_answers
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
+from pocketzoo.zoo.catalog.specs import PER_TOKEN, TextSpec
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 
 Outputs = Arrays  # of one run of a model, by name, in the model's order
 
@@ -22,7 +23,7 @@ NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or 
 CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
 
 
-def answers(outputs: Outputs, x: Arrays, spec: Input, returns: str) -> Array | None:
+def answers(outputs: Outputs, x: Arrays, spec: Any, returns: str) -> Array | None:
     """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row per answer.
 
     Answers are of samples, or of the tokens that a text has. A single number a sample, (N,), is a label already. None
@@ -30,11 +31,19 @@ def answers(outputs: Outputs, x: Arrays, spec: Input, returns: str) -> Array | N
     """
     out = first(outputs)
     if returns in PER_TOKEN:
-        return out[x[spec.name] != spec.pad] if isinstance(spec, TextSpec) else out.reshape(-1, out.shape[-1])
+        tokens = _tokens(x, as_processor(spec).text)
+        return out.reshape(-1, out.shape[-1]) if tokens is None else out[tokens]
     if returns == "logits" and out.ndim == 1 and not _is_float(out):
         return out
     table = out.ndim == 2 and _is_float(out)
     return out if table and (returns in ("embedding", "values") or (returns in CLASSES and out.shape[1] > 1)) else None
+
+
+def _tokens(x: Arrays, text: TextSpec | None) -> npt.NDArray[np.bool_] | None:
+    """Which ids of a batch are tokens of a text, (B, T): as the mask says where there is one; None without texts."""
+    if text is None:
+        return None
+    return np.asarray(x[text.mask] != 0 if text.mask in x else x[text.name] != text.pad)
 
 
 def same(rows: Array, reference: Array, returns: str) -> npt.NDArray[np.bool_]:
@@ -49,9 +58,9 @@ def same(rows: Array, reference: Array, returns: str) -> npt.NDArray[np.bool_]:
 class Comparison:
     """How near all outputs of a model are to a reference's, and how often both answer the same; batch by batch."""
 
-    def __init__(self, returns: str, spec: Input) -> None:
-        """``returns``: as ``Manifest.gives``; ``spec`` is of the input."""
-        self.returns, self.spec = returns, spec
+    def __init__(self, returns: str, spec: Any) -> None:
+        """``returns``: as ``Manifest.gives``; ``spec`` is the processor, or the config of one."""
+        self.returns, self.spec = returns, as_processor(spec)
         self.samples = 0
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pocketzoo.zoo.bundles.manifest import TENSORS
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 from pocketzoo.zoo.tasks.agreement import (
     CLOSE,
     NEIGHBORS,
@@ -240,3 +243,12 @@ def test_targets_count_only_for_classes_of_samples():
     assert found("logits", np.array([[1], [1], [1]])) == (2 / 3, None, 0.0)
     assert found("logits", np.array([1, 1])) == (2 / 3, None, 0.0)
     assert found("logits", None) == (2 / 3, None, 0.0)
+
+
+def test_tokens_are_those_that_the_mask_says():
+    """A token may have the id of the padding; and who compares has the processor that was opened."""
+    masked = as_processor(replace(TEXT, mask="mask"))
+    ids, outputs = np.full((1, 3), TEXT.pad), {"y": np.arange(6.0).reshape(1, 3, 2)}
+    x = {TEXT.name: ids, "mask": np.array([[1, 1, 0]])}
+    assert answers(outputs, x, masked, "token-logits").tolist() == [[0, 1], [2, 3]]
+    assert len(answers(outputs, {TEXT.name: ids}, as_processor(TEXT), "token-logits")) == 0
