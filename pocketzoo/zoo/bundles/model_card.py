@@ -45,7 +45,7 @@ def model_card(manifest: Manifest) -> str:
         lines.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
-    if manifest.task and (spec := _processor(manifest)[0]) and spec.argument:
+    if _tag(manifest) and (spec := _processor(manifest)[0]) and spec.argument:
         lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
     return "\n".join([*lines, ""])
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 
@@ -49,7 +49,9 @@ def as_numbers(name: str, y: Array, count: int) -> Targets:
     try:
         numbers = y.astype(np.float32)
     except ValueError as error:
-        raise DataError(f"the targets of {name} are not numbers: {error}", "fit a classifier: --head linear") from error
+        raise DataError(
+            f"the targets of {name} are not numbers: {message_of(error)}", "fit a classifier: --head linear"
+        ) from error
     numbers = numbers[:, None] if numbers.ndim == 1 else numbers
     if numbers.ndim != 2 or len(numbers) != count or not np.isfinite(numbers).all():
         raise DataError(

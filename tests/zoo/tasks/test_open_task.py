@@ -170,14 +170,14 @@ def test_a_plugins_task_is_opened_by_name():
 def test_a_metric_that_raises_is_named_with_its_owner(refused):
     opened = open_task(replace(MANIFEST, task="odd"), registry_with(lambda: OddTask(fails="update")))
     assert opened is not None
-    with refused(PluginError, "the metric of the task odd of given failed: KeyError: 'x'", hint="pocketzoo plugins"):
+    with refused(PluginError, "the metric of the task odd of odd failed: KeyError: 'x'", hint="pocketzoo plugins"):
         opened.scores().update(None, None)
 
 
 def test_a_metric_that_returns_something_else_is_named(refused):
     opened = open_task(replace(MANIFEST, task="odd"), registry_with(lambda: OddTask(fails="result")))
     assert opened is not None
-    with refused(PluginError, "the metric of the task odd of given gives 0.5", hint="Estimate"):
+    with refused(PluginError, "the metric of the task odd of odd gives 0.5", hint="Estimate"):
         opened.scores().result()
 
 
@@ -189,9 +189,9 @@ def test_a_metric_without_the_one_that_counts_is_named(refused):
 
 
 def test_a_task_that_does_not_open_and_a_decoder_that_fails_are_named(refused):
-    with refused(PluginError, "the task odd of given failed: ZeroDivisionError", hint="pocketzoo plugins"):
+    with refused(PluginError, "the task odd of odd failed: ZeroDivisionError", hint="pocketzoo plugins"):
         open_task(replace(MANIFEST, task="odd"), registry_with(lambda: 1 / 0))
     opened = open_task(replace(MANIFEST, task="odd"), registry_with(OddTask))
     assert opened is not None
-    with refused(PluginError, "the decoder odds of the task odd of given failed: KeyError: 'missing'", hint="plugins"):
+    with refused(PluginError, "the decoder odds of the task odd of odd failed: KeyError: 'missing'", hint="plugins"):
         opened.answers({"out": np.zeros(1)}, {})
