@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pocketzoo
+from pocketzoo.compress.configs import Int8Config
 from pocketzoo.core.errors import DataError, HeadMismatchError, MissingPluginError, RecipeError
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
@@ -151,7 +152,7 @@ def test_it_is_fitted_and_scored_by_pck(fitted, photos):
 
 @pytest.mark.slow
 def test_a_budget_holds_pck(fitted, photos, tmp_path):
-    small = pocketzoo.compress(fitted.path, tmp_path / "small", data=photos, steps=[pocketzoo.compress.Int8Config()],
+    small = pocketzoo.compress(fitted.path, tmp_path / "small", data=photos, steps=[Int8Config()],
                                max_drop=0.05, keep_slower=True, registry=REGISTRY)  # fmt: skip
     (step,) = small.manifest.steps
     assert step.report.metric.name == "pck"
