@@ -28,7 +28,7 @@ from pocketzoo_keypoints.photos import NAMES, faces  # noqa: E402
 from pocketzoo_keypoints.task import KeypointAgreement, KeypointDecoder, Keypoints, KeypointScores  # noqa: E402
 
 REGISTRY = Registry(create_manager(points=[], extra=[plugin]))
-FEW = 40  # views of each face: enough to learn where eyes and noses are of two photos
+FEW = 80  # views of each face: enough to learn where eyes and noses are of two photos
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def photos():
 def fitted(photos, tmp_path_factory):
     return pocketzoo.fit(
         "tinynet", tmp_path_factory.mktemp("keypoints") / "points", data=photos, head="keypoints", input_size=56,
-        cut="stage1", epochs=14, unfreeze="all", training={"backbone_rate": 1.0}, registry=REGISTRY,
+        cut="stage1", epochs=16, batch_size=16, unfreeze="all", training={"backbone_rate": 1.0}, registry=REGISTRY,
     )  # fmt: skip
 
 
