@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from pocketzoo.core.gone import GONE
+
 # Old module -> the new one, or those that its names went to, looked through in this order; all below pocketzoo.
 MOVED: dict[str, str | tuple[str, ...]] = {
     "callable_module": "core.callable_module",
@@ -79,7 +81,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     ),
     "compress.stopwatch": "compress.low_rank.layer_timing",
     "compress.writing": ("compress.pipeline.generation_graphs", "zoo.models.resolver"),
-    "deploy.answers": "measure.confusion_matrix",
+    "deploy.answers": ("measure.confusion_matrix", "zoo.tasks.drawing"),
     "deploy.bench": "workflows.bench",
     "deploy.bench_engines": "workflows.bench_engines",
     "deploy.bench_writing": "measure.measure_ends",
@@ -88,7 +90,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.check_dla": "zoo.backends.tensorrt.dla_rules",
     "deploy.check_rules": ("deploy.check.rules", "zoo.backends.tensorrt.dla_rules"),
     "deploy.choose": "deploy.device.fastest_runtime",
-    "deploy.classes": ("zoo.tasks.classification_metrics", "core.numerics"),
+    "deploy.classes": ("zoo.tasks.metrics.classification", "core.numerics"),
     "deploy.demo": "workflows.demo",
     "deploy.doctor": "deploy.device.doctor",
     "deploy.engine_cache": "zoo.backends.tensorrt.engine_cache",
@@ -144,25 +146,25 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "train.finder": "train.learning_rate_finder",
     "train.learning": ("train.trainable_parameters", "train.snapshot"),
     "train.log": "train.tensorboard",
-    "train.loop": "train.training_loop",
+    "train.loop": ("train.training_loop", "zoo.tasks.training.classes"),
     "train.optimise": "train.optimizers",
     "train.preview": "train.contact_sheet",
     "train.qlearning": "train.agents.double_dqn",
     "train.replay": "train.agents.replay_buffer",
-    "train.scores": "train.metrics",
+    "train.scores": ("train.validation", "zoo.tasks.training.tokens"),
     "train.shard": "train.distributed.fsdp",
     "train.step": ("train.augment.mixed_targets", "train.optimizer_step"),
     "train.task": "train.model_for_data",
     "train.transfer": "train.transfer_learning",
     "train.world": "train.distributed.process_group",
-    "zoo.agreement": ("zoo.tasks.agreement", "core.numerics"),
-    "zoo.arrays": "zoo.data.npz_files",
+    "zoo.agreement": ("zoo.tasks.agreement", "zoo.tasks.metrics.embeddings", "core.numerics"),
+    "zoo.arrays": ("zoo.data.npz_files", "zoo.data.target_kinds"),
     "zoo.bundle": ("zoo.bundles.manifest", "zoo.bundles.bundle", "zoo.bundles.step_record"),
     "zoo.card": "zoo.bundles.model_card",
     "zoo.collector": "zoo.backends.tensorrt.garbage_collector",
     "zoo.cost": "zoo.graphs.cost",
     "zoo.cuda": "zoo.backends.tensorrt.cuda",
-    "zoo.data": ("zoo.catalog.dataset", "zoo.data.batches"),
+    "zoo.data": ("zoo.catalog.dataset", "zoo.data.batches", "zoo.tasks.class_targets"),
     "zoo.decoding": "zoo.tasks.token_search",
     "zoo.engine_options": ("zoo.catalog.engine_options", "zoo.catalog.export_request"),
     "zoo.engine_runner": "zoo.backends.tensorrt.engine_runner",
@@ -274,7 +276,6 @@ RENAMED = {
     ("train.learning", "whole"): "gathered",
     ("train.learning", "whole_optimiser"): "optimizer_tensors",
     ("train.optimise", "build_optimiser"): "build_optimizer",
-    ("train.scores", "Score"): "SummedMetric",
     ("train.settings", "Optimiser"): "Optimizer",
     ("train.step", "Stepper"): "MicroBatchStep",
     ("deploy.report_steps", "OTHERS"): "REST",
@@ -283,6 +284,8 @@ RENAMED = {
     ("zoo.agreement", "NEIGHBOURS"): "NEIGHBORS",
     ("zoo.agreement", "nearest_neighbours"): "nearest_neighbors",
     ("zoo.data", "LazyPictures"): "LazyImages",
+    ("zoo.data", "aligned"): "with_classes",
+    ("deploy.classes", "ClassCounts"): "ClassificationScores",
     ("zoo.bundle", "Step"): "StepRecord",
     ("zoo.bundle", "TRAVELS"): "SOURCE_PREFIX",
     ("zoo.bundle", "travelling"): "source_file_name",
@@ -301,27 +304,6 @@ RENAMED = {
     ("zoo.snapshot", "load_optimiser"): "load_optimizer",
     ("zoo.snapshot", "optimiser_tensors"): "optimizer_tensors",
     ("zoo.typed", "BESIDE"): "SEPARATE",
-}
-# Those that nothing can stand for, with what to use instead: who asks for one is told so.
-GONE = {
-    ("deploy.inputs", "InputReader"): "ask the processor: Runtime.processor.batch",
-    ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
-    ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
-    ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
-    ("deploy.check_rules", "Level"): "a TargetFinding of pocketzoo.api has it",
-    ("deploy.runtime", "OWN_PROVIDER"): "a RuntimeSpec names the target that it is: pocketzoo.zoo.catalog.backend",
-    ("deploy.triton", "ACCELERATORS"): "the facts of a target name them: OnnxruntimeFacts of pocketzoo.api",
-    ("zoo.runtimes", "ENGINES"): "ask the registry for back ends: pocketzoo.zoo.backends.open_backend",
-    ("zoo.runtimes", "module_of"): "a BackendSpec says its module: pocketzoo.zoo.backends.open_backend",
-    ("zoo.runtimes", "on_modules"): "a BackendSpec says its form: pocketzoo.zoo.backends.open_backend",
-    ("compress.writing", "Feed"): "feeds are Arrays: pocketzoo.core.arrays",
-    ("deploy.bench_writing", "bench_writing"): "bench measures it too: the ends of its rows",
-    ("deploy.export_parts", "WRITES"): "a HeadSpec says whether text is generated by it: pocketzoo.zoo.catalog.specs",
-    ("zoo.bundle", "part_name"): "graph_name takes the name of a graph: pocketzoo.zoo.bundles.bundle",
-    ("zoo.pull", "adopt"): "a Resolver finds the backbone of a bundle by itself: pocketzoo.zoo.models.resolver",
-    ("zoo.pull", "remote_entry"): "ask a Resolver: pocketzoo.zoo.models.resolver",
-    ("zoo.folders", "SUFFIXES"): "each processor has its own: ProcessorSpec.suffixes",
-    ("zoo.samples", "random_ids"): "ask the processor: Processor.random",
 }
 ROOT = "pocketzoo."
 

@@ -243,7 +243,7 @@ def _own_judge(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job
         )
     if bundle.path == job.source.path:
         return job.judge
-    return Judge(bundle.file(graph_name()), job.validation, returns=bundle.manifest.gives)
+    return Judge(bundle.file(graph_name()), job.validation, task=job.task)
 
 
 def _enough(

@@ -85,7 +85,7 @@ def apply_to_module(
         manifest.model,
         name=manifest.name,
         labels=manifest.labels,
-        returns=manifest.gives,
+        answers=job.answers,
         license=manifest.license,
         input_spec=manifest.processor,
         provenance=manifest.provenance,
