@@ -14,6 +14,7 @@ pytest.importorskip("openvino", reason="no openvino: make test-openvino")
 plugin = pytest.importorskip("pocketzoo_openvino", reason="no plugin: pip install ./examples/openvino")
 
 import pocketzoo  # noqa: E402
+from pocketzoo.api import check_conformance  # noqa: E402
 from pocketzoo.compress.configs import Int8Config  # noqa: E402
 from pocketzoo.core.errors import BundleError, DataError, ExportError  # noqa: E402
 from pocketzoo.deploy.check.check_model import check  # noqa: E402
@@ -199,4 +200,4 @@ def test_triton_runs_it_by_its_openvino_back_end(fitted, registry, tmp_path):
 @pytest.mark.slow
 def test_it_passes_the_conformance_suite(monkeypatch):
     monkeypatch.delenv("POCKETZOO_PLUGINS", raising=False)
-    pocketzoo.api.check_conformance("openvino")
+    check_conformance("openvino")
