@@ -13,6 +13,7 @@ import onnx
 from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
+from pocketzoo.compress.pipeline.layer_tables import layer_table
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
@@ -28,7 +29,6 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.cost import costs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -258,5 +258,5 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
             **({"intervals": {key: [m.low, m.high] for key, m in scored.items()}} if scored else {}),
         },
         measurements=tuple(to_plain(row) for row in rows),
-        layers={c.target or "float": to_plain(costs_of(c.files)) for c in new},
+        layers={c.target or "float": to_plain(layer_table(manifest.steps, job, c.files, new[0].files)) for c in new},
     )

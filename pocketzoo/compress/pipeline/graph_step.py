@@ -11,12 +11,12 @@ import onnx
 
 from pocketzoo.compress.pipeline.acceptance import FLOOR_SHARE, Rejected, check_report, same_graph
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
+from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
 from pocketzoo.compress.pipeline.generation_graphs import plan_parts, write_parts
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.compress.quantization.mixed_precision import FloatEffect, search
-from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, writing
@@ -186,7 +186,11 @@ def _judge_graph(
         if own is not None and compressor.exclude is not None:  # it would change something, were it not for the budget
             raise Rejected("every layer would have to stay in float", report, "budget")
         raise Rejected(f"it changed nothing{attempt.left_alone(planned.plan)}", report, "unchanged")
-    if own is not None and compressor.exclude is None and (why := _beyond(own, compressor, attempt.config, graph.path)):
+    if (
+        own is not None
+        and compressor.exclude is None
+        and (why := beyond_budget(own, compressor, attempt.config, graph.path))
+    ):
         raise Rejected(why, report, "budget")
     least = getattr(attempt.config, "min_sqnr", None) if "min_sqnr" in compressor.budgets else None
     check_report(report, job, bundle.file(graph_name()), graph.path, allowed=attempt.allowed, least=least)
@@ -225,25 +229,11 @@ def _take_generation_graphs(
     return GenerationGraphs(plans, report)
 
 
-def budgets_of(compressor: GraphCompressor[Any, Any], config: Any) -> dict[str, float]:
-    """The budgets that a config sets itself, by ``BUDGETS``."""
-    own = {name: getattr(config, name) for name in sorted(compressor.budgets)}
-    return {name: budget for name, budget in own.items() if budget is not None}
-
-
 def _own_judge(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Judge | None:
     """Of graphs against the float graph they are made from; None where nothing holds them to a budget."""
-    bundle = attempt.bundle
     if not budgets_of(compressor, attempt.config) and (attempt.allowed is None or compressor.exclude is None):
         return None
-    if not len(job.validation.split):
-        raise DataError(
-            f"{job.dataset.name} has no validation samples, which a budget for {compressor.name} needs",
-            "give more data",
-        )
-    if bundle.path == job.source.path:
-        return job.judge
-    return Judge(bundle.file(graph_name()), job.validation, task=job.task)
+    return own_judge(attempt.bundle, compressor, job)
 
 
 def _enough(
@@ -252,17 +242,7 @@ def _enough(
     """What decides whether a graph is good enough."""
 
     def enough(graph: Path) -> bool:
-        within = not _beyond(own, compressor, config, graph)
+        within = not beyond_budget(own, compressor, config, graph)
         return within and (allowed is None or job.judge.drop(graph) <= allowed)
 
     return enough
-
-
-def _beyond(own: Judge, compressor: GraphCompressor[Any, Any], config: Any, graph: Path) -> str:
-    """Which budget of its config a graph does not meet; "" if it meets them."""
-    budgets, sqnr = budgets_of(compressor, config), own.score(graph).sqnr
-    if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
-        return f"the SQNR is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
-    if "max_drop" in budgets and (drop := own.drop(graph)) > budgets["max_drop"]:
-        return f"{own.metric} falls by {100 * drop:.2f} points, {100 * budgets['max_drop']:.2f} are allowed"
-    return ""

@@ -102,6 +102,10 @@ class Job:
         compressor, config = self.configs[-1]
         return (compressor, config) if isinstance(compressor, GraphCompressor) else None
 
+    def form(self, compressor: str) -> str:
+        """What a step of the source or of this run works on: "module", or "graph" for the last one alone."""
+        return "graph" if self.graph_step is not None and self.graph_step[0].name == compressor else "module"
+
     @property
     def module_target(self) -> TargetSpec:
         """The target as steps on the module are to see it: which channels it likes hangs on what becomes of them."""
