@@ -27,7 +27,6 @@ GONE = {
     ("zoo.card", "TASKS"): "a task says what the Hub calls it: pocketzoo.api.TaskSpec",
     ("zoo.heads", "continues"): "a task says which backbones it refuses: pocketzoo.api.TaskSpec",
     ("deploy.inputs", "InputReader"): "ask the processor: Runtime.processor.batch",
-    ("deploy.inputs", "Prepared"): "a processor gives arrays by name: pocketzoo.core.arrays",
     ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
     ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
     ("compress.writing", "Feed"): "feeds are Arrays: pocketzoo.core.arrays",
