@@ -10,6 +10,7 @@ from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.early_format_2 import converted
+from pocketzoo.zoo.bundles.measured_on import MeasuredOn
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.described import Described, spec_of
 from pocketzoo.zoo.catalog.registry import default_registry
@@ -77,6 +78,7 @@ class Manifest:
     rejected: tuple[Rejection, ...] = ()  # steps that were tried and left out
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
+    measured: MeasuredOn | None = None  # where, when and on what; None in bundles of before
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
