@@ -321,7 +321,7 @@ def test_info_shows_what_a_head_can_be_asked_for(run):
         (["--head-option", "pool=sum"], "option 'pool' of head 'linear' cannot be 'sum'", "one of: grid, mean"),
         (
             ["--head", "q-values"],
-            "head 'q-values' is for reinforcement-learning, which fit cannot train",
+            "'q-values' is for reinforcement-learning, which fit cannot",
             "linear, mlp",
         ),
         (["--input-size", "big"], "invalid --input-size 'big'", "150x200"),
