@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 GONE = {
+    ("compress.calibrate", "Sample"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
+    ("deploy.halve", "Array"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
+    ("plugins.scaffold", "FILES"): "each kind has a folder of its own: pocketzoo/workflows/plugin_template",
+    ("zoo.foreign", "TOLERANCE"): "every output is held to it: pocketzoo.zoo.models.export_graph",
+    ("zoo.bundle", "TENSORS"): "a manifest names its task: pocketzoo.zoo.bundles.manifest",
     ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
     ("deploy.check_rules", "Level"): "a TargetFinding of pocketzoo.api has it",
     ("deploy.runtime", "OWN_PROVIDER"): "a RuntimeSpec names the target that it is: pocketzoo.zoo.catalog.backend",
@@ -22,7 +27,6 @@ GONE = {
     ("zoo.card", "TASKS"): "a task says what the Hub calls it: pocketzoo.api.TaskSpec",
     ("zoo.heads", "continues"): "a task says which backbones it refuses: pocketzoo.api.TaskSpec",
     ("deploy.inputs", "InputReader"): "ask the processor: Runtime.processor.batch",
-    ("deploy.inputs", "Prepared"): "a processor gives arrays by name: pocketzoo.core.arrays",
     ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
     ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
     ("compress.writing", "Feed"): "feeds are Arrays: pocketzoo.core.arrays",

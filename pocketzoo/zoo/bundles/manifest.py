@@ -19,7 +19,6 @@ from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
-TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
 MODEL = "model"  # the graph of a model that has one; of one that has several, that which reads and outputs all at once
 SINGLE, GENERATE = "single", "generate"  # drivers: of one graph, and of those that write text
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
@@ -91,11 +90,6 @@ class Manifest:
             MissingPluginError: its processor is of a plugin that is not.
         """
         return spec_of(self.processor, "processor", default_registry())[1]
-
-    @property
-    def gives(self) -> str:
-        """The word of earlier releases for what the head outputs; ``TENSORS`` where nobody said."""
-        return self.former_returns or TENSORS
 
     @property
     def former_returns(self) -> str:
