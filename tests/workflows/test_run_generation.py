@@ -11,9 +11,9 @@ import pytest
 import torch
 from hubmodels import WORDS
 from languages import SAYINGS, languages
+from pocketzoo.compress.pipeline.generation_graphs import encode_parts
 from told import Told
 
-from pocketzoo.compress.pipeline.generation_graphs import encode_parts
 from pocketzoo.deploy.device.pack import pack
 from pocketzoo.deploy.export import export
 from pocketzoo.measure.evaluate import evaluate

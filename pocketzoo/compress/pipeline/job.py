@@ -20,6 +20,7 @@ from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.artifacts.drivers import artifact_of
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
@@ -70,7 +71,7 @@ class Job:
     tests: Batches
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
-    generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
+    lacks_graphs: bool  # whether the source can be given graphs that it has not, for a step on graphs to compress too
     progress: Progress
 
     @property
@@ -102,7 +103,7 @@ class Job:
         """Of everything that is made, against the source: on validation samples, else on those of calibration."""
         manifest = self.source.manifest
         return Judge(
-            self.source.graph(""),
+            artifact_of(self.source),
             self.validation if len(self.validation.split) else self.samples.batches,
             returns=manifest.gives,
             progress=self.progress,
@@ -207,10 +208,8 @@ def prepare(
         skipped = Skipped() if settings.skip_bad else None
         return Batches(dataset.split(split), spec, limit=limit, skipped=skipped, files=files)
 
-    generates = any(c.several_inputs for c, _ in pairs if isinstance(c, GraphCompressor)) and (
-        bool(source.parts()) or resolver.lacks_graphs(source)
-    )
-    by_module = any(compressor.form == "module" for compressor, _ in pairs) or (generates and not source.parts())
+    lacks = any(compressor.form == "graph" for compressor, _ in pairs) and resolver.lacks_graphs(source)
+    by_module = any(compressor.form == "module" for compressor, _ in pairs) or lacks
     return Job(
         source=source,
         settings=settings,
@@ -222,7 +221,7 @@ def prepare(
         tests=batches("test"),
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
-        generates_text=generates,
+        lacks_graphs=lacks,
         progress=progress,
     )
 

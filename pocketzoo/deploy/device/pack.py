@@ -53,7 +53,7 @@ def pack(
             draft.kinds[name] = manifest.files[name]
         draft.manifest = replace(
             manifest,
-            steps=tuple(replace(step, plan={}, parts={}, tensors={}, decisions=()) for step in manifest.steps),
+            steps=tuple(replace(step, plan={}, graphs={}, tensors={}, decisions=()) for step in manifest.steps),
             measurements=(),
             layers={},
             rejected=(),
@@ -63,8 +63,7 @@ def pack(
 
 
 def _needed(bundle: Bundle, target: str) -> Iterable[str]:
-    yield bundle.graph(target).name
-    yield from (path.name for path in bundle.parts(target).values())
+    yield from (path.name for path in bundle.graphs(target).values())
     spec = bundle.manifest.input
     if isinstance(spec, TextSpec) and spec.tokenizer in (sources := bundle.source_files()):
         yield sources[spec.tokenizer].name

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 import reports_of_before
+from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against
 from pocketzoo.compress.pipeline.graph_scores import SLACK
 from pocketzoo.compress.quantization.skipped_layers import for_graph
 from pocketzoo.core.errors import UnsupportedModelError
