@@ -98,7 +98,7 @@ def megabytes(count: int, folder: Path) -> dict[str, float]:
 
     with Stopwatch() as opened:
         bundle = read_bundle(path)
-    with Stopwatch() as answered, load_runtime(path, threads=1, providers="cpu") as runtime:
+    with Stopwatch() as answered, load_runtime(path, threads=1, provider="cpu") as runtime:
         runtime.predict(random_samples(bundle.manifest.input, 1))
     return {"verify": opened.seconds, "first answer": answered.seconds}
 

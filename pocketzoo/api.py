@@ -49,7 +49,18 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Runner, TargetFinding
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
+from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec, NvidiaFacts
+from pocketzoo.zoo.catalog.backend import (
+    Backend,
+    BackendSpec,
+    Check,
+    Runner,
+    RuntimeSpec,
+    Support,
+    TargetFinding,
+    TritonModel,
+)
 from pocketzoo.zoo.catalog.compressor import (
     Compressor,
     Distillation,
@@ -59,7 +70,8 @@ from pocketzoo.zoo.catalog.compressor import (
     Samples,
     Step,
 )
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
@@ -74,7 +86,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    DlaSpec,
     ExporterSpec,
     FeatureKind,
     FeatureSpec,
@@ -171,6 +182,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Check",
     "Classes",
     "Compressor",
     "Cut",
@@ -235,6 +247,8 @@ __all__ = [
     "ModelSignature",
     "ModuleCompressor",
     "NextTokens",
+    "NvidiaFacts",
+    "OnnxruntimeFacts",
     "PackageFile",
     "Plugin",
     "PluginError",
@@ -250,6 +264,7 @@ __all__ = [
     "RejectedError",
     "Repository",
     "Runner",
+    "RuntimeSpec",
     "Samples",
     "SignatureError",
     "Sizes",
@@ -259,6 +274,7 @@ __all__ = [
     "StepRecord",
     "StepReport",
     "StorageError",
+    "Support",
     "TargetFinding",
     "TargetSpec",
     "Targets",
@@ -270,6 +286,7 @@ __all__ = [
     "TextSpec",
     "TokenClasses",
     "TrainingError",
+    "TritonModel",
     "UnknownNameError",
     "UnsafeFileError",
     "UnsupportedLayerError",

@@ -20,10 +20,10 @@ import onnx
 import smallnet
 import torch
 from onnx import ModelProto, helper, numpy_helper
+from pocketzoo.compress.pipeline.generation_graphs import encode_parts
 
 import pocketzoo
 from pocketzoo.compress.pipeline.compress_model import encode
-from pocketzoo.compress.pipeline.generation_graphs import encode_parts
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -56,7 +56,7 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     arrays: Arrays = {}
     batch = asks.get("texts") or given["x"]
     for target in bundle.encodings():
-        with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, providers="cpu") as runtime:
+        with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, provider="cpu") as runtime:
             arrays[f"predict {target or 'float'}"] = runtime.predict(batch)
             if not target:
                 arrays["read"] = runtime.reads(batch)
@@ -76,7 +76,7 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     if "source" in asks:  # opened anew, as it was when the bundle was written
         again = pocketzoo.open_graph(case / asks["source"])
         facts["opened"] = sorted(again.manifest.files)
-        with pocketzoo.load_runtime(again, threads=1, providers="cpu") as runtime:
+        with pocketzoo.load_runtime(again, threads=1, provider="cpu") as runtime:
             arrays["opened"] = runtime.predict(batch)
     return facts, arrays
 

@@ -25,7 +25,7 @@ ROOMS = [
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data", "zoo/data/processors",
     "zoo/modules", "zoo/models",
-    "zoo/backends/tensorrt", "zoo/backends",
+    "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends",
     "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",
     "zoo/artifacts",
     "measure",
@@ -58,8 +58,11 @@ PLUGINS_SEE = (
     "pocketzoo.compress.configs",
     "pocketzoo.compress.plans",
     "pocketzoo.plugins.*",
+    "pocketzoo.zoo.backends.*.facts",
+    "pocketzoo.zoo.catalog.backend",
     "pocketzoo.zoo.catalog.compressor",
     "pocketzoo.zoo.catalog.engine_options",
+    "pocketzoo.zoo.catalog.export_request",
     "pocketzoo.zoo.catalog.hookspecs",
     "pocketzoo.zoo.catalog.processor",
     "pocketzoo.zoo.catalog.processor_configs",
@@ -97,6 +100,7 @@ ENTRANCES = [
     "pocketzoo.cli.main",
     *[
         f"pocketzoo.plugins.{n}"
+        for n in ("tinynet", "heads", "compressors", "exporters", "targets", "backends", "datasets")
         for n in ("tinynet", "heads", "tasks", "compressors", "exporters", "targets", "datasets")
     ],
     "pocketzoo.zoo.catalog.registry",

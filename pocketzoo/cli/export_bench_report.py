@@ -44,7 +44,7 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
     "--to",
     default="onnx",
     show_default=True,
-    shell_complete=names("exporter"),
+    shell_complete=names("exporter", "backend"),
     help="Format: onnx, tensorrt, triton, ...",
 )
 @click.option("--target", shell_complete=names("target"), help="Target of the graph [default: that of --to].")
@@ -198,7 +198,7 @@ def _numbers(text: str, option: str) -> list[int]:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes to show.")
 @click.option("--target", shell_complete=names("target"), help="Use the graph for this target.")
-@click.option("--provider", help="cpu, cuda, tensorrt, openvino or engine [default: the fastest here].")
+@click.option("--provider", help="cpu, cuda, engine, or a runtime's name [default: the fastest here].")
 @json_option
 def predict(
     model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
@@ -207,7 +207,7 @@ def predict(
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without
-    predictions = predict(model, files, top=top, target=target, providers=provider, registry=registry, progress=Bars())
+    predictions = predict(model, files, top=top, target=target, provider=provider, registry=registry, progress=Bars())
     if as_json:
         print_json(
             [

@@ -20,14 +20,14 @@ def targets(as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
-    rows = [["target", "computes in", "int8", "engines", "here", "what it is"]]
+    rows = [["target", "computes in", "int8", "back end", "here", "what it is"]]
     reasons: dict[str, list[str]] = {}
     for each in entries:
         target, int8 = each.target, each.target.int8
         can = ["builds"] * each.builds + ["runs"] * each.runs
         encoding = f"{int8.activations}{', symmetric' if int8.symmetric else ''}"
-        engine = target.engine or "-"
-        rows.append([target.name, " ".join(target.precisions), encoding, engine, ", ".join(can) or "-", target.summary])
+        runs = [each.backend or "-", ", ".join(can) or "-", target.summary]
+        rows.append([target.name, " ".join(target.precisions), encoding, *runs])
         if each.why:
             reasons.setdefault(f"{each.why}; {each.fix}", []).append(target.name)
     print_columns(rows)

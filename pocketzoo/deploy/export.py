@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,15 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.deploy.export_generation_graphs import export_parts
-from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
-from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
+from pocketzoo.deploy.export_graphs import ExportedGraph, export_others, graphs_for, with_all_graphs
+from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
+from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
+from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches
@@ -55,57 +57,129 @@ def export(
         RecipeError: lengths of an axis that cannot be.
     """
     resolver = Resolver.of(registry)
-    exporter: ExporterSpec = resolver.registry.get("exporter", to)
-    spec: TargetSpec = resolver.registry.get("target", target or exporter.default_target)
+    exporter, builder = find_form(to, resolver.registry)
+    spec = target_of(exporter, target, resolver.registry)
     if engine is not None and not exporter.asks:
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
+    if engine is not None and builder is not None:
+        engine.check(builder.build_options, f"--to {to}")
     bundle = open_model(model, registry=resolver, progress=progress)
     alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
     inside = out is None and Path(model).exists() and not alongside
     half = "" if precision == "fp32" else f".{precision}"
     name = f"{as_file_name(bundle.manifest.name)}{half if alongside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
+    backend = builder.name if builder is not None else ""
     _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
-        parts = export_parts(bundle, exporter, spec, options, Path(folder), resolver, progress, into_bundle=inside)
-        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its generation graphs just now
+        bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside)
+        graphs = graphs_for(bundle, spec, resolver, Path(folder))
+        others = export_others(bundle, graphs, exporter, spec, options, Path(folder), progress)
+        if (graph := graphs.get(MODEL)) is None:
+            return _without_model(bundle, others, exporter, spec, precision, place, backend, progress, inside=inside)
         if precision == "fp8":
-            builds = exporter.asks and not exporter.folder
-            if builds and (why := lacks_fp8(spec, find_gpu())):
-                raise ExportError(why, "use --precision fp16; --to onnx writes the graph for another GPU")
+            if builder is not None:
+                _check_support(spec, precision, resolver)
             graph = _in_fp8(bundle, spec, data, resolver, Path(folder), progress)
-        else:
-            graph = graph_for(bundle, spec, resolver, Path(folder))
         if precision in ("fp16", "bf16"):
             graph = _halved(graph, bundle, spec, precision, data, resolver, Path(folder), progress)
-        request = [export_request(bundle, options)] * exporter.asks
-        if not inside:
+        request = [replace(export_request(bundle, options), backend=_owner(spec, resolver))] * exporter.asks
+        written = Path(folder) / "written" / f"export{exporter.suffix}"
+        written.parent.mkdir()
+        if not inside and builder is None:
             exporter.export(graph, place, spec, progress, *request)
-            for made_part in parts:
-                sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
-                shutil.copyfile(made_part.file, sibling)
-                progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
+        else:
+            exporter.export(graph, written, spec, progress, *request)
+        if not inside:
+            if builder is not None:
+                put_files(files_of(written), place)
+            _put_alongside(others, place, progress)
             return place
-        exported = Path(folder) / f"export{exporter.suffix}"
-        exporter.export(graph, exported, spec, progress, *request)
-        encoded = len(bundle.encodings()) > 1  # by a step on the graph
-        graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
-        float_precision = next((e.precision for e in graphs), "float32")
-        float_precision = _named(float_precision, precision)
-        kind = f"{float_precision}.{spec.name}" if encoded or exporter.suffix != ".onnx" else ""
-        name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
-        with updating(bundle) as draft:
-            mark = spec.name if kind else ""
-            shutil.copyfile(exported, draft.mark(name, target=mark, precision=float_precision))
-            for made_part in parts:
-                # As an .onnx a float part is in the bundle for all targets.
-                own = "" if made_part.precision == "float32" and exporter.suffix == ".onnx" else spec.name
-                called = Path(graph_name(own, made_part.precision, made_part.part)).with_suffix(exporter.suffix).name
-                marked = draft.mark(called, target=own, precision=made_part.precision, graph=made_part.part)
-                shutil.copyfile(made_part.file, marked)
-                progress.say(f"wrote {called}, its {made_part.part}, for generation")
-    return bundle.path / name
+        return _into_bundle(bundle, files_of(written), others, exporter, spec, precision, backend, progress)
+
+
+def _without_model(
+    bundle: Bundle,
+    others: Sequence[ExportedGraph],
+    exporter: ExporterSpec,
+    target: TargetSpec,
+    precision: str,
+    place: Path,
+    backend: str,
+    progress: Progress,
+    *,
+    inside: bool,
+) -> Path:
+    """Write the graphs of a model that answers by several; the first of the files.
+
+    Raises:
+        ExportError: another precision is asked for.
+    """
+    if precision != "fp32":
+        raise ExportError(
+            f"--precision {precision} is for models of one graph, and {bundle.manifest.name} answers by several",
+            "leave it out",
+        )
+    if inside:
+        return _into_bundle(bundle, (), others, exporter, target, precision, backend, progress)
+    return _put_alongside(others, place, progress)[0]
+
+
+def _put_alongside(exported: Sequence[ExportedGraph], place: Path, progress: Progress) -> list[Path]:
+    siblings = []
+    for graph in exported:
+        siblings.append(place.with_name(f"{place.stem}.{graph.graph}{place.suffix}"))
+        put_files(files_of(graph.file), siblings[-1])
+        progress.say(f"wrote {siblings[-1]}, its {graph.graph}{graph.why}")
+    return siblings
+
+
+def _into_bundle(
+    bundle: Bundle,
+    files: Sequence[Path],
+    others: Sequence[ExportedGraph],
+    exporter: ExporterSpec,
+    target: TargetSpec,
+    precision: str,
+    backend: str,
+    progress: Progress,
+) -> Path:
+    """Add what was exported to the bundle; the file that is loaded."""
+    encoded = bundle.targets() != ("",)  # by a step on the graph
+    graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
+    float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
+    kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
+    name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
+    with updating(bundle) as draft:
+        names = [name] if files else []
+        if files:
+            draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)
+        for graph in others:
+            # As an .onnx a float graph is in the bundle for all targets.
+            own = "" if graph.precision == "float32" and exporter.suffix == ".onnx" else target.name
+            names.append(Path(graph_name(own, graph.precision, graph.graph)).with_suffix(exporter.suffix).name)
+            written = files_of(graph.file)
+            draft.put(written, names[-1], target=own, precision=graph.precision, graph=graph.graph, backend=backend)
+            progress.say(f"wrote {names[-1]}, its {graph.graph}{graph.why}")
+    return bundle.path / names[0]
+
+
+def _owner(target: TargetSpec, resolver: Resolver) -> BackendSpec | None:
+    """The back end of a target, where that is known here."""
+    return backend_of(target, resolver.registry)[0]
+
+
+def _check_support(target: TargetSpec, precision: str, resolver: Resolver) -> None:
+    """Raises:
+    ExportError: the target's back end cannot build graphs of this precision here.
+    """
+    owner, target = backend_of(target, resolver.registry)
+    if owner is None:
+        return
+    backend = open_backend(owner)
+    if backend.support(target).builds and not (support := backend.support(target, precision)).builds:
+        raise ExportError(support.why, support.fix)
 
 
 def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) -> None:
@@ -191,20 +265,8 @@ def _named(float_precision: str, precision: str) -> str:
 
 
 @keywords_renamed(registry="resolver")
-def graph_for(bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path) -> Path:
-    """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
-    graphs = bundle.encodings()
-    if target.name in graphs:
-        return graphs[target.name]
-    if len(graphs) == 1:  # nothing but the float graph: no step made it target-specific
-        return bundle.graph("")
-    import onnx
-
-    from pocketzoo.compress.pipeline.compress_model import encode
-
-    encoded = encode(bundle, target, Resolver.of(resolver).compressors(bundle))
-    if encoded is None:
-        return graphs[""]
-    path = folder / "encoded.onnx"
-    onnx.save(encoded, path)
-    return path
+def graph_for(
+    bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path, name: str = MODEL
+) -> Path:
+    """One graph of a bundle for a target: stored, or else encoded from its plan into ``folder``, or float."""
+    return graphs_for(bundle, target, Resolver.of(resolver), folder)[name]

@@ -19,11 +19,12 @@ from pocketzoo.measure.peak_memory import Memory, peak_memory
 from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.runtimes import CPU, alone, open_runner
+from pocketzoo.zoo.backends.runtimes import CPU, open_runner, single_thread
 from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_ids
@@ -40,14 +41,21 @@ class Candidate:
 
     bundle: str
     target: str  # "" for the float graph
-    graph: Path  # or the engine
+    graph: Path  # or what a back end built of it
     artifact: Artifact | None = None  # where the graph is run by a driver, with others perhaps
     parameters: int
     macs: int
     precision: str = "float32"
     returns: str = "logits"  # what it gives, as Manifest.gives: what agreement means
     runtime: str = CPU  # one of runtimes.runtimes()
-    source: Path | None = None  # the bundle that it is of: torch builds the module from there
+    source: Path | None = None  # the bundle that it is of: a runtime of modules builds it from there
+    others: tuple[Path, ...] = ()  # files that belong to what was built
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is loaded."""
+        paths = [path for each in (*self.files, *self.others) for path in (each, *each.rglob("*"))]
+        return sum(path.stat().st_size for path in paths if path.is_file())
 
     @property
     def files(self) -> list[Path]:
@@ -135,6 +143,7 @@ def measure(
     least: int = LEAST,
     precise: bool = False,
     memory: bool = False,
+    registry: Registry | None = None,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
     """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
@@ -149,12 +158,12 @@ def measure(
     """
     inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
-        runners = [stack.enter_context(_open(row)) for row in rows]
+        runners = [stack.enter_context(_open(row, registry)) for row in rows]
         scores = _scores(runners, rows, data, progress)
     with ExitStack() as stack:
-        runners = [stack.enter_context(_open(row, threads)) for row in rows]
+        runners = [stack.enter_context(_open(row, registry, threads)) for row in rows]
         timings: list[dict[str, Latency]] = [{} for _ in rows]
-        clocks = [threads == 1 and alone(row.runtime) for row in rows]
+        clocks = [threads == 1 and single_thread(row.runtime, registry) for row in rows]
         for name, x in progress.track(inputs.items(), "timing", len(inputs)):
             spent = time_in_turn(
                 _runs(runners, x),
@@ -168,7 +177,7 @@ def measure(
     memories: list[Memory | None] = [None for _ in rows]
     if memory:
         for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
-            memories[i] = peak_memory(row.runtime, row.artifact or row.graph, row.source, largest, threads)
+            memories[i] = peak_memory(row.runtime, row.artifact or row.graph, row.source, largest, threads, registry)
     artifacts = [row.artifact for row in rows]
     further = measure_ends(artifacts, data, seconds=seconds, threads=threads, progress=progress)
     return [
@@ -177,7 +186,7 @@ def measure(
             target=row.target,
             precision=row.precision,
             runtime=row.runtime,
-            bytes=sum(path.stat().st_size for path in row.files),
+            bytes=row.bytes,
             parameters=row.parameters,
             macs=row.macs,
             samples=score.samples,
@@ -194,9 +203,9 @@ def measure(
     ]
 
 
-def _open(row: Candidate, threads: int = 0) -> Runner:
+def _open(row: Candidate, registry: Registry | None, threads: int = 0) -> Runner:
     def start(graph: Path) -> Runner:
-        return open_runner(row.runtime, graph, row.source, threads=threads)
+        return open_runner(row.runtime, graph, row.source, threads=threads, registry=registry)
 
     return start(row.graph) if row.artifact is None else open_artifact(row.artifact, start)
 

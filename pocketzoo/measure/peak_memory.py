@@ -8,18 +8,24 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError, PocketzooError
+from pocketzoo.core.errors import BundleError, PocketzooError, UnknownNameError
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import open_artifact
-from pocketzoo.zoo.backends.runtimes import module_of, open_runner
+from pocketzoo.zoo.backends.open_backend import find_runtime
+from pocketzoo.zoo.backends.runtimes import open_runner
 from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.catalog.plugin_manager import GIVEN, create_manager
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
+NOT_FOUND = 3  # exit code: the process does not find the back end
 RUNS = 3  # a runtime's arena has its size after the first
 
 
@@ -36,8 +42,18 @@ class Memory:
         return max(self.peak - self.imports, 0)
 
 
-def peak_memory(runtime: str, graph: Path | Artifact, source: Path | None, x: Arrays, threads: int) -> Memory | None:
-    """Run ``x`` through a model in a process of its own; None where the system does not tell (it has no /proc).
+def peak_memory(
+    runtime: str,
+    graph: Path | Artifact,
+    source: Path | None,
+    x: Arrays,
+    threads: int,
+    registry: Registry | None = None,
+) -> Memory | None:
+    """Run ``x`` through a model in a process of its own.
+
+    None where the system does not tell (it has no /proc), or the back end is of a module that was given to a manager
+    and that no other process can import.
 
     Raises:
         BundleError: the process fails.
@@ -52,9 +68,10 @@ def peak_memory(runtime: str, graph: Path | Artifact, source: Path | None, x: Ar
         artifact = graph if isinstance(graph, Artifact) else Artifact(graphs={MODEL: graph})
         asked |= {"graphs": {name: str(path) for name, path in artifact.graphs.items()}}
         asked |= {"driver": artifact.driver, "states": dict(artifact.states)}
-        asked |= {"names": list(x), "threads": threads}
+        given = [p.name for p in (registry or default_registry()).manager.plugins if p.origin == GIVEN]
+        asked |= {"names": list(x), "threads": threads, "plugins": given}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
-        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]  # plugins may be anywhere on it
         done = subprocess.run(
             command,
             capture_output=True,
@@ -62,6 +79,8 @@ def peak_memory(runtime: str, graph: Path | Artifact, source: Path | None, x: Ar
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
+    if done.returncode == NOT_FOUND:
+        return None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise BundleError(
@@ -80,14 +99,24 @@ def _resident(what: str) -> int:
 def main() -> None:
     """What the fresh process does."""
     asked = json.loads(sys.argv[1])
-    __import__(module_of(asked["runtime"]))
+    try:
+        given = [import_module(name) for name in asked["plugins"]]
+        registry = Registry(create_manager(extra=given)) if given else default_registry()
+        spec = find_runtime(asked["runtime"], registry).backend
+    except (ImportError, UnknownNameError):
+        sys.exit(NOT_FOUND)
+    import_module(spec.module)
     imports = _resident("VmRSS")
     with np.load(asked["x"]) as arrays:
         x = {name: arrays[str(i)] for i, name in enumerate(asked["names"])}
     graphs = {name: Path(path) for name, path in asked["graphs"].items()}
     artifact = Artifact(graphs=graphs, driver=asked["driver"], states=asked["states"])
     source, threads = Path(asked["source"]), asked["threads"]
-    with open_artifact(artifact, lambda path: open_runner(asked["runtime"], path, source, threads=threads)) as runner:
+
+    def start(path: Path) -> Runner:
+        return open_runner(asked["runtime"], path, source, threads=threads, registry=registry)
+
+    with open_artifact(artifact, start) as runner:
         for _ in range(RUNS):
             runner.infer(x)
     print(json.dumps({"peak": _resident("VmHWM"), "imports": imports}))

@@ -1,11 +1,11 @@
-"""The export formats that ship with pocketzoo."""
+"""The export formats that ship with pocketzoo, besides those that back ends build (``backends.py``)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pocketzoo.core.progress import Progress
-from pocketzoo.zoo.catalog.engine_options import ExportRequest
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 
@@ -19,12 +19,6 @@ def _onnx(graph: Path, out: Path, target: TargetSpec, progress: Progress) -> Non
         shutil.copyfile(graph, temporary)
 
 
-def _engine(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
-    from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
-
-    save_engine(graph, out, target, options=request.options, progress=progress)
-
-
 def _triton(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
     from pocketzoo.deploy.triton.model_repository import save_repository
 
@@ -32,7 +26,7 @@ def _triton(graph: Path, out: Path, target: TargetSpec, progress: Progress, requ
 
 
 def _trtexec(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
-    from pocketzoo.deploy.trtexec import save_script
+    from pocketzoo.zoo.backends.tensorrt.trtexec import save_script
 
     save_script(graph, out, target, request)
 
@@ -41,22 +35,6 @@ def _trtexec(graph: Path, out: Path, target: TargetSpec, progress: Progress, req
 def pocketzoo_exporters() -> list[ExporterSpec]:
     return [
         ExporterSpec(name="onnx", summary="ONNX graph", suffix=".onnx", default_target="cpu", export=_onnx),
-        ExporterSpec(
-            name="tensorrt",
-            summary="TensorRT engine, built on the GPU it will run on",
-            suffix=".engine",
-            default_target="tensorrt",
-            export=_engine,
-            asks=True,
-        ),
-        ExporterSpec(
-            name="tensorrt-rtx",
-            summary="TensorRT-RTX engine, built on any machine",
-            suffix=".engine",
-            default_target="tensorrt-rtx",
-            export=_engine,
-            asks=True,
-        ),
         ExporterSpec(
             name="triton",
             summary="model repository for NVIDIA's Triton server, running onnxruntime or TensorRT",

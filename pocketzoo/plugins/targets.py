@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pocketzoo.core.former_names import names_before
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
+from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec, NvidiaFacts
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
-from pocketzoo.zoo.catalog.specs import DlaSpec, Fp8Encoding, Int8Encoding, TargetSpec
+from pocketzoo.zoo.catalog.specs import Fp8Encoding, Int8Encoding, TargetSpec
 
 # onnxruntime's x86 and Arm kernels run fastest on uint8 activations with int32 biases. Its SkipLayerNormalization takes
 # longer than the addition and the layer norm apart: benchmarks/int8.py.
@@ -22,7 +24,7 @@ ONNXRUNTIME = Int8Encoding(
 )
 # NVIDIA's parsers refuse an int32 DequantizeLinear, its kernels take symmetric activations only, and its fusion of
 # convolution and addition wants the other summand quantized, not what lies between the two.
-NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True)
+NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True, required=True)
 # OpenVINO takes zero points as they are, and wants biases in floats.
 OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, fuses_add=False)
 # TensorRT's release notes: fp8 convolutions came with 10.2, none are optimized for groups, and on Ada and Blackwell's
@@ -30,7 +32,7 @@ OPENVINO = Int8Encoding(activations="uint8", symmetric=False, int32_bias=False, 
 # matrices from Ada (8.9) on. Model Optimizer, NVIDIA's own quantizer, leaves out what loses time: convolutions of up to
 # 16 channels and products of less than 16. Scales for each channel came with 10.6 (Hopper) and 10.7 (Ada), for products
 # alone; one a tensor is what every kernel has.
-NVIDIA_FP8 = Fp8Encoding(conv_channels=17, matmul_channels=16, kernel=32, capability="8.9")
+NVIDIA_FP8 = Fp8Encoding(conv_channels=17, matmul_channels=16, kernel=32)
 
 STATIC = "compress for this target, which needs calibrated (static) ranges"
 OUTSIDE = "do it before or after the graph"
@@ -113,8 +115,8 @@ TENSORRT = TargetSpec(
     keeps_fp32=NEEDS_RANGE,
     sparse=True,
     device="gpu",
-    engine="tensorrt",
-    versions=(10, 11),
+    backend="tensorrt",
+    facts=NvidiaFacts(versions=(10, 11)),
 )
 TENSORRT_11 = replace(
     TENSORRT,
@@ -122,7 +124,7 @@ TENSORRT_11 = replace(
     summary="NVIDIA TensorRT 11",
     newest_opset=0,
     refuses=REFUSED_BY_NVIDIA,
-    versions=(11,),
+    facts=NvidiaFacts(versions=(11,)),
 )
 
 
@@ -136,57 +138,58 @@ def pocketzoo_targets() -> list[TargetSpec]:
             int8_multiple=16,  # off it, depthwise kernels in int8 take two to three times as long
             domains=("", "ai.onnx.ml", "com.microsoft"),
             precisions=("fp32", "int8"),
-            provider="CPUExecutionProvider",
+            backend="onnxruntime",
+            facts=OnnxruntimeFacts(provider="CPUExecutionProvider"),
+            timed_here=True,
         ),
         TargetSpec(
             name="cuda",
             summary="onnxruntime on an NVIDIA GPU",
-            int8=NVIDIA,
+            int8=replace(NVIDIA, required=False),  # it computes in float between all Q/DQ nodes, and refuses none
             domains=("", "ai.onnx.ml", "com.microsoft"),
             slow=SLOW_ON_CUDA,
             precisions=("fp32", "bf16", "fp16"),
             keeps_fp32=NEEDS_RANGE,
             device="gpu",
-            provider="CUDAExecutionProvider",
+            backend="onnxruntime",
+            facts=OnnxruntimeFacts(provider="CUDAExecutionProvider"),
         ),
         TargetSpec(
             name="openvino",
-            summary="OpenVINO on Intel CPUs, through onnxruntime's provider or by itself",
+            summary="onnxruntime's OpenVINO provider on Intel CPUs",
             int8=OPENVINO,
             newest_opset=22,
             precisions=("fp32", "fp16", "int8"),
             keeps_fp32=NEEDS_RANGE,
-            provider="OpenVINOExecutionProvider",
+            backend="onnxruntime",
+            facts=OnnxruntimeFacts(provider="OpenVINOExecutionProvider", triton_accelerators=("openvino",)),
+            timed_here=True,
         ),
         TENSORRT,
-        replace(TENSORRT, name="tensorrt-10", summary="NVIDIA TensorRT 10", versions=(10,)),
+        replace(TENSORRT, name="tensorrt-10", summary="NVIDIA TensorRT 10", facts=NvidiaFacts(versions=(10,))),
         TENSORRT_11,
         replace(
             TENSORRT_11,
             name="tensorrt-rtx",
             summary="NVIDIA TensorRT for RTX; builds engines without a GPU",
-            engine="tensorrt_rtx",
-            versions=(),
+            backend="tensorrt-rtx",
+            facts=NvidiaFacts(module="tensorrt_rtx"),
         ),
         # JetPack 6 has TensorRT 10.3. DLA left after 10.7, and is back in 11.4 for JetPack 7.2 alone.
         replace(
             TENSORRT,
             name="jetson-orin",
             summary="Jetson Orin with JetPack 6: TensorRT 10, and two DLA cores",
-            versions=(10,),
             newest_opset=20,
             precisions=("fp32", "bf16", "fp16", "int8"),
             fp8=None,
-            machine="aarch64",
-            capability="8.7",
-            dla=ORIN_DLA,
+            facts=NvidiaFacts(versions=(10,), machine="aarch64", capability="8.7", dla=ORIN_DLA),
         ),
         replace(
             TENSORRT,
             name="jetson-thor",
             summary="Jetson Thor with JetPack 7: TensorRT 10 or 11, fp8, no DLA",
-            machine="aarch64",
-            capability="11.0",
+            facts=NvidiaFacts(versions=(10, 11), machine="aarch64", capability="11.0"),
         ),
     ]
 

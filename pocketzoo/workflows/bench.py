@@ -11,7 +11,8 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.measure_graphs import BATCHES, Candidate, Measurement, candidates, measure
-from pocketzoo.zoo.backends.runtimes import CPU, ENGINES, check_runtime, on_modules
+from pocketzoo.zoo.backends.open_backend import Way
+from pocketzoo.zoo.backends.runtimes import CPU, check_runtime
 from pocketzoo.zoo.backends.timing import LEAST
 from pocketzoo.zoo.bundles.bundle import Bundle, updating
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
@@ -44,7 +45,7 @@ def bench(
 ) -> list[Measurement]:
     """Measure every graph of the bundles; the first bundle's float graph is the baseline of agreement and SQNR.
 
-    Each of ``runtimes`` measures all of them: torch the modules, TensorRT engines that are built or cached. Ratios are
+    Each of ``runtimes`` measures all of them: graphs as they are, modules, or what its back end builds. Ratios are
     against the first row, taken round by round (``zoo.backends.timing``). Timing continues until the intervals are
     narrow, for at most ``PATIENCE`` times ``seconds`` per model. ``lengths`` are sequence lengths to time texts at.
     ``memory`` measures the peak of a separate process for each row.
@@ -55,13 +56,13 @@ def bench(
     Raises:
         UnknownNameError: no such model or data set, or a runtime that does not work here.
         DataError: bundles of different input shapes or classes, or data that does not fit them.
-        ExportError: TensorRT refuses a graph.
+        ExportError: a back end refuses a graph that it is to build.
+        PluginError: one fails in a way that it does not explain.
     """
     if not models:
         raise DataError("no bundles are given", "name one or more bundles")
-    for runtime in runtimes:
-        check_runtime(runtime)
     resolver = Resolver.of(registry)
+    ways = [check_runtime(runtime, resolver.registry) for runtime in runtimes]
     bundles = [open_model(m, registry=resolver, progress=progress) for m in models]
     first = bundles[0].manifest
     for other in (b.manifest for b in bundles[1:]):
@@ -82,15 +83,17 @@ def bench(
         batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
     with TemporaryDirectory() as folder:
         contenders: list[Candidate] = []
-        for runtime in runtimes:
-            if runtime in ENGINES:
+        for i, way in enumerate(ways):
+            if way.backend.builds:
                 from pocketzoo.workflows.bench_engines import engine_candidates
 
-                largest, place = max(batches.size, *batch_sizes), Path(folder) / runtime
+                largest, place = max(batches.size, *batch_sizes), Path(folder) / str(i)
                 place.mkdir()
-                contenders += engine_candidates(bundles, runtime, largest, place, registry=resolver, progress=progress)
+                contenders += engine_candidates(
+                    bundles, way.runtime.name, largest, place, registry=resolver, progress=progress
+                )
             else:
-                contenders += _distinct(bundles, runtime)
+                contenders += _distinct(bundles, way)
         rows = measure(
             contenders,
             batches,
@@ -101,6 +104,7 @@ def bench(
             least=ROUNDS if seconds else LEAST,
             precise=seconds > 0,
             memory=memory,
+            registry=resolver.registry,
             progress=progress,
         )
     if save:
@@ -111,17 +115,19 @@ def bench(
     return rows
 
 
-def _distinct(bundles: Sequence[Bundle], runtime: str) -> list[Candidate]:
+def _distinct(bundles: Sequence[Bundle], way: Way) -> list[Candidate]:
     """Every graph of the bundles once: a step that only quantizes leaves the float graph as it was. Or every module."""
     by_digest: dict[str, Candidate] = {}
+    runtime, modules = way.runtime.name, way.backend.form == "module"
     for bundle in bundles:
-        for candidate in candidates(bundle, [""] if on_modules(runtime) else None):
-            file = bundle.path / "model.safetensors" if on_modules(runtime) else candidate.graph
+        for candidate in candidates(bundle, [""] if modules else None):
+            file = bundle.path / "model.safetensors" if modules else candidate.graph
             if file.name not in bundle.manifest.files:
                 raise DataError(
-                    f"{bundle.manifest.name} was imported as an ONNX graph, which torch cannot run", f"--runtime {CPU}"
+                    f"{bundle.manifest.name} was imported as an ONNX graph, which {runtime} cannot run",
+                    f"--runtime {CPU}",
                 )
-            artifact = None if on_modules(runtime) else candidate.artifact
+            artifact = None if modules else candidate.artifact
             measured = replace(candidate, graph=file, artifact=artifact, runtime=runtime, source=bundle.path)
             digests = " ".join(bundle.manifest.files[path.name].sha256 for path in measured.files)
             by_digest.setdefault(digests, measured)

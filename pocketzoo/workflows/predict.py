@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TextSpec
@@ -25,19 +26,20 @@ class Prediction:
     values: tuple[float, ...] = ()
 
 
+@keywords_renamed(providers="provider")
 def predict(
     model: str | Path,
     files: Sequence[str | Path],
     *,
     top: int = 5,
     target: str | None = None,
-    providers: str | Sequence[str] | None = None,
+    provider: str | Sequence[str] | None = None,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
     """Predict classes or values for images or texts, one by one, with a bundle or registered model.
 
-    For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``providers`` are
+    For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``provider`` are
     those of ``load_runtime``.
 
     Raises:
@@ -48,7 +50,7 @@ def predict(
     """
     if not files:
         raise DataError("no files are given", "name one or more images")
-    with load_runtime(model, target=target, providers=providers, registry=registry, progress=progress) as runtime:
+    with load_runtime(model, target=target, provider=provider, registry=registry, progress=progress) as runtime:
         return [_predict(runtime, file, top, progress) for file in progress.track(files, "predicting", len(files))]
 
 

@@ -20,6 +20,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
+from pocketzoo.deploy.export_forms import find_form
 from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.report import report
 from pocketzoo.train.agents.double_dqn import fit_agent
@@ -236,7 +237,7 @@ class _Runner:
     def _export(self, model: str | Path) -> None:
         assert self.recipe.export is not None
         for to in self.recipe.export.to:
-            out = self.out / f"{to}{self.resolver.registry.get('exporter', to).suffix}"
+            out = self.out / f"{to}{find_form(to, self.resolver.registry)[0].suffix}"
             if out.is_dir():  # of the run before; export itself replaces no folder
                 shutil.rmtree(out)
             try:

@@ -1,5 +1,6 @@
 """Public names of the specs, for plugins."""
 
+from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec
 from pocketzoo.zoo.catalog.signature import Dim
 from pocketzoo.zoo.catalog.specs import (
     METRICS,
@@ -9,7 +10,6 @@ from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
     Cut,
     DatasetSpec,
-    DlaSpec,
     ExporterSpec,
     FeatureKind,
     FeatureSpec,

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -38,6 +39,7 @@ TYPES = {
     "compressor": (ModuleCompressor, GraphCompressor),
     "exporter": ExporterSpec,
     "target": TargetSpec,
+    "backend": BackendSpec,
     "dataset": DatasetSpec,
     "loader": LoaderSpec,
 }
@@ -62,11 +64,12 @@ def test_pocketzoo_ships_these():
         "backbone": ["mlp", "tinynet"],
         "head": sorted([*FREE_HEADS, "tinynet-fashion-mnist"]),
         "compressor": ["distill", "int8", "low-rank", "prune"],
-        "exporter": ["onnx", "tensorrt", "tensorrt-rtx", "triton", "trtexec"],
+        "exporter": ["onnx", "triton", "trtexec"],
         "target": [
             "cpu", "cuda", "jetson-orin", "jetson-thor", "openvino", "tensorrt", "tensorrt-10", "tensorrt-11",
             "tensorrt-rtx",
         ],
+        "backend": ["onnxruntime", "tensorrt", "tensorrt-rtx", "torch"],
         "dataset": ["digits", "fashion-mnist"],
         "loader": ["timm", "transformers"],
     }  # fmt: skip
@@ -260,7 +263,11 @@ def test_a_target_is_complete(spec):
     assert spec.opset >= 13, "per-channel quantization came with opset 13"
     if spec.int8.symmetric:
         assert spec.int8.activations == "int8", "zero is in the middle of int8 only"
-    assert from_plain(TargetSpec, json.loads(json.dumps(to_plain(spec)))) == spec
+    plain = dataclasses.replace(spec, facts=None)
+    assert from_plain(TargetSpec, json.loads(json.dumps(to_plain(plain)))) == plain
+    if spec.facts is not None:
+        owner = REGISTRY.get("backend", spec.backend)
+        assert from_plain(owner.facts, json.loads(json.dumps(to_plain(spec.facts)))) == spec.facts
 
 
 @of("dataset")

@@ -37,8 +37,6 @@ def test_the_onnx_exporter_says_which_place_refuses(registry, tmp_path, refused)
     ("name", "suffix", "target"),
     [
         ("onnx", ".onnx", "cpu"),
-        ("tensorrt", ".engine", "tensorrt"),
-        ("tensorrt-rtx", ".engine", "tensorrt-rtx"),
         ("triton", ".triton", "cpu"),
         ("trtexec", ".trtexec", "tensorrt"),
     ],

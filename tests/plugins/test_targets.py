@@ -15,17 +15,18 @@ def test_the_encoding_of_a_target(registry, name):
     assert target.int8.int32_bias != nvidia, "NVIDIA's parsers refuse an int32 DequantizeLinear"
     assert target.int8.fuses_add == nvidia
     assert target.channel_multiple == (16 if nvidia else 8)
-    assert target.engine == ("tensorrt_rtx" if name == "tensorrt-rtx" else "tensorrt" if nvidia else "")
+    assert target.int8.required == nvidia
+    assert target.backend == (name if name == "tensorrt-rtx" else "tensorrt" if nvidia else "onnxruntime")
     assert target.timed_here != nvidia
 
 
 def test_devices_know_what_they_are(registry):
     orin, thor = registry.get("target", "jetson-orin"), registry.get("target", "jetson-thor")
-    assert (orin.machine, orin.capability, "fp8" in orin.precisions) == ("aarch64", "8.7", False)
-    assert (thor.machine, thor.capability, "fp8" in thor.precisions) == ("aarch64", "11.0", True)
+    assert (orin.facts.machine, orin.facts.capability, "fp8" in orin.precisions) == ("aarch64", "8.7", False)
+    assert (thor.facts.machine, thor.facts.capability, "fp8" in thor.precisions) == ("aarch64", "11.0", True)
     assert (orin.fp8, thor.fp8) == (None, registry.get("target", "tensorrt").fp8)
-    assert orin.dla is not None
-    assert thor.dla is None
+    assert orin.facts.dla is not None
+    assert thor.facts.dla is None
 
 
 @pytest.mark.parametrize("name", NVIDIAS)
@@ -33,7 +34,7 @@ def test_operators_are_those_of_onnx(registry, name):
     target = registry.get("target", name)
     known = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == ""}
     assert {*target.refuses, *target.slow, *target.keeps_fp32} <= known
-    assert target.dla is None or set(target.dla.operators) <= known
+    assert target.facts.dla is None or set(target.facts.dla.operators) <= known
 
 
 @pytest.mark.engine

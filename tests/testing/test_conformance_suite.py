@@ -118,6 +118,7 @@ WRONG = {
         "uneven": "symmetric and uint8",
         "no-channels": "channel_multiple is 0",
         "old": "opset is 9",
+        "text-opset": "TypeError",
         "odd-engine": "'no module'",
         "behind": "up to opset 17",
         "fp12": "'fp12'",
@@ -125,8 +126,12 @@ WRONG = {
         "no-fp32": "computes in int8 alone",
         "mute": "says of Loop not what to do",
         "both": "refuses Loop, and runs it slowly",
-        "no-module": "versions and no engine",
-        "engine-on-cpu": "its device is 'cpu'",
+    },
+    "test_targets.test_its_back_end_is_there": {
+        "odd-engine": "no back end knows its engine 'no module'",
+        "no-back-end": "no backend is called 'nowhere'",
+        "facts-alone": "it has facts and names no back end",
+        "other-facts": "its facts are OnnxruntimeFacts, and tensorrt knows NvidiaFacts",
     },
     "test_targets.test_a_graph_can_be_held_against_it": {
         "refuses-all": "it refuses tinynet: refuses-all has no Conv",

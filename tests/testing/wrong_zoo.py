@@ -11,6 +11,7 @@ import wrong_tasks
 
 from pocketzoo import hookimpl
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
 from pocketzoo.zoo.catalog.compressor import ModuleCompressor
 from pocketzoo.zoo.catalog.specs import (
     BackboneSpec,
@@ -241,8 +242,9 @@ def pocketzoo_targets():
         replace(TARGET, name="no-fp32", precisions=("int8",)),
         replace(TARGET, name="mute", refuses={"Loop": ""}),
         replace(TARGET, name="both", refuses={"Loop": "unroll it"}, slow={"Loop": "unroll it"}),
-        replace(TARGET, name="no-module", versions=(10,)),
-        replace(TARGET, name="engine-on-cpu", engine="module"),
+        replace(TARGET, name="no-back-end", backend="nowhere"),
+        replace(TARGET, name="facts-alone", facts=OnnxruntimeFacts()),
+        replace(TARGET, name="other-facts", backend="tensorrt", facts=OnnxruntimeFacts()),
         replace(TARGET, name="refuses-all", refuses={"Conv": "use none"}),
     ]
 

@@ -241,7 +241,7 @@ def graph_plans(
             yield compressor, saved_plan(bundle, step, compressor, of_graph)
 
 
-def graphs_for(
+def encode_graphs(
     bundle: Bundle, target: TargetSpec, compressors: Callable[[], Mapping[str, Compressor]], folder: Path
 ) -> dict[str, Path]:
     """Every graph of a bundle for a target: stored, or else encoded from its plans into ``folder``, or float.

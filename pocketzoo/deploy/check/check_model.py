@@ -9,22 +9,22 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketzoo.core.errors import ExportError, PocketzooError
-from pocketzoo.core.optional import require
+from pocketzoo.core.errors import ExportError, PluginError, PocketzooError, message_of
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.deploy.check.dla_rules import DLA_RULES
-from pocketzoo.deploy.check.rules import RULES, Finding
+from pocketzoo.deploy.check.rules import RULES
 from pocketzoo.deploy.export import graph_for
-from pocketzoo.zoo.backends.onnxruntime.providers import available
-from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
-from pocketzoo.zoo.backends.tensorrt.build_engine import check_engine, refusals
-from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
-from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.backends.open_backend import backend_of, backends, open_backend
+from pocketzoo.zoo.catalog.backend import BackendSpec, TargetFinding
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+
+DLA = EngineOptions(dla=0)
+NO_OPTIONS = EngineOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class CheckReport:
     target: str
     nodes: int
     asked: str  # which parser or runtime looked as well, or why none did
-    findings: tuple[Finding, ...]
+    findings: tuple[TargetFinding, ...]
 
     @property
     def refused(self) -> bool:
@@ -51,39 +51,47 @@ def check(
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> CheckReport:
-    """Check a graph (of a bundle, a registered model, or an ONNX file) against a target; an engine is loaded.
+    """Check a graph (of a bundle, a registered model, or an ONNX file) against a target; what was built is loaded.
 
     ``dla``: also report what falls back from the target's deep learning accelerator to the GPU.
 
     Raises:
         UnknownNameError: an unknown model or target.
-        MissingDependencyError: an engine's package is not installed.
+        MissingDependencyError: the package of the target's back end is not installed, which a built file needs.
         ExportError: the file is not an ONNX graph; the target has no DLA; an engine is of another version or GPU.
+        PluginError: the back end of the target fails.
     """
     resolver = Resolver.of(registry)
     spec: TargetSpec = resolver.registry.get("target", target)
-    if dla and spec.dla is None:
+    options = DLA if dla else NO_OPTIONS
+    owner, spec = backend_of(spec, resolver.registry)
+    if dla and (owner is None or "dla" not in owner.build_options):
         raise ExportError(f"target {target!r} has no DLA", "leave out --dla, or use --target jetson-orin")
     path = Path(model)
-    if path.suffix == ".engine":
-        check_engine(path, spec)
-        asked = f"loaded by {spec.engine} on {find_gpu()}"
-        return CheckReport(graph=path.name, target=target, nodes=0, asked=asked, findings=())
     if path.suffix == ".onnx":
-        return check_graph(path, spec, dla=dla)
+        return _checked(path, spec, owner, options)
+    if path.suffix in {each.suffix for each in backends(resolver.registry).specs.values() if each.suffix}:
+        return _built(path, spec, owner, options)
     bundle = open_model(model, registry=resolver, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
-        return check_graph(graph_for(bundle, spec, resolver, Path(folder)), spec, dla=dla)
+        return _checked(graph_for(bundle, spec, resolver, Path(folder)), spec, owner, options)
 
 
-def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckReport:
+def check_graph(path: Path, target: TargetSpec, *, dla: bool = False, registry: Registry | None = None) -> CheckReport:
     """The same of one ONNX file."""
+    owner, target = backend_of(target, registry or default_registry())
+    return _checked(path, target, owner, DLA if dla else NO_OPTIONS)
+
+
+def _checked(path: Path, target: TargetSpec, owner: BackendSpec | None, options: EngineOptions) -> CheckReport:
     graph = GraphIndex(load_graph(path))
-    rules = [*RULES, *(DLA_RULES if dla else ())]
-    findings = [finding for rule in rules for finding in rule(graph, target)]
-    asked, said = _ask(path, target)
-    if said and not any(f.level == "refused" for f in findings):
-        findings += said  # what a rule foresaw need not be said twice
+    findings = [finding for rule in RULES for finding in rule(graph, target)]
+    asked, said = _ask(path, target, owner, options)
+    foreseen = [f for f in findings if f.level == "refused"]
+    nodes = {node for finding in foreseen for node in finding.nodes}
+    for finding in said:  # what a rule foresaw need not be said twice, and a reason without nodes may be that
+        twice = foreseen and finding.level == "refused" and set(finding.nodes) <= nodes
+        findings += [finding] * (not twice)
     order = ("refused", "slow", "note")
     return CheckReport(
         graph=path.name,
@@ -94,33 +102,38 @@ def check_graph(path: Path, target: TargetSpec, *, dla: bool = False) -> CheckRe
     )
 
 
-def _ask(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
-    """The parser or runtime itself, where it is installed; TensorRT-RTX stands in for its twin."""
-    if target.engine:
-        return _ask_parser(path, target)
-    return _ask_runtime(path, target)
+def _built(path: Path, target: TargetSpec, owner: BackendSpec | None, options: EngineOptions) -> CheckReport:
+    """What a back end says of a file that it built, or another did."""
+    if owner is None or owner.suffix != path.suffix:
+        what = "has no engines" if owner is None or not owner.builds else f"does not run {path.suffix} files"
+        raise ExportError(f"target {target.name!r} {what}", "name the target that it was built for: --target")
+    asked, findings = _asked(path, target, owner, options)
+    return CheckReport(graph=path.name, target=target.name, nodes=0, asked=asked, findings=findings)
 
 
-def _ask_parser(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
-    for module in dict.fromkeys((target.engine, "tensorrt_rtx")):
-        try:
-            reasons = refusals(path, module)
-        except PocketzooError:  # it is not installed, or does not start
-            continue
-        twin = "" if module == target.engine else f" (in place of {target.engine}, which is not installed)"
-        todo = f"compress the model for it (--target {target.name}), or change these nodes"
-        asked = f"asked the parser of {module}{twin}"
-        return asked, [Finding(level="refused", what=f"{module}: {reason}", todo=todo) for reason in reasons]
-    return f"{target.engine} is not installed, so no parser was asked", []
-
-
-def _ask_runtime(path: Path, target: TargetSpec) -> tuple[str, list[Finding]]:
-    require("onnxruntime", extra="compress")
-    if target.provider not in available():
-        return f"onnxruntime has no {target.provider} here, so it was not asked", []
+def _ask(
+    path: Path, target: TargetSpec, owner: BackendSpec | None, options: EngineOptions
+) -> tuple[str, tuple[TargetFinding, ...]]:
+    """The parser or runtime itself, where it is installed; where it fails, the rules alone speak."""
+    if owner is None:
+        return f"{target.name} names no back end, so that none was asked", ()
     try:
-        open_session(path, providers=[target.provider], severity=FATAL)
-    except Exception as error:  # onnxruntime's own types
-        reason = " ".join(str(error).split())
-        return "asked onnxruntime", [Finding(level="refused", what=f"onnxruntime: {reason}", todo="see what it names")]
-    return "asked onnxruntime", []
+        return _asked(path, target, owner, options)
+    except ExportError:
+        raise
+    except PocketzooError as error:
+        return f"{error.message}, so that it was not asked", ()
+
+
+def _asked(
+    path: Path, target: TargetSpec, owner: BackendSpec, options: EngineOptions
+) -> tuple[str, tuple[TargetFinding, ...]]:
+    backend = open_backend(owner)
+    try:
+        asked, findings = backend.check(path, target, options=options)
+        return str(asked), tuple(findings)
+    except PocketzooError:
+        raise
+    except Exception as error:  # a plugin's code may fail in any way
+        said = " ".join(f"{type(error).__name__}: {message_of(error)}".split())
+        raise PluginError(f"the back end {owner.name!r} fails at {path.name}: {said}", "pocketzoo doctor") from error

@@ -7,19 +7,15 @@ multiples of 8 values in half precision and of 16 in int8).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import onnx
 from onnx import TensorProto
 
-from pocketzoo.zoo.backends.tensorrt.build_machine import lacks_fp8
-from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
+from pocketzoo.zoo.catalog.backend import TargetFinding
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import node_name
 
-Level = Literal["refused", "slow", "note"]
 KINDS = {
     "fp16": (TensorProto.FLOAT16,),
     "bf16": (TensorProto.BFLOAT16,),
@@ -28,29 +24,19 @@ KINDS = {
 TEXT = (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something a target does not like, and the nodes it is about."""
-
-    level: Level
-    what: str
-    todo: str
-    nodes: tuple[str, ...] = ()
+Rule = Callable[[GraphIndex, TargetSpec], Iterator[TargetFinding]]
 
 
-Rule = Callable[[GraphIndex, TargetSpec], Iterator[Finding]]
-
-
-def _opset(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _opset(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     if target.newest_opset and graph.opset > target.newest_opset:
-        yield Finding(
+        yield TargetFinding(
             level="refused",
             what=f"the graph is in opset {graph.opset}, {target.name} reads up to {target.newest_opset}",
             todo=f"export it with opset {target.opset}",
         )
 
 
-def _operators(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _operators(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     names: dict[tuple[str, str], list[str]] = {}
     for node in graph.nodes:
         domain = "" if node.domain == "ai.onnx" else node.domain
@@ -59,22 +45,22 @@ def _operators(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
         if domain not in target.domains:
             what = f"{target.name} does not know {domain}.{op}"
             todo = "write it in ONNX's own operators"
-            yield Finding(level="refused", what=what, todo=todo, nodes=tuple(nodes))
+            yield TargetFinding(level="refused", what=what, todo=todo, nodes=tuple(nodes))
         elif domain == "" and op in target.refuses:
             what = f"{target.name} has no {op}"
-            yield Finding(level="refused", what=what, todo=target.refuses[op], nodes=tuple(nodes))
+            yield TargetFinding(level="refused", what=what, todo=target.refuses[op], nodes=tuple(nodes))
         elif domain == "" and op in target.slow:
             what = f"{target.name} runs {op} slowly"
-            yield Finding(level="slow", what=what, todo=target.slow[op], nodes=tuple(nodes))
+            yield TargetFinding(level="slow", what=what, todo=target.slow[op], nodes=tuple(nodes))
 
 
-def _types(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _types(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     if target.device != "gpu":
         return
     odd = {n: t for n, t in graph.types.items() if t in TEXT}
     if odd:
         types = ", ".join(sorted({TensorProto.DataType.Name(t).lower() for t in odd.values()}))
-        yield Finding(
+        yield TargetFinding(
             level="refused",
             what=f"{target.name} has no tensors of {types}",
             todo="move what needs them out of the graph",
@@ -82,7 +68,7 @@ def _types(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
         )
     double = [n for n, t in graph.types.items() if t == TensorProto.DOUBLE]
     if double:
-        yield Finding(
+        yield TargetFinding(
             level="slow",
             what=f"{len(double)} float64 tensors: this kind of GPU is slow in float64, and NVIDIA's parser rounds them",
             todo="export the model in float32",
@@ -95,21 +81,19 @@ def _producer(graph: GraphIndex, tensor: str) -> str:
     return node_name(graph.producers[tensor]) if tensor in graph.producers else tensor
 
 
-def _precisions(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _precisions(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     """Types of 16 and 8 bits that the target does not compute in."""
     for name, types in KINDS.items():
         tensors = [n for n, t in graph.types.items() if t in types]
         if tensors and name not in target.precisions:
-            yield Finding(
+            yield TargetFinding(
                 level="slow" if name == "fp16" else "refused",
                 what=f"{len(tensors)} tensors in {name}, and {target.name} computes in {', '.join(target.precisions)}",
                 todo="export the model again with another --precision, or for another target",
             )
-        elif tensors and name == "fp8" and (why := lacks_fp8(target, find_gpu())):
-            yield Finding(level="refused", what=why, todo="export the model with --precision fp16")
 
 
-def _encoding(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _encoding(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     """Whether the Q/DQ nodes are written as the target reads them."""
     uneven, wide = [], []
     for node in graph.nodes:
@@ -123,19 +107,21 @@ def _encoding(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
     todo = f"compress the model for it: --target {target.name}"
     if target.int8.symmetric and uneven:
         what = f"zero points that are not 0: {target.name} takes symmetric int8 only"
-        yield Finding(level="refused" if target.engine else "slow", what=what, todo=todo, nodes=tuple(uneven))
-    if not target.int8.int32_bias and wide and target.engine:
+        yield TargetFinding(
+            level="refused" if target.int8.required else "slow", what=what, todo=todo, nodes=tuple(uneven)
+        )
+    if not target.int8.int32_bias and wide and target.int8.required:
         what = f"biases in int32: {target.name} has no such DequantizeLinear"
-        yield Finding(level="refused", what=what, todo=todo, nodes=tuple(wide))
+        yield TargetFinding(level="refused", what=what, todo=todo, nodes=tuple(wide))
 
 
-def _float_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _float_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     """Layers of an int8 graph that were left in float. Next to fp8 they run in half precision, for want of kernels."""
     layers = list(graph.layers())
     kinds = {graph.quantized(node) for node, *_ in layers}
     left = [node_name(node) for node, *_ in layers if not graph.quantized(node)]
     if left and "int8" in kinds and "int8" in target.precisions:
-        yield Finding(
+        yield TargetFinding(
             level="slow",
             what=f"{len(left)} of {len(layers)} layers are not in int8, with conversions to float and back around them",
             todo="see the plan for why: pocketzoo info BUNDLE --json; or run them in fp16: --precision fp16",
@@ -143,7 +129,7 @@ def _float_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
         )
 
 
-def _alignment(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _alignment(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     """Sizes that fall off tensor cores: they are filled up with zeros, which cost what numbers cost."""
     if target.device != "gpu":
         return
@@ -159,24 +145,11 @@ def _alignment(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
         sizes = f"{target.half_multiple} (16 bits) or {target.channel_multiple} (8 bits)"
         what = f"channels that are not multiples of {sizes}"
         todo = "prune for this target, which keeps multiples; ignore it for the first and last layer"
-        yield Finding(level="slow", what=what, todo=todo, nodes=tuple(odd))
+        yield TargetFinding(level="slow", what=what, todo=todo, nodes=tuple(odd))
     if deep:
         what = "depthwise convolutions: bound by memory, tensor cores do not help"
         todo = "measure with and without int8; a model with plain convolutions may be as fast"
-        yield Finding(level="note", what=what, todo=todo, nodes=tuple(deep))
+        yield TargetFinding(level="note", what=what, todo=todo, nodes=tuple(deep))
 
 
-def _free_axes(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
-    """Axes of free length besides the batch: an engine is tuned for one length of each."""
-    if not target.engine:
-        return
-    axes = sorted({d for name in graph.inputs for d in graph.shapes.get(name, [])[1:] if isinstance(d, str) and d})
-    if axes:
-        yield Finding(
-            level="note",
-            what=f"dynamic axes besides the batch: {', '.join(axes)}",
-            todo=f"give the range of lengths: export ... --shape {axes[0]}=MIN:OPT:MAX",
-        )
-
-
-RULES: tuple[Rule, ...] = (_opset, _operators, _types, _precisions, _encoding, _float_layers, _alignment, _free_axes)
+RULES: tuple[Rule, ...] = (_opset, _operators, _types, _precisions, _encoding, _float_layers, _alignment)

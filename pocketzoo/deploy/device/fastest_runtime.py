@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.errors import PocketzooError, message_of
 from pocketzoo.core.files import home, replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
@@ -69,10 +69,11 @@ def choose(
                 runner = start()
                 stack.callback(runner.close)
                 out = runner.infer(x)
-            except PocketzooError as error:
+            except Exception as error:  # of a plugin's runner it may be any
                 if way == reference:
                     raise
-                left_out[way] = error.message
+                known = isinstance(error, PocketzooError)
+                left_out[way] = message_of(error) if known else f"{type(error).__name__}: {message_of(error)}"
                 continue
             first_outputs = out if first_outputs is None else first_outputs
             if (ratio := min(sqnr(out[name], value) for name, value in first_outputs.items())) < AGREES:
@@ -100,11 +101,9 @@ def remember(key: str, choice: Choice) -> None:
         temporary.write_text(json.dumps({**_read(), key: asdict(choice)}, indent=1), "utf8")
 
 
-def key_of(digest: str, ways: Mapping[str, object], threads: int) -> str:
-    """What a choice depends on: the model's digest, the ways, the runtime's version, the machine and the threads."""
-    import onnxruntime
-
-    facts = [digest, *ways, onnxruntime.__version__, platform.node(), platform.machine(), str(threads)]
+def key_of(digest: str, ways: Iterable[str], threads: int) -> str:
+    """What a choice depends on: the model's digest, the ways with their versions, the machine and the threads."""
+    facts = [digest, *ways, platform.node(), platform.machine(), str(threads)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Condition
 from types import TracebackType
@@ -11,25 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.errors import DataError, MissingDependencyError, PocketzooError
 from pocketzoo.core.numerics import softmax
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
+from pocketzoo.deploy.device.providers import (
+    WayToRun,
+    check_providers,
+    own_provider,
+    way_of_built,
+    way_of_graph,
+    ways_of,
+)
 from pocketzoo.deploy.device.runtime_inputs import InputReader
-from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS, installed_providers
-from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
+from pocketzoo.zoo.backends.built_files import built_files
+from pocketzoo.zoo.backends.open_backend import Way, backends, why_not
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.data.random_samples import random_samples
 
-if TYPE_CHECKING:  # a bundle needs no registry, which asks every plugin
+if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.registry import Registry
     from pocketzoo.zoo.models.resolver import Resolver
 
-ENGINE = "engine"  # as a provider: the bundle's engine, on the GPU
-OWN_PROVIDER = ("cpu", "cuda", "openvino")  # targets that one provider of onnxruntime stands for
+CPU = "cpu"  # the target whose graph is run where no other is asked for
 
 
 class Runtime:
@@ -109,117 +115,100 @@ class Runtime:
         self.close()
 
 
+@keywords_renamed(providers="provider")
 def load_runtime(
     model: str | Path | Bundle,
     *,
     target: str | None = None,
     threads: int = 0,
-    providers: str | Sequence[str] | None = None,
+    provider: str | Sequence[str] | None = None,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Runtime:
     """Open a bundle, verify its files, and return a runtime that is ready to predict.
 
-    ``target`` selects the graph; by default the one for the CPU, or the float graph. ``providers`` are those of
-    onnxruntime ("cpu", "cuda", "tensorrt", "openvino"), one or several in order of preference, or "engine", that of the
-    bundle. By default each available one is timed on one sample, its outputs are checked, and the fastest is used and
-    remembered. ``threads`` = 0 uses all cores.
+    ``target`` selects the graph; by default the one for the CPU, or the float graph. ``provider`` is a runtime of a
+    back end by its name or a shorter one ("cpu", "cuda", "onnxruntime-openvino"), or "engine", what a back end built of
+    the bundle; several are tried in this order. By default each that works here is timed on one sample, its outputs are
+    checked, and the fastest is used and remembered. ``threads`` = 0 uses all cores.
 
     Raises:
         BundleError: it is not a bundle, is damaged, or does not run here.
         UnknownNameError: no such model or target.
-        MissingDependencyError: onnxruntime or a provider is not installed; the hint says what would run here.
+        DataError: no runtime is called so.
+        MissingDependencyError: onnxruntime or the provider is not installed; the hint says what would run here.
+        PluginError: the back end of the provider fails.
     """
-    bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
-    graphs = bundle.encodings()
-    if target is not None and target not in graphs:
-        _check_target(target, registry)
-    only = next(iter(graphs)) if len(graphs) == 1 else "cpu"  # a bundle that was packed for one target has no other
-    graph = bundle.graph(only if target is None else target)
-    if providers is None and target in OWN_PROVIDER:
-        providers = target
-    if providers is not None:
-        names = (providers,) if isinstance(providers, str) else tuple(providers)
-        if not names:
-            raise DataError("no provider is given", f"name one of {', '.join(PROVIDERS)}, or leave providers out")
-        if names == (ENGINE,):
-            return _engine(bundle, target, registry)
-        runner = OnnxRunner(graph, threads=threads, providers=names)
-        return Runtime(bundle, graph, runner, Choice(way=names[0]))
-    ways: dict[str, Callable[[], Runner]] = {
-        provider: partial(OnnxRunner, graph, threads=threads, providers=(provider,))
-        for provider in installed_providers()
-    }
-    if engines := _engines(bundle, target):
-        ways |= {f"engine for {name}": partial(_start, path, name, registry) for name, path in engines.items()}
-        if find_gpu() is None:
-            progress.say(f"this machine has no NVIDIA GPU or driver: {graph.name} runs instead of an engine")
-            ways = {way: start for way, start in ways.items() if not way.startswith(ENGINE)}
-    choice = _fastest(bundle, graph, ways, threads, progress)
-    file = engines.get(choice.way.removeprefix("engine for "), graph)
-    return Runtime(bundle, file, ways[choice.way](), choice)
-
-
-def _engines(bundle: Bundle, target: str | None) -> dict[str, Path]:
-    """The engines of a bundle by target: all of them, or that for one; those alone that were built here."""
-    engines = {e.target: name for name, e in bundle.manifest.files.items() if name.endswith(".engine")}
-    if not engines:
-        return {}
-    from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache
-
-    cache, files = EngineCache(), bundle.manifest.files
-    return {
-        each: bundle.path / name
-        for each, name in engines.items()
-        if target in (None, each) and cache.built(files[name].sha256)
-    }
-
-
-def _engine(bundle: Bundle, target: str | None, registry: Registry | Resolver | None) -> Runtime:
-    """The bundle's engine and nothing else."""
-    engines = _engines(bundle, target)
-    if not engines:
-        exporter = target or "tensorrt"
-        raise BundleError(
-            f"{bundle.path} has no engine{f' for {target}' if target else ''} that was built on this machine",
-            f"build one: pocketzoo export {bundle.path} --to {exporter}",
-        )
-    name, path = next(iter(engines.items()))
-    return Runtime(bundle, path, _start(path, name, registry), Choice(way=f"engine for {name}"))
-
-
-def _start(path: Path, target: str, registry: Registry | Resolver | None) -> Runner:
-    from pocketzoo.zoo.backends.tensorrt.engine_runner import EngineRunner
     from pocketzoo.zoo.models.resolver import Resolver
 
-    return EngineRunner(path, Resolver.of(registry).registry.get("target", target).engine)
+    bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
+    specs = Resolver.of(registry).registry
+    graphs = bundle.encodings()
+    if target is not None and target not in graphs:
+        specs.get("target", target)
+    if provider is None and target is not None:
+        provider = own_provider(target, specs)
+    names = (provider,) if isinstance(provider, str) else provider
+    only = next(iter(graphs)) if len(graphs) == 1 else CPU  # a bundle that was packed for one target has no other
+    graph = bundle.graph(only if target is None else target)
+    if names is None:
+        return _fastest(bundle, graph, target, threads, specs, progress)
+    failures: list[PocketzooError] = []
+    for ways in [ways_of(bundle, graph, target, name, threads, specs) for name in check_providers(names, specs)]:
+        for way in ways:
+            try:
+                return Runtime(bundle, way.file, way.start(), Choice(way=way.label))
+            except PocketzooError as error:
+                failures.append(error)
+    raise failures[0]
 
 
 def _fastest(
-    bundle: Bundle, graph: Path, ways: dict[str, Callable[[], Runner]], threads: int, progress: Progress
-) -> Choice:
+    bundle: Bundle, graph: Path, target: str | None, threads: int, registry: Registry, progress: Progress
+) -> Runtime:
+    """Every way that works here, timed in turn; the first of them is what the others are held against."""
+    candidates = [
+        way
+        for way in backends(registry).ways.values()
+        if way.backend.form == "graph" and way.backend.loads_graphs and way.runtime.automatic and not why_not(way)[0]
+    ]
+    ways = {way.label: way for way in (way_of_graph(each, graph, threads) for each in candidates)}
+    idle: set[str] = set()
+    for built in built_files(bundle, registry):
+        if target not in (None, built.entry.target):
+            continue
+        if why := why_not(Way(built.backend, built.backend.ways[0]))[0]:
+            idle.add(why)
+            continue
+        way = way_of_built(built, threads, registry)
+        ways[way.label] = way
+    for why in sorted(idle):
+        progress.say(f"{why}: {graph.name} runs instead of an engine")
+    if not ways:
+        raise MissingDependencyError("no runtime works here", "pip install 'pocketzoo[edge]'; or see pocketzoo doctor")
+    choice = _choice(bundle, graph, ways, threads, progress)
+    return Runtime(bundle, ways[choice.way].file, ways[choice.way].start(), choice)
+
+
+def _choice(bundle: Bundle, graph: Path, ways: dict[str, WayToRun], threads: int, progress: Progress) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
-    digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith((".onnx", ".engine"))]
-    key = key_of(" ".join([graph.name, *sorted(digests)]), ways, threads)
+    digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith(".onnx")]
+    facts = [f"{label} {way.digest}" for label, way in ways.items()]
+    key = key_of(" ".join([graph.name, *sorted(digests)]), facts, threads)
     spec = bundle.manifest.input
     if (choice := remembered(key, ways)) is None:
-        choice = choose(ways, {spec.name: random_samples(spec, 1)}, progress=progress)
+        starts = {label: way.start for label, way in ways.items()}
+        choice = choose(starts, {spec.name: random_samples(spec, 1)}, progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice
 
 
 def _open(model: str | Path, registry: Registry | Resolver | None, progress: Progress) -> Bundle:
-    """A bundle by its path without asking any plugin, which would take longer than all the rest."""
+    """A bundle by its path without asking for models, which would take longer than all the rest."""
     if (Path(model) / MANIFEST).is_file():
         return read_bundle(model)
     from pocketzoo.zoo.models.open_model import open_model
 
     return open_model(model, registry=registry, progress=progress)
-
-
-def _check_target(target: str, registry: Registry | Resolver | None) -> None:
-    from pocketzoo.zoo.models.resolver import Resolver
-
-    Resolver.of(registry).registry.get("target", target)

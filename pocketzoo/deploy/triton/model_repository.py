@@ -20,8 +20,13 @@ from onnx import TensorProto, ValueInfoProto
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
+from pocketzoo.zoo.backends.open_backend import backend_of, build
+from pocketzoo.zoo.catalog.backend import BackendSpec, TritonModel
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.export_request import ExportRequest
+from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec, TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import graph_inputs
@@ -40,8 +45,7 @@ TYPES: dict[int, str] = {
 }
 DELAY = 500  # microseconds that a request waits for others to share a batch with
 LABELS = "labels.txt"
-# Target's provider -> what Triton's onnxruntime backend calls it.
-ACCELERATORS = {"OpenVINOExecutionProvider": "openvino"}
+GRAPH = TritonModel(backend="onnxruntime", file="model.onnx")  # of a target without a back end: any runtime's
 Config = Mapping[str, Any]
 
 
@@ -56,36 +60,52 @@ def save_repository(
 ) -> None:
     """Write a model repository to the folder ``out``.
 
-    A target with engines gets Triton's tensorrt backend and the engine, which is built here; any other its onnxruntime
-    backend. Images get a second model that prepares them, and an ensemble of both; texts do not, since tokenizing is
-    no graph.
+    The back end of the target says which of Triton's runs it and builds what that loads; a target without one gets the
+    graph, for Triton's onnxruntime. Images get a second model that prepares them, and an ensemble of both; texts do
+    not, since tokenizing is no graph.
 
     Raises:
         MissingDependencyError: the target's package is not installed.
-        ExportError: the target's engines do not run in Triton, the graph's inputs have no common batch, or the engine
-            cannot be built. Nothing is left.
+        ExportError: Triton does not run what the target's back end builds, the graph's inputs have no common batch, or
+            it cannot be built. Nothing is left.
     """
-    if target.engine and target.engine != "tensorrt":
-        raise ExportError(
-            f"Triton does not run engines of {target.engine}", "use --target cuda, or --target tensorrt on that GPU"
-        )
+    owner = request.backend or backend_of(target, default_registry())[0]
+    runs = triton_model(owner, target)
     model = load_graph(graph)
-    config = model_config(request, target, graph_inputs(model), list(model.graph.output))
+    config = model_config(request, target, graph_inputs(model), list(model.graph.output), runs)
     with replacing_folder(out) as folder:
         place = folder / request.name / "1"
         place.mkdir(parents=True)
-        if target.engine:
-            from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
-
-            save_engine(graph, place / "model.plan", target, options=request.options, progress=progress)
+        if owner is not None and owner.builds:
+            build(owner, graph, place / runs.file, target, options=request.options, progress=progress)
         else:
-            shutil.copyfile(graph, place / "model.onnx")
+            shutil.copyfile(graph, place / runs.file)
         _finish(folder / request.name, config, request.labels)
         _add_preprocessing(folder, config, request, progress)
 
 
+def triton_model(owner: BackendSpec | None, target: TargetSpec) -> TritonModel:
+    """How Triton runs what a back end builds for a target.
+
+    Raises:
+        ExportError: it does not.
+    """
+    if owner is None:
+        return GRAPH
+    if owner.triton is None:
+        raise ExportError(f"Triton does not run what {owner.name} builds", "use --target cpu, or --target cuda")
+    runs = owner.triton(target)
+    if not is_name(runs.file):
+        raise ExportError(f"{owner.name} calls its file in a repository {runs.file!r}", RULE)
+    return runs
+
+
 def model_config(
-    request: ExportRequest, target: TargetSpec, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]
+    request: ExportRequest,
+    target: TargetSpec,
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    runs: TritonModel = GRAPH,
 ) -> Config:
     """The configuration of the model itself.
 
@@ -102,7 +122,7 @@ def model_config(
     sample = {value.name: {**_tensor(value, request.options), "zero_data": True} for value in inputs}
     return {
         "name": request.name,
-        "backend": "tensorrt" if target.engine else "onnxruntime",
+        "backend": runs.backend,
         "max_batch_size": most,
         "input": [{"name": value.name, **_tensor(value)} for value in inputs],
         "output": [{"name": v.name, **_tensor(v), **(labeled if i == 0 else {})} for i, v in enumerate(outputs)],
@@ -114,7 +134,7 @@ def model_config(
         "model_warmup": [
             {"name": f"zeros in a batch of {size}", "batch_size": size, "inputs": sample} for size in sorted({1, best})
         ],
-        **_optimization(target),
+        **_optimization(runs),
     }
 
 
@@ -154,11 +174,11 @@ def _tensor(value: ValueInfoProto, options: EngineOptions | None = None) -> Conf
     return {"data_type": Word(TYPES[value.type.tensor_type.elem_type]), "dims": free or [1]}
 
 
-def _optimization(target: TargetSpec) -> Config:
-    if target.provider not in ACCELERATORS:
+def _optimization(runs: TritonModel) -> Config:
+    if not runs.accelerators:
         return {}
-    accelerator = {"cpu_execution_accelerator": [{"name": ACCELERATORS[target.provider]}]}
-    return {"optimization": {"execution_accelerators": accelerator}}
+    accelerators = {"cpu_execution_accelerator": [{"name": name} for name in runs.accelerators]}
+    return {"optimization": {"execution_accelerators": accelerators}}
 
 
 def _finish(place: Path, config: Config, labels: Sequence[str]) -> None:

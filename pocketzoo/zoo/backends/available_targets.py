@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketzoo.core.errors import PocketzooError
-from pocketzoo.zoo.backends.onnxruntime.providers import available, package_of
-from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, is_importable
-from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
+from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
+from pocketzoo.zoo.catalog.backend import Support
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
@@ -18,6 +16,7 @@ class Here:
     """One target, and what this machine can do for it."""
 
     target: TargetSpec
+    backend: str  # that builds for it and runs it; "" where it names none
     builds: bool  # what the target runs can be made here
     runs: bool
     why: str = ""  # not
@@ -25,26 +24,35 @@ class Here:
 
 
 def list_targets(registry: Registry | None = None) -> list[Here]:
-    """All targets in the order of their names. Nothing heavy is imported but onnxruntime, for its providers."""
-    entries = (registry or default_registry()).entries("target").values()
-    gpu, providers = find_gpu(), available() if is_importable("onnxruntime") else []
-    return [here(entry.spec, gpu, providers) for entry in entries]
+    """All targets in the order of their names. Each is asked of its back end, and nothing is run."""
+    registry = registry or default_registry()
+    return [here(entry.spec, registry) for entry in registry.entries("target").values()]
 
 
-def here(target: TargetSpec, gpu: Gpu | None, providers: Sequence[str]) -> Here:
-    """What a machine with this GPU and these providers of onnxruntime can do for a target."""
-    if target.engine:
-        try:
-            check_machine(target, gpu)
-        except PocketzooError as error:
-            return Here(target=target, builds=False, runs=False, why=error.message, fix=error.hint)
-        if gpu is None:
-            return Here(
-                target=target, builds=True, runs=False, why="no GPU", fix="copy the engine to a machine with one"
-            )
-        return Here(target=target, builds=True, runs=True)
-    if target.provider in providers:
-        return Here(target=target, builds=True, runs=True)
-    package = package_of(target.provider) or "onnxruntime"
-    why = f"onnxruntime has no {target.provider}" if providers else "onnxruntime is not installed"
-    return Here(target=target, builds=True, runs=False, why=why, fix=f"pip install {package}")
+def here(target: TargetSpec, registry: Registry | None = None) -> Here:
+    """What this machine can do for a target; where its back end fails, that is the reason."""
+    name = target.backend
+    try:
+        spec, target = backend_of(target, registry or default_registry())
+        name = target.backend
+        support = _no_backend(target) if spec is None else open_backend(spec).support(target)
+    except PocketzooError as error:
+        support = Support(builds=False, runs=False, why=error.message, fix=error.hint)
+    except Exception as error:  # a plugin's back end may fail in any way; the other targets go on
+        support = Support(
+            builds=False,
+            runs=False,
+            why=f"the back end {name!r} fails: {type(error).__name__}: {' '.join(str(error).split())}",
+            fix="pocketzoo doctor",
+        )
+    return Here(target=target, backend=name, builds=support.builds, runs=support.runs, why=support.why, fix=support.fix)
+
+
+def _no_backend(target: TargetSpec) -> Support:
+    """Graphs can be written for any target; who runs them is not known."""
+    if target.former:
+        fields = ", ".join(f"{name} {value!r}" for name, value in target.former.items())
+        return Support(builds=True, runs=False, why=f"no back end here knows {fields}", fix="install one that does")
+    return Support(
+        builds=True, runs=False, why="it names no back end", fix="graphs for it are written by: export --to onnx"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -76,10 +76,6 @@ class Bundle:
         """The targets that it has graphs for: "" first, where it has float ones."""
         return tuple(sorted({e.target for name, e in self.manifest.files.items() if name.endswith(".onnx")}))
 
-    def parts(self, target: str = "") -> dict[str, Path]:
-        """The graphs of a model that has others than ``MODEL``, without that one."""
-        return {name: path for name, path in self.graphs(target).items() if name != MODEL}
-
     def graph(self, target: str = "cpu", name: str = MODEL) -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
         return self.graphs(target).get(name) or self.file(graph_name(graph=name))
@@ -103,6 +99,7 @@ def _joined(*parts: str) -> str:
 
 
 SOURCE_PREFIX = "backbone."
+ENGINE = ".engine"  # the one form that earlier versions built, without a word of who did
 
 
 def source_file_name(path: str) -> str:
@@ -143,6 +140,8 @@ def read_bundle(path: str | Path) -> Bundle:
             raise BundleError(f"{file} is damaged (sha256 differs)", "restore it from a copy, or rebuild the bundle")
         if file.stat().st_nlink > 1:  # whoever has the other name can change the file after it was checked
             raise UnsafeFileError(f"{file} is a hard link to a file elsewhere", f"copy the bundle: cp -r {path} COPY")
+        if entry.of and entry.of not in manifest.files:
+            raise BundleError(f"{path} has {name}, and not {entry.of}, which it is part of", "export the model again")
         if name.endswith(".onnx"):
             check_graph(file, files=manifest.files)
     return Bundle(path, manifest)
@@ -212,8 +211,10 @@ class Draft:
     kinds: dict[str, FileEntry] = field(default_factory=dict)  # target and precision of graphs and engines
     path: Path | None = None  # where it is, once written
 
-    def mark(self, name: str, *, target: str = "", precision: str = "", graph: str = "") -> Path:
-        """Say what a file runs on, and of which graph it is.
+    def mark(
+        self, name: str, *, target: str = "", precision: str = "", graph: str = "", backend: str = "", of: str = ""
+    ) -> Path:
+        """Say what a file runs on, of which graph it is, and who built it.
 
         Returns the path to write it to, where an earlier one of the same may be.
 
@@ -221,12 +222,30 @@ class Draft:
             BundleError: another file of the bundle is called so, as the weights would be by a step called "model".
         """
         graph = "" if graph == MODEL else graph
-        entry = FileEntry(sha256="", size=0, target=target, precision=precision, graph=graph)
-        there = self.kinds.get(name) or FileEntry(sha256="", size=0)
-        if (self.folder / name).exists() and replace(there, sha256="", size=0) != entry:
+        entry = FileEntry(sha256="", size=0, target=target, precision=precision, graph=graph, backend=backend, of=of)
+        there = replace(self.kinds.get(name) or entry, sha256="", size=0)
+        known = replace(there, backend=there.backend or backend)  # which earlier versions did not note
+        if (self.folder / name).exists() and (name not in self.kinds or known != entry):
             raise BundleError(f"{name} would be two files of one bundle", "rename what the second is called after")
         self.kinds[name] = entry
         return self.folder / name
+
+    def put(
+        self, files: Sequence[Path], name: str, *, target: str, precision: str, graph: str = "", backend: str = ""
+    ) -> None:
+        """Take in what was exported as ``name``: the first of the files, and those that belong to it.
+
+        They have one stem, which becomes that of ``name``. Files of an earlier export of that name go.
+        """
+        for old in [each for each, entry in self.kinds.items() if entry.of == name]:
+            del self.kinds[old]
+            (self.folder / old).unlink()
+        main, *others = files
+        shutil.copyfile(main, self.mark(name, target=target, precision=precision, graph=graph, backend=backend))
+        for each in others:
+            own = Path(name).stem + each.name.removeprefix(main.stem)
+            more = self.mark(own, target=target, precision=precision, graph=graph, backend=backend, of=name)
+            shutil.copyfile(each, more)
 
 
 def _seal(draft: Draft) -> None:

@@ -45,6 +45,8 @@ class FileEntry:
     target: str = ""
     precision: str = ""
     graph: str = ""  # of a model that runs in several: "encoder", "decoder"; "" is ``MODEL``
+    backend: str = ""  # that built it and loads it; "" of a graph, and of engines of earlier versions
+    of: str = ""  # the file that it is part of, where a back end writes several: weights alongside a description
 
 
 @renamed(turned_down="rejected")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
-from pocketzoo.core.errors import RecipeError, check_field
-from pocketzoo.zoo.catalog.specs import Input
+from pocketzoo.core.errors import ExportError, RecipeError, check_field
 
 Sizes = tuple[int, int, int]  # smallest, best and largest length of an axis
+DEFAULTS = ("usual", "others")  # what is built for where nobody asks, so that a back end may pass it by
+OPTIONS = {"shapes": "shape", "stripped": "strip"}  # what the command line calls some of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +36,24 @@ class EngineOptions:
         check_field(self, "workspace", self.workspace >= 0, "0 or more MiB")
         check_field(self, "dla", self.dla is None or self.dla >= 0, "the number of a core, from 0")
 
+    def check(self, known: Iterable[str], owner: str) -> None:
+        """Raises:
+        ExportError: an option was given that ``owner``, which knows those of ``known``, does not build by.
+        """
+        given = [f.name for f in fields(self) if f.name not in DEFAULTS and getattr(self, f.name) != _default(f)]
+        if unknown := [name for name in given if name not in known]:
+            words = unknown[0].replace("_", "-")
+            raise ExportError(
+                f"{owner} has no option {words!r} to build by", f"leave out --{OPTIONS.get(words, words)}"
+            )
+
     def sizes(self, axis: str) -> Sizes:
         """The lengths of an axis of this name, or of one without."""
         return self.shapes.get(axis) or self.usual.get(axis) or self.others
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRequest:
-    """What an exporter that ``asks`` gets besides: whose graph it is, and how its engine is to be built."""
-
-    name: str  # of the model
-    input: Input
-    labels: tuple[str, ...] = ()
-    returns: str = "logits"
-    options: EngineOptions = field(default_factory=EngineOptions)
+def _default(f: Field[Any]) -> Any:
+    return f.default if f.default_factory is MISSING else f.default_factory()
 
 
 def read_sizes(text: str) -> Sizes:

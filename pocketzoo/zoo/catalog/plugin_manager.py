@@ -16,6 +16,7 @@ from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
 
+GIVEN = "given"  # the origin of plugins that a caller passes as modules
 BUILT_IN = (
     "tinynet",
     "mlp",
@@ -25,6 +26,7 @@ BUILT_IN = (
     "compressors",
     "exporters",
     "targets",
+    "backends",
     "datasets",
     "timm",
     "transformers",
@@ -69,7 +71,7 @@ def create_manager(points: Iterable[EntryPoint] | None = None, extra: Sequence[M
         plugins.append(Plugin(name, "pocketzoo"))
     for module in extra:
         _register(hooks, module, module.__name__)
-        plugins.append(Plugin(module.__name__, "given"))
+        plugins.append(Plugin(module.__name__, GIVEN))
     admitted = wanted(os.environ.get("POCKETZOO_PLUGINS"))
     for point in entry_points(group=hookspecs.PROJECT) if points is None else points:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"

@@ -23,6 +23,8 @@ PARTS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "modality": (is_word, WORD_RULE),
     "decoder": (is_name, RULE),
     "default_target": (is_name, RULE),
+    "backend": (is_name, RULE),
+    "target": (is_name, RULE),
 }
 
 

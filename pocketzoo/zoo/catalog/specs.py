@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.zoo.catalog.signature import Dim
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from pocketzoo.zoo.catalog.dataset import Dataset
 
+C = TypeVar("C", bound=type)
 FeatureKind = Literal["map", "vector", "sequence"]
 RETURNS = {  # what a head outputs -> its shape
     "logits": "(B, classes)",
@@ -223,8 +226,44 @@ class Int8Encoding:
     fuses_add: bool  # a convolution's output that only an addition reads stays float: the two become one kernel
     dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantized dynamically
     splits_norm: bool = False  # it fuses an addition with the layer norm after it, and is slower for it
+    required: bool = False  # a graph that is encoded otherwise is refused, not just slower
 
 
+# Fields of the previous release -> where that is said now.
+FORMER_TARGET_FIELDS = {
+    "provider": "backend and facts",
+    "engine": "backend",
+    "versions": "facts",
+    "engine_flags": "facts",
+    "machine": "facts",
+    "capability": "facts",
+    "dla": "facts",
+}
+FORMER_FP8_FIELDS = {"capability": "fp8_capability of NvidiaFacts"}
+
+
+def _reads_former(names: Mapping[str, str], keep: bool) -> Callable[[C], C]:
+    """Decorate a spec whose fields went to a back end's facts: they are kept in ``former``, where that finds them."""
+
+    def decorate(cls: C) -> C:
+        construct = cls.__init__  # type: ignore[misc]
+
+        @wraps(construct)
+        def init(self: object, *args: Any, **fields: Any) -> None:
+            given = {name: fields.pop(name) for name in sorted(names.keys() & fields.keys())}
+            if before := {name: value for name, value in given.items() if value}:
+                warn_renamed(", ".join(before), " and ".join(dict.fromkeys(names[name] for name in before)))
+                if keep:
+                    fields["former"] = {**fields.get("former", {}), **before}
+            construct(self, *args, **fields)
+
+        cls.__init__ = init  # type: ignore[misc]
+        return cls
+
+    return decorate
+
+
+@_reads_former(FORMER_FP8_FIELDS, keep=False)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fp8Encoding:
     """Which layers a runtime has kernels in float8 (e4m3) for; both sides have one scale per tensor."""
@@ -232,28 +271,9 @@ class Fp8Encoding:
     conv_channels: int  # a convolution's least, in and out
     matmul_channels: int  # a matrix product's least, in and out
     kernel: int  # most values that a filter has for each channel in
-    capability: str  # least compute capability, such as "8.9"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DlaSpec:
-    """What a deep learning accelerator alongside the GPU takes; what it does not falls back to the GPU.
-
-    Shapes are fixed when an engine is built. Sizes are those of a 2-D convolution or pooling.
-    """
-
-    cores: int
-    operators: tuple[str, ...]  # of ONNX
-    kernel: int  # largest side
-    stride: int  # largest
-    window: int  # largest side of a pooling window
-    window_stride: int  # largest of a pooling window
-    channels: int  # most, in and out
-    size: int  # longest axis besides the batch
-    batch: int  # largest
-    types: tuple[str, ...] = ("fp16",)  # it computes in
-
-
+@_reads_former(FORMER_TARGET_FIELDS, keep=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
     """What a runtime or device supports and prefers. ``refuses`` and ``slow`` map ONNX operators to what to do."""
@@ -261,6 +281,8 @@ class TargetSpec:
     name: str
     summary: str
     int8: Int8Encoding
+    backend: str = ""  # that runs it, and builds for it; "": none that is known here, so that only graphs are written
+    facts: Any = None  # what that back end knows of it besides: a frozen dataclass, of ``BackendSpec.facts``
     fp8: Fp8Encoding | None = None  # where it computes in that
     channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its kernels are made for
     int8_multiple: int = 0  # the same where they become int8; 0: no other
@@ -273,19 +295,15 @@ class TargetSpec:
     precisions: tuple[str, ...] = ("fp32",)  # of fp32, fp16, bf16, int8, fp8: what it computes in, best last
     keeps_fp32: tuple[str, ...] = ()  # operators that stay in float32 when a graph is turned into 16
     sparse: bool = False  # kernels for 2:4 zeros
-    device: Literal["cpu", "gpu"] = "cpu"
-    machine: str = ""  # "aarch64" where it is one device, and engines are built on that
-    capability: str = ""  # that device's compute capability, such as "8.7"
-    provider: str = ""  # of onnxruntime, where that runs its graphs
-    engine: str = ""  # the Python module that builds engines for it
-    versions: tuple[int, ...] = ()  # major versions of that module; empty: any
-    engine_flags: tuple[str, ...] = ()  # names of BuilderFlag, set for every engine
-    dla: DlaSpec | None = None
+    device: Literal["cpu", "gpu", "npu"] = "cpu"
+    # Whether times of onnxruntime's CPU kernels say something of its own; None: if it is a CPU and names no back end.
+    timed_here: bool | None = None
+    former: Mapping[str, Any] = field(default_factory=dict)  # fields of the previous release, for its back end
 
-    @property
-    def timed_here(self) -> bool:
-        """Whether times of onnxruntime's CPU kernels say something of its own."""
-        return not self.engine and self.device == "cpu"
+    def __post_init__(self) -> None:
+        if self.timed_here is None:
+            unknown = self.backend or self.former.get("engine")
+            object.__setattr__(self, "timed_here", not unknown and self.device == "cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

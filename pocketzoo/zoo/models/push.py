@@ -61,8 +61,9 @@ def push(
 
 
 def _whole(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
+    built = bundle.built()  # a cache, and code where it is an engine
     for name in manifest.files:
-        if not name.endswith(".engine"):
+        if name not in built and manifest.files[name].of not in built:
             shutil.copyfile(bundle.path / name, folder / name)
     seal(folder, manifest, manifest.files)
 

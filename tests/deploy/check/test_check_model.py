@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError
 from pocketzoo.deploy.check.check_model import check, check_graph
-from pocketzoo.deploy.check.dla_rules import off_dla
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.tensorrt.dla_rules import off_dla
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.graphs.index import GraphIndex
 
@@ -175,8 +175,8 @@ LARGEST = {  # NVIDIA, "Working with DLA", TensorRT 10: layers and restrictions;
 
 
 def test_the_ranges_of_dla_are_nvidias():
-    assert ORIN.dla is not None
-    assert {name: getattr(ORIN.dla, name) for name in LARGEST} == LARGEST
+    assert ORIN.facts.dla is not None
+    assert {name: getattr(ORIN.facts.dla, name) for name in LARGEST} == LARGEST
 
 
 def node(op: str, inputs: tuple[str, ...] = ("x", "w"), **attributes):

@@ -5,15 +5,16 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import metadata, version
+from importlib.util import find_spec
 
 import pytest
 
 from pocketzoo.deploy.device import doctor as module
 from pocketzoo.deploy.device.doctor import Check, doctor
 
-NAMES = ["python", "torch", "onnx", "onnxscript", "safetensors", "onnxruntime", "PIL", "tokenizers", "transformers",
-         "timm", "sklearn", "tensorrt_rtx", "tensorrt", "onnxruntime providers", "tensorrt_rtx builder",
-         "NVIDIA GPU"]  # fmt: skip
+NAMES = ["python", "torch", "onnx", "onnxscript", "safetensors", "PIL", "tokenizers", "transformers", "timm", "sklearn",
+         "back end onnxruntime", "onnxruntime providers", "back end tensorrt", "NVIDIA GPU", "back end tensorrt-rtx",
+         "tensorrt_rtx builder", "back end torch"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_everything_is_examined_in_order(checks):
 
 @pytest.mark.parametrize(
     ("name", "distribution"),
-    [("torch", "torch"), ("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("PIL", "pillow"),
+    [("torch", "torch"), ("onnx", "onnx"), ("PIL", "pillow"),
      ("sklearn", "scikit-learn"), ("safetensors", "safetensors"), ("onnxscript", "onnxscript")],
 )  # fmt: skip
 def test_what_is_installed_works_and_has_its_version(name, distribution, checks):
@@ -35,6 +36,13 @@ def test_what_is_installed_works_and_has_its_version(name, distribution, checks)
     assert checks[name].detail.startswith(version(distribution))
     assert "for:" in checks[name].detail
     assert checks[name].fix == ""
+
+
+def test_a_back_end_says_what_it_can_do_here(checks):
+    assert checks["back end onnxruntime"].detail.startswith(f"{version('onnxruntime')}: runs onnxruntime")
+    assert "runs torch, torch-compile" in checks["back end torch"].detail
+    if find_spec("tensorrt_rtx"):
+        assert "builds" in checks["back end tensorrt-rtx"].detail
 
 
 def test_python_is_this_one(checks):
@@ -115,7 +123,7 @@ def test_what_is_missing_is_told_with_the_line_that_installs_it(hidden, extra):
     assert done.returncode == 0, done.stderr
     found = {line.split("|")[0]: line.split("|")[1:] for line in done.stdout.splitlines()}
     assert list(found) == NAMES
-    works, detail, fix = found[hidden[0]]
+    works, detail, fix = found.get(hidden[0]) or found[f"back end {hidden[0].replace('_', '-')}"]
     assert works == "False"
     assert "not installed" in detail
     assert fix == f"pip install 'pocketzoo[{extra}]'"

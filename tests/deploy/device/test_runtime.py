@@ -344,13 +344,13 @@ def test_a_provider_that_is_not_here_names_its_package_and_what_runs(provider, p
     if names[provider] in onnxruntime.get_available_providers():
         pytest.skip(f"{provider} is here")
     with refused(MissingDependencyError, names[provider], hint=f"pip install {package}; without it runs: cpu"):
-        load_runtime(fitted, providers=provider)
+        load_runtime(fitted, provider=provider)
 
 
 @pytest.mark.parametrize("providers", ["gpu", ["cpu", "cudda"], []])
 def test_providers_that_do_not_exist(providers, fitted, refused):
     with refused(DataError, "provider"):
-        load_runtime(fitted, providers=providers)
+        load_runtime(fitted, provider=providers)
 
 
 def test_a_damaged_bundle_does_not_answer(fitted_copy, refused):

@@ -54,7 +54,7 @@ def test_without_a_gpu_the_driver_is_asked_for():
 @no_gpu
 def test_without_a_gpu_an_engine_is_refused_and_the_graph_runs_instead(built, run, digit_files, refused):
     with refused(MissingDependencyError, "no NVIDIA GPU", hint="run the graph"):
-        load_runtime(built, providers="engine")
+        load_runtime(built, provider="engine")
     done = run("predict", built, digit_files[0], "--provider", "engine")
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 2)
     heard = Heard()
@@ -66,17 +66,19 @@ def test_without_a_gpu_an_engine_is_refused_and_the_graph_runs_instead(built, ru
 
 def test_an_engine_that_is_not_there_or_from_elsewhere_is_not_loaded(built, fitted, tmp_path, monkeypatch, refused):
     with refused(BundleError, "has no engine that was built on this machine", hint="pocketzoo export"):
-        load_runtime(fitted, providers="engine")
+        load_runtime(fitted, provider="engine")
     with refused(BundleError, "has no engine for tensorrt that", hint="--to tensorrt"):
-        load_runtime(built, target="tensorrt", providers="engine")
+        load_runtime(built, target="tensorrt", provider="engine")
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path))  # another machine
     with refused(BundleError, "has no engine that was built on this machine"):
-        load_runtime(built, providers="engine")
+        load_runtime(built, provider="engine")
 
 
 @needs_gpu
 def test_an_engine_answers_as_the_graph_does(built, fitted, digit_files, refused):
     x = np.stack([prepare(file, fitted.manifest.input) for file in digit_files])
+    with OnnxRunner(fitted.graph("")) as runner, load_runtime(built, provider="engine") as runtime:
+        wanted = runner.logits(x)
     with OnnxRunner(fitted.graph("")) as runner, load_runtime(built, providers="engine") as runtime:
         wanted = only(runner, x)
         np.testing.assert_allclose(runtime.predict(x), wanted, atol=2e-2)
@@ -94,7 +96,7 @@ def test_an_engine_answers_as_the_graph_does(built, fitted, digit_files, refused
 @needs_gpu
 def test_the_gpus_memory_is_given_back(built):
     cuda = Cuda()
-    with load_runtime(built, providers="engine") as runtime:
+    with load_runtime(built, provider="engine") as runtime:
         runtime.predict(np.zeros((8, 1, 28, 28), np.float32))
         held, _ = cuda.memory()
     assert cuda.memory()[0] > held

@@ -20,9 +20,10 @@ from told import Told
 from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.triton.image_preprocessing_graph import preparation
-from pocketzoo.deploy.triton.model_repository import TYPES, Word, model_config, pbtxt, save_repository
+from pocketzoo.deploy.triton.model_repository import TYPES, Word, model_config, pbtxt, save_repository, triton_model
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.image_preprocessing import prepare
@@ -187,7 +188,7 @@ def test_every_character_is_read_as_it_is(proto):
 
 @pytest.mark.parametrize("target", sorted(default_registry().entries("target")))
 @pytest.mark.parametrize("labels", [(), ("a", 'b "c"\n')])
-def test_the_configuration_of_every_target_parses(proto, registry, target, labels):
+def test_the_configuration_of_every_target_parses(proto, registry, target, labels, refused):
     """Those too whose engine is built, or whose provider is installed, only elsewhere."""
     inputs = [
         helper.make_tensor_value_info(f'in "{i}"', i, ["batch", "length", 3][: 1 + n]) for n, i in enumerate((1, 7))
@@ -195,12 +196,19 @@ def test_the_configuration_of_every_target_parses(proto, registry, target, label
     outputs = [helper.make_tensor_value_info(f"out\\{code}", code, ["batch", 2]) for code in TYPES]
     options = EngineOptions(shapes={"batch": (1, 2, 8), "length": (1, 16, 32)})
     request = ExportRequest(name="m", input=SPECS["bilinear"], labels=labels, options=options)
-    config = model_config(request, registry.get("target", target), inputs, outputs)
+    spec = registry.get("target", target)
+    owner = registry.get("backend", spec.backend)
+    if target == "tensorrt-rtx":
+        with refused(ExportError, "Triton does not run engines of tensorrt_rtx"):
+            triton_model(owner, spec)
+        return
+    runs = triton_model(owner, spec)
+    config = model_config(request, spec, inputs, outputs, runs)
     read = text_format.Parse(pbtxt(config), proto())
     assert read == json_format.ParseDict(config, proto())
     assert [i.name for i in read.input] == [v.name for v in inputs]
     assert [o.name for o in read.output] == [v.name for v in outputs]
-    assert read.backend == ("tensorrt" if registry.get("target", target).engine else "onnxruntime")
+    assert read.backend == spec.backend
 
 
 def test_text_is_escaped():

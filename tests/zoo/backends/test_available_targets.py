@@ -10,11 +10,20 @@ import pytest
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.plugins.targets import pocketzoo_targets
-from pocketzoo.zoo.backends.available_targets import here, list_targets
+from pocketzoo.zoo.backends.available_targets import list_targets
+from pocketzoo.zoo.backends.onnxruntime.backend import OnnxruntimeBackend
+from pocketzoo.zoo.backends.tensorrt.backend import NvidiaBackend
 from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, lacks_fp8
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
+
+
+def changed(name, **facts):
+    """A target with other facts for its back end."""
+    return replace(TARGETS[name], facts=replace(TARGETS[name].facts, **facts))
+
+
 ORIN = Gpu(name="Orin", capability="8.7", memory=8 << 30, driver="12.6")
 
 
@@ -24,14 +33,21 @@ def test_every_target_is_listed_with_what_to_do(registry):
     for each in found:
         assert bool(each.why) == bool(each.fix) == (not each.runs)
         assert each.builds or not each.runs
+        assert each.backend == each.target.backend
 
 
-def test_onnxruntimes_targets_run_where_their_provider_is():
+def test_onnxruntimes_targets_run_where_their_provider_is(monkeypatch):
+    module = "pocketzoo.zoo.backends.onnxruntime.backend"
     for name in ("cpu", "cuda", "openvino"):
-        target = TARGETS[name]
-        assert here(target, None, (target.provider,)).runs
-        assert f"no {target.provider}" in here(target, None, ("OtherProvider",)).why
-        assert "not installed" in here(target, None, ()).why
+        target, backend = TARGETS[name], OnnxruntimeBackend()
+        provider = target.facts.provider
+        monkeypatch.setattr(f"{module}.available", lambda provider=provider: [provider])
+        assert backend.support(target).runs
+        monkeypatch.setattr(f"{module}.available", lambda: ["OtherProvider"])
+        assert f"no {provider}" in backend.support(target).why
+        monkeypatch.setattr(f"{module}._is_installed", lambda: False)
+        assert "not installed" in backend.support(target).why
+        monkeypatch.undo()
 
 
 def test_a_devices_engines_are_built_on_the_device(refused):
@@ -42,10 +58,10 @@ def test_a_devices_engines_are_built_on_the_device(refused):
 
 
 def test_another_gpu_than_the_devices_is_refused(refused):
-    target = replace(TARGETS["tensorrt-rtx"], capability="11.0")
+    target = changed("tensorrt-rtx", capability="11.0")
     if find_spec("tensorrt_rtx") is None:
         pytest.skip("tensorrt_rtx is not installed")
-    check_machine(replace(target, capability="8.7"), ORIN)
+    check_machine(changed("tensorrt-rtx", capability="8.7"), ORIN)
     with refused(ExportError, "compute capability 11.0, this is Orin (compute capability 8.7)", hint="there"):
         check_machine(target, ORIN)
 
@@ -62,21 +78,24 @@ def test_fp8_wants_a_gpu_that_has_it():
 @pytest.mark.engine
 def test_another_version_is_refused(refused):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
-    target = replace(TARGETS["tensorrt-rtx"], versions=(99,))
+    target = changed("tensorrt-rtx", versions=(99,))
     with refused(ExportError, "wants tensorrt_rtx 99, installed is ", hint="tensorrt_rtx==99"):
         check_machine(target, None)
-    assert not here(target, None, ()).builds
+    assert not NvidiaBackend("tensorrt_rtx").support(target).builds
 
 
 @pytest.mark.engine
-def test_rtx_builds_without_a_gpu_and_runs_with_one():
+def test_rtx_builds_without_a_gpu_and_runs_with_one(monkeypatch):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
-    assert [here(TARGETS["tensorrt-rtx"], gpu, ()).runs for gpu in (None, ORIN)] == [False, True]
-    assert here(TARGETS["tensorrt-rtx"], None, ()).builds
+    backend = NvidiaBackend("tensorrt_rtx")
+    for gpu in (None, ORIN):
+        monkeypatch.setattr("pocketzoo.zoo.backends.tensorrt.backend.find_gpu", lambda gpu=gpu: gpu)
+        support = backend.support(TARGETS["tensorrt-rtx"])
+        assert (support.builds, support.runs) == (True, gpu is not None)
 
 
 def test_a_missing_package_is_told_with_the_line_that_installs_it(refused):
-    target = replace(TARGETS["tensorrt"], engine="not_a_module_at_all")
+    target = changed("tensorrt", module="not_a_module_at_all")
     with refused(MissingDependencyError, "'not_a_module_at_all'", hint="pip install not_a_module_at_all"):
         check_machine(target, ORIN)
     with refused(ExportError, "'cpu' has no engines", hint="--target tensorrt-rtx"):

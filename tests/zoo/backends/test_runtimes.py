@@ -6,17 +6,18 @@ import torch
 from feeds import only
 
 from pocketzoo.core.errors import UnknownNameError, UnsupportedModelError
+from pocketzoo.zoo.backends.onnxruntime.backend import provider_of, runtime_of
+from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS
+from pocketzoo.zoo.backends.open_backend import backends
 from pocketzoo.zoo.backends.runtimes import (
     COMPILED,
     CPU,
-    ENGINES,
     TORCH,
     TORCH_CUDA,
     check_runtime,
-    module_of,
-    on_modules,
     open_runner,
     runtimes,
+    single_thread,
 )
 from pocketzoo.zoo.data.random_samples import random_samples
 
@@ -72,30 +73,31 @@ def test_a_graph_from_elsewhere_has_no_module(fitted, tmp_path, refused):
         open_runner(TORCH, opened.graph(""), opened.path)
 
 
-@pytest.mark.parametrize(
-    ("name", "modules", "imported"),
-    [
-        (CPU, False, "onnxruntime"),
-        ("onnxruntime-cuda", False, "onnxruntime"),
-        ("tensorrt-rtx", False, "tensorrt_rtx"),
-        (TORCH, True, "pocketzoo.zoo.backends.torch_runner"),
-    ],
-)
-def test_a_runtime_runs_modules_or_what_is_made_of_graphs(name, modules, imported):
-    assert on_modules(name) is modules
-    assert module_of(name) == imported
+def test_a_runtime_runs_modules_or_what_is_made_of_graphs(registry):
+    known = backends(registry).ways
+    assert {name for name, way in known.items() if way.backend.form == "module"} == {TORCH, COMPILED, TORCH_CUDA}
+    assert {name for name, way in known.items() if way.backend.builds} == {"tensorrt", "tensorrt-rtx"}
+    assert {name for name in known if single_thread(name, registry)} == {CPU, TORCH, COMPILED}
 
 
-def test_every_runtime_with_engines_is_called_as_its_target(registry):
-    for name, module in ENGINES.items():
-        assert registry.get("target", name).engine == module
+def test_what_is_built_to_run_is_built_for_a_target_of_its_back_end(registry):
+    for way in backends(registry).ways.values():
+        if way.backend.builds:
+            assert registry.get("target", way.runtime.target).backend == way.backend.name
 
 
 @pytest.mark.parametrize("there", [["cpu"], ["cpu", "cuda"], ["cpu", "tensorrt", "openvino"]])
-def test_a_provider_runs_where_this_onnxruntime_has_it(there, monkeypatch):
-    monkeypatch.setattr("pocketzoo.zoo.backends.runtimes.installed_providers", lambda: there)
-    known = runtimes()
+def test_a_provider_runs_where_this_onnxruntime_has_it(there, monkeypatch, registry):
+    monkeypatch.setattr("pocketzoo.zoo.backends.onnxruntime.backend.installed_providers", lambda: there)
+    known = runtimes(registry)
     for name in ("cuda", "tensorrt", "openvino"):
         wanted = "" if name in there else f"this onnxruntime has no {name} provider"
         assert known[f"{CPU}-{name}"] == wanted
     assert f"{CPU}-cpu" not in known
+
+
+def test_every_provider_that_is_known_is_a_runtime_under_its_names(registry):
+    ways = {way.runtime.name: way.runtime for way in backends(registry).ways.values()}
+    for short, (full, _) in PROVIDERS.items():
+        assert ways[runtime_of(short)].aliases == (short, full)
+        assert provider_of(runtime_of(short)) == short

@@ -131,7 +131,7 @@ def test_two_alike_are_told_apart_by_what_is_in_them(refused):
     """The types of the fields are those of the first, which was right."""
     right = replace(SPECS["target"], precisions=("fp32", "int8"))
     check_spec(right)
-    for wrong in ({"precisions": ("fp32", 8)}, {"versions": ("10",)}, {"refuses": {"Conv": 3}}):
+    for wrong in ({"precisions": ("fp32", 8)}, {"domains": (10,)}, {"refuses": {"Conv": 3}}):
         with refused(PluginError, "of 'acme-thing' cannot be"):
             check_spec(replace(right, **wrong))
     encoding = Int8Encoding(activations="int4", symmetric=True, int32_bias=False, fuses_add=False)  # type: ignore

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.zoo.catalog import specs
 from pocketzoo.zoo.catalog.specs import FeatureSpec, InputSpec
 
@@ -82,14 +83,12 @@ DEFAULTS: dict[type, dict[str, object]] = {
         "labels": None, "outputs": 0, "generates": False,
     },
     specs.DatasetSpec: {},
-    specs.Int8Encoding: {"dynamic": False, "splits_norm": False},
+    specs.Int8Encoding: {"dynamic": False, "splits_norm": False, "required": False},
     specs.Fp8Encoding: {},
-    specs.DlaSpec: {"types": ("fp16",)},
     specs.TargetSpec: {
         "fp8": None, "channel_multiple": 8, "int8_multiple": 0, "half_multiple": 8, "opset": 20, "newest_opset": 0,
         "domains": ("",), "refuses": {}, "slow": {}, "precisions": ("fp32",), "keeps_fp32": (), "sparse": False,
-        "device": "cpu", "machine": "", "capability": "", "provider": "", "engine": "", "versions": (),
-        "engine_flags": (), "dla": None,
+        "device": "cpu", "backend": "", "facts": None, "timed_here": None, "former": {},
     },
     specs.ExporterSpec: {"asks": False, "folder": False},
     specs.Repository: {"sizes": {}, "library": "", "task": "", "license": "", "config": {}, "files": {}, "digests": {}},
@@ -107,14 +106,36 @@ def test_what_a_plugin_leaves_out_means_what_it_did(kind):
     assert found == DEFAULTS[kind]
 
 
+ENCODING = specs.Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=False)
+
+
 @pytest.mark.parametrize(
-    ("engine", "device", "timed"),
-    [("", "cpu", True), ("tensorrt", "cpu", False), ("", "gpu", False), ("x", "gpu", False)],
+    ("fields", "timed"),
+    [
+        ({}, True),
+        ({"device": "gpu"}, False),
+        ({"backend": "x"}, False),
+        ({"backend": "x", "timed_here": True}, True),
+        ({"timed_here": False}, False),
+    ],
 )
-def test_times_of_the_cpu_say_something_of_targets_that_run_on_it(engine, device, timed):
-    encoding = specs.Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=False)
-    target = specs.TargetSpec(name="t", summary="s", int8=encoding, engine=engine, device=device)
-    assert target.timed_here == timed
+def test_times_of_the_cpu_say_something_of_targets_that_run_on_it(fields, timed):
+    assert specs.TargetSpec(name="t", summary="s", int8=ENCODING, **fields).timed_here == timed
+
+
+def test_fields_of_the_release_before_are_kept_for_their_back_end_and_said():
+    with pytest.warns(RenamedWarning, match="'engine, versions' was renamed to 'backend and facts'"):
+        target = specs.TargetSpec(
+            name="t", summary="s", int8=ENCODING, engine="x", versions=(1,), provider="", dla=None
+        )
+    assert target.former == {"engine": "x", "versions": (1,)}
+    assert not target.timed_here
+    with pytest.warns(RenamedWarning, match="provider"):
+        target = specs.TargetSpec(name="t", summary="s", int8=ENCODING, provider="CPUExecutionProvider")
+    assert target.timed_here
+    with pytest.warns(RenamedWarning, match="capability"):
+        fp8 = specs.Fp8Encoding(conv_channels=1, matmul_channels=1, kernel=1, capability="8.9")
+    assert fp8 == specs.Fp8Encoding(conv_channels=1, matmul_channels=1, kernel=1)
 
 
 def test_weights_of_a_repository_are_pinned_by_their_digests():

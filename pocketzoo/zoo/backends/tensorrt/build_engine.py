@@ -19,6 +19,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine
 from pocketzoo.zoo.backends.tensorrt.build_progress import watched
 from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache, engine_key
+from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.garbage_collector import uncollected
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 from pocketzoo.zoo.backends.tensorrt.load_engine import engine_module, load_engine, make_logger, short_of_memory
@@ -50,7 +51,7 @@ def save_engine(
     """
     gpu = find_gpu()
     check_machine(target, gpu)
-    trt = engine_module(target.engine)
+    trt = engine_module(facts_of(target).module)
     cache = cache or EngineCache()
     key = engine_key(graph, target, str(trt.__version__), gpu, options)
     if (known := cache.find(key)) is not None:
@@ -60,8 +61,8 @@ def save_engine(
         return
     parsed = _parsed(trt, graph, target, options)
     config, profile = _configured(trt, parsed, target, options)
-    progress.say(f"building the engine with {target.engine} {trt.__version__}{profile}")
-    timings = cache.timings(target.engine, str(trt.__version__), gpu) if _times(trt) else None
+    progress.say(f"building the engine with {facts_of(target).module} {trt.__version__}{profile}")
+    timings = cache.timings(facts_of(target).module, str(trt.__version__), gpu) if _times(trt) else None
     if timings is not None:
         known_times = timings.read_bytes() if timings.is_file() else b""
         config.set_timing_cache(config.create_timing_cache(known_times), False)
@@ -83,7 +84,7 @@ def layer_precisions(graph: Path, target: TargetSpec) -> dict[str, str]:
     Raises:
         ExportError: the parser refuses the graph.
     """
-    network = _parsed(engine_module(target.engine), graph, target, DEFAULT).network
+    network = _parsed(engine_module(facts_of(target).module), graph, target, DEFAULT).network
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     return {layer.name: str(layer.get_output(0).dtype).rpartition(".")[2] for layer in layers}
 
@@ -110,7 +111,7 @@ def refit_engine(engine: Path, graph: Path, out: Path, target: TargetSpec) -> No
         MissingDependencyError: the target's package is not installed, or there is no GPU.
         ExportError: the engine does not load here, or is not of this graph.
     """
-    trt = engine_module(target.engine)
+    trt = engine_module(facts_of(target).module)
     logger, _runtime, loaded = load_engine(engine, trt)
     refitter = trt.Refitter(loaded, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
@@ -133,9 +134,7 @@ def check_engine(engine: Path, target: TargetSpec) -> None:
         MissingDependencyError: the target's package is not installed, or there is no GPU.
         ExportError: the target has no engines, or as ``load_engine``.
     """
-    if not target.engine:
-        raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
-    load_engine(engine, engine_module(target.engine))
+    load_engine(engine, engine_module(facts_of(target).module))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ def _parsed(trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOpt
         parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
     if not parser.parse(graph.read_bytes()):
         raise ExportError(
-            f"{target.engine}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
+            f"{facts_of(target).module}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
             f"list all findings: pocketzoo check MODEL --target {target.name}; or compress with --target {target.name}",
         )
     return _Parsed(logger, builder, network, parser)
@@ -172,7 +171,7 @@ def _parsed(trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOpt
 def _configured(trt: ModuleType, parsed: _Parsed, target: TargetSpec, options: EngineOptions) -> tuple[Any, str]:
     """The builder's config, and what lengths it is built for in words."""
     config = parsed.builder.create_builder_config()
-    flags = [*target.engine_flags]
+    flags = [*facts_of(target).flags]
     flags += ["VERSION_COMPATIBLE"] * options.version_compatible
     flags += ["STRIP_PLAN"] * options.stripped
     if options.hardware_compatible and trt.__name__ != "tensorrt_rtx":  # whose engines run on all GPUs since Ampere
@@ -231,7 +230,7 @@ def _refused_by_builder(
     graph: Path, target: TargetSpec, logger: Any, options: EngineOptions, gpu: Gpu | None
 ) -> ExportError:
     said = " ".join(logger.errors)
-    what = f"{target.engine} cannot build an engine of {graph.name}"
+    what = f"{facts_of(target).module} cannot build an engine of {graph.name}"
     if short_of_memory(said):
         has = f"the GPU has {gpu.memory >> 20:,} MiB" if gpu is not None else "this machine has no GPU"
         limit = f", workspace limit {options.workspace:,} MiB" if options.workspace else ""

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.optional import not_installed
+from pocketzoo.zoo.backends.tensorrt.facts import NvidiaFacts, facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
@@ -24,38 +25,40 @@ def check_machine(target: TargetSpec, gpu: Gpu | None) -> None:
     MissingDependencyError: the package that builds them is not installed.
     """
     graph = f"copy the bundle there: pocketzoo export BUNDLE --to tensorrt --target {target.name}; here --to onnx works"
-    if not target.engine:
-        raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt-rtx")
-    if target.machine and platform.machine() != target.machine:
+    facts = facts_of(target)
+    if facts.machine and platform.machine() != facts.machine:
         raise ExportError(
-            f"engines for it are built on the device ({target.machine}), this is {platform.machine()}", graph
+            f"engines for it are built on the device ({facts.machine}), this is {platform.machine()}", graph
         )
-    if not is_importable(target.engine):
-        raise not_installed(target.engine)
-    installed = installed_version(target.engine)
-    if target.versions and int(installed.partition(".")[0] or 0) not in target.versions:
-        versions = " or ".join(map(str, target.versions))
+    if not is_importable(facts.module):
+        raise not_installed(facts.module)
+    installed = installed_version(facts.module)
+    if facts.versions and int(installed.partition(".")[0] or 0) not in facts.versions:
+        versions = " or ".join(map(str, facts.versions))
         raise ExportError(
-            f"target {target.name!r} wants {target.engine} {versions}, installed is {installed}",
-            f"pip install '{target.engine}=={target.versions[-1]}.*', or use a target for {installed}",
+            f"target {target.name!r} wants {facts.module} {versions}, installed is {installed}",
+            f"pip install '{facts.module}=={facts.versions[-1]}.*', or use a target for {installed}",
         )
-    if target.capability and gpu is not None and gpu.capability != target.capability:
+    if facts.capability and gpu is not None and gpu.capability != facts.capability:
         raise ExportError(
-            f"engines for {target.name} are built on compute capability {target.capability}, this is {gpu}", graph
+            f"engines for {target.name} are built on compute capability {facts.capability}, this is {gpu}", graph
         )
-    if gpu is None and target.engine == "tensorrt":
+    if gpu is None and facts.module == "tensorrt":
         raise ExportError(
-            f"{target.engine} builds on the GPU it will run on, and none is found here",
+            f"{facts.module} builds on the GPU it will run on, and none is found here",
             "check the driver with nvidia-smi; --to tensorrt-rtx builds without a GPU",
         )
 
 
 def lacks_fp8(target: TargetSpec, gpu: Gpu | None) -> str:
     """Why an engine of a graph in fp8 cannot be built on this GPU; "" where it can, or is built for others too."""
-    if target.fp8 is None or gpu is None or target.engine != "tensorrt" or target.machine:
+    facts = target.facts
+    if target.fp8 is None or gpu is None or not isinstance(facts, NvidiaFacts):
         return ""
-    least, has = (tuple(map(int, each.split("."))) for each in (target.fp8.capability, gpu.capability))
-    return "" if has >= least else f"fp8 needs compute capability {target.fp8.capability}, this is {gpu}"
+    if facts.module != "tensorrt" or facts.machine:
+        return ""
+    least, has = (tuple(map(int, each.split("."))) for each in (facts.fp8_capability, gpu.capability))
+    return "" if has >= least else f"fp8 needs compute capability {facts.fp8_capability}, this is {gpu}"
 
 
 def installed_version(module: str) -> str:

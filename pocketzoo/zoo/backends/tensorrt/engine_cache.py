@@ -16,6 +16,7 @@ from pocketzoo.core.errors import StorageError
 from pocketzoo.core.files import replacing_file, sha256
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
+from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -27,7 +28,7 @@ def engine_key(graph: Path, target: TargetSpec, version: str, gpu: Gpu | None, o
     facts = {
         "graph": sha256(graph),
         "target": to_plain(target),
-        "version": f"{target.engine} {version}",
+        "version": f"{facts_of(target).module} {version}",
         "gpu": str(gpu) if gpu is not None else "",
         "options": to_plain(options),
         "pocketzoo": __version__,

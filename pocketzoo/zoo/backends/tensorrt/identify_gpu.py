@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
+
+from pocketzoo.zoo.catalog.backend import Check
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -44,3 +48,16 @@ def find_gpu() -> Gpu | None:
         memory=memory.value,
         driver=f"{version.value // 1000}.{version.value % 1000 // 10}",
     )
+
+
+def driver_check() -> Check:
+    """What NVIDIA's own tool says of the GPUs here."""
+    tool = shutil.which("nvidia-smi")
+    fix = "install NVIDIA's driver; engines for RTX can be built without, and run elsewhere"
+    if tool is None:
+        return Check("NVIDIA GPU", False, "no driver (nvidia-smi is missing)", fix)
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        return Check("NVIDIA GPU", False, done.stdout.strip() or "none found", fix)
+    return Check("NVIDIA GPU", True, "; ".join(done.stdout.strip().splitlines()))

@@ -311,6 +311,6 @@ def test_a_stripped_engine_gets_its_weights_back_on_the_device(graph, tmp_path):
 def test_a_larger_workspace_is_told_of_where_it_was_limited(graph, workspace, limit, more):
     logger = SimpleNamespace(errors=["Requested amount of GPU memory: out of memory"], last="no tactic")
     error = _refused_by_builder(graph, RTX, logger, EngineOptions(workspace=workspace), None)
-    what = f"{RTX.engine} cannot build an engine of {graph.name}"
+    what = f"{RTX.facts.module} cannot build an engine of {graph.name}"
     assert error.message == f"{what}: out of memory (this machine has no GPU{limit}): no tactic"
     assert error.hint == f"build for smaller sizes than 1:8:32: --shape batch=1:4:8{more}"

@@ -11,8 +11,8 @@ import pytest
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.deploy.export import export
-from pocketzoo.deploy.trtexec import command
 from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.backends.tensorrt.trtexec import command
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
@@ -35,7 +35,7 @@ TARGETS = {t.name: t for t in pocketzoo_targets()}
 def test_what_was_asked_for_is_in_the_command(fitted, target, options, words):
     found = command(onnx.load(fitted.graph("")), TARGETS[target], EngineOptions(**options))
     assert words <= set(found)
-    assert ("--stronglyTyped" in found) == (10 in TARGETS[target].versions)
+    assert ("--stronglyTyped" in found) == (10 in TARGETS[target].facts.versions)
     assert len(found) == len(set(found))
 
 

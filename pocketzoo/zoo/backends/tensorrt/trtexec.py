@@ -11,7 +11,10 @@ from onnx import ModelProto
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, ExportRequest, Sizes
+from pocketzoo.zoo.backends.tensorrt.build_engine import check_axes
+from pocketzoo.zoo.backends.tensorrt.facts import facts_of
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import graph_inputs
 from pocketzoo.zoo.graphs.load_graph import load_graph
@@ -26,14 +29,15 @@ def command(model: ModelProto, target: TargetSpec, options: EngineOptions, *, gr
     Raises:
         ExportError: the target has no engines, or the graph no such axis.
     """
-    if target.engine not in TOOLS:
-        raise ExportError(f"target {target.name!r} has no engines", "try --target tensorrt")
-    words = [TOOLS[target.engine], f"--onnx={graph}", "--saveEngine=model.engine"]
-    if target.engine == "tensorrt" and 10 in target.versions:  # later ones know no other networks
+    facts = facts_of(target)
+    if facts.module not in TOOLS:
+        raise ExportError(f"{facts.module} has no command that builds engines", "try --target tensorrt")
+    words = [TOOLS[facts.module], f"--onnx={graph}", "--saveEngine=model.engine"]
+    if facts.module == "tensorrt" and 10 in facts.versions:  # later ones know no other networks
         words.append("--stronglyTyped")
     words += _shapes(model, options)
     words += ["--versionCompatible"] * options.version_compatible
-    if options.hardware_compatible and target.engine == "tensorrt":
+    if options.hardware_compatible and facts.module == "tensorrt":
         words.append("--hardwareCompatibilityLevel=ampere+")
     words += ["--stripWeights"] * options.stripped
     if options.dla is not None:
@@ -55,8 +59,6 @@ def save_script(graph: Path, out: Path, target: TargetSpec, request: ExportReque
 
 def _shapes(model: ModelProto, options: EngineOptions) -> list[str]:
     """The profile of every input with a free axis."""
-    from pocketzoo.zoo.backends.tensorrt.build_engine import check_axes
-
     texts: list[list[str]] = [[], [], []]
     axes: dict[str, Sizes] = {}
     for value in graph_inputs(model):

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from onnx import NodeProto, TensorProto
 
-from pocketzoo.deploy.check.rules import Finding, Rule
+from pocketzoo.zoo.backends.tensorrt.facts import NvidiaFacts
+from pocketzoo.zoo.catalog.backend import TargetFinding
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute, node_name
 from pocketzoo.zoo.graphs.operators import operator_of
 
+Rule = Callable[[GraphIndex, TargetSpec], Iterator[TargetFinding]]
 LACKS = "DLA has no "
 
 
-def _dla_shapes(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _dla_shapes(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     axes = sorted({str(d) for name in graph.inputs for d in graph.shapes.get(name, []) if isinstance(d, str)})
     if axes:
-        yield Finding(
+        yield TargetFinding(
             level="slow",
             what=f"dynamic axes ({', '.join(axes)}): DLA needs static shapes, so this graph does not run on it",
             todo=" ".join(f"--shape {axis}={8 if axis == 'batch' else 128}" for axis in axes),
         )
 
 
-def _dla_types(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _dla_types(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     if TensorProto.FLOAT16 not in graph.types.values():
-        yield Finding(
+        yield TargetFinding(
             level="slow",
             what="the graph is float32 and DLA runs fp16: all of it would fall back to the GPU",
             todo="export it with --precision fp16",
         )
 
 
-def _dla_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
+def _dla_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[TargetFinding]:
     """What falls back to the GPU, by reason."""
     reasons: dict[str, list[str]] = {}
     for node in graph.nodes:
@@ -42,7 +44,7 @@ def _dla_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
             lacks = reason.startswith(LACKS)
             reasons.setdefault(LACKS if lacks else reason, []).append(f"{node_name(node)} ({node.op_type})")
     for reason, nodes in reasons.items():
-        yield Finding(
+        yield TargetFinding(
             level="slow",
             what=f"runs on the GPU, not on DLA: {reason.strip()}{' such operators' * (reason == LACKS)}",
             todo="each switch between DLA and GPU copies data; keep DLA's nodes together, or build without --dla",
@@ -52,7 +54,7 @@ def _dla_layers(graph: GraphIndex, target: TargetSpec) -> Iterator[Finding]:
 
 def off_dla(node: NodeProto, graph: GraphIndex, target: TargetSpec) -> str:
     """Why a node cannot run on the target's DLA; "" where it can."""
-    limits = target.dla
+    limits = target.facts.dla if isinstance(target.facts, NvidiaFacts) else None
     if limits is None:
         return "there is none"
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):

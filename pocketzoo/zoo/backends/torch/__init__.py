@@ -1,0 +1,1 @@
+"""The torch back end: modules as they are, compiled, or on a GPU."""

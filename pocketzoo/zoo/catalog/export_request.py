@@ -1,0 +1,21 @@
+"""What an exporter is told besides the graph and its target. Standard library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pocketzoo.zoo.catalog.backend import BackendSpec
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.specs import Input
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What an exporter that ``asks`` gets besides: whose graph it is, and how its engine is to be built."""
+
+    name: str  # of the model
+    input: Input
+    labels: tuple[str, ...] = ()
+    returns: str = "logits"
+    options: EngineOptions = field(default_factory=EngineOptions)
+    backend: BackendSpec | None = None  # of the target; None where that names none
