@@ -76,6 +76,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
 from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
+    from pocketzoo.zoo.data.processors.base import ProcessorBase
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
     from pocketzoo.zoo.tasks.drawing import sample_html
@@ -153,6 +155,7 @@ _LAZY = {
     "SplitName": "pocketzoo.zoo.catalog.dataset",
     "Targets": "pocketzoo.zoo.catalog.dataset",
     "from_arrays": "pocketzoo.zoo.data.batches",
+    "ProcessorBase": "pocketzoo.zoo.data.processors.base",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
     "Classes": "pocketzoo.zoo.catalog.answers",
@@ -175,6 +178,7 @@ __all__ = [
     "Answers",
     "Array",
     "Arrays",
+    "ArraysSpec",
     "BackboneSpec",
     "Backend",
     "BackendSpec",
@@ -237,6 +241,7 @@ __all__ = [
     "LowRankConfig",
     "LowRankPlan",
     "Manifest",
+    "MappingSpec",
     "MemoryShortError",
     "Metric",
     "MetricSpec",
@@ -255,6 +260,7 @@ __all__ = [
     "PocketzooError",
     "ProcessLostError",
     "Processor",
+    "ProcessorBase",
     "ProcessorSpec",
     "Progress",
     "PruneConfig",
@@ -275,6 +281,7 @@ __all__ = [
     "StepReport",
     "StorageError",
     "Support",
+    "TableSpec",
     "TargetFinding",
     "TargetSpec",
     "Targets",

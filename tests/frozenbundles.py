@@ -59,7 +59,7 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
         with pocketzoo.load_runtime(bundle.path, target=target or FLOAT, threads=1, provider="cpu") as runtime:
             arrays[f"predict {target or 'float'}"] = runtime.predict(batch)
             if not target:
-                arrays["read"] = runtime.reads(batch)
+                arrays["read"] = next(iter(runtime.processor.batch(batch).values()))
                 if bundle.manifest.labels:
                     facts["classes"] = [row[0][0] for row in runtime.classify(batch)]
     if "model.safetensors" in bundle.manifest.files:

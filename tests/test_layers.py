@@ -23,7 +23,7 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 ROOMS = [
     "core",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
-    "zoo/data", "zoo/data/processors",
+    "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends",
     "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",

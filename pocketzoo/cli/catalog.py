@@ -36,7 +36,7 @@ def _uncollected() -> Iterator[None]:
 
 @click.command("list")
 @click.argument("pattern", default="*")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Show only this kind.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Show only this kind, with its facts.")
 @json_option
 @_uncollected()
 def list_(pattern: str, kind: str | None, as_json: bool) -> None:
@@ -49,6 +49,10 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
     entries = list_specs(pattern, kind)
     if as_json:
         print_json([{"kind": e.kind, "name": e.name, "summary": e.spec.summary, "plugin": e.plugin} for e in entries])
+    elif entries and kind is not None:
+        from pocketzoo.cli.listed_facts import rows
+
+        print_columns(rows(kind, entries))
     elif entries:
         print_columns([(e.kind, e.name, e.plugin, e.spec.summary) for e in entries])
     else:

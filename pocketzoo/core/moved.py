@@ -1,8 +1,7 @@
 """Where modules and names are that older releases had elsewhere: old paths still import, with one warning each.
 
-They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; a package that has
-taken a module's place, and a module that stays and has renamed something, have ``names_before`` of ``former_names.py``
-as their ``__getattr__``. Neither imports anything until a name is used.
+They work for one release. ``pocketzoo/__init__.py`` asks ``find_spec`` for what no file is called; what took a module's
+place, or stays with a name renamed, has ``names_before`` of ``former_names.py``. Nothing is imported until it is used.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.fp8": "deploy.fp8_export",
     "deploy.generate": "workflows.generate",
     "deploy.halve": "deploy.half_precision_export",
-    "deploy.inputs": "deploy.device.runtime_inputs",
+    "deploy.inputs": "zoo.data.processors.image_processor",
     "deploy.pack": "deploy.device.pack",
     "deploy.play": "workflows.play",
     "deploy.plot": "reports.bench_plot",
@@ -191,7 +190,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.model": ("zoo.models.build", "zoo.models.resolver"),
     "zoo.names": "zoo.catalog.glob_index",
     "zoo.parts": "zoo.models.generation_graphs",
-    "zoo.preprocess": ("core.arrays", "zoo.data.image_preprocessing"),
+    "zoo.preprocess": ("core.arrays", "zoo.data.processors.image_preprocessing"),
     "zoo.pretrained": ("zoo.models.provenance", "zoo.models.open_model"),
     "zoo.providers": "zoo.backends.onnxruntime.providers",
     "zoo.pull": ("zoo.models.open_remote", "zoo.models.pull", "zoo.models.resolver"),
@@ -210,7 +209,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.sources": "zoo.data.load_data",
     "zoo.store": ("zoo.hub.stored_files", "zoo.hub.locked_files", "zoo.hub.store_layout", "zoo.hub.store"),
     "zoo.tables": "zoo.data.tables",
-    "zoo.text": "zoo.data.text_encoder",
+    "zoo.text": "zoo.data.processors.text_encoder",
     "zoo.timing": "zoo.backends.timing",
     "zoo.torch_runner": "zoo.backends.torch.runner",
     "zoo.transfer": "zoo.hub.download",
@@ -311,6 +310,7 @@ RENAMED = {
 }
 # Those that nothing can stand for, with what to use instead: who asks for one is told so.
 GONE = {
+    ("deploy.inputs", "InputReader"): "ask the processor: Runtime.processor.batch",
     ("deploy.report_table", "scroll"): "tables are written from templates: pocketzoo/reports/templates",
     ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
     ("compress.writing", "writes_text"): "ask a Resolver: pocketzoo.zoo.models.resolver",
@@ -332,6 +332,8 @@ GONE = {
     ("zoo.writer", "with_room"): "an end cuts its samples itself: pocketzoo.zoo.artifacts.driver",
     ("zoo.pull", "adopt"): "a Resolver finds the backbone of a bundle by itself: pocketzoo.zoo.models.resolver",
     ("zoo.pull", "remote_entry"): "ask a Resolver: pocketzoo.zoo.models.resolver",
+    ("zoo.folders", "SUFFIXES"): "each processor has its own: ProcessorSpec.suffixes",
+    ("zoo.samples", "random_ids"): "ask the processor: Processor.random",
 }
 ROOT = "pocketzoo."
 

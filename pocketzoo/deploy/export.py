@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,14 +20,18 @@ from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.described import spec_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
-from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec, TextSpec
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+
+USUAL = 128  # of a free axis such as tokens: what an engine is tuned for
 
 
 def export(
@@ -84,7 +89,9 @@ def export(
             graph = _in_fp8(bundle, spec, data, resolver, Path(folder), progress)
         if precision in ("fp16", "bf16"):
             graph = _halved(graph, bundle, spec, precision, data, resolver, Path(folder), progress)
-        request = [replace(export_request(bundle, options), backend=_owner(spec, resolver))] * exporter.asks
+        request = [
+            replace(export_request(bundle, options, resolver.registry), backend=_owner(spec, resolver))
+        ] * exporter.asks
         written = Path(folder) / "written" / f"export{exporter.suffix}"
         written.parent.mkdir()
         if not inside and builder is None:
@@ -191,16 +198,20 @@ def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) ->
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
 
 
-def export_request(bundle: Bundle, options: EngineOptions) -> ExportRequest:
+def export_request(bundle: Bundle, options: EngineOptions, registry: Registry | None = None) -> ExportRequest:
     """The default batch sizes and sequence lengths of an engine for this model."""
-    manifest = bundle.manifest
-    usual: dict[str, Sizes] = {}
-    if isinstance(manifest.input, TextSpec):
-        longest = manifest.input.max_length
-        usual = {str(manifest.input.shape[1]): (1, min(128, longest), longest)}
+    manifest, registry = bundle.manifest, registry or default_registry()
+    spec, config = spec_of(manifest.processor, "processor", registry)
+    processor, usual = processor_of(bundle, registry), dict[str, Sizes]()
+    if processor.lengths is not None:
+        least, most = processor.lengths
+        free = {name for t in processor.inputs for axis, name in t.free.items() if axis != t.batch}
+        usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
     return ExportRequest(
         name=as_file_name(manifest.name),
-        input=manifest.input,
+        input=config,
+        modality=spec.modality,
+        graph=None if spec.graph is None else partial(spec.graph, config),
         labels=manifest.labels,
         returns=manifest.gives,
         options=replace(options, usual={**usual, **options.usual}),
@@ -221,7 +232,9 @@ def _halved(
 
     path = folder / f"{precision}.onnx"
     samples = _samples(bundle, data, "val", resolver)
-    write_half_precision(graph, path, target, precision, bundle.manifest.input, samples, progress=progress)
+    write_half_precision(
+        graph, path, target, precision, processor_of(bundle, resolver.registry), samples, progress=progress
+    )
     return path
 
 
@@ -236,7 +249,8 @@ def _in_fp8(
     from pocketzoo.deploy.fp8_export import write_fp8
 
     path = folder / "fp8.onnx"
-    alone = 1 if isinstance(bundle.manifest.input, TextSpec) else 32  # padding says nothing about weights
+    lengths = processor_of(bundle, resolver.registry).lengths
+    alone = 32 if lengths is None else 1  # padding says nothing about weights
     fitting = _samples(bundle, data, "train", resolver, size=alone)
     testing = _samples(bundle, data, "val", resolver)
     write_fp8(bundle, path, target, resolver, fitting=fitting, testing=testing, progress=progress)
@@ -253,8 +267,8 @@ def _samples(
 ) -> Batches | None:
     if data is None:
         return None
-    rows = load_data(data, registry=resolver.registry).split(split)
-    return Batches(rows, bundle.manifest.input, size=size, files=bundle.source_files())
+    rows = load_data(data, reads=bundle.manifest.processor, registry=resolver.registry).split(split)
+    return Batches(rows, processor_of(bundle, resolver.registry), size=size)
 
 
 def _named(float_precision: str, precision: str) -> str:

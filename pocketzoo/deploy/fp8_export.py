@@ -19,6 +19,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.half_precision import check_precision
 from pocketzoo.zoo.graphs.load_graph import load_graph
@@ -67,8 +68,8 @@ def write_fp8(
         )
     if not layers.layers:
         raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(layers)}", "use --precision fp16")
-    spec = bundle.manifest.input
-    shown: list[Arrays] = [{spec.name: random_samples(spec, 1)}] if testing is None else few(testing)
+    processor = processor_of(bundle, Resolver.of(resolver).registry)
+    shown: list[Arrays] = [random_samples(processor, 1)] if testing is None else few(testing)
     _, graph = half(model, target, "fp16", shown)
     ratio = compare(floats, graph, shown)
     left = f", {_counted(layers)}" if layers.left else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,13 +17,13 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
-from pocketzoo.zoo.catalog.specs import Input, TargetSpec
+from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.half_precision import HalfPlan, modern, plan_half, to_half
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
-from pocketzoo.zoo.tasks.agreement import sqnr
+from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
 
 SAMPLES = 64  # that show the range of values
 LEAST = 20.0  # dB; what is further from the answers in float32 is refused
@@ -34,21 +35,22 @@ def write_half_precision(
     out: Path,
     target: TargetSpec,
     precision: str,
-    spec: Input,
+    reads: Any,
     samples: Batches | None = None,
     *,
     progress: Progress = SILENT,
 ) -> HalfPlan:
     """Write ``graph`` in ``precision`` ("fp16" or "bf16"), as far as it is safe; returns what was decided.
 
-    ``samples``: batches of (inputs, targets), which show the range of values and are what the answers are compared on;
-    without any it is noise. onnxruntime's CPU kernels compute in float32 between what they round to 16.
+    ``reads`` is its processor, or the config of one. ``samples``: batches of (inputs, targets), which show the range of
+    values and are what the answers are compared on; without any it is noise. onnxruntime's CPU kernels compute in
+    float32 between what they round to 16.
 
     Raises:
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
     """
     model = modern(load_graph(graph), precision, target)
-    shown: list[Arrays] = [{spec.name: random_samples(spec, 1)}] if samples is None else few(samples)
+    shown: list[Arrays] = [random_samples(reads, 1)] if samples is None else few(samples)
     plan, converted = half(model, target, precision, shown)
     reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.in_float32.values()).most_common(3))
     float_note = f", {len(plan.in_float32)} stay in fp32: {reasons}" if plan.in_float32 else ""
@@ -111,7 +113,10 @@ def _largest(model: onnx.ModelProto, samples: list[Arrays]) -> dict[str, float]:
 
 
 def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays]) -> float | None:
-    """The ratio of signal to error between the two in dB; None where onnxruntime lacks kernels for the second."""
+    """The ratio of signal to error between the two in dB, of the worst output; None where onnxruntime lacks kernels.
+
+    Of outputs that are whole numbers or truth values every value counts 1, and 1 more that differs.
+    """
     require("onnxruntime", extra="compress")
     outs = []
     for each in (model, converted):
@@ -125,6 +130,10 @@ def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Ar
             raise ExportError(
                 f"the graph does not run in half precision: {error}", "report it with the model"
             ) from error
-        outs.append([session.run(None, dict(x))[0] for x in islice(samples, 8)])
-    reference_outputs, outputs = (np.concatenate([np.ravel(x) for x in out]).astype(np.float64) for out in outs)
-    return sqnr(outputs, reference_outputs)
+        outs.append([session.run(None, dict(x)) for x in islice(samples, 8)])
+    # Each output over all samples; the ratio is that of sums of squares.
+    noise = [
+        noise_to_signal(ours, theirs)
+        for ours, theirs in zip(zip(*outs[1], strict=True), zip(*outs[0], strict=True), strict=True)
+    ]
+    return min((decibels(1.0, each) for each in noise), default=np.inf)

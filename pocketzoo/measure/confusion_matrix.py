@@ -22,8 +22,10 @@ from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
-from pocketzoo.zoo.data.image_preprocessing import read_image
+from pocketzoo.zoo.data.processors.image_preprocessing import read_image
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
 
 MOST = 24  # wrong answers that are kept: the surest
@@ -63,7 +65,14 @@ class Answers:
         return int(self.confusion.sum() - self.confusion.diagonal().sum())
 
 
-def measure_confusion(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, progress: Progress = SILENT) -> Answers:
+def measure_confusion(
+    bundle: Bundle,
+    data: Dataset,
+    *,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    progress: Progress = SILENT,
+) -> Answers:
     """Run the graph for the CPU over the test split.
 
     Raises:
@@ -76,7 +85,7 @@ def measure_confusion(bundle: Bundle, data: Dataset, *, skip_bad: bool = False, 
             f"{data.name} and {bundle.manifest.name} have no classes in common", "leave out --data, or give other data"
         )
     skipped = Skipped() if skip_bad else None
-    batches = Batches(known, bundle.manifest.input, skipped=skipped, files=bundle.source_files())
+    batches = Batches(known, processor_of(bundle, registry), skipped=skipped)
     counts, surest = ClassCounts(labels), list[tuple[float, int, int, int]]()
     with OnnxRunner(bundle.graph("cpu")) as runner:
         for row, logits, target in progress.track(

@@ -14,11 +14,13 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import METRICS, WINDOW, GenerationSpec, TextSpec
+from pocketzoo.zoo.catalog.specs import METRICS, WINDOW, GenerationSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.findings import too_long
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.token_windows import IGNORED, as_windows
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -55,22 +57,27 @@ def evaluate(
     numeric = gives == "values"
     skipped = Skipped()
     dataset = load_data(
-        data, seed=seed, numeric=numeric, skipped=skipped if skip_bad else None, registry=resolver.registry
+        data,
+        seed=seed,
+        numeric=numeric,
+        skipped=skipped if skip_bad else None,
+        reads=bundle.manifest.processor,
+        registry=resolver.registry,
     )
+    processor = processor_of(bundle, resolver.registry)
     if gives == "next-token-logits":
         ends = bundle.manifest.generation
         if ends is None:  # it has not written yet, so only its backbone knows
             ends = resolver.with_sources(bundle).spec("backbone", bundle.manifest.model.backbone).generation
-        return _of_next_tokens(bundle, dataset, ends, target, progress)
+        return _of_next_tokens(bundle, processor, dataset, ends, target, progress)
     known = aligned(dataset, labels)
     batches = Batches(
         known.split("test"),
-        bundle.manifest.input,
+        processor,
         skipped=skipped if skip_bad else None,
-        files=bundle.source_files(),
     )
-    if cut := too_long([batches.split], bundle.manifest.input, bundle.source_files()):
-        progress.say(f"{cut} texts are longer than the model accepts and are truncated")
+    if cut := too_long([batches.split], processor):
+        progress.say(f"{cut} samples are longer than the model accepts and are truncated")
     facts = {"bundle": bundle.manifest.name, "graph": bundle.graph(target).name, "data": dataset.name, "split": "test"}
     if numeric:
         if batches.split.targets is None or not known.numeric:
@@ -115,15 +122,15 @@ def _of_numbers(batches: Batches, graph: Path, progress: Progress) -> dict[str, 
 
 
 def _of_next_tokens(
-    bundle: Bundle, texts: Dataset, ends: GenerationSpec | None, target: str, progress: Progress
+    bundle: Bundle, processor: Processor, texts: Dataset, ends: GenerationSpec | None, target: str, progress: Progress
 ) -> dict[str, Any]:
     manifest, graph = bundle.manifest, bundle.graph(target)
-    if not isinstance(manifest.input, TextSpec):
+    if processor.text is None:
         raise DataError(f"{manifest.name} does not read text", "compare it: pocketzoo bench")
     training: Any = manifest.provenance.get("training", {})
     size = training.get("window", WINDOW)
-    data = as_windows(texts, manifest.input, ends, bundle.source_files(), size)
-    batches = Batches(data.split("test"), manifest.input, size=8)
+    data = as_windows(texts, processor.text, ends, bundle.source_files(), size)
+    batches = Batches(data.split("test"), processor, size=8)
     total, tokens = 0.0, 0
     with OnnxRunner(graph) as runner:
         for x, y in progress.track(batches, "scoring", len(batches)):

@@ -25,9 +25,8 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.data.random_samples import random_ids
+from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.tasks.agreement import Comparison, not_finite, worst
 
 BATCHES = (1, 32)
@@ -211,21 +210,15 @@ def _open(row: Candidate, registry: Registry | None, threads: int = 0) -> Runner
 
 
 def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int]) -> dict[str, Arrays]:
-    """What is timed: a batch for each size, and for texts, for each length."""
+    """What is timed: a batch for each size, and where samples have lengths, for each of those asked for."""
     shown = next(iter(data), (None, None))[0]
     if shown is None:
         raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
     if not lengths:
         many = {size: joined([shown] * -(-size // batch_size(shown))) for size in batch_sizes}
         return {str(size): rows(x, slice(size)) for size, x in many.items()}
-    spec = data.spec
-    if not isinstance(spec, TextSpec):
-        raise DataError("this model does not read text, so it has no lengths", "leave out --length")
-    if not 0 < min(lengths) <= max(lengths) <= spec.max_length:
-        raise DataError(f"this model reads texts of 1 to {spec.max_length} tokens", "give other lengths")
-    return {
-        f"{size}x{length}": {spec.name: random_ids(spec, size, length)} for size in batch_sizes for length in lengths
-    }
+    processor = data.processor
+    return {f"{size}x{length}": random_samples(processor, size, length) for size in batch_sizes for length in lengths}
 
 
 def _latencies(spent: Sequence[Times], size: int, clocks: Sequence[bool]) -> list[Latency]:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.errors import BundleError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.node_layers import NodeLayers
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
@@ -24,8 +24,8 @@ from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import Input, TextSpec
-from pocketzoo.zoo.data.random_samples import random_ids, random_samples
+from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.operators import runs_layer
@@ -126,7 +126,7 @@ def profile(
         resolver.registry.get("target", target)
     bundle = open_model(model, registry=resolver, progress=progress)
     path = bundle.graph(target)
-    x = _batch(bundle.manifest.input, batch, length)
+    x = random_samples(processor_of(bundle, resolver.registry), batch, length)
     progress.say(f"running {path.name}")
     nodes, whole, runs = _graph(path, bundle.file(graph_name()), x, threads, seconds)
     layers: dict[str, float] = {}
@@ -149,15 +149,6 @@ def profile(
         torch_layers=layers,
         left_in_float=tuple(_left(bundle, path, nodes)) if encoded else (),
     )
-
-
-def _batch(spec: Input, batch: int, length: int | None) -> Arrays:
-    if length is None:
-        return {spec.name: random_samples(spec, batch)}
-    if not isinstance(spec, TextSpec) or not 0 < length <= spec.max_length:
-        reads = f"texts of 1 to {spec.max_length} tokens" if isinstance(spec, TextSpec) else "no texts"
-        raise DataError(f"this model reads {reads}", "give another --length, or none")
-    return {spec.name: random_ids(spec, batch, length)}
 
 
 def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> tuple[list[Node], float, int]:

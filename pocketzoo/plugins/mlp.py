@@ -10,6 +10,7 @@ from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.renamed import renamed
 from pocketzoo.plugins.head_options import Activation
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.processor_configs import TableSpec
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class PerceptronOptions:
     dropout: float = 0.0  # fraction of the units left out while training, 0 to below 1
     mean: float = 0.0  # of images, whose pixels are 0-1: subtracted, and then divided by std
     std: float = 1.0
+    columns: tuple[str, ...] = ()  # of vectors: what each number is, where that is known
     standardize: bool = False  # of vectors: each number by its mean and deviation in the training data
 
     def __post_init__(self) -> None:
@@ -36,6 +38,10 @@ class PerceptronOptions:
             raise RecipeError(f"hidden cannot be {self.hidden}", "give 1 or more units per layer")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"dropout cannot be {self.dropout}", "give a fraction of at least 0 and below 1")
+        if self.columns and (len(self.input) != 1 or len(self.columns) != self.input[0]):
+            raise RecipeError(
+                f"{len(self.columns)} columns do not go with input {self.input}", "give one for each number"
+            )
         if self.standardize and len(self.input) != 1:
             raise RecipeError("images are not standardized", "leave out standardize, or give mean and std")
         if not self.std > 0:
@@ -48,20 +54,18 @@ def pocketzoo_backbones() -> list[BackboneSpec]:
 
 
 def _spec(options: PerceptronOptions) -> BackboneSpec:
-    is_image = len(options.input) == 3
-    channels = options.input[0] if is_image else 1
     return BackboneSpec(
         name="mlp",
         summary="multilayer perceptron, 784-512-256 by default, not pretrained",
         license="Apache-2.0",
         input=InputSpec(
             shape=("batch", *options.input),
-            mean=(options.mean,) * channels,
-            std=(options.std,) * channels,
-            resize=min(options.input[1:], default=0),
-            name="image" if is_image else "vector",
-            layout="NCHW" if is_image else "NC",
-        ),
+            mean=(options.mean,) * options.input[0],
+            std=(options.std,) * options.input[0],
+            resize=min(options.input[1:]),
+        )
+        if len(options.input) == 3
+        else TableSpec(width=options.input[0], columns=options.columns),
         features=FeatureSpec("vector", ("batch", options.hidden[-1])),
         build=partial(_build, options),
         source="https://doi.org/10.1038/323533a0",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.errors import RecipeError, UnsupportedModelError
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.processor import ProcessorSpec
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
@@ -27,6 +27,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="image files (PNG, JPEG, WebP), their bytes, Pillow images or uint8 pixels",
             config=InputSpec,
             open=_image,
+            argument="PHOTO.jpg",
             suffixes=(".png", ".jpg", ".jpeg", ".webp"),
             earlier=_earlier_image,
             resized=_resized,
@@ -39,6 +40,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="texts, text files in UTF-8, or token ids",
             config=TextSpec,
             open=_text,
+            argument="TEXT",
             files=_tokenizer,
             earlier=_earlier_text,
         ),
@@ -85,8 +87,14 @@ def _resized(config: InputSpec, size: tuple[int, ...]) -> InputSpec | None:
 
 
 def _image_graph(config: InputSpec, path: Path) -> None:
-    from pocketzoo.deploy.triton.image_preprocessing_graph import save_preparation
+    from pocketzoo.deploy.triton.image_preprocessing_graph import FILTERS, save_preparation
 
+    if len(config.size) != 3 or not config.mean:
+        raise UnsupportedModelError("how it is made of images is not known", "import it with --mean and --std")
+    if config.interpolation not in FILTERS:
+        raise UnsupportedModelError(
+            f"{config.interpolation} resizing has no operator", f"use a model that resizes by {' or '.join(FILTERS)}"
+        )
     save_preparation(config, path)
 
 

@@ -50,7 +50,7 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     return {
         "model": to_plain(manifest.model),
         "labels": manifest.labels,
-        "input": to_plain(manifest.input),
+        "processor": to_plain(manifest.processor),
         "license": manifest.license,
         "created": manifest.created,
         "pocketzoo": manifest.pocketzoo,

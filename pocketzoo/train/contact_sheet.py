@@ -26,6 +26,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.models.resolver import Resolver
 
 SIDE, GAP, LINE = 128, 10, 17  # pixels: of an image, between two, of a line of text
@@ -57,21 +58,22 @@ def preview(
     """
     config = with_settings(training, seed=seed)
     resolver = Resolver.of(registry)
-    spec = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)
+    reads: Any = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)
     if backbone:
-        spec = resolver.spec("backbone", backbone).input
-    dataset = load_data(data, seed=seed, registry=resolver.registry)
-    if not isinstance(spec, InputSpec) or len(spec.size) != 3:
+        reads = resolver.spec("backbone", backbone).input
+    dataset = load_data(data, seed=seed, reads=reads, registry=resolver.registry)
+    processor = open_config(reads, registry=resolver.registry)
+    if (spec := processor.image) is None:
         raise DataError(
             "a contact sheet shows images, and this backbone does not read images", "leave out the backbone"
         )
     split = dataset.split("train")
     rows = _in_turn(split, samples)
-    change = augmenter(config, spec, World())
+    change = augmenter(config, processor, World())
     torch.manual_seed(seed)
     bands = []
     for start in range(0, len(rows), ACROSS):
-        x, y = next(iter(Batches(split, spec).of([rows[start : start + ACROSS]])))
+        x, y = next(iter(Batches(split, processor).of([rows[start : start + ACROSS]])))
         images = torch.from_numpy(x[spec.name])
         targets = torch.from_numpy(y) if y is not None else torch.zeros(len(x))
         copies = [change(images, targets, len(x)) for _ in range(TIMES)] if change else []

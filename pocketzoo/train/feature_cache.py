@@ -102,17 +102,18 @@ def features(
     what: str,
     label: str,
     progress: Progress,
+    reads: Any = None,
 ) -> Source:
     """The features of all samples: those that were kept under the same key, or computed now.
 
-    The key covers how samples are read, and the digests of the backbone's ``weights`` and of the ``data``;
-    ``what`` names them in errors. What is kept takes at most ``ROOM``: features that were not used for longest go
-    first. Where there is no room they are computed each time they are used.
+    The key covers how samples are read (``reads``, the config of the processor), and the digests of the backbone's
+    ``weights`` and of the ``data``; ``what`` names them in errors. What is kept takes at most ``ROOM``: features that
+    were not used for longest go first. Where there is no room they are computed each time they are used.
 
     Raises:
         DataError: none of the samples can be read.
     """
-    facts = [weights, to_plain(batches.spec), data, batches.skipped is not None, sequence]
+    facts = [weights, to_plain(batches.spec if reads is None else reads), data, batches.skipped is not None, sequence]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     place = home() / "features" / key[:32]
     if (cached := _read(place, batches)) is not None:

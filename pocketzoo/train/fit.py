@@ -118,7 +118,7 @@ def fit(
         place: Path | None = None
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad)
-            findings = examine(task.read, parts.backbone.input, parts.backbone.files, progress, whole=windowed)
+            findings = examine(task.read, parts.processor, progress, whole=windowed)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force)) / SNAPSHOT
         history, scores = Transfer(
             model,
@@ -155,7 +155,9 @@ def fit(
                 "loss": history.losses,
                 **({"stopped": history.stopped} if history.stopped else {}),
             }
-            _save(Path(out), force, model.cpu(), ref, parts, origin, metrics, dataset.labels, progress)
+            _save(
+                Path(out), force, model.cpu(), ref, parts, origin, metrics, dataset.labels, resolver.registry, progress
+            )
         world.wait()
     return read_bundle(Path(out))
 
@@ -180,7 +182,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     ref = replace(ref, outputs=parts.features.channels, head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
-    _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), progress)
+    _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)
     return read_bundle(out)
 
 
@@ -193,6 +195,7 @@ def _save(
     origin: dict[str, Any],
     metrics: Mapping[str, Any],
     labels: tuple[str, ...],
+    registry: Registry,
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
@@ -209,4 +212,6 @@ def _save(
             provenance=origin,
             metrics=metrics,
             files=parts.backbone.files,
+            processor=parts.processor,
+            registry=registry,
         )

@@ -19,7 +19,7 @@ from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.registry import Entry
-from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, HeadSpec, TextSpec
+from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, HeadSpec
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.token_windows import as_windows
@@ -118,11 +118,13 @@ def task_of(
     if data is None:
         raise DataError(f"head {ref.head!r} needs training data", "give it by --data")
     numeric = parts.head.returns == "values"
-    dataset = load_data(data, seed=config.seed, numeric=numeric, skipped=skipped, registry=resolver.registry)
+    dataset = load_data(
+        data, seed=config.seed, numeric=numeric, skipped=skipped, reads=spec.input, registry=resolver.registry
+    )
     read = dataset
     if parts.head.returns == "next-token-logits":
-        spec_of_text, files = parts.backbone.input, parts.backbone.files
-        assert isinstance(spec_of_text, TextSpec)
+        spec_of_text, files = parts.processor.text, parts.backbone.files
+        assert spec_of_text is not None
         read = Dataset(dataset.name, (), {n: Split(dataset.split(n).samples) for n in SPLITS}, dataset.seed)
         dataset = as_windows(read, spec_of_text, parts.backbone.generation, files, config.window)
         outputs = spec_of_text.vocabulary
@@ -131,7 +133,7 @@ def task_of(
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
     if (rows := _rows(dataset)) is not None:
-        ref = _for_rows(ref, rows.shape[1], spec)
+        ref = _for_rows(ref, rows.shape[1], spec, dataset.columns)
         parts = resolver.parts(ref)
     config = _for_untrained(config, parts, progress)
     torch.manual_seed(config.seed)
@@ -192,14 +194,16 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
     return cast("npt.NDArray[np.float32]", samples) if rows else None
 
 
-def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec) -> ModelRef:
+def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec, columns: tuple[str, ...] = ()) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
     known = {f.name for f in fields(spec.options)} if spec.options else set()
     flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
-    options = {"input": (width,), flag: True}
+    options: dict[str, Any] = {"input": (width,), flag: True}
     own = plain_options(spec, {})
     if not known >= set(options) or ref.backbone_options.get("input") != own["input"]:
         return ref
+    if columns and "columns" in known:
+        options["columns"] = columns
     return replace(ref, backbone_options={**ref.backbone_options, **options})
 
 

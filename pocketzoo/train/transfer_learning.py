@@ -63,24 +63,22 @@ class Transfer:
             UnsupportedLayerError: the backbone has nothing for adapters.
             MissingDependencyError: what adapters, augmentation or the log need is not installed.
         """
-        spec, metric = parts.backbone, METRICS[parts.head.returns]
+        metric = METRICS[parts.head.returns]
         self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
         self.dataset, self.digest, self.shard = dataset, digest, shard
-        self.batches = {
-            name: Batches(dataset.split(name), spec.input, skipped=skipped, files=spec.files) for name in SPLITS
-        }
+        self.batches = {name: Batches(dataset.split(name), parts.processor, skipped=skipped) for name in SPLITS}
         self.sources: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in self.batches.items()}
         if shard:
             _check_shard(config, world)
         # What is sharded may have no room on one device.
         device = torch.device("cpu") if shard and not config.head_epochs else world.device
         model.to(device)
-        self.sample = example(spec.input, 1).to(device)
+        self.sample = example(parts.processor, 1).to(device)
         self.body = unfrozen(model.backbone, self.sample, config.unfreeze)
         # Adapters stand for all of a model that was trained with this head.
         self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
         self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
-        self.augment = augmenter(config, spec.input, world)
+        self.augment = augmenter(config, parts.processor, world)
         loss, weigh = _loss(parts.head.loss, model.head, self.sources["train"].targets, outputs, config, metric)
         self.events = EventLog(log, metric) if log is not None and world.first else None
         self.trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress, self.events)
@@ -142,6 +140,7 @@ class Transfer:
                     what=f"the {name} split of {self.dataset.name}",
                     label=f"features of {name}",
                     progress=self.progress,
+                    reads=self.parts.backbone.input,
                 )
             self.world.wait()
         return sources

@@ -19,7 +19,8 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.random_samples import random_samples, sample_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -65,22 +66,30 @@ def bench(
     ways = [check_runtime(runtime, resolver.registry) for runtime in runtimes]
     bundles = [open_model(m, registry=resolver, progress=progress) for m in models]
     first = bundles[0].manifest
-    for other in (b.manifest for b in bundles[1:]):
-        shapes = (other.input.shape, other.model.outputs, other.gives)
-        if shapes != (first.input.shape, first.model.outputs, first.gives):
+    processor = processor_of(bundles[0], resolver.registry)
+    for bundle in bundles[1:]:
+        other = bundle.manifest
+        shapes = (processor_of(bundle, resolver.registry).inputs, other.model.outputs, other.gives)
+        if shapes != (processor.inputs, first.model.outputs, first.gives):
             raise DataError(
                 f"{other.name} and {first.name} do not have the same input and output shapes",
                 "measure them in separate runs",
             )
     if data is None:
-        batches = Batches(Split(random_samples(first.input, SAMPLES)), first.input)
+        arrays = random_samples(processor, SAMPLES)
+        batches = Batches(Split([sample_of(arrays, i, processor.inputs) for i in range(SAMPLES)]), processor)
     else:
         skipped = Skipped() if skip_bad else None
         dataset = load_data(
-            data, seed=seed, numeric=first.gives == "values", skipped=skipped, registry=resolver.registry
+            data,
+            seed=seed,
+            numeric=first.gives == "values",
+            skipped=skipped,
+            reads=first.processor,
+            registry=resolver.registry,
         )
         split = aligned(dataset, first.labels).split("test")
-        batches = Batches(split, first.input, skipped=skipped, files=bundles[0].source_files())
+        batches = Batches(split, processor, skipped=skipped)
     with TemporaryDirectory() as folder:
         contenders: list[Candidate] = []
         for i, way in enumerate(ways):

@@ -18,6 +18,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 
@@ -47,8 +48,11 @@ def engine_candidates(
     engines: dict[str, Candidate] = {}
     for bundle in bundles:
         manifest = bundle.manifest
-        usual = {str(manifest.input.shape[0]): (1, min(8, largest), largest)}
-        options = export_request(bundle, EngineOptions(usual=usual)).options
+        axes = {
+            name for t in processor_of(bundle, resolver.registry).inputs for i, name in t.free.items() if i == t.batch
+        }
+        usual = dict.fromkeys(sorted(axes), (1, min(8, largest), largest))
+        options = export_request(bundle, EngineOptions(usual=usual), resolver.registry).options
         graphs = {entry.precision: entry for name, entry in manifest.files.items() if name.endswith(".onnx")}
         for graph in (bundle.graph(""), graph_for(bundle, target, resolver, folder)):
             if (digest := sha256(graph)) in engines:  # no step of the compression changed it

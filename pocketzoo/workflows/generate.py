@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
 from pocketzoo.zoo.artifacts.generate import GENERATION, Generation
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import GenerationSpec, TextSpec
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.catalog.specs import GenerationSpec
+from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.token_search import Ids, beam_search, greedy
@@ -66,8 +67,9 @@ def generate(
         bundle = with_generation_graphs(bundle, resolver, progress)
         end = end_of(artifact_of(bundle, target), GENERATION)
     assert isinstance(end, Generation)  # by its name
-    spec, settings = bundle.manifest.input, end.settings
-    assert isinstance(spec, TextSpec)
+    spec, settings = processor_of(bundle, resolver.registry).text, end.settings
+    if spec is None:
+        raise UnsupportedModelError(f"{bundle.manifest.name} does not read text", "use a language model")
     if settings.not_followed:
         progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
     encode = TextEncoder(spec, bundle.source_files())

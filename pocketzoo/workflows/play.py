@@ -15,6 +15,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -57,8 +58,9 @@ def play(
     name = environment or str(manifest.provenance.get("environment", ""))
     if not name:
         raise DataError(f"{manifest.name} does not name its environment", "name an environment")
-    place, shape = Environment(name), tuple(manifest.input.shape[1:])
-    if shape != (place.size,) or manifest.model.outputs != place.actions:
+    place, inputs = Environment(name), processor_of(bundle, resolver.registry).inputs
+    shape = inputs[0].sample_shape
+    if shape != (place.size,) or len(inputs) > 1 or manifest.model.outputs != place.actions:
         raise DataError(
             f"{manifest.name} reads {shape} and chooses of {manifest.model.outputs}; {name} has states of {place.size} "
             f"values and {place.actions} actions",
@@ -72,7 +74,7 @@ def play(
     with OnnxRunner(graph) as runner:
 
         def policy(states: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-            return np.asarray(first_of(runner.infer({manifest.input.name: states})).argmax(-1))
+            return np.asarray(first_of(runner.infer({inputs[0].name: states})).argmax(-1))
 
         returns = play_episodes(name, policy, range(first, first + episodes))
     return Played(name, graph.name, tuple(float(value) for value in returns))

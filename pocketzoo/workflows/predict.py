@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
-from pocketzoo.zoo.data.image_preprocessing import NAMED, UNREADABLE
+from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, UNREADABLE
 from pocketzoo.zoo.models.resolver import Resolver
 
 
@@ -55,12 +53,11 @@ def predict(
 
 
 def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -> Prediction:
-    sample: str | Path = Path(file)
-    if isinstance(runtime.reads.spec, TextSpec):
-        sample = _text(file)
-        if runtime.reads.encoder and runtime.reads.encoder.cut([sample]):
-            most = runtime.reads.spec.max_length
-            progress.say(f"{str(file)[:60]!r} has more than {most} tokens and is truncated")
+    processor = runtime.processor
+    sample = processor.sample(file)
+    if processor.truncated([sample]):
+        than = f"{processor.lengths[1]} tokens" if processor.lengths else "the model reads"
+        progress.say(f"{str(file)[:60]!r} has more than {than} and is truncated")
     try:
         if runtime.bundle.manifest.gives == "values":
             return Prediction(str(file), (), tuple(map(float, runtime.predict([sample])[0])))
@@ -69,10 +66,3 @@ def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -
         if error.hint != UNREADABLE:
             raise
         raise DataError(error.message, f"give {NAMED} files") from error  # nothing to skip it in
-
-
-def _text(text: str | Path) -> str:
-    with contextlib.suppress(OSError, ValueError):  # too long for a file's name, or with a zero inside: a text
-        if Path(text).is_file():
-            return Path(text).read_text("utf8")
-    return str(text)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import pocketzoo
+from pocketzoo.cli.listed_facts import FACTS
 from pocketzoo.core.typed import to_plain
 from pocketzoo.deploy.device.doctor import doctor
 from pocketzoo.zoo.catalog.registry import KINDS, list_specs
@@ -30,6 +31,31 @@ def test_one_kind_can_be_listed(kind, run):
     found = json.loads(run("list", "--kind", kind, "--json").stdout)
     assert [f["name"] for f in found] == [e.name for e in list_specs(kind=kind)]
     assert {f["kind"] for f in found} == {kind}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_listed_with_its_facts_under_a_heading(kind, run):
+    heading, *lines = run("list", "--kind", kind).stdout.splitlines()
+    entries = list_specs(kind=kind)
+    assert heading.split()[:2] == [kind, "plugin"]
+    assert heading.endswith("summary")
+    assert [line.split()[:2] for line in lines] == [[e.name, e.plugin] for e in entries]
+    assert all(line.endswith(e.spec.summary) for line, e in zip(lines, entries, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("task", ["regression", "values", "numbers", "yes"]), ("processor", ["image", "InputSpec", ".png"]),
+     ("compressor", ["int8", "graph", "Int8Config"]), ("target", ["cpu", "fp32", "int8"]),
+     ("decoder", ["class-scores", "image-classification"]), ("backbone", ["tinynet", "28", "map", "yes", "MIT"])],
+)  # fmt: skip
+def test_the_facts_of_a_kind_are_those_by_which_one_is_chosen(kind, words, run):
+    (line,) = run("list", words[0], "--kind", kind).stdout.splitlines()[1:]
+    assert set(words) <= set(line.split())
+
+
+def test_there_are_facts_for_every_kind():
+    assert set(FACTS) == set(KINDS)
 
 
 @pytest.mark.parametrize("pattern", ["tiny*", "*tensorrt*", "int8", "[pl]*"])

@@ -137,12 +137,12 @@ def test_an_empty_class_folder(run, place, fitted, photos, tmp_path):
         ["compress", fitted.path, "-o", "out", "--force", "--int8", "--data", folder],
         ["bench", fitted.path, "--data", folder],
     ):
-        check(run(*arguments), f"the class folder {folder / 'eel'} has no images", hint="add some")
+        check(run(*arguments), f"the class folder {folder / 'eel'} has no samples", hint="add some")
 
 
 def test_an_empty_folder(run, place, tmp_path):
     (tmp_path / "nothing").mkdir()
-    check(run("fit", "tinynet", "--data", tmp_path / "nothing", "-o", "out", "--force"), "has no images", hint="PNG")
+    check(run("fit", "tinynet", "--data", tmp_path / "nothing", "-o", "out", "--force"), "has no samples", hint=".png")
 
 
 def test_one_class_is_not_enough(run, place, photos, tmp_path):

@@ -362,6 +362,7 @@ from pathlib import Path
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 
 path, first = Path(sys.argv[1]), int(sys.argv[2])
 count = first
@@ -371,7 +372,7 @@ while True:
         for i in range(8):
             (draft.folder / f"part{i}").write_bytes(bytes([count % 256]) * 50_000)
         draft.manifest = Manifest(
-            name=str(count), model=ModelRef(backbone="b", head="h", outputs=2), input=spec,
+            name=str(count), model=ModelRef(backbone="b", head="h", outputs=2), processor=describe_config(spec),
             labels=("a", "b"), license="MIT", parameters=count, macs=0,
         )
     print("ready", flush=True)

@@ -64,7 +64,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_batch(registry: Registry, name: str, *files: Path) -> Tensor:
-    from pocketzoo.zoo.data.image_preprocessing import prepare
+    from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
     spec = registry.get("backbone", name).input
     return torch.from_numpy(np.stack([prepare(file, spec) for file in files]))
@@ -113,7 +113,7 @@ def test_the_classifier_belongs_to_its_backbone_and_knows_its_classes(name: str,
 
 @BOTH
 def test_an_image_is_prepared_as_its_authors_do(name: str, registry: Registry) -> None:
-    from pocketzoo.zoo.data.image_preprocessing import prepare
+    from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
     spec = registry.get("backbone", name).input
     side = spec.size[1]

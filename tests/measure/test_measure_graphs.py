@@ -21,7 +21,7 @@ from pocketzoo.zoo.backends.timing import Interval
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.data.random_samples import random_ids
+from pocketzoo.zoo.data.random_samples import random_samples
 
 CLASSES = 4
 SPEC = InputSpec(name="x", shape=("batch", 1, 1, CLASSES), mean=(0.0,), std=(1.0,), resize=1)
@@ -239,7 +239,7 @@ def texts(folder) -> tuple[Path, Batches]:
     path = folder / "texts.onnx"
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     spec = TextSpec(vocabulary=20, pad=0, max_length=64)
-    return path, Batches(Split(random_ids(spec, 6, 9)), spec)
+    return path, Batches(Split(random_samples(spec, 6, 9)["input_ids"]), spec)
 
 
 def test_texts_are_timed_at_every_length(texts):
@@ -253,12 +253,12 @@ def test_texts_are_timed_at_every_length(texts):
 @pytest.mark.parametrize("length", [0, -1, 65])
 def test_lengths_that_the_model_does_not_read_are_refused(texts, length, refused):
     path, of = texts
-    with refused(DataError, "1 to 64 tokens"):
+    with refused(DataError, "lengths of 1 to 64"):
         measure([candidate(path)], of, batch_sizes=(1,), lengths=(8, length), seconds=0)
 
 
 def test_images_have_no_length(identity, refused):
-    with refused(DataError, "does not read text", hint="--length"):
+    with refused(DataError, "has one length", hint="--length"):
         measure([candidate(identity)], data(ONE_HOT), batch_sizes=(1,), lengths=(8,), seconds=0)
 
 

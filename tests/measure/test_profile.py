@@ -129,7 +129,7 @@ def test_a_profile_is_json_and_back(integers):
 def test_what_cannot_be_profiled_is_refused(fitted, refused):
     with refused(UnknownNameError):
         profile(fitted.path, target="cpv")
-    with refused(DataError, "no texts", hint="--length"):
+    with refused(DataError, "has one length", hint="--length"):
         profile(fitted.path, length=8)
 
 

@@ -27,6 +27,7 @@ from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import LayerDecision
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 
 # Each ends whatever it stands in, if nobody escapes it; and one that is escaped already is text too.
 NAMES = {
@@ -94,7 +95,7 @@ def test_a_report(name, tmp_path):
     facts = Manifest(
         name=name,
         model=ModelRef(backbone=name, head=name, outputs=2, cut=name, head_options={name: name}),
-        input=InputSpec(name=name, shape=(name, 1, 8, 8), mean=(0.5,), std=(0.5,), resize=8),
+        processor=describe_config(InputSpec(name=name, shape=(name, 1, 8, 8), mean=(0.5,), std=(0.5,), resize=8)),
         labels=(name, f"{name}2"),
         license=name,
         created=name,

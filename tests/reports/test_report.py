@@ -26,6 +26,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.graphs.cost import layer_costs
 
 HOSTILE = "<script>alert('x')</script>\"&<b"
@@ -86,7 +87,7 @@ def bundle(folder: Path, name: str, rows: tuple[dict[str, Any], ...] = (), **cha
     facts = Manifest(
         name=name,
         model=ModelRef(backbone="tinynet", head="linear", outputs=10),
-        input=InputSpec(shape=("batch", 1, 28, 28), mean=(0.286,), std=(0.353,), resize=28),
+        processor=describe_config(InputSpec(shape=("batch", 1, 28, 28), mean=(0.286,), std=(0.353,), resize=28)),
         labels=("zero", HOSTILE),
         license="MIT",
         parameters=360_000,
@@ -238,7 +239,12 @@ def test_every_number_on_the_page_is_the_manifests(pair: list[Path]) -> None:
             assert (f"measurements.{i}.{name}" in keys) == (facts[name] is not None)
         assert {f"measurements.{i}.latency.{size}.{p}" for size in ("1", "32") for p in ("p50", "p99")} <= keys
     assert {"files.model.int8.x.engine.size", "steps.0.report.parameters.after", "steps.1.config.percentile"} <= keys
-    assert {"metrics.test_accuracy", "provenance.training.rate", "provenance.training.val.19", "input.mean.0"} <= keys
+    assert {
+        "metrics.test_accuracy",
+        "provenance.training.rate",
+        "provenance.training.val.19",
+        "processor.config.mean.0",
+    } <= keys
     assert {"layers.cpu.1.bytes", "layers.float.2.macs", "graph.1.macs"} <= keys
 
 

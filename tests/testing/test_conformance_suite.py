@@ -108,6 +108,13 @@ WRONG = {
         "in-place": "apply() changes the model",
         "not-finite": "values that are not finite",
     },
+    "test_compressors.test_several_inputs_and_outputs_stay": {
+        "loses-an-output": "it leaves the outputs scores",
+        "not-finite": "or not finite",
+    },
+    "test_compressors.test_it_says_what_a_plan_does": {"says-it-twice": "two things of one layer"},
+    "test_compressors.test_excluded_layers_are_left_as_they_were": {"excludes-none": "leave out that layer"},
+    "test_compressors.test_a_weaker_config_asks_for_less": {"never-weaker": "asks for as much"},
     "test_compressors.test_a_saved_plan_replays_the_structure": {"forgets": "Missing key(s)"},
     "test_exporters.test_it_is_complete": {"no-target": "no target is called 'nowhere'"},
     "test_exporters.test_it_writes_its_file": {
@@ -242,7 +249,7 @@ def wrong(install, suite, tmp_path_factory, worker_id):
 
 
 def run_over_wrong_zoo(install, suite):
-    site = install({"wrong": "wrong_zoo"}, HERE / "wrong_zoo.py", HERE / "wrong_zoo_parts.py", HERE / "wrong_tasks.py")
+    site = install({"wrong": "wrong_zoo"}, *sorted(HERE.glob("wrong_*.py")))
     (site / "wrong_zoo_files").mkdir()
     (site / "wrong_zoo_files" / "__init__.py").touch()
     (site / "wrong_zoo_files" / "w.safetensors").write_bytes(b"differs from its pinned sha256")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy  # noqa: F401  # the plugin's own defect: listing it loads numpy
+import wrong_compressors
 import wrong_tasks
 
 from pocketzoo import hookimpl
@@ -203,6 +204,7 @@ def pocketzoo_compressors():
         compressor("in-place", apply=part("apply", fault="model")),
         compressor("not-finite", apply=part("apply", fault="nan")),
         compressor("forgets", apply=part("apply", fault="forgets")),
+        *wrong_compressors.compressors(),
     ]
 
 

@@ -81,7 +81,7 @@ def plan(model, config, samples, target, fault=""):
     if fault == "model":
         next(model.parameters()).data.mul_(2)
     if fault == "samples":
-        samples[0][:] = 0
+        next(iter(samples[0].values()))[:] = 0
     if fault == "set":
         return SetPlan(frozenset(layers))
     return Plan(tuple(layers), next(calls) if fault == "chance" else 0)

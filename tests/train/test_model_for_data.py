@@ -295,7 +295,7 @@ def test_the_task_is_for_the_data(resolver):
     assert task.ref.backbone_options["input"] == (4,)
     assert task.read is task.dataset is data
     assert (task.config.unfreeze, task.config.seed) == ("all", 1)
-    assert task.parts.backbone.input.size == (4,)
+    assert task.parts.processor.inputs[0].sample_shape == (4,)
     with torch.no_grad():
         assert task.model(torch.from_numpy(x)).shape == (30, 3)
     one, same, other = (torch.cat([p.flatten() for p in t.model.parameters()]) for t in made)

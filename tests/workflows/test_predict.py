@@ -10,8 +10,8 @@ import pocketzoo
 from pocketzoo.core.errors import DataError, UnknownNameError
 from pocketzoo.workflows.predict import predict
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.data.image_preprocessing import prepare
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx", "tensorrt"])

@@ -25,10 +25,12 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.described import provider
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TargetSpec, TextSpec
+from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
 
@@ -66,6 +68,7 @@ class Job:
     dataset: Dataset
     configs: tuple[tuple[Compressor, Any], ...]
     targets: tuple[TargetSpec, ...]
+    processor: Processor
     samples: Inputs
     validation: Batches
     tests: Batches
@@ -112,7 +115,7 @@ class Job:
     @property
     def graph_samples(self) -> Inputs:
         """The samples as a device gives them to a graph: a text of a batch is filled up, one text is not."""
-        if not isinstance(self.source.manifest.input, TextSpec):
+        if self.processor.lengths is None:
             return self.samples
         return replace(self.samples, batches=replace(self.samples.batches, size=1))
 
@@ -196,17 +199,19 @@ def prepare(
     _check_order(pairs, source)
     numeric = source.manifest.gives == "values"
     rows = Skipped() if settings.skip_bad else None
-    dataset = load_data(data, seed=settings.seed, numeric=numeric, skipped=rows, registry=known)
+    dataset = load_data(
+        data, seed=settings.seed, numeric=numeric, skipped=rows, reads=source.manifest.processor, registry=known
+    )
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     dataset = aligned(dataset, source.manifest.labels)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
-    spec, files = source.manifest.input, source.source_files()
+    processor = processor_of(source, known)
 
     def batches(split: SplitName, limit: int | None = None) -> Batches:
         skipped = Skipped() if settings.skip_bad else None
-        return Batches(dataset.split(split), spec, limit=limit, skipped=skipped, files=files)
+        return Batches(dataset.split(split), processor, limit=limit, skipped=skipped)
 
     lacks = any(compressor.form == "graph" for compressor, _ in pairs) and resolver.lacks_graphs(source)
     by_module = any(compressor.form == "module" for compressor, _ in pairs) or lacks
@@ -216,6 +221,7 @@ def prepare(
         dataset=dataset,
         configs=pairs,
         targets=tuple(known.get("target", name) for name in settings.targets),
+        processor=processor,
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),

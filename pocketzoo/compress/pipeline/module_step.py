@@ -87,11 +87,12 @@ def apply_to_module(
         labels=manifest.labels,
         returns=manifest.gives,
         license=manifest.license,
-        input_spec=manifest.input,
+        input_spec=manifest.processor,
         provenance=manifest.provenance,
         steps=(*manifest.steps, attempt.record({MODEL: plan})),
         opset=max(target.opset for target in job.targets),
         files=attempt.bundle.source_files(),
+        processor=job.processor,
     )
     carry_tensors(attempt.bundle, draft)
     attempt.save_tensors(plan, draft)

@@ -13,7 +13,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.data.processors.open_processor import needed_files
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -48,7 +48,7 @@ def pack(
         raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
     manifest = bundle.manifest
     with writing(Path(out), force=force) as draft:
-        for name in _needed(bundle, target):
+        for name in _needed(bundle, target, resolver.registry):
             shutil.copyfile(bundle.path / name, draft.folder / name)
             draft.kinds[name] = manifest.files[name]
         draft.manifest = replace(
@@ -62,8 +62,17 @@ def pack(
     return read_bundle(out)
 
 
+<<<<<<< HEAD
 def _needed(bundle: Bundle, target: str) -> Iterable[str]:
     yield from (path.name for path in bundle.graphs(target).values())
     spec = bundle.manifest.input
     if isinstance(spec, TextSpec) and spec.tokenizer in (sources := bundle.source_files()):
         yield sources[spec.tokenizer].name
+=======
+def _needed(bundle: Bundle, target: str, registry: Registry) -> Iterable[str]:
+    yield bundle.graph(target).name
+    yield from (path.name for path in bundle.parts(target).values())
+    sources = bundle.source_files()
+    needed = needed_files(bundle.manifest.processor, registry)
+    yield from dict.fromkeys(sources[name].name for name in needed if name in sources)
+>>>>>>> main

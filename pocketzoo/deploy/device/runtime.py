@@ -23,12 +23,12 @@ from pocketzoo.deploy.device.providers import (
     way_of_graph,
     ways_of,
 )
-from pocketzoo.deploy.device.runtime_inputs import InputReader
 from pocketzoo.zoo.backends.built_files import built_files
 from pocketzoo.zoo.backends.open_backend import Way, backends, why_not
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 
 if TYPE_CHECKING:
@@ -44,36 +44,38 @@ class Runtime:
     Any number of threads may call ``predict`` at a time: give ``load_runtime`` the number of cores for each call.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, runner: Runner, choice: Choice) -> None:
+    def __init__(
+        self, bundle: Bundle, file: Path, runner: Runner, choice: Choice, registry: Registry | None = None
+    ) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
         self._runner = runner
         self._turn = Condition()
         self._running, self._closed = 0, False
-        self.reads = InputReader(bundle)
+        self.processor = processor_of(bundle, registry)
 
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Predict a batch: the outputs of the model's head, one row per sample, (B, outputs).
 
-        A model that reads images takes one or a sequence of image files, Pillow images or uint8 pixels (height, width[,
-        3]); one that reads text takes one or a sequence of texts, or of ``Path`` to text files. Both also take the
-        preprocessed array, float32 (B, C, H, W) or int64 (B, T), and pass it on without a copy. With ``out``, an array
-        of the outputs' shape and type, the outputs are written there.
+        A batch is one sample or a sequence of them, as the model's processor reads them: image files, their bytes,
+        Pillow images or uint8 pixels (height, width[, 3]); texts, or ``Path`` to text files; rows of numbers. All take
+        the preprocessed array as well, such as float32 (B, C, H, W) or int64 (B, T), or a mapping of arrays by the
+        names of the inputs, and pass it on without a copy. With ``out``, an array of the outputs' shape and type, the
+        outputs are written there.
 
         Raises:
             DataError: wrong shape, type or range, with what is expected; or a file that cannot be read.
             MemoryShortError: the batch is too large for the device.
             ValueError: the runtime is closed.
         """
-        x = self.reads(batch)
+        inputs = self.processor.batch(batch)
         with self._turn:
             if self._closed:
                 raise ValueError("the runtime is closed")
             self._running += 1
         try:
-            signature = self._runner.signature
-            name = signature.outputs[0].name
-            return self._runner.infer({signature.inputs[0].name: x}, None if out is None else {name: out})[name]
+            name = self._runner.signature.outputs[0].name
+            return self._runner.infer(inputs, None if out is None else {name: out})[name]
         finally:
             with self._turn:
                 self._running -= 1
@@ -157,7 +159,7 @@ def load_runtime(
     for ways in [ways_of(bundle, graph, target, name, threads, specs) for name in check_providers(names, specs)]:
         for way in ways:
             try:
-                return Runtime(bundle, way.file, way.start(), Choice(way=way.label))
+                return Runtime(bundle, way.file, way.start(), Choice(way=way.label), specs)
             except PocketzooError as error:
                 failures.append(error)
     raise failures[0]
@@ -186,20 +188,21 @@ def _fastest(
         progress.say(f"{why}: {graph.name} runs instead of an engine")
     if not ways:
         raise MissingDependencyError("no runtime works here", "pip install 'pocketzoo[edge]'; or see pocketzoo doctor")
-    choice = _choice(bundle, graph, ways, threads, progress)
-    return Runtime(bundle, ways[choice.way].file, ways[choice.way].start(), choice)
+    choice = _choice(bundle, graph, ways, threads, registry, progress)
+    return Runtime(bundle, ways[choice.way].file, ways[choice.way].start(), choice, registry)
 
 
-def _choice(bundle: Bundle, graph: Path, ways: dict[str, WayToRun], threads: int, progress: Progress) -> Choice:
+def _choice(
+    bundle: Bundle, graph: Path, ways: dict[str, WayToRun], threads: int, registry: Registry, progress: Progress
+) -> Choice:
     if len(ways) == 1:
         return Choice(way=next(iter(ways)))
     digests = [entry.sha256 for name, entry in bundle.manifest.files.items() if name.endswith(".onnx")]
     facts = [f"{label} {way.digest}" for label, way in ways.items()]
     key = key_of(" ".join([graph.name, *sorted(digests)]), facts, threads)
-    spec = bundle.manifest.input
     if (choice := remembered(key, ways)) is None:
         starts = {label: way.start for label, way in ways.items()}
-        choice = choose(starts, {spec.name: random_samples(spec, 1)}, progress=progress)
+        choice = choose(starts, random_samples(processor_of(bundle, registry), 1), progress=progress)
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice

@@ -1,7 +1,7 @@
 """Image preprocessing as an ONNX graph, for servers that run nothing else.
 
-It does what ``zoo/data/image_preprocessing.py`` does with Pillow: resize so that the shorter side is as long as the
-model wants, cut out the center, scale, normalize. Resizing is Pillow's own rule, written as a product with one matrix
+It does what the processor of images does with Pillow: resize so that the shorter side is as long as the model wants,
+ cut out the center, scale, normalize. Resizing is Pillow's own rule, written as a product with one matrix
 for each side: row i holds the filter around (i + 1/2) n / m, widened by n / m where that is more than 1, in 22 bits,
 and both passes round to whole pixels. ONNX's Resize with antialiasing weighs the pixels at the edges otherwise. Rows
 are resized before columns, as Pillow did up to 12; later ones begin with what is cheaper, and then some pixels are

@@ -12,13 +12,15 @@ Source: "Model Configuration" and "Ensemble Models" of Triton's user guide; fiel
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnx import TensorProto, ValueInfoProto
 
-from pocketzoo.core.errors import ExportError
+from pocketzoo.core.errors import ExportError, UnsupportedModelError
 from pocketzoo.core.files import replacing_folder
 from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.progress import SILENT, Progress
@@ -27,7 +29,7 @@ from pocketzoo.zoo.catalog.backend import BackendSpec, TritonModel
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
-from pocketzoo.zoo.catalog.specs import InputSpec, TargetSpec
+from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import graph_inputs
 from pocketzoo.zoo.graphs.load_graph import load_graph
@@ -61,8 +63,8 @@ def save_repository(
     """Write a model repository to the folder ``out``.
 
     The back end of the target says which of Triton's runs it and builds what that loads; a target without one gets the
-    graph, for Triton's onnxruntime. Images get a second model that prepares them, and an ensemble of both; texts do
-    not, since tokenizing is no graph.
+    graph, for Triton's onnxruntime. Where the model's processor can be written as a graph, as that of images, there is
+    a second model that prepares samples, and an ensemble of both; tokenizing is no graph.
 
     Raises:
         MissingDependencyError: the target's package is not installed.
@@ -189,33 +191,35 @@ def _finish(place: Path, config: Config, labels: Sequence[str]) -> None:
 
 
 def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, progress: Progress) -> None:
-    """The model that prepares images, and the ensemble."""
-    spec = request.input
-    if not isinstance(spec, InputSpec) or len(spec.size) != 3 or not spec.mean:
-        progress.say("no ensemble: this model does not read images, so the client preprocesses its input")
+    """The model that prepares samples as the processor does, and the ensemble."""
+    if request.graph is None:
+        progress.say("no ensemble: nothing but a client can prepare the input of this model")
         return
-    from pocketzoo.deploy.triton.image_preprocessing_graph import FILTERS, PIXELS, save_preparation
-
-    if spec.interpolation not in FILTERS:
-        progress.say(
-            f"no ensemble: the client preprocesses images, since {spec.interpolation} resizing has no operator"
-        )
+    if len(config["input"]) != 1:
+        progress.say("no ensemble: the model has several inputs, which a client prepares")
         return
-
-    first, whole = f"{request.name}-images", f"{request.name}-from-images"
-    (folder / first / "1").mkdir(parents=True)
-    (folder / whole / "1").mkdir(parents=True)
-    prepared_name = save_preparation(spec, folder / first / "1" / "model.onnx")
-    pixels = {"name": PIXELS, "data_type": Word("TYPE_UINT8"), "dims": [-1, -1, spec.size[0]]}
-    prepared = {"name": prepared_name, "data_type": Word("TYPE_FP32"), "dims": list(spec.size)}
+    first, whole = f"{request.name}-{request.modality}s", f"{request.name}-from-{request.modality}s"
+    with tempfile.TemporaryDirectory() as written:
+        path = Path(written) / "model.onnx"
+        try:
+            request.graph(path)
+        except UnsupportedModelError as error:
+            progress.say(f"no ensemble, the client prepares the input: {error.message}")
+            return
+        graph = onnx.load(path).graph
+        (folder / first / "1").mkdir(parents=True)
+        (folder / whole / "1").mkdir(parents=True)
+        shutil.copyfile(path, folder / first / "1" / "model.onnx")
+    (source,), (result,) = graph.input, graph.output
+    raw, prepared = ({"name": value.name, **_tensor(value)} for value in (source, result))
     (answer,) = config["output"][:1]
-    fresh = FreshNames([PIXELS])  # the tensors of an ensemble share their names
+    fresh = FreshNames([source.name])  # the tensors of an ensemble share their names
     output_name, between = fresh(answer["name"]), fresh("prepared")
     preparation = {
         "name": first,
         "backend": "onnxruntime",
         "max_batch_size": config["max_batch_size"],
-        "input": [pixels],
+        "input": [raw],
         "output": [prepared],
         "instance_group": [{"count": 1, "kind": Word("KIND_CPU")}],
     }
@@ -223,20 +227,20 @@ def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, pro
         "name": whole,
         "platform": "ensemble",
         "max_batch_size": config["max_batch_size"],
-        "input": [pixels],
+        "input": [raw],
         "output": [{**answer, "name": output_name}],
         "ensemble_scheduling": {
             "step": [
                 {
                     "model_name": first,
                     "model_version": -1,
-                    "input_map": {PIXELS: PIXELS},
-                    "output_map": {prepared_name: between},
+                    "input_map": {source.name: source.name},
+                    "output_map": {result.name: between},
                 },
                 {
                     "model_name": request.name,
                     "model_version": -1,
-                    "input_map": {spec.name: between},
+                    "input_map": {config["input"][0]["name"]: between},
                     "output_map": {answer["name"]: output_name},
                 },
             ]

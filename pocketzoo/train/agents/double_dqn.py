@@ -91,7 +91,7 @@ def fit_agent(
     parts = resolver.parts(ref)
     if parts.head.returns != "q-values":
         raise HeadMismatchError(f"head {head!r} outputs {parts.head.returns}", "an agent needs a q-values head")
-    if parts.backbone.input.shape[1:] != (place.size,):
+    if [tensor.sample_shape for tensor in parts.processor.inputs] != [(place.size,)]:
         raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave out the option input")
     torch.manual_seed(config.seed)
     key = hashlib.sha256(
@@ -104,7 +104,7 @@ def fit_agent(
         progress.say(f"mean return over {config.episodes} evaluation episodes: {test:.1f}")
         if states is not None:  # before the bundle: once that is there the run is finished
             _write_states(Path(states), agent.replay, config.seed)
-        _save(Path(out), force, agent, ref, parts, test)
+        _save(Path(out), force, agent, ref, parts, test, resolver.registry)
     return read_bundle(Path(out))
 
 
@@ -255,7 +255,7 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float) -> None:
+def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float, registry: Registry) -> None:
     career = agent.career
     training = {
         **to_plain(agent.config),
@@ -273,6 +273,8 @@ def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, tes
             returns=parts.head.returns,
             license=parts.backbone.license,
             input_spec=parts.backbone.input,
+            processor=parts.processor,
+            registry=registry,
             provenance={
                 "environment": agent.environment.name,
                 "gymnasium": version("gymnasium"),

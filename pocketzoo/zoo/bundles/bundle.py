@@ -76,6 +76,11 @@ class Bundle:
         """The targets that it has graphs for: "" first, where it has float ones."""
         return tuple(sorted({e.target for name, e in self.manifest.files.items() if name.endswith(".onnx")}))
 
+    def built(self) -> dict[str, FileEntry]:
+        """What back ends built of the graphs, by the name of the file that is loaded."""
+        files = self.manifest.files.items()
+        return {name: e for name, e in files if (e.backend or name.endswith(ENGINE)) and not e.of}
+
     def graph(self, target: str = "cpu", name: str = MODEL) -> Path:
         """The graph to run on a target: the one encoded for it, else the float graph."""
         return self.graphs(target).get(name) or self.file(graph_name(graph=name))

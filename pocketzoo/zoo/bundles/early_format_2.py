@@ -31,6 +31,9 @@ def converted(data: Any) -> Any:
     """A manifest as it was read from its file; what is written as today, or not a manifest, stays as it is."""
     if not isinstance(data, dict):
         return data
+    if "processor" not in data and "input" in data:  # a config alone: the first processor that reads it is meant
+        rest = {name: value for name, value in data.items() if name != "input"}
+        data = {**rest, "processor": {"name": "", "config": data["input"]}}
     steps, rejected, files = data.get("steps", ()), data.get("rejected", ()), data.get("files", {})
     names = frozenset(files) if isinstance(files, dict) else frozenset[str]()
     return _with_graphs(

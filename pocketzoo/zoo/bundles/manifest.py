@@ -11,8 +11,10 @@ from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.early_format_2 import converted
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
-from pocketzoo.zoo.catalog.described import Described
-from pocketzoo.zoo.catalog.specs import GenerationSpec, Input
+from pocketzoo.zoo.catalog.described import Described, spec_of
+from pocketzoo.zoo.catalog.registry import default_registry
+from pocketzoo.zoo.catalog.signature import ModelSignature
+from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
@@ -57,13 +59,14 @@ class Manifest:
     format: int = FORMAT
     name: str
     model: ModelRef
-    input: Input
+    processor: Described  # how samples become the model's inputs
     labels: tuple[str, ...]
     license: str
     parameters: int  # of the module, batch norm included
     macs: int  # multiply-accumulates for one sample
     created: str = ""
     pocketzoo: str = __version__
+    signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
     driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     decoder: Described | None = None  # how its outputs become answers; None: as the task has it
@@ -76,6 +79,15 @@ class Manifest:
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @property
+    def input(self) -> Any:
+        """The config of its processor as that declares it, such as an ``InputSpec``; of what is installed here.
+
+        Raises:
+            MissingPluginError: its processor is of a plugin that is not.
+        """
+        return spec_of(self.processor, "processor", default_registry())[1]
 
     @property
     def gives(self) -> str:

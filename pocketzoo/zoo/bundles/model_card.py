@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pocketzoo.core.errors import PocketzooError
+from pocketzoo.zoo.catalog.described import spec_of
+from pocketzoo.zoo.catalog.registry import default_registry
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.manifest import Manifest
+    from pocketzoo.zoo.catalog.processor import ProcessorSpec
 
 TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
          "first-token-logits": "text2text-generation", "q-values": "reinforcement-learning"}  # fmt: skip
@@ -35,16 +40,15 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"{_origin(manifest)} Made by pocketzoo {_text(manifest.pocketzoo)}.",
         "",
-        f"- input: {_text(manifest.input.name)} {_text(' x '.join(map(str, manifest.input.shape)))}, "
-        f"{manifest.input.layout}",
+        f"- input: {_input(manifest)}",
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",
     ]
     if manifest.steps:
         lines.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
-    if manifest.gives in ("logits", "values") and manifest.input.layout != "NC":
-        lines += ["", "```sh", f"pocketzoo predict . {'PHOTO.jpg' if _reads_images(manifest) else 'TEXT'}", "```"]
+    if manifest.gives in ("logits", "values") and (spec := _processor(manifest)[0]) and spec.argument:
+        lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
     return "\n".join([*lines, ""])
 
 
@@ -71,16 +75,33 @@ def _code(value: str) -> str:
     return f"{ticks}{space}{text}{space}{ticks}"
 
 
-def _reads_images(manifest: Manifest) -> bool:
-    return manifest.input.layout == "NCHW"
+def _processor(manifest: Manifest) -> tuple[ProcessorSpec | None, Any]:
+    """The spec and config of its processor; None where the plugin of it is not installed."""
+    try:
+        spec, config = spec_of(manifest.processor, "processor", default_registry())
+    except PocketzooError:
+        return None, None
+    return spec, config
+
+
+def _input(manifest: Manifest) -> str:
+    """The inputs of the model, and who makes them."""
+    spec, config = _processor(manifest)
+    if spec is None or spec.parts:
+        return f"by the processor {_code(manifest.processor.name)}"
+    tensors = spec.open(config, {}).inputs
+    said = ", ".join(f"{_text(t.name)} {_text(' x '.join(map(str, t.shape)))} {t.dtype}" for t in tensors)
+    return f"{said}, by the processor {_code(spec.name)}"
 
 
 def _task(manifest: Manifest) -> str:
     """What the Hub calls it."""
-    if manifest.input.layout == "NC" and manifest.gives in ("logits", "values"):
-        return "tabular-classification" if manifest.gives == "logits" else "tabular-regression"
-    if manifest.gives == "logits" or (manifest.gives == "values" and not _reads_images(manifest)):
-        return "image-classification" if _reads_images(manifest) else "text-classification"  # numbers of texts too
+    spec, _ = _processor(manifest)
+    modality = "" if spec is None else spec.modality
+    if manifest.gives == "logits":
+        return f"{modality}-classification" if modality else "feature-extraction"
+    if manifest.gives == "values" and modality != "image":
+        return "text-classification" if modality == "text" else f"{modality}-regression"  # numbers of texts too
     return TASKS.get(manifest.gives, "feature-extraction")
 
 

@@ -31,9 +31,9 @@ class LazyImages(Sequence[ImageLike]):
 class Split:
     """Samples and, where they are known, the class of each, or the numbers that belong to it."""
 
-    # Images (files or pixels), or float arrays (N, *size) that are ready for the model.
-    # Or texts.
-    samples: Sequence[ImageLike] | Sequence[str] | npt.NDArray[Any]
+    # Images (files or pixels), or float arrays (N, *size) that are ready for the model. Or texts. Or whatever else a
+    # processor reads: files, mappings of fields, arrays by the names of a model's inputs.
+    samples: Sequence[ImageLike] | Sequence[str] | Sequence[Mapping[str, Any]] | npt.NDArray[Any]
     targets: Targets | None = None
 
     def __len__(self) -> int:
@@ -76,12 +76,21 @@ class Dataset:
         for name in SPLITS:
             split = self.splits[name]
             for sample in split.samples:
-                if isinstance(sample, str):
-                    digest.update(sample.encode() + b"\0")
-                elif isinstance(sample, Path):
-                    digest.update(f"{sample.parent.name}/{sample.name}:{sample.stat().st_size}".encode())
-                else:
-                    digest.update(sample.tobytes())
+                _update(digest, sample)
             if split.targets is not None:
                 digest.update(split.targets.tobytes())
         return digest.hexdigest()
+
+
+def _update(digest: Any, sample: Any) -> None:
+    """Take in a sample: a text, a file by its name and size, or an array; or a mapping of those."""
+    if isinstance(sample, str):
+        digest.update(sample.encode() + b"\0")
+    elif isinstance(sample, Path):
+        digest.update(f"{sample.parent.name}/{sample.name}:{sample.stat().st_size}".encode())
+    elif isinstance(sample, Mapping):
+        for name, value in sample.items():
+            _update(digest, name)
+            _update(digest, value)
+    else:
+        digest.update(np.asarray(sample).tobytes())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
@@ -14,7 +16,9 @@ class ExportRequest:
     """What an exporter that ``asks`` gets besides: whose graph it is, and how its engine is to be built."""
 
     name: str  # of the model
-    input: Input
+    input: Input  # the config of its processor
+    modality: str = "sample"  # of its processor: "image"
+    graph: Callable[[Path], None] | None = None  # writes an ONNX graph that does what its processor does
     labels: tuple[str, ...] = ()
     returns: str = "logits"
     options: EngineOptions = field(default_factory=EngineOptions)

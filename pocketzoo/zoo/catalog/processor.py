@@ -89,6 +89,7 @@ class ProcessorSpec:
     config: type[Any]  # a frozen dataclass of plain data: what a BackboneSpec has as its ``input``
     # (config, files of the model by name); imports in its body. One with ``parts`` takes those, opened, as a third.
     open: Callable[..., Processor]
+    argument: str = ""  # of ``pocketzoo predict``, for documents: "PHOTO.jpg"; "": it takes none
     suffixes: tuple[str, ...] = ()  # of the files that are one sample each, lower case: (".wav", ".flac")
     files: Callable[[Any], tuple[str, ...]] | None = None  # names of the model's files that a config needs
     parts: str = ""  # the field of a config that has configs of other processors, by the field of a sample they read

@@ -60,4 +60,6 @@ class MappingSpec:
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise RecipeError("a mapping needs one field or more", "give each a config: {'image': InputSpec(...)}")
+            raise RecipeError(
+                "a mapping needs one field or more", "give each the config of a processor, such as an InputSpec"
+            )

@@ -6,19 +6,19 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Array, Arrays, batch_size
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
-from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
 P = TypeVar("P")
@@ -29,7 +29,7 @@ R = TypeVar("R")
 class Skipped:
     """What a reader left out, because it could not be read and the user said to continue."""
 
-    names: set[str] = field(default_factory=set)  # an image that is read again is not counted again
+    names: set[str] = field(default_factory=set)  # a file that is read again is not counted again
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Batches:
     """The batches of a split: the model's inputs by name, and targets; read one at a time, as often as one likes."""
 
     split: Split
-    spec: Input
+    spec: Any  # a processor that was opened, or the config of a registered one
     size: int = 32
     limit: int | None = None  # samples
-    skipped: Skipped | None = None  # where to note unreadable images; None: the first one is an error
-    files: Mapping[str, Path] = field(default_factory=dict)  # of the backbone: where its tokenizer is
+    skipped: Skipped | None = None  # where to note files that cannot be read; None: the first one is an error
+    files: Mapping[str, Path] = field(default_factory=dict)  # of the model by name, where ``spec`` is a config
 
     def __len__(self) -> int:
         return (self.samples + self.size - 1) // self.size
@@ -50,72 +50,51 @@ class Batches:
     def samples(self) -> int:
         return min(len(self.split), len(self.split) if self.limit is None else self.limit)
 
+    @property
+    def processor(self) -> Processor:
+        """What makes arrays of the samples."""
+        return as_processor(self.spec, self.files)
+
     def __iter__(self) -> Iterator[tuple[Arrays, Targets | None]]:
         starts = range(0, self.samples, self.size)
         return self.of(range(start, min(start + self.size, self.samples)) for start in starts)
 
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Arrays, Targets | None]]:
-        """The batches of these rows, in this order; one of which no image can be read is left out."""
-        read = self._texts() if isinstance(self.spec, TextSpec) else self._images
+        """The batches of these rows, in this order; one of which no file can be read is left out."""
+        read = partial(self._read, self.processor)
         files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
         loaded = ahead(read, parts) if files else map(read, parts)
-        return (batch for batch in loaded if batch_size(batch[0]))
+        return (batch for batch in loaded if batch is not None)
 
-    def _images(self, rows: Sequence[int]) -> tuple[Arrays, Targets | None]:
-        rows_read = [(row, i) for i in rows if (row := self._row(i)) is not None]
-        x = np.stack([row for row, _ in rows_read]) if rows_read else np.empty(0, np.float32)
-        return {self.spec.name: x}, None if self.split.targets is None else self.split.targets[
-            [i for _, i in rows_read]
-        ]
-
-    def _texts(self) -> Callable[[Sequence[int]], tuple[Arrays, Targets | None]]:
-        encode: TextEncoder | None = None
-
-        def read(rows: Sequence[int]) -> tuple[Arrays, Targets | None]:
-            nonlocal encode
-            samples: list[Any] = [self.split.samples[i] for i in rows]
-            if isinstance(samples[0], np.ndarray):  # token ids already
-                ids: Any = _token_ids(np.stack(samples))
-            elif isinstance(samples[0], str):
-                assert isinstance(self.spec, TextSpec)
-                encode = encode or TextEncoder(self.spec, self.files)
-                ids = encode(samples)
-            else:
-                raise DataError("this model reads texts, but the data are images", "give texts: a .csv or .jsonl")
-            return {self.spec.name: ids}, None if self.split.targets is None else self.split.targets[list(rows)]
-
-        return read
-
-    def _row(self, i: int) -> Array | None:
-        sample: Any = self.split.samples[i]
-        assert isinstance(self.spec, InputSpec)
-        if isinstance(sample, str):
-            raise DataError("this model reads images, but the data are texts", "give a folder of images")
-        if isinstance(sample, np.ndarray) and sample.dtype == np.float32:
-            if sample.shape != self.spec.size:
-                raise DataError(
-                    f"a sample has shape {_by(sample.shape)}, the model reads {_by(self.spec.size)}",
-                    "give preprocessed float arrays, or uint8 images (N, height, width[, 3])",
-                )
-            return sample.astype(np.float32, copy=False)
+    def _read(self, processor: Processor, rows: Sequence[int]) -> tuple[Arrays, Targets | None] | None:
+        samples: Any = self.split.samples
+        rows = list(rows)
+        samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
+        if processor.text is None and isinstance(samples[0], str):
+            raise DataError(
+                "the data are texts, and this model does not read text", "give a folder of images, or others"
+            )
         try:
-            return prepare(sample, self.spec)
+            arrays = processor(samples)
+        except DataError:
+            if self.skipped is None:
+                raise
+            rows = [i for i, sample in zip(rows, samples, strict=True) if self._is_readable(processor, sample)]
+            arrays = processor([self.split.samples[i] for i in rows])
+        if not rows:
+            return None
+        return arrays, None if self.split.targets is None else self.split.targets[rows]
+
+    def _is_readable(self, processor: Processor, sample: Any) -> bool:
+        """Whether a file is; one that is not is noted, and what is not a file is an error."""
+        try:
+            processor([sample])
         except DataError:
             if self.skipped is None or not isinstance(sample, Path):
                 raise
             self.skipped.names.add(str(sample))
-            return None
-
-
-def _token_ids(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Whole numbers (B, T), however a file stored them: as float32 they are exact below 2**24."""
-    whole = rows.ndim == 2 and bool((rows == np.floor(rows)).all() and (rows >= 0).all() and (rows < 2**24).all())
-    if not whole:
-        raise DataError(
-            f"this model reads token ids, but the data are {rows.dtype} of shape {_by(rows.shape[1:])}",
-            "give texts, or rows of non-negative integers",
-        )
-    return rows.astype(np.int64)
+            return False
+        return True
 
 
 def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_count() or 1) -> Iterator[R]:
@@ -132,10 +111,6 @@ def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_coun
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
@@ -191,7 +166,7 @@ def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
     unknown = [name for name in dataset.labels if name not in labels]
     if len(unknown) == len(dataset.labels):
         bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
-        return Dataset(dataset.name, (), bare, dataset.seed)
+        return replace(dataset, labels=(), splits=bare)
     if unknown:
         raise DataError(
             f"{dataset.name} has classes unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
@@ -201,4 +176,4 @@ def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
         name: Split(split.samples, None if split.targets is None else number[split.targets])
         for name, split in dataset.splits.items()
     }
-    return Dataset(dataset.name, labels, splits, dataset.seed)
+    return replace(dataset, labels=labels, splits=splits)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split
-from pocketzoo.zoo.catalog.specs import Input, TextSpec
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.catalog.processor import Processor
 
 UNEVEN = 3.0  # times as many samples of one class as of another that are worth a word
 
@@ -27,8 +27,8 @@ class Findings:
     classes: Mapping[str, int] = field(default_factory=dict)  # samples of each in train
     copies: Mapping[str, int] = field(default_factory=dict)  # "train/test" -> samples of test that are in train as well
     copied: tuple[str, str] | None = None  # two names of one such sample, where it has names
-    too_long: int = 0  # texts that are cut, of all splits
-    max_length: int = 0  # tokens they are cut to
+    too_long: int = 0  # samples that are cut, of all splits
+    max_length: int = 0  # tokens, or what else there is of them, that they are cut to; 0: that is not counted
 
     def sentences(self) -> Iterator[str]:
         """What the user should hear."""
@@ -43,13 +43,12 @@ class Findings:
             example = f", such as {' and '.join(self.copied)}" if self.copied else ""
             yield f"{count} samples of {other} are also in {one}, byte for byte{example}: scores are too optimistic"
         if self.too_long:
-            yield f"{self.too_long} texts are longer than {self.max_length} tokens and are truncated"
+            than = f"{self.max_length} tokens" if self.max_length else "the model accepts"
+            yield f"{self.too_long} samples are longer than {than} and are truncated"
 
 
-def examine(
-    data: Dataset, spec: Input, files: Mapping[str, Path], progress: Progress = SILENT, *, whole: bool = False
-) -> Findings:
-    """Look at a data set as a model that reads ``spec`` will, and say what matters; ``files`` are its backbone's.
+def examine(data: Dataset, processor: Processor, progress: Progress = SILENT, *, whole: bool = False) -> Findings:
+    """Look at a data set as a model that ``processor`` reads for will, and say what matters.
 
     With ``whole`` texts are read in pieces, and so are none too long.
 
@@ -62,21 +61,33 @@ def examine(
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
         copies=copies,
         copied=copied,
-        too_long=0 if whole else too_long([data.split(name) for name in SPLITS], spec, files),
-        max_length=spec.max_length if isinstance(spec, TextSpec) else 0,
+        too_long=0 if whole else too_long([data.split(name) for name in SPLITS], processor),
+        max_length=processor.lengths[1] if processor.lengths is not None else 0,
     )
     for sentence in findings.sentences():
         progress.say(sentence)
     return findings
 
 
-def too_long(splits: Sequence[Split], spec: Input, files: Mapping[str, Path]) -> int:
-    """How many texts of the splits are longer than the model expects."""
-    texts: list[Any] = [split.samples for split in splits if len(split) and isinstance(split.samples[0], str)]
-    if not texts or not isinstance(spec, TextSpec):
-        return 0
-    encoder = TextEncoder(spec, files)
-    return sum(map(encoder.cut, texts))
+def too_long(splits: Sequence[Split], processor: Processor) -> int:
+    """How many samples of the splits are longer than the model expects. Those that cannot be read are not counted."""
+    cut = 0
+    for split in splits:
+        samples: Any = split.samples
+        if not len(samples) or isinstance(samples, np.ndarray | LazyImages):  # all are as long as one another
+            continue
+        try:
+            cut += processor.truncated(samples)
+        except DataError:
+            cut += sum(_is_cut(processor, sample) for sample in samples)
+    return cut
+
+
+def _is_cut(processor: Processor, sample: Any) -> bool:
+    try:
+        return bool(processor.truncated([sample]))
+    except DataError:
+        return False
 
 
 def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str] | None]:

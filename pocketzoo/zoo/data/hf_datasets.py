@@ -17,7 +17,7 @@ from pocketzoo.core.files import home
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
-from pocketzoo.zoo.data.image_preprocessing import NAMED, decode_image
+from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
 from pocketzoo.zoo.data.tables import Columns, Table, choose, classes, find_column
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
@@ -138,8 +138,8 @@ def _dataset(
         splits[split] = Split(table.samples, None if targets is None else targets[start:end])
         start = end
     if len(splits) == 1:
-        return Dataset(name, labels, divided(splits["train"], seed), seed)
-    return Dataset(name, labels, completed(splits, seed), seed)
+        return Dataset(name, labels, divided(splits["train"], seed), seed, tables["train"].columns)
+    return Dataset(name, labels, completed(splits, seed), seed, tables["train"].columns)
 
 
 def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
@@ -13,6 +14,7 @@ from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.processors.open_processor import suffixes
 from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
 
 
@@ -22,19 +24,21 @@ def load_data(
     seed: int = 0,
     numeric: bool = False,
     skipped: Skipped | None = None,
+    reads: Any = None,
     registry: Registry | None = None,
 ) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
 
-    A folder has one sub-folder per class, with or without train / val / test above them; a folder of images alone is a
-    data set without classes, which is enough for calibration. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
+    A folder has one sub-folder per class, with or without train / val / test above them; a folder of files alone is a
+    data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
+    the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
     ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. With ``numeric`` the targets are numbers: ``y`` of shape (N,) or (N,
     outputs), or the label column. Unreadable rows are noted in ``skipped``; without it the first is an error.
 
     Raises:
-        DataError: it is empty, unreadable, or a class has no images.
+        DataError: it is empty, unreadable, or a class has no samples.
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is not a path and no registered name.
     """
@@ -51,7 +55,9 @@ def load_data(
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
-        return read_saved(path, columns, seed, numeric, skipped) if is_saved(path) else read_folder(path, seed)
+        if is_saved(path):
+            return read_saved(path, columns, seed, numeric, skipped)
+        return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
     if path.suffix == ".npz" and path.is_file():
         return read_npz(path, seed, numeric)
     if path.suffix in SUFFIXES and path.is_file():
@@ -59,7 +65,7 @@ def load_data(
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, not' if bundle else 'not'} a data set",
-            "give a folder of images, an .npz with x and y, a table, or a registered name",
+            "give a folder of images or other samples, an .npz with x and y, a table, or a registered name",
         )
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"there is no data set at {path}", "check the path")

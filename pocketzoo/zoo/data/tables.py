@@ -40,6 +40,7 @@ class Table:
 
     samples: list[str] | npt.NDArray[np.float32] | Sequence[ImageLike]
     targets: list[Any] | None = None
+    columns: tuple[str, ...] = ()  # of numbers: what each is
 
 
 def read_table(
@@ -103,7 +104,7 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
     values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(values, None if label is None else targets)
+    return Table(values, None if label is None else targets, () if text is not None else tuple(inputs))
 
 
 def as_dataset(name: str, table: Table, seed: int, numeric: bool = False) -> Dataset:
@@ -113,7 +114,7 @@ def as_dataset(name: str, table: Table, seed: int, numeric: bool = False) -> Dat
         DataError: the targets are to be numbers and are not.
     """
     labels, targets = classes(name, table.targets, numeric)
-    return Dataset(name, labels, divided(Split(table.samples, targets), seed), seed)
+    return Dataset(name, labels, divided(Split(table.samples, targets), seed), seed, table.columns)
 
 
 def classes(name: str, targets: Sequence[Any] | None, numeric: bool) -> tuple[tuple[str, ...], Targets | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
@@ -13,7 +15,7 @@ from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.catalog.compressor import ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.heads import build_head
 from pocketzoo.zoo.models.resolver import Parts, Resolver, Structure
@@ -26,8 +28,8 @@ class Model(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.backbone(x))  # (B, *size) -> (B, outputs)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(*inputs))  # (B, *size) each -> (B, outputs)
         return logits
 
 
@@ -86,22 +88,17 @@ def module_of(bundle: Bundle, structure: Structure) -> nn.Module:
     return module.eval()
 
 
-def example(spec: Input, batch: int = 2) -> Tensor:
-    """A batch of the right shape with values in the right range, the same every time.
+def example_inputs(reads: Any, batch: int = 2) -> dict[str, Tensor]:
+    """A batch of a processor, or of a config of one, with values in the right ranges, the same every time.
 
-    Texts are of different lengths, and the longest of a batch depends on its size.
+    Samples are of different lengths where they have some, and the longest of a batch depends on its size.
     """
-    generator = torch.Generator().manual_seed(0)
-    if isinstance(spec, TextSpec):
-        longest = min(spec.max_length, 9 + batch)
-        ids = torch.randint(0, spec.vocabulary, (batch, longest), generator=generator)
-        ids = ids.where(ids != spec.pad, (spec.pad + 1) % spec.vocabulary)
-        lengths = torch.arange(longest, longest - batch, -1).clamp(min=1)
-        return ids.where(torch.arange(longest)[None] < lengths[:, None], spec.pad)
-    low, high = spec.value_range
-    x = torch.rand(batch, *spec.size, generator=generator) * (high - low) + low
-    shape = (-1, *[1] * (len(spec.size) - 1))
-    return (x - torch.tensor(spec.mean).view(shape)) / torch.tensor(spec.std).view(shape)
+    return {name: torch.from_numpy(x) for name, x in as_processor(reads).random(batch).items()}
+
+
+def example(reads: Any, batch: int = 2) -> Tensor:
+    """The first of ``example_inputs``: all that a model of one input reads."""
+    return next(iter(example_inputs(reads, batch).values()))
 
 
 class _Tracer(fx.Tracer):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from pocketzoo.core.errors import ExportError, ExportMismatchError, message_of
+from pocketzoo.core.errors import ExportError, ExportMismatchError, UnsupportedModelError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
-from pocketzoo.zoo.catalog.specs import Input, TextSpec
+from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 from pocketzoo.zoo.graphs.operators import LAYERS, OPERATORS
-from pocketzoo.zoo.models.build import example
+from pocketzoo.zoo.models.build import example_inputs
+from pocketzoo.zoo.modules.outputs import ONLY, float_outputs, outputs_of
 
+LENGTHS = (1, 3, 12)  # of free axes besides the batch, where the model reads such
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
 TOLERANCE = 1e-4  # largest absolute difference, relative to the largest output; or
 TIMES = 100  # times what torch itself is off, which for most models is a millionth
@@ -34,33 +38,53 @@ PartExample = tuple[Any, ...]
 PartNames = tuple[list[str], list[str]]
 
 
-def onnx_from_model(module: nn.Module, spec: Input, path: Path, *, opset: int = 20) -> float:
+def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 20) -> float:
     """Write ``module`` as an ONNX graph whose named axes are free; return the largest relative difference to torch.
 
-    The input is called ``spec.name``, the output "logits". Batch norm is folded into the convolutions before it.
+    ``reads`` is its processor, or the config of one: the inputs are called as that says, and the module takes them in
+    that order. Its outputs are called as ``outputs_of`` has them: one tensor "logits", those of a dict by their names.
+    Every output is held against torch's, at several batch sizes and lengths. Batch norm is folded into the convolutions
+    before it.
 
     Raises:
         ExportError: torch cannot export the module.
         ExportMismatchError: the graph's outputs are outside ``TOLERANCE``, and not because 32 bits say no more. No file
             is left behind.
     """
-    module = module.eval()
-    axes = {
-        i: torch.export.Dim(name, **({"max": spec.max_length} if isinstance(spec, TextSpec) and i == 1 else {}))
-        for i, name in enumerate(spec.shape)
-        if isinstance(name, str)
-    }
+    module, processor = module.eval(), as_processor(reads)
+    most = {} if processor.lengths is None else {"max": processor.lengths[1]}
+    dims: dict[str, Any] = {}  # an axis of one name is one axis, in whichever input
+    for tensor in processor.inputs:
+        for axis, name in tensor.free.items():
+            dims.setdefault(name, torch.export.Dim(name, **({} if axis == tensor.batch else most)))
+    inputs = tuple(example_inputs(processor).values())  # a batch of 2: with 1, torch would take the size for a constant
     program = _exported(
         module,
-        (example(spec),),  # a batch of 2: with 1, torch would take the size for a constant
-        (axes,),
-        [spec.name],
-        ["logits"],
+        inputs,
+        _axes(module, [{axis: dims[name] for axis, name in tensor.free.items()} for tensor in processor.inputs]),
+        [tensor.name for tensor in processor.inputs],
+        _output_names(module, inputs),
         opset,
     )
     with replacing_file(path) as temporary:
         program.save(str(temporary))
-        return _compare(module, spec, temporary)
+        return _compare(module, processor, temporary)
+
+
+def _output_names(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[str]:
+    try:
+        with torch.no_grad():
+            return list(outputs_of(module(*inputs)))
+    except UnsupportedModelError as error:
+        raise ExportError(error.message, error.hint) from error
+    except Exception:  # the model's own code may fail in any way; torch says how when it exports
+        return [ONLY]
+
+
+def _axes(module: nn.Module, axes: Sequence[Mapping[int, Any]]) -> tuple[Any, ...]:
+    """The free axes of each input, as torch wants them for a module's ``forward``: of ``*inputs`` together."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return (tuple(axes),) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else tuple(axes)
 
 
 def graph_from_part(
@@ -237,51 +261,76 @@ def _layer_of(node: Any, size: int, modules: dict[str, nn.Module]) -> list[str]:
     return [f"{path}.weight" for path, w in sizes.items() if isinstance(w, torch.Tensor) and w.numel() == size]
 
 
-def _compare(module: nn.Module, spec: Input, path: Path) -> float:
+def _compare(module: nn.Module, processor: Processor, path: Path) -> float:
     session = open_session(path)
-    differences = []
-    for size in BATCHES:
-        x = example(spec, size)
+    differences: dict[str, list[float]] = {}
+    for size, length in _settings(processor):
+        inputs = {name: torch.from_numpy(x) for name, x in processor.random(size, length).items()}
         try:
             with torch.no_grad():
-                out = module(x)
-            actual = session.run(None, {spec.name: x.numpy()})[0]
+                expected = {name: out.numpy() for name, out in outputs_of(module(*inputs.values())).items()}
+            feed = {name: x.numpy() for name, x in inputs.items()}
+            actual = dict(zip(expected, session.run(list(expected), feed), strict=True))
         except Exception as error:  # torch's and onnxruntime's own types
             reason = " ".join(message_of(error).split())
             raise ExportMismatchError(
                 f"it does not run at batch {size}: {reason}", "a view or reshape in the model fixes the batch size"
             ) from error
-        if not isinstance(out, torch.Tensor):
-            raise ExportError(f"the model returns a {type(out).__name__}, not one tensor", "return the logits only")
-        expected = out.numpy()
-        if actual.shape != expected.shape:
-            raise ExportMismatchError(
-                f"at batch {size} the graph outputs {actual.shape}, torch {expected.shape}",
-                "a view or reshape in the model fixes the batch size",
-            )
-        differences.append(float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12)))
-    worst = float(np.max(differences))  # Python's max would drop a NaN
-    if not (worst <= TOLERANCE or worst <= TIMES * _rounding(module, spec)):  # NaN is a mismatch as well
-        raise ExportMismatchError(
-            f"the graph is off by {worst:.1e} of the largest output (allowed: {TOLERANCE:.0e})",
-            "check the model for NaN, randomness or operators that differ between torch and ONNX",
-        )
-    return worst
+        for name, want in expected.items():
+            if actual[name].shape != want.shape:
+                of = f" as {name!r}" if len(expected) > 1 else ""
+                raise ExportMismatchError(
+                    f"at batch {size} the graph outputs {actual[name].shape}{of}, torch {want.shape}",
+                    "a view or reshape in the model fixes the batch size",
+                )
+            differences.setdefault(name, []).append(_difference(actual[name], want))
+    worst = {name: float(np.max(each)) for name, each in differences.items()}  # Python's max would drop a NaN
+    if not all(value <= TOLERANCE for value in worst.values()):
+        rounding = _rounding(module, processor)
+        for name, value in worst.items():
+            if not (value <= TOLERANCE or value <= TIMES * rounding.get(name, 0.0)):  # NaN is a mismatch as well
+                of = f" in {name!r}" if len(worst) > 1 else ""
+                raise ExportMismatchError(
+                    f"the graph is off by {value:.1e} of the largest output{of} (allowed: {TOLERANCE:.0e})",
+                    "check the model for NaN, randomness or operators that differ between torch and ONNX",
+                )
+    return max(worst.values())
 
 
-def _rounding(module: nn.Module, spec: Input) -> float:
+def _settings(processor: Processor) -> list[tuple[int, int]]:
+    """Batch sizes and lengths that a graph is checked at; a length of 0 is as is usual."""
+    settings = [(size, 0) for size in BATCHES]
+    if processor.lengths is not None:
+        least, most = processor.lengths
+        settings += [(2, length) for length in LENGTHS if least <= length <= most]
+    return settings
+
+
+def _difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    """The largest difference relative to the largest value; the fraction that differs of what is not floating point."""
+    if not np.issubdtype(expected.dtype, np.floating):
+        return float(np.mean(actual != expected)) if expected.size else 0.0
+    return float(np.abs(actual - expected).max(initial=0) / max(np.abs(expected).max(initial=0), 1e-12))
+
+
+def _rounding(module: nn.Module, processor: Processor) -> dict[str, float]:
     """How far torch itself is off for its 32 bits: far where large numbers cancel, as in a model that is cut badly.
 
-    0 where nobody can say: chance is inside, or it does not run in 64 bits.
+    By output; empty where nobody can say: chance is inside, or it does not run in 64 bits.
     """
-    x = example(spec, BATCHES[-1])
+    inputs = example_inputs(processor, BATCHES[-1]).values()
     with torch.no_grad():
-        actual, again = module(x), module(x)
+        actual, again = (float_outputs(module(*inputs)) for _ in range(2))
         try:
-            expected = copy.deepcopy(module).double()(x.double() if x.is_floating_point() else x)
+            doubled = (x.double() if x.is_floating_point() else x for x in inputs)
+            expected = float_outputs(copy.deepcopy(module).double()(*doubled))
         except Exception:  # whatever a module in 64 bits stumbles over
-            return 0.0
-    return float((actual - expected).abs().max() / expected.abs().max()) if torch.equal(actual, again) else 0.0
+            return {}
+    return {
+        name: float((value - expected[name]).abs().max() / expected[name].abs().max())
+        for name, value in actual.items()
+        if torch.equal(value, again[name])
+    }
 
 
 @contextlib.contextmanager

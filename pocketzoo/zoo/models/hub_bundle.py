@@ -60,9 +60,10 @@ def _join(repository: Repository, resolver: Resolver, path: Path, progress: Prog
             labels=manifest.labels,
             returns=manifest.gives,
             license=manifest.license,
-            input_spec=manifest.input,
+            input_spec=manifest.processor,
             provenance={**manifest.provenance, **provenance(entry), "head": repository.name},
             metrics=manifest.metrics,
             files=backbone.files,
+            registry=resolver.registry,
         )
     return read_bundle(path)

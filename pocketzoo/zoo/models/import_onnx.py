@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.core.files import home, sha256
 from pocketzoo.core.optional import require
@@ -23,15 +24,22 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
+from pocketzoo.zoo.backends.onnxruntime.batch_axes import FIRST, RANGES, Guess, close, example, guesses, output_axes
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
+from pocketzoo.zoo.catalog.registry import default_registry
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
+from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
+from pocketzoo.zoo.graphs.signature import signature_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -42,7 +50,11 @@ QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 )  # fmt: skip
-TOLERANCE = 1e-4  # of outputs against the file's own, relative to the largest
+TYPES = (
+    "bool",
+    *(f"float{bits}" for bits in (16, 32, 64)),
+    *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)),
+)
 LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
 
@@ -68,13 +80,14 @@ class OnnxMetadata:
 def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
-    Constants and batch norm are folded, a fixed batch axis is made dynamic, and the result is checked against the file.
-    The file is not changed.
+    It may have any inputs and outputs. Constants and batch norm are folded, the batch axis is found by running it and
+    made dynamic where it is fixed, and the result is checked against the file. The file is not changed.
 
     Raises:
         BundleError: it is not an ONNX graph, or onnxruntime does not run it.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
-        UnsupportedModelError: operators of one runtime, several inputs, or a batch that is fixed inside.
+        UnsupportedModelError: operators of one runtime, inputs of a type that nothing here makes, a batch that is fixed
+            inside, or an output that mixes the samples of a batch.
     """
     require("onnxruntime")  # before anything is read
     metadata = metadata or OnnxMetadata()
@@ -97,7 +110,8 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
             shutil.rmtree(place)  # damaged: it is ours to make again
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)
-    spec = _input_spec(tidy, metadata, path, tokenizer if tokenizer.is_file() else None)
+    signature = signature_of(tidy)
+    spec = _input_spec(signature, metadata, path, tokenizer if tokenizer.is_file() else None)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -105,13 +119,15 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="float32")
         onnx.save(tidy, graph)
-        if isinstance(spec, TextSpec) and tokenizer.is_file():
-            shutil.copyfile(tokenizer, draft.folder / source_file_name(spec.tokenizer))
+        if tokenizer.is_file():
+            for name in needed_files(spec, default_registry()):
+                shutil.copyfile(tokenizer, draft.folder / source_file_name(name))
         layers = layer_costs(graph)
         draft.manifest = Manifest(
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
-            input=spec,
+            processor=describe_config(spec),
+            signature=signature,
             labels=metadata.labels,
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
@@ -156,19 +172,13 @@ def _refuse(model: ModelProto, path: Path) -> None:
 
 
 def _tidied(model: ModelProto, path: Path) -> ModelProto:
-    """The graph with one input, free in its first axis, constants as initializers, batch norm folded."""
+    """The graph with a free batch axis, constants as initializers, batch norm folded."""
     from onnx import inliner, version_converter
 
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
-    inputs = graph_inputs(tidy)
-    if len(inputs) != 1:
-        raise UnsupportedModelError(
-            f"{path} has {len(inputs)} inputs: {', '.join(i.name for i in inputs)}",
-            "export it with one; compute mask and positions from the token ids inside the graph",
-        )
-    graph_input = _copy(inputs[0])
+    inputs = [_copy(value) for value in graph_inputs(tidy)]
     del tidy.graph.input[:]
-    tidy.graph.input.append(graph_input)
+    tidy.graph.input.extend(inputs)
     if opset_of(tidy) < OPSET:
         try:
             tidy = version_converter.convert_version(tidy, NEWER)
@@ -177,12 +187,7 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
                 f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
     tidy.ir_version = max(tidy.ir_version, 8)
-    tidy = _folded(tidy, path)
-    fixed = tidy.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    if fixed:
-        _free_batch(tidy, fixed)
-    _check(model, tidy, path, fixed)
-    return tidy
+    return _batched(model, _folded(tidy, path), path)
 
 
 def _folded(model: ModelProto, path: Path) -> ModelProto:
@@ -218,82 +223,73 @@ def _make_constant_outputs(model: ModelProto) -> None:
             model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
 
 
-def _free_batch(model: ModelProto, fixed: int) -> None:
-    """Give the batch axis any length, in place: in the input, in the outputs, and in the shapes given to Reshape."""
-    for value in (model.graph.input[0], *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims and dims[0].dim_value == fixed:
-            dims[0].dim_param = "batch"
-    del model.graph.value_info[:]
-    index = GraphIndex(model)
-    # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
-    shapes = {
-        node.input[1]
-        for node in index.nodes
-        if node.op_type == "Reshape" and all(n.op_type == "Reshape" for n in index.consumers[node.input[1]])
-    } - index.outputs
-    for tensor in model.graph.initializer:
-        if tensor.name in shapes:
-            shape = numpy_helper.to_array(tensor).copy()
-            if shape.ndim == 1 and len(shape) > 1 and shape[0] == fixed:
-                shape[0] = 0 if -1 in shape[1:] else -1  # 0 copies the axis
-                tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
-
-
-def _check(model: ModelProto, tidy: ModelProto, path: Path, fixed: int) -> None:
-    """Hold the tidied graph against the file, in the file's batch and one sample at a time."""
-    own, new = _session(model, path), _session(tidy, path)
-    entry = own.get_inputs()[0]
-    if entry.type not in ("tensor(float)", "tensor(int64)"):
-        raise UnsupportedModelError(f"{path} reads {entry.type}", "export it with float32 images or int64 token ids")
-    rng = np.random.default_rng(0)
-    shape = [fixed or 2, *(d if isinstance(d, int) else (224 if len(entry.shape) == 4 else 8) for d in entry.shape[1:])]
-    x = rng.normal(size=shape).astype(np.float32) if entry.type == "tensor(float)" else rng.integers(1, 8, shape)
-    outputs = [o.name for o in own.get_outputs()]
-    try:
-        reference_outputs = own.run(outputs, {entry.name: x})
-    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-        raise BundleError(f"onnxruntime does not run {path}: {error}", "check it with onnx.checker") from error
-    try:
-        whole = new.run(outputs, {entry.name: x})
-        double = new.run(outputs, {entry.name: np.concatenate([x, x])})
-    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-        raise _frozen(path, fixed or len(x)) from error
-    for name, once, twice, out in zip(outputs, whole, double, reference_outputs, strict=True):
-        if not isinstance(out, np.ndarray):
-            raise UnsupportedModelError(f"the output {name!r} of {path} is not a tensor", "export it with tensors only")
-        if not _close(once, out):
+def _batched(model: ModelProto, tidy: ModelProto, path: Path) -> ModelProto:
+    """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it."""
+    inputs = signature_of(tidy).inputs
+    for tensor in inputs:
+        if tensor.dtype not in TYPES:
             raise UnsupportedModelError(
-                f"{path} changes its output {name!r} when constants are folded", "report this graph"
+                f"{path} reads {tensor.dtype} as its input {tensor.name!r}", f"export it with one of {', '.join(TYPES)}"
             )
-        # Twice as many samples: twice as long along one axis; an output that no sample is in stays as it is.
-        if not _close(twice, out) and not any(
-            _close(twice, np.concatenate([out, out], axis)) for axis in range(out.ndim)
-        ):
-            if not fixed and name != outputs[0]:
+    own = _session(model, path)
+    outputs = [output.name for output in own.get_outputs()]
+    fails: Exception | None = None
+    reason: UnsupportedModelError | None = None
+    for guess in guesses(inputs):
+        try:
+            whole, feed, reference_outputs = _first_run(own, outputs, inputs, guess)
+        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+            fails = fails or error
+            continue
+        candidate = _copy(tidy)
+        if guess.fixed:
+            free_batch(candidate, guess.axes, guess.fixed)
+        new = _session(candidate, path)
+        frozen = _frozen(path, guess.fixed or FIRST)
+        try:
+            axes = output_axes(new, inputs, guess, whole)
+            actual = dict(zip(outputs, new.run(outputs, feed), strict=True))
+        except UnsupportedModelError as error:
+            reason = reason or (
+                frozen if guess.fixed else UnsupportedModelError(f"{path}: {error.message}", error.hint)
+            )
+            continue
+        except Exception:  # onnxruntime's own, which share no base
+            reason = reason or frozen
+            continue
+        for name, out in reference_outputs.items():
+            if not close(actual[name], out):
                 raise UnsupportedModelError(
-                    f"the output {name!r} of {path} is not of one sample each: it depends on the others of a batch",
-                    "export the model without this output",
+                    f"{path} changes its output {name!r} when constants are folded", "report this graph"
                 )
-            raise _frozen(path, fixed or len(x))
+        name_batch(candidate, guess.axes, axes, {name: out.ndim for name, out in actual.items()})
+        return candidate
+    if reason is not None:
+        raise reason
+    if fails is None:
+        raise UnsupportedModelError(f"{path} has no input with axes", "export it with a dynamic batch axis")
+    raise BundleError(f"onnxruntime does not run {path}: {fails}", "check it with onnx.checker") from fails
+
+
+def _first_run(
+    session: InferenceSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
+) -> tuple[tuple[int, int], Arrays, dict[str, npt.NDArray[np.generic]]]:
+    """The first range of whole numbers that a graph takes, such numbers, and its outputs for them."""
+    fails: Exception | None = None
+    for whole in RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]:
+        feed = example(inputs, guess, guess.fixed or FIRST, whole)
+        try:
+            return whole, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
+        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+            fails = fails or error
+    assert fails is not None
+    raise fails
 
 
 def _frozen(path: Path, batch: int) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{path} has a fixed batch size of {batch} inside the graph", "export it with a dynamic batch axis"
     )
-
-
-def _close(actual: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> bool:
-    if np.asarray(expected).dtype.kind not in "fiub":  # texts
-        return bool(np.array_equal(actual, expected))
-    a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    odd = ~np.isfinite(b)  # what is infinite or no number has to be so in both
-    if a.shape == b.shape and odd.any():
-        if not np.array_equal(a[odd], b[odd], equal_nan=True):
-            return False
-        a, b = a[~odd], b[~odd]
-    return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(np.abs(b).max(initial=0), 1e-6))
 
 
 def _session(model: ModelProto, path: Path) -> InferenceSession:
@@ -303,31 +299,71 @@ def _session(model: ModelProto, path: Path) -> InferenceSession:
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 
 
-def _input_spec(model: ModelProto, metadata: OnnxMetadata, path: Path, tokenizer: Path | None) -> Input:
-    entry = model.graph.input[0]
-    kind = entry.type.tensor_type.elem_type
-    dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
-    if kind == TensorProto.INT64 and len(dims) == 2:
-        return _text_spec(entry.name, dims[1], path, tokenizer)
-    if kind == TensorProto.FLOAT and len(dims) == 4 and dims[1] in (1, 3):
-        height, width = (d or metadata.size or 0 for d in dims[2:])
-        if not (height and width):
-            raise UnsupportedModelError(f"{path} reads images of any size", "say which one with --size PIXELS")
-        return InputSpec(
-            shape=("batch", dims[1], height, width),
-            mean=_per_channel(metadata.mean, dims[1], path),
-            std=_per_channel(metadata.std, dims[1], path),
-            value_range=metadata.value_range,
-            resize=min(height, width),
-            name=entry.name,
+def _input_spec(signature: ModelSignature, metadata: OnnxMetadata, path: Path, tokenizer: Path | None) -> Input:
+    """How samples become the inputs: images and texts as such, where that is what they are; else arrays by name."""
+    inputs = signature.inputs
+    if (text := _text_of(inputs, tokenizer, path)) is not None:
+        return text
+    images = [tensor for tensor in inputs if _is_image(tensor)]
+    if len(inputs) == 1:
+        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0])
+    if not metadata.mean:
+        return ArraysSpec(inputs=inputs)
+    if len(images) != 1:
+        raise RecipeError(
+            f"{path} has {len(images)} inputs that are images, and mean and std are for one", "leave out --mean, --std"
         )
-    if kind == TensorProto.FLOAT and len(dims) > 1 and all(dims[1:]):
-        return InputSpec(shape=("batch", *dims[1:]), mean=(), std=(), resize=0, name=entry.name, layout="N")
-    shape = " x ".join(str(d or "?") for d in dims)
-    raise UnsupportedModelError(
-        f"{path} reads {helper.tensor_dtype_to_np_dtype(kind)} of shape {shape}",
-        "export it with images as batch x 3 x height x width, or token ids as batch x length",
+    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor) for tensor in inputs}
+    return MappingSpec(fields={**parts, images[0].name: _image_spec(images[0], metadata, path)})
+
+
+def _arrays_spec(tensor: TensorSpec) -> Input:
+    """A row of numbers as a table's; else the array as it is."""
+    row = tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 2
+    if row and isinstance(width := tensor.shape[1], int):
+        return TableSpec(width=width, name=tensor.name)
+    return ArraysSpec(inputs=(tensor,))
+
+
+def _is_image(tensor: TensorSpec) -> bool:
+    return tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 4 and tensor.shape[1] in (1, 3)
+
+
+def _image_spec(tensor: TensorSpec, metadata: OnnxMetadata, path: Path) -> InputSpec:
+    channels = int(tensor.shape[1])
+    height, width = (dim if isinstance(dim, int) else metadata.size or 0 for dim in tensor.shape[2:])
+    if not (height and width):
+        raise UnsupportedModelError(f"{path} reads images of any size", "say which one with --size PIXELS")
+    return InputSpec(
+        shape=("batch", channels, height, width),
+        mean=_per_channel(metadata.mean, channels, path),
+        std=_per_channel(metadata.std, channels, path),
+        value_range=metadata.value_range,
+        resize=min(height, width),
+        name=tensor.name,
     )
+
+
+def _text_of(inputs: Sequence[TensorSpec], tokenizer: Path | None, path: Path) -> TextSpec | None:
+    """The spec of token ids, with their mask and types where these are inputs too; None where it reads no tokens."""
+    if not all(tensor.dtype == "int64" and len(tensor.shape) == 2 and tensor.batch == 0 for tensor in inputs):
+        return None
+    if len({tensor.shape for tensor in inputs}) > 1:
+        return None
+    mask = types = ""
+    (ids, *others) = sorted(inputs, key=lambda tensor: "mask" in tensor.name or "type" in tensor.name)
+    for tensor in others:
+        if "mask" in tensor.name and not mask:
+            mask = tensor.name
+        elif "type" in tensor.name and not types:
+            types = tensor.name
+        else:
+            return None
+    length = ids.shape[1]
+    if isinstance(length, int) and tokenizer is None:
+        return None  # a table of whole numbers
+    spec = _text_spec(ids.name, length if isinstance(length, int) else 0, path, tokenizer)
+    return replace(spec, mask=mask, types=types)
 
 
 def _per_channel(values: Sequence[float], channels: int, path: Path) -> tuple[float, ...]:

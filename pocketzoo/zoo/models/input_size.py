@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.core.errors import UnsupportedModelError, message_of
-from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, InputSpec
+from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec
+from pocketzoo.zoo.data.processors.open_processor import open_config, resized_config
 from pocketzoo.zoo.models.layer_hooks import after
 
 
-def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
+def resized(spec: BackboneSpec, size: tuple[int, ...], registry: Registry | None = None) -> BackboneSpec:
     """The spec of a backbone that reads images of ``size`` (height, width) in pixels, features and cuts included.
 
     The weights stay as they are, so it must be able to read any size: convolutions can, and position embeddings only
@@ -21,23 +24,18 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
     Raises:
         UnsupportedModelError: it reads no images, or none of this size.
     """
-    if not isinstance(spec.input, InputSpec) or len(spec.input.size) != 3:
-        what = "vectors" if isinstance(spec.input, InputSpec) else "texts"
-        raise UnsupportedModelError(f"{spec.name} reads {what}, which has no size in pixels", "leave out --input-size")
-    if tuple(size) == spec.input.size[1:]:
+    registry = registry or default_registry()
+    config = resized_config(spec.input, size, registry)
+    before, other = (open_config(each, spec.files, registry) for each in (spec.input, config))
+    if before.inputs == other.inputs:
         return spec
-    input_spec = replace(
-        spec.input,
-        shape=(*spec.input.shape[:2], *size),
-        resize=max(min(size), round(spec.input.resize * min(size) / min(spec.input.size[1:]))),
-    )
     try:
-        whole, inside = _run(spec, input_spec)
+        whole, inside = _run(spec, other)
     except Exception as error:  # the model's own code says so in any type
         reason = next(iter(message_of(error).splitlines()), type(error).__name__)
         raise UnsupportedModelError(
             f"{spec.name} cannot read images of {size[0]} x {size[1]}: {reason}",
-            f"its default size is {spec.input.size[1]} x {spec.input.size[2]}",
+            f"its default size is {' x '.join(map(str, before.image.size[1:]))}" if before.image else "leave it out",
         ) from error
     features = FeatureSpec(spec.features.kind, ("batch", *whole))
     cuts = tuple(
@@ -45,10 +43,10 @@ def resized(spec: BackboneSpec, size: tuple[int, ...]) -> BackboneSpec:
         for cut in spec.cuts
         if cut.layer in inside
     )
-    return replace(spec, input=input_spec, features=features, cuts=cuts)
+    return replace(spec, input=config, features=features, cuts=cuts)
 
 
-def _run(spec: BackboneSpec, input_spec: InputSpec) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+def _run(spec: BackboneSpec, processor: Processor) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
     """Shapes without the batch: of the features, and after each layer that is a cut. Takes no memory for weights."""
     inside: dict[str, tuple[int, ...]] = {}
 
@@ -60,7 +58,7 @@ def _run(spec: BackboneSpec, input_spec: InputSpec) -> tuple[tuple[int, ...], di
         module = spec.build().eval()
         known = dict(module.named_modules())
         with after(module, [cut.layer for cut in spec.cuts if cut.layer in known], note):
-            out: Tensor = module(torch.empty(2, *input_spec.size))
+            out: Tensor = module(*(torch.from_numpy(x).to("meta") for x in processor.random(2).values()))
     if out.ndim != len(spec.features.shape) or min(out.shape) < 1:
         raise ValueError(f"it outputs {' x '.join(map(str, out.shape[1:]))}")
     return tuple(out.shape[1:]), inside

@@ -87,6 +87,7 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
             input_spec=spec.input,
             provenance=provenance(entry),
             files=spec.files,
+            registry=resolver.registry,
         )
     return read_bundle(path)
 

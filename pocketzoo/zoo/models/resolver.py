@@ -22,8 +22,10 @@ from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, ModelRef
 from pocketzoo.zoo.bundles.repository_loader import LOADER
 from pocketzoo.zoo.bundles.saved_plans import find_compressor
 from pocketzoo.zoo.catalog.compressor import Compressor
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec, LoaderSpec, Repository
+from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.hub.lock_file import Lock
 from pocketzoo.zoo.hub.reference import HubRef, parse
 from pocketzoo.zoo.hub.store import Store
@@ -44,6 +46,7 @@ class Parts:
     backbone: BackboneSpec
     head: HeadSpec
     features: FeatureSpec
+    processor: Processor  # of the backbone, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,7 @@ class Resolver:
         if ref.input_size:
             from pocketzoo.zoo.models.input_size import resized  # it runs the backbone, with torch
 
-            backbone = resized(backbone, ref.input_size)
+            backbone = resized(backbone, ref.input_size, self.registry)
         features = backbone.features
         if ref.cut:
             cuts = {cut.layer: cut.features for cut in backbone.cuts}
@@ -232,7 +235,7 @@ class Resolver:
                 f"head {head.name!r} takes {takes}; {backbone.name} outputs a {features.kind} {features.shape}",
                 f"heads that fit: {', '.join(fit) or 'none is registered'}",
             )
-        return Parts(backbone, head, features)
+        return Parts(backbone, head, features, open_config(backbone.input, backbone.files, self.registry))
 
     def structure(self, bundle: Bundle) -> Structure:
         """What the module of a bundle is built with.

@@ -15,8 +15,11 @@ from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.step_record import StepRecord
-from pocketzoo.zoo.catalog.specs import Input
+from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.processors.open_processor import describe_config, open_config
 from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 
@@ -29,14 +32,19 @@ def save_model(
     labels: tuple[str, ...],
     returns: str = "",
     license: str,
-    input_spec: Input,
+    input_spec: Any,
     provenance: Mapping[str, Any],
     steps: tuple[StepRecord, ...] = (),
     metrics: Mapping[str, Any] | None = None,
     opset: int = 20,
     files: Mapping[str, Path] | None = None,
+    processor: Processor | None = None,
+    registry: Registry | None = None,
 ) -> None:
     """Write weights and float graph into ``draft`` and set its manifest; ``files`` are what the backbone is built from.
+
+    ``input_spec`` is the config of its processor, or what another bundle has as its ``processor``; the one that was
+    opened of it is opened again if it is not given.
 
     Raises:
         ExportError: the module does not export, or its graph differs from it.
@@ -47,12 +55,13 @@ def save_model(
     for path, file in (files or {}).items():
         shutil.copyfile(file, draft.folder / source_file_name(path))
     graph = draft.mark(graph_name(), precision="float32")
-    difference = onnx_from_model(module, input_spec, graph, opset=opset)
+    difference = onnx_from_model(module, processor or open_config(input_spec, files, registry), graph, opset=opset)
     layers = layer_costs(graph)
     draft.manifest = Manifest(
         name=name,
         model=ref,
-        input=input_spec,
+        processor=describe_config(input_spec, registry),
+        signature=signature_of(graph),
         labels=labels,
         returns=returns,
         license=license,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.optional import require
-from pocketzoo.zoo.data.image_preprocessing import read_image
+from pocketzoo.zoo.data.processors.image_preprocessing import read_image
 
 SIDE = 96  # pixels of a thumbnail's longer side
 LETTERS = 240  # of a text

@@ -26,6 +26,7 @@ from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import as_processor, describe_config
 from pocketzoo.zoo.models.build import load_module
 
 
@@ -52,7 +53,7 @@ def test_a_graph_is_calibrated_on_one_text_at_a_time(prepared):
     job = prepared(steps=[Int8Config()])
     assert job.graph_samples is job.samples
     reads = TextSpec(vocabulary=9, pad=0, max_length=8)
-    of_texts = replace(job, source=replace(job.source, manifest=replace(job.source.manifest, input=reads)))
+    of_texts = replace(job, processor=as_processor(reads))
     assert of_texts.graph_samples.batches.size == 1
     assert of_texts.graph_samples.batches.split is job.samples.batches.split
 
@@ -148,7 +149,7 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
     step = {"kind": "distill", "config": {}, "plan": {}}
     other = {
         "model": replace(manifest.model, cut="stage1"),
-        "input": replace(manifest.input, mean=(0.25,)),
+        "processor": describe_config(replace(manifest.input, mean=(0.25,))),
         "labels": tuple(reversed(manifest.labels)),
         "license": "MIT",
         "parameters": manifest.parameters + 1,

@@ -20,7 +20,7 @@ from newuser import User
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 from pocketzoo.zoo.models.build import build, load_pretrained
 from pocketzoo.zoo.models.open_model import open_model
 

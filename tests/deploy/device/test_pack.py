@@ -36,8 +36,8 @@ def test_the_facts_stay_and_say_where_it_is_from(packed, compressed):
     manifest, source = bundle.manifest, compressed.manifest
     assert (manifest.name, manifest.labels, manifest.input) == (source.name, source.labels, source.input)
     assert manifest.metrics == source.metrics
-    assert [(s.kind, s.config, s.report) for s in manifest.steps] == [
-        (s.kind, s.config, s.report) for s in source.steps
+    assert [(s.compressor, s.config, s.report) for s in manifest.steps] == [
+        (s.compressor, s.config, s.report) for s in source.steps
     ]
     assert manifest.provenance == {**source.provenance, "packed_from": sha256(compressed.path / MANIFEST)}
 

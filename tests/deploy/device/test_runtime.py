@@ -22,7 +22,8 @@ from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_a_place_for_answers_that_does_not_fit_is_refused(out, runtime, ready):
         (lambda x: [None], ["NoneType"]),
         (lambda x: b"image", ["bytes"]),
         (lambda x: {"x": x}, ["dict"]),
-        (lambda x: [x[0], "a.png"], ["float32"]),
+        (lambda x: [x[0], "a.png"], ["a.png"]),
         (lambda x: "there-is-none.png", ["there-is-none.png"]),
     ],
 )
@@ -299,7 +300,7 @@ def weighty(path: Path, width: int) -> Path:
         draft.manifest = Manifest(
             name="weighty",
             model=ModelRef(backbone="onnx:g", head="", outputs=2),
-            input=InputSpec(shape=("batch", 64), mean=(), std=(), resize=0, name="x", layout="NC"),
+            processor=describe_config(InputSpec(shape=("batch", 64), mean=(), std=(), resize=0, name="x")),
             labels=(),
             license="MIT",
             parameters=66 * width,

@@ -15,7 +15,7 @@ from pocketzoo.deploy.device.runtime import load_runtime
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.cuda import Cuda
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
-from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 pytestmark = pytest.mark.engine
 needs_gpu = pytest.mark.skipif(find_gpu() is None, reason="no NVIDIA GPU: an engine runs on nothing else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -19,15 +20,15 @@ from told import Told
 
 from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.deploy.export import export
-from pocketzoo.deploy.triton.image_preprocessing_graph import preparation
+from pocketzoo.deploy.triton.image_preprocessing_graph import preparation, save_preparation
 from pocketzoo.deploy.triton.model_repository import TYPES, Word, model_config, pbtxt, save_repository, triton_model
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,8 @@ def test_the_tensors_of_an_ensemble_have_names_of_their_own(parse, tmp_path, fit
         node.output[:] = ["pixels" if o == "logits" else o for o in node.output]
     bundle.graph.output[0].name = "pixels"
     onnx.save(bundle, tmp_path / "m.onnx")
-    request = ExportRequest(name="m", input=fitted.manifest.input)
+    spec = fitted.manifest.input
+    request = ExportRequest(name="m", input=spec, modality="image", graph=partial(save_preparation, spec))
     save_repository(tmp_path / "m.onnx", tmp_path / "out", default_registry().get("target", "cpu"), request)
     whole = parse(tmp_path / "out" / "m-from-images" / "config.pbtxt")
     first, second = whole.ensemble_scheduling.step

@@ -5,6 +5,7 @@ import pytest
 import torch
 from feeds import only
 
+from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import UnknownNameError, UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.backend import provider_of, runtime_of
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS
@@ -46,7 +47,7 @@ def test_what_the_machine_lacks_is_refused_with_what_it_has(fitted, refused):
 
 
 def test_torch_and_onnxruntime_give_the_same(fitted):
-    x = random_samples(fitted.manifest.input, 3)
+    x = first(random_samples(fitted.manifest.input, 3))
     out = []
     for name in (CPU, TORCH):
         with open_runner(name, fitted.graph(""), fitted.path, threads=1) as runner:

@@ -32,11 +32,12 @@ from pocketzoo.zoo.bundles.bundle import (
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, FileEntry, Manifest, ModelRef, read_manifest
 from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport, tensors_name
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 
 NEW = Manifest(
     name="toy",
     model=ModelRef(backbone="tinynet", head="linear", outputs=2),
-    input=InputSpec(shape=("batch", 1, 28, 28), mean=(0.5,), std=(0.5,), resize=28),
+    processor=describe_config(InputSpec(shape=("batch", 1, 28, 28), mean=(0.5,), std=(0.5,), resize=28)),
     labels=("cät", "dog"),
     license="MIT",
     parameters=12,

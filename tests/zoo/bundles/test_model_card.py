@@ -13,11 +13,12 @@ from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 
 MANIFEST = Manifest(
     name="flowers",
     model=ModelRef(backbone="tinynet", head="linear", outputs=5, cut="stage1"),
-    input=InputSpec(shape=("batch", 1, 28, 28), mean=(0.5,), std=(0.5,), resize=28),
+    processor=describe_config(InputSpec(shape=("batch", 1, 28, 28), mean=(0.5,), std=(0.5,), resize=28)),
     labels=("a", "b", "c", "d", "e"),
     license="MIT",
     parameters=362208,
@@ -48,7 +49,7 @@ def test_the_front_matter_is_what_the_hub_reads():
         "cut after `stage1`",
         "head `linear`",
         "5 classes",
-        "image batch x 1 x 28 x 28, NCHW",
+        "image batch x 1 x 28 x 28 float32, by the processor `image`",
         "parameters: 362,208;",
         "per sample: 37,160,448",
         "compressed by: prune, int8",
@@ -123,7 +124,7 @@ def shown(name: str, file: bool) -> list[tuple[str, str]]:
     backbone = f"onnx:{name}" if file else name
     named = replace(
         MANIFEST, name=name, model=replace(MANIFEST.model, backbone=backbone, head=name, cut=name),
-        metrics={name: 1, "other": name}, input=replace(MANIFEST.input, name=name), pocketzoo=name,
+        metrics={name: 1, "other": name}, processor=describe_config(replace(MANIFEST.input, name=name)), pocketzoo=name,
         steps=(StepRecord(compressor=name, config={}, plan={}),),
     )  # fmt: skip
     card = model_card(named)

@@ -17,8 +17,8 @@ from pocketzoo.core.errors import DataError, UnknownNameError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import SHARES, Batches, Skipped, aligned, divide, from_arrays
-from pocketzoo.zoo.data.image_preprocessing import prepare
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 
 SPEC = InputSpec(shape=("batch", 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3, resize=16)
 FLOAT = InputSpec(shape=("batch", 2, 3, 4), mean=(0.0,) * 2, std=(1.0,) * 2, resize=4)
@@ -223,12 +223,12 @@ def test_a_flat_folder_has_no_classes(photos, tmp_path):
 def test_an_empty_class_folder_is_named(photos, tmp_path, refused):
     path = photos(tmp_path / "pets", {"cat": 5})
     (path / "dog").mkdir()
-    with refused(DataError, path / "dog", "no images", hint="remove it"):
+    with refused(DataError, path / "dog", "no samples", hint="remove it"):
         load_data(path)
 
 
 def test_an_empty_folder_is_named(tmp_path, refused):
-    with refused(DataError, tmp_path, "no images", hint="PNG"):
+    with refused(DataError, tmp_path, "no samples", hint=".png"):
         load_data(tmp_path)
 
 
@@ -396,7 +396,7 @@ def test_npz_of_arrays_of_another_shape(tmp_path, refused, shape):
         list(Batches(load_data(save(tmp_path / "x.npz", x=np.zeros(shape))).split("train"), FLOAT))
     if len(shape) > 1:
         assert "the model reads 2 x 3 x 4" in caught.value.message
-        assert "uint8 images" in caught.value.hint
+        assert "uint8 pixels" in caught.value.hint
 
 
 def test_pickles_are_refused(tmp_path, refused):

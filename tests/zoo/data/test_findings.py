@@ -15,6 +15,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.findings import Findings, examine
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import as_processor
 
 PIXELS = InputSpec(shape=("batch", 1, 2, 2), mean=(0.0,), std=(1.0,), resize=2)
 TEXTS = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
@@ -31,7 +32,7 @@ def test_classes_are_counted_and_uneven_ones_said(one, other):
     x = np.arange(4 * (one + other), dtype=np.uint8).reshape(-1, 2, 2)
     empty = Split(x[:0], np.zeros(0, np.int64))
     whole = Split(x, np.repeat([0, 1], [one, other]))
-    found = examine(Dataset("made", ("a", "b"), {"train": whole, "val": empty, "test": empty}), PIXELS, {})
+    found = examine(Dataset("made", ("a", "b"), {"train": whole, "val": empty, "test": empty}), as_processor(PIXELS))
     assert found.classes == {"a": one, "b": other}
     said = [s for s in found.sentences() if "uneven" in s]
     assert bool(said) == (max(one, other) >= 3 * min(one, other))
@@ -43,7 +44,7 @@ def test_classes_are_counted_and_uneven_ones_said(one, other):
 def test_samples_in_two_splits_are_counted_in_arrays_and_texts(train, val, test):
     for make in (lambda n: np.full((2, 2), n, np.uint8), str):
         parts = [[make(n) for n in sorted(part)] for part in (train, val, test)]
-        found = examine(dataset(*parts), PIXELS, {})
+        found = examine(dataset(*parts), as_processor(PIXELS))
         wanted = {"train/val": len(train & val), "train/test": len(train & test), "val/test": len((val & test) - train)}
         assert found.copies == {pair: count for pair, count in wanted.items() if count}
         assert sum("byte for byte" in s for s in found.sentences()) == len(found.copies)
@@ -54,18 +55,18 @@ def test_a_file_that_is_in_two_splits_is_named(photos, tmp_path):
         photos(tmp_path / split, {"a": count, "b": count})
     for path in (tmp_path / "test").rglob("*.png"):
         path.write_bytes(path.read_bytes() + b"\0")  # photos() makes the same ones each time: these now differ
-    assert examine(load_data(tmp_path), PIXELS, {}).copies == {}
+    assert examine(load_data(tmp_path), as_processor(PIXELS)).copies == {}
     shutil.copy(tmp_path / "train" / "a" / "000.png", tmp_path / "test" / "b" / "new.png")
-    found = examine(load_data(tmp_path), PIXELS, {})
+    found = examine(load_data(tmp_path), as_processor(PIXELS))
     assert sum(found.copies.values()) == 1
     assert any("000.png" in s and "new.png" in s for s in found.sentences())
 
 
 @given(st.lists(st.lists(st.sampled_from(WORDS[4:]), max_size=12).map(" ".join), min_size=3, max_size=9))
 def test_texts_that_are_cut_are_counted(files, texts):
-    found = examine(dataset(texts, [], []), TEXTS, files)
+    found = examine(dataset(texts, [], []), as_processor(TEXTS, files))
     assert found.too_long == sum(len(text.split()) + 2 > TEXTS.max_length for text in texts)
-    assert any(f"{found.too_long} texts" in s for s in found.sentences()) == bool(found.too_long)
+    assert any(f"{found.too_long} samples" in s for s in found.sentences()) == bool(found.too_long)
 
 
 # -- what is said, word by word
@@ -78,7 +79,7 @@ def test_what_the_user_hears():
         "uneven classes: 9 samples of 'a', 3 of 'c'; --set balanced=true weights them equally",
         "2 samples of test are also in train, byte for byte, such as x.png and y.png: scores are too optimistic",
         "1 samples of test are also in val, byte for byte, such as x.png and y.png: scores are too optimistic",
-        "5 texts are longer than 8 tokens and are truncated",
+        "5 samples are longer than 8 tokens and are truncated",
     ]
     assert list(replace(facts, classes={"a": 8, "c": 3}, copies={}, too_long=0).sentences()) == []
     (said,) = replace(facts, classes={}, copies={"train/val": 3}, copied=None, too_long=0).sentences()
@@ -89,19 +90,19 @@ def test_what_the_user_hears():
 def test_it_is_said_and_returned_and_whole_texts_are_none_too_long(files):
     texts = [" ".join([WORDS[4]] * 9), WORDS[5], WORDS[4]]
     data, told = dataset(texts, [WORDS[5]], texts[:1]), Told()
-    found = examine(data, TEXTS, files, told)
+    found = examine(data, as_processor(TEXTS, files), told)
     assert (found.too_long, found.max_length) == (2, 8)
     assert found.copies == {"train/val": 1, "train/test": 1}
     assert found.copied is None, "texts have no names"
     assert found.classes == {"a": 2, "b": 1}
     assert told.said == list(found.sentences())
     assert len(told.said) == 3
-    whole = examine(data, TEXTS, {}, whole=True)
+    whole = examine(data, as_processor(TEXTS), whole=True)
     assert (whole.too_long, whole.max_length) == (0, 8)
     pixels = np.zeros((3, 2, 2), np.uint8)
-    assert examine(dataset(pixels, [], []), PIXELS, {}).max_length == 0
+    assert examine(dataset(pixels, [], []), as_processor(PIXELS)).max_length == 0
     bare = Dataset("d", (), {k: Split(pixels[:n]) for k, n in (("train", 1), ("val", 0), ("test", 0))})
-    assert examine(bare, PIXELS, {}) == Findings()
+    assert examine(bare, as_processor(PIXELS)) == Findings()
 
 
 def test_the_first_pair_of_files_is_named_and_arrays_of_other_types_are_others(tmp_path):
@@ -110,8 +111,8 @@ def test_the_first_pair_of_files_is_named_and_arrays_of_other_types_are_others(t
         paths[name].write_bytes(content)
     parts = [paths["a"], paths["b"], paths["none"]], [paths["d"]], [paths["c"]]
     splits = {n: Split(part) for n, part in zip(("train", "val", "test"), parts, strict=True)}
-    found = examine(Dataset("d", (), splits), PIXELS, {})
+    found = examine(Dataset("d", (), splits), as_processor(PIXELS))
     assert found.copies == {"train/val": 1, "train/test": 1}
     assert found.copied == (str(paths["b"]), str(paths["d"]))
     kinds = [np.zeros(4, np.uint8)], [np.zeros(4, np.int8)], [np.zeros((2, 2), np.uint8)]
-    assert examine(dataset(*kinds), PIXELS, {}).copies == {}
+    assert examine(dataset(*kinds), as_processor(PIXELS)).copies == {}

@@ -73,7 +73,7 @@ def test_what_is_no_data_set_is_said_by_what_it_is(tmp_path, monkeypatch, refuse
     (tmp_path / "a.xml").write_text("")
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "pocketzoo.json").write_text("{}")
-    hint = "give a folder of images, an .npz with x and y, a table, or a registered name"
+    hint = "give a folder of images or other samples, an .npz with x and y, a table, or a registered name"
     for name, message in [("a.xml", "a.xml is not a data set"), ("bundle", "bundle is a bundle, not a data set")]:
         with refused(DataError, hint=hint) as caught:
             load_data(name, registry=registry)

@@ -10,12 +10,17 @@ import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.core.errors import ExportError, ExportMismatchError
 from pocketzoo.plugins.tinynet.module import TinyNet
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.processor_configs import MappingSpec, TableSpec
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import as_processor
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.build import example
 from pocketzoo.zoo.models.export_graph import BATCHES, TOLERANCE, _compare, onnx_from_model
 
@@ -213,11 +218,11 @@ def test_a_module_that_raises_says_why(tmp_path, refused):
 
 @pytest.mark.parametrize(
     "forward",
-    [lambda self, x: (self.fc(x.flatten(1)), x), lambda self, x: {"logits": self.fc(x.flatten(1))}],
-    ids=["tuple", "dict"],
+    [lambda self, x: (self.fc(x.flatten(1)), x), lambda self, x: {"a": self.fc(x.flatten(1)), "b": [x]}],
+    ids=["tuple", "dict of lists"],
 )
-def test_a_module_with_more_than_one_output_is_an_export_error(tmp_path, refused, forward):
-    with refused(ExportError):
+def test_outputs_without_names_are_an_export_error(tmp_path, refused, forward):
+    with refused(ExportError, "the model", hint="names"):
         onnx_from_model(broken(forward), SPEC, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -311,4 +316,63 @@ def test_a_graph_of_another_shape_is_a_mismatch_that_names_both(tmp_path, refuse
     size = BATCHES[0]
     shapes = f"at batch {size} the graph outputs ({size}, 3), torch ({size}, 2)"
     with refused(ExportMismatchError, shapes, hint="a view or reshape in the model fixes the batch size"):
-        _compare(modules[1], SPEC, tmp_path / "m.onnx")
+        _compare(modules[1], as_processor(SPEC), tmp_path / "m.onnx")
+
+
+class Two(nn.Module):
+    """Two inputs, and outputs of two types."""
+
+    def __init__(self, wrong: float = 0.0) -> None:
+        super().__init__()
+        self.picture, self.row, self.wrong = nn.Linear(72, 4), nn.Linear(3, 4), wrong
+
+    def forward(self, image: Tensor, table: Tensor) -> dict[str, Tensor]:
+        hidden = self.picture(image.flatten(1)) * self.row(table)
+        return {"sum": hidden.sum(1, keepdim=True) + self.wrong, "best": hidden.argmax(1)}
+
+
+PAIR = MappingSpec(fields={"image": SPEC, "table": TableSpec(width=3, name="table")})
+
+
+def test_inputs_and_outputs_have_the_names_of_the_processor_and_of_the_module(tmp_path):
+    torch.manual_seed(0)
+    module, path = Two().eval(), tmp_path / "m.onnx"
+    assert onnx_from_model(module, PAIR, path) <= 1e-5
+    assert signature_of(path) == ModelSignature(
+        inputs=as_processor(PAIR).inputs,
+        outputs=(
+            TensorSpec(name="sum", shape=("batch", 1)),
+            TensorSpec(name="best", shape=("batch",), dtype="int64"),
+        ),
+    )
+    generator = np.random.default_rng(0)
+    for count in (1, 3, 17):
+        feed = {
+            SPEC.name: generator.normal(size=(count, *SPEC.shape[1:])).astype(np.float32),
+            "table": generator.normal(size=(count, 3)).astype(np.float32),
+        }
+        with OnnxRunner(path) as runner, torch.no_grad():
+            outputs = runner.infer(feed)
+            expected = module(*map(torch.from_numpy, feed.values()))
+        np.testing.assert_allclose(outputs["sum"], expected["sum"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(outputs["best"], expected["best"])
+
+
+def test_the_worst_output_decides_and_is_named(tmp_path, refused):
+    """The graph of one module is held against another, of which one output is off."""
+    torch.manual_seed(0)
+    module, path = Two().eval(), tmp_path / "m.onnx"
+    onnx_from_model(module, PAIR, path)
+    other = Two(wrong=5.0).eval()
+    other.load_state_dict(module.state_dict())
+    with refused(ExportMismatchError, "the graph is off by", "in 'sum'"):
+        _compare(other, as_processor(PAIR), path)
+    with torch.no_grad():
+        module.row.weight.mul_(-1)  # the best becomes the worst
+        module.row.bias.mul_(-1)
+    module.forward = lambda image, table: {
+        **Two.forward(module, image, table),
+        "sum": -Two.forward(module, image, table)["sum"],
+    }
+    with refused(ExportMismatchError, "in 'best'"):
+        _compare(module, as_processor(PAIR), path)

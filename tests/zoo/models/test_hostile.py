@@ -38,7 +38,7 @@ from pocketzoo.zoo.bundles.bundle import read_bundle, seal
 from pocketzoo.zoo.bundles.manifest import MANIFEST, ModelRef
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.hub import http as hub_http
 from pocketzoo.zoo.hub.store import Store
 from pocketzoo.zoo.models.build import build, load_pretrained

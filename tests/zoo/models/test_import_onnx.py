@@ -10,6 +10,9 @@ from rehearsal import rehearse
 from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 from pocketzoo.zoo.models.open_model import open_model
@@ -206,14 +209,13 @@ def counting() -> onnx.ModelProto:
     ("model", "message"),
     [
         (network(domain="com.acme"), "needs the operator com.acme.Relu"),
-        (masked(), "has 2 inputs: x, mask"),
         (quantized(), "is already quantized"),
         (quantised_in_a_function(), "is already quantized"),
         (quantised_in_a_branch(), "is already quantized"),
         (counting(), "has a fixed batch size of 2"),
         (network(shape=("n", 16, 16, 3)), "onnxruntime does not run"),
     ],
-    ids=["custom", "two inputs", "quantized", "in a function", "in a branch", "batch inside", "broken"],
+    ids=["custom", "quantized", "in a function", "in a branch", "batch inside", "broken"],
 )
 def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
     with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:
@@ -244,8 +246,10 @@ def test_token_ids_are_read_as_such(tmp_path, refused):
     assert (spec.name, spec.pad) == ("ids", 0)
     graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
     fixed = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    with refused(UnsupportedModelError, "has a fixed length of 8 tokens"):
-        open_graph(write(tmp_path, fixed, "fixed.onnx"))
+    path = write(tmp_path, fixed, "fixed.onnx")
+    assert open_graph(path).manifest.input == ArraysSpec(
+        inputs=(TensorSpec(name="ids", shape=("batch", 8), dtype="int64"),)
+    )
 
 
 # -- what its outputs are
@@ -281,8 +285,8 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
 @pytest.mark.parametrize(
     ("output", "count", "message"),
     [
-        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is n x 4 x 16 x 16, not one row of class scores"),
-        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is n x 4 x 16 x 16, not one row of class scores"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is batch x 4 x 16 x 16, not one row of class scores"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is batch x 4 x 16 x 16, not one row of class scores"),
         (("y", TensorProto.FLOAT, ["n", 5]), 4, "has 5 outputs, but there are 4 labels"),
     ],
 )
@@ -361,24 +365,38 @@ def passing(shape: tuple[object, ...], kind: int = TensorProto.FLOAT) -> onnx.Mo
         (("n", 3, 5, "w"), {"size": 7}, {"shape": ("batch", 3, 5, 7), "resize": 5}),
         (("n", 3, 8, 8), {"value_range": (-1.0, 1.0)}, {"value_range": (-1.0, 1.0), "mean": (), "std": ()}),
         (("n", 3, 8, 8), {"mean": (0.5,), "std": (1.0, 2.0, 3.0)}, {"mean": (0.5,) * 3, "std": (1.0, 2.0, 3.0)}),
-        (("n", 2, 8, 8), {}, {"shape": ("batch", 2, 8, 8), "resize": 0, "layout": "N"}),
-        (("n", 9), {}, {"shape": ("batch", 9), "resize": 0, "layout": "N", "mean": (), "std": ()}),
-        (("n", 4, 9), {"size": 3}, {"shape": ("batch", 4, 9), "resize": 0, "layout": "N"}),
+        (("n", 2, 8, 8), {}, {"inputs": (TensorSpec(name="x", shape=("batch", 2, 8, 8)),)}),
+        (("n", 9), {}, {"width": 9, "mean": (), "std": ()}),
+        (("n", 4, 9), {"size": 3}, {"inputs": (TensorSpec(name="x", shape=("batch", 4, 9)),)}),
     ],
 )
 def test_what_a_graph_reads_is_described(shape, reading, wanted, tmp_path):
     spec = open_graph(write(tmp_path, passing(shape)), OnnxMetadata(**reading)).manifest.input
-    assert isinstance(spec, InputSpec)
     assert {name: getattr(spec, name) for name in wanted} == wanted
-    assert spec.name == "x"
+    assert getattr(spec, "name", "x") == "x"
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "dtype"),
+    [
+        (("n", "c", 8, 8), TensorProto.FLOAT, "float32"),
+        (("n", "c"), TensorProto.FLOAT, "float32"),
+        (("n", 12), TensorProto.INT64, "int64"),
+        (("n", 4), TensorProto.UINT8, "uint8"),
+        (("n",), TensorProto.BOOL, "bool"),
+        (("n", "t", 5), TensorProto.DOUBLE, "float64"),
+    ],
+)
+def test_what_is_no_image_and_no_text_is_an_array_as_it_is(shape, kind, dtype, tmp_path):
+    bundle = open_graph(write(tmp_path, passing(shape, kind)))
+    wanted = TensorSpec(name="x", shape=("batch", *shape[1:]), dtype=dtype)
+    assert bundle.manifest.input == ArraysSpec(inputs=(wanted,))
+    assert bundle.manifest.signature.inputs == (wanted,)
 
 
 @pytest.mark.parametrize(
     ("shape", "kind", "message", "hint"),
     [
-        (("n", "c", 8, 8), TensorProto.FLOAT, "reads float32 of shape ? x ? x 8 x 8", "batch x 3 x height x width"),
-        (("n", "c"), TensorProto.FLOAT, "reads float32 of shape ? x ?", "token ids as batch x length"),
-        (("n", 12), TensorProto.INT64, "has a fixed length of 12 tokens", "dynamic sequence axis"),
         (("n", 3, "h", 8), TensorProto.FLOAT, "reads images of any size", "--size"),
     ],
 )
@@ -408,3 +426,130 @@ def test_why_a_reading_cannot_work_is_said(wrong, message, refused):
 def test_of_a_text_without_a_tokenizer_little_is_known(tmp_path):
     spec = open_graph(write(tmp_path, passing(("n", "t"), TensorProto.INT64))).manifest.input
     assert spec == TextSpec(vocabulary=0, pad=0, max_length=512, name="x")
+
+
+# -- several inputs and outputs
+
+
+def linked(
+    inputs: dict[str, tuple[int, tuple[object, ...]]], nodes: list[onnx.NodeProto], outputs: dict[str, int], **constants
+) -> onnx.ModelProto:
+    """A graph: input -> type and shape; output -> type. Shapes of outputs are not stated."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, *about) for name, about in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def axes(tensors: tuple[TensorSpec, ...]) -> dict[str, int | None]:
+    return {tensor.name: tensor.batch for tensor in tensors}
+
+
+@pytest.mark.parametrize("first", ["n", "batch_size", "anything"])
+def test_the_batch_axis_of_each_tensor_is_found_whatever_it_is_called(first, tmp_path):
+    """Samples lie along the second axis of one input and of one output; one input and one output have none."""
+    model = linked(
+        {"x": (FLOAT, (first, 3)), "turned": (FLOAT, (4, first)), "scale": (FLOAT, (4,))},
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("Transpose", ["turned"], ["b"], perm=[1, 0]),
+            helper.make_node("Add", ["a", "b"], ["c"]),
+            helper.make_node("Mul", ["c", "scale"], ["y"]),
+            helper.make_node("Transpose", ["y"], ["z"], perm=[1, 0]),
+            helper.make_node("ReduceSum", ["scale"], ["total"], keepdims=1),
+        ],
+        {"y": FLOAT, "z": FLOAT, "total": FLOAT},
+        w=WEIGHT,
+    )
+    signature = open_graph(write(tmp_path, model)).manifest.signature
+    assert axes(signature.inputs) == {"x": 0, "turned": 1, "scale": None}
+    assert axes(signature.outputs) == {"y": 0, "z": 1, "total": None}
+
+
+@pytest.mark.parametrize("shape", [("n", 3), (2, 3), (1, 3), (None, 3)])
+@pytest.mark.parametrize("other", ["m", 2, 1, None])
+def test_an_input_that_all_samples_share_is_told_from_one_of_each(shape, other, tmp_path):
+    """The second is a table of rows, of which the one nearest to each sample counts."""
+    model = linked(
+        {"x": (FLOAT, shape), "rows": (FLOAT, (other, 3))},
+        [
+            helper.make_node("Transpose", ["rows"], ["t"], perm=[1, 0]),
+            helper.make_node("MatMul", ["x", "t"], ["all"]),
+            helper.make_node("ReduceMax", ["all", "last"], ["y"], keepdims=1),
+        ],
+        {"y": FLOAT},
+        last=np.array([1]),
+    )
+    bundle = open_graph(write(tmp_path, model))
+    assert axes(bundle.manifest.signature.inputs)["x"] == 0
+    assert axes(bundle.manifest.signature.inputs)["rows"] is None
+    count = other if isinstance(other, int) else 7
+    x, table = (np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32) for n in (5, count))
+    with OnnxRunner(bundle.graph("")) as runner:
+        np.testing.assert_allclose(
+            runner.infer({"x": x, "rows": table})["y"], (x @ table.T).max(1, keepdims=True), rtol=1e-5
+        )
+
+
+def test_token_ids_come_with_their_mask_and_types(tmp_path):
+    names = ("attention_mask", "input_ids", "token_type_ids")
+    model = linked(
+        dict.fromkeys(names, (INT64, ("batch", "length"))),
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["e"]),
+            helper.make_node("Add", ["attention_mask", "token_type_ids"], ["m"]),
+            helper.make_node("Cast", ["m"], ["f"], to=FLOAT),
+            helper.make_node("Unsqueeze", ["f", "last"], ["u"]),
+            helper.make_node("Mul", ["e", "u"], ["y"]),
+        ],
+        {"y": FLOAT},
+        table=np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32),
+        last=np.array([2]),
+    )
+    spec = open_graph(write(tmp_path, model)).manifest.input
+    assert isinstance(spec, TextSpec)
+    assert (spec.name, spec.mask, spec.types) == ("input_ids", "attention_mask", "token_type_ids")
+
+
+def test_an_image_among_several_inputs_is_prepared_where_it_is_known_how(tmp_path):
+    model = linked(
+        {"image": (FLOAT, ("n", 3, 4, 4)), "table": (FLOAT, ("n", 3))},
+        [
+            helper.make_node("ReduceMean", ["image", "axes"], ["m"], keepdims=0),
+            helper.make_node("Add", ["m", "table"], ["y"]),
+        ],
+        {"y": FLOAT},
+        axes=np.array([2, 3]),
+    )
+    path = write(tmp_path, model)
+    assert isinstance(open_graph(path).manifest.input, ArraysSpec)
+    spec = open_graph(path, OnnxMetadata(mean=(0.5,), std=(0.25,))).manifest.input
+    assert isinstance(spec, MappingSpec)
+    assert list(spec.fields) == ["image", "table"]
+
+
+def test_types_that_nothing_here_makes_are_refused_by_name(tmp_path, refused):
+    model = linked(
+        {"x": (FLOAT, ("n", 3)), "words": (TensorProto.STRING, ("n",))},
+        [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Identity", ["words"], ["z"])],
+        {"y": FLOAT, "z": TensorProto.STRING},
+    )
+    with refused(UnsupportedModelError, "reads str as its input 'words'", hint="float32"):
+        open_graph(write(tmp_path, model))
+
+
+def test_whole_numbers_that_index_a_small_table_are_found_by_trying(tmp_path):
+    """Two rows: all numbers but 0 and 1 are out of bounds."""
+    nodes = [helper.make_node("Gather", ["table", "i"], ["y"])]
+    model = linked({"i": (INT64, ("n",))}, nodes, {"y": FLOAT}, table=WEIGHT[:2])
+    signature = open_graph(write(tmp_path, model)).manifest.signature
+    assert isinstance(signature, ModelSignature)
+    assert axes(signature.outputs) == {"y": 0}

@@ -64,7 +64,7 @@ class OneSize(torch.nn.Module):
         ),
         ({"build": lambda: torch.nn.MaxPool2d(4)}, (2, 2), "cannot read images of 2 x 2", "28 x 28"),
         ({"build": torch.nn.Flatten}, (9, 9), "it outputs 81", "28 x 28"),
-        ({"input": TextSpec(vocabulary=9, pad=0, max_length=5)}, (9, 9), "reads texts", "leave out --input-size"),
+        ({"input": TextSpec(vocabulary=9, pad=0, max_length=5)}, (9, 9), "text input", "leave out --input-size"),
     ],
 )
 def test_what_cannot_be_is_refused(registry, refused, changes, size, text, hint):

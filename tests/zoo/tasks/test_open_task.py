@@ -17,6 +17,7 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec, InputSpec, TextSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.tasks.open_task import need_task, open_task, tag_of, task_of_head
 
 REGISTRY = Registry(create_manager(points=[]))
@@ -25,8 +26,8 @@ ROWS = InputSpec(shape=("batch", 4), mean=(), std=(), resize=0, layout="NC")
 TEXT = TextSpec(vocabulary=9, pad=1, max_length=8)
 HEAD = HeadSpec(name="h", summary="s", takes=("map",), build=lambda f, n: None, task="*-classification")
 MANIFEST = Manifest(
-    name="m", model=ModelRef(backbone="b", head="h", outputs=2), input=IMAGE, labels=(), license="", parameters=1,
-    macs=1,
+    name="m", model=ModelRef(backbone="b", head="h", outputs=2), processor=describe_config(IMAGE), labels=(),
+    license="", parameters=1, macs=1,
 )  # fmt: skip
 
 
@@ -64,7 +65,9 @@ def test_a_decoder_for_another_task_is_refused_with_those_for_this(refused):
     ],
 )
 def test_bundles_of_before_say_what_they_return(returns, labels, model_input, task):
-    opened = open_task(replace(MANIFEST, returns=returns, labels=labels, input=model_input), REGISTRY)
+    opened = open_task(
+        replace(MANIFEST, returns=returns, labels=labels, processor=describe_config(model_input)), REGISTRY
+    )
     assert opened is not None
     assert opened.spec.name == task
     assert opened.decoder.config.get("pad", 1) == 1
@@ -89,7 +92,7 @@ def test_a_graph_from_elsewhere_without_labels_has_no_task(refused):
     ],
 )
 def test_the_hub_has_its_own_words(task, model_input, tag):
-    assert tag_of(replace(MANIFEST, task=task, input=model_input), REGISTRY) == tag
+    assert tag_of(replace(MANIFEST, task=task, processor=describe_config(model_input)), REGISTRY) == tag
 
 
 def test_a_bundle_whose_plugin_is_missing_says_what_to_install(refused):

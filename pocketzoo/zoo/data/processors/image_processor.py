@@ -15,7 +15,8 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import (
+from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called, check_finite
+from pocketzoo.zoo.data.processors.image_preprocessing import (
     FORMATS,
     NAMED,
     check_reads_images,
@@ -24,11 +25,11 @@ from pocketzoo.zoo.data.image_preprocessing import (
     prepare,
     prepare_image,
 )
-from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called, check_finite
 
 # How far beyond the range of normalized images values may go. Noise does, and so do models fed with made-up data;
 # pixels of 0 to 255 that nobody normalized go tens of times as far.
 SLACK = 8.0
+Prepared = npt.NDArray[Any]
 
 
 class ImageProcessor(ProcessorBase):
@@ -45,7 +46,7 @@ class ImageProcessor(ProcessorBase):
     def row(self, sample: Any) -> Arrays:
         return {self.spec.name: self._row(sample)}
 
-    def _row(self, sample: Any) -> npt.NDArray[Any]:
+    def _row(self, sample: Any) -> Prepared:
         if isinstance(sample, bytes):
             check_reads_images(self.spec)
             return prepare_image(decode_image(BytesIO(sample), "of these bytes", self.spec.size[0]), self.spec)
@@ -63,7 +64,7 @@ class ImageProcessor(ProcessorBase):
                 f"a sample has shape {by(sample.shape)}, the model reads {by(self.spec.size)}"
                 if sample.dtype == self.spec.dtype
                 else f"a sample cannot be {called(sample)}",
-                "give preprocessed float arrays, or uint8 images (N, height, width[, 3])",
+                self.wants,
             )
         raise DataError(f"a sample cannot be {called(sample)}", self.wants)
 

@@ -32,7 +32,7 @@ class MappingProcessor(ProcessorBase):
         for sample in samples:
             self._check_fields(sample)
         ready = [self.is_ready(sample) for sample in samples]
-        if samples and all(ready):
+        if ready and all(ready):
             return super().__call__(samples)
         if any(ready):
             raise DataError("some samples of the batch are arrays that are ready, and some are not", self.wants)

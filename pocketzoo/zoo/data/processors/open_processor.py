@@ -9,9 +9,20 @@ from typing import Any
 
 from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, UnsupportedModelError
 from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
 from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
+
+
+def processor_of(bundle: Bundle, registry: Registry | None = None) -> Processor:
+    """The processor of a bundle, opened with the files that the bundle keeps; see ``open_described`` for errors."""
+    return open_described(bundle.manifest.processor, bundle.source_files(), registry or default_registry())
+
+
+def as_processor(reads: Any, files: Mapping[str, Path] | None = None, registry: Registry | None = None) -> Processor:
+    """A processor that was opened as it is, and a config opened: ``open_config``."""
+    return reads if callable(reads) else open_config(reads, files, registry)
 
 
 def open_config(config: Any, files: Mapping[str, Path] | None = None, registry: Registry | None = None) -> Processor:
@@ -42,6 +53,8 @@ def describe_config(config: Any, registry: Registry | None = None) -> Described:
     Raises:
         RecipeError: no registered processor has such a config.
     """
+    if isinstance(config, Described) and config.name:
+        return config
     registry = registry or default_registry()
     spec, config = spec_and_config(config, registry)
     if spec.parts:

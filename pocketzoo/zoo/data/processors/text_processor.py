@@ -16,7 +16,7 @@ from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 
 EXACT = 2**24  # whole numbers below it are exact as float32, which is how an .npz may have ids
 
@@ -42,7 +42,7 @@ class TextProcessor(ProcessorBase):
         return TextEncoder(self.spec, self.files)
 
     def __call__(self, samples: Sequence[Any]) -> Arrays:
-        if not samples:
+        if not len(samples):
             return {tensor.name: np.empty((0, 0), tensor.dtype) for tensor in self.inputs}
         if all(isinstance(sample, str | bytes | Path) for sample in samples):
             return self._encoded([self._text(sample) for sample in samples])

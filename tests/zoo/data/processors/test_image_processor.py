@@ -10,7 +10,7 @@ from PIL import Image
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 from pocketzoo.zoo.data.processors.image_processor import ImageProcessor, resized
 
 SPEC = InputSpec(shape=("batch", 3, 16, 12), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), resize=20)

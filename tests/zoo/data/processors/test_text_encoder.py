@@ -13,7 +13,7 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.text_encoder import TextEncoder
+from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 
 SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=8)
 
@@ -46,19 +46,19 @@ def test_a_table_is_a_data_set_divided_by_class(tmp_path, files):
     assert np.bincount(data.split("train").targets).tolist() == [12, 12]
     assert load_data(tmp_path / "a.jsonl", seed=3).digest() == data.digest() != load_data(tmp_path / "a.jsonl").digest()
     batches = list(Batches(data.split("train"), SPEC, size=10, limit=15, files=files))
-    assert [x.shape for x, _ in batches] == [(10, 5), (5, 5)]
-    for (x, y), start in zip(batches, (0, 10), strict=True):
-        expected = data.split("train").targets[start : start + len(x)]
+    assert [x["input_ids"].shape for x, _ in batches] == [(10, 5), (5, 5)]
+    for (_, y), start in zip(batches, (0, 10), strict=True):
+        expected = data.split("train").targets[start : start + len(y)]
         np.testing.assert_array_equal(y, expected)
 
 
 def test_images_and_texts_are_not_mixed_up(tmp_path, files, refused, photos):
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
     images = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
-    with refused(DataError, "reads images, but the data are texts"):
+    with refused(DataError, "the data are texts, and this model does not read text"):
         list(Batches(load_data(tmp_path / "a.txt").split("train"), images))
     folder = photos(tmp_path / "photos", {"a": 5, "b": 5})
-    with refused(DataError, "reads texts, but the data are images"):
+    with refused(DataError, "cannot read the text", ".png"):
         list(Batches(load_data(folder).split("train"), SPEC, files=files))
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pocketzoo.core.errors import DataError, MissingDependencyError
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.image_preprocessing import prepare, read_image
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare, read_image
 
 MEANS = {1: (0.286,), 3: (0.485, 0.456, 0.406)}
 STDS = {1: (0.353,), 3: (0.229, 0.224, 0.225)}
@@ -176,7 +176,7 @@ def test_an_image_one_pixel_high_takes_little_memory(shape):
     """Only the center is wanted: enlarging all of it first would take 600 MB here, and 6 GB at 1 x 30,000."""
     code = (
         "import numpy as np, PIL.Image\n"
-        "from pocketzoo.zoo.data.image_preprocessing import prepare\n"
+        "from pocketzoo.zoo.data.processors.image_preprocessing import prepare\n"
         "from pocketzoo.zoo.catalog.specs import InputSpec\n"
         "spec = InputSpec(shape=('batch', 3, 224, 224), mean=(0.,) * 3, std=(1.,) * 3, resize=224)\n"
         f"prepare(np.zeros((50, 60, 3), np.uint8), spec); image = np.zeros({(*shape, 3)}, np.uint8)\n"

@@ -1,0 +1,164 @@
+"""Which axis of each input and output of a graph counts samples: found by running it, not by what axes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.zoo.catalog.signature import TensorSpec
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
+IMAGE, LENGTH = 224, 8  # of an axis of free length: of images, and of anything else
+CALLED = ("batch", "batch_size", "n", "b", "bs")  # what exporters call the axis of samples; tried first
+FIRST, SECOND = 4, 3  # samples of the two parts: of one or two alone the largest of all is often the own
+# Even, as the two parts of a batch have a number each. Several inputs are tried twice: what holds may be by chance.
+SEEDS = (2, 12)
+RANGES = ((1, 8), (0, 2), (0, 1))  # of whole numbers that are tried: ids must be in a table that nobody told us of
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A way in which a graph may be batched: the axis of each input, None for one that all samples share."""
+
+    axes: Mapping[str, int | None]
+    fixed: int = 0  # the length that these axes have in the file; 0: they are free
+
+
+def guesses(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
+    """The ways worth trying, the likeliest first: axes of one name together, then the first axes, then any other."""
+    named: dict[str, dict[str, int]] = {}
+    for tensor in inputs:
+        for axis, name in tensor.free.items():
+            named.setdefault(name, {}).setdefault(tensor.name, axis)
+    twice = {name for name in named if any(list(t.free.values()).count(name) > 1 for t in inputs)}
+    by_name = {name: axes for name, axes in named.items() if name not in twice}
+    firsts = {tensor.name: 0 for tensor in inputs if 0 in tensor.free}
+    likely = [axes for name, axes in by_name.items() if name.lower() in CALLED]
+    leading = [axes for axes in by_name.values() if not any(axes.values())]
+    others = [axes for axes in by_name.values() if any(axes.values())]
+    tried: list[Guess] = []
+    for guess in (
+        *(_guess(inputs, axes) for axes in (*likely, firsts, *leading)),
+        *_of_fixed(inputs),
+        *(_guess(inputs, axes) for axes in others),
+    ):
+        if guess not in tried and any(axis is not None for axis in guess.axes.values()):
+            tried.append(guess)
+            yield guess
+
+
+def _guess(inputs: Sequence[TensorSpec], axes: Mapping[str, int], fixed: int = 0) -> Guess:
+    return Guess({tensor.name: axes.get(tensor.name) for tensor in inputs}, fixed)
+
+
+def _of_fixed(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
+    """First axes of one fixed length, all of them and then without one: it may be shared by all samples."""
+    lengths = {tensor.name: tensor.shape[0] for tensor in inputs if tensor.shape and isinstance(tensor.shape[0], int)}
+    for length in dict.fromkeys(lengths.values()):
+        same = [name for name, each in lengths.items() if each == length]
+        yield _guess(inputs, dict.fromkeys(same, 0), int(length))
+        for left_out in same if len(same) > 1 else ():
+            yield _guess(inputs, {name: 0 for name in same if name != left_out}, int(length))
+
+
+def example(
+    inputs: Sequence[TensorSpec], guess: Guess, count: int, whole: tuple[int, int] = RANGES[0], seed: int = 0
+) -> dict[str, npt.NDArray[Any]]:
+    """Numbers for each input, ``count`` samples along its axis; ``whole`` is the range of whole numbers."""
+    arrays = dict[str, npt.NDArray[Any]]()
+    for tensor in inputs:
+        shared = guess.axes[tensor.name] is None
+        generator = np.random.default_rng([seed // 2 if shared else seed, shared, len(arrays)])
+        usual = IMAGE if len(tensor.shape) == 4 else LENGTH
+        shape = [
+            count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
+            for axis, dim in enumerate(tensor.shape)
+        ]
+        kind = np.dtype(tensor.dtype).kind
+        values: npt.NDArray[Any] = generator.normal(size=shape) if kind == "f" else generator.integers(*whole, shape)
+        arrays[tensor.name] = values.astype(tensor.dtype)
+    return arrays
+
+
+def joined(one: Arrays, other: Arrays, axes: Mapping[str, int | None]) -> dict[str, npt.NDArray[Any]]:
+    """Two batches as one."""
+    return {
+        name: x if (axis := axes[name]) is None else np.concatenate([x, other[name]], axis) for name, x in one.items()
+    }
+
+
+def output_axes(
+    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, whole: tuple[int, int] = RANGES[0]
+) -> dict[str, int | None]:
+    """The axis of samples of each output, if a guess about the inputs is right; None for one that all samples share.
+
+    A batch is run in two parts and as a whole: what comes out of the whole has to be what comes out of the parts, one
+    after the other along one axis, or the same of all three.
+
+    Raises:
+        UnsupportedModelError: it is not so, by the name of the output; or no output depends on the samples.
+        Exception: of onnxruntime, which does not run the graph so.
+    """
+    tries = [_axes_of(session, inputs, guess, whole, seed) for seed in (SEEDS if len(inputs) > 1 else SEEDS[:1])]
+    if any(axes != tries[0] for axes in tries[1:]):
+        raise UnsupportedModelError(
+            "its outputs follow the samples now and then", "export it with a dynamic batch axis"
+        )
+    if all(axis is None for axis in tries[0].values()):
+        raise UnsupportedModelError("no output depends on the samples", "export it with a dynamic batch axis")
+    return tries[0]
+
+
+def _axes_of(
+    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, whole: tuple[int, int], seed: int
+) -> dict[str, int | None]:
+    first = example(inputs, guess, guess.fixed or FIRST, whole, seed)
+    second = example(inputs, guess, SECOND, whole, seed + 1)
+    names = [output.name for output in session.get_outputs()]
+    feeds = [first, second, joined(first, second, guess.axes)]
+    runs = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+    axes: dict[str, int | None] = {}
+    for name in names:
+        one, other, both = (run[name] for run in runs)
+        if not isinstance(both, np.ndarray):
+            raise UnsupportedModelError(f"the output {name!r} is not a tensor", "export it with tensors only")
+        places = [axis for axis in range(both.ndim) if _follows(both, one, other, axis)]
+        if places:
+            axes[name] = places[0]
+        elif close(one, both) and close(other, both):
+            axes[name] = None
+        else:
+            raise UnsupportedModelError(
+                f"the output {name!r} is not of one sample each: it depends on the others of a batch",
+                "export the model without this output",
+            )
+    return axes
+
+
+def _follows(both: npt.NDArray[Any], one: npt.NDArray[Any], other: npt.NDArray[Any], axis: int) -> bool:
+    alike = [a == b for i, (a, b) in enumerate(zip(one.shape, other.shape, strict=False)) if i != axis]
+    if one.ndim != both.ndim or other.ndim != both.ndim or not all(alike):
+        return False
+    return close(both, np.concatenate([one, other], axis))
+
+
+def close(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
+    """Whether two outputs are the same but for rounding; what is infinite or no number has to be so in both."""
+    if np.asarray(expected).dtype.kind not in "fiub":  # texts
+        return bool(np.array_equal(actual, expected))
+    a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    odd = ~np.isfinite(b)
+    if a.shape == b.shape and odd.any():
+        if not np.array_equal(a[odd], b[odd], equal_nan=True):
+            return False
+        a, b = a[~odd], b[~odd]
+    return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(np.abs(b).max(initial=0), 1e-6))

@@ -1,0 +1,69 @@
+"""Give a graph the batch axis that it was found to have: free, and called "batch" in its inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx import ModelProto, ValueInfoProto, numpy_helper
+
+from pocketzoo.zoo.catalog.signature import BATCH
+from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
+
+
+def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) -> None:
+    """Give axes of ``fixed`` length any, in place: of inputs, of outputs, and in the shapes given to Reshape."""
+    for value in graph_inputs(model):
+        if (axis := axes.get(value.name)) is not None:
+            value.type.tensor_type.shape.dim[axis].dim_param = BATCH
+    for value in model.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[0].dim_value == fixed:
+            dims[0].dim_param = BATCH
+    del model.graph.value_info[:]
+    index = GraphIndex(model)
+    # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
+    shapes = {
+        node.input[1]
+        for node in index.nodes
+        if node.op_type == "Reshape" and all(n.op_type == "Reshape" for n in index.consumers[node.input[1]])
+    } - index.outputs
+    for tensor in model.graph.initializer:
+        if tensor.name in shapes:
+            shape = numpy_helper.to_array(tensor).copy()
+            if shape.ndim == 1 and len(shape) > 1 and shape[0] == fixed:
+                shape[0] = 0 if -1 in shape[1:] else -1  # 0 copies the axis
+                tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+
+
+def name_batch(
+    model: ModelProto, inputs: Mapping[str, int | None], outputs: Mapping[str, int | None], ranks: Mapping[str, int]
+) -> None:
+    """Call the axis of samples of each input and output ``BATCH``, and no other, in place.
+
+    ``ranks`` are the numbers of axes of the outputs: a file need not state their shapes.
+    """
+    former = set()
+    for value in graph_inputs(model):
+        former |= _name(value, inputs.get(value.name), len(value.type.tensor_type.shape.dim))
+    for value in model.graph.output:
+        _name(value, outputs[value.name], ranks[value.name])
+    for value in model.graph.value_info:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in former:
+                dim.dim_param = BATCH
+
+
+def _name(value: ValueInfoProto, axis: int | None, rank: int) -> set[str]:
+    """What the axis was called before, if it was."""
+    shape, former = value.type.tensor_type.shape, set()
+    if len(shape.dim) != rank:
+        del shape.dim[:]
+        for _ in range(rank):
+            shape.dim.add()
+    for i, dim in enumerate(shape.dim):
+        if i == axis:
+            former |= {dim.dim_param} - {""}
+            dim.dim_param = BATCH
+        elif dim.dim_param == BATCH or (axis is None and not dim.HasField("dim_value")):
+            dim.dim_param = f"{value.name}_{i}"
+    return former
