@@ -166,14 +166,9 @@ def dry_run(
     manifest, taken = job.source.manifest, list[StepRecord]()
     plans: dict[str, Any]
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
-<<<<<<< HEAD
-    spec = manifest.input
+    spec = job.processor
     artifact = artifact_of(job.source)
     cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=size_of(artifact))
-=======
-    spec = job.processor
-    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=job.source.graph("").stat().st_size)
->>>>>>> main
     for compressor, config in job.configs:
         before, plans = cost, {}
         if isinstance(compressor, ModuleCompressor):

@@ -62,17 +62,8 @@ def pack(
     return read_bundle(out)
 
 
-<<<<<<< HEAD
-def _needed(bundle: Bundle, target: str) -> Iterable[str]:
-    yield from (path.name for path in bundle.graphs(target).values())
-    spec = bundle.manifest.input
-    if isinstance(spec, TextSpec) and spec.tokenizer in (sources := bundle.source_files()):
-        yield sources[spec.tokenizer].name
-=======
 def _needed(bundle: Bundle, target: str, registry: Registry) -> Iterable[str]:
-    yield bundle.graph(target).name
-    yield from (path.name for path in bundle.parts(target).values())
+    yield from (path.name for path in bundle.graphs(target).values())
     sources = bundle.source_files()
     needed = needed_files(bundle.manifest.processor, registry)
     yield from dict.fromkeys(sources[name].name for name in needed if name in sources)
->>>>>>> main
