@@ -59,4 +59,5 @@ def open_artifact(artifact: Graphs, start: Start) -> Runner:
 def artifact_of(bundle: Bundle, target: str = "") -> Artifact:
     """What of a bundle runs on a target: the graphs encoded for it, else the float ones."""
     manifest = bundle.manifest
-    return Artifact(graphs=bundle.graphs(target), driver=manifest.driver, generation=manifest.generation)
+    states = {} if manifest.signature is None else manifest.signature.states
+    return Artifact(graphs=bundle.graphs(target), driver=manifest.driver, states=states, generation=manifest.generation)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +27,12 @@ from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import FIRST, RANGES, Guess, close, example, guesses, output_axes
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
-from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
+from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
+from pocketzoo.zoo.catalog.states import check_states, evident_states, over_calls
 from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
@@ -77,14 +78,23 @@ class OnnxMetadata:
 
 
 @keywords_renamed(reading="metadata")
-def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT) -> Bundle:
+def open_graph(
+    path: Path,
+    metadata: OnnxMetadata | None = None,
+    progress: Progress = SILENT,
+    *,
+    states: Mapping[str, str] | None = None,
+) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
     It may have any inputs and outputs. Constants and batch norm are folded, the batch axis is found by running it and
     made dynamic where it is fixed, and the result is checked against the file. The file is not changed.
 
+    ``states``, output -> input, are those that are the input of the next call, which no graph says. With them the model
+    reads sequences: inputs have an axis of calls after that of the batch (``zoo/artifacts/stateful.py``).
+
     Raises:
-        BundleError: it is not an ONNX graph, or onnxruntime does not run it.
+        BundleError: it is not an ONNX graph, or onnxruntime does not run it; or a state cannot be one.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
         UnsupportedModelError: operators of one runtime, inputs of a type that nothing here makes, a batch that is fixed
             inside, or an output that mixes the samples of a batch.
@@ -100,7 +110,8 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
         raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     _refuse(model, path)
     tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
-    pins = [sha256(path), repr(replace(metadata, tokenizer=None)), sha256(tokenizer) if tokenizer.is_file() else ""]
+    said = repr((replace(metadata, tokenizer=None), sorted((states or {}).items())))
+    pins = [sha256(path), said, sha256(tokenizer) if tokenizer.is_file() else ""]
     key = hashlib.sha256("\n".join([__version__, *pins]).encode()).hexdigest()[:16]
     place = home() / "models" / f"{path.stem}-{key}"
     if place.exists():
@@ -111,7 +122,17 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)
     signature = signature_of(tidy)
-    spec = _input_spec(signature, metadata, path, tokenizer if tokenizer.is_file() else None)
+    if states:
+        check_states(signature, states)
+        signature = signature_of(tidy, dict(states))
+    elif evident := evident_states(signature):
+        named = " ".join(f"--state {output}={given}" for output, given in evident.items())
+        progress.say(f"by their names these may be states, which nothing else says; if they are: {named}")
+    spec = (
+        ArraysSpec(inputs=over_calls(signature, states).inputs)
+        if states
+        else _input_spec(signature, metadata, path, tokenizer if tokenizer.is_file() else None)
+    )
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -128,6 +149,7 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
             processor=describe_config(spec),
             signature=signature,
+            driver=STATEFUL if states else SINGLE,
             labels=metadata.labels,
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
