@@ -80,9 +80,6 @@ from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, Tab
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import (
-    METRICS,
-    PER_TOKEN,
-    RETURNS,
     WINDOW,
     BackboneSpec,
     Cut,
@@ -113,6 +110,7 @@ from pocketzoo.zoo.catalog.task import (
     Metric,
     MetricSpec,
     ModelFacts,
+    TargetKind,
     Task,
     TaskExample,
     TaskSpec,
@@ -132,7 +130,8 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.data.processors.base import ProcessorBase
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
-    from pocketzoo.zoo.tasks.drawing import sample_html
+    from pocketzoo.zoo.tasks.drawing import sample_html, shown
+    from pocketzoo.zoo.tasks.metrics.intervals import jackknife, proportion, ratio
 
 # Resolved on first use, since their modules load numpy or torch, or more than a list of specs needs.
 _LAZY = {
@@ -167,12 +166,15 @@ _LAZY = {
     "with_classes": "pocketzoo.zoo.tasks.class_targets",
     "without_targets": "pocketzoo.zoo.tasks.class_targets",
     "sample_html": "pocketzoo.zoo.tasks.drawing",
+    "proportion": "pocketzoo.zoo.tasks.metrics.intervals",
+    "ratio": "pocketzoo.zoo.tasks.metrics.intervals",
+    "jackknife": "pocketzoo.zoo.tasks.metrics.intervals",
+    "shown": "pocketzoo.zoo.tasks.drawing",
 }
+# Of the previous release: heads name their task.
+_FORMER = {"METRICS", "PER_TOKEN", "RETURNS"}
 __all__ = [
     "KINDS",
-    "METRICS",
-    "PER_TOKEN",
-    "RETURNS",
     "SILENT",
     "WINDOW",
     "Answers",
@@ -283,6 +285,7 @@ __all__ = [
     "Support",
     "TableSpec",
     "TargetFinding",
+    "TargetKind",
     "TargetSpec",
     "Targets",
     "Task",
@@ -305,14 +308,18 @@ __all__ = [
     "default_registry",
     "from_arrays",
     "hookimpl",
+    "jackknife",
     "load_state",
     "nearest",
+    "proportion",
+    "ratio",
     "read_bundle",
     "read_safetensors",
     "replacing_file",
     "replacing_folder",
     "require",
     "sample_html",
+    "shown",
     "with_classes",
     "without_targets",
 ]
@@ -321,6 +328,11 @@ __all__ = [
 if not TYPE_CHECKING:  # to whom any name would be right then
 
     def __getattr__(name: str) -> Any:
+        if name in _FORMER:
+            from pocketzoo.core.renamed import warn_renamed
+
+            warn_renamed(name, "TaskSpec")
+            return getattr(import_module("pocketzoo.zoo.catalog.former_words"), name)
         if name not in _LAZY:
             raise AttributeError(f"module 'pocketzoo.api' has no attribute {name!r}")
         return getattr(import_module(_LAZY[name]), name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 PACKAGE = Path(__file__).parents[1] / "examples" / "audio"
 sys.path.insert(0, str(PACKAGE))
@@ -16,3 +18,8 @@ def installed(folder: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pocketzoo-audio\nVersion: 0.1.0\n", "utf8")
     (info / "entry_points.txt").write_text("[pocketzoo]\naudio = pocketzoo_audio\n", "utf8")
     return folder
+
+
+def plugin() -> ModuleType:
+    """The plugin itself, imported."""
+    return import_module("pocketzoo_audio")

@@ -70,7 +70,9 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     if "prompts" in asks:
         facts["written"] = [_written(bundle, asks, settings, registry) for settings in asks["settings"]]
     if "data" in asks:
-        facts["scores"] = pocketzoo.eval(bundle.path, data=case / asks["data"], target=FLOAT, registry=registry)
+        scores = pocketzoo.eval(bundle.path, data=case / asks["data"], target=FLOAT, registry=registry)
+        # What is said besides, now that metrics have intervals.
+        facts["scores"] = {name: value for name, value in scores.items() if name not in ("metric", "intervals")}
     if "episodes" in asks:
         facts["returns"] = list(pocketzoo.play(bundle.path, ENVIRONMENT, episodes=asks["episodes"]).returns)
     if "source" in asks:  # opened anew, as it was when the bundle was written

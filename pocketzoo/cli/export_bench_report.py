@@ -18,7 +18,15 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_generation, print_json, print_measurements, print_timings
+from pocketzoo.cli.render import (
+    Bars,
+    print_answer,
+    print_columns,
+    print_generation,
+    print_json,
+    print_measurements,
+    print_timings,
+)
 
 
 class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
@@ -203,25 +211,17 @@ def _numbers(text: str, option: str) -> list[int]:
 def predict(
     model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
 ) -> None:
-    """Predict classes or values for images or texts."""
+    """Predict classes, values or what else a model is for, for images or texts."""
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without
     predictions = predict(model, files, top=top, target=target, provider=provider, registry=registry, progress=Bars())
     if as_json:
-        print_json(
-            [
-                {"file": p.file, "values": p.values}
-                if p.values
-                else {"file": p.file, "top": [{"label": a, "probability": b} for a, b in p.top]}
-                for p in predictions
-            ]
-        )
+        print_json([{"file": p.file, **p.answer} for p in predictions])
         return
     for prediction in predictions:
         click.echo(prediction.file)
-        print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
-        print_columns([["", f"{value:.6g}"] for value in prediction.values])
+        print_answer(prediction)
 
 
 @click.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pocketzoo.measure.measure_graphs import Latency, Measurement
+    from pocketzoo.workflows.predict import Prediction
 
 T = TypeVar("T")
 MOST_SETTINGS = 4  # batch sizes that are columns of one table
@@ -37,6 +38,19 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
     click.echo("\n".join(lines))  # at once: a write for each of 10,000 names takes as long as the rest of list
 
 
+def print_answer(prediction: Prediction) -> None:
+    """What a model answers to one sample: classes and numbers in columns, anything else by its name."""
+    print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
+    print_columns([["", f"{value:.6g}"] for value in prediction.values])
+    others = {name: value for name, value in prediction.answer.items() if name not in ("top", "values")}
+    print_columns([["", name, _shortened(value)] for name, value in others.items()])
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def print_measurements(rows: Sequence[Measurement]) -> None:
     """The table of a bench. Ratios are against the first row."""
     from rich.table import Table
@@ -46,7 +60,8 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("precision", no_wrap=True)
-    titles = ["accuracy", "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
+    metric = next((row.metric.name for row in rows if row.metric is not None), "accuracy")
+    titles = [metric, "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     first = rows[0]
@@ -54,7 +69,7 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         table.add_row(
             row.bundle,
             _kind(row),
-            "-" if row.accuracy is None else f"{row.accuracy:.3f}",
+            _metric(row),
             "-" if row.agreement is None else f"{row.agreement:.3f}",
             "-" if row.sqnr is None else f"{row.sqnr:.1f}",
             f"{row.bytes / 1e3:,.0f}{_times(first.bytes / row.bytes)}",
@@ -69,6 +84,9 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         f"medians on {runtimes}, {threads}, {first.samples} samples; "
         f"agreement and SQNR against {first.bundle}; (x): times smaller or faster"
     )
+    if first.metric is not None and first.metric.low is not None and first.metric.high is not None:
+        ends = f"{first.metric.low:.3f} to {first.metric.high:.3f}"
+        click.echo(f"{first.metric.name} of {first.bundle}: {ends}, at 95% confidence")
     if len(first.outputs) > 1:
         click.echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
         named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
@@ -77,6 +95,13 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         click.echo(
             f"*: {first.runtime} runs the graph for {' and '.join(foreign)} correctly but slowly; time it on the device"
         )
+
+
+def _metric(row: Measurement) -> str:
+    """The task's metric."""
+    if row.metric is None:
+        return "-" if row.accuracy is None else f"{row.accuracy:.3f}"
+    return f"{row.metric.value:.3f}"
 
 
 def _decibels(sqnr: float | None) -> str:

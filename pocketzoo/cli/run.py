@@ -9,7 +9,7 @@ import click
 
 from pocketzoo.cli.hints import print_hint
 from pocketzoo.cli.options import data_option, force_option, named, names, out_option, resolver
-from pocketzoo.cli.render import Bars, print_columns, print_measurements
+from pocketzoo.cli.render import Bars, print_answer, print_columns, print_measurements
 from pocketzoo.core.errors import RejectedError
 
 
@@ -50,7 +50,7 @@ def run(
     results = run_recipe(asked, place, data=data, force=force, registry=resolver(), progress=Bars())
     for prediction in results.predictions:
         click.echo(prediction.file)
-        print_columns([["", f"{probability:6.1%}", label] for label, probability in prediction.top])
+        print_answer(prediction)
     if results.plays:
         print_columns([[name, f"mean return {played.mean:.1f}"] for name, played in results.plays])
     for name, texts in results.written:

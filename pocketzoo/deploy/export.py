@@ -213,7 +213,7 @@ def export_request(bundle: Bundle, options: EngineOptions, registry: Registry | 
         modality=spec.modality,
         graph=None if spec.graph is None else partial(spec.graph, config),
         labels=manifest.labels,
-        returns=manifest.gives,
+        returns=manifest.returns,
         options=replace(options, usual={**usual, **options.usual}),
     )
 

@@ -1,53 +1,28 @@
-"""The confusion matrix of a bundle on labeled data, and samples it misclassifies."""
+"""The answers of a bundle on labeled data: its task's metrics, a confusion matrix, and the worst answers, drawn."""
 
 from __future__ import annotations
 
 import heapq
-import io
-from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import DataError
-from pocketzoo.core.numerics import predicted, softmax
-from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
-from pocketzoo.zoo.data.processors.image_preprocessing import read_image
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.processors.open_processor import processor_of
-from pocketzoo.zoo.tasks.classification_metrics import ClassCounts
+from pocketzoo.zoo.tasks.metric_value import MetricValue
+from pocketzoo.zoo.tasks.open_task import ModelTask, need_task
 
-MOST = 24  # wrong answers that are kept: the surest
-SIDE = 96  # pixels of a thumbnail's longer side
-LETTERS = 240  # of a text
-
-
-@renamed(picture="image")
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """A sample that was taken for another class."""
-
-    label: str
-    taken_for: str
-    certainty: float  # the probability the wrong class was given, 0-1
-    text: str = ""  # of a text, or the file's name
-    image: bytes = b""  # JPEG
-
-    @property
-    def source(self) -> str:
-        """The image as a URL that holds it."""
-        return f"data:image/jpeg;base64,{b64encode(self.image).decode()}" if self.image else ""
+MOST = 24  # answers that are kept: the worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +30,24 @@ class Answers:
     """Of one bundle, on the test split of one data set."""
 
     data: str
-    labels: tuple[str, ...]
-    confusion: npt.NDArray[np.int64]  # (C, C), row by true class
-    mistakes: tuple[Mistake, ...]  # surest first
+    task: str
+    samples: int
+    metric: MetricValue
+    results: Mapping[str, Estimate]  # all metrics of the task
+    labels: tuple[str, ...] = ()
+    confusion: npt.NDArray[np.int64] | None = None  # (C, C), row by true class; None where answers are no classes
+    wrong: int | None = None  # how many answers were, kept or not; None where the task cannot tell
+    drawn: tuple[str, ...] = field(default=())  # HTML: the worst answers first, or where none can be told the first
 
-    @property
-    def wrong(self) -> int:
-        """How many answers were wrong, kept or not."""
-        return int(self.confusion.sum() - self.confusion.diagonal().sum())
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """One sample with its answer."""
+
+    row: int
+    answer: Mapping[str, Any]
+    target: Any
+    error: float
 
 
 def measure_confusion(
@@ -76,60 +61,55 @@ def measure_confusion(
     """Run the graph for the CPU over the test split.
 
     Raises:
-        DataError: the bundle has no classes, the data has none of them, or a sample cannot be read.
+        DataError: the model has no task, the data no targets for it, or a sample cannot be read.
     """
-    labels = bundle.manifest.labels
-    known = aligned(data, labels).split("test")
-    if bundle.manifest.gives != "logits" or not labels or known.targets is None:
+    task = need_task(bundle.manifest, registry or default_registry())
+    known = task.prepared(data).split("test")
+    if known.targets is None:
         raise DataError(
-            f"{data.name} and {bundle.manifest.name} have no classes in common", "leave out --data, or give other data"
+            f"{data.name} has no targets for {bundle.manifest.name}, or no classes in common with it",
+            "leave out --data, or give other data",
         )
     skipped = Skipped() if skip_bad else None
-    batches = Batches(known, processor_of(bundle, registry), skipped=skipped)
-    counts, surest = ClassCounts(labels), list[tuple[float, int, int, int]]()
+    batches = Batches(known, processor_of(bundle, registry or default_registry()), skipped=skipped)
+    metric, worst, samples, wrong = task.scores(), list[tuple[float, int, _Answered]](), 0, 0
+    can_tell = hasattr(task.task, "errors")
     with OnnxRunner(bundle.graph("cpu")) as runner:
-        for row, logits, target in progress.track(
-            _answered(batches, runner), "finding misclassified samples", len(known)
-        ):
-            counts.add(logits[None], np.array([target]))
-            (taken,) = map(int, predicted(logits[None]))
-            if taken != target:
-                mistake = (float(softmax(logits)[taken]), -row, int(target), taken)
-                (heapq.heappush if len(surest) < MOST else heapq.heappushpop)(surest, mistake)
-    mistakes = tuple(
-        Mistake(labels[target], labels[taken], certainty, *_shown(known.samples[-row]))
-        for certainty, row, target, taken in sorted(surest, reverse=True)
+        answered = _answered(batches, runner, task, metric)
+        for each in progress.track(answered, "finding the worst answers", len(known)):
+            samples += 1
+            wrong += each.error > 0
+            if can_tell and each.error > 0:
+                (heapq.heappush if len(worst) < MOST else heapq.heappushpop)(worst, (each.error, -each.row, each))
+            elif not can_tell and len(worst) < MOST:
+                worst.append((-float(samples), each.row, each))
+    results = metric.result()
+    shown = [each for _, _, each in sorted(worst, key=lambda item: item[:2], reverse=True)]
+    return Answers(
+        data=data.name,
+        task=task.spec.name,
+        samples=samples,
+        metric=MetricValue.of(task.metric, task.headline(results)),
+        results=results,
+        labels=bundle.manifest.labels,
+        confusion=metric.confusion(),
+        wrong=wrong if can_tell else None,
+        drawn=tuple(task.draw(known.samples[each.row], each.answer, each.target) for each in shown),
     )
-    return Answers(data.name, labels, counts.confusion, mistakes)
 
 
-def _answered(batches: Batches, runner: OnnxRunner) -> Iterator[tuple[int, npt.NDArray[np.float32], int]]:
-    """Every sample that can be read: its row, its logits, its class."""
-    targets = batches.split.targets
-    assert targets is not None
-    rows = list(range(batches.samples))
+def _answered(batches: Batches, runner: OnnxRunner, task: ModelTask, metric: Any) -> Iterator[_Answered]:
+    """Every sample that can be read, in its place."""
+    assert batches.split.targets is not None
     bad = batches.skipped
-    for start in range(0, len(rows), batches.size):
-        part = rows[start : start + batches.size]
+    for start in range(0, batches.samples, batches.size):
+        part = list(range(start, min(start + batches.size, batches.samples)))
         for x, _ in batches.of([part]):
             if bad is not None and bad.names:
                 part = [i for i in part if str(batches.split.samples[i]) not in bad.names]
-            for row, logits in zip(part, first(runner.infer(x)), strict=True):
-                yield row, logits, int(targets[row])
-
-
-def _shown(sample: Any) -> tuple[str, bytes]:
-    """A sample as a person sees it: a text, and a small image."""
-    if isinstance(sample, str):
-        return sample if len(sample) <= LETTERS else f"{sample[:LETTERS]}\u2026", b""
-    name = f"{sample.parent.name}/{sample.name}" if isinstance(sample, Path) else ""
-    if not isinstance(sample, Path) and (sample.dtype != np.uint8 or sample.ndim not in (2, 3)):
-        return name, b""
-    image = read_image(sample, 3)
-    scale = SIDE / max(image.size)
-    resampling = require("PIL.Image", extra="data").Resampling
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    image = image.resize(size, resampling.NEAREST if scale > 2 else resampling.BILINEAR)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=80)
-    return name, out.getvalue()
+            targets = batches.split.targets[part]
+            answers = task.answers(runner.infer(x), x)
+            metric.update(answers, targets)
+            errors = task.errors(answers, targets)
+            for row, answer, target, error in zip(part, task.rows(answers, top=1), targets, errors, strict=True):
+                yield _Answered(row, answer, target, float(error))

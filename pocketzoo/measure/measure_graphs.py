@@ -28,8 +28,11 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.tasks.agreement import Comparison, not_finite, worst
+from pocketzoo.zoo.tasks.metric_value import MetricValue
+from pocketzoo.zoo.tasks.open_task import ModelTask
 
 BATCHES = (1, 32)
+LEGACY = "accuracy"  # the metric that rows of before have as a field of its own, which readers of JSON know
 WIDE = 1.25  # times the median that one of ten runs may take before it is said
 PRECISE = 0.04  # an interval that reaches no further than this from its middle is narrow enough
 
@@ -45,7 +48,6 @@ class Candidate:
     parameters: int
     macs: int
     precision: str = "float32"
-    returns: str = "logits"  # what it gives, as Manifest.gives: what agreement means
     runtime: str = CPU  # one of runtimes.runtimes()
     source: Path | None = None  # the bundle that it is of: a runtime of modules builds it from there
     others: tuple[Path, ...] = ()  # files that belong to what was built
@@ -93,16 +95,17 @@ class Measurement:
     parameters: int
     macs: int
     samples: int
-    accuracy: float | None  # fraction of right answers; None where the classes are not known
-    # Fraction of samples, or of tokens, whose top answer is the reference's; for embeddings, whose nearest neighbor is;
-    # for numbers, that are off by at most agreement.CLOSE of the standard deviation of the reference's. None where
-    # outputs are no such answers, or the embeddings too few to have neighbors.
+    accuracy: float | None = None  # the metric, where that is accuracy: rows of before have no other
+    # How far it answers as the reference does, 0-1, by the task: a fraction of samples or tokens with the same answer,
+    # of embeddings with the same nearest neighbor, or of the variance of numbers. None where that cannot be told.
     agreement: float | None
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
     # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
     latency: Mapping[str, Latency] = field(default_factory=dict)
     threads: int = 1
+    metric: MetricValue | None = None  # of the task, with its interval; None where targets are not known
+    about: str = ""  # what that agreement is, in words
     memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
     ends: tuple[EndMeasurement, ...] = ()  # what it gives elsewhere than at its first end: the text that is written
 
@@ -116,7 +119,6 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
         parameters=manifest.parameters,
         macs=manifest.macs,
         precision=entry.precision,
-        returns=manifest.gives,
     )
 
 
@@ -135,6 +137,7 @@ def measure(
     rows: Sequence[Candidate],
     data: Batches,
     *,
+    task: ModelTask | None = None,
     batch_sizes: Sequence[int] = BATCHES,
     lengths: Sequence[int] = (),
     seconds: float = 0.5,
@@ -158,7 +161,7 @@ def measure(
     inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
         runners = [stack.enter_context(_open(row, registry)) for row in rows]
-        scores = _scores(runners, rows, data, progress)
+        scores = _scores(runners, rows, data, task, progress)
     with ExitStack() as stack:
         runners = [stack.enter_context(_open(row, registry, threads)) for row in rows]
         timings: list[dict[str, Latency]] = [{} for _ in rows]
@@ -189,8 +192,10 @@ def measure(
             parameters=row.parameters,
             macs=row.macs,
             samples=score.samples,
-            accuracy=score.accuracy,
-            agreement=score.agreement,
+            accuracy=metric.value if metric is not None and metric.key == LEGACY else None,
+            metric=metric,
+            agreement=None if agreement is None else agreement.value,
+            about=score.about,
             sqnr=worst(score.sqnr),
             outputs=score.sqnr,
             latency=timing,
@@ -199,6 +204,7 @@ def measure(
             ends=others,
         )
         for row, score, timing, held, others in zip(rows, scores, timings, memories, further, strict=True)
+        for metric, agreement in [(score.score, score.agreement)]
     ]
 
 
@@ -251,9 +257,13 @@ def _narrow(spent: Sequence[Times], clocks: Sequence[bool]) -> bool:
 
 
 def _scores(
-    runners: Sequence[Runner], rows: Sequence[Candidate], data: Batches, progress: Progress
+    runners: Sequence[Runner],
+    rows: Sequence[Candidate],
+    data: Batches,
+    task: ModelTask | None,
+    progress: Progress,
 ) -> list[Comparison]:
-    scores = [Comparison(rows[0].returns, data.spec) for _ in rows]
+    scores = [Comparison(task) for _ in rows]
     for x, y in progress.track(data, "scoring", len(data)):
         reference = runners[0].infer(x)
         for runner, row, score in zip(runners, rows, scores, strict=True):

@@ -87,7 +87,7 @@ def head_of(repository: Repository) -> HeadSpec | None:
         name=f"{repository.name}#head",
         summary=f"the classifier of {repository.repo_id}, {count} classes",
         takes=("map", "sequence", "vector"),
-        returns="logits",
+        task="*-classification",
         build=partial(_build_head, config),
         backbone=repository.name,
         weights=repository.weights(WEIGHTS, partial(_read_head, config)),

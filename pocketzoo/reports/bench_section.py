@@ -14,7 +14,7 @@ from pocketzoo.reports.charts.scatter_plot import front, points_of, scatter
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, bench_headline, label
 from pocketzoo.reports.measured.layer_costs import Layer, Layers, match
-from pocketzoo.reports.measured.number_format import kilobytes, milliseconds, percent, points, short, times
+from pocketzoo.reports.measured.number_format import kilobytes, milliseconds, plain, points, short, times
 from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.bundles.bundle import Bundle
 
@@ -64,13 +64,12 @@ class _Tile:
 
 def _tiles(run: BenchRun) -> list[_Tile]:
     """The reference and the best row in the four numbers that matter most."""
-    samples = run.reference.samples
     tiles = [_tile(run, "file size", "bytes", kilobytes, "smaller", "larger")]
     for size in run.batches[:1]:
         tiles.append(
             _tile(run, f"latency, {batch_setting(size)}", f"latency.{size}.p50", milliseconds, "faster", "slower")
         )
-    tiles.append(_tile(run, run.quality, run.quality, lambda share: percent(share, samples)))
+    tiles.append(_tile(run, run.measure.name, run.quality, run.written))
     tiles.append(_tile(run, "multiply-accumulates", "macs", short, "fewer", "more"))
     return [tile for tile in tiles if tile]
 
@@ -87,6 +86,8 @@ def _tile(
     change = Markup("{} \u2192 {}").format(was, new.shown(write(new.value)))
     ratio = run.ratio(run.best, field)
     if not better:
+        if run.measure.unit:
+            return _Tile(title, plain(new.value - old.value), "more" if new.value > old.value else "", change)
         return _Tile(title, points(new.value - old.value), "points", change)
     if not ratio or 0.95 < ratio < 1.05:
         return _Tile(title, "", "the same" if old.value == new.value else "about the same", change)
@@ -107,7 +108,7 @@ def scatter_figure(run: BenchRun, name: str, level: int) -> Markup:
     return render(
         "scatter.html",
         level=level,
-        quality=run.quality,
+        quality=run.measure.name,
         drawings=drawings,
         best=", ".join(_title(run.rows[point.row]) for point in front(points_of(run))),
         samples=run.samples.shown(f"{run.samples.value:,}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -34,7 +35,8 @@ def columns_of(run: BenchRun) -> list[Column]:
     def column(field: str, title: str, scale: float, against: str, group: str = "") -> Column | None:
         values = [number.value / scale for row in range(len(run.rows)) if (number := run.number(row, field))]
         decibels = 1 if field.startswith("outputs.") else decimals(values)
-        digits = {"accuracy": shares, "agreement": shares, "sqnr": 1}.get(field, decibels)
+        shown = shares if scale == 0.01 else decibels
+        digits = {"accuracy": shares, "agreement": shares, "sqnr": 1, "metric.value": shown}.get(field, decibels)
         return Column(field, title, scale, digits, against, group) if values else None
 
     def prefixed(field: str, title: str) -> Column | None:
@@ -42,7 +44,7 @@ def columns_of(run: BenchRun) -> list[Column]:
         return column(field, f"{title}{f', {name}' if name else ''}", scale, "ratio")
 
     columns = [
-        column("accuracy", "accuracy, %", 0.01, "points"),
+        _metric_column(run, column),
         column("agreement", "agreement, %", 0.01, ""),
         column("sqnr", "SQNR, dB", 1, ""),
         *(column(f"outputs.{name}", f"{name}, dB", 1, "") for name in (run.outputs if len(run.outputs) > 1 else ())),
@@ -57,6 +59,18 @@ def columns_of(run: BenchRun) -> list[Column]:
         group = f"{batch_setting(batch)}, ms"
         columns += [column(f"latency.{batch}.{p}", p, 1, "ratio", group) for p in ("p50", "p99")]
     return [column for column in columns if column]
+
+
+def _metric_column(run: BenchRun, column: Callable[..., Column | None]) -> Column | None:
+    """The task's metric, where any row has it: in percent, or as it is."""
+    if any(row.accuracy is not None for row in run.rows):
+        return column("accuracy", "accuracy, %", 0.01, "points")
+    metric = next((row.metric for row in run.rows if row.metric is not None), None)
+    if metric is None:
+        return None
+    if not metric.unit:
+        return column("metric.value", f"{metric.name}, %", 0.01, "points")
+    return column("metric.value", f"{metric.name}, {metric.unit}".removesuffix(", number"), 1, "difference")
 
 
 def measurement_table(run: BenchRun, name: str) -> Markup:
@@ -90,11 +104,21 @@ def _caption(run: BenchRun) -> Markup:
     note = f" Graphs encoded for {' and '.join(others)} ran here too, not on the device they are for." if others else ""
     if row.memory:
         note += " Memory is the peak of a process that runs nothing else, imports included."
-    scored = "; for accuracy, the difference in points" if run.quality == "accuracy" else ""
+    points_of = "the difference" if run.measure.unit else "the difference in points"
+    scored = f"; for {run.measure.name}, {points_of}" if run.quality in ("accuracy", "metric.value") else ""
+    scored += _interval(run.reference)
     return Markup(
         "{} samples on {}, {}. Below each number: how many times smaller or faster it is than the reference, {}{}. "
         "Agreement and SQNR are against the reference.{}"
     ).format(run.samples.shown(f"{row.samples:,}"), runtimes, run.threads.shown(cores), row.bundle, scored, note)
+
+
+def _interval(row: Measurement) -> str:
+    """How sure the reference's metric is."""
+    if row.metric is None or row.metric.low is None or row.metric.high is None:
+        return ""
+    low, high = (row.metric.shown(end) for end in (row.metric.low, row.metric.high))
+    return f". The reference's {row.metric.name} is between {low} and {high}, with 95% confidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +165,15 @@ def _cell(run: BenchRun, row: int, column: Column, first: bool) -> _MeasuredCell
         return _MeasuredCell(NOTHING, first)
     shown = number.shown(f"{number.value / column.scale:,.{column.digits}f}")
     if row and column.against == "points" and reference:
+        better = 1 if run.measure.higher_is_better else -1
         difference = number.value - reference.value
-        return _MeasuredCell(shown, first, points(difference, column.digits), " worse" if difference < -0.0005 else "")
+        return _MeasuredCell(
+            shown, first, points(difference, column.digits), " worse" if better * difference < -0.0005 else ""
+        )
+    if row and column.against == "difference" and reference:
+        loss = run.measure.loss(number.value) - run.measure.loss(reference.value)
+        difference = number.value - reference.value
+        return _MeasuredCell(shown, first, f"{difference:+.{column.digits}f}", " worse" if loss > 0 else "")
     if row and column.against == "ratio" and (ratio := run.ratio(row, column.field)):
         return _MeasuredCell(
             shown, first, times(ratio), " worse" if ratio < 0.95 else " better" if ratio > 1.05 else ""

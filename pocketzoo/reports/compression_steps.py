@@ -140,6 +140,9 @@ def _cell(row: _StepRow, name: str, index: int) -> _StepCell:
         return _StepCell(NOTHING)
     old, new = of.before, of.after
     was, now = Number(old, f"{row.key}.{name}.before", index), Number(new, f"{row.key}.{name}.after", index)
+    if isinstance(of, MetricChange) and of.unit:
+        worse = (new < old) == of.higher_is_better and new != old
+        return _StepCell(now.shown(plain(new)), f"{new - old:+.4g}", was.shown(plain(old)), " worse" * worse)
     if name in SHARES:
         samples = row.report.samples
         change, worse, better = points(new - old), new < old - 0.0005, False

@@ -1,6 +1,8 @@
-"""Report section with the confusion matrix and the most confident misclassifications."""
+"""Report section with the metrics of a task, the confusion matrix, and the worst answers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +11,8 @@ from markupsafe import Markup, escape
 from pocketzoo.measure.confusion_matrix import Answers
 from pocketzoo.reports.charts.svg import shorten, svg, text_width
 from pocketzoo.reports.html_page import render
-from pocketzoo.reports.measured.number_format import percent
+from pocketzoo.reports.measured.number_format import percent, plain
+from pocketzoo.zoo.catalog.task import Estimate
 
 MOST = 20  # classes that are drawn: those with the most mistakes
 CELL = 44.0  # pixels, as all lengths here
@@ -19,34 +22,69 @@ NAME = 150.0  # room for the longest name
 
 def answers_section(answers: Answers, title: str, name: str) -> Markup:
     """The section; ``title`` says whose answers they are, ``name`` is unique on the page."""
-    samples = int(answers.confusion.sum())
-    classes = drawn(answers.confusion)
-    width, drawing = _grid(answers, classes, name)
-    few = len(classes) < len(answers.labels)
-    shown = [mistake for mistake in answers.mistakes if mistake.source or mistake.text]
-    heading = "Misclassified samples"
+    grid = None
+    if answers.confusion is not None and len(answers.labels):
+        classes = drawn(answers.confusion)
+        width, drawing = _grid(answers.confusion, answers.labels, classes, name)
+        few = len(classes) < len(answers.labels)
+        hidden = f" The {len(classes)} classes with the most mistakes, of {len(answers.labels)}." * few
+        grid = {"width": f"{width:.0f}", "drawing": drawing, "hidden": hidden}
     return render(
         "answers.html",
         name=name,
         title=title,
         data=answers.data,
-        right=f"{samples - answers.wrong:,}",
-        samples=f"{samples:,}",
-        share=percent((samples - answers.wrong) / samples if samples else 0.0, samples),
-        width=f"{width:.0f}",
-        drawing=drawing,
-        hidden=f" The {len(classes)} classes with the most mistakes, of {len(answers.labels)}." * few,
-        heading=heading if len(shown) == answers.wrong else f"{heading}: {len(shown)} of {answers.wrong:,}",
-        kind="images" if any(mistake.source for mistake in shown) else "texts",
-        mistakes=shown,
+        heading=_heading(answers),
+        lead=_lead(answers),
+        rows=[_metric_row(key, estimate, answers) for key, estimate in answers.results.items()],
+        grid=grid,
+        listed=_listed(answers),
+        drawn=[Markup(each) for each in answers.drawn],  # a task's own, which escapes what is not
+        kind="images" if any("<img" in each or "<svg" in each for each in answers.drawn) else "texts",
     )
 
 
-def _grid(answers: Answers, shown: list[int], name: str) -> tuple[float, Markup]:
+def _heading(answers: Answers) -> str:
+    if answers.wrong is None:
+        return "Answers"
+    return "Misclassified samples" if answers.confusion is not None else "Answers that are furthest from right"
+
+
+def _listed(answers: Answers) -> str:
+    """The heading of the answers, with how many there are where not all are shown."""
+    shown, heading = len(answers.drawn), _heading(answers)
+    total = answers.samples if answers.wrong is None else answers.wrong
+    return heading if shown == total else f"{heading}: {shown} of {total:,}"
+
+
+def _lead(answers: Answers) -> str:
+    """What the section says first, after the name of the model."""
+    metric = answers.metric
+    if answers.confusion is not None and answers.wrong is not None:
+        right = answers.samples - answers.wrong
+        fraction = percent(right / answers.samples if answers.samples else 0.0, answers.samples)
+        return f"classifies {right:,} of {answers.samples:,} test samples of {answers.data} correctly ({fraction})."
+    return f"has a {metric.name} of {metric.shown(metric.value)} on {answers.samples:,} test samples of {answers.data}."
+
+
+def _metric_row(name: str, estimate: Estimate, answers: Answers) -> dict[str, str]:
+    """A metric and its interval."""
+    ends = (estimate.low, estimate.high)
+    known = all(end is not None for end in ends)
+    low, high = (plain(float(end)) if end is not None else "" for end in ends)
+    return {
+        "name": name.replace("_", " "),
+        "value": plain(estimate.value),
+        "interval": f"{low} to {high}" if known else "",
+        "first": " first" if name == answers.metric.name else "",
+    }
+
+
+def _grid(confusion: npt.NDArray[np.int64], labels: Sequence[str], shown: list[int], name: str) -> tuple[float, Markup]:
     """The width of the drawing, and the drawing."""
-    counts = answers.confusion[np.ix_(shown, shown)]
-    names = [answers.labels[i] for i in shown]
-    totals = np.maximum(answers.confusion[shown].sum(1), 1)
+    counts = confusion[np.ix_(shown, shown)]
+    names = [labels[i] for i in shown]
+    totals = np.maximum(confusion[shown].sum(1), 1)
     left = min(max(text_width(each, FONT) for each in names) + 14, NAME)
     top = left * 0.72 + 12  # names of columns are turned by 45 degrees
     body = []

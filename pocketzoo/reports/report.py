@@ -26,6 +26,7 @@ from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.open_task import need_task, reading_of
 
 Answering = Callable[[Bundle], Answers]
 
@@ -44,8 +45,8 @@ def report(
 ) -> Path:
     """Write an HTML page about bundles; returns its path. It shows rows that ``bench --save`` or ``compress`` stored.
 
-    With labeled ``data`` the page includes the confusion matrix of the best model on the test split, and its most
-    confident misclassifications as texts or embedded thumbnails.
+    With labeled ``data`` the page includes the metrics of the best model on the test split with their intervals, of
+    classes the confusion matrix, and its worst answers, drawn by its task.
 
     Rows are compared within the run that measured them, never across runs. Every number of a manifest carries its exact
     value and its place there: ``data-value``, ``data-key``, and ``data-bundle``, the index into ``models``.
@@ -79,8 +80,14 @@ def _answering(
     if data is None:
         return None
     skipped = Skipped() if skip_bad else None
-    known = load_data(data, seed=seed, skipped=skipped, registry=resolver.registry)
-    return lambda bundle: measure_confusion(bundle, known, skip_bad=skip_bad, progress=progress)
+    registry = resolver.registry
+
+    def answers(bundle: Bundle) -> Answers:
+        reading = reading_of(need_task(bundle.manifest, registry))
+        known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry)
+        return measure_confusion(bundle, known, skip_bad=skip_bad, registry=registry, progress=progress)
+
+    return answers
 
 
 def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: Answering | None) -> str:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
-from pocketzoo.core.arrays import Array, Arrays
+from pocketzoo.core.arrays import Arrays, rows
 from pocketzoo.core.errors import HubError, MissingDependencyError, message_of
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, Input, Weights
 from pocketzoo.zoo.hub.weights import load_state, locate, read_weights
-from pocketzoo.zoo.models.build import Model, example
+from pocketzoo.zoo.models.build import Model, example_inputs
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 from pocketzoo.zoo.models.heads import build_head
 
@@ -127,8 +127,8 @@ def unavailable(weights: Weights) -> str:
 
 def samples(spec: Input) -> list[Arrays]:
     """Four samples in two batches, drawn from the input's range: enough to run, and large inputs take long."""
-    x: Array = example(spec, 4).numpy()
-    return [{spec.name: x[:2]}, {spec.name: x[2:]}]
+    batch = {name: x.numpy() for name, x in example_inputs(spec, 4).items()}
+    return [rows(batch, slice(2)), rows(batch, slice(2, 4))]
 
 
 def config_of(compressor: Compressor) -> Any:
@@ -154,7 +154,7 @@ def fits(value: object, features: FeatureSpec, batch: int) -> bool:
     return all(isinstance(want, str) or want == have for want, have in zip(stated, value.shape, strict=True))
 
 
-def logits(graph: onnx.ModelProto, x: Array) -> np.ndarray:
-    """What onnxruntime's CPU kernels give."""
-    out: np.ndarray = open_session(graph).run(None, {graph.graph.input[0].name: x})[0]
+def logits(graph: onnx.ModelProto, x: Arrays) -> np.ndarray:
+    """What onnxruntime's CPU kernels give as the first output."""
+    out: np.ndarray = open_session(graph).run(None, dict(x))[0]
     return out

@@ -29,9 +29,10 @@ from pocketzoo.testing.subjects import (
 )
 from pocketzoo.zoo.catalog.compressor import Compressor, ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.hub.weights import load_state, read_weights
-from pocketzoo.zoo.models.build import cut_after, example
+from pocketzoo.zoo.models.build import cut_after, example_inputs
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 
 RANK = {"map": 4, "vector": 2, "sequence": 3}
@@ -43,6 +44,12 @@ def test_its_input_is_sane(backbone: Backbone) -> None:
     if isinstance(reads, TextSpec):
         if not 0 <= reads.pad < reads.vocabulary or reads.max_length < 1:
             wrong(f"{spec.name} pads with {reads.pad} of {reads.vocabulary} ids", "give an id of the vocabulary")
+        return
+    if not isinstance(reads, InputSpec):  # of another processor, whose own checks say more
+        with blaming(
+            f"no processor makes the inputs of {spec.name}", "declare the one whose config it has as its input"
+        ):
+            open_config(reads, spec.files, backbone.registry).random(1)
         return
     if len(reads.shape) == 2 and isinstance(reads.shape[0], str) and _positive(reads.shape[1:]):
         return  # vectors, which come as they are
@@ -189,7 +196,7 @@ def test_it_survives(backbone: Backbone, name: str, registry: Registry, tmp_path
             pytest.skip(f"{name} refuses it: {message_of(refusal)}")
         for graph in graphs:
             for batch in BATCHES:
-                out = logits(graph, example(backbone.spec.input, batch).numpy())
+                out = logits(graph, {n: x.numpy() for n, x in example_inputs(backbone.spec.input, batch).items()})
                 if out.shape != (batch, OUTPUTS) or not np.isfinite(out).all():
                     wrong(
                         f"after {name} it gives {out.shape} with {np.count_nonzero(~np.isfinite(out))} values that are "
@@ -213,8 +220,8 @@ def _compressed(backbone: Backbone, compressor: Compressor, registry: Registry, 
 
 
 def _run(module: nn.Module, backbone: Backbone, batch: int) -> Tensor:
-    with blaming("it does not run on its own input", "let forward take one tensor of input.shape"), torch.no_grad():
-        out = module(example(backbone.spec.input, batch))
+    with blaming("it does not run on its own input", "let forward take a tensor for each input"), torch.no_grad():
+        out = module(*example_inputs(backbone.spec.input, batch).values())
     if not isinstance(out, Tensor):
         wrong(f"it returns a {type(out).__name__}", "return one tensor: the features alone")
     return out

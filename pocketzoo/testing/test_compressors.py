@@ -223,7 +223,7 @@ def test_a_weaker_config_asks_for_less(trial: CompressorTrial) -> None:
 
 def _run(model: nn.Module | onnx.ModelProto, x: torch.Tensor) -> Any:
     if isinstance(model, onnx.ModelProto):
-        return logits(model, x.numpy())
+        return logits(model, {model.graph.input[0].name: x.numpy()})
     with torch.no_grad():
         return model(x).numpy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ def _digests(split: Split) -> set[bytes]:
     def digest(x: Any) -> bytes:
         if isinstance(x, (Path, str)):
             return str(x.resolve() if isinstance(x, Path) else x).encode()
+        if isinstance(x, Mapping):  # of several things
+            return b"".join(name.encode() + digest(np.asarray(value)) for name, value in sorted(flat(x).items()))
         return hashlib.sha256(x.tobytes()).digest()
+
+    def flat(x: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+        parts = [flat(v, f"{before}{k}.") if isinstance(v, Mapping) else {f"{before}{k}": v} for k, v in x.items()]
+        return {name: value for part in parts for name, value in part.items()}
 
     return {digest(x) for x in split.samples}

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from pocketzoo.core.errors import HeadMismatchError, RecipeError
-from pocketzoo.core.numerics import perplexity
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.train.distributed.process_group import joined
@@ -26,8 +25,8 @@ from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writi
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
+from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import METRICS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
 from pocketzoo.zoo.models.build import build, load_pretrained
@@ -35,6 +34,7 @@ from pocketzoo.zoo.models.heads import plain_options
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.models.save import save_model
+from pocketzoo.zoo.tasks.metric_value import key_of
 
 SNAPSHOT = "training.safetensors"
 
@@ -73,8 +73,8 @@ def fit(
 
     ``force`` replaces a finished bundle at ``out``. ``log`` is a folder for TensorBoard events.
 
-    A head that returns "values" is trained for regression, "language-model" for next-token prediction (starting from
-    the pretrained head, where the backbone has one), any other for classification. ``head_options`` are options of the
+    The head's task says how it is trained: classification, regression, several labels per sample, next-token prediction
+    (starting from the pretrained head, where the backbone has one), or a plugin's. ``head_options`` are options of the
     head, such as ``{"hidden": (1024,), "activation": "gelu"}`` (see ``pocketzoo info HEAD``), ``backbone_options``
     those of a configurable backbone such as "mlp". ``input_size``, in pixels, is one side of a square or (height,
     width).
@@ -84,11 +84,11 @@ def fit(
     Raises:
         BundleError: ``out`` is a finished bundle, or something else.
         UnknownNameError: no such backbone, head, cut, block or data set.
-        HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or returns
-            what no data set here has targets for.
+        HeadMismatchError: the head cannot read the backbone's features, is pretrained for other classes, or is for a
+            task that has no training half.
         UnsupportedModelError: the backbone cannot read images of ``input_size``.
         RecipeError: an option of head or backbone, or a setting, cannot be what it is.
-        DataError: the data cannot be read, or has no classes (for "values": no numbers).
+        DataError: the data cannot be read, or has no targets as the head's task needs them.
         TrainingError: another process ended, or there is not enough memory.
         BusyError: another run is writing ``out``.
     """
@@ -123,6 +123,8 @@ def fit(
         history, scores = Transfer(
             model,
             parts,
+            task.task,
+            task.training,
             dataset,
             ref.outputs,
             config,
@@ -135,10 +137,17 @@ def fit(
             progress=world.heard(progress),
         ).run()
         if world.first:
-            metric = METRICS[parts.head.returns]
-            metrics: dict[str, Any] = {f"{name}_{metric}": value for name, value in scores.items()}
-            if metric == "log_likelihood":
-                metrics |= {f"{name}_perplexity": perplexity(value) for name, value in scores.items()}
+            metric = task.task.metric
+            metrics: dict[str, Any] = {
+                f"{split}_{key_of(name)}": results[name].value
+                for name in (metric.name, *metric.alongside)
+                for split, results in scores.items()
+                if name in results
+            }
+            metrics["intervals"] = {
+                f"{split}_{key_of(metric.name)}": [results[metric.name].low, results[metric.name].high]
+                for split, results in scores.items()
+            }
             if skipped.names:
                 metrics["skipped"] = len(skipped.names)
             origin = provenance(asked.entry)
@@ -149,9 +158,10 @@ def fit(
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
                 "findings": to_plain(findings),
             }
+            better = 1.0 if metric.higher_is_better else -1.0
             origin["training"] = {
                 **to_plain(config),
-                f"val_{metric}": history.scores,
+                f"val_{key_of(metric.name)}": [better * score for score in history.scores],
                 "loss": history.losses,
                 **({"stopped": history.stopped} if history.stopped else {}),
             }
@@ -206,7 +216,7 @@ def _save(
             ref,
             name=out.name,
             labels=labels,
-            returns=parts.head.returns,
+            answers=answer_facts(parts.head, parts.backbone.input, registry),
             license=parts.backbone.license,
             input_spec=parts.backbone.input,
             provenance=origin,

@@ -87,6 +87,8 @@ def find_rate(
         run = Transfer(
             task.model,
             task.parts,
+            task.task,
+            task.training,
             task.dataset,
             task.ref.outputs,
             task.config,

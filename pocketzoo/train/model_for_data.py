@@ -17,15 +17,17 @@ from pocketzoo.core.progress import Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.manifest import ModelRef
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
+from pocketzoo.zoo.catalog.head_task import head_task
 from pocketzoo.zoo.catalog.registry import Entry
-from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec
+from pocketzoo.zoo.catalog.task import ModelFacts, TaskTraining
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.token_windows import as_windows
 from pocketzoo.zoo.models.build import Model, build, load_pretrained
-from pocketzoo.zoo.models.heads import build_head, continues, heads_that_fit, plain_options
+from pocketzoo.zoo.models.heads import build_head, heads_that_fit, plain_options
 from pocketzoo.zoo.models.resolver import Parts, Resolver
+from pocketzoo.zoo.tasks.open_task import ModelTask, guarded, task_of_head
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ModelForData:
     ref: ModelRef
     parts: Parts
     model: Model
+    task: ModelTask
+    training: TaskTraining
     dataset: Dataset  # as it is learned from: of texts for a language model, windows of tokens
     read: Dataset  # as it was given
     config: TrainConfig
@@ -74,7 +78,7 @@ def asked_for(
         raise UnknownNameError(f"{backbone!r} is a bundle; fit takes a backbone", "see: pocketzoo list --kind backbone")
     entry = resolver.entry("backbone", backbone)
     backbone = entry.name  # of the Hub: with its commit
-    head = _own_if_it_writes(resolver.entry("head", head), entry.spec, resolver)
+    head = _own_if_trained(resolver.entry("head", head), entry.spec, resolver)
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size or ())
     if size and (len(size) != 2 or min(size) < 1):
         raise RecipeError(f"input_size cannot be {input_size!r}", "give height and width in pixels")
@@ -90,12 +94,13 @@ def asked_for(
     return Asked(ref, resolver.parts(ref), entry)
 
 
-def _own_if_it_writes(head: Entry, backbone: BackboneSpec, resolver: Resolver) -> str:
-    """The head's name; for any language model the backbone's own, where it was trained with one."""
-    if head.spec.returns != "next-token-logits" or head.spec.backbone or not backbone.head:
+def _own_if_trained(head: Entry, backbone: BackboneSpec, resolver: Resolver) -> str:
+    """The head's name; of a task that continues with a trained head the backbone's own, where it is for that task."""
+    task = head_task(head.spec, backbone.input, resolver.registry)
+    if not task.trained or head.spec.backbone or not backbone.head:
         return head.name
     own: HeadSpec = resolver.spec("head", backbone.head)
-    return own.name if own.returns == head.spec.returns else head.name
+    return own.name if head_task(own, backbone.input, resolver.registry).name == task.name else head.name
 
 
 @keywords_renamed(registry="resolver")
@@ -114,22 +119,33 @@ def task_of(
         DataError: the data cannot be read, or has nothing to learn.
     """
     ref, parts, spec = asked.ref, asked.parts, asked.entry.spec
-    _check_head(parts, ref, config, resolver)  # before data is read
+    task = task_of_head(parts.head, parts.backbone.input, (), resolver.registry)
+    training = _checked_training(parts, ref, task, config, resolver)  # before data is read
     if data is None:
         raise DataError(f"head {ref.head!r} needs training data", "give it by --data")
-    numeric = parts.head.returns == "values"
+    kind, reader = task.spec.targets, task.spec.reader
     dataset = load_data(
-        data, seed=config.seed, numeric=numeric, skipped=skipped, reads=spec.input, registry=resolver.registry
+        data,
+        seed=config.seed,
+        targets=kind,
+        reader=reader,
+        skipped=skipped,
+        reads=spec.input,
+        registry=resolver.registry,
+    )
+    facts = ModelFacts(
+        name=parts.backbone.name,
+        labels=dataset.labels,
+        input=parts.processor.text or parts.backbone.input,
+        files=parts.backbone.files,
+        generation=parts.backbone.generation,
+        window=config.window,
     )
     read = dataset
-    if parts.head.returns == "next-token-logits":
-        spec_of_text, files = parts.processor.text, parts.backbone.files
-        assert spec_of_text is not None
-        read = Dataset(dataset.name, (), {n: Split(dataset.split(n).samples) for n in SPLITS}, dataset.seed)
-        dataset = as_windows(read, spec_of_text, parts.backbone.generation, files, config.window)
-        outputs = spec_of_text.vocabulary
-    else:
-        outputs = _outputs(dataset, parts.head)
+    if task.spec.examples is not None:
+        dataset = task.spec.examples(read, facts)
+    outputs = training.outputs(dataset, facts)
+    task = replace(task, labels=dataset.labels)
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)
     if (rows := _rows(dataset)) is not None:
@@ -140,51 +156,32 @@ def task_of(
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
     _standardize(model.backbone, rows)
-    return ModelForData(ref, parts, model, dataset, read, config)
+    return ModelForData(ref, parts, model, task, training, dataset, read, config)
 
 
-def _check_head(parts: Parts, ref: ModelRef, config: TrainConfig, resolver: Resolver) -> None:
-    """Refuse a head that cannot be fitted."""
-    head = parts.head
-    if head.returns not in METRICS:
+def _checked_training(
+    parts: Parts, ref: ModelRef, task: ModelTask, config: TrainConfig, resolver: Resolver
+) -> TaskTraining:
+    """The half of the task that is needed to fit a head; a head that cannot be fitted is refused."""
+    head, spec = parts.head, task.spec
+    if spec.training is None:
         fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(
-            f"head {ref.head!r} outputs {head.returns}, which fit cannot train yet",
+            f"head {ref.head!r} is for {spec.name}, which fit cannot train",
             f"heads that fit can train: {', '.join(fit) or 'none is registered'}",
         )
-    if head.returns == "next-token-logits":
-        if not continues(parts.backbone):
-            fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
-            raise HeadMismatchError(
-                f"{parts.backbone.name} attends in both directions, so it would see the token it has to predict",
-                f"use a language model, such as GPT-2 or Llama; heads that fit: {', '.join(fit)}",
-            )
-    elif head.weights is not None:
+    if spec.refuses is not None and (why := spec.refuses(parts.backbone))[0]:
+        fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
+        raise HeadMismatchError(why[0], f"{why[1]}; heads that fit: {', '.join(fit)}")
+    if not spec.trained and head.weights is not None:
         raise HeadMismatchError(
             f"head {ref.head!r} is already trained for its own classes", "fit a new one: --head linear"
         )
-    if config.balanced and head.returns == "next-token-logits":
-        raise RecipeError("balanced needs classes", f"leave it out for head {ref.head!r}")
-    if head.loss != "cross_entropy" and (config.balanced or config.label_smoothing):
-        raise RecipeError("balanced and label_smoothing need classes", f"leave them out for head {ref.head!r}")
+    for name in ("balanced", "label_smoothing"):
+        if getattr(config, name) and name not in spec.settings:
+            raise RecipeError(f"{name} means nothing for {spec.name}", f"leave it out for head {ref.head!r}")
     build_head(head, parts.features, ref.outputs, ref.head_options)  # whether these options go with these features
-
-
-def _outputs(data: Dataset, head: HeadSpec) -> int:
-    """How many outputs the head needs for the targets."""
-    if head.returns == "values":
-        targets = data.split("train").targets
-        if not data.numeric or targets is None:
-            raise DataError(f"{data.name} has no regression targets", f"{head.name} needs an .npz with y, or a .csv")
-        return int(targets.shape[1])
-    if not data.labels:
-        raise DataError(
-            f"{data.name} has no classes",
-            "make one sub-folder per class, or name the label column of a table: --label-column",
-        )
-    if len(data.labels) == 1:
-        raise DataError(f"{data.name} has one class, {data.labels[0]!r}", "fit needs two or more labeled classes")
-    return len(data.labels)
+    return guarded(task.owner, spec.training)
 
 
 def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
@@ -229,6 +226,6 @@ def _check_splits(data: Dataset) -> None:
     for name in SPLITS:
         split = data.split(name)
         if split.targets is None:
-            raise DataError(f"{data.name} has no classes", "make one sub-folder per class")
+            raise DataError(f"the {name} split of {data.name} has no targets", "give some for each split")
         if not len(split):
             raise DataError(f"the {name} split of {data.name} is empty", "give each class at least five samples")

@@ -14,6 +14,8 @@ from pocketzoo.core.errors import TrainingError
 from pocketzoo.core.progress import Progress
 from pocketzoo.train.augment.mixed_targets import Wanted, sum_of
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.validation import TensorOutputs
+from pocketzoo.zoo.modules.outputs import outputs_of
 
 if TYPE_CHECKING:
     from pocketzoo.train.distributed.process_group import World
@@ -67,7 +69,7 @@ class MicroBatchStep:
     def __init__(
         self,
         config: TrainConfig,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[[TensorOutputs, Tensor], Tensor],
         weigh: Callable[[Tensor], Tensor],
         world: World,
         progress: Progress,
@@ -112,7 +114,7 @@ class MicroBatchStep:
         for start in range(0, len(x), self.at_once):
             part = slice(start, start + self.at_once)
             with self.arithmetic():
-                out = model(x[part]).float()
+                out = {name: each.float() for name, each in outputs_of(model(x[part])).items()}
                 loss = sum_of([(share, y[part]) for share, y in targets], lambda y, out=out: self.loss(out, y))  # type: ignore[misc]
             yield loss
 

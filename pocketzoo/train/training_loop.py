@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -20,13 +18,15 @@ from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.epoch_scores import EpochScores
 from pocketzoo.train.feature_cache import Source
-from pocketzoo.train.metrics import SummedMetric
 from pocketzoo.train.optimizer_step import MicroBatchStep
 from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import SnapshotFile
 from pocketzoo.train.trainable_parameters import Learning
+from pocketzoo.train.validation import TensorOutputs, Validation
+from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
+from pocketzoo.zoo.modules.outputs import outputs_of
 
 SECONDS = 60.0  # between two snapshots within an epoch
 STEPS = 1_000_003  # more than an epoch has, so that no two steps have the same seed
@@ -55,7 +55,10 @@ class Phase:
 
 @dataclass
 class History(EpochScores):
-    """How far a run is, and how it went; scores are of the validation split, ``stale`` of this phase alone."""
+    """How far a run is, and how it went; ``stale`` is of this phase alone.
+
+    Scores are of the validation split: the metric, or what is to be made greatest where less of it is better, minus it.
+    """
 
     phase: int = 0
     step: int = 0  # the next one of ``epoch``
@@ -72,9 +75,9 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[[TensorOutputs, Tensor], Tensor],
         weigh: Callable[[Tensor], Tensor],
-        score: SummedMetric,
+        validation: Validation,
         world: World,
         place: Path | None,
         progress: Progress,
@@ -84,7 +87,7 @@ class Trainer:
 
         ``note`` is told of every finished epoch.
         """
-        self.config, self.score = config, score
+        self.config, self.validation = config, validation
         self.world, self.progress, self.note = world, progress, note
         self.step = MicroBatchStep(config, loss, weigh, world, progress)
         self.snapshot = SnapshotFile(place, world=world)
@@ -138,7 +141,8 @@ class Trainer:
             if history.stopped:
                 break
             self.world.agree(phase.model)
-            if self._close(epoch, self.value(phase.scorer or phase.model, phase.val), optimizer.param_groups[-1]["lr"]):
+            score = self.validation.sign * self.value(phase.scorer or phase.model, phase.val)
+            if self._close(epoch, score, optimizer.param_groups[-1]["lr"]):
                 best.update(learning.state())
             self._keep(learning, best, optimizer)
             saved_at = time.monotonic()
@@ -149,20 +153,30 @@ class Trainer:
 
     def value(self, model: nn.Module, source: Source) -> float:
         """The metric of a model on a source."""
+        return self.estimate(model, source).value
+
+    def estimate(self, model: nn.Module, source: Source) -> Estimate:
+        """The same with its interval."""
+        return self.validation.task.headline(self.results(model, source))
+
+    def results(self, model: nn.Module, source: Source) -> Mapping[str, Estimate]:
+        """All metrics of a model on a source: each process scores its part."""
         model.eval()
         rows, size, world = range(len(source)), self.config.batch_size, self.world
         own = world.share(rows)
         parts = [own[i : i + size] for i in range(0, len(own), size)]
         # All run as often as the first: a sharded model runs on all processes at once. What is too much counts nothing.
         spare = [rows[:1]] * (-(-len(rows[:: world.size]) // size) - len(parts))
-        sums: Tensor | None = None
+        metric = self.validation.empty()
         with torch.no_grad(), self.step.arithmetic():
             for i, (x, y) in enumerate(source.of([*parts, *spare])):
-                part_sums = self.score.add(model(x.to(world.device)).float(), y.to(world.device))
-                part_sums = part_sums if i < len(parts) else torch.zeros_like(part_sums)
-                sums = part_sums if sums is None else sums + part_sums
-        assert sums is not None
-        return self.score.value(world.sum(sums))
+                outputs = outputs_of(model(x.to(world.device)))
+                if i < len(parts):
+                    self.validation.update(metric, outputs, y)
+        first, *others = world.gather(metric)
+        for other in others:
+            first.merge(other)
+        return first.result()
 
     def _close(self, epoch: int, score: float, rate: float) -> bool:
         """Note a finished epoch; whether it is the best."""
@@ -204,9 +218,3 @@ def batches(count: int, config: TrainConfig, epoch: int) -> list[Sequence[int]]:
     if len(parts) > 1 and len(parts[-1]) * 4 < size:
         parts[-2:] = [[*parts[-2], *parts[-1]]]
     return parts
-
-
-def class_weights(targets: np.ndarray[Any, Any], count: int) -> Tensor:
-    """What a sample of each class counts (count,): all classes together alike, all samples 1 on average."""
-    seen = np.bincount(targets, minlength=count)
-    return torch.tensor(len(targets) / np.maximum(seen, 1) / max(int((seen > 0).sum()), 1), dtype=torch.float32)

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.progress import Progress
+from pocketzoo.train.augment.specification import read_augment
 from pocketzoo.train.augmenter import augmenter
 from pocketzoo.train.distributed.fsdp import sharded
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.feature_cache import Samples, Source, features, weights_digest
 from pocketzoo.train.lora import Adapters
-from pocketzoo.train.metrics import SCORES, next_token_loss
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import gathered
 from pocketzoo.train.tensorboard import EventLog
 from pocketzoo.train.trainable_parameters import Learning
-from pocketzoo.train.training_loop import History, Phase, Trainer, class_weights
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName, Targets
-from pocketzoo.zoo.catalog.specs import METRICS
+from pocketzoo.train.training_loop import History, Phase, Trainer
+from pocketzoo.train.validation import Validation
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName
+from pocketzoo.zoo.catalog.task import Estimate, LossSettings, TaskTraining
 from pocketzoo.zoo.data.batches import Batches, Skipped
-from pocketzoo.zoo.data.token_windows import IGNORED
 from pocketzoo.zoo.models.backbone_blocks import blocks, unfrozen
 from pocketzoo.zoo.models.build import Model, example
 from pocketzoo.zoo.models.resolver import Parts
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from pocketzoo.zoo.tasks.open_task import ModelTask
 
 
 class Transfer:
@@ -43,6 +40,8 @@ class Transfer:
         self,
         model: Model,
         parts: Parts,
+        task: ModelTask,
+        training: TaskTraining,
         dataset: Dataset,
         outputs: int,
         config: TrainConfig,
@@ -63,7 +62,6 @@ class Transfer:
             UnsupportedLayerError: the backbone has nothing for adapters.
             MissingDependencyError: what adapters, augmentation or the log need is not installed.
         """
-        metric = METRICS[parts.head.returns]
         self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
         self.dataset, self.digest, self.shard = dataset, digest, shard
         self.batches = {name: Batches(dataset.split(name), parts.processor, skipped=skipped) for name in SPLITS}
@@ -78,14 +76,22 @@ class Transfer:
         # Adapters stand for all of a model that was trained with this head.
         self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
         self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
+        _check_movable(config, task)
         self.augment = augmenter(config, parts.processor, world)
-        loss, weigh = _loss(parts.head.loss, model.head, self.sources["train"].targets, outputs, config, metric)
-        self.events = EventLog(log, metric) if log is not None and world.first else None
-        self.trainer = Trainer(config, loss, weigh, SCORES[metric], world, place, progress, self.events)
+        settings = LossSettings(
+            name=parts.head.loss,
+            outputs=outputs,
+            label_smoothing=config.label_smoothing,
+            balanced=config.balanced,
+        )
+        training.begin(model.head, self.sources["train"].targets, settings)
+        validation = Validation(task)
+        self.events = EventLog(log, validation) if log is not None and world.first else None
+        self.trainer = Trainer(config, training.loss, training.weight, validation, world, place, progress, self.events)
         self.net: Any = model  # what reads the sources
 
-    def run(self) -> tuple[History, dict[SplitName, float]]:
-        """How it went, and the model's metric on the validation and test splits.
+    def run(self) -> tuple[History, dict[SplitName, Mapping[str, Estimate]]]:
+        """How it went, and the model's metrics on the validation and test splits.
 
         Raises:
             DataError: a sample cannot be read, or the loss was never finite.
@@ -95,8 +101,8 @@ class Transfer:
             self.trainer.run(phase, number)
         if self.events is not None:
             self.events.close()
-        scores: dict[SplitName, float] = {
-            name: self.trainer.value(self.net, self.sources[name]) for name in ("val", "test")
+        scores: dict[SplitName, Mapping[str, Estimate]] = {
+            name: self.trainer.results(self.net, self.sources[name]) for name in ("val", "test")
         }
         return self.trainer.history, scores
 
@@ -164,39 +170,11 @@ def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
     return hasher.hexdigest()
 
 
-def _loss(
-    name: str, head: nn.Module, targets: Targets, outputs: int, config: TrainConfig, metric: str
-) -> tuple[Loss, Callable[[Tensor], Tensor]]:
-    """A function of torch.nn.functional summed over a batch, and what it is divided by for the mean."""
-    if metric == "log_likelihood":
-        smoothed = partial(next_token_loss, label_smoothing=config.label_smoothing)
-        return smoothed, lambda y: (y != IGNORED).sum().float()
-    function = partial(getattr(F, name), reduction="sum")
-    if metric == "r2":
-        return _standardized(function, head, torch.from_numpy(targets)), lambda y: torch.tensor(float(y.numel()))
-    if config.label_smoothing:  # arXiv:1512.00567
-        function = partial(function, label_smoothing=config.label_smoothing)
-    if not config.balanced:
-        return function, lambda y: torch.tensor(float(len(y)))
-    weight = class_weights(targets, outputs)
-    return (
-        lambda out, y: function(out, y, weight=weight.to(out.device)),
-        lambda y: weight.to(y.device)[y].sum(),
-    )
-
-
-def _standardized(loss: Loss, head: nn.Module, targets: Tensor) -> Loss:
-    """``loss`` in standard deviations of the targets, so that a learning rate fits numbers of any size.
-
-    A head with a method ``standardize(offset, scale)`` is told them, and so starts where the targets are.
-    """
-    offset, scale = targets.mean(0), targets.std(0, correction=0)
-    scale = torch.where(scale > 0, scale, 1.0)
-    if callable(standardize := getattr(head, "standardize", getattr(head, "standardise", None))):
-        standardize(offset, scale)
-
-    def standardized(out: Tensor, y: Tensor) -> Tensor:
-        by, size = offset.to(out.device), scale.to(out.device)
-        return loss((out - by) / size, (y - by) / size)
-
-    return standardized
+def _check_movable(config: TrainConfig, task: ModelTask) -> None:
+    """Refuse what moves images, or mixes them, where the targets would have to go with them."""
+    augment = read_augment(config.augment)
+    if not task.spec.movable and (augment.flip or augment.moves or config.mix):
+        raise RecipeError(
+            f"flip, rotate, shift, shear, zoom and mix move things, and targets of {task.spec.name} say where they are",
+            "leave them out; color and hue work",
+        )

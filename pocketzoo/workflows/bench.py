@@ -17,12 +17,14 @@ from pocketzoo.zoo.backends.timing import LEAST
 from pocketzoo.zoo.bundles.bundle import Bundle, updating
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples, sample_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.class_targets import without_targets
+from pocketzoo.zoo.tasks.open_task import open_task, reading_of
 
 SAMPLES = 64  # random ones, where there are no data
 ROUNDS = 12  # at the least: fewer than 8 allow no interval
@@ -51,7 +53,7 @@ def bench(
     narrow, for at most ``PATIENCE`` times ``seconds`` per model. ``lengths`` are sequence lengths to time texts at.
     ``memory`` measures the peak of a separate process for each row.
 
-    Without ``data`` the samples are random, so there is no accuracy, and agreement says little. With ``save`` the rows
+    Without ``data`` the samples are random, so there is no metric, and agreement says little. With ``save`` the rows
     are stored in the manifest of every bundle that is not a registered model.
 
     Raises:
@@ -66,11 +68,13 @@ def bench(
     ways = [check_runtime(runtime, resolver.registry) for runtime in runtimes]
     bundles = [open_model(m, registry=resolver, progress=progress) for m in models]
     first = bundles[0].manifest
+    task = open_task(first, resolver.registry)
     processor = processor_of(bundles[0], resolver.registry)
     for bundle in bundles[1:]:
         other = bundle.manifest
-        shapes = (processor_of(bundle, resolver.registry).inputs, other.model.outputs, other.gives)
-        if shapes != (processor.inputs, first.model.outputs, first.gives):
+        known = open_task(other, resolver.registry)
+        shapes = (processor_of(bundle, resolver.registry).inputs, other.model.outputs, known and known.spec.name)
+        if shapes != (processor.inputs, first.model.outputs, task and task.spec.name):
             raise DataError(
                 f"{other.name} and {first.name} do not have the same input and output shapes",
                 "measure them in separate runs",
@@ -83,12 +87,12 @@ def bench(
         dataset = load_data(
             data,
             seed=seed,
-            numeric=first.gives == "values",
+            **reading_of(task),
             skipped=skipped,
             reads=first.processor,
             registry=resolver.registry,
         )
-        split = aligned(dataset, first.labels).split("test")
+        split = (without_targets(dataset) if task is None else task.prepared(dataset)).split("test")
         batches = Batches(split, processor, skipped=skipped)
     with TemporaryDirectory() as folder:
         contenders: list[Candidate] = []
@@ -106,6 +110,7 @@ def bench(
         rows = measure(
             contenders,
             batches,
+            task=task,
             batch_sizes=batch_sizes,
             lengths=lengths,
             seconds=seconds,

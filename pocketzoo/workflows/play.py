@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import first as first_of
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.open_task import need_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Played:
     environment: str
     graph: str
     returns: tuple[float, ...]  # of each episode, not discounted
+    estimate: Estimate | None = None  # their mean, with its interval
 
     @property
     def mean(self) -> float:
@@ -47,14 +49,17 @@ def play(
 
     Raises:
         UnknownNameError: no such model, target or environment.
-        DataError: the model outputs no q-values, or does not fit the environment.
+        DataError: the model takes no actions, or does not fit the environment.
     """
     resolver = Resolver.of(registry)
     resolver.registry.get("target", target)
     bundle = open_model(model, registry=resolver, progress=progress)
     manifest = bundle.manifest
-    if manifest.gives != "q-values":
-        raise DataError(f"{manifest.name} outputs {manifest.gives}, not q-values", "train one: pocketzoo fit-agent")
+    task = need_task(manifest, resolver.registry)
+    if not task.spec.facts.get("acts"):
+        raise DataError(
+            f"{manifest.name} is for {task.spec.name} and takes no actions", "train one: pocketzoo fit-agent"
+        )
     name = environment or str(manifest.provenance.get("environment", ""))
     if not name:
         raise DataError(f"{manifest.name} does not name its environment", "name an environment")
@@ -74,7 +79,10 @@ def play(
     with OnnxRunner(graph) as runner:
 
         def policy(states: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-            return np.asarray(first_of(runner.infer({inputs[0].name: states})).argmax(-1))
+            read = {inputs[0].name: states}
+            return np.asarray(task.answers(runner.infer(read), read).classes)
 
         returns = play_episodes(name, policy, range(first, first + episodes))
-    return Played(name, graph.name, tuple(float(value) for value in returns))
+    scores = task.scores()
+    scores.update(None, np.asarray(returns))
+    return Played(name, graph.name, tuple(map(float, returns)), task.headline(scores.result()))

@@ -1,10 +1,11 @@
-"""The ``predict`` function: classes or values for images and texts."""
+"""The ``predict`` function: what a model answers to images and texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
@@ -17,11 +18,15 @@ from pocketzoo.zoo.models.resolver import Resolver
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The top classes of one sample with their probabilities (softmax), best first; or the values of a regression."""
+    """What a model answers to one sample: ``answer`` is plain data, by the model's task.
+
+    Where that has classes they are in ``top`` too, with their probabilities, best first; its numbers are in ``values``.
+    """
 
     file: str
     top: tuple[tuple[str, float], ...]
     values: tuple[float, ...] = ()
+    answer: Mapping[str, Any] = field(default_factory=dict)
 
 
 @keywords_renamed(providers="provider")
@@ -35,7 +40,7 @@ def predict(
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Prediction]:
-    """Predict classes or values for images or texts, one by one, with a bundle or registered model.
+    """Predict what a bundle or registered model answers to images or texts, one by one: classes, values, by its task.
 
     For a model that reads text, ``files`` are text files or the texts themselves. ``target`` and ``provider`` are
     those of ``load_runtime``.
@@ -43,7 +48,8 @@ def predict(
     Raises:
         UnknownNameError: no such model or target.
         BundleError: the bundle is damaged: a file has not the digest that its manifest gives.
-        DataError: a file is missing or is not an image, or the model outputs neither classes nor numbers for it.
+        DataError: a file is missing or is not an image, or nobody said what the model's outputs mean.
+        MissingPluginError: no plugin here declares the model's task.
         MissingDependencyError: onnxruntime, or the provider, is not installed.
     """
     if not files:
@@ -59,9 +65,9 @@ def _predict(runtime: Runtime, file: str | Path, top: int, progress: Progress) -
         than = f"{processor.lengths[1]} tokens" if processor.lengths else "the model reads"
         progress.say(f"{str(file)[:60]!r} has more than {than} and is truncated")
     try:
-        if runtime.bundle.manifest.gives == "values":
-            return Prediction(str(file), (), tuple(map(float, runtime.predict([sample])[0])))
-        return Prediction(str(file), runtime.classify([sample], top=top)[0])
+        row = runtime.answer_rows([sample], top=top)[0]
+        best = tuple((each["label"], each.get("probability", 1.0)) for each in row.get("top", ()))
+        return Prediction(str(file), best, tuple(row.get("values", ())), row)
     except DataError as error:
         if error.hint != UNREADABLE:
             raise

@@ -35,10 +35,11 @@ from pocketzoo.workflows.run_recipe import parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.batches import Skipped, aligned, from_arrays
+from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of, task_of_head
 
 STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
 BEGUN = "begun "
@@ -113,11 +114,23 @@ def run(
     if not dataset and not recipe.own_data:
         raise RecipeError("the recipe needs data", "name it: --data FOLDER")
     if dataset and not isinstance(dataset, Dataset):
-        numeric = recipe.fit is not None and resolver.spec("head", recipe.fit.head).returns == "values"
         skipped = Skipped() if recipe.skip_bad else None
-        dataset = load_data(dataset, seed=recipe.seed, numeric=numeric, skipped=skipped, registry=resolver.registry)
+        reading = reading_of(_task_of(recipe, resolver))
+        dataset = load_data(dataset, seed=recipe.seed, **reading, skipped=skipped, registry=resolver.registry)
     out.mkdir(parents=True, exist_ok=True)
     return _Runner(recipe, out, dataset or None, force, resolver, progress).run()
+
+
+def _task_of(recipe: RunRecipe, resolver: Resolver) -> ModelTask | None:
+    """The task that the recipe's data is read for: of the head that it fits, or of the model that it names."""
+    if recipe.fit is None:
+        return (
+            None
+            if recipe.own_data
+            else open_task(open_model(recipe.backbone, registry=resolver).manifest, resolver.registry)
+        )
+    head, backbone = resolver.spec("head", recipe.fit.head), resolver.spec("backbone", recipe.backbone)
+    return task_of_head(head, backbone.input, (), resolver.registry)
 
 
 class _Runner:
@@ -164,7 +177,8 @@ class _Runner:
                 self._finish("fit")
             results.metrics = dict(read_bundle(model).manifest.metrics)
             results.places["fitted model"] = model
-            self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in results.metrics.items()))
+            numbers = {k: v for k, v in results.metrics.items() if isinstance(v, int | float)}
+            self.say("fitted: " + ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in numbers.items()))
         if recipe.compress is not None:
             small = self.out / "small"
             if self._is_new("compress"):
@@ -220,11 +234,10 @@ class _Runner:
         return model.name if isinstance(model, Path) else model
 
     def _labeled(self, model: str | Path) -> bool:
-        """Whether the data has classes that the model knows."""
-        manifest = open_model(model, registry=self.resolver).manifest
+        """Whether the data has targets that the model's answers can be held against."""
+        task = open_task(open_model(model, registry=self.resolver).manifest, self.resolver.registry)
         assert self.data is not None
-        known = aligned(self.data, manifest.labels).split("test")
-        return manifest.gives == "logits" and bool(manifest.labels) and known.targets is not None
+        return task is not None and task.prepared(self.data).split("test").targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None

@@ -1,11 +1,9 @@
 """Public names of the specs, for plugins."""
 
 from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec
+from pocketzoo.zoo.catalog.former_words import METRICS, PER_TOKEN, RETURNS
 from pocketzoo.zoo.catalog.signature import Dim
 from pocketzoo.zoo.catalog.specs import (
-    METRICS,
-    PER_TOKEN,
-    RETURNS,
     WINDOW,
     BackboneSpec,
     Cut,

@@ -418,7 +418,7 @@ def load():
 
 @pocketzoo.hookimpl
 def pocketzoo_heads():
-    return [HeadSpec(name="words", summary="for sequences", takes=("sequence",), returns="logits", build=build)]
+    return [HeadSpec(name="words", summary="for sequences", takes=("sequence",), task="*-classification", build=build)]
 
 
 @pocketzoo.hookimpl

@@ -65,7 +65,7 @@ def spoiled(path, place):
 
 def row(artifact):
     graph = next(iter(artifact.graphs.values()))
-    return Candidate(bundle="b", target="", graph=graph, artifact=artifact, parameters=1, macs=1, returns="tensors")
+    return Candidate(bundle="b", target="", graph=graph, artifact=artifact, parameters=1, macs=1)
 
 
 @pytest.mark.parametrize("memory", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from scoring import classes, task
 
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.typed import from_plain, to_plain
@@ -64,8 +64,8 @@ def data(x: np.ndarray, y: np.ndarray | None = None, size: int = 32) -> Batches:
     return Batches(Split(x.astype(np.float32).reshape(-1, 1, 1, CLASSES), y), SPEC, size)
 
 
-def score(*graphs: Path, of: Batches) -> list[Measurement]:
-    return measure([candidate(g) for g in graphs], of, batch_sizes=(1,), seconds=0)
+def score(*graphs: Path, of: Batches, by=None) -> list[Measurement]:
+    return measure([candidate(g) for g in graphs], of, task=by or classes(CLASSES), batch_sizes=(1,), seconds=0)
 
 
 ONE_HOT = np.tile(np.eye(CLASSES), (5, 1))  # sample i is of class i mod CLASSES
@@ -204,7 +204,7 @@ def test_a_fitted_model_is_as_accurate_as_its_manifest_says(fitted, registry):
     digits = registry.get("dataset", "digits").load()
     for name in ("val", "test"):
         batches = Batches(digits.split(name), fitted.manifest.input)
-        (row,) = measure(candidates(fitted), batches, batch_sizes=(1,), seconds=0)
+        (row,) = measure(candidates(fitted), batches, task=classes(10), batch_sizes=(1,), seconds=0)
         assert row.accuracy == pytest.approx(fitted.manifest.metrics[f"{name}_accuracy"], abs=1.5 / row.samples)
         assert row.samples == len(digits.split(name))
 
@@ -213,12 +213,13 @@ def test_embeddings_agree_where_the_nearest_neighbor_is_the_same(identity, folde
     """Their largest number says nothing: turning all vectors alike keeps every neighbor, mixing them does not."""
     turned = affine(folder / "turned.onnx", np.roll(np.eye(CLASSES), 1, axis=1), np.zeros(CLASSES))
     mixed = affine(folder / "mixed.onnx", np.diag([0.0, 0.0, 1.0, 1.0]), np.zeros(CLASSES))
-    rows = [replace(candidate(graph), returns="embedding") for graph in (identity, turned, mixed)]
+    rows = [candidate(graph) for graph in (identity, turned, mixed)]
+    embeds = task("feature-extraction")
     four = np.array([[4, 0, 1, 0], [4, 0, 0, 1], [0, 5, 1, 0], [0, 5, 0, 1]])
-    assert [row.agreement for row in measure(rows, data(four), batch_sizes=(1,), seconds=0)] == [None] * 3
-    monkeypatch.setattr("pocketzoo.zoo.tasks.agreement.NEIGHBORS", 4)
+    assert [row.agreement for row in measure(rows, data(four), task=embeds, batch_sizes=(1,), seconds=0)] == [None] * 3
+    monkeypatch.setattr("pocketzoo.zoo.tasks.metrics.embeddings.NEIGHBORS", 4)
     of = data(four)
-    assert [row.agreement for row in measure(rows, of, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
+    assert [row.agreement for row in measure(rows, of, task=embeds, batch_sizes=(1,), seconds=0)] == [1.0, 1.0, 0.0]
     assert score(identity, turned, of=of)[1].agreement == 0.0
 
 

@@ -77,7 +77,7 @@ def test_other_backbones_take_no_options(registry):
 
 def test_vectors_have_no_size_in_pixels(registry):
     ref = ModelRef(backbone="mlp", head="linear", outputs=2, backbone_options={"input": 4}, input_size=(8, 8))
-    with pytest.raises(UnsupportedModelError, match="mlp reads vectors"):
+    with pytest.raises(UnsupportedModelError, match="tabular input, which has no size in pixels"):
         resolve(ref, registry)
 
 
@@ -99,5 +99,5 @@ def test_a_table_of_numbers_is_fitted_and_read_back(run, registry, tmp_path):
 
 def test_images_are_refused_where_it_reads_vectors(tmp_path, photos):
     photos(tmp_path / "p", {"a": 6, "b": 6})
-    with pytest.raises(DataError, match="does not read images"):
+    with pytest.raises(DataError, match="a row cannot be the file"):
         pocketzoo.fit("mlp", tmp_path / "out", backbone_options={"input": 4}, data=tmp_path / "p")

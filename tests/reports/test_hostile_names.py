@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reports_of_before
+from scoring import task
 
 from pocketzoo.core.typed import to_plain
-from pocketzoo.measure.confusion_matrix import Answers, Mistake
+from pocketzoo.measure.confusion_matrix import Answers
 from pocketzoo.measure.measure_graphs import Latency, Measurement
 from pocketzoo.measure.peak_memory import Memory
 from pocketzoo.measure.profile import Left, Node, Profile
@@ -27,7 +28,9 @@ from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import LayerDecision
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.processors.open_processor import describe_config
+from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 # Each ends whatever it stands in, if nobody escapes it; and one that is escaped already is text too.
 NAMES = {
@@ -124,8 +127,19 @@ def test_a_report(name, tmp_path):
 
 
 def test_answers(name, tmp_path):
-    mistakes = (Mistake(name, name, 0.5, name), Mistake(name, name, 0.5, name, b"jpeg"))
-    found = Answers(name, (name, f"{name}2"), np.array([[1, 2], [3, 4]]), mistakes)
+    labels = (name, f"{name}2")
+    of_classes, answer = task("text-classification", labels), {"top": [{"label": name, "probability": 0.5}]}
+    found = Answers(
+        data=name,
+        task=name,
+        samples=10,
+        metric=MetricValue(name=name, value=0.5),
+        results={name: Estimate(0.5, 0.4, 0.6)},
+        labels=labels,
+        confusion=np.array([[1, 2], [3, 4]]),
+        wrong=5,
+        drawn=(of_classes.draw(name, answer, 0), of_classes.draw(np.zeros((4, 4), np.uint8), answer, 1)),
+    )
     (tmp_path / "page.html").write_text(page("report", name, answers_section(found, name, "answers")), "utf8")
     check(tmp_path / "page.html", name, least=14)
 

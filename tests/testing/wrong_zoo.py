@@ -106,7 +106,7 @@ HEAD = HeadSpec(
     name="fine",
     summary="a linear layer without a defect",
     takes=("map", "vector", "sequence"),
-    returns="logits",
+    task="*-classification",
     build=part("head"),
 )
 

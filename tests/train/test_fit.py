@@ -388,7 +388,7 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, refused, few):
     from pocketzoo.zoo.catalog.specs import HeadSpec
 
     plugin = ModuleType("acme")
-    spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), returns="logits", build=lambda f, n: None)
+    spec = HeadSpec(name="tokens", summary="s", takes=("sequence",), task="*-classification", build=lambda f, n: None)
     plugin.pocketzoo_heads = pocketzoo.hookimpl(lambda: [spec])
     acme = Registry(create_manager(points=[], extra=[plugin]))
     with refused(
@@ -419,7 +419,7 @@ def test_data_that_cannot_be_learned_is_refused(registry, tmp_path, refused, dat
 
 def test_labels_without_targets_are_refused(registry, tmp_path, refused):
     splits = {name: Split(pixels(5)) for name in SPLITS}
-    with refused(DataError, "odd has no classes"):
+    with refused(DataError, "the train split of odd has no targets"):
         fit("tinynet", tmp_path / "x", data=Dataset("odd", ("a", "b"), splits), registry=registry)
 
 
@@ -518,7 +518,7 @@ def test_numbers_of_any_size_are_learned(registry, tmp_path):
 
 def test_numbers_of_a_table_are_read(tmp_path):
     (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"word {i},{i / 4}\n" for i in range(20)))
-    data = load_data(tmp_path / "t.csv", numeric=True)
+    data = load_data(tmp_path / "t.csv", targets="numbers")
     assert (data.labels, data.numeric) == ((), True)
     found = {t: float(y) for n in SPLITS for t, (y,) in zip(data.split(n).samples, data.split(n).targets, strict=True)}
     assert found == {f"word {i}": i / 4 for i in range(20)}
@@ -554,8 +554,9 @@ def test_classes_are_no_numbers(few, registry, tmp_path, refused):
 @pytest.mark.parametrize(
     ("changes", "kind", "text", "hint"),
     [
-        ({"head": "q-values"}, HeadMismatchError, "head 'q-values' outputs q-values, which fit cannot train yet",
-         "heads that fit can train: linear, mlp, regression"),
+        ({"head": "q-values"}, HeadMismatchError,
+         "head 'q-values' is for reinforcement-learning, which fit cannot train",
+         "heads that fit can train: linear, mlp, multi-label, regression"),
         ({"head": "embedding"}, HeadMismatchError, "no trainable parameters", "leave out --data"),
         ({"data": None}, DataError, "head 'linear' needs training data", "--data"),
         ({"head": "mlp", "head_options": {"hiden": 3}}, RecipeError, "no option 'hiden'", "did you mean 'hidden'?"),

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from scoring import R2
 from torch import nn
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.learning_rate_finder import RateCurve, find_rate, sweep
-from pocketzoo.train.metrics import SCORES
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import state_of
 from pocketzoo.train.training_loop import Phase, Trainer, batches
@@ -38,7 +38,7 @@ def trainer(config: TrainConfig, loss) -> Trainer:
     def count(y: torch.Tensor) -> torch.Tensor:
         return torch.tensor(float(len(y)))
 
-    return Trainer(config, loss, count, SCORES["r2"], World(), None, SILENT)
+    return Trainer(config, lambda outputs, y: loss(outputs["logits"], y), count, R2, World(), None, SILENT)
 
 
 @pytest.mark.parametrize("curvature", [0.5, 20.0])
@@ -182,8 +182,8 @@ def test_batches_are_those_of_epoch_after_epoch_each_step_with_chance_of_its_own
             seeds.append(number)
 
     net, source, config = nn.Linear(1, 1), Noting(), TrainConfig(batch_size=20, seed=3)
-    made = Trainer(config, lambda out, y: out.square().sum(), lambda y: torch.tensor(float(len(y))),
-                   SCORES["r2"], Seeded(), None, SILENT)  # fmt: skip
+    made = Trainer(config, lambda out, y: out["logits"].square().sum(), lambda y: torch.tensor(float(len(y))),
+                   R2, Seeded(), None, SILENT)  # fmt: skip
     sweep(made, Phase(net, net, (), source, source, 0, 1), 5, 1e-6, 1e-5)
     wanted = [list(part) for epoch in range(3) for part in batches(40, config, epoch)]
     assert rows == wanted[:5]

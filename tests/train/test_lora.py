@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hubmodels import write_model
+from scoring import TEXT, task
 from torch import nn
 
 from pocketzoo.core.errors import RecipeError, UnsupportedLayerError
@@ -150,6 +151,11 @@ class Ending:
         pass
 
 
+def trained_by(words):
+    opened = task("text-classification", words.labels, TEXT)
+    return opened, opened.spec.training()
+
+
 @pytest.mark.parametrize("family", ["tiny-bert", "tiny-gpt2"])
 def test_it_learns_and_goes_on_to_the_same_bits(family, tiny, words, tmp_path, own_home):
     ref = ModelRef(backbone=family, head="linear", outputs=2)
@@ -160,7 +166,9 @@ def test_it_learns_and_goes_on_to_the_same_bits(family, tiny, words, tmp_path, o
         model, parts = build(ref, tiny), resolve(ref, tiny)
         before = state_of(model.backbone)
         common = {"digest": words.digest(), "world": World(), "place": place}
-        history, _ = Transfer(model, parts, words, 2, config, progress=Ending(epoch), **common).run()
+        history, _ = Transfer(
+            model, parts, *trained_by(words), words, 2, config, progress=Ending(epoch), **common
+        ).run()
         return model, before, history
 
     whole, before, history = run()

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from scoring import REGISTRY
 from told import Told
 from torch import nn
 
 from pocketzoo.core.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train.model_for_data import (
-    _check_head,
     _check_splits,
+    _checked_training,
     _for_rows,
     _for_untrained,
-    _outputs,
-    _own_if_it_writes,
+    _own_if_trained,
     _rows,
     _standardize,
     asked_for,
@@ -30,6 +30,7 @@ from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import GenerationSpec, HeadSpec
 from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.open_task import task_of_head
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def test_a_path_is_no_backbone_but_a_name_that_is_a_path_too_is_one(resolver, re
         asked(resolver, "modle")
 
 
-WRITES = HeadSpec(name="writes", summary="s", takes=("sequence",), returns="next-token-logits", build=nn.Identity)
-LOGITS = HeadSpec(name="logits", summary="s", takes=("map",), returns="logits", build=nn.Identity)
+WRITES = HeadSpec(name="writes", summary="s", takes=("sequence",), task="text-generation", build=nn.Identity)
+LOGITS = HeadSpec(name="logits", summary="s", takes=("map",), task="*-classification", build=nn.Identity)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Named:
 
 class Heads:
     """A resolver of two heads."""
+
+    registry = REGISTRY
 
     def spec(self, kind: str, name: str) -> HeadSpec:
         assert kind == "head"
@@ -112,7 +115,7 @@ class Heads:
 def test_any_head_that_writes_is_the_backbones_own(resolver, head, backbones, wanted):
     entry = Named(head.name, head)
     backbone = replace(resolver.spec("backbone", "tinynet"), head=backbones)
-    assert _own_if_it_writes(entry, backbone, Heads()) == wanted
+    assert _own_if_trained(entry, backbone, Heads()) == wanted
 
 
 # -- heads that cannot be fitted
@@ -122,7 +125,8 @@ def check(resolver, *, head=None, backbone=None, name="h", options=None, **setti
     parts = asked(resolver).parts
     parts = replace(parts, head=head or parts.head, backbone=backbone or parts.backbone)
     ref = ModelRef(backbone="tinynet", head=name, outputs=2, head_options=options or {})
-    _check_head(parts, ref, TrainConfig(**settings), resolver)
+    opened = task_of_head(parts.head, parts.backbone.input, (), resolver.registry)
+    _checked_training(parts, ref, opened, TrainConfig(**settings), resolver)
 
 
 BUILT = replace(LOGITS, build=lambda features, outputs: nn.Identity())
@@ -131,17 +135,18 @@ BUILT = replace(LOGITS, build=lambda features, outputs: nn.Identity())
 @pytest.mark.parametrize(
     ("head", "settings", "kind", "text", "hint"),
     [
-        (replace(BUILT, returns="q-values"), {}, HeadMismatchError,
-         "head 'h' outputs q-values, which fit cannot train yet", "heads that fit can train: linear, mlp, regression"),
-        (replace(BUILT, returns="next-token-logits"), {}, HeadMismatchError,
+        (replace(BUILT, task="reinforcement-learning"), {}, HeadMismatchError,
+         "head 'h' is for reinforcement-learning, which fit cannot train",
+         "heads that fit can train: linear, mlp, multi-label, regression"),
+        (replace(BUILT, task="text-generation"), {}, HeadMismatchError,
          "tinynet attends in both directions, so it would see the token it has to predict",
-         "use a language model, such as GPT-2 or Llama; heads that fit: linear, mlp, regression"),
+         "use a language model, such as GPT-2 or Llama; heads that fit: linear, mlp, multi-label, regression"),
         (replace(BUILT, weights=object()), {}, HeadMismatchError, "head 'h' is already trained for its own classes",
          "fit a new one: --head linear"),
-        (replace(BUILT, loss="mse_loss"), {"balanced": True}, RecipeError,
-         "balanced and label_smoothing need classes", "leave them out for head 'h'"),
-        (replace(BUILT, loss="mse_loss"), {"label_smoothing": 0.1}, RecipeError,
-         "balanced and label_smoothing need classes", "leave them out for head 'h'"),
+        (replace(BUILT, task="regression"), {"balanced": True}, RecipeError,
+         "balanced means nothing for regression", "leave it out for head 'h'"),
+        (replace(BUILT, task="regression"), {"label_smoothing": 0.1}, RecipeError,
+         "label_smoothing means nothing for regression", "leave it out for head 'h'"),
     ],
 )  # fmt: skip
 def test_a_head_that_cannot_be_fitted_is_refused(resolver, refused, head, settings, kind, text, hint):
@@ -152,13 +157,16 @@ def test_a_head_that_cannot_be_fitted_is_refused(resolver, refused, head, settin
 
 def test_a_head_that_writes_goes_with_what_reads_on_and_not_with_classes(resolver, refused):
     writer = replace(resolver.spec("backbone", "tinynet"), generation=GenerationSpec(end=(1,)))
-    head = replace(BUILT, returns="next-token-logits")
+    head = replace(BUILT, task="text-generation")
     check(resolver, head=head, backbone=writer)
     check(resolver, head=replace(head, weights=object()), backbone=writer)
     check(resolver, head=head, backbone=writer, label_smoothing=0.1)
     with refused(RecipeError) as caught:
         check(resolver, head=head, backbone=writer, balanced=True)
-    assert (caught.value.message, caught.value.hint) == ("balanced needs classes", "leave it out for head 'h'")
+    assert (caught.value.message, caught.value.hint) == (
+        "balanced means nothing for text-generation",
+        "leave it out for head 'h'",
+    )
 
 
 @pytest.mark.parametrize("settings", [{"balanced": True}, {"label_smoothing": 0.1}])
@@ -179,32 +187,6 @@ def dataset(labels=("a", "b"), targets=None, samples=None) -> Dataset:
     return Dataset("set", labels, {name: Split(samples, targets) for name in SPLITS})
 
 
-def test_as_many_outputs_as_the_data_has(resolver):
-    classes, numbers = resolver.spec("head", "linear"), resolver.spec("head", "regression")
-    assert _outputs(dataset(("a", "b", "c"), np.zeros(5, np.int64)), classes) == 3
-    assert _outputs(dataset(("a", "b"), np.zeros(5, np.int64)), classes) == 2
-    assert _outputs(dataset((), np.zeros((5, 4), np.float32)), numbers) == 4
-
-
-@pytest.mark.parametrize(
-    ("head", "data", "text", "hint"),
-    [
-        ("regression", dataset((), None), "set has no regression targets",
-         "regression needs an .npz with y, or a .csv"),
-        ("regression", dataset(("a",), np.zeros(5, np.int64)), "set has no regression targets",
-         "regression needs an .npz with y, or a .csv"),
-        ("linear", dataset((), None), "set has no classes",
-         "make one sub-folder per class, or name the label column of a table: --label-column"),
-        ("linear", dataset(("a",), np.zeros(5, np.int64)), "set has one class, 'a'",
-         "fit needs two or more labeled classes"),
-    ],
-)  # fmt: skip
-def test_data_without_what_the_head_needs_is_refused(resolver, refused, head, data, text, hint):
-    with refused(DataError) as caught:
-        _outputs(data, resolver.spec("head", head))
-    assert (caught.value.message, caught.value.hint) == (text, hint)
-
-
 @pytest.mark.parametrize("name", SPLITS)
 @pytest.mark.parametrize("what", ["empty", "bare"])
 def test_every_split_has_samples_and_targets(refused, name, what):
@@ -215,7 +197,7 @@ def test_every_split_has_samples_and_targets(refused, name, what):
         _check_splits(data)
     assert (caught.value.message, caught.value.hint) == {
         "empty": (f"the {name} split of set is empty", "give each class at least five samples"),
-        "bare": ("set has no classes", "make one sub-folder per class"),
+        "bare": (f"the {name} split of set has no targets", "give some for each split"),
     }[what]
     _check_splits(replace(data, splits=dict.fromkeys(SPLITS, full)))
 

@@ -88,8 +88,8 @@ class Narrow(nn.Linear):
 def stepper(world: World | None = None, told: Told | None = None, **settings) -> MicroBatchStep:
     config = TrainConfig(**{"batch_size": 8, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, **settings})
 
-    def summed(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(out, y, reduction="sum")
+    def summed(out: dict[str, torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out["logits"], y, reduction="sum")
 
     return MicroBatchStep(config, summed, lambda y: torch.tensor(float(len(y))), world or World(), told or Told())
 

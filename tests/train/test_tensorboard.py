@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scoring import R2
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pocketzoo.train.fit import fit
@@ -30,7 +31,7 @@ def test_an_epoch_that_is_done_again_counts_once(tmp_path):
     def note(log: EventLog, epoch: int, loss: float) -> None:
         log(History(epoch=epoch, scores=[0.5], losses=[loss], rates=[0.1]))
 
-    first, second = EventLog(tmp_path, "r2"), EventLog(tmp_path, "r2")
+    first, second = EventLog(tmp_path, R2), EventLog(tmp_path, R2)
     note(first, 1, 3.0)
     note(first, 2, 2.5)
     first.close()

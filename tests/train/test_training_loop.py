@@ -15,23 +15,25 @@ import pytest
 import torch
 from feeds import arrays
 from safetensors.torch import load_file
+from scoring import ACCURACY, R2
 from torch import nn
 from torch.nn import functional as F
 
+from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import DataError, RecipeError, TrainingError
 from pocketzoo.core.numerics import r2
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.fit import fit
-from pocketzoo.train.metrics import SCORES
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.train.training_loop import Phase, Trainer, batches, class_weights
+from pocketzoo.train.training_loop import Phase, Trainer, batches
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.backbone_blocks import blocks
+from pocketzoo.zoo.tasks.training.classes import class_weights
 
 
 class Killed(BaseException):
@@ -73,8 +75,8 @@ def count(y: torch.Tensor) -> torch.Tensor:
     return torch.tensor(float(len(y)))
 
 
-def summed(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(out, y, reduction="sum")
+def summed(outputs: dict[str, torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(outputs["logits"], y, reduction="sum")
 
 
 def toy(size: int = 60, seed: int = 0) -> Arrays:
@@ -98,7 +100,7 @@ class Net(nn.Module):
 
 
 def trained(net: Net, config: TrainConfig, body=(), *, progress=SILENT, loss=summed, place=None, source=None):
-    trainer = Trainer(config, loss, count, SCORES["accuracy"], World(), place, progress)
+    trainer = Trainer(config, loss, count, ACCURACY, World(), place, progress)
     source = source or toy()
     trainer.run(Phase(net, net.head, body, source, toy(seed=1), 0, config.epochs), 0)
     return trainer
@@ -233,13 +235,15 @@ def test_classes_count_alike():
     assert float(weights[targets].mean()) == pytest.approx(1.0)
 
 
-def test_r2_from_sums_is_r2():
+def test_a_source_is_scored_in_batches_as_it_is_as_one():
     generator = np.random.default_rng(0)
-    y = generator.normal(size=(50, 3)) * [1, 100, 0] + [0, 1000, 5]
-    out = y + generator.normal(size=y.shape) * [0.1, 30, 0]
-    score = SCORES["r2"]
-    parts = [score.add(torch.from_numpy(out[i : i + 20]), torch.from_numpy(y[i : i + 20])) for i in (0, 20, 40)]
-    assert score.value(sum(parts)) == pytest.approx(r2(out, y), abs=1e-9)
+    y = (generator.normal(size=(50, 3)) * [1, 100, 0] + [0, 1000, 5]).astype(np.float32)
+    out = (y + generator.normal(size=y.shape) * [0.1, 30, 0]).astype(np.float32)
+    trainer = Trainer(TrainConfig(batch_size=20), summed, count, R2, World(), None, SILENT)
+    source = Arrays(torch.from_numpy(out), torch.from_numpy(y))
+    assert trainer.value(nn.Identity(), source) == pytest.approx(r2(out, y), abs=1e-9)
+    estimate = trainer.estimate(nn.Identity(), source)
+    assert estimate.low < estimate.value < estimate.high
 
 
 # -- resuming
@@ -347,7 +351,7 @@ def test_blocks_learn_though_the_first_image_is_broken(photos, registry, tmp_pat
 def test_what_cannot_be_unfrozen_is_refused(few, registry, tmp_path, refused):
     with refused(RecipeError, "blocks, but the last 99", hint="all"):
         fit("tinynet", tmp_path / "x", data=few, unfreeze="last:99", registry=registry)
-    with refused(RecipeError, "need classes"):
+    with refused(RecipeError, "balanced means nothing for regression"):
         fit("tinynet", tmp_path / "x", data=few, head="regression", training={"balanced": True}, registry=registry)
     assert list(tmp_path.iterdir()) == []
 
@@ -366,12 +370,13 @@ def test_images_come_in_the_order_asked_for(photos, tmp_path):
     files = sorted((folder / "a").iterdir())
     spec = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
     source = Batches(Split(files, np.arange(9)), spec, size=2)
+    one_by_one = [first(x) for x, _ in source]
     one_by_one = [x for x, _ in arrays(source)]
     order = [[8, 1], [0], [3, 3, 7]]
     found = list(arrays(source.of(order)))
     assert [y.tolist() for _, y in found] == order
     whole = np.concatenate(one_by_one)
-    assert all(np.array_equal(x, whole[rows]) for (x, _), rows in zip(found, order, strict=True))
+    assert all(np.array_equal(first(x), whole[rows]) for (x, _), rows in zip(found, order, strict=True))
 
 
 # -- many processes
@@ -473,16 +478,16 @@ class Heard:
         self.said.append(text)
 
 
-def constantly(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def constantly(out: dict[str, torch.Tensor], y: torch.Tensor) -> torch.Tensor:
     """7 a sample, and nothing to learn from."""
-    return 0 * out.sum() + 7.0 * len(y)
+    return 0 * out["logits"].sum() + 7.0 * len(y)
 
 
 @pytest.mark.parametrize("first", [0, 2])
 def test_a_phase_has_its_own_schedule_and_losses_are_means_of_an_epoch(first):
     net, heard = Net(), Heard()
     config = TrainConfig(epochs=first + 2, batch_size=8, learning_rate=0.5, schedule="linear")
-    trainer = Trainer(config, constantly, count, SCORES["accuracy"], World(), None, heard)
+    trainer = Trainer(config, constantly, count, ACCURACY, World(), None, heard)
     trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), first, first + 2), 3)
     history = trainer.history
     assert heard.tracked == [("fitting the head", 2, [first, first + 1])]
@@ -500,7 +505,7 @@ def test_every_step_of_every_epoch_and_seed_has_chance_of_its_own():
             seeds.append(number)
 
     net, config = Net(), TrainConfig(epochs=2, batch_size=30, seed=5)
-    trainer = Trainer(config, summed, count, SCORES["accuracy"], Seeded(), None, SILENT)
+    trainer = Trainer(config, summed, count, ACCURACY, Seeded(), None, SILENT)
     trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), 0, 2), 0)
     start = 5 * 1_000_003
     assert seeds == [(start + epoch) * 1_000_003 + step for epoch in (0, 1) for step in (0, 1)]
@@ -511,9 +516,7 @@ def test_patience_is_of_a_phase_and_only_the_last_one_ends_a_run_early():
     body = blocks(net.backbone, toy().x[:2])[-1:]
     config = TrainConfig(epochs=9, batch_size=60, learning_rate=1e-9, patience=2, unfreeze="last:1", head_epochs=5)
     noted: list[tuple[int, int]] = []
-    trainer = Trainer(
-        config, summed, count, SCORES["accuracy"], World(), None, heard, lambda h: noted.append((h.phase, h.epoch))
-    )
+    trainer = Trainer(config, summed, count, ACCURACY, World(), None, heard, lambda h: noted.append((h.phase, h.epoch)))
     trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), 0, 5), 0)
     assert (trainer.history.epoch, trainer.history.stale, trainer.history.stopped) == (3, 2, "")
     trainer.run(Phase(net, net.head, body, toy(), toy(seed=1), 5, 9), 1)
@@ -567,6 +570,9 @@ def test_all_processes_run_as_often_and_each_sample_counts_once(rank, calls, rig
         def sum(self, value: torch.Tensor) -> torch.Tensor:
             return value
 
+        def gather(self, value):
+            return [value]
+
         def tell(self, value):
             return value
 
@@ -579,10 +585,10 @@ def test_all_processes_run_as_often_and_each_sample_counts_once(rank, calls, rig
 
     wrong = torch.tensor([0, 0, 1, 0, 1, 0, 0])  # of process 0: 0, 3 and 6; of 1: 1 and 4; of 2: 2 and 5
     source, model = Arrays(F.one_hot(wrong, 2).float(), torch.zeros(7, dtype=torch.long)), Counting().train()
-    trainer = Trainer(TrainConfig(batch_size=1), summed, count, SCORES["accuracy"], One(rank, 3), None, SILENT)
+    trainer = Trainer(TrainConfig(batch_size=1), summed, count, ACCURACY, One(rank, 3), None, SILENT)
     assert trainer.value(model, source) == right
     assert (model.runs, model.modes) == (calls, (False,) * calls)
-    whole = Trainer(TrainConfig(batch_size=3), summed, count, SCORES["accuracy"], World(), None, SILENT)
+    whole = Trainer(TrainConfig(batch_size=3), summed, count, ACCURACY, World(), None, SILENT)
     assert whole.value(model, source) == 5 / 7
     assert model.runs == calls + 3
 
@@ -593,14 +599,14 @@ def test_a_scorer_reads_what_the_model_does_not():
     with torch.no_grad():
         features = Arrays(net.backbone(val.x), val.y)
     config = TrainConfig(epochs=1, batch_size=8)
-    trainer = Trainer(config, summed, count, SCORES["accuracy"], World(), None, SILENT)
+    trainer = Trainer(config, summed, count, ACCURACY, World(), None, SILENT)
     trainer.run(Phase(net, net.head, (), toy(), features, 0, 1, scorer=net.head), 0)
     assert trainer.history.scores == [trainer.value(net, val)]
 
 
 @pytest.mark.parametrize(("saved_at", "due"), [(39.75, True), (40.0, False), (40.25, False), (100.0, False)])
 def test_a_snapshot_is_due_after_a_minute(saved_at, due, monkeypatch):
-    trainer = Trainer(TrainConfig(), summed, count, SCORES["accuracy"], World(), None, SILENT)
+    trainer = Trainer(TrainConfig(), summed, count, ACCURACY, World(), None, SILENT)
     monkeypatch.setattr("pocketzoo.train.training_loop.time.monotonic", lambda: 100.0)
     assert trainer._due(Net(), saved_at) is due
 
@@ -639,7 +645,7 @@ def test_a_phase_that_a_later_one_follows_is_not_run_again(tmp_path):
     place = tmp_path / "s"
 
     def phases(progress=SILENT) -> Trainer:
-        trainer = Trainer(config, summed, count, SCORES["accuracy"], World(), place, progress)
+        trainer = Trainer(config, summed, count, ACCURACY, World(), place, progress)
         trainer.run(Phase(net, net.head, (), toy(), toy(seed=1), 0, 1), 0)
         trainer.run(Phase(net, net.head, body, toy(), toy(seed=1), 1, 2), 1)
         return trainer

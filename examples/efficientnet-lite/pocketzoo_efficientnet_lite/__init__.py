@@ -136,7 +136,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             name=f"{lite.name}-imagenet",
             summary=f"the classifier of {lite.name}, the 1000 classes of ImageNet",
             takes=("map",),
-            returns="logits",
+            task="*-classification",
             build=_build_classifier,
             backbone=lite.name,
             weights=Weights(file=lite.file, prefix="head.", read=_read),

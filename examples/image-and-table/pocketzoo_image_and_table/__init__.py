@@ -19,7 +19,6 @@ from pocketzoo.api import (
     TableSpec,
     Weights,
     hookimpl,
-    read_safetensors,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             name="digits-and-measures-digits",
             summary="a score for each digit, and an embedding",
             takes=("vector",),
-            returns="logits",
+            task="image-classification",
             build=_head,
             backbone="digits-and-measures",
             weights=Weights(file=FILE, prefix="head.", read=_read),
@@ -102,6 +101,8 @@ def _head(features: FeatureSpec, outputs: int) -> nn.Module:
 
 
 def _read(path: Path) -> dict:
+    from pocketzoo.api import read_safetensors
+
     return read_safetensors(path)
 
 

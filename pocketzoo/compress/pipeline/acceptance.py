@@ -70,11 +70,9 @@ def check_report(
         Rejected: what was measured speaks against shipping it.
     """
     if allowed is not None:
-        metric, drop = job.judge.metric, job.judge.drop(after)
+        drop = job.judge.drop(after)
         if drop > allowed:
-            raise Rejected(
-                f"{metric} falls by {100 * drop:.2f} points, {100 * allowed:.2f} are allowed so far", report, "budget"
-            )
+            raise Rejected(job.judge.told(drop, allowed), report, "budget")
     scores = map(job.judge.score, (job.judge.reference, before, after))
     if not job.settings.accept and (why := below_floor(*scores, budget=job.settings.max_drop is not None, least=least)):
         raise Rejected(why, report, "floor")
@@ -97,21 +95,22 @@ def check_cost(report: StepReport, job: Job) -> None:
 def below_floor(source: Score, before: Score, after: Score, *, budget: bool = False, least: float | None = None) -> str:
     """What a step made worse beyond what goes without being asked for; "" if nothing.
 
-    Where accuracy is known, all steps together may cost a fifth of what the source has above chance. Every other output
-    keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was asked for, and is nearer than a
-    constant. A ``budget`` for the metric, which is of the first output, is held elsewhere.
+    Where the task's metric is known, all steps together may cost a fifth of what the source has above chance. Every
+    output that the metric is not of keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was
+    asked for, and is nearer than a constant. A ``budget`` for the metric is held elsewhere.
     """
-    outputs = dict(after.outputs)
-    if budget:
-        outputs.pop(next(iter(outputs)), None)
-    elif source.accuracy is not None and after.accuracy is not None and source.accuracy > source.chance:
-        outputs.pop(next(iter(outputs)), None)  # the first, which accuracy is of
-        had, lost = source.accuracy - source.chance, source.accuracy - after.accuracy
-        if lost > FLOOR_SHARE * had and after.accuracy < (before.accuracy or 0.0):
-            return (
-                f"accuracy falls from {source.accuracy:.1%} to {after.accuracy:.1%}, "
-                f"losing more than a fifth of what is above chance ({source.chance:.1%})"
-            )
+    outputs = {name: sqnr for name, sqnr in after.outputs.items() if not budget or name not in after.judged}
+    metric = source.metric
+    if not budget and metric is not None and before.metric is not None and after.metric is not None:
+        had, lost = metric.loss(source.chance), metric.loss(after.metric.value)
+        if had > 0:  # else it is no better than chance, and says nothing
+            outputs = {name: sqnr for name, sqnr in outputs.items() if name not in after.judged}
+            if lost > FLOOR_SHARE * had and lost > metric.loss(before.metric.value):
+                had_and_has = f"{metric.shown(metric.value)} to {metric.shown(after.metric.value)}"
+                return (
+                    f"{metric.name} {metric.worsens} from {had_and_has}, "
+                    f"losing more than a fifth of what is above chance ({metric.shown(source.chance)})"
+                )
     floor = FLOOR_DB if least is None else min(least, FLOOR_DB)
     low = {
         name: sqnr

@@ -14,6 +14,7 @@ import onnx
 from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
+from pocketzoo.compress.pipeline.layer_tables import layer_table
 from pocketzoo.compress.pipeline.planned_graph import plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
@@ -33,7 +34,6 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.cost import costs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -268,12 +268,24 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     """The source's graph and the new ones in one run; the rows and the layers' costs go into the manifest."""
     assert draft.manifest is not None
     source = job.source.manifest
-    manifest = replace(draft.manifest, name=name)
+    answers = job.answers
+    manifest = replace(
+        draft.manifest,
+        name=name,
+        task=answers.task,
+        tag=answers.tag,
+        decoder=answers.decoder,
+        returns=answers.returns or draft.manifest.returns,
+    )
     order = ["", *(target.name for target in job.targets)]
     made = Bundle(draft.folder, replace(manifest, files=draft.kinds))
     new = [row for target in order for row in candidates(made, [target])]
-    rows = measure([*candidates(job.source, [""]), *new], job.tests, seconds=SECONDS, progress=job.progress)
-    scored = {row.target or "float": row.accuracy for row in rows[1:] if row.accuracy is not None}
+    rows = measure(
+        [*candidates(job.source, [""]), *new], job.tests, task=job.task, seconds=SECONDS, progress=job.progress
+    )
+    scored = {
+        f"test_{row.metric.key}_{row.target or 'float'}": row.metric for row in rows[1:] if row.metric is not None
+    }
     draft.manifest = replace(
         manifest,
         provenance={
@@ -282,7 +294,10 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
             "calibration": job.describe(),
             "packages": packages(),
         },
-        metrics={f"test_accuracy_{target}": accuracy for target, accuracy in scored.items()},
+        metrics={
+            **{key: metric.value for key, metric in scored.items()},
+            **({"intervals": {key: [m.low, m.high] for key, m in scored.items()}} if scored else {}),
+        },
         measurements=tuple(to_plain(row) for row in rows),
-        layers={c.target or "float": to_plain(costs_of(c.files)) for c in new},
+        layers={c.target or "float": to_plain(layer_table(manifest.steps, job, c.files, new[0].files)) for c in new},
     )

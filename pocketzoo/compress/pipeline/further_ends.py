@@ -15,9 +15,10 @@ from typing import Any
 
 from pocketzoo.compress.pipeline.acceptance import FLOOR_SHARE
 from pocketzoo.compress.pipeline.attempt import Attempt
+from pocketzoo.compress.pipeline.budgets import budgets_of
 from pocketzoo.compress.pipeline.graph_scores import SLACK
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, budgets_of, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, plan_graph
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.progress import SILENT
 from pocketzoo.zoo.artifacts.driver import End

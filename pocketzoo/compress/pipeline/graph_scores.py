@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -15,7 +15,9 @@ from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.tasks.agreement import NEIGHBORS, Comparison, Outputs, not_finite, worst
+from pocketzoo.zoo.tasks.agreement import Comparison, Outputs, not_finite, worst
+from pocketzoo.zoo.tasks.metric_value import MetricValue
+from pocketzoo.zoo.tasks.open_task import ModelTask
 
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,
 ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once
@@ -28,11 +30,13 @@ class Score:
     """The outputs of a graph on samples, compared with the reference."""
 
     samples: int
-    accuracy: float | None  # fraction of right answers; None where the classes are not known
-    agreement: float | None  # fraction of samples answered as the reference does, see Comparison; None where unknown
+    metric: MetricValue | None  # of the task; None where targets are not known
+    agreement: float | None  # how far it answers as the reference does, 0-1; None where that cannot be told
     outputs: Mapping[str, float | None]  # dB against the reference, by output; None where it differs nowhere
     like_constants: tuple[str, ...] = ()  # outputs of which nothing is left that varies, see Comparison
-    chance: float = 0.0  # accuracy of who always names the most frequent class
+    chance: float = 0.0  # the metric of who knows nothing of the samples
+    judged: tuple[str, ...] = ()  # the outputs that the metric and agreement are of; others have their SQNR alone
+    unanswered: str = ""  # why there is no agreement
 
     @property
     def sqnr(self) -> float | None:
@@ -41,18 +45,18 @@ class Score:
 
 
 class Judge:
-    """Scores graphs against a reference on the same samples; ``returns`` is as ``Manifest.gives``."""
+    """Scores graphs against a reference on the same samples; ``task`` is the model's, None where it has none."""
 
     def __init__(
         self,
         reference: Graphs,
         samples: Batches,
         *,
-        returns: str,
+        task: ModelTask | None,
         label: str = "validating",
         progress: Progress = SILENT,
     ) -> None:
-        self.reference, self.samples, self.returns = reference, samples, returns
+        self.reference, self.samples, self.task = reference, samples, task
         self.label, self.progress = label, progress
         self._known: dict[str, Score] = {}  # by digest: what one step made is what the next one starts from
         self._kept: list[Outputs] | None = None  # of the reference, a batch each, where they take little memory
@@ -69,7 +73,7 @@ class Judge:
         return self._known[digest]
 
     def _score(self, graph: Graphs) -> Score:
-        comparison = Comparison(self.returns, self.samples.spec)
+        comparison = Comparison(self.task)
         with ExitStack() as stack:
             runner = stack.enter_context(open_artifact(graph, OnnxRunner))
             own = graph == self.reference
@@ -89,48 +93,67 @@ class Judge:
                     reference_batches.append(reference_outputs)
         if size <= KEPT:
             self._kept = reference_batches
+        agreement = comparison.agreement
         return Score(
             samples=comparison.samples,
-            accuracy=comparison.accuracy,
-            agreement=comparison.agreement,
+            metric=comparison.score,
+            agreement=None if agreement is None else agreement.value,
             outputs=comparison.sqnr,
             like_constants=comparison.like_constants,
             chance=comparison.chance,
+            judged=() if self.task is None else judged_outputs(self.task, comparison.sqnr),
+            unanswered=comparison.unanswered,
         )
 
     def drop(self, graph: Graphs) -> float:
-        """What a graph loses against the reference: accuracy, 0-1.
+        """What a graph loses against the reference of the task's metric, in its unit; below 0 where it gains.
 
-        Where the classes are not known it is the fraction of answers that changed: accuracy cannot fall by more than
-        that.
+        Where targets are not known it is what is missing to full agreement: accuracy cannot fall by more than that.
 
         Raises:
             DataError: no metric is known for what the model outputs.
         """
+        whole = self.score(self.reference).metric
+        if whole is not None:
+            return whole.loss(self.value(graph))
         return self.value(self.reference) - self.value(graph)
 
     def value(self, graph: Graphs) -> float:
-        """The metric of a graph, 0-1.
+        """The metric of a graph, or where targets are not known its agreement, 0-1.
 
         Raises:
             DataError: as ``drop``.
         """
         score = self.score(graph)
-        value = score.accuracy if score.accuracy is not None else score.agreement
+        value = score.metric.value if score.metric is not None else score.agreement
         if value is None:
-            few = self.returns == "embedding" and score.samples < NEIGHBORS
             raise DataError(
-                f"{score.samples} embeddings are too few to compare nearest neighbors"
-                if few
-                else "no metric is known for the outputs of this model, so max_drop cannot apply",
-                f"give {NEIGHBORS} samples or more to validate on" if few else "use --min-sqnr instead",
+                score.unanswered or "no metric is known for the outputs of this model, so max_drop cannot apply",
+                "give more samples to validate on, or use --min-sqnr instead"
+                if score.unanswered
+                else "use --min-sqnr instead",
             )
         return value
 
     @property
     def metric(self) -> str:
         """What ``drop`` speaks of."""
-        return "agreement" if self.score(self.reference).accuracy is None else "accuracy"
+        metric = self.score(self.reference).metric
+        return "agreement" if metric is None else metric.name
+
+    def told(self, drop: float, allowed: float) -> str:
+        """A drop that is more than what is allowed, in words."""
+        metric = self.score(self.reference).metric or MetricValue(name="agreement", value=1.0)
+        return (
+            f"{metric.name} {metric.worsens} by {metric.shown_loss(drop)}{metric.points}, "
+            f"{metric.shown_loss(allowed)} are allowed so far"
+        )
+
+
+def judged_outputs(task: ModelTask, outputs: Iterable[str]) -> tuple[str, ...]:
+    """The names of the outputs that a task's decoder reads, of all of a model in its order."""
+    names = list(outputs)
+    return tuple(dict.fromkeys(name or names[0] for name in task.reads)) if names else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

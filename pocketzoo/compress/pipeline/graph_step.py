@@ -16,14 +16,14 @@ import onnx
 
 from pocketzoo.compress.pipeline.acceptance import Rejected, check_report, same_graph
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
+from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
 from pocketzoo.compress.pipeline.further_ends import take_further_ends
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, budgets_of, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, plan_graph
 from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.compress.quantization.mixed_precision import excludable, search
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
@@ -236,7 +236,11 @@ def _judge(
             raise Rejected("every layer would have to stay in float", report, "budget")
         left = next(filter(None, (attempt.left_alone(graph.plan) for graph in planned.graphs.values())), "")
         raise Rejected(f"it changed nothing{left}", report, "unchanged")
-    if own is not None and compressor.exclude is None and (why := _beyond(own, compressor, attempt.config, artifact)):
+    if (
+        own is not None
+        and compressor.exclude is None
+        and (why := beyond_budget(own, compressor, attempt.config, artifact))
+    ):
         raise Rejected(why, report, "budget")
     least = getattr(attempt.config, "min_sqnr", None) if "min_sqnr" in compressor.budgets else None
     check_report(report, job, artifact_of(attempt.bundle), artifact, allowed=attempt.allowed, least=least)
@@ -244,18 +248,10 @@ def _judge(
 
 
 def _own_judge(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Judge | None:
-    """Of graphs against the float ones they are made from; None where nothing holds them to a budget."""
-    bundle = attempt.bundle
+    """Of graphs against the float graph they are made from; None where nothing holds them to a budget."""
     if not budgets_of(compressor, attempt.config) and (attempt.allowed is None or compressor.exclude is None):
         return None
-    if not len(job.validation.split):
-        raise DataError(
-            f"{job.dataset.name} has no validation samples, which a budget for {compressor.name} needs",
-            "give more data",
-        )
-    if bundle.path == job.source.path:
-        return job.judge
-    return Judge(artifact_of(bundle), job.validation, returns=bundle.manifest.gives)
+    return own_judge(attempt.bundle, compressor, job)
 
 
 def _enough(
@@ -264,17 +260,7 @@ def _enough(
     """What decides whether graphs are good enough."""
 
     def enough(artifact: Artifact) -> bool:
-        within = not _beyond(own, compressor, config, artifact)
+        within = not beyond_budget(own, compressor, config, artifact)
         return within and (allowed is None or job.judge.drop(artifact) <= allowed)
 
     return enough
-
-
-def _beyond(own: Judge, compressor: GraphCompressor[Any, Any], config: Any, artifact: Artifact) -> str:
-    """Which budget of its config graphs do not meet; "" if they meet them."""
-    budgets, sqnr = budgets_of(compressor, config), own.score(artifact).sqnr
-    if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
-        return f"the SQNR is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
-    if "max_drop" in budgets and (drop := own.drop(artifact)) > budgets["max_drop"]:
-        return f"{own.metric} falls by {100 * drop:.2f} points, {100 * budgets['max_drop']:.2f} are allowed"
-    return ""

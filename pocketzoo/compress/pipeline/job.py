@@ -25,14 +25,17 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.described import provider
+from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.data.batches import Batches, Skipped, aligned
+from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+from pocketzoo.zoo.tasks.class_targets import without_targets
+from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,10 +75,16 @@ class Job:
     samples: Inputs
     validation: Batches
     tests: Batches
+    task: ModelTask | None  # of the source; None where nobody said what its outputs mean
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
     lacks_graphs: bool  # whether the source can be given graphs that it has not, for a step on graphs to compress too
     progress: Progress
+
+    @property
+    def answers(self) -> AnswerFacts:
+        """What the manifests of what is made say of what outputs mean; bundles of before said less."""
+        return NO_ANSWERS if self.task is None else self.task.facts
 
     @property
     def target(self) -> TargetSpec:
@@ -94,6 +103,10 @@ class Job:
         compressor, config = self.configs[-1]
         return (compressor, config) if isinstance(compressor, GraphCompressor) else None
 
+    def form(self, compressor: str) -> str:
+        """What a step of the source or of this run works on: "module", or "graph" for the last one alone."""
+        return "graph" if self.graph_step is not None and self.graph_step[0].name == compressor else "module"
+
     @property
     def module_target(self) -> TargetSpec:
         """The target as steps on the module are to see it: which channels it likes hangs on what becomes of them."""
@@ -104,11 +117,10 @@ class Job:
     @cached_property
     def judge(self) -> Judge:
         """Of everything that is made, against the source: on validation samples, else on those of calibration."""
-        manifest = self.source.manifest
         return Judge(
             artifact_of(self.source),
             self.validation if len(self.validation.split) else self.samples.batches,
-            returns=manifest.gives,
+            task=self.task,
             progress=self.progress,
         )
 
@@ -197,14 +209,14 @@ def prepare(
     pairs = _spread(compressors_of(settings.steps, known), settings.min_sqnr)
     source = open_model(model, registry=resolver, progress=progress)
     _check_order(pairs, source)
-    numeric = source.manifest.gives == "values"
+    task = open_task(source.manifest, known)
     rows = Skipped() if settings.skip_bad else None
     dataset = load_data(
-        data, seed=settings.seed, numeric=numeric, skipped=rows, reads=source.manifest.processor, registry=known
+        data, seed=settings.seed, **reading_of(task), skipped=rows, reads=source.manifest.processor, registry=known
     )
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
-    dataset = aligned(dataset, source.manifest.labels)
+    dataset = without_targets(dataset) if task is None else task.prepared(dataset)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
     processor = processor_of(source, known)
@@ -225,6 +237,7 @@ def prepare(
         samples=Inputs(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
+        task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
         lacks_graphs=lacks,

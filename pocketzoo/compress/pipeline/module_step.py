@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.pipeline.acceptance import Rejected, check_cost, check_report, same_module
 from pocketzoo.compress.pipeline.attempt import Attempt, carry_tensors
+from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
 from pocketzoo.compress.pipeline.checkpoints import DISTILLATION
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.step_report import measure_step
@@ -85,7 +86,7 @@ def apply_to_module(
         manifest.model,
         name=manifest.name,
         labels=manifest.labels,
-        returns=manifest.gives,
+        answers=job.answers,
         license=manifest.license,
         input_spec=manifest.processor,
         provenance=manifest.provenance,
@@ -116,6 +117,10 @@ def judge_module(attempt: Attempt, applied: AppliedModule, job: Job) -> StepRepo
     )
     if attempt.first and not job.settings.accept and _unchanged(bundle, applied):
         raise Rejected(f"it changed nothing{attempt.left_alone(applied.plan)}", report, "unchanged")
+    if budgets_of(attempt.compressor, attempt.config):
+        own = own_judge(bundle, attempt.compressor, job)
+        if why := beyond_budget(own, attempt.compressor, attempt.config, applied.graph):
+            raise Rejected(why, report, "budget")
     if attempt.last:
         check_report(report, job, attempt.began_with, applied.graph, allowed=attempt.allowed)
     else:

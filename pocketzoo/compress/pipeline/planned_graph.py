@@ -41,9 +41,3 @@ def apply_to_graph(
     path = draft.mark(file, target=target.name, precision=compressor.precision, graph=name)
     onnx.save(compressor.apply(graph.model, graph.plan, target), path)
     return path
-
-
-def budgets_of(compressor: GraphCompressor[Any, Any], config: Any) -> dict[str, float]:
-    """The budgets that a config sets itself, by ``BUDGETS``."""
-    own = {name: getattr(config, name) for name in sorted(compressor.budgets)}
-    return {name: budget for name, budget in own.items() if budget is not None}

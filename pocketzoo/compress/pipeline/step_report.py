@@ -17,6 +17,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
 
@@ -49,15 +50,25 @@ def measure_step(
         bytes=Change(before=size_of(before), after=size_of(graph)),
         latency=latency,
         latency_of=latency_of,
-        metric=None
-        if old.accuracy is None or new.accuracy is None
-        else MetricChange(name=job.judge.metric, before=old.accuracy, after=new.accuracy),
+        metric=None if old.metric is None or new.metric is None else _metric(old.metric, new.metric),
         agreement=None
         if old.agreement is None or new.agreement is None
         else Change(before=old.agreement, after=new.agreement),
         sqnr=new.sqnr,
         outputs=dict(new.outputs) if len(new.outputs) > 1 else {},
         samples=new.samples,
+    )
+
+
+def _metric(old: MetricValue, new: MetricValue) -> MetricChange:
+    return MetricChange(
+        name=new.name,
+        before=old.value,
+        after=new.value,
+        low=new.low,
+        high=new.high,
+        higher_is_better=new.higher_is_better,
+        unit=new.unit,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pocketzoo.compress.pipeline.acceptance import Rejected
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
+from pocketzoo.compress.pipeline.budgets import budgets_of
 from pocketzoo.compress.pipeline.checkpoints import Checkpoints
 from pocketzoo.compress.pipeline.graph_step import take_graph_step
 from pocketzoo.compress.pipeline.job import Job
@@ -25,12 +26,13 @@ CLOSE = 1 / 8  # of what a step was asked to remove: how close the search for wh
 def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
     """Take step ``number`` (from 0), and those that repair it where it needs that; note them as finished, and give it.
 
-    Under a budget (``max_drop``) less and less of the step is tried, by bisection. A step that is rejected for good
-    leaves the model as it was; the manifest says so, and why.
+    Under a budget (``max_drop``, or one of its own config) less and less of the step is tried, by bisection. A step
+    that is rejected for good leaves the model as it was; the manifest says so, and why.
     """
     compressor, asked = job.configs[number]
     end = _end(job, number) if job.settings.max_drop is not None else number + 1
     weaker, provider = compressor.weaker, job.providers.get(compressor.name, "")
+    budgeted = bool(budgets_of(compressor, asked))
     tried: list[Rejection] = []
     best: Path | None = None
     low, high, share = 0.0, 1.0, 1.0
@@ -54,7 +56,7 @@ def take(bundle: Bundle, number: int, job: Job, desk: Checkpoints) -> Bundle:
                 high = share
             if (
                 weaker is None
-                or job.settings.max_drop is None
+                or not (budgeted or job.settings.max_drop is not None)
                 or (share == 1.0 and no.cause not in ("budget", "floor"))
             ):
                 break

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Condition
 from types import TracebackType
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError, MissingDependencyError, PocketzooError
-from pocketzoo.core.numerics import softmax
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
 from pocketzoo.deploy.device.providers import (
     WayToRun,
     check_providers,
+    graph_of,
     own_provider,
     way_of_built,
     way_of_graph,
@@ -26,14 +28,16 @@ from pocketzoo.deploy.device.providers import (
 from pocketzoo.zoo.backends.built_files import built_files
 from pocketzoo.zoo.backends.open_backend import Way, backends, why_not
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST, TENSORS
+from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.registry import Registry
+    from pocketzoo.zoo.catalog.task import Answers
     from pocketzoo.zoo.models.resolver import Resolver
+    from pocketzoo.zoo.tasks.open_task import ModelTask
 
 CPU = "cpu"  # the target whose graph is run where no other is asked for
 
@@ -49,7 +53,7 @@ class Runtime:
     ) -> None:
         """Take over ``runner``, which runs ``file`` of the bundle. ``load_runtime`` makes one of these."""
         self.bundle, self.file, self.choice = bundle, file, choice
-        self._runner = runner
+        self._runner, self.registry = runner, registry
         self._turn = Condition()
         self._running, self._closed = 0, False
         self.processor = processor_of(bundle, registry)
@@ -68,36 +72,64 @@ class Runtime:
             MemoryShortError: the batch is too large for the device.
             ValueError: the runtime is closed.
         """
-        inputs = self.processor.batch(batch)
+        name = self._runner.signature.outputs[0].name
+        return self._infer(self.processor.batch(batch), None if out is None else {name: out})[name]
+
+    def _infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         with self._turn:
             if self._closed:
                 raise ValueError("the runtime is closed")
             self._running += 1
         try:
-            name = self._runner.signature.outputs[0].name
-            return self._runner.infer(inputs, None if out is None else {name: out})[name]
+            return self._runner.infer(inputs, out)
         finally:
             with self._turn:
                 self._running -= 1
                 self._turn.notify_all()
 
+    @cached_property
+    def task(self) -> ModelTask:
+        """The model's task and the decoder of its outputs, opened when they are first asked for.
+
+        Raises:
+            DataError: nobody said what its outputs mean.
+            MissingPluginError: no plugin here declares them; the hint says what to install.
+        """
+        from pocketzoo.zoo.models.resolver import Resolver
+        from pocketzoo.zoo.tasks.open_task import need_task
+
+        return need_task(self.bundle.manifest, Resolver.of(self.registry).registry)
+
+    def answers(self, batch: Any) -> Answers:
+        """The answers to a batch in the canonical form of the model's task: ``Classes``, ``Values``, ...
+
+        Raises:
+            DataError: as ``predict``; or nobody said what the outputs mean.
+        """
+        task, inputs = self.task, self.processor.batch(batch)
+        return task.answers(self._infer(inputs), inputs)
+
+    def answer_rows(self, batch: Any, *, top: int = 5) -> list[Mapping[str, Any]]:
+        """The answers as plain data, one mapping per sample: ``{"top": [...]}``, ``{"values": [...]}``, by the task.
+
+        Raises:
+            DataError: as ``answers``.
+        """
+        return self.task.rows(self.answers(batch), top)
+
     def classify(self, batch: Any, *, top: int = 5) -> list[tuple[tuple[str, float], ...]]:
-        """The most likely classes of each sample with their probabilities (softmax), best first.
+        """The most likely classes of each sample with their probabilities, best first.
 
         Raises:
             DataError: as ``predict``; and the model has no classes.
         """
-        manifest = self.bundle.manifest
-        gives = manifest.gives
-        if gives != "logits" or not manifest.labels:
-            has = "has no classes" if gives in ("logits", "embedding", TENSORS) else f"outputs {gives}, not classes"
-            raise DataError(f"{manifest.name} {has}", "fit a head with classes: pocketzoo fit ...")
-        ranked = []
-        for row in self.predict(batch):
-            shares = softmax(row)
-            best = shares.argsort()[::-1][:top]
-            ranked.append(tuple((manifest.labels[i], float(shares[i])) for i in best))
-        return ranked
+        rows = self.answer_rows(batch, top=top)
+        if any("top" not in row for row in rows):
+            raise DataError(
+                f"{self.bundle.manifest.name} is for {self.task.spec.name} and has no classes",
+                "fit a head with classes: pocketzoo fit ...",
+            )
+        return [tuple((each["label"], each.get("probability", 1.0)) for each in row["top"]) for row in rows]
 
     def close(self) -> None:
         """Give the memory back, once what other threads still predict has ended. Twice is once."""
@@ -145,14 +177,14 @@ def load_runtime(
 
     bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
     specs = Resolver.of(registry).registry
-    graphs = bundle.encodings()
+    graphs = bundle.targets()
     if target is not None and target not in graphs:
         specs.get("target", target)
     if provider is None and target is not None:
         provider = own_provider(target, specs)
     names = (provider,) if isinstance(provider, str) else provider
-    only = next(iter(graphs)) if len(graphs) == 1 else CPU  # a bundle that was packed for one target has no other
-    graph = bundle.graph(only if target is None else target)
+    only = graphs[0] if len(graphs) == 1 else CPU  # a bundle that was packed for one target has no other
+    graph = graph_of(bundle, only if target is None else target)
     if names is None:
         return _fastest(bundle, graph, target, threads, specs, progress)
     failures: list[PocketzooError] = []
@@ -174,7 +206,7 @@ def _fastest(
         for way in backends(registry).ways.values()
         if way.backend.form == "graph" and way.backend.loads_graphs and way.runtime.automatic and not why_not(way)[0]
     ]
-    ways = {way.label: way for way in (way_of_graph(each, graph, threads) for each in candidates)}
+    ways = {way.label: way for way in (way_of_graph(each, bundle, graph, threads) for each in candidates)}
     idle: set[str] = set()
     for built in built_files(bundle, registry):
         if target not in (None, built.entry.target):
@@ -182,7 +214,7 @@ def _fastest(
         if why := why_not(Way(built.backend, built.backend.ways[0]))[0]:
             idle.add(why)
             continue
-        way = way_of_built(built, threads, registry)
+        way = way_of_built(built, threads, registry, bundle=bundle)
         ways[way.label] = way
     for why in sorted(idle):
         progress.say(f"{why}: {graph.name} runs instead of an engine")

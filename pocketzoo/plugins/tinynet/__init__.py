@@ -61,7 +61,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             name="tinynet-fashion-mnist",
             summary="tinynet's own classifier, 10 kinds of clothing",
             takes=("map",),
-            returns="logits",
+            task="*-classification",
             build=build_global,
             backbone="tinynet",
             weights=Weights(file=FILE, prefix="head."),

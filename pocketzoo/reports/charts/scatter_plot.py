@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from pocketzoo.reports.charts.plot_labels import Box, Mark, leader, place_labels
 from pocketzoo.reports.charts.svg import shorten, svg, text_width, tick_decimals, ticks
 from pocketzoo.reports.measured.bench_runs import BenchRun, label
-from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent
+from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, plain
 
 FONT = 13.0
 LINE = 16.0  # pixels from one baseline to the next
@@ -48,13 +48,18 @@ def points_of(run: BenchRun) -> list[Point]:
     return points
 
 
-def front(points: list[Point]) -> list[Point]:
+def front(points: list[Point], *, higher_is_better: bool = True) -> list[Point]:
     """The rows that no other row beats in both, fastest first."""
+    better = 1 if higher_is_better else -1
     best: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.x.value, -p.y.value)):
-        if not best or point.y.value > best[-1].y.value:
+    for point in sorted(points, key=lambda p: (p.x.value, -better * p.y.value)):
+        if not best or better * point.y.value > better * best[-1].y.value:
             best.append(point)
     return best
+
+
+def _front(run: BenchRun, points: list[Point]) -> list[Point]:
+    return front(points, higher_is_better=run.measure.higher_is_better)
 
 
 def scatter(run: BenchRun, name: str, *, wide: bool) -> Markup:
@@ -63,11 +68,11 @@ def scatter(run: BenchRun, name: str, *, wide: bool) -> Markup:
     if not points:
         return Markup()
     width, height = (1064.0, 420.0) if wide else (372.0, 400.0)
-    axes = _Axes(points, Box(52, 34, width - 14, height - 46), wide=wide)
+    axes = _Axes(run, points, Box(52, 34, width - 14, height - 46), wide=wide)
     words = [_words(run, point, wide=wide) for point in points]
     marks = [_mark(point, axes, pair, wide=wide) for point, pair in zip(points, words, strict=True)]
     order = _priority(run, points)
-    lines = axes.stairs(front(points))
+    lines = axes.stairs(_front(run, points)) if run.measure.higher_is_better else []
     boxes = place_labels([marks[i] for i in order], axes.room, [_line_box(*line) for line in lines])
     body = [*axes.draw(run), '<g class="front">']
     body += [f'<line x1="{a:.1f}" y1="{b:.1f}" x2="{c:.1f}" y2="{d:.1f}"/>' for a, b, c, d in lines]
@@ -80,7 +85,7 @@ def scatter(run: BenchRun, name: str, *, wide: bool) -> Markup:
     if missing := boxes.count(None):
         note = f"{missing} not labeled for lack of space: see the table"
         body.append(f'<text class="end" x="{axes.area.right:g}" y="16">{note}</text>')
-    title = f"{run.quality} against latency".capitalize()
+    title = f"{run.measure.name} against latency".capitalize()
     kind = "wide" if wide else "narrow"
     return svg(f"{name}-{kind}", width, height, title, _describe(run, points), body, kind)
 
@@ -88,14 +93,16 @@ def scatter(run: BenchRun, name: str, *, wide: bool) -> Markup:
 class _Axes:
     """From numbers to pixels: latency from 0, shares from a little below the worst to a little above the best."""
 
-    def __init__(self, points: list[Point], area: Box, *, wide: bool) -> None:
+    def __init__(self, run: BenchRun, points: list[Point], area: Box, *, wide: bool) -> None:
         self.area = area
         self.right = max(p.x.value for p in points) * (1.12 if wide else 1.2) or 1.0
         values = [p.y.value for p in points]
         room = max((max(values) - min(values)) * 0.28, 0.004)
-        self.low, self.high = max(0.0, min(values) - room), max(values) + room
+        self.low, self.high = min(values) - room, max(values) + room
+        if min(values) >= 0:
+            self.low = max(0.0, self.low)
         self.x_ticks = ticks(0.0, self.right, 8 if wide else 5)
-        self.y_ticks = [tick for tick in ticks(self.low, self.high, 5) if tick <= 1.0 + 1e-9]
+        self.y_ticks = [tick for tick in ticks(self.low, self.high, 5) if run.measure.unit or tick <= 1.0 + 1e-9]
         self.room = Box(area.left + 4, area.top - 12, area.right + 10, area.bottom - 3)  # for labels
         self.largest = max(p.size.value for p in points)
 
@@ -121,7 +128,8 @@ class _Axes:
         for tick in self.y_ticks:
             y = round(self.y(tick)) + 0.5  # on the pixel, so that the line is sharp
             parts.append(f'<line x1="{area.left:g}" y1="{y:g}" x2="{area.right:g}" y2="{y:g}"/>')
-            parts.append(f'<text class="end" x="{area.left - 8:g}" y="{y + 4:g}">{100 * tick:.{up}f}%</text>')
+            shown = plain(tick) if run.measure.unit else f"{100 * tick:.{up}f}%"
+            parts.append(f'<text class="end" x="{area.left - 8:g}" y="{y + 4:g}">{shown}</text>')
         for tick in self.x_ticks:
             x = round(self.x(tick)) + 0.5
             parts.append(f'<line class="tick" x1="{x:g}" y1="{area.bottom:g}" x2="{x:g}" y2="{area.bottom + 5:g}"/>')
@@ -132,7 +140,7 @@ class _Axes:
         size, _, tokens = batch.partition("x")
         what = "one sample" if size == "1" else f"a batch of {size}"
         what += f" of {tokens} tokens" * bool(tokens)
-        parts.append(f'<text class="name" x="0" y="16">{_QUALITY[run.quality]}</text>')
+        parts.append(f'<text class="name" x="0" y="16">{escape(_quality(run))}</text>')
         parts.append(
             f'<text class="name end" x="{area.right:g}" y="{area.bottom + 40:g}">'
             f"median latency of {escape(what)}, ms</text>"
@@ -140,7 +148,8 @@ class _Axes:
         return parts
 
 
-_QUALITY = {"accuracy": "accuracy", "agreement": "agreement with the reference"}
+def _quality(run: BenchRun) -> str:
+    return "agreement with the reference" if run.quality == "agreement" else run.measure.name
 
 
 def _words(run: BenchRun, point: Point, *, wide: bool) -> Words:
@@ -159,7 +168,7 @@ def _mark(point: Point, axes: _Axes, words: Words, *, wide: bool) -> Mark:
 
 def _priority(run: BenchRun, points: list[Point]) -> list[int]:
     """Which labels get their place first: the front, the reference and the best row, then the others."""
-    first = {p.row for p in front(points)} | {0, run.best}
+    first = {p.row for p in _front(run, points)} | {0, run.best}
     return sorted(range(len(points)), key=lambda i: (points[i].row not in first, points[i].x.value))
 
 
@@ -205,14 +214,13 @@ def _draw_label(words: Words, mark: Mark, box: Box) -> str:
 
 
 def _sentence(run: BenchRun, point: Point) -> str:
-    samples = run.rows[point.row].samples
     return (
-        f"{milliseconds(point.x.value)}, {percent(point.y.value, samples)} {run.quality}, {kilobytes(point.size.value)}"
+        f"{milliseconds(point.x.value)}, {run.written(point.y.value)} {run.measure.name}, {kilobytes(point.size.value)}"
     )
 
 
 def _describe(run: BenchRun, points: list[Point]) -> str:
     """The plot in words."""
     rows = [f"{run.rows[p.row].bundle} ({label(run.rows[p.row])}): {_sentence(run, p)}" for p in points]
-    best = ", ".join(f"{run.rows[p.row].bundle} ({label(run.rows[p.row])})" for p in front(points))
+    best = ", ".join(f"{run.rows[p.row].bundle} ({label(run.rows[p.row])})" for p in _front(run, points))
     return f"{'; '.join(rows)}. Not dominated in speed and quality: {best}."

@@ -12,8 +12,9 @@ from typing import Any
 from pocketzoo.core.errors import BundleError, DataError, RecipeError, message_of
 from pocketzoo.core.typed import from_plain
 from pocketzoo.measure.measure_graphs import Measurement
-from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, points, times
+from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, plain, points, times
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 ENOUGH_DB = 10.0  # SQNR that loses nothing that is known of, where it is all that is known
 MOST_LOST = 0.01  # accuracy, or agreement, that a row may lose and still be called the best for being fast
@@ -57,7 +58,7 @@ class BenchRun:
         ours, reference = self.number(row, self.quality), self.number(0, self.quality)
         if self.quality == "sqnr":  # the reference, and what equals it, have none
             return max(0.0, 1 - ours.value / ENOUGH_DB) if ours else 0.0
-        return reference.value - ours.value if ours and reference else 0.0
+        return self.measure.loss(ours.value) - self.measure.loss(reference.value) if ours and reference else 0.0
 
     @property
     def batches(self) -> list[str]:
@@ -67,10 +68,25 @@ class BenchRun:
 
     @property
     def quality(self) -> str:
-        """What tells good rows from bad ones: accuracy, without classes agreement, without answers SQNR."""
+        """The field that tells good rows from bad ones: the metric, without targets agreement, without answers SQNR."""
         if all(row.accuracy is not None for row in self.rows):
             return "accuracy"
+        if all(row.metric is not None for row in self.rows):
+            return "metric.value"
         return "agreement" if all(row.agreement is not None for row in self.rows) else "sqnr"
+
+    @property
+    def measure(self) -> MetricValue:
+        """What ``quality`` is, with the reference's value."""
+        row = self.reference
+        if row.metric is not None and self.quality in ("accuracy", "metric.value"):
+            return row.metric
+        value = row.accuracy if self.quality == "accuracy" else row.agreement
+        return MetricValue(name=self.quality, value=0.0 if value is None else value)
+
+    def written(self, value: float) -> str:
+        """A value of ``measure``: fractions in percent."""
+        return plain(value) if self.measure.unit else percent(value, self.reference.samples)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -143,10 +159,11 @@ def _command(models: Sequence[str | Path]) -> str:
 
 def bench_headline(run: BenchRun) -> str:
     """What the best row won and what it cost, without a full stop."""
-    best, row, reference = run.best, run.rows[run.best], run.reference
+    best, row = run.best, run.rows[run.best]
     speed = run.ratio(best, f"latency.{run.batches[0]}.p50") if run.batches else None
     if not best:
-        answer = percent(row.accuracy, row.samples) + " accuracy" if row.accuracy is not None else ""
+        known = run.quality in ("accuracy", "metric.value")
+        answer = f"{run.written(run.measure.value)} {run.measure.name}" if known else ""
         took = milliseconds(latency) if (latency := run.latency(0)) is not None else ""
         return f"{row.bundle}: {', '.join(part for part in (answer, took, kilobytes(row.bytes)) if part)}"
     won = [(run.ratio(best, "bytes"), "smaller", "larger", "as large"), (speed, "faster", "slower", "as fast")]
@@ -154,16 +171,18 @@ def bench_headline(run: BenchRun) -> str:
     # "but" where one was won and the other lost
     link = " but " if min(signs, default=0) < 0 < max(signs, default=0) else " and "
     sentence = link.join(_change(ratio, *words) for ratio, *words in won if ratio)
-    if row.accuracy is None or reference.accuracy is None:
+    if run.quality not in ("accuracy", "metric.value"):
         if row.agreement is None:
             return f"{sentence}, with " + ("equal outputs" if row.sqnr is None else f"{row.sqnr:.1f} dB SQNR")
-        return f"{sentence}, with equal predictions for {percent(row.agreement, row.samples)} of the samples"
-    gained = points(row.accuracy - reference.accuracy)
-    if gained.startswith("+"):
-        return f"{sentence}, with {gained[1:]} points of accuracy gained"
-    return (
-        f"{sentence}, for {gained[1:]} points of accuracy" if gained != "0.0" else f"{sentence}, with no accuracy lost"
-    )
+        return f"{sentence}, with {row.about or f'{percent(row.agreement, row.samples)} agreement'}"
+    name, metric = run.measure.name, run.measure
+    ours = run.number(best, run.quality)
+    lost = 0.0 if ours is None else metric.loss(ours.value)
+    shown = plain(abs(lost)) if metric.unit else points(-lost)[1:] if points(-lost) != "0.0" else "0.0"
+    what = f"{shown} {metric.unit if metric.unit != 'number' else ''}".strip() if metric.unit else f"{shown} points"
+    if shown in ("0", "0.0"):
+        return f"{sentence}, with no {name} lost"
+    return f"{sentence}, with {what} of {name} gained" if lost < 0 else f"{sentence}, for {what} of {name}"
 
 
 def _sign(ratio: float) -> int:

@@ -32,6 +32,7 @@ from pocketzoo.train.snapshot import Part, SnapshotFile
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.zoo.catalog.head_task import answer_facts, head_task
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
 from pocketzoo.zoo.models.build import build_parts
@@ -89,8 +90,9 @@ def fit_agent(
         backbone_options=plain_options(resolver.spec("backbone", "mlp"), options),
     )
     parts = resolver.parts(ref)
-    if parts.head.returns != "q-values":
-        raise HeadMismatchError(f"head {head!r} outputs {parts.head.returns}", "an agent needs a q-values head")
+    task = head_task(parts.head, parts.backbone.input, resolver.registry)
+    if not task.facts.get("acts"):
+        raise HeadMismatchError(f"head {head!r} is for {task.name}", "an agent needs a q-values head")
     if [tensor.sample_shape for tensor in parts.processor.inputs] != [(place.size,)]:
         raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave out the option input")
     torch.manual_seed(config.seed)
@@ -270,7 +272,7 @@ def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, tes
             ref,
             name=out.name,
             labels=(),
-            returns=parts.head.returns,
+            answers=answer_facts(parts.head, parts.backbone.input, registry),
             license=parts.backbone.license,
             input_spec=parts.backbone.input,
             processor=parts.processor,

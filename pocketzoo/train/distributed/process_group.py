@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -71,6 +71,14 @@ class World:
         box = [value]
         distributed.broadcast_object_list(box, 0)
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """What each of them has, in their order, everywhere."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
 
     def seed(self, number: int) -> None:
         """Start chance, such as dropout's, anew on the device. torch.manual_seed would note a traceback each time."""

@@ -69,6 +69,7 @@ class Manifest:
     signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
     driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
+    tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
     decoder: Described | None = None  # how its outputs become answers; None: as the task has it
     returns: str = ""  # of bundles of before: what the head outputs, which stands for a task
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py
@@ -91,7 +92,7 @@ class Manifest:
 
     @property
     def gives(self) -> str:
-        """What the head outputs, one of ``specs.RETURNS``, or ``TENSORS`` where nobody said."""
+        """The word of earlier releases for what the head outputs; ``TENSORS`` where nobody said."""
         return self.former_returns or TENSORS
 
     @property

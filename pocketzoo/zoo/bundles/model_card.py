@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.zoo.catalog.described import spec_of
+from pocketzoo.zoo.catalog.head_task import former_task, pipeline_tag
 from pocketzoo.zoo.catalog.registry import default_registry
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.manifest import Manifest
     from pocketzoo.zoo.catalog.processor import ProcessorSpec
-
-TASKS = {"token-logits": "token-classification", "next-token-logits": "text-generation",
-         "first-token-logits": "text2text-generation", "q-values": "reinforcement-learning"}  # fmt: skip
 
 # What Markdown takes for its own, at the start of a line or anywhere; an underscore within a word is none of it.
 _ACTIVE = re.compile(r"[\\`*\[\]<&~|]|(?<![^\W_])_|_(?![^\W_])|^[-+>=]|(?<!\S)#")
@@ -28,7 +26,7 @@ def model_card(manifest: Manifest) -> str:
     data = ModelCardData(
         license=manifest.license.lower(),
         library_name="pocketzoo",
-        pipeline_tag=_task(manifest),
+        pipeline_tag=_tag(manifest),
         base_model=_base(model.backbone),
     )
     lines = [
@@ -47,7 +45,7 @@ def model_card(manifest: Manifest) -> str:
         lines.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
-    if manifest.gives in ("logits", "values") and (spec := _processor(manifest)[0]) and spec.argument:
+    if _tag(manifest) and (spec := _processor(manifest)[0]) and spec.argument:
         lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
     return "\n".join([*lines, ""])
 
@@ -94,15 +92,15 @@ def _input(manifest: Manifest) -> str:
     return f"{said}, by the processor {_code(spec.name)}"
 
 
-def _task(manifest: Manifest) -> str:
-    """What the Hub calls it."""
-    spec, _ = _processor(manifest)
-    modality = "" if spec is None else spec.modality
-    if manifest.gives == "logits":
-        return f"{modality}-classification" if modality else "feature-extraction"
-    if manifest.gives == "values" and modality != "image":
-        return "text-classification" if modality == "text" else f"{modality}-regression"  # numbers of texts too
-    return TASKS.get(manifest.gives, "feature-extraction")
+def _tag(manifest: Manifest) -> str | None:
+    """What the Hub calls its task; None where nobody said what it is for."""
+    if manifest.task or not manifest.former_returns:
+        return manifest.tag or manifest.task or None
+    try:
+        task = former_task(manifest.former_returns, manifest.processor, default_registry())
+    except PocketzooError:
+        return None
+    return pipeline_tag(task, manifest.processor, default_registry())
 
 
 def _base(backbone: str) -> str | None:

@@ -30,6 +30,10 @@ class MetricChange:
     name: str  # "accuracy"
     before: int | float
     after: int | float
+    low: float | None = None  # the interval of 95% of the latter; None where none is known
+    high: float | None = None
+    higher_is_better: bool = True
+    unit: str = ""  # "" for a fraction of 0 to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
-from pocketzoo.zoo.catalog.described import Described, describe
+from pocketzoo.core.renamed import warn_renamed
+from pocketzoo.zoo.catalog.described import Described, describe, spec_of
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
@@ -14,8 +16,45 @@ from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 ANY = "*"  # in the name of a head's task: the modality of what the model reads
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFacts:
+    """What a bundle notes of what its outputs mean."""
+
+    task: str = ""
+    tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
+    decoder: Described | None = None
+    returns: str = ""  # the word of earlier releases for it
+
+
+NO_ANSWERS = AnswerFacts()
+
+
+def answer_facts(head: HeadSpec, model_input: Any, registry: Registry) -> AnswerFacts:
+    """What a bundle notes of a model with this head and input.
+
+    Raises:
+        UnknownNameError: no plugin declares its task or decoder.
+        PluginError: its decoder is for another task.
+    """
+    task = head_task(head, model_input, registry)
+    return facts_of(task, head_decoder(head, task, model_input, registry), model_input, registry)
+
+
+def facts_of(task: TaskSpec, decoder: Described, model_input: Any, registry: Registry) -> AnswerFacts:
+    """The same of a task and a decoder."""
+    tag = pipeline_tag(task, model_input, registry)
+    return AnswerFacts(
+        task=task.name, tag="" if tag == task.name else tag, decoder=decoder, returns=next(iter(task.former), "")
+    )
+
+
 def modality(model_input: Any, registry: Registry) -> str:
-    """What a model reads, in a word: "image", "text", "tabular", as processors have it; "" where nobody says."""
+    """What a model reads, in a word: "image", "text", "tabular", as processors have it; "" where nobody says.
+
+    ``model_input`` is the config of its processor, or what a bundle has of it.
+    """
+    if isinstance(model_input, Described):
+        return str(spec_of(model_input, "processor", registry)[0].modality)
     own = getattr(model_input, "modality", "")
     if own:
         return str(own)
@@ -33,6 +72,7 @@ def head_task(head: HeadSpec, model_input: Any, registry: Registry) -> TaskSpec:
         name = head.task.replace(ANY, modality(model_input, registry))
         spec: TaskSpec = registry.get("task", name)
         return spec
+    warn_renamed("returns", "task")
     return former_task(head.returns, model_input, registry)
 
 
@@ -67,7 +107,8 @@ def head_decoder(head: HeadSpec, task: TaskSpec, model_input: Any, registry: Reg
     if config is None and spec.config is not None:
         config = spec.config()
     if spec.complete is not None and config is not None:
-        config = spec.complete(config, model_input)
+        reads = spec_of(model_input, "processor", registry)[1] if isinstance(model_input, Described) else model_input
+        config = spec.complete(config, reads)
     return describe("decoder", spec.name, config, registry)
 
 

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=type)
 FeatureKind = Literal["map", "vector", "sequence"]
-RETURNS = {  # what a head outputs -> its shape
-    "logits": "(B, classes)",
-    "token-logits": "(B, T, classes)",
-    "next-token-logits": "(B, T, vocabulary)",
-    "values": "(B, outputs)",
-    "q-values": "(B, actions)",
-    "embedding": "(B, channels)",
-    "first-token-logits": "(B, vocabulary)",
-}
-PER_TOKEN = frozenset({"token-logits", "next-token-logits"})
-# What fit trains and scores -> by what.
-METRICS = {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
 WINDOW = 128  # tokens that a language model learns from at once, and is scored on, where nothing else is asked for
 
 
@@ -197,7 +185,7 @@ class HeadSpec:
     # A function of torch.nn.functional, where the loss of the task can be one; "" for a head that has nothing to learn.
     loss: str = "cross_entropy"
     returns: str = ""  # as in earlier releases: what it outputs, which stands for a task
-    metric: str = "accuracy"  # of earlier releases, without effect: the task has one
+    metric: str = ""  # of earlier releases, without effect: the task has one
     options: type[Any] | None = None
     backbone: str = ""
     weights: Weights | None = None

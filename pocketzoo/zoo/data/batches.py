@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.processors.open_processor import as_processor
@@ -116,7 +116,8 @@ def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_coun
 def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
     """Indices of the three splits, every class in the same fractions."""
     generator = np.random.default_rng(seed)
-    classes = np.zeros(count, np.int64) if targets is None or targets.dtype.kind == "f" else targets
+    has_classes = targets is not None and targets.ndim == 1 and targets.dtype.kind != "f"
+    classes = targets if targets is not None and has_classes else np.zeros(count, np.int64)
     parts: dict[SplitName, list[npt.NDArray[np.int64]]] = {name: [] for name in SPLITS}
     for label in np.unique(classes):
         members = generator.permutation(np.flatnonzero(classes == label))
@@ -150,30 +151,3 @@ def completed(defined: Mapping[SplitName, Split], seed: int) -> dict[SplitName, 
 def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0) -> Dataset:
     """A data set in memory, divided by ``seed``."""
     return Dataset(name, labels, divided(Split(x, y), seed), seed)
-
-
-def aligned(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
-    """The data set with its classes numbered as a model's ``labels`` are.
-
-    A data set none of whose classes the model knows is taken without them: good for calibration and agreement. So is
-    one that has numbers, where the model has classes.
-
-    Raises:
-        DataError: the model knows some of its classes but not all.
-    """
-    if dataset.labels == labels or (not dataset.labels and not (labels and dataset.numeric)):
-        return dataset
-    unknown = [name for name in dataset.labels if name not in labels]
-    if len(unknown) == len(dataset.labels):
-        bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
-        return replace(dataset, labels=(), splits=bare)
-    if unknown:
-        raise DataError(
-            f"{dataset.name} has classes unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
-        )
-    number = np.array([labels.index(name) for name in dataset.labels], np.int64)
-    splits = {
-        name: Split(split.samples, None if split.targets is None else number[split.targets])
-        for name, split in dataset.splits.items()
-    }
-    return replace(dataset, labels=labels, splits=splits)

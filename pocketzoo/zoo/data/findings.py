@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, Targets
 from pocketzoo.zoo.catalog.processor import Processor
 
 UNEVEN = 3.0  # times as many samples of one class as of another that are worth a word
@@ -55,7 +56,7 @@ def examine(data: Dataset, processor: Processor, progress: Progress = SILENT, *,
     Copies are samples with the same bytes in two splits. Files are read only where another has the same size.
     """
     train = data.split("train").targets
-    counted = np.bincount(train, minlength=len(data.labels)) if train is not None and data.labels else ()
+    counted = _counted(train, len(data.labels))
     copies, copied = _copies({name: data.split(name) for name in SPLITS})
     findings = Findings(
         classes={label: int(counted[i]) for i, label in enumerate(data.labels)} if len(counted) else {},
@@ -88,6 +89,15 @@ def _is_cut(processor: Processor, sample: Any) -> bool:
         return bool(processor.truncated([sample]))
     except DataError:
         return False
+
+
+def _counted(targets: Targets | None, labels: int) -> npt.NDArray[np.int64]:
+    """How many samples each label has; none where targets say something else."""
+    if targets is None or not labels or targets.dtype.kind not in "iu":
+        return np.empty(0, np.int64)
+    if targets.ndim == 1:
+        return np.bincount(targets, minlength=labels)
+    return np.asarray(targets.sum(0)) if targets.shape[1:] == (labels,) else np.empty(0, np.int64)
 
 
 def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str] | None]:

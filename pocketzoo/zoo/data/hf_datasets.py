@@ -16,9 +16,10 @@ from pocketzoo.core.errors import BadReferenceError, DataError, message_of
 from pocketzoo.core.files import home
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
+from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
-from pocketzoo.zoo.data.tables import Columns, Table, choose, classes, find_column
+from pocketzoo.zoo.data.tables import Columns, Table, choose, classes, label_columns
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
 EXTRA = "datasets"
@@ -34,7 +35,7 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
-def read_saved(path: Path, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None) -> Dataset:
+def read_saved(path: Path, columns: Columns, seed: int, targets: TargetKind, skipped: Skipped | None) -> Dataset:
     """A folder that ``save_to_disk`` wrote; columns are chosen as of a table, a column of images before all.
 
     Raises:
@@ -46,10 +47,12 @@ def read_saved(path: Path, columns: Columns, seed: int, numeric: bool, skipped: 
         saved = library.load_from_disk(str(path))
     except Exception as error:  # pyarrow, json and the library raise what they like for a damaged file
         raise DataError(f"cannot read the data set in {path}: {_line(error)}", "save it again") from error
-    return _dataset(path.name, str(path), saved, columns, seed, numeric, skipped)
+    return _dataset(path.name, str(path), saved, columns, seed, targets, skipped)
 
 
-def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None) -> Dataset:
+def read_repository(
+    reference: str, columns: Columns, seed: int, targets: TargetKind, skipped: Skipped | None
+) -> Dataset:
     """``hf://owner/name[@revision][#configuration]``: its name says the commit it was at. Its code is never run.
 
     Raises:
@@ -77,7 +80,7 @@ def read_repository(reference: str, columns: Columns, seed: int, numeric: bool, 
         if not bars:
             library.enable_progress_bars()
     name = f"hf://{ref.repo_id}@{builder.hash}" + (f"#{ref.part}" if ref.part else "")
-    return _dataset(name, reference, downloaded, columns, seed, numeric, skipped)
+    return _dataset(name, reference, downloaded, columns, seed, targets, skipped)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class _Column(LazyImages):
 
 
 def _dataset(
-    name: str, where: str, source: Any, columns: Columns, seed: int, numeric: bool, skipped: Skipped | None
+    name: str, where: str, source: Any, columns: Columns, seed: int, targets: TargetKind, skipped: Skipped | None
 ) -> Dataset:
     pieces: dict[str, Any] = dict(source) if isinstance(source, dict) else {"train": source}
     pieces = {split: _undecoded(piece) for split, piece in pieces.items()}
@@ -130,12 +133,12 @@ def _dataset(
     if tables["train"].targets is not None:  # a competition keeps the classes of its test split to itself
         tables = {split: table for split, table in tables.items() if table.targets is not None}
     everything = [target for table in tables.values() for target in table.targets or ()]
-    labels, targets = classes(where, everything or None, numeric)
+    labels, read = classes(where, everything or None, targets, tables["train"].labels)
     splits: dict[SplitName, Split] = {}
     start = 0
     for split, table in tables.items():
         end = start + len(table.samples)
-        splits[split] = Split(table.samples, None if targets is None else targets[start:end])
+        splits[split] = Split(table.samples, None if read is None else read[start:end])
         start = end
     if len(splits) == 1:
         return Dataset(name, labels, divided(splits["train"], seed), seed, tables["train"].columns)
@@ -149,7 +152,7 @@ def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> 
     if columns.label is None:
         named = next((c for c, feature in features.items() if isinstance(feature, library.ClassLabel)), None)
         columns = Columns(text=columns.text, label=named)
-    label = find_column(name, piece.column_names, "label", columns.label)
+    label = next(iter(label_columns(name, piece.column_names, columns.label)), None)
     if images is not None and columns.text is None:
         table = Table(
             _Column(piece.select_columns([images]), images, name), None if label is None else list(piece[label])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -10,6 +11,7 @@ from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
@@ -22,7 +24,8 @@ def load_data(
     reference: str | Path | Dataset,
     *,
     seed: int = 0,
-    numeric: bool = False,
+    targets: TargetKind = "classes",
+    reader: Callable[[Path], Dataset | None] | None = None,
     skipped: Skipped | None = None,
     reads: Any = None,
     registry: Registry | None = None,
@@ -34,8 +37,9 @@ def load_data(
     the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
     ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
-    splits is split 60 / 20 / 20 by ``seed``. With ``numeric`` the targets are numbers: ``y`` of shape (N,) or (N,
-    outputs), or the label column. Unreadable rows are noted in ``skipped``; without it the first is an error.
+    splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
+    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are. What
+    a task's own ``reader`` knows, it reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
@@ -50,18 +54,20 @@ def load_data(
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
     if place.startswith("hf://"):
-        return read_repository(place, columns, seed, numeric, skipped)
+        return read_repository(place, columns, seed, targets, skipped)
     if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
+    if reader is not None and path.exists() and (own := reader(path)) is not None:
+        return own
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         if is_saved(path):
-            return read_saved(path, columns, seed, numeric, skipped)
+            return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
     if path.suffix == ".npz" and path.is_file():
-        return read_npz(path, seed, numeric)
+        return read_npz(path, seed, targets)
     if path.suffix in SUFFIXES and path.is_file():
-        return read_table(path, columns, seed=seed, numeric=numeric, skipped=skipped)
+        return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, not' if bundle else 'not'} a data set",

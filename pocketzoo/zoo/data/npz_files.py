@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.dataset import Dataset, Targets
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.data.target_kinds import read_targets
 
 
-def read_npz(path: Path, seed: int, numeric: bool = False) -> Dataset:
-    """An ``.npz`` with ``x`` and perhaps ``y``: classes, or with ``numeric`` numbers.
+def read_npz(path: Path, seed: int, targets: TargetKind = "classes") -> Dataset:
+    """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
@@ -37,26 +37,6 @@ def read_npz(path: Path, seed: int, numeric: bool = False) -> Dataset:
             raise DataError(f"{path}: x has non-finite values", "remove samples with NaN or infinity")
     if y is None:
         return from_arrays(path.stem, (), x, None, seed)
-    if numeric:
-        return from_arrays(path.stem, (), x, as_numbers(path.name, y, len(x)), seed)
-    if y.ndim != 1 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
-        raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give one label or number per sample")
-    if len(y) != len(x):
-        raise DataError(f"{path}: x has {len(x)} samples, y has {len(y)}", "give one y per x")
-    names, targets = np.unique(y, return_inverse=True)
-    return from_arrays(path.stem, tuple(str(n) for n in names), x, targets.astype(np.int64), seed)
-
-
-def as_numbers(name: str, y: npt.NDArray[Any], count: int) -> Targets:
-    """Targets as numbers (N, outputs)."""
-    try:
-        numbers = y.astype(np.float32)
-    except ValueError as error:
-        raise DataError(f"the targets of {name} are not numbers: {error}", "fit a classifier: --head linear") from error
-    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
-    if numbers.ndim != 2 or len(numbers) != count or not np.isfinite(numbers).all():
-        raise DataError(
-            f"the targets of {name} have shape {y.shape} for {count} samples, or are not finite",
-            "give one number, or one row of them, for each sample",
-        )
-    return numbers
+    names = arrays.get("labels", np.empty(0, "U1"))
+    labels, known = read_targets(targets, path.name if targets == "numbers" else str(path), y, len(x), names.tolist())
+    return from_arrays(path.stem, labels, x, known, seed)

@@ -17,8 +17,9 @@ from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
+from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
-from pocketzoo.zoo.data.npz_files import as_numbers
+from pocketzoo.zoo.data.target_kinds import read_targets
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
@@ -39,7 +40,8 @@ class Table:
     """What was read: texts, numbers (N, columns) of float32, or images; and the targets as they stand there."""
 
     samples: list[str] | npt.NDArray[np.float32] | Sequence[ImageLike]
-    targets: list[Any] | None = None
+    targets: list[Any] | None = None  # of several label columns, a list of each row
+    labels: tuple[str, ...] = ()  # the columns they are from
     columns: tuple[str, ...] = ()  # of numbers: what each is
 
 
@@ -48,7 +50,7 @@ def read_table(
     columns: Columns = Columns(),
     *,
     seed: int = 0,
-    numeric: bool = False,
+    targets: TargetKind = "classes",
     skipped: Skipped | None = None,
 ) -> Dataset:
     """A table as a data set, divided by ``seed``.
@@ -56,8 +58,8 @@ def read_table(
     ``.csv`` and ``.tsv`` have a header, ``.jsonl`` has an object a line, ``.parquet`` needs pyarrow, ``.txt`` has a
     text a line and no classes. Columns are found by name (``text``, ``label``, ...) unless ``columns`` names them.
     Where no column holds texts, all but the label's must be numbers: the samples are vectors of them, in the table's
-    order. With ``numeric`` the targets are numbers, no classes. Rows that lack a value are an error, or noted in
-    ``skipped``.
+    order. ``targets`` says what the label column has; several are named with commas between. Rows that lack a value
+    are an error, or noted in ``skipped``.
 
     Raises:
         DataError: it is empty or damaged, has no such columns, or a row lacks a value.
@@ -65,7 +67,7 @@ def read_table(
     """
     names, rows = _rows(path, skipped)
     table = choose(str(path), names, rows, columns, skipped)
-    return as_dataset(path.stem, table, seed, numeric)
+    return as_dataset(path.stem, table, seed, targets)
 
 
 def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Columns, skipped: Skipped | None) -> Table:
@@ -74,13 +76,13 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
     Raises:
         DataError: there are no such columns, or a row lacks a value.
     """
-    text, label = find_column(name, names, "text", columns.text), find_column(name, names, "label", columns.label)
-    if text is not None and text == label:
+    text, label = find_column(name, names, "text", columns.text), label_columns(name, names, columns.label)
+    if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
         raise DataError(f"{name} has no rows", "give a header and one sample per row")
-    inputs = [text] if text is not None else [column for column in names if column != label]
+    inputs = [text] if text is not None else [column for column in names if column not in label]
     read = _text if text is not None else _number
     if text is None and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
         raise DataError(
@@ -91,7 +93,7 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
     for number, row in enumerate(rows, start=1):
         try:
             sample = [read(row.get(column), column) for column in inputs]
-            target = None if label is None else _target(row.get(label), label)
+            target = [_target(row.get(column), column) for column in label]
         except ValueError as error:
             if skipped is None:
                 raise DataError(
@@ -100,32 +102,38 @@ def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Column
             skipped.names.add(f"row {number} of {name}")
             continue
         samples.append(sample)
-        targets.append(target)
+        targets.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
     values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(values, None if label is None else targets, () if text is not None else tuple(inputs))
+    return Table(values, targets if label else None, label, () if text is not None else tuple(inputs))
 
 
-def as_dataset(name: str, table: Table, seed: int, numeric: bool = False) -> Dataset:
-    """A table divided by ``seed``; its targets are classes, or with ``numeric`` numbers (N, 1).
+def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
+    """A table divided by ``seed``, with its targets of a kind.
 
     Raises:
-        DataError: the targets are to be numbers and are not.
+        DataError: the targets are not of that kind.
     """
-    labels, targets = classes(name, table.targets, numeric)
-    return Dataset(name, labels, divided(Split(table.samples, targets), seed), seed, table.columns)
+    labels, known = classes(name, table.targets, targets, table.labels)
+    return Dataset(name, labels, divided(Split(table.samples, known), seed), seed, table.columns)
 
 
-def classes(name: str, targets: Sequence[Any] | None, numeric: bool) -> tuple[tuple[str, ...], Targets | None]:
-    """Labels and the number of each target's; or no labels, and the targets as numbers (N, 1)."""
+def classes(
+    name: str, targets: Sequence[Any] | None, kind: TargetKind = "classes", columns: Sequence[str] = ()
+) -> tuple[tuple[str, ...], Targets | None]:
+    """Labels and targets of a kind, of what stands in a table's label ``columns``; no labels where there are none.
+
+    Raises:
+        DataError: the targets are not of that kind.
+    """
     if targets is None:
         return (), None
-    if numeric:
-        return (), as_numbers(name, np.array(targets), len(targets))
-    labels = sorted({str(target) for target in targets})
-    number = {label: i for i, label in enumerate(labels)}
-    return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+    if kind == "classes" and len(columns) < 2:  # whatever stands there, 1 and 1.0 apart
+        labels = sorted({str(target) for target in targets})
+        number = {label: i for i, label in enumerate(labels)}
+        return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+    return read_targets(kind, name, np.array(targets), len(targets), columns)
 
 
 def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -> str | None:
@@ -140,6 +148,19 @@ def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -
         return asked
     usual_names = TEXT if what == "text" else LABEL
     return next((column for want in usual_names for column in names if column.lower() == want), None)
+
+
+def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[str, ...]:
+    """The columns of the labels: none, one, or several that are asked for with commas between.
+
+    Raises:
+        DataError: the table has not what is asked for.
+    """
+    if asked is not None and asked not in names and "," in asked:
+        parts = [part.strip() for part in asked.split(",") if part.strip()]
+        return tuple(str(find_column(name, names, "label", part)) for part in dict.fromkeys(parts))
+    found = find_column(name, names, "label", asked)
+    return () if found is None else (found,)
 
 
 def _text(value: Any, column: str) -> str:

@@ -85,11 +85,11 @@ def add_generation_graphs(
     manifest, spec = bundle.manifest, structure.parts.backbone
     if spec.generation is None:
         raise UnsupportedModelError(
-            f"{manifest.name} outputs {manifest.gives} and cannot generate text", "use a language model"
+            f"{manifest.name} is for {manifest.task or manifest.gives} and cannot generate text", "use a language model"
         )
     if not structure.generates_text:
         raise UnsupportedModelError(
-            f"{manifest.name} has a head that outputs {manifest.gives} and cannot generate text",
+            f"{manifest.name} has a head that is for {manifest.task or manifest.gives} and cannot generate text",
             "fit a language-model head: --head language-model",
         )
     module: Any = module_of(bundle, structure)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.errors import RecipeError, UnknownNameError
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import from_texts, to_plain
+from pocketzoo.zoo.catalog.head_task import head_task
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import METRICS, BackboneSpec, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,9 +76,13 @@ def heads_that_fit(
     """Names of the registered heads that read ``features``; with ``trained`` those that ``fit`` can fit."""
 
     def can_be_trained(head: HeadSpec) -> bool:
-        if head.returns == "next-token-logits":
-            return continues(backbone)
-        return head.returns in METRICS and head.weights is None
+        try:
+            task = head_task(head, backbone.input, registry)
+        except UnknownNameError:  # of a plugin that is not installed, or for what this does not read
+            return False
+        if task.training is None or (task.refuses is not None and task.refuses(backbone)[0]):
+            return False
+        return task.trained or head.weights is None
 
     return [
         entry.name
@@ -86,8 +91,3 @@ def heads_that_fit(
         and entry.spec.backbone in ("", backbone.name)
         and (not trained or can_be_trained(entry.spec))
     ]
-
-
-def continues(backbone: BackboneSpec) -> bool:
-    """Whether it reads a text from its beginning on, and so can learn what comes next: others see the answer."""
-    return backbone.generation is not None and not backbone.generation.start

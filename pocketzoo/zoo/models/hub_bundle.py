@@ -12,6 +12,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.repository_loader import HEAD, read_repository_manifest
+from pocketzoo.zoo.catalog.head_task import AnswerFacts
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Repository
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -58,7 +59,9 @@ def _join(repository: Repository, resolver: Resolver, path: Path, progress: Prog
             ref,
             name=manifest.name,
             labels=manifest.labels,
-            returns=manifest.gives,
+            answers=AnswerFacts(
+                task=manifest.task, tag=manifest.tag, decoder=manifest.decoder, returns=manifest.returns
+            ),
             license=manifest.license,
             input_spec=manifest.processor,
             provenance={**manifest.provenance, **provenance(entry), "head": repository.name},

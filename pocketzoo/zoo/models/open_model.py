@@ -13,6 +13,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, Weights
 from pocketzoo.zoo.models.open_remote import open_remote
@@ -82,7 +83,7 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
             ref,
             name=short.split("--")[-1],
             labels=labels,
-            returns=head.returns,
+            answers=answer_facts(head, spec.input, resolver.registry),
             license=spec.license,
             input_spec=spec.input,
             provenance=provenance(entry),

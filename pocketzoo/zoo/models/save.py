@@ -15,6 +15,7 @@ from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.step_record import StepRecord
+from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import describe_config, open_config
@@ -30,7 +31,7 @@ def save_model(
     *,
     name: str,
     labels: tuple[str, ...],
-    returns: str = "",
+    answers: AnswerFacts = NO_ANSWERS,
     license: str,
     input_spec: Any,
     provenance: Mapping[str, Any],
@@ -43,8 +44,8 @@ def save_model(
 ) -> None:
     """Write weights and float graph into ``draft`` and set its manifest; ``files`` are what the backbone is built from.
 
-    ``input_spec`` is the config of its processor, or what another bundle has as its ``processor``; the one that was
-    opened of it is opened again if it is not given.
+    ``answers`` says what its outputs mean. ``input_spec`` is the config of its processor, or what another bundle has as
+    its ``processor``; the one that was opened of it is opened again if it is not given.
 
     Raises:
         ExportError: the module does not export, or its graph differs from it.
@@ -63,7 +64,10 @@ def save_model(
         processor=describe_config(input_spec, registry),
         signature=signature_of(graph),
         labels=labels,
-        returns=returns,
+        task=answers.task,
+        tag=answers.tag,
+        decoder=answers.decoder,
+        returns=answers.returns,
         license=license,
         parameters=sum(p.numel() for p in module.parameters()),
         macs=sum(layer.macs for layer in layers),

@@ -1,4 +1,4 @@
-"""Agreement of a model's outputs with those of a reference, without labels."""
+"""Compare the outputs of a model with those of a reference: signal to error, agreement, and the task's metric."""
 
 from __future__ import annotations
 
@@ -9,58 +9,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Array, Arrays, batch_size, first
-from pocketzoo.core.numerics import predicted, right_answers
+from pocketzoo.core.arrays import Array, Arrays, batch_size
+from pocketzoo.core.errors import DataError
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.zoo.catalog.specs import PER_TOKEN, Input, TextSpec
+from pocketzoo.zoo.catalog.dataset import Targets
+from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.tasks.metric_value import MetricValue
+from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
 Outputs = Arrays  # of one run of a model, by name, in the model's order
 
-CLOSE = 0.05  # standard deviations of the reference that a number may be off
-NEIGHBORS = 256  # embeddings it takes until nearest neighbors say something: among few, the nearest is often far
 NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or another order of sums, make
-CLASSES = frozenset({"logits", "q-values", "first-token-logits"})  # what a row's largest number is the answer of
-
-
-def answers(outputs: Outputs, x: Arrays, spec: Input, returns: str) -> Array | None:
-    """What a model that ``returns`` so answers to the inputs ``x``, from its first output: one row per answer.
-
-    Answers are of samples, or of the tokens that a text has. A single number a sample, (N,), is a label already. None
-    where the output is no such table: a map, boxes, one number per row.
-    """
-    out = first(outputs)
-    if returns in PER_TOKEN:
-        return out[x[spec.name] != spec.pad] if isinstance(spec, TextSpec) else out.reshape(-1, out.shape[-1])
-    if returns == "logits" and out.ndim == 1 and not _is_float(out):
-        return out
-    table = out.ndim == 2 and _is_float(out)
-    return out if table and (returns in ("embedding", "values") or (returns in CLASSES and out.shape[1] > 1)) else None
-
-
-def same(rows: Array, reference: Array, returns: str) -> npt.NDArray[np.bool_]:
-    """Which rows (N, C) give the answer of the reference's (N,): ``Measurement.agreement`` is their fraction."""
-    if returns == "embedding":
-        return np.asarray(nearest_neighbors(rows) == nearest_neighbors(reference))
-    if returns == "values":
-        return np.asarray((np.abs(rows - reference) <= CLOSE * reference.std(0)).all(-1))
-    return np.asarray(right_answers(rows, predicted(reference)))
 
 
 class Comparison:
-    """How near all outputs of a model are to a reference's, and how often both answer the same; batch by batch."""
+    """How near all outputs of a model are to a reference's, how alike both answer, and how well; batch by batch."""
 
-    def __init__(self, returns: str, spec: Input) -> None:
-        """``returns``: as ``Manifest.gives``; ``spec`` is of the input."""
-        self.returns, self.spec = returns, spec
+    def __init__(self, task: ModelTask | None) -> None:
+        """``task`` is that of both models; None where nobody said what their outputs mean."""
+        self.task = task
         self.samples = 0
+        self.unanswered = ""  # why there are no answers to compare
+        self.unscored = ""  # why targets are not held against them
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}
         self._spread: dict[str, _Spread] = {}
-        self._answers = self._agreed = self._right = 0
-        self._targets: Counter[int] = Counter()
-        self._tables: list[tuple[Array, Array]] = []  # kept only where all rows are looked at together
+        self._agreement: GuardedMetric | None = None if task is None else task.agreement()
+        self._scores: GuardedMetric | None = None
+        self._targets: list[Targets] = []
 
-    def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: npt.NDArray[Any] | None = None) -> None:
+    def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: Targets | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
         self.samples += batch_size(x)
         for name, ours, theirs in _paired(actual, expected):
@@ -68,38 +46,53 @@ class Comparison:
             self._signal[name] = self._signal.get(name, 0.0) + signal
             self._noise[name] = self._noise.get(name, 0.0) + noise
             self._spread.setdefault(name, _Spread()).add(theirs)
-        rows, reference = (answers(outputs, x, self.spec, self.returns) for outputs in (actual, expected))
-        if rows is None or reference is None or rows.shape != reference.shape:
+        if self.task is None or self._agreement is None or self.unanswered:
             return
-        self._answers += len(rows)
-        if self.returns in ("embedding", "values"):
-            self._tables.append((rows, reference))
-        else:
-            self._agreed += int(same(rows, reference, self.returns).sum())
-        if y is not None and self.returns == "logits" and y.ndim == 1 and len(y) == len(rows):
-            self._right += int(right_answers(rows, y).sum())
-            self._targets.update(y.tolist())
+        try:
+            answers, reference = (self.task.answers(outputs, x) for outputs in (actual, expected))
+            self._agreement.update(answers, reference)
+        except DataError as error:  # outputs of another form than its decoder reads: they are near or not, no more
+            self.unanswered, self._scores = error.message, None
+            return
+        if y is None or self.unscored:
+            return
+        self._scores = self._scores or self.task.scores()
+        try:
+            self._scores.update(answers, y)
+            self._targets.append(y)
+        except DataError as error:
+            self.unscored, self._scores = error.message, None
 
     @property
-    def agreement(self) -> float | None:
-        """Fraction of answers that are the reference's, 0-1; None where none can be told, or too few for neighbors."""
-        if self._tables:
-            if self.returns == "embedding" and self._answers < NEIGHBORS:
-                return None
-            rows, reference = (np.concatenate(part) for part in zip(*self._tables, strict=True))
-            return float(np.mean(same(rows, reference, self.returns)))
-        return self._agreed / self._answers if self._answers else None
+    def agreement(self) -> Estimate | None:
+        """How far both answer the same, 0-1; None where none can be told: ``unanswered`` says why."""
+        if self._agreement is None or self.unanswered:
+            return None
+        try:
+            return self._agreement.result()["agreement"]
+        except DataError as error:
+            self.unanswered = error.message
+            return None
 
     @property
-    def accuracy(self) -> float | None:
-        """Fraction of right answers, 0-1; None where the classes are not known."""
-        known = sum(self._targets.values())
-        return self._right / known if known else None
+    def about(self) -> str:
+        """The agreement in words: "equal predictions for 98.0% of the samples"."""
+        agreement = self.agreement
+        return "" if agreement is None or self._agreement is None else self._agreement.about(agreement.value)
+
+    @property
+    def score(self) -> MetricValue | None:
+        """The task's metric; None where targets are not known."""
+        if self.task is None or self._scores is None:
+            return None
+        return MetricValue.of(self.task.metric, self.task.headline(self._scores.result()))
 
     @property
     def chance(self) -> float:
-        """Fraction of right answers of who always names the class that is most frequent, 0-1."""
-        return max(self._targets.values()) / sum(self._targets.values()) if self._targets else 0.0
+        """The metric of who knows nothing of the samples."""
+        if self.task is None or not self._targets:
+            return 0.0
+        return float(self.task.task.chance(np.concatenate(self._targets)))
 
     @property
     def sqnr(self) -> dict[str, float | None]:
@@ -128,8 +121,8 @@ def not_finite(outputs: Outputs, reference_outputs: Outputs) -> str:
     for name, ours, theirs in _paired(outputs, reference_outputs):
         if _is_float(ours) and ours.shape == theirs.shape and not (np.isfinite(ours) | ~np.isfinite(theirs)).all():
             return name
-    one = next(iter(reference_outputs), "")  # of a model that gives no numbers at all there is nothing to compare
-    return one if one and _is_float(reference_outputs[one]) and np.isnan(reference_outputs[one]).any() else ""
+    first = next(iter(reference_outputs), "")  # of a model that gives no numbers at all there is nothing to compare
+    return first if first and _is_float(reference_outputs[first]) and np.isnan(reference_outputs[first]).any() else ""
 
 
 class _Spread:
@@ -192,14 +185,6 @@ def _signal_and_noise(actual: Array, expected: Array) -> tuple[float, float]:
 
 def _is_float(array: Array) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating))
-
-
-def nearest_neighbors(vectors: Array) -> npt.NDArray[np.intp]:
-    """For each vector (N, C) the other one of the largest cosine: (N,)."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    return np.asarray(cosines.argmax(-1))
 
 
 @keywords_renamed(wanted="reference")

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import (
     DataError,
-    MissingPluginError,
     PluginError,
     PocketzooError,
     UnknownNameError,
@@ -18,7 +17,7 @@ from pocketzoo.core.errors import (
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import Described, missing, provider, spec_of
-from pocketzoo.zoo.catalog.head_task import decoder_for, former_task, head_decoder, head_task, pipeline_tag
+from pocketzoo.zoo.catalog.head_task import AnswerFacts, decoder_for, facts_of, former_task, head_decoder, head_task
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, Task, TaskSpec
@@ -36,6 +35,11 @@ class GuardedMetric:
     def update(self, answers: Answers, targets: Any) -> None:
         """``Metric.update``."""
         guarded(f"the metric of {self.owner}", self.metric.update, answers, targets)
+
+    def need(self) -> None:
+        """Nothing, where targets would do; the error of a metric that no data set has targets for."""
+        if (why := getattr(self.metric, "unscored", None)) is not None:
+            raise DataError(why, "compare models: pocketzoo bench")
 
     def merge(self, other: GuardedMetric) -> None:
         """``Metric.merge``."""
@@ -77,6 +81,7 @@ class ModelTask:
     reads: tuple[str, ...]  # the outputs that the decoder reads; "" is the first
     labels: tuple[str, ...]
     owner: str  # for errors
+    facts: AnswerFacts  # what a bundle notes of it
 
     @property
     def metric(self) -> MetricSpec:
@@ -111,6 +116,11 @@ class ModelTask:
         """One answer as HTML."""
         return guarded(self.owner, self.task.draw, sample, answer, target, self.labels)
 
+    def errors(self, answers: Answers, targets: Any) -> Any:
+        """How wrong each answer is, (N,); all 0 where the task cannot tell."""
+        method = getattr(self.task, "errors", None)
+        return [0.0] * len(targets) if method is None else guarded(self.owner, method, answers, targets)
+
     def headline(self, results: Mapping[str, Estimate]) -> Estimate:
         """Of the results of ``scores``, the one that the model is judged by.
 
@@ -135,16 +145,18 @@ def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
     if not manifest.task and not manifest.former_returns:
         return None
     if not manifest.task:
-        spec = former_task(manifest.former_returns, manifest.input, registry)
+        spec = former_task(manifest.former_returns, manifest.processor, registry)
         head = HeadSpec(name=manifest.model.head, summary="", takes=(), task=spec.name, build=_not_built)
-        return _opened(spec, head_decoder(head, spec, manifest.input, registry), manifest.labels, registry)
+        return _opened(
+            spec, head_decoder(head, spec, manifest.processor, registry), manifest.processor, manifest.labels, registry
+        )
     wrote = manifest.decoder.provider if manifest.decoder is not None else ""
     try:
         spec = registry.get("task", manifest.task)
     except UnknownNameError as error:
         raise missing("task", manifest.task, wrote, error.hint) from error
     decoder = manifest.decoder or Described(name=spec.decoder)
-    return _opened(spec, decoder, manifest.labels, registry)
+    return _opened(spec, decoder, manifest.processor, manifest.labels, registry)
 
 
 def task_of_head(head: HeadSpec, model_input: Any, labels: Sequence[str], registry: Registry) -> ModelTask:
@@ -155,7 +167,7 @@ def task_of_head(head: HeadSpec, model_input: Any, labels: Sequence[str], regist
         PluginError: its decoder is for another task, or either of them cannot be opened.
     """
     spec = head_task(head, model_input, registry)
-    return _opened(spec, head_decoder(head, spec, model_input, registry), labels, registry)
+    return _opened(spec, head_decoder(head, spec, model_input, registry), model_input, labels, registry)
 
 
 def need_task(manifest: Manifest, registry: Registry) -> ModelTask:
@@ -173,16 +185,14 @@ def need_task(manifest: Manifest, registry: Registry) -> ModelTask:
     return opened
 
 
-def tag_of(manifest: Manifest, registry: Registry) -> str:
-    """The Hub's pipeline tag of a bundle's model; "" where nobody said what its outputs mean."""
-    try:
-        opened = open_task(manifest, registry)
-    except MissingPluginError:
-        return manifest.task
-    return "" if opened is None else pipeline_tag(opened.spec, manifest.input, registry)
+def reading_of(task: ModelTask | None) -> dict[str, Any]:
+    """How ``load_data`` is to read targets for a task; as classes for a model without one."""
+    return {} if task is None else {"targets": task.spec.targets, "reader": task.spec.reader}
 
 
-def _opened(spec: TaskSpec, decoder: Described, labels: Sequence[str], registry: Registry) -> ModelTask:
+def _opened(
+    spec: TaskSpec, decoder: Described, model_input: Any, labels: Sequence[str], registry: Registry
+) -> ModelTask:
     known, config = spec_of(decoder, "decoder", registry)
     decoder_for(known.name, spec, registry)
     owner = f"the task {spec.name} of {provider('task', spec.name, registry)}"
@@ -194,6 +204,7 @@ def _opened(spec: TaskSpec, decoder: Described, labels: Sequence[str], registry:
         reads=tuple(known.reads(config)),
         labels=tuple(labels),
         owner=owner,
+        facts=facts_of(spec, decoder, model_input, registry),
     )
 
 

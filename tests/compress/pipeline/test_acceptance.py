@@ -27,15 +27,21 @@ from pocketzoo.compress.pipeline.acceptance import (
     same_module,
     worse,
 )
-from pocketzoo.compress.pipeline.graph_scores import SLACK, Score
+from pocketzoo.compress.pipeline.graph_scores import SLACK, Judge, Score
 from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
+from pocketzoo.zoo.tasks.metric_value import MetricValue
 
-SOURCE = Score(samples=100, accuracy=0.9, agreement=1.0, outputs={"y": None}, chance=0.4)
+
+def accuracy_of(value: float | None) -> MetricValue | None:
+    return None if value is None else MetricValue(name="accuracy", value=value)
+
+
+SOURCE = Score(samples=100, metric=accuracy_of(0.9), agreement=1.0, outputs={"y": None}, chance=0.4, judged=("y",))
 
 
 def after(accuracy=None, **decibels) -> Score:
-    return Score(samples=100, accuracy=accuracy, agreement=None, outputs=decibels, chance=0.4)
+    return Score(samples=100, metric=accuracy_of(accuracy), agreement=None, outputs=decibels, chance=0.4, judged=("y",))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_a_fifth_of_what_is_above_chance_may_go(accuracy, fails):
 
 @pytest.mark.parametrize(("decibels", "fails"), [(10.0, False), (9.99, True), (-np.inf, True), (None, False)])
 def test_other_outputs_keep_ten_decibels(decibels, fails):
-    unknown = replace(SOURCE, accuracy=None, outputs={"y": None, "boxes": None})
+    unknown = replace(SOURCE, metric=None, outputs={"y": None, "boxes": None})
     assert bool(below_floor(unknown, unknown, after(y=30.0, boxes=decibels))) == fails
     assert bool(below_floor(unknown, unknown, after(y=decibels, boxes=30.0))) == fails
     # The classes are right, and the other output is what it is all the same.
@@ -62,13 +68,13 @@ def test_other_outputs_keep_ten_decibels(decibels, fails):
 
 
 def test_the_worst_output_is_named():
-    unknown = replace(SOURCE, accuracy=None)
+    unknown = replace(SOURCE, metric=None)
     why = below_floor(unknown, unknown, after(a=5.0, boxes=-1.26, c=40.0))
     assert why == "the SQNR of output 'boxes' is -1.3 dB, and 1 more outputs, below 10 dB"
 
 
 def test_a_model_that_is_no_better_than_chance_is_held_by_decibels():
-    weak = replace(SOURCE, accuracy=0.4)
+    weak = replace(SOURCE, metric=accuracy_of(0.4))
     assert below_floor(weak, weak, after(0.4, y=3.0))
     assert not below_floor(weak, weak, after(0.1, y=30.0))
 
@@ -76,7 +82,7 @@ def test_a_model_that_is_no_better_than_chance_is_held_by_decibels():
 def test_a_step_is_not_blamed_for_what_an_earlier_one_lost():
     assert not below_floor(SOURCE, after(0.5, y=2.0), after(0.55, y=1.0))
     assert below_floor(SOURCE, after(0.5, y=2.0), after(0.45, y=1.0))
-    unknown = replace(SOURCE, accuracy=None)
+    unknown = replace(SOURCE, metric=None)
     assert not below_floor(unknown, after(y=2.0), after(y=2.5))
     assert below_floor(unknown, after(y=2.0), after(y=1.5))
 
@@ -84,14 +90,14 @@ def test_a_step_is_not_blamed_for_what_an_earlier_one_lost():
 def test_what_a_user_allows_is_allowed():
     assert not below_floor(SOURCE, SOURCE, after(0.5, y=3.0), budget=True)
     assert below_floor(SOURCE, SOURCE, after(0.9, y=30.0, boxes=3.0), budget=True)
-    unknown = replace(SOURCE, accuracy=None)
+    unknown = replace(SOURCE, metric=None)
     assert not below_floor(unknown, unknown, after(y=6.0), least=5.0)
     assert below_floor(unknown, unknown, after(y=4.0), least=5.0)
     assert not below_floor(unknown, unknown, after(y=FLOOR_DB), least=30.0)  # search holds that, not the floor
 
 
 def test_an_output_of_which_nothing_is_left_that_varies_is_lost():
-    unknown = replace(SOURCE, accuracy=None)
+    unknown = replace(SOURCE, metric=None)
     flat = replace(after(y=40.0, z=52.0), like_constants=("z",))
     assert below_floor(unknown, unknown, flat) == (
         "of what varies in the output 'z' nothing is left: a constant would be as near"
@@ -164,6 +170,7 @@ class Known:
     """A judge that knows the scores of each graph by name, and how far the metric fell."""
 
     metric, reference = "accuracy", Path("source")
+    told = Judge.told
 
     def __init__(self, drop: float = 0.0, **scores: Score) -> None:
         self.lost, self.scores = drop, scores
@@ -249,7 +256,7 @@ def test_a_budget_is_held_first_and_then_the_floor(judge, settings, allowed, cau
 
 
 def test_least_stands_in_for_the_floor():
-    source = replace(SOURCE, accuracy=None)
+    source = replace(SOURCE, metric=None)
     judge = Known(source=source, before=source, after=after(y=6.0))
     check_report(
         reports_of_before.report(**COST), job_of(judge), Path("before"), Path("after"), allowed=None, least=5.0
@@ -319,10 +326,10 @@ def test_names_and_notes_of_nodes_are_no_part_of_what_a_graph_computes():
 
 
 def test_exactly_a_fifth_may_go_and_an_output_may_stay_as_it_is():
-    source = replace(SOURCE, accuracy=0.75, chance=0.125)
+    source = replace(SOURCE, metric=accuracy_of(0.75), chance=0.125)
     assert not below_floor(source, source, after(0.625, y=0.0))
     assert below_floor(source, source, after(0.6249, y=0.0))
-    unknown = replace(SOURCE, accuracy=None)
+    unknown = replace(SOURCE, metric=None)
     assert not below_floor(unknown, after(y=2.0), after(y=2.0))
     assert below_floor(unknown, after(z=2.0), after(y=2.0)), "what was not there before has nothing to be held against"
 

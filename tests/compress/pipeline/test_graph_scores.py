@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from scoring import classes, task
 
 from pocketzoo.compress.pipeline.graph_scores import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.tasks.agreement import NEIGHBORS
+from pocketzoo.zoo.tasks.metrics.embeddings import NEIGHBORS
 
 SPEC = InputSpec(name="x", shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
 
@@ -37,7 +38,7 @@ def samples() -> np.ndarray:
 def judged(graphs, samples, tmp_path):
     reference = scaled(graphs["residual"], 1.0, tmp_path / "reference.onnx")
     targets = np.arange(20) % 5
-    return Judge(reference, Batches(Split(samples, targets), SPEC), returns="logits")
+    return Judge(reference, Batches(Split(samples, targets), SPEC), task=classes(5))
 
 
 def test_the_reference_agrees_with_itself(judged):
@@ -59,16 +60,16 @@ def test_negated_outputs_lose_what_was_right(judged, graphs, tmp_path):
     before, after = judged.score(judged.reference), judged.score(worse)
     assert after.agreement == 0.0
     assert judged.metric == "accuracy"
-    assert judged.drop(worse) == pytest.approx(before.accuracy - after.accuracy)
+    assert judged.drop(worse) == pytest.approx(before.metric.value - after.metric.value)
 
 
 def test_without_classes_the_drop_is_the_share_of_answers_that_changed(graphs, samples, tmp_path):
     reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
-    judge = Judge(reference, Batches(Split(samples), SPEC), returns="logits")
+    judge = Judge(reference, Batches(Split(samples), SPEC), task=classes(5))
     worse = scaled(graphs["residual"], -1.0, tmp_path / "worse.onnx")
     assert judge.metric == "agreement"
     assert judge.drop(worse) == 1.0
-    assert judge.score(worse).accuracy is None
+    assert judge.score(worse).metric is None
 
 
 def test_embeddings_agree_by_their_nearest_neighbors(graphs, samples, tmp_path, refused):
@@ -76,10 +77,10 @@ def test_embeddings_agree_by_their_nearest_neighbors(graphs, samples, tmp_path, 
     reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
     other = scaled(graphs["residual"], -4.0, tmp_path / "b.onnx")
     many = np.random.default_rng(1).normal(size=(NEIGHBORS, *samples.shape[1:])).astype(np.float32)
-    assert Judge(reference, Batches(Split(many), SPEC), returns="embedding").score(other).agreement == 1.0
-    few = Judge(reference, Batches(Split(many[:-1]), SPEC), returns="embedding")
+    assert Judge(reference, Batches(Split(many), SPEC), task=task("feature-extraction")).score(other).agreement == 1.0
+    few = Judge(reference, Batches(Split(many[:-1]), SPEC), task=task("feature-extraction"))
     assert few.score(other).agreement is None
-    with refused(DataError, f"{NEIGHBORS - 1} embeddings are too few", hint=f"{NEIGHBORS} samples"):
+    with refused(DataError, f"{NEIGHBORS - 1} embeddings are too few", hint="more samples"):
         few.drop(other)
 
 
@@ -88,7 +89,7 @@ def test_what_is_kept_of_the_reference_makes_no_difference(graphs, samples, tmp_
     scores = []
     for kept in (0, 2**20):
         monkeypatch.setattr("pocketzoo.compress.pipeline.graph_scores.KEPT", kept)
-        judge = Judge(reference, Batches(Split(samples), SPEC, size=8), returns="logits")
+        judge = Judge(reference, Batches(Split(samples), SPEC, size=8), task=classes(5))
         scores.append([judge.score(reference), judge.score(other)])
     assert scores[0] == scores[1]
 
@@ -145,7 +146,7 @@ def test_a_graph_is_scored_once(judged, graphs, tmp_path):
 def test_what_has_no_metric_cannot_drop(graphs, samples, tmp_path, refused):
     reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
     with refused(DataError, "no metric is known", hint="--min-sqnr"):
-        Judge(reference, Batches(Split(samples), SPEC), returns="unknown").drop(reference)
+        Judge(reference, Batches(Split(samples), SPEC), task=None).drop(reference)
 
 
 def test_the_budget_of_a_race_is_kept():

@@ -40,7 +40,7 @@ class Point:
 
 
 def head(name: str) -> HeadSpec:
-    return HeadSpec(name=name, summary="a head", takes=("map",), returns="logits", build=lambda f, n: None)
+    return HeadSpec(name=name, summary="a head", takes=("map",), task="*-classification", build=lambda f, n: None)
 
 
 def dataset(name: str) -> DatasetSpec:

@@ -145,7 +145,7 @@ def test_a_kind_is_collected_once(kind):
         ("*-mnist", None, ["tinynet-fashion-mnist", "fashion-mnist"]),
         ("tensorrt-1?", "target", ["tensorrt-10", "tensorrt-11"]),
         ("tensorrt", None, ["tensorrt", "tensorrt"]),
-        ("[lm]*", "head", ["language-model", "linear", "mlp"]),
+        ("[lm]*", "head", ["language-model", "linear", "mlp", "multi-label"]),
         ("???", None, ["mlp", "mlp", "cpu"]),
         ("TINYNET", None, []),
         ("", None, []),

@@ -6,6 +6,7 @@ import pytest
 
 from pocketzoo.core.renamed import RenamedWarning
 from pocketzoo.zoo.catalog import specs
+from pocketzoo.zoo.catalog.former_words import METRICS, PER_TOKEN, RETURNS
 from pocketzoo.zoo.catalog.specs import FeatureSpec, InputSpec
 
 KINDS = [c for c in vars(specs).values() if isinstance(c, type) and dataclasses.is_dataclass(c)]
@@ -79,7 +80,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
     },
     specs.HeadSpec: {
         "task": "", "decoder": "", "decoder_config": None, "returns": "",
-        "loss": "cross_entropy", "metric": "accuracy", "options": None, "backbone": "", "weights": None,
+        "loss": "cross_entropy", "metric": "", "options": None, "backbone": "", "weights": None,
         "labels": None, "outputs": 0, "generates": False,
     },
     specs.DatasetSpec: {},
@@ -155,7 +156,7 @@ def test_weights_of_a_repository_are_pinned_by_their_digests():
 
 
 def test_what_a_model_returns_has_a_shape_and_what_is_trained_a_metric():
-    assert set(specs.METRICS) < set(specs.RETURNS)
-    assert {name for name, shape in specs.RETURNS.items() if "T" in shape} == specs.PER_TOKEN
-    assert specs.METRICS == {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
+    assert set(METRICS) < set(RETURNS)
+    assert {name for name, shape in RETURNS.items() if "T" in shape} == PER_TOKEN
+    assert METRICS == {"logits": "accuracy", "values": "r2", "next-token-logits": "log_likelihood"}
     assert specs.WINDOW == 128

@@ -16,9 +16,10 @@ import pocketzoo
 from pocketzoo.core.errors import DataError, UnknownNameError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec
-from pocketzoo.zoo.data.batches import SHARES, Batches, Skipped, aligned, divide, from_arrays
+from pocketzoo.zoo.data.batches import SHARES, Batches, Skipped, divide, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.image_preprocessing import prepare
+from pocketzoo.zoo.tasks.class_targets import with_classes
 
 SPEC = InputSpec(shape=("batch", 3, 16, 16), mean=(0.5,) * 3, std=(0.25,) * 3, resize=16)
 FLOAT = InputSpec(shape=("batch", 2, 3, 4), mean=(0.0,) * 2, std=(1.0,) * 2, resize=4)
@@ -587,24 +588,24 @@ def classes(data: Dataset) -> dict[int, str]:
 @given(st.permutations(["cat", "dog", "owl", "fox"]), st.integers(1, 4))
 def test_classes_are_numbered_as_the_model_does(labels, count):
     data = data_of(*["cat", "dog", "owl", "fox"][:count])
-    result = aligned(data, tuple(labels))
+    result = with_classes(data, tuple(labels))
     assert result.labels == tuple(labels) or data.labels == tuple(labels)
     assert classes(result) == classes(data), "every sample keeps the name of its class"
 
 
 def test_equal_labels_change_nothing():
     data = data_of("cat", "dog")
-    assert aligned(data, ("cat", "dog")) is data
+    assert with_classes(data, ("cat", "dog")) is data
 
 
 def test_data_without_classes_stays():
     data = data_of()
-    assert aligned(data, ("cat", "dog")) is data
+    assert with_classes(data, ("cat", "dog")) is data
 
 
 def test_classes_the_model_does_not_know_at_all_are_taken_without():
     data = data_of("cat", "dog")
-    result = aligned(data, ("oak", "elm"))
+    result = with_classes(data, ("oak", "elm"))
     assert result.labels == ()
     for name in SPLITS:
         assert result.split(name).targets is None
@@ -613,13 +614,13 @@ def test_classes_the_model_does_not_know_at_all_are_taken_without():
 
 def test_some_unknown_classes_are_refused(refused):
     with refused(DataError, "pets has classes unknown to the model: dogs", hint="did you mean 'dog'?"):
-        aligned(data_of("cat", "dogs"), ("cat", "dog"))
+        with_classes(data_of("cat", "dogs"), ("cat", "dog"))
 
 
 def test_at_most_five_unknown_classes_are_named(refused):
     many = tuple(f"c{i}" for i in range(8))
     with refused(DataError, "c1, c2, c3, c4, c5") as caught:
-        aligned(data_of(*many), ("c0", "x"))
+        with_classes(data_of(*many), ("c0", "x"))
     assert "c6" not in caught.value.message
 
 

@@ -98,7 +98,7 @@ def test_the_seed_and_what_targets_are_reach_every_reader(tmp_path):
         assert one.digest() == same.digest() != other.digest()
         assert not one.numeric
         if name != "images":
-            assert load_data(tmp_path / name, numeric=True).numeric
+            assert load_data(tmp_path / name, targets="numbers").numeric
 
 
 def test_rows_that_cannot_be_read_are_noted(table):

@@ -7,7 +7,8 @@ import pytest
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS
-from pocketzoo.zoo.data.npz_files import as_numbers, read_npz
+from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.target_kinds import as_numbers
 
 
 def save(path, **arrays):
@@ -81,10 +82,10 @@ def test_labels_are_sorted_and_targets_count_them(tmp_path):
 
 
 def test_with_numbers_for_targets_there_are_no_labels(tmp_path):
-    data = read_npz(save(tmp_path / "a.npz", x=FLOATS, y=TEN), 2, numeric=True)
+    data = read_npz(save(tmp_path / "a.npz", x=FLOATS, y=TEN), 2, targets="numbers")
     assert (data.labels, data.numeric, data.seed) == ((), True, 2)
     np.testing.assert_array_equal(whole(data, "targets")[:, 0] * 2, whole(data, "samples")[:, 0])
-    bare = read_npz(save(tmp_path / "b.npz", x=FLOATS), 2, numeric=True)
+    bare = read_npz(save(tmp_path / "b.npz", x=FLOATS), 2, targets="numbers")
     assert (bare.labels, bare.split("train").targets, bare.seed, bare.name) == ((), None, 2, "b")
 
 

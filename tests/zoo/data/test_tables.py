@@ -107,7 +107,7 @@ def test_a_table_of_numbers_is_vectors(suffix, tmp_path):
 
 def test_targets_may_be_numbers(suffix, tmp_path):
     rows = [(float(i), 2.0 * i) for i in range(10)]
-    data = load_data(write(tmp_path / f"a{suffix}", ("x", "target"), rows), numeric=True)
+    data = load_data(write(tmp_path / f"a{suffix}", ("x", "target"), rows), targets="numbers")
     assert data.numeric
     for name in SPLITS:
         np.testing.assert_array_equal(data.split(name).targets, 2 * data.split(name).samples)
@@ -235,11 +235,11 @@ def test_what_is_chosen_and_what_is_said(refused):
 
 
 def test_targets_are_numbered_in_the_order_of_their_names():
-    labels, targets = classes("t", ["b", 10, "a", 9, "b"], False)
+    labels, targets = classes("t", ["b", 10, "a", 9, "b"])
     assert (labels, targets.tolist(), targets.dtype) == (("10", "9", "a", "b"), [3, 0, 2, 1, 3], np.int64)
-    labels, targets = classes("t", ["1", 2.5], True)
+    labels, targets = classes("t", ["1", 2.5], "numbers")
     assert (labels, targets.tolist()) == ((), [[1.0], [2.5]])
-    assert classes("t", None, True) == classes("t", None, False) == ((), None)
+    assert classes("t", None, "numbers") == classes("t", None) == ((), None)
 
 
 def test_lines_of_json_may_differ_in_their_columns(tmp_path, refused):

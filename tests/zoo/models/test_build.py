@@ -83,10 +83,18 @@ def acme() -> Registry:
     plugin.pocketzoo_heads = pocketzoo.hookimpl(
         lambda: [
             HeadSpec(
-                name="vectors", summary="s", takes=("vector",), returns="logits", build=lambda f, n: nn.Identity()
+                name="vectors",
+                summary="s",
+                takes=("vector",),
+                task="*-classification",
+                build=lambda f, n: nn.Identity(),
             ),
             HeadSpec(
-                name="vm", summary="s", takes=("vector", "map"), returns="logits", build=lambda f, n: nn.Identity()
+                name="vm",
+                summary="s",
+                takes=("vector", "map"),
+                task="*-classification",
+                build=lambda f, n: nn.Identity(),
             ),
         ]
     )

@@ -25,7 +25,7 @@ class Own:
     kind: Literal["x", "y"] = "x"
 
 
-OWN = HeadSpec(name="own", summary="s", takes=("map",), returns="logits", build=lambda f, n, o: nn.Identity(),
+OWN = HeadSpec(name="own", summary="s", takes=("map",), task="*-classification", build=lambda f, n, o: nn.Identity(),
                options=Own)  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec, InputSpec, TextSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
-from pocketzoo.zoo.tasks.open_task import need_task, open_task, tag_of, task_of_head
+from pocketzoo.zoo.tasks.open_task import need_task, open_task, task_of_head
 
 REGISTRY = Registry(create_manager(points=[]))
 IMAGE = InputSpec(shape=("batch", 1, 8, 8), mean=(0.0,), std=(1.0,), resize=8)
@@ -76,7 +76,6 @@ def test_bundles_of_before_say_what_they_return(returns, labels, model_input, ta
 def test_a_graph_from_elsewhere_without_labels_has_no_task(refused):
     foreign = replace(MANIFEST, model=ModelRef(backbone="onnx:net.onnx", head="", outputs=2))
     assert open_task(foreign, REGISTRY) is None
-    assert tag_of(foreign, REGISTRY) == ""
     with refused(DataError, "m has no task", hint="--labels"):
         need_task(foreign, REGISTRY)
 
@@ -92,7 +91,12 @@ def test_a_graph_from_elsewhere_without_labels_has_no_task(refused):
     ],
 )
 def test_the_hub_has_its_own_words(task, model_input, tag):
-    assert tag_of(replace(MANIFEST, task=task, processor=describe_config(model_input)), REGISTRY) == tag
+    opened = open_task(replace(MANIFEST, task=task, processor=describe_config(model_input, REGISTRY)), REGISTRY)
+    assert opened is not None
+    assert (opened.facts.task, opened.facts.tag or task) == (task, tag)
+    opened = open_task(replace(MANIFEST, task=task, processor=describe_config(model_input, REGISTRY)), REGISTRY)
+    assert opened is not None
+    assert (opened.facts.task, opened.facts.tag or task) == (task, tag)
 
 
 def test_a_bundle_whose_plugin_is_missing_says_what_to_install(refused):
@@ -166,14 +170,14 @@ def test_a_plugins_task_is_opened_by_name():
 def test_a_metric_that_raises_is_named_with_its_owner(refused):
     opened = open_task(replace(MANIFEST, task="odd"), registry_with(lambda: OddTask(fails="update")))
     assert opened is not None
-    with refused(PluginError, "the metric of the task odd of given failed: KeyError: 'x'", hint="pocketzoo plugins"):
+    with refused(PluginError, "the metric of the task odd of odd failed: KeyError: 'x'", hint="pocketzoo plugins"):
         opened.scores().update(None, None)
 
 
 def test_a_metric_that_returns_something_else_is_named(refused):
     opened = open_task(replace(MANIFEST, task="odd"), registry_with(lambda: OddTask(fails="result")))
     assert opened is not None
-    with refused(PluginError, "the metric of the task odd of given gives 0.5", hint="Estimate"):
+    with refused(PluginError, "the metric of the task odd of odd gives 0.5", hint="Estimate"):
         opened.scores().result()
 
 
@@ -185,9 +189,9 @@ def test_a_metric_without_the_one_that_counts_is_named(refused):
 
 
 def test_a_task_that_does_not_open_and_a_decoder_that_fails_are_named(refused):
-    with refused(PluginError, "the task odd of given failed: ZeroDivisionError", hint="pocketzoo plugins"):
+    with refused(PluginError, "the task odd of odd failed: ZeroDivisionError", hint="pocketzoo plugins"):
         open_task(replace(MANIFEST, task="odd"), registry_with(lambda: 1 / 0))
     opened = open_task(replace(MANIFEST, task="odd"), registry_with(OddTask))
     assert opened is not None
-    with refused(PluginError, "the decoder odds of the task odd of given failed: KeyError: 'missing'", hint="plugins"):
+    with refused(PluginError, "the decoder odds of the task odd of odd failed: KeyError: 'missing'", hint="plugins"):
         opened.answers({"out": np.zeros(1)}, {})

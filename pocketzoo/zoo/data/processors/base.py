@@ -188,4 +188,4 @@ def called(thing: object) -> str:
     """What was given, in an error."""
     if isinstance(thing, np.ndarray):
         return f"an array of {thing.dtype}, {thing.shape}"
-    return f"{type(thing).__name__}"
+    return f"the file {thing.name}" if isinstance(thing, Path) else type(thing).__name__

@@ -61,18 +61,23 @@ def nearest_neighbors(vectors: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
 class Unscored:
     """Of a task whose answers are compared and not scored: no data set has targets for them."""
 
-    metric: str
+    what: str
+
+    @property
+    def unscored(self) -> str:
+        """Why."""
+        return f"no data set has targets for {self.what}"
 
     def update(self, answers: object, targets: object) -> None:
         """Raises DataError: always."""
-        raise DataError(f"no data set has targets for {self.metric}", "compare models: pocketzoo bench")
+        raise DataError(self.unscored, "compare models: pocketzoo bench")
 
     def merge(self, other: Unscored) -> None:
         """Nothing is added up."""
 
     def result(self) -> dict[str, Estimate]:
         """Raises DataError: always."""
-        raise DataError(f"no data set has targets for {self.metric}", "compare models: pocketzoo bench")
+        raise DataError(self.unscored, "compare models: pocketzoo bench")
 
 
 @dataclass
@@ -80,6 +85,7 @@ class ReturnScores:
     """The mean of what an agent collected in each episode, with Student's interval."""
 
     returns: list[float] = field(default_factory=list)
+    unscored = "what an agent is worth, its environment says: pocketzoo play"
 
     def update(self, answers: object, targets: npt.NDArray[Any]) -> None:
         """Take in the returns (B,) of some episodes; what was answered does not matter."""

@@ -1,0 +1,45 @@
+"""The budgets that a step's own config sets, and whether a graph meets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pocketzoo.compress.pipeline.graph_scores import Judge
+from pocketzoo.compress.pipeline.job import Job
+from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.artifacts.driver import Graphs
+from pocketzoo.zoo.artifacts.drivers import artifact_of
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.catalog.compressor import Compressor
+
+
+def budgets_of(compressor: Compressor, config: Any) -> dict[str, float]:
+    """The budgets that a config sets itself, by ``BUDGETS``."""
+    own = {name: getattr(config, name) for name in sorted(compressor.budgets)}
+    return {name: budget for name, budget in own.items() if budget is not None}
+
+
+def own_judge(bundle: Bundle, compressor: Compressor, job: Job) -> Judge:
+    """Of graphs against the float graph that a step begins with.
+
+    Raises:
+        DataError: there are no validation samples.
+    """
+    if not len(job.validation.split):
+        raise DataError(
+            f"{job.dataset.name} has no validation samples, which a budget for {compressor.name} needs",
+            "give more data",
+        )
+    if bundle.path == job.source.path:
+        return job.judge
+    return Judge(artifact_of(bundle), job.validation, task=job.task)
+
+
+def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Graphs) -> str:
+    """Which budget of its config a graph does not meet; "" if it meets them."""
+    budgets, sqnr = budgets_of(compressor, config), own.score(graph).sqnr
+    if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
+        return f"the SQNR is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
+    if "max_drop" in budgets and (drop := own.drop(graph)) > budgets["max_drop"]:
+        return f"{own.metric} falls by {100 * drop:.2f} points, {100 * budgets['max_drop']:.2f} are allowed"
+    return ""

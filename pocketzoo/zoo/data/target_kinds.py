@@ -1,0 +1,110 @@
+"""Targets as they stand in data, as tasks want them: classes, numbers, flags of labels, or arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketzoo.core.errors import DataError, message_of
+from pocketzoo.zoo.catalog.dataset import Targets
+from pocketzoo.zoo.catalog.task import TargetKind
+
+Array = npt.NDArray[Any]
+Read = tuple[tuple[str, ...], Targets]  # labels, and the targets
+SEPARATOR = "|"  # between several labels in one column
+TRUE, FALSE = {"1", "1.0", "true", "yes"}, {"", "0", "0.0", "false", "no", "none"}
+
+
+def read_targets(kind: TargetKind, name: str, y: Array, count: int, names: Sequence[str] = ()) -> Read:
+    """Labels, and the targets of ``count`` samples; ``names`` are what the columns of ``y`` are called.
+
+    Raises:
+        DataError: ``y`` is not such targets.
+    """
+    return _KINDS[kind](name, y, count, tuple(names))
+
+
+def _classes(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
+    if y.ndim != 1 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
+        several = y.ndim == 2 and y.dtype.kind in "iub" and set(np.unique(y).tolist()) <= {0, 1}
+        raise DataError(
+            f"{name}: y is {y.dtype} of shape {y.shape}",
+            "give one label or number per sample" + ", or fit a head for several labels: --head multi-label" * several,
+        )
+    if len(y) != count:
+        raise DataError(f"{name}: x has {count} samples, y has {len(y)}", "give one y per x")
+    labels, targets = np.unique(y, return_inverse=True)
+    return tuple(str(label) for label in labels), targets.astype(np.int64)
+
+
+def _numbers(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
+    return (), as_numbers(name, y, count)
+
+
+def as_numbers(name: str, y: Array, count: int) -> Targets:
+    """Targets as numbers (N, outputs)."""
+    try:
+        numbers = y.astype(np.float32)
+    except ValueError as error:
+        raise DataError(
+            f"the targets of {name} are not numbers: {message_of(error)}", "fit a classifier: --head linear"
+        ) from error
+    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+    if numbers.ndim != 2 or len(numbers) != count or not np.isfinite(numbers).all():
+        raise DataError(
+            f"the targets of {name} have shape {y.shape} for {count} samples, or are not finite",
+            "give one number, or one row of them, for each sample",
+        )
+    return numbers
+
+
+def _flags(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
+    """0 or 1 of each label; one column of texts has the labels that are true, with ``SEPARATOR`` between them."""
+    if y.ndim == 1 and y.dtype.kind in "UO" and len(names) <= 1:
+        sets = [{part.strip() for part in str(text).split(SEPARATOR) if part.strip()} for text in y]
+        labels = tuple(sorted(set().union(*sets)))
+        return _checked(labels, np.array([[label in each for label in labels] for each in sets], np.int64), name, count)
+    if y.ndim != 2:
+        raise DataError(
+            f"{name}: y is {y.dtype} of shape {y.shape}, not 0 or 1 for each label",
+            "give an .npz whose y is (samples, labels), or a table with several label columns: --label-column a,b",
+        )
+    if y.dtype.kind in "UO":
+        words = np.char.lower(y.astype(str))
+        known = np.isin(words, list(TRUE | FALSE))
+        flags = np.isin(words, list(TRUE)).astype(np.int64)
+    else:
+        known, flags = np.isin(y, (0, 1)), (y == 1).astype(np.int64)
+    if not known.all():
+        raise DataError(f"{name}: a label is {y[~known][0]!s}, and neither 0 nor 1", "give 0 or 1 for each label")
+    return _checked(names or tuple(map(str, range(y.shape[1]))), flags, name, count)
+
+
+def _checked(labels: tuple[str, ...], flags: Targets, name: str, count: int) -> Read:
+    if not labels or flags.shape != (count, len(labels)):
+        raise DataError(
+            f"{name}: there are {len(labels)} labels, and targets of shape {flags.shape} for {count} samples",
+            "give 0 or 1 for each label of each sample",
+        )
+    if len(set(labels)) < len(labels):
+        raise DataError(f"{name}: two labels have one name", "give each its own")
+    return labels, flags
+
+
+def _arrays(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
+    if y.dtype.kind not in "uifb" or not y.ndim or len(y) != count:
+        raise DataError(f"{name}: y is {y.dtype} of shape {y.shape} for {count} samples", "give one row per sample")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise DataError(f"{name}: y has non-finite values", "remove samples with NaN or infinity")
+    return (), y.astype(np.float32 if y.dtype.kind == "f" else np.int64)
+
+
+_KINDS: dict[TargetKind, Callable[[str, Array, int, tuple[str, ...]], Read]] = {
+    "classes": _classes,
+    "numbers": _numbers,
+    "flags": _flags,
+    "arrays": _arrays,
+}

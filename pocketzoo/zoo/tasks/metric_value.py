@@ -1,0 +1,63 @@
+"""A metric as it was measured: what it is called, its value and interval, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pocketzoo.zoo.catalog.task import Estimate, MetricSpec
+
+
+def key_of(name: str) -> str:
+    """A metric's name as part of a key."""
+    return name.replace(" ", "_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricValue:
+    """A value of a task's metric, as rows of a bench and reports of steps keep it."""
+
+    name: str
+    value: float
+    low: float | None = None  # the interval of 95%; None where none is known
+    high: float | None = None
+    higher_is_better: bool = True
+    unit: str = ""  # "" for a fraction of 0 to 1
+
+    @classmethod
+    def of(cls, metric: MetricSpec, estimate: Estimate) -> MetricValue:
+        """What was measured of a metric."""
+        return cls(
+            name=metric.name,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            higher_is_better=metric.higher_is_better,
+            unit=metric.unit,
+        )
+
+    def loss(self, other: float) -> float:
+        """How much worse than this ``other`` is; below 0 where it is better."""
+        return self.value - other if self.higher_is_better else other - self.value
+
+    @property
+    def key(self) -> str:
+        """Its name as part of a key: "mean average precision" is "mean_average_precision"."""
+        return key_of(self.name)
+
+    @property
+    def worsens(self) -> str:
+        """What it does where a model gets worse: "falls", or "rises"."""
+        return "falls" if self.higher_is_better else "rises"
+
+    def shown(self, value: float) -> str:
+        """A value of this metric, for people: fractions in percent."""
+        return f"{value:.1%}" if not self.unit else f"{value:.4g}"
+
+    def shown_loss(self, loss: float) -> str:
+        """A difference of two values: points of percent for fractions."""
+        return f"{100 * loss:.2f}" if not self.unit else f"{loss:.4g}"
+
+    @property
+    def points(self) -> str:
+        """What differences are of: " points" for fractions, else the unit."""
+        return f" {self.unit}".replace(" number", "") if self.unit else " points"
