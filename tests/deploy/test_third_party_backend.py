@@ -182,8 +182,7 @@ def test_it_is_written_outside_a_bundle_under_any_name(small, plugins, tmp_path)
     out = pocketzoo.export(small.path, to="abacus", out=tmp_path / "device.beads", registry=plugins)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device.beads", "device.npz"]
     with abacus.AbacusRunner(out) as runner:
-        x = random_samples(small.manifest.input, 2)
-        assert runner.infer({"image": x})["logits"].shape == (2, 10)
+        assert runner.infer(random_samples(small.manifest.input, 2))["logits"].shape == (2, 10)
 
 
 def test_what_is_built_is_neither_packed_nor_uploaded(both, plugins, tmp_path):

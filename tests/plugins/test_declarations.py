@@ -18,9 +18,6 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.processor import ProcessorSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import (
-    METRICS,
-    PER_TOKEN,
-    RETURNS,
     BackboneSpec,
     DatasetSpec,
     ExporterSpec,
@@ -220,9 +217,11 @@ def test_a_head_is_complete(spec):
 
     assert spec.takes
     assert set(spec.takes) <= {"map", "vector", "sequence"}
-    assert spec.returns in RETURNS
-    assert callable(getattr(functional, spec.loss, None)) or (not spec.loss and spec.returns not in METRICS)
-    assert spec.metric == METRICS.get(spec.returns, "")
+    former = [entry.spec for entry in REGISTRY.find(kind="task") if spec.returns in entry.spec.former]
+    tasks = [entry.spec for entry in REGISTRY.find(spec.task, kind="task")] if spec.task else former
+    assert tasks
+    assert all(task.name in REGISTRY.get("decoder", spec.decoder or task.decoder).tasks for task in tasks)
+    assert callable(getattr(functional, spec.loss, None)) or not spec.loss
     if spec.options is not None:
         assert spec.options.__dataclass_params__.frozen
         assert from_plain(spec.options, json.loads(json.dumps(to_plain(spec.options())))) == spec.options()
@@ -251,7 +250,7 @@ def test_a_head_builds_for_all_it_takes(name, kind, outputs):
     spec = REGISTRY.get("head", name)
     shape = {"map": ("batch", 12, 5, 6), "vector": ("batch", 12), "sequence": ("batch", 9, 12)}[kind]
     module = spec.build(FeatureSpec(kind, shape), outputs).eval()
-    wanted = (3, 9, outputs) if spec.returns in PER_TOKEN else (3, outputs)
+    wanted = (3, 9, outputs) if spec.task in ("token-classification", "text-generation") else (3, outputs)
     assert module(torch.rand(3, *shape[1:])).shape == wanted
 
 

@@ -15,6 +15,7 @@ from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.head_task import answer_facts, head_task
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, InputSpec, TextSpec
@@ -79,15 +80,16 @@ def samples(backbone: str) -> Dataset:
 )  # fmt: skip
 def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):
     spec, base = zoo.get("head", head), zoo.get("backbone", backbone)
-    labels = ("a", "b", "c", "d") if spec.returns in ("logits", "token-logits") else ()
+    task = head_task(spec, base.input, zoo)
+    labels = ("a", "b", "c", "d") if task.name.endswith("classification") else ()
     ref = ModelRef(backbone=backbone, head=head, outputs=4, head_options=plain_options(spec, options))
     torch.manual_seed(0)
     model = build(ref, zoo)
     with writing(tmp_path / "m") as draft:
-        save_model(draft, model, ref, name="m", labels=labels, returns=spec.returns, license="MIT",
-                   input_spec=base.input, provenance={})  # fmt: skip
+        save_model(draft, model, ref, name="m", labels=labels, license="MIT", provenance={},
+                   answers=answer_facts(spec, base.input, zoo), input_spec=base.input, registry=zoo)  # fmt: skip
     bundle = pocketzoo.open_model(tmp_path / "m", registry=zoo)
-    assert bundle.manifest.gives == spec.returns
+    assert bundle.manifest.task == task.name
     x = example(base.input, 3)
     with torch.no_grad():
         assert torch.equal(load_module(bundle, zoo)(x), model(x))
@@ -95,10 +97,10 @@ def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):
     smaller = compress(bundle.path, tmp_path / "s", data=samples(backbone), steps=steps, samples=16,
                        keep_slower=True, registry=zoo)  # fmt: skip
     first, float_again, int8 = smaller.manifest.measurements
-    few = spec.returns == "embedding"  # to count neighbors among
+    few = task.name == "feature-extraction"  # to count neighbors among
     assert (first["agreement"], float_again["agreement"]) == ((None, None) if few else (1.0, 1.0))
     # Untrained numbers hardly differ from sample to sample, and agreement of numbers is held to that difference.
-    assert few or (int8["sqnr"] >= 20 if spec.returns == "values" else int8["agreement"] >= 0.5)
+    assert few or (int8["sqnr"] >= 20 if task.name == "regression" else int8["agreement"] >= 0.5)
     assert int8["sqnr"] > 10
     rows = pocketzoo.bench([bundle.path, smaller.path], batch_sizes=(1,), seconds=0, registry=zoo)
     assert all(row.agreement is None if few else 0 <= row.agreement <= 1 for row in rows)

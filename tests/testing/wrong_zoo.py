@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy  # noqa: F401  # the plugin's own defect: listing it loads numpy
+import wrong_backends
 import wrong_compressors
 import wrong_tasks
 
@@ -287,3 +288,8 @@ def pocketzoo_decoders():
 @hookimpl
 def pocketzoo_processors():
     return wrong_tasks.processors()
+
+
+@hookimpl
+def pocketzoo_backends():
+    return wrong_backends.backends()

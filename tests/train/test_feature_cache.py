@@ -12,7 +12,7 @@ import torch
 from told import Told
 from torch import nn
 
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, UnsupportedModelError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train import feature_cache as module
 from pocketzoo.train.feature_cache import Features, Samples, features, weights_digest
@@ -323,3 +323,18 @@ def test_a_digest_of_weights_is_of_names_shapes_and_values():
     assert len(set(found)) == len(found)
     assert digest(a=given.clone()) == found[0]
     assert digest(a=torch.arange(8.0)[::2] / 2) == found[0]
+
+
+class TwoInputs(nn.Module):
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
+
+
+def test_a_frozen_backbone_gets_every_input_and_one_that_learns_is_refused(refused):
+    text = TextSpec(vocabulary=9, pad=0, max_length=4, mask="mask")
+    batches = Batches(Split(np.array([[2, 3, 0], [4, 5, 6]]), np.array([0, 1])), text)
+    ((x, y),) = Samples(batches, TwoInputs()).of([[0, 1]])
+    assert x.tolist() == [[5, 2], [15, 3]]
+    assert y.tolist() == [0, 1]
+    with refused(UnsupportedModelError, "several inputs yet: input_ids, mask", hint="frozen"):
+        list(Samples(batches).of([[0, 1]]))

@@ -155,7 +155,7 @@ def test_settings_that_cannot_be(settings, error, text):
 
 
 def test_what_writes_no_text_is_refused(fitted, registry):
-    with pytest.raises(UnsupportedModelError, match="outputs logits and cannot generate text"):
+    with pytest.raises(UnsupportedModelError, match="is for image-classification and cannot generate text"):
         generate(fitted.path, ["a"], registry=registry)
 
 

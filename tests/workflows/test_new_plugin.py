@@ -69,11 +69,7 @@ DECLARES = {
 }  # fmt: skip
 
 
-WAITS = {kind: pytest.mark.xfail(reason="its api comes with the next merges", strict=True)
-         for kind in ("backend",)}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=WAITS.get(kind, ())) for kind in DECLARES])
+@pytest.mark.parametrize("kind", DECLARES)
 def test_a_package_of_each_kind_declares_what_it_says(kind, tmp_path, monkeypatch):
     module = f"zz_{kind or 'default'}"
     folder = new_plugin(module.replace("_", "-"), tmp_path / "made", kind=kind)
@@ -205,7 +201,7 @@ def as_installed(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=WAITS.get(kind, ())) for kind in KINDS])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_package_of_each_kind_passes_its_own_tests_and_the_conformance_suite(kind, tmp_path):
     name = f"zz-{kind}"
     folder = as_installed(new_plugin(name, tmp_path / "source", kind=kind), name)

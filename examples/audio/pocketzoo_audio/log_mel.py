@@ -49,7 +49,13 @@ class LogMel(ProcessorBase):
         return super().samples(given)
 
     def truncated(self, samples: Sequence[Any]) -> int:
-        return sum(len(self._wave(s)) > self.spec.samples for s in samples if not isinstance(s, Mapping))
+        return sum(self._is_longer(sample) for sample in samples if not isinstance(sample, Mapping))
+
+    def _is_longer(self, sample: Any) -> bool:
+        if isinstance(sample, str | Path | bytes):  # without resampling it
+            wave, rate = read_wav(sample if isinstance(sample, bytes) else _read(Path(sample)), str(sample)[:60])
+            return len(wave) * self.spec.rate > self.spec.samples * rate
+        return len(self._wave(sample)) > self.spec.samples
 
     def random(self, count: int, length: int = 0) -> Arrays:
         """Spectrograms of noise."""

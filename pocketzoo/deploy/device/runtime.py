@@ -30,11 +30,11 @@ from pocketzoo.zoo.backends.open_backend import Way, backends, why_not
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 
 if TYPE_CHECKING:
-    from pocketzoo.zoo.catalog.registry import Registry
     from pocketzoo.zoo.catalog.task import Answers
     from pocketzoo.zoo.models.resolver import Resolver
     from pocketzoo.zoo.tasks.open_task import ModelTask
@@ -173,10 +173,8 @@ def load_runtime(
         MissingDependencyError: onnxruntime or the provider is not installed; the hint says what would run here.
         PluginError: the back end of the provider fails.
     """
-    from pocketzoo.zoo.models.resolver import Resolver
-
     bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
-    specs = Resolver.of(registry).registry
+    specs = _registry(registry)
     graphs = bundle.targets()
     if target is not None and target not in graphs:
         specs.get("target", target)
@@ -238,6 +236,13 @@ def _choice(
         remember(key, choice)
     progress.say(f"running on {choice}")
     return choice
+
+
+def _registry(given: Registry | Resolver | None) -> Registry:
+    """The registry alone: a bundle on a device needs no resolver, which imports all that talks to the Hub."""
+    if given is None or isinstance(given, Registry):
+        return given or default_registry()
+    return given.registry
 
 
 def _open(model: str | Path, registry: Registry | Resolver | None, progress: Progress) -> Bundle:

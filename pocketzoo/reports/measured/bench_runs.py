@@ -174,7 +174,8 @@ def bench_headline(run: BenchRun) -> str:
     if run.quality not in ("accuracy", "metric.value"):
         if row.agreement is None:
             return f"{sentence}, with " + ("equal outputs" if row.sqnr is None else f"{row.sqnr:.1f} dB SQNR")
-        return f"{sentence}, with {row.about or f'{percent(row.agreement, row.samples)} agreement'}"
+        shown = f"equal predictions for {percent(row.agreement, row.samples)} of the samples"  # rows of before
+        return f"{sentence}, with {row.about or shown}"
     name, metric = run.measure.name, run.measure
     ours = run.number(best, run.quality)
     lost = 0.0 if ours is None else metric.loss(ours.value)

@@ -89,7 +89,7 @@ def add_generation_graphs(
         )
     if not structure.generates_text:
         raise UnsupportedModelError(
-            f"{manifest.name} has a head that is for {manifest.task or manifest.gives} and cannot generate text",
+            f"{manifest.name} has a head that does not generate text",
             "fit a language-model head: --head language-model",
         )
     module: Any = module_of(bundle, structure)

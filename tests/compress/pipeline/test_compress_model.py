@@ -468,7 +468,9 @@ def test_a_dry_run_with_int8_plans_what_a_run_does(small, few, tmp_path, squeeze
 
 def test_metrics_are_those_of_the_rows(compressed):
     rows = {r["target"] or "float": r["accuracy"] for r in compressed.manifest.measurements[1:]}
-    assert compressed.manifest.metrics == {f"test_accuracy_{target}": value for target, value in rows.items()}
+    metrics = dict(compressed.manifest.metrics)
+    assert set(metrics.pop("intervals")) == set(metrics)
+    assert metrics == {f"test_accuracy_{target}": value for target, value in rows.items()}
 
 
 def test_the_bytes_of_int8_are_those_of_the_files(compressed):

@@ -112,14 +112,16 @@ def test_float_graphs_of_a_model_in_int8_are_said_to_be_so(kinds, language_bundl
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, registry, refused):
-    with refused(UnsupportedModelError, "outputs logits and cannot generate text", hint="use a language model"):
+    with refused(
+        UnsupportedModelError, "is for image-classification and cannot generate text", hint="use a language model"
+    ):
         with_generation_graphs(fitted, registry)
     bundle = read_bundle(language_bundles["gpt2"])
     files = {name: entry for name, entry in bundle.manifest.files.items() if not entry.graph}
     model = replace(bundle.manifest.model, head="embedding")
     of_another = replace(bundle.manifest, model=model, files=files, driver="single", returns="embedding")
     other = replace(bundle, manifest=of_another)
-    with refused(UnsupportedModelError, "has a head that outputs embedding", hint="--head language-model"):
+    with refused(UnsupportedModelError, "has a head that does not generate text", hint="--head language-model"):
         with_generation_graphs(other, registry)
     assert with_generation_graphs(bundle, registry) is bundle, "it has them"
 

@@ -24,6 +24,7 @@ from pocketzoo.core.progress import Silent
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import as_processor, describe_config
@@ -156,6 +157,8 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
         "macs": manifest.macs + 1,
         "driver": "dual",
         "task": "other",
+        "tag": "other",
+        "signature": ModelSignature(inputs=(), outputs=()),
         "decoder": {"name": "other"},
         "returns": "embedding",
         "generation": {"start": 0},

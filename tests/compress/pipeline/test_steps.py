@@ -39,6 +39,7 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -863,7 +864,9 @@ class Scored:
 
 
 def score(**fields):
-    plain = {"accuracy": None, "agreement": None, "sqnr": None, "outputs": {}, "samples": 5}
+    plain = {"metric": None, "agreement": None, "sqnr": None, "outputs": {}, "samples": 5}
+    if (accuracy := fields.pop("accuracy", None)) is not None:
+        fields["metric"] = MetricValue(name="accuracy", value=accuracy)
     return SimpleNamespace(**{**plain, **fields})
 
 

@@ -373,7 +373,7 @@ def test_it_is_one_of_the_words_of_the_package(compressed, digit_files):
 
 def test_classes_are_asked_of_a_model_that_has_some(tmp_path, refused):
     with load_runtime(weighty(tmp_path / "b", 8), threads=1) as runtime:
-        with refused(DataError, "weighty has no classes", hint="fit"):
+        with refused(DataError, "weighty has no task", hint="--labels"):
             runtime.classify(np.zeros((1, 64), np.float32))
         with refused(DataError, "input 'x' is (64,)", "('batch', 64)", hint="float32"):
             runtime.predict(np.zeros(64, np.float32))
