@@ -18,9 +18,9 @@ from pocketzoo.deploy.export import export
 from pocketzoo.workflows.bench import bench
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import open_artifact
+from pocketzoo.zoo.artifacts.pair_encoders import pair_encoders
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.models.import_onnx import open_graph
-from pocketzoo.zoo.models.pair_encoders import pair_encoders
 
 
 def divided(samples):

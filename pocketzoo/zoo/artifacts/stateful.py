@@ -23,7 +23,7 @@ from pocketzoo.zoo.artifacts.driver import (
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
-from pocketzoo.zoo.catalog.states import CALLS, calls_axis, check_states, over_calls
+from pocketzoo.zoo.graphs.states import CALLS, calls_axis, check_states, over_calls
 
 
 class Stream:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,6 @@ from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, Tab
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.catalog.states import check_states, evident_states, over_calls
 from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
@@ -41,6 +40,7 @@ from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
+from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -79,19 +79,13 @@ class OnnxMetadata:
 
 @keywords_renamed(reading="metadata")
 def open_graph(
-    path: Path,
-    metadata: OnnxMetadata | None = None,
-    progress: Progress = SILENT,
-    *,
-    states: Mapping[str, str] | None = None,
+    path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT, *, states: States | None = None
 ) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
     It may have any inputs and outputs. Constants and batch norm are folded, the batch axis is found by running it and
     made dynamic where it is fixed, and the result is checked against the file. The file is not changed.
-
-    ``states``, output -> input, are those that are the input of the next call, which no graph says. With them the model
-    reads sequences: inputs have an axis of calls after that of the batch (``zoo/artifacts/stateful.py``).
+    ``states``, output -> input of the next call, no graph says; with them samples are sequences of calls.
 
     Raises:
         BundleError: it is not an ONNX graph, or onnxruntime does not run it; or a state cannot be one.
@@ -110,8 +104,8 @@ def open_graph(
         raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     _refuse(model, path)
     tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
-    said = repr((replace(metadata, tokenizer=None), sorted((states or {}).items())))
-    pins = [sha256(path), said, sha256(tokenizer) if tokenizer.is_file() else ""]
+    known = tokenizer if tokenizer.is_file() else None
+    pins = [sha256(path), repr((replace(metadata, tokenizer=None), states)), sha256(known) if known else ""]
     key = hashlib.sha256("\n".join([__version__, *pins]).encode()).hexdigest()[:16]
     place = home() / "models" / f"{path.stem}-{key}"
     if place.exists():
@@ -121,18 +115,8 @@ def open_graph(
             shutil.rmtree(place)  # damaged: it is ours to make again
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)
-    signature = signature_of(tidy)
-    if states:
-        check_states(signature, states)
-        signature = signature_of(tidy, dict(states))
-    elif evident := evident_states(signature):
-        named = " ".join(f"--state {output}={given}" for output, given in evident.items())
-        progress.say(f"by their names these may be states, which nothing else says; if they are: {named}")
-    spec = (
-        ArraysSpec(inputs=over_calls(signature, states).inputs)
-        if states
-        else _input_spec(signature, metadata, path, tokenizer if tokenizer.is_file() else None)
-    )
+    signature = with_states(signature_of(tidy), states or {}, progress)
+    spec = sequences_of(signature) if states else _input_spec(signature, metadata, path, known)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:

@@ -12,7 +12,7 @@ from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import ends, open_artifact
 from pocketzoo.zoo.artifacts.stateful import StatefulRunner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
-from pocketzoo.zoo.catalog.states import check_states, evident_states
+from pocketzoo.zoo.graphs.states import check_states, evident_states
 
 
 @pytest.fixture(scope="module")

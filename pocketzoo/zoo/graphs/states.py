@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pocketzoo.core.errors import BundleError
+from pocketzoo.core.progress import Progress
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 
+States = Mapping[str, str]  # output -> the input that it is at the next call
 CALLS = "calls"  # the axis of a sequence, after that of the batch
 
 
@@ -36,6 +39,27 @@ def check_states(signature: ModelSignature, states: Mapping[str, str]) -> None:
                 f"{taken.dtype} of {taken.shape}",
                 "a state has one type and shape",
             )
+
+
+def with_states(signature: ModelSignature, states: Mapping[str, str], progress: Progress) -> ModelSignature:
+    """The signature with its states; without any, those that names make evident are said, and not taken.
+
+    Raises:
+        BundleError: as ``check_states``.
+    """
+    if not states:
+        named = " ".join(f"--state {output}={given}" for output, given in evident_states(signature).items())
+        if named:
+            progress.say(f"by their names these may be states, which nothing else says; if they are: {named}")
+        return signature
+    check_states(signature, states)
+    outputs = tuple(replace(output, feeds=states.get(output.name, "")) for output in signature.outputs)
+    return replace(signature, outputs=outputs)
+
+
+def sequences_of(signature: ModelSignature) -> ArraysSpec:
+    """How sequences become the inputs of a model with states: as arrays by name."""
+    return ArraysSpec(inputs=over_calls(signature, signature.states).inputs)
 
 
 def evident_states(signature: ModelSignature) -> dict[str, str]:
