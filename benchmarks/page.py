@@ -14,6 +14,8 @@ from page_peers import render as render_peers
 from page_peers import render_int8
 from page_scaling import render as render_scaling
 
+from pocketzoo.zoo.bundles.early_format_2 import report_of
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -218,9 +220,9 @@ against the first row. The bars: {"; ".join(f"{model}: {bar}" for model, bar in 
         steps = []
         for name, made in found["recipes"].items():
             for step in made["steps"]:
-                steps += [[name, *_rejected(no, step["kind"])] for no in step["report"].get("rejected", ())]
-                steps.append([name, step["kind"], *_changes(step["report"])])
-            steps += [[name, *_rejected(no, no["kind"])] for no in made["rejected"]]
+                steps += [[name, *_rejected(no, _compressor(step))] for no in step["report"].get("rejected", ())]
+                steps.append([name, _compressor(step), *_changes(step["report"])])
+            steps += [[name, *_rejected(no, _compressor(no))] for no in made["rejected"]]
         took = ", ".join(f"{name} {made['seconds']:.0f} s" for name, made in found["recipes"].items())
         head = ["recipe", "step", "file", "ms, batch 1", "accuracy or agreement", "SQNR dB", "s"]
         parts.append(
@@ -231,25 +233,31 @@ against the first row. The bars: {"; ".join(f"{model}: {bar}" for model, bar in 
 
 
 def _changes(report: dict[str, Any]) -> list[str]:
-    """A step's report as cells."""
+    """A step's report as cells; of files that were written before reports were typed, too."""
+    report = report_of(report)
 
     def change(name: str, scale: float, digits: int, unit: str = "") -> str:
-        both = [report.get(f"{name}_{when}") for when in ("before", "after")]
-        return "-" if None in both else f"{' -> '.join(f'{v / scale:,.{digits}f}' for v in both)}{unit}"
+        both = report.get(name)
+        if not both:
+            return "-"
+        return " -> ".join(f"{both[when] / scale:,.{digits}f}" for when in ("before", "after")) + unit
 
-    quality = "accuracy" if "accuracy_after" in report else "agreement"
     return [
         change("bytes", 1e3, 0, " KB"),
-        change("latency_ms", 1, 2),
-        change(quality, 1, 3),
-        f"{report['sqnr_db']:.1f}" if "sqnr_db" in report else "-",
-        f"{report['seconds']:.1f}" if "seconds" in report else "-",
+        change("latency", 1, 2),
+        change("metric" if report.get("metric") else "agreement", 1, 3),
+        "-" if report.get("sqnr") is None else f"{report['sqnr']:.1f}",
+        "-" if report.get("seconds") is None else f"{report['seconds']:.1f}",
     ]
 
 
-def _rejected(no: dict[str, Any], kind: str) -> list[str]:
-    cells = _changes(no.get("report", {}))
-    return [f"{kind}, rejected: {no['why']}", *cells]
+def _compressor(step: dict[str, Any]) -> str:
+    """The name of who took a step, by either key."""
+    return str(step.get("compressor") or step["kind"])
+
+
+def _rejected(no: dict[str, Any], name: str) -> list[str]:
+    return [f"{name}, rejected: {no['why']}", *_changes(no.get("report", {}))]
 
 
 def _lowrank(result: dict[str, Any]) -> str:

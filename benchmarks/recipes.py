@@ -52,7 +52,9 @@ def run(model: str, folder: Path, count: int) -> dict[str, Any]:
         )
         made[name] = {
             "seconds": time.perf_counter() - start,
-            "steps": [{"kind": s.kind, "config": s.config, "report": s.report} for s in bundle.manifest.steps],
+            "steps": [
+                {"compressor": s.compressor, "config": s.config, "report": s.report} for s in bundle.manifest.steps
+            ],
             "rejected": bundle.manifest.rejected,
         }
         print(f"{model}, {name}: {made[name]['seconds']:.0f} s", flush=True)

@@ -51,7 +51,10 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     """What the public functions answer to ``asks``: facts, and arrays by name. ``given`` has what is read."""
     registry = frozen_registry()
     bundle = read_bundle(case / "bundle")
-    facts: dict[str, Any] = {"gives": bundle.manifest.gives, "files": sorted(bundle.manifest.files)}
+    facts: dict[str, Any] = {
+        "gives": bundle.manifest.former_returns or "tensors",
+        "files": sorted(bundle.manifest.files),
+    }
     arrays: Arrays = {}
     batch = asks.get("texts") or given["x"]
     for target in bundle.encodings():

@@ -211,7 +211,7 @@ def _numbers(text: str, option: str) -> list[int]:
 def predict(
     model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
 ) -> None:
-    """Predict classes, values or what else a model is for, for images or texts."""
+    """Predict what a model is for, such as classes."""
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without

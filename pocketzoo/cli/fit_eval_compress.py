@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,11 @@ def fit(
     if as_json:
         print_json({"bundle": str(out), **metrics})
     else:
-        print_columns([[name.replace("_", " "), f"{value:.4g}"] for name, value in metrics.items()])
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        intervals = metrics.get("intervals", {})
+        print_columns(
+            [[name.replace("_", " "), f"{value:.4g}", interval(intervals.get(name))] for name, value in numbers.items()]
+        )
         click.echo(f"wrote {out}")
 
 
@@ -121,21 +126,31 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
         return
     print_columns(
         [
-            *[[name, f"{value:.4f}"] for name, value in scores.items() if isinstance(value, float)],
+            *[
+                [name, f"{value:.4f}  {interval(scores['intervals'].get(name))}".rstrip()]
+                for name, value in scores.items()
+                if isinstance(value, float)
+            ],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
-                for label, score in scores.get("classes", {}).items()
+                for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
             ],
         ]
     )
 
 
+def interval(ends: Sequence[float | None] | None) -> str:
+    """An interval of 95% confidence in words; nothing where none is known."""
+    low, high = ends or (None, None)
+    return "" if low is None or high is None else f"({low:.4g} to {high:.4g})"
+
+
 def _mistaken(label: str, scores: dict[str, Any]) -> str:
     """The class that samples of this one are most often misclassified as."""
-    wrong = {name: count for name, count in scores["confusion"][label].items() if name != label}
+    wrong = {name: count for name, count in scores.get("confusion", {}).get(label, {}).items() if name != label}
     if not wrong:
         return ""
     most = max(wrong, key=lambda name: wrong[name])

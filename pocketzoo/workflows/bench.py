@@ -11,10 +11,12 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.measure_graphs import BATCHES, Candidate, Measurement, candidates, measure
-from pocketzoo.zoo.backends.open_backend import Way
+from pocketzoo.zoo.backends.open_backend import Way, version_of
 from pocketzoo.zoo.backends.runtimes import CPU, check_runtime
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.backends.timing import LEAST
 from pocketzoo.zoo.bundles.bundle import Bundle, updating
+from pocketzoo.zoo.bundles.measured_on import measured_today
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped
@@ -79,6 +81,7 @@ def bench(
                 f"{other.name} and {first.name} do not have the same input and output shapes",
                 "measure them in separate runs",
             )
+    dataset: Dataset | None = None
     if data is None:
         arrays = random_samples(processor, SAMPLES)
         batches = Batches(Split([sample_of(arrays, i, processor.inputs) for i in range(SAMPLES)]), processor)
@@ -122,10 +125,20 @@ def bench(
             progress=progress,
         )
     if save:
+        gpu = find_gpu()
+        measured = measured_today(
+            {way.runtime.name: version_of(way.backend) for way in ways},
+            data="" if dataset is None else dataset.name,
+            sha256="" if dataset is None else dataset.digest(),
+            samples=rows[0].samples,
+            gpu="" if gpu is None else gpu.name,
+        )
         for bundle, model in zip(bundles, models, strict=True):
             if Path(model).exists():
                 with updating(bundle) as draft:
-                    draft.manifest = replace(bundle.manifest, measurements=tuple(to_plain(row) for row in rows))
+                    draft.manifest = replace(
+                        bundle.manifest, measurements=tuple(to_plain(row) for row in rows), measured=measured
+                    )
     return rows
 
 

@@ -112,7 +112,7 @@ def test_info_of_a_bundle_is_its_manifest(run, compressed):
     plain = run("info", compressed.path).stdout
     assert "prune, low-rank, int8" in plain
     assert f"{compressed.manifest.parameters}" in plain
-    assert len(plain.splitlines()) < 100  # plans and layers are left out
+    assert len(plain.splitlines()) < 120  # plans and layers are left out
 
 
 def test_plugins_are_what_the_library_lists(run):

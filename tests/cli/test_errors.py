@@ -245,7 +245,11 @@ def test_classes_the_model_does_not_know(run, place, fitted, photos, tmp_path):
     some = photos(tmp_path / "some", {"0": 5, "1": 5, "nine": 5})
     check(run("eval", fitted.path, "--data", some), "unknown to the model: nine")
     none = photos(tmp_path / "none", {"cat": 5, "dog": 5})
-    check(run("eval", fitted.path, "--data", none), "none of the model's classes", hint="pocketzoo info")
+    check(
+        run("eval", fitted.path, "--data", none),
+        "no targets for image-classification with the model's labels",
+        hint="pocketzoo info",
+    )
 
 
 # -- recipes

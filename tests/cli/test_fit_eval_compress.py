@@ -47,10 +47,13 @@ def test_fit_after_a_cut_with_options(run, few, tmp_path):
     assert manifest.model.cut == "stem"
     assert manifest.provenance["training"]["learning_rate"] == 0.1
     assert manifest.parameters < 10_000
-    shown = dict(line.rsplit(maxsplit=1) for line in result.stdout.splitlines()[:-1])
-    assert {k.strip(): float(v) for k, v in shown.items()} == {
-        k.replace("_", " "): pytest.approx(v, rel=1e-3) for k, v in manifest.metrics.items()
+    metrics = dict(manifest.metrics)
+    low, high = metrics.pop("intervals")["test_accuracy"]
+    words = [line.split() for line in result.stdout.splitlines()[:-1]]
+    assert {" ".join(line[:2]): float(line[2]) for line in words} == {
+        k.replace("_", " "): pytest.approx(v, rel=1e-3) for k, v in metrics.items()
     }
+    assert f"({low:.4g} to {high:.4g})" in result.stdout
 
 
 # -- eval
@@ -62,7 +65,8 @@ def test_eval_prints_what_the_library_scores(run, fitted, few):
     assert result.stderr == ""
     lines = [line.split() for line in run("eval", fitted.path, "--data", few).stdout.splitlines()]
     scores = evaluate(fitted.path, data=few)
-    assert lines[0] == ["accuracy", f"{scores['accuracy']:.4f}"]
+    low, high = scores["intervals"]["accuracy"]
+    assert lines[0] == ["accuracy", f"{scores['accuracy']:.4f}", f"({low:.4g}", "to", f"{high:.4g})"]
     assert [line[0] for line in lines[-10:]] == [str(i) for i in range(10)]
     for name, line in zip("0123456789", lines[-10:], strict=True):
         wrong = {k: n for k, n in scores["confusion"][name].items() if k != name}
@@ -300,7 +304,7 @@ def test_fit_takes_options_of_the_head_and_a_size(run, photos, tmp_path):
     assert facts["model"]["head_options"] == {
         "pool": "flatten", "grid": 2, "hidden": [16, 8], "activation": "gelu", "dropout": 0.2,
     }  # fmt: skip
-    assert facts["input"]["shape"] == ["batch", 1, 20, 24]
+    assert facts["processor"]["config"]["shape"] == ["batch", 1, 20, 24]
 
 
 def test_info_shows_what_a_head_can_be_asked_for(run):
@@ -315,7 +319,11 @@ def test_info_shows_what_a_head_can_be_asked_for(run):
         (["--head-option", "hidden=1", "--head-option", "hidden=2"], "hidden is given more than once", "commas"),
         (["--head-option", "hiden=1"], "head 'linear' has no option 'hiden'", "known: grid, pool"),
         (["--head-option", "pool=sum"], "option 'pool' of head 'linear' cannot be 'sum'", "one of: grid, mean"),
-        (["--head", "q-values"], "head 'q-values' outputs q-values, which fit cannot train yet", "linear, mlp"),
+        (
+            ["--head", "q-values"],
+            "'q-values' is for reinforcement-learning, which fit cannot",
+            "linear, mlp",
+        ),
         (["--input-size", "big"], "invalid --input-size 'big'", "150x200"),
         (["--input-size", "150x"], "invalid --input-size '150x'", "150x200"),
     ],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pocketzoo_audio.config import LogMelSpec
 from pocketzoo_audio.log_mel import LogMel
 from pocketzoo_audio.resampling import resampled
-from pocketzoo_audio.wav_files import read_wav
+from pocketzoo_audio.wav_files import read_wav, write_wav
 
 from pocketzoo.core.errors import DataError, RecipeError
 
@@ -150,6 +150,10 @@ def test_samples_are_as_they_were_written(bits, step, channels):
     x, rate = read_wav(wav(several, bits, 8000, channels), "a.wav")
     assert (rate, x.dtype) == (8000, np.float32)
     np.testing.assert_allclose(x, several.mean(1), atol=1.5 * step)
+
+
+def test_what_is_written_is_what_python_writes():
+    assert write_wav(WAVE, 8000) == wav(WAVE, 16, 8000)
 
 
 @pytest.mark.parametrize("bits", [32, 64])

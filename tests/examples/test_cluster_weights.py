@@ -189,7 +189,7 @@ def test_its_own_budget_is_held_too(small, registry, tmp_path):
 
 
 def test_without_the_plugin_the_bundle_says_what_to_install(clustered, small_registry, tmp_path, refused):
-    with pocketzoo.load_runtime(clustered.path, registry=small_registry, providers="cpu") as runtime:
+    with pocketzoo.load_runtime(clustered.path, registry=small_registry, provider="cpu") as runtime:
         assert runtime.file.name == "model.codebook.cpu.onnx", "what is encoded already runs without it"
     with refused(MissingPluginError, "the compressor 'cluster-weights' is of"):
         pocketzoo.export(clustered.path, to="onnx", target="openvino", out=tmp_path / "o.onnx", registry=small_registry)

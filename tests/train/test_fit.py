@@ -478,7 +478,7 @@ def test_a_bundle_from_before_there_were_options_still_loads(small, registry, tm
     del data["model"]["head_options"], data["model"]["input_size"], data["returns"]
     path.write_text(json.dumps(data))
     old = read_bundle(path.parent)
-    assert (old.manifest.gives, old.manifest.model.head_options) == ("logits", {})
+    assert (old.manifest.task, old.manifest.model.head_options) == ("image-classification", {})
     assert equal(load_module(old, registry).state_dict(), load_module(small, registry).state_dict())
     mlp = registry.get("head", "mlp").build(FeatureSpec("vector", ("batch", 6)), 3)
     names = [name for name, _ in mlp.named_parameters()]
@@ -506,7 +506,7 @@ def test_numbers_of_any_size_are_learned(registry, tmp_path):
     data = brightness()
     bundle = fit("tinynet", tmp_path / "x", data=data, head="regression", epochs=60, registry=registry)
     manifest = bundle.manifest
-    assert (manifest.gives, manifest.labels, manifest.model.outputs) == ("values", (), 2)
+    assert (manifest.task, manifest.labels, manifest.model.outputs) == ("regression", (), 2)
     assert manifest.metrics["test_r2"] > 0.9
     assert manifest.metrics["val_r2"] == max(manifest.provenance["training"]["val_r2"])
     scores = evaluate(bundle.path, data=data, registry=registry)
@@ -572,7 +572,7 @@ def test_what_cannot_be_fitted_is_said_before_data_is_read(registry, tmp_path, r
 
 def test_a_head_with_nothing_to_learn_takes_no_data(registry, tmp_path):
     bundle = fit("tinynet", tmp_path / "out", head="embedding", head_options={"pool": "max"}, registry=registry)
-    assert bundle.manifest.gives == "embedding"
+    assert bundle.manifest.task == "feature-extraction"
     assert bundle.manifest.labels == ()
     model, x = load_module(bundle, registry), torch.rand(3, 1, 28, 28)
     with torch.no_grad():

@@ -19,7 +19,6 @@ from scoring import ACCURACY, R2
 from torch import nn
 from torch.nn import functional as F
 
-from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import DataError, RecipeError, TrainingError
 from pocketzoo.core.numerics import r2
 from pocketzoo.core.progress import SILENT
@@ -370,13 +369,12 @@ def test_images_come_in_the_order_asked_for(photos, tmp_path):
     files = sorted((folder / "a").iterdir())
     spec = InputSpec(shape=("batch", 3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3, resize=8)
     source = Batches(Split(files, np.arange(9)), spec, size=2)
-    one_by_one = [first(x) for x, _ in source]
     one_by_one = [x for x, _ in arrays(source)]
     order = [[8, 1], [0], [3, 3, 7]]
     found = list(arrays(source.of(order)))
     assert [y.tolist() for _, y in found] == order
     whole = np.concatenate(one_by_one)
-    assert all(np.array_equal(first(x), whole[rows]) for (x, _), rows in zip(found, order, strict=True))
+    assert all(np.array_equal(x, whole[rows]) for (x, _), rows in zip(found, order, strict=True))
 
 
 # -- many processes

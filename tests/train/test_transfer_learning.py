@@ -97,7 +97,7 @@ def test_scores_are_of_the_splits_they_are_called_by(small_registry, own_home):
         split = tiny().split(name)
         with torch.no_grad():
             found = run.model(torch.from_numpy(split.samples)).argmax(1).numpy()
-        assert score == pytest.approx(float((found == split.targets).mean()))
+        assert score["accuracy"].value == pytest.approx(float((found == split.targets).mean()))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -288,7 +288,7 @@ def test_an_agent_learns_plays_and_becomes_int8_on_states_it_was_in(tmp_path, ru
     said = run(*line).stdout
     assert [line.split()[0] for line in said.splitlines() if "mean return" in line] == ["fitted", "small"]
     small = read_bundle(out / "small").manifest
-    assert small.gives == "q-values"
+    assert small.task == "reinforcement-learning"
     assert small.provenance["calibration"]["data"] == "states"
     assert {row["precision"] for row in small.measurements} == {"float32", "int8"}
     assert (out / "onnx.onnx").stat().st_size > 0

@@ -31,6 +31,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             open=_open,
             argument="SOUND.wav",
             suffixes=(".wav",),
+            example=_example,
         )
     ]
 
@@ -63,6 +64,12 @@ def _open(config: LogMelSpec, files: Mapping[str, Path]) -> Processor:
     from pocketzoo_audio.log_mel import LogMel
 
     return LogMel(config)
+
+
+def _example(config: LogMelSpec, folder: Path) -> list[object]:
+    from pocketzoo_audio.wav_files import tones
+
+    return tones(config.rate, folder)
 
 
 def _build() -> nn.Module:

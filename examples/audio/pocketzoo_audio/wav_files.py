@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,24 @@ def _samples(body: bytes, codec: int, channels: int, bits: int, name: str) -> Sa
     if not count:
         raise _damaged(name, "it has no samples")
     return values.reshape(count, channels).mean(1).astype(np.float32)
+
+
+def write_wav(x: Samples, rate: int) -> bytes:
+    """Samples of one channel from -1 to 1 as a file of 16 bits."""
+    body = np.round(np.clip(x, -1, 1) * 32767).astype("<i2").tobytes()
+    form = struct.pack("<HHIIHH", PCM, 1, rate, 2 * rate, 2, 16)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def tones(rate: int, folder: Path) -> list[object]:
+    """Sounds that were made up, in every form that the processor reads."""
+    seconds = np.arange(rate // 2) / rate
+    waves = [(0.5 * np.sin(2 * np.pi * hertz * seconds)).astype(np.float32) for hertz in (200, 400, 800, 1600)]
+    paths = [folder / "low.wav", folder / "lower.wav"]
+    for path, wave in zip(paths, waves[:2], strict=True):
+        path.write_bytes(write_wav(wave, rate))
+    return [*paths, str(paths[0]), write_wav(waves[2], rate), waves[3]]
 
 
 def _damaged(name: str, why: str) -> DataError:

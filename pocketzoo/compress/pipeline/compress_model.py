@@ -25,9 +25,11 @@ from pocketzoo.measure.measure_graphs import candidates, measure
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, size_of
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
+from pocketzoo.zoo.bundles.measured_on import measured_today
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.bundles.step_record import Change, StepRecord, StepReport
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
@@ -286,6 +288,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     scored = {
         f"test_{row.metric.key}_{row.target or 'float'}": row.metric for row in rows[1:] if row.metric is not None
     }
+    gpu = find_gpu()
     draft.manifest = replace(
         manifest,
         provenance={
@@ -299,5 +302,12 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
             **({"intervals": {key: [m.low, m.high] for key, m in scored.items()}} if scored else {}),
         },
         measurements=tuple(to_plain(row) for row in rows),
+        measured=measured_today(
+            {row.runtime: packages().get(row.runtime, "") for row in rows},
+            data=job.dataset.name,
+            sha256=job.digest,
+            samples=rows[0].samples,
+            gpu="" if gpu is None else gpu.name,
+        ),
         layers={c.target or "float": to_plain(layer_table(manifest.steps, job, c.files, new[0].files)) for c in new},
     )

@@ -73,7 +73,7 @@ class Judge:
         return self._known[digest]
 
     def _score(self, graph: Graphs) -> Score:
-        comparison = Comparison(self.task)
+        comparison = Comparison(self.task, self.samples.axes)
         with ExitStack() as stack:
             runner = stack.enter_context(open_artifact(graph, OnnxRunner))
             own = graph == self.reference

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
 # Of the source's manifest: said of it, and no part of what is made. A registered model is written anew now and then.
-NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "layers")
+NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "measured", "layers")
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
 
 
@@ -157,7 +157,7 @@ class Job:
         Raises:
             DataError: there is none, or it does not fit.
         """
-        if not any(batch_size(x) for x, _ in replace(self.tests, size=1, limit=1)):
+        if not any(batch_size(x, self.tests.axes) for x, _ in replace(self.tests, size=1, limit=1)):
             raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
 
     def describe(self) -> dict[str, Any]:

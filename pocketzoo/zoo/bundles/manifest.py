@@ -10,6 +10,7 @@ from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.early_format_2 import converted
+from pocketzoo.zoo.bundles.measured_on import MeasuredOn
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.described import Described, spec_of
 from pocketzoo.zoo.catalog.registry import default_registry
@@ -18,7 +19,6 @@ from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
-TENSORS = "tensors"  # what a graph from elsewhere gives that has no labels: any number of arrays, which mean anything
 MODEL = "model"  # the graph of a model that has one; of one that has several, that which reads and outputs all at once
 SINGLE, STATEFUL, DUAL, GENERATE = "single", "stateful", "dual", "generate"  # drivers, see zoo/artifacts/
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
@@ -78,6 +78,7 @@ class Manifest:
     rejected: tuple[Rejection, ...] = ()  # steps that were tried and left out
     metrics: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
+    measured: MeasuredOn | None = None  # where, when and on what; None in bundles of before
     layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
@@ -89,11 +90,6 @@ class Manifest:
             MissingPluginError: its processor is of a plugin that is not.
         """
         return spec_of(self.processor, "processor", default_registry())[1]
-
-    @property
-    def gives(self) -> str:
-        """The word of earlier releases for what the head outputs; ``TENSORS`` where nobody said."""
-        return self.former_returns or TENSORS
 
     @property
     def former_returns(self) -> str:

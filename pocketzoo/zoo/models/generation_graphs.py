@@ -85,7 +85,8 @@ def add_generation_graphs(
     manifest, spec = bundle.manifest, structure.parts.backbone
     if spec.generation is None:
         raise UnsupportedModelError(
-            f"{manifest.name} is for {manifest.task or manifest.gives} and cannot generate text", "use a language model"
+            f"{manifest.name} is for {manifest.task or 'something else'} and cannot generate text",
+            "use a language model",
         )
     if not structure.generates_text:
         raise UnsupportedModelError(

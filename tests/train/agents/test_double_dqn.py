@@ -55,7 +55,7 @@ def test_its_values_are_the_optimal_ones(trained):
 def test_the_bundle_says_how_it_went(trained):
     bundle, _ = trained
     manifest = read_bundle(bundle.path).manifest
-    assert manifest.gives == "q-values"
+    assert manifest.task == "reinforcement-learning"
     assert (manifest.metrics["val_return"], manifest.metrics["test_return"]) == (1.0, 1.0)
     assert manifest.provenance["environment"] == "Corridor-v0"
     assert len(manifest.provenance["training"]["returns"]) == 3
