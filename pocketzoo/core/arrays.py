@@ -19,22 +19,32 @@ def named(batch: Arrays | npt.NDArray[Any], name: str = "") -> Arrays:
     return batch if isinstance(batch, Mapping) else {name: batch}
 
 
-def batch_size(batch: Arrays) -> int:
-    """How many samples a batch has: the length of its first array that has axes."""
-    return next((len(x) for x in batch.values() if x.ndim), 0)
+Axes = Mapping[str, int | None]  # which axis of each array counts samples; None: it is for all of them
+
+
+def batch_size(batch: Arrays, axes: Axes | None = None) -> int:
+    """How many samples a batch has: along the first axis of the first array that has one, or that of ``axes``."""
+    places = {name: (axes or {}).get(name, 0) for name in batch}
+    return next((x.shape[a] for name, x in batch.items() if (a := places[name]) is not None and x.ndim > a), 0)
 
 
 def rows(
-    batch: Arrays, which: slice | Sequence[int] | npt.NDArray[Any], axes: Mapping[str, int | None] | None = None
+    batch: Arrays, which: slice | Sequence[int] | npt.NDArray[Any], axes: Axes | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """Some samples of a batch, along the first axis of each array, or that of ``axes``; None: it is for all samples."""
     places = {name: (axes or {}).get(name, 0) for name in batch}
     return {name: x if (a := places[name]) is None else x[(*[slice(None)] * a, which)] for name, x in batch.items()}
 
 
-def joined(batches: Sequence[Arrays]) -> dict[str, npt.NDArray[Any]]:
-    """Batches of the same names one after the other, along the first axis."""
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]} if batches else {}
+def joined(batches: Sequence[Arrays], axes: Axes | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Batches of the same names one after the other, along the first axis or that of ``axes``."""
+    if not batches:
+        return {}
+    places = {name: (axes or {}).get(name, 0) for name in batches[0]}
+    return {
+        name: x if (a := places[name]) is None else np.concatenate([batch[name] for batch in batches], a)
+        for name, x in batches[0].items()
+    }
 
 
 def first(arrays: Arrays) -> npt.NDArray[Any]:

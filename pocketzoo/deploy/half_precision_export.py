@@ -93,9 +93,11 @@ def check_ratio(ratio: float | None, least: float, precision: str) -> None:
 def few(samples: Batches) -> list[Arrays]:
     """The first inputs of some batches."""
     batches: list[Arrays] = []
+    axes, count = samples.axes, 0
     for x, _ in samples:
-        batches.append(rows(x, slice(SAMPLES - sum(map(batch_size, batches)))))
-        if sum(map(batch_size, batches)) >= SAMPLES:
+        batches.append(rows(x, slice(SAMPLES - count), axes))
+        count += batch_size(batches[-1], axes)
+        if count >= SAMPLES:
             break
     return batches
 

@@ -178,7 +178,7 @@ def measure(
                 least=least,
                 enough=partial(_narrow, clocks=clocks) if precise else None,
             )
-            for timing, latency in zip(timings, _latencies(spent, batch_size(x), clocks), strict=True):
+            for timing, latency in zip(timings, _latencies(spent, batch_size(x, data.axes), clocks), strict=True):
                 timing[name] = latency
     largest = max(inputs.values(), key=lambda x: sum(array.size for array in x.values()))
     memories: list[Memory | None] = [None for _ in rows]
@@ -226,8 +226,9 @@ def _settings(data: Batches, batch_sizes: Sequence[int], lengths: Sequence[int])
     if shown is None:
         raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
     if not lengths:
-        many = {size: joined([shown] * -(-size // batch_size(shown))) for size in batch_sizes}
-        return {str(size): rows(x, slice(size)) for size, x in many.items()}
+        axes = data.axes
+        many = {size: joined([shown] * -(-size // batch_size(shown, axes)), axes) for size in batch_sizes}
+        return {str(size): rows(x, slice(size), axes) for size, x in many.items()}
     processor = data.processor
     return {f"{size}x{length}": random_samples(processor, size, length) for size in batch_sizes for length in lengths}
 
@@ -268,7 +269,7 @@ def _scores(
     task: ModelTask | None,
     progress: Progress,
 ) -> list[Comparison]:
-    scores = [Comparison(task) for _ in rows]
+    scores = [Comparison(task, data.axes) for _ in rows]
     for x, y in progress.track(data, "scoring", len(data)):
         reference = runners[0].infer(x)
         for runner, row, score in zip(runners, rows, scores, strict=True):

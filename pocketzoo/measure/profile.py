@@ -26,7 +26,7 @@ from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.cost import FLOAT, layer_costs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.operators import runs_layer
 from pocketzoo.zoo.models.open_model import open_model
@@ -277,7 +277,8 @@ def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
         ran = [n for n in nodes if n.layer == cost.layer and runs_layer(n.op)]
         spent = total([n for n in nodes if n.layer == cost.layer])
         if cost.precision != "int8":
-            why = said.get(cost.layer, "the plan has no ranges for it")
+            stored = f"its weight is stored in {cost.precision} and computed with in floats"
+            why = said.get(cost.layer, "the plan has no ranges for it" if cost.precision == FLOAT else stored)
         elif ran and all(node.kind == "float" for node in ran):
             why = (
                 f"its int8 weights are dequantized: no kernel here supports the encoding, so {ran[0].op} runs in float"

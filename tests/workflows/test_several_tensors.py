@@ -122,3 +122,52 @@ def test_every_output_of_every_graph_is_right_and_is_measured(types, outputs, tm
         assert row.outputs[name] == (None if value is None else pytest.approx(value, abs=0.01)), name
     assert row.sqnr == min((value for value in row.outputs.values() if value is not None), default=None)
     assert row.outputs["scores"] is None or row.outputs["scores"] > 15
+
+
+def test_inputs_and_outputs_without_samples_and_with_samples_along_another_axis(tmp_path):
+    """Calibrated, timed, profiled and weighed, at any batch."""
+    value, generator = helper.make_tensor_value_info, np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Transpose", ["turned"], ["b"], perm=[1, 0]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("Mul", ["c", "scale"], ["y"]),
+        helper.make_node("Transpose", ["y"], ["z"], perm=[1, 0]),
+        helper.make_node("ReduceSum", ["scale"], ["total"], keepdims=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            value("scale", TensorProto.FLOAT, [32]),
+            value("x", TensorProto.FLOAT, ["n", 16]),
+            value("turned", TensorProto.FLOAT, [32, "n"]),
+        ],
+        [value("y", TensorProto.FLOAT, ["n", 32]), value("z", TensorProto.FLOAT, [32, "n"]),
+         value("total", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(generator.normal(size=(16, 32)).astype(np.float32), "w")],
+    )  # fmt: skip
+    file = tmp_path / "theirs.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), file)
+    count, scale = 120, generator.normal(size=32).astype(np.float32)
+    x, turned = (generator.normal(size=(count, n)).astype(np.float32) for n in (16, 32))
+    bundle = open_graph(file)
+    assert bundle_signature(bundle).batch_axes == {"scale": None, "x": 0, "turned": 1}
+    rows = [{"scale": scale, "x": a, "turned": b} for a, b in zip(x, turned, strict=True)]
+    small = pocketzoo.compress(
+        bundle.path,
+        tmp_path / "small",
+        data=from_arrays("made", (), rows, None),
+        steps=[Int8Config()],
+        samples=64,
+        keep_slower=True,
+        accept=True,
+    )
+    whole = {"scale": scale, "x": x[:50], "turned": turned[:50].T}
+    np.testing.assert_allclose(run(bundle.graph(""), whole)["y"], run(file, whole)["y"], rtol=1e-4, atol=1e-4)
+    measured = pocketzoo.bench([bundle.path, small.path], seconds=0, memory=True, batch_sizes=(1, 5))
+    for row in measured:
+        assert list(row.outputs) == ["y", "z", "total"]
+        assert list(row.latency) == ["1", "5"]
+        assert row.samples == 64
+    assert pocketzoo.profile(small.path, target="cpu", batch=3, seconds=0).nodes

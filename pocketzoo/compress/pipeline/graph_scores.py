@@ -72,7 +72,7 @@ class Judge:
         return self._known[digest]
 
     def _score(self, graph: Path) -> Score:
-        comparison = Comparison(self.task)
+        comparison = Comparison(self.task, self.samples.axes)
         with ExitStack() as stack:
             runner = stack.enter_context(OnnxRunner(graph))
             reference = runner if graph == self.reference else stack.enter_context(OnnxRunner(self.reference))

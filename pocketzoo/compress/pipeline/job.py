@@ -156,7 +156,7 @@ class Job:
         Raises:
             DataError: there is none, or it does not fit.
         """
-        if not any(batch_size(x) for x, _ in replace(self.tests, size=1, limit=1)):
+        if not any(batch_size(x, self.tests.axes) for x, _ in replace(self.tests, size=1, limit=1)):
             raise DataError("there are no samples to measure on", "give more data, or a split that is not empty")
 
     def describe(self) -> dict[str, Any]:

@@ -40,10 +40,15 @@ TYPES: dict[int, str] = {
     TensorProto.BFLOAT16: "TYPE_BF16",
     TensorProto.DOUBLE: "TYPE_FP64",
     TensorProto.INT8: "TYPE_INT8",
+    TensorProto.INT16: "TYPE_INT16",
     TensorProto.INT32: "TYPE_INT32",
     TensorProto.INT64: "TYPE_INT64",
     TensorProto.UINT8: "TYPE_UINT8",
+    TensorProto.UINT16: "TYPE_UINT16",
+    TensorProto.UINT32: "TYPE_UINT32",
+    TensorProto.UINT64: "TYPE_UINT64",
     TensorProto.BOOL: "TYPE_BOOL",
+    TensorProto.STRING: "TYPE_STRING",
 }
 DELAY = 500  # microseconds that a request waits for others to share a batch with
 LABELS = "labels.txt"
@@ -83,7 +88,8 @@ def save_repository(
         else:
             shutil.copyfile(graph, place / runs.file)
         _finish(folder / request.name, config, request.labels)
-        _add_preprocessing(folder, config, request, progress)
+        if config["max_batch_size"]:
+            _add_preprocessing(folder, config, request, progress)
 
 
 def triton_model(owner: BackendSpec | None, target: TargetSpec) -> TritonModel:
@@ -109,14 +115,23 @@ def model_config(
     outputs: Sequence[ValueInfoProto],
     runs: TritonModel = GRAPH,
 ) -> Config:
-    """The configuration of the model itself.
+    """The configuration of the model itself, with all its inputs and outputs.
+
+    Triton batches along the first axis of every tensor. A model that has a tensor without samples, or with samples
+    along another axis, takes one request at a time, whose shapes are the graph's own.
 
     Raises:
-        ExportError: an input has no free first axis.
+        ExportError: no input has a free axis of samples, or Triton has no such type.
     """
-    axes = {_dims(value)[0] if _dims(value) else 1 for value in inputs}
-    if len(axes) != 1 or not isinstance(batch := axes.pop(), str):
+    for value in (*inputs, *outputs):
+        if value.type.tensor_type.elem_type not in TYPES:
+            raise ExportError(f"Triton has no type for the tensor {value.name!r}", "export it with another type")
+    if not any(isinstance(dim, str) for value in inputs for dim in _dims(value)):
         raise ExportError("the graph has no free batch axis, which Triton needs for batching", "export it with one")
+    firsts = {_dims(value)[0] if _dims(value) else 1 for value in inputs}
+    batch = firsts.pop() if len(firsts) == 1 else ""
+    if not isinstance(batch, str) or not batch or any(_dims(v)[:1] != [batch] for v in outputs if _is_stated(v)):
+        return _whole_config(request, target, inputs, outputs, runs)
     _, best, most = request.options.sizes(batch)
     most = max(most, 1)
     best = min(max(best, 1), most)
@@ -138,6 +153,31 @@ def model_config(
         ],
         **_optimization(runs),
     }
+
+
+def _whole_config(
+    request: ExportRequest,
+    target: TargetSpec,
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    runs: TritonModel,
+) -> Config:
+    """Of a model that Triton cannot batch: all axes are stated."""
+    tensors = [[{"name": v.name, **_tensor(v, whole=True)} for v in side] for side in (inputs, outputs)]
+    return {
+        "name": request.name,
+        "backend": runs.backend,
+        "max_batch_size": 0,
+        "input": tensors[0],
+        "output": tensors[1],
+        "instance_group": [{"count": 1, "kind": Word("KIND_GPU" if target.device == "gpu" else "KIND_CPU")}],
+        **_optimization(runs),
+    }
+
+
+def _is_stated(value: ValueInfoProto) -> bool:
+    """Whether a graph says what the axes of an output are: one that does not may have any."""
+    return value.type.tensor_type.HasField("shape") and "?" not in _dims(value)[:1]
 
 
 def pbtxt(config: Config, indent: str = "") -> str:
@@ -170,9 +210,10 @@ def _dims(value: ValueInfoProto) -> list[int | str]:
     return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape.dim]
 
 
-def _tensor(value: ValueInfoProto, options: EngineOptions | None = None) -> Config:
-    """Type and dims without the batch; a free axis is -1, or with ``options`` as long as it is best."""
-    free = [d if isinstance(d, int) else options.sizes(d)[1] if options else -1 for d in _dims(value)[1:]]
+def _tensor(value: ValueInfoProto, options: EngineOptions | None = None, *, whole: bool = False) -> Config:
+    """Type and dims, without the batch unless ``whole``; a free axis is -1, or with ``options`` as long as is best."""
+    dims = _dims(value) if whole else _dims(value)[1:]
+    free = [d if isinstance(d, int) else options.sizes(d)[1] if options else -1 for d in dims]
     return {"data_type": Word(TYPES[value.type.tensor_type.elem_type]), "dims": free or [1]}
 
 

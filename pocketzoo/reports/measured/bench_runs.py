@@ -43,10 +43,10 @@ class BenchRun:
     def best(self) -> int:
         """The row the headline is about.
 
-        Of the int8 rows encoded for the CPU it is the fastest of those that lose no more than a point, or where all
+        Of the rows encoded for the CPU it is the fastest of those that lose no more than a point, or where all
         lose more, the one that loses least. Without such rows it is the smallest.
         """
-        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision == "int8" and row.target == "cpu"]
+        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision != "float32" and row.target == "cpu"]
         close = [i for i in for_cpu if self._lost(i) <= MOST_LOST + 1e-9]
         if close:
             return min(close, key=lambda i: (self.latency(i) or math.inf, self.rows[i].bytes))

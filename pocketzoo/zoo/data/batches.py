@@ -55,6 +55,11 @@ class Batches:
         """What makes arrays of the samples."""
         return as_processor(self.spec, self.files)
 
+    @property
+    def axes(self) -> dict[str, int | None]:
+        """Input -> which of its axes counts samples; None where none does."""
+        return {tensor.name: tensor.batch for tensor in self.processor.inputs}
+
     def __iter__(self) -> Iterator[tuple[Arrays, Targets | None]]:
         starts = range(0, self.samples, self.size)
         return self.of(range(start, min(start + self.size, self.samples)) for start in starts)

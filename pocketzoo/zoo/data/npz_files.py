@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -13,7 +16,7 @@ from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.target_kinds import read_targets
 
 
-def read_npz(path: Path, seed: int, targets: TargetKind = "classes") -> Dataset:
+def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, named: bool = False) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
 
     Raises:
@@ -24,6 +27,9 @@ def read_npz(path: Path, seed: int, targets: TargetKind = "classes") -> Dataset:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
+    if "x" not in arrays and named and (samples := _named_samples(path, arrays)):
+        x, y = samples, arrays.get("y")
+        return _with_targets(path, x, y, arrays, seed, targets)
     if "x" not in arrays:
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
     x, y = arrays["x"], arrays.get("y")
@@ -35,6 +41,30 @@ def read_npz(path: Path, seed: int, targets: TargetKind = "classes") -> Dataset:
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise DataError(f"{path}: x has non-finite values", "remove samples with NaN or infinity")
+    return _with_targets(path, x, y, arrays, seed, targets)
+
+
+def _named_samples(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, npt.NDArray[Any]]]:
+    """A sample of each row of all arrays, by their names, which are those of a model's inputs."""
+    inputs = {name: x for name, x in arrays.items() if name not in ("y", "labels")}
+    counts = {name: len(x) if x.ndim else 0 for name, x in inputs.items()}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+        raise DataError(f"{path} has different numbers of samples: {said}", "give a row of each array for each sample")
+    for name, x in inputs.items():
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise DataError(f"{path}: {name} has non-finite values", "remove samples with NaN or infinity")
+    return [{name: x[i] for name, x in inputs.items()} for i in range(next(iter(counts.values()), 0))]
+
+
+def _with_targets(
+    path: Path,
+    x: Any,
+    y: npt.NDArray[Any] | None,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    seed: int,
+    targets: TargetKind,
+) -> Dataset:
     if y is None:
         return from_arrays(path.stem, (), x, None, seed)
     names = arrays.get("labels", np.empty(0, "U1"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Array, Arrays, batch_size
+from pocketzoo.core.arrays import Array, Arrays, Axes, batch_size
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog.dataset import Targets
@@ -25,9 +25,9 @@ NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or 
 class Comparison:
     """How near all outputs of a model are to a reference's, how alike both answer, and how well; batch by batch."""
 
-    def __init__(self, task: ModelTask | None) -> None:
-        """``task`` is that of both models; None where nobody said what their outputs mean."""
-        self.task = task
+    def __init__(self, task: ModelTask | None, axes: Axes | None = None) -> None:
+        """``task`` is that of both models; None where nobody said what outputs mean. ``axes``: of their inputs."""
+        self.task, self.axes = task, axes
         self.samples = 0
         self.unanswered = ""  # why there are no answers to compare
         self.unscored = ""  # why targets are not held against them
@@ -40,7 +40,7 @@ class Comparison:
 
     def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: Targets | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
-        self.samples += batch_size(x)
+        self.samples += batch_size(x, self.axes)
         for name, ours, theirs in _paired(actual, expected):
             signal, noise = _signal_and_noise(ours, theirs)
             self._signal[name] = self._signal.get(name, 0.0) + signal

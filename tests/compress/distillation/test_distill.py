@@ -545,3 +545,20 @@ def test_what_was_left_of_another_model_is_not_taken_up(tmp_path):
     taught(first, teacher, samples, tmp_path / "used", config)
     fresh = snapshot(taught(second, teacher, samples, tmp_path / "empty", config))
     assert snapshot(taught(second, teacher, samples, tmp_path / "used", config)) == fresh != snapshot(second)
+
+
+def test_of_several_outputs_the_one_that_is_furthest_off_decides():
+    class Pair(nn.Module):
+        def __init__(self, a: float, b: float) -> None:
+            super().__init__()
+            self.a, self.b = a, b
+
+        def forward(self, x, y):
+            return {"small": x * self.a, "large": 100 * y * self.b}
+
+    held = [(torch.randn(4, 2), torch.randn(4, 3)), (torch.randn(2, 2), torch.randn(2, 3))]
+    references = [Pair(1.0, 1.0)(*inputs) for inputs in held]
+    for a, b in ((1.0, 1.0), (1.1, 1.0), (1.0, 1.1), (1.2, 1.1)):
+        expected = max((a - 1) ** 2, (b - 1) ** 2)
+        assert distill._distance(Pair(a, b), held, references) == pytest.approx(expected, rel=1e-4)
+    assert distill._distance(Pair(float("nan"), 1.0), held, references) == float("inf")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pocketzoo.compress.pruning import gauss_newton as sensitivity
-from pocketzoo.compress.pruning.gauss_newton import SAMPLES, output_sensitivity, send_back, square_root
+from pocketzoo.compress.pruning.gauss_newton import SAMPLES, output_sensitivity, output_weights, send_back, square_root
 
 
 def test_it_is_the_jacobian_squared(monkeypatch, batches):
@@ -253,3 +253,48 @@ def test_outer_products_are_summed_in_double_precision():
     found = sensitivity.outer(torch.tensor([[1.0, 2.0], [3.0, -1.0]]))
     assert found.tolist() == [[10.0, -1.0], [-1.0, 5.0]]
     assert found.dtype == torch.float64
+
+
+class Twice(nn.Module):
+    """Two outputs of one layer, the second as many times as large, and a third without a gradient."""
+
+    def __init__(self, times: float, only: str = "") -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(5)
+        self.layer, self.times, self.only = nn.Linear(4, 3), times, only
+        self.one, self.other = (torch.randn(2, 3, generator=generator) for _ in range(2))
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=generator)
+
+    def forward(self, x):
+        h = self.layer(x)
+        outputs = {"a": h @ self.one.T, "b": self.times * (h @ self.other.T), "best": h.argmax(1)}
+        return {self.only: outputs[self.only]} if self.only else outputs
+
+
+@pytest.mark.parametrize("times", [1.0, 1e3, 1e-3])
+def test_of_several_outputs_the_matrix_is_the_mean_of_theirs_however_large_they_are(times, monkeypatch):
+    """With unit directions in turn, J is known whole: JT J of each output over its mean square, halved and added."""
+    monkeypatch.setattr(sensitivity, "SAMPLES", 64)
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    model = Twice(times).eval()
+    with torch.no_grad():
+        h = model.layer(torch.from_numpy(x)).double()
+    expected = torch.zeros(3, 3, dtype=torch.float64)
+    for matrix in (model.one.double(), model.other.double()):
+        expected += len(x) * matrix.T @ matrix / float((h @ matrix.T).square().sum()) / 2
+    monkeypatch.setattr(sensitivity, "DIRECTIONS", 400)  # the estimate's error falls with their root
+    found = output_sensitivity(model, ["layer"], [x])["layer"]
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.diagonal().max()))
+
+
+def test_one_output_needs_no_weight_and_of_several_the_mean_squares_are_one():
+    batches = [(torch.randn(5, 4),), (torch.randn(3, 4),)]
+    assert output_weights(Twice(1.0, "a"), batches) == {}
+    model = Twice(7.0)
+    weights = output_weights(model, batches)
+    assert list(weights) == ["a", "b"]
+    with torch.no_grad():
+        for name, weight in weights.items():
+            total = sum(float((weight * model(*batch)[name]).double().square().sum()) for batch in batches)
+            assert total == pytest.approx(1.0, rel=1e-5)

@@ -22,6 +22,7 @@ from pocketzoo.core.errors import ExportError, MissingDependencyError
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.triton.image_preprocessing_graph import preparation, save_preparation
 from pocketzoo.deploy.triton.model_repository import TYPES, Word, model_config, pbtxt, save_repository, triton_model
+from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.export_request import ExportRequest
@@ -213,6 +214,9 @@ def test_the_configuration_of_every_target_parses(proto, registry, target, label
     assert read.backend == spec.backend
 
 
+CPU_TARGET = next(t for t in pocketzoo_targets() if t.name == "cpu")
+
+
 def test_text_is_escaped():
     assert pbtxt({"name": 'a "b"\n\\', "flag": True, "dims": [1, -1]}) == (
         'name: "a \\"b\\"\\n\\\\"\nflag: true\ndims: 1\ndims: -1'
@@ -246,3 +250,27 @@ def test_other_targets_of_onnxruntime(fitted, parse, tmp_path, target, says):
     path = export(fitted.path, to="triton", target=target, out=tmp_path / "r") / fitted.manifest.name / "config.pbtxt"
     assert says in path.read_text("utf8")
     assert parse(path).backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("shared", ["input", "output", "turned"])
+def test_a_tensor_without_samples_in_front_is_stated_whole(shared):
+    """Triton would put its batch before every tensor, those that have none too."""
+    value = helper.make_tensor_value_info
+    inputs = [value("x", onnx.TensorProto.FLOAT, ["batch", 4]), value("ids", onnx.TensorProto.INT16, ["batch"])]
+    outputs = [value("y", onnx.TensorProto.FLOAT, ["batch", 2])]
+    if shared == "input":
+        inputs.append(value("scale", onnx.TensorProto.FLOAT, [4]))
+    elif shared == "output":
+        outputs.append(value("anchors", onnx.TensorProto.INT64, [9, 4]))
+    else:
+        outputs.append(value("turned", onnx.TensorProto.FLOAT, [2, "batch"]))
+    request = ExportRequest(name="m", input=SPECS["bilinear"])
+    config = model_config(request, replace(CPU_TARGET), inputs, outputs)
+    assert config["max_batch_size"] == 0
+    assert "dynamic_batching" not in config
+    dims = {t["name"]: (t["data_type"], t["dims"]) for side in ("input", "output") for t in config[side]}
+    assert dims["x"] == ("TYPE_FP32", [-1, 4])
+    assert dims["ids"] == ("TYPE_INT16", [-1])
+    assert dims["y"] == ("TYPE_FP32", [-1, 2])
+    more = {"input": ("TYPE_FP32", [4]), "output": ("TYPE_INT64", [9, 4]), "turned": ("TYPE_FP32", [2, -1])}
+    assert dims[{"input": "scale", "output": "anchors", "turned": "turned"}[shared]] == more[shared]

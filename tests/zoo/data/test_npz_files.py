@@ -101,3 +101,22 @@ def test_numbers_are_a_row_a_sample(refused):
             as_numbers("a", y, count)
         shape = f"the targets of a have shape {y.shape} for {count} samples, or are not finite"
         assert caught.value.message == shape
+
+
+def test_arrays_by_the_names_of_inputs_are_samples_of_several_things(tmp_path, refused):
+    generator = np.random.default_rng(0)
+    arrays = {"image": generator.normal(size=(20, 1, 4, 4)).astype(np.float32), "ids": np.arange(60).reshape(20, 3)}
+    np.savez(tmp_path / "two.npz", **arrays, y=np.arange(20) % 2)
+    data = read_npz(tmp_path / "two.npz", 0, "classes", named=True)
+    assert data.labels == ("0", "1")
+    rows = [row for name in SPLITS for row in data.split(name).samples]
+    assert sorted(int(row["ids"][0]) // 3 for row in rows) == list(range(20))
+    for row in rows:
+        i = int(row["ids"][0]) // 3
+        np.testing.assert_array_equal(row["image"], arrays["image"][i])
+        assert row["ids"].dtype == np.int64
+    with refused(DataError, "no array 'x'"):
+        read_npz(tmp_path / "two.npz", 0, "classes")
+    np.savez(tmp_path / "odd.npz", image=arrays["image"], ids=arrays["ids"][:3])
+    with refused(DataError, "20 of 'image', 3 of 'ids'"):
+        read_npz(tmp_path / "odd.npz", 0, "classes", named=True)
