@@ -33,7 +33,8 @@ TESTED = 4000  # samples at most
 def scores(model: nn.Module, reference: nn.Module, batches: Batches) -> dict[str, float]:
     """Accuracy, and how often the answer is the reference's."""
     right = same = total = 0
-    for x, y in batches:
+    for inputs, y in batches:
+        (x,) = inputs.values()
         answers, wanted = (m(torch.from_numpy(x)).argmax(1) for m in (model, reference))
         right += int((answers.numpy() == y).sum())
         same += int((answers == wanted).sum())
@@ -46,7 +47,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     data = load_data(name)
     bundle = fit("tinynet", data="digits", out=folder / name) if name == "digits" else open_model("tinynet")
     teacher, spec = load_module(bundle, registry), bundle.manifest.input
-    samples = [x for x, _ in Batches(data.split("train"), spec, limit=SAMPLES[name])]
+    samples = [x[spec.name] for x, _ in Batches(data.split("train"), spec, limit=SAMPLES[name])]
     tests = Batches(data.split("test"), spec, limit=TESTED)
     few = samples[: PRUNED_ON // len(samples[0])]
     config = PruneConfig(ratio=RATIO)

@@ -32,7 +32,7 @@ def read(bundle: Any, path: str) -> list[Any]:
     batches = [
         Batches(data.split(s), bundle.manifest.input, files=bundle.source_files()) for s in ("train", "val", "test")
     ]
-    return [x for each in batches for x, _ in each]
+    return [x[bundle.manifest.input.name] for each in batches for x, _ in each]
 
 
 def uniform(model: nn.Module, share: float, metrics: dict[str, Metric] | None) -> nn.Module:

@@ -53,7 +53,7 @@ def _efficientnet(folder: Path) -> None:
     for seed, (split, count) in enumerate(zip(("calibration", "test"), CROPS, strict=True), start=1):
         crops = write_crops(folder / split, count, seed=seed)
         batches = Batches(Split(sorted(crops.iterdir())), spec)
-        np.save(folder / f"{split}.npy", np.concatenate([x for x, _ in batches]))
+        np.save(folder / f"{split}.npy", np.concatenate([x[spec.name] for x, _ in batches]))
 
 
 def _minilm(folder: Path) -> None:
@@ -79,7 +79,7 @@ def _minilm(folder: Path) -> None:
         shutil.copyfile(bundle.file("model.onnx"), folder / "model.onnx")
         texts = sentences(sum(SENTENCES))
         batches = Batches(Split(texts), bundle.manifest.input, size=len(texts), files=bundle.source_files())
-        ids = next(iter(batches))[0]
+        ids = next(iter(batches))[0][bundle.manifest.input.name]
     np.save(folder / "calibration.npy", ids[: SENTENCES[0]])
     np.save(folder / "test.npy", ids[SENTENCES[0] :])
 

@@ -32,7 +32,8 @@ def outputs(graph: Path, samples: Path) -> np.ndarray:
     from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 
     with OnnxRunner(graph, threads=1) as runner:
-        return np.concatenate([runner.logits(x) for x in Samples(samples)])
+        name, out = runner.signature.inputs[0].name, runner.signature.outputs[0].name
+        return np.concatenate([runner.infer({name: x})[out] for x in Samples(samples)])
 
 
 def score(graph: Path, folder: Path) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def timings(folder: Path, *graphs: Path) -> dict[str, Any]:
         for row in times:
             for i, runner in enumerate(runners):
                 start = time.perf_counter()
-                runner.logits(x)
+                runner.infer({runner.signature.inputs[0].name: x})
                 row[i] = (time.perf_counter() - start) * 1e3
     times = times[3:]  # the first runs allocate
     return {

@@ -44,7 +44,7 @@ def images() -> dict[str, np.ndarray]:
     found = {}
     for split, count in (("train", STEPS * BATCH), ("test", TEST)):
         batches = list(Batches(data.split(split), spec, limit=count))
-        found[split] = np.concatenate([x for x, _ in batches])
+        found[split] = np.concatenate([x[spec.name] for x, _ in batches])
         found[f"{split}_labels"] = np.concatenate([y for _, y in batches])
     return found | {"calibrate": found["train"][:CALIBRATE]}
 

@@ -142,7 +142,7 @@ def quality(backbone: str, data: Dataset) -> dict[str, Any]:
         parts: tuple[list[Any], list[Any]] = [], []
         for x, y in Batches(split, spec.input, files=spec.files):
             with torch.no_grad():
-                parts[0].append(model.head.pool(model.backbone(torch.from_numpy(x))).numpy())
+                parts[0].append(model.head.pool(model.backbone(torch.from_numpy(x[spec.input.name]))).numpy())
             parts[1].append(y)
         arrays[name] = np.concatenate(parts[0]), np.concatenate(parts[1])
     scale = StandardScaler().fit(arrays["train"][0])

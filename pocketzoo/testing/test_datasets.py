@@ -78,7 +78,7 @@ def test_its_classes_have_names(loaded: Dataset) -> None:
                 f"{name} has no target for each of its {len(split)} samples", "give one number a sample, or no labels"
             )
         if len(split) == 0 or split.targets.ndim != 1 or split.targets.dtype.kind not in "iu":
-            continue  # another check's; or labels name something else than classes: a keypoint each
+            continue  # another check's; or its labels name something else than classes
         low, high = split.targets.min(), split.targets.max()
         if low < 0 or high >= len(loaded.labels):
             wrong(f"{name} has targets from {low} to {high} for {len(loaded.labels)} labels", "number them from 0")

@@ -12,6 +12,7 @@ from torch import nn
 
 import pocketzoo
 from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
+from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.manifest import ModelRef
@@ -101,3 +102,24 @@ def test_images_are_refused_where_it_reads_vectors(tmp_path, photos):
     photos(tmp_path / "p", {"a": 6, "b": 6})
     with pytest.raises(DataError, match="a row cannot be the file"):
         pocketzoo.fit("mlp", tmp_path / "out", backbone_options={"input": 4}, data=tmp_path / "p")
+
+
+def test_columns_are_read_by_their_names_in_whatever_order(tmp_path, refused):
+    """The bundle keeps them; another table may have them in another order, and a device a mapping."""
+    numbers = np.random.default_rng(0).normal(size=(120, 2)) * [1, 100]
+    labels = np.where(numbers[:, 0] > 0, "yes", "no")
+    rows = [f"{a:.4f},{b:.4f},{label}" for (a, b), label in zip(numbers, labels, strict=True)]
+    (tmp_path / "train.csv").write_text("\n".join(["near,far,label", *rows]))
+    turned = [",".join([b, a, label]) for a, b, label in (row.split(",") for row in rows)]
+    (tmp_path / "turned.csv").write_text("\n".join(["far,near,label", *turned]))
+    (tmp_path / "lacking.csv").write_text("\n".join(["near,fra,label", *rows]))
+    training = {"epochs": 20}
+    bundle = pocketzoo.fit("mlp", tmp_path / "out", data=tmp_path / "train.csv", training=training)
+    assert (bundle.manifest.processor.name, bundle.manifest.input.columns) == ("table", ("near", "far"))
+    one, other = (evaluate(bundle.path, data=tmp_path / f"{name}.csv") for name in ("train", "turned"))
+    assert one["accuracy"] == other["accuracy"] > 0.8
+    with refused(DataError, "lacking has no column 'far'", hint="fra"):
+        evaluate(bundle.path, data=tmp_path / "lacking.csv")
+    with pocketzoo.load_runtime(bundle.path) as runtime:
+        given = runtime.predict({"far": 3.0, "near": -2.0})
+        assert np.array_equal(given, runtime.predict(np.float32([[-2, 3]])))

@@ -16,7 +16,7 @@ from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
-from pocketzoo.zoo.data.processors.open_processor import suffixes
+from pocketzoo.zoo.data.processors.open_processor import open_config, suffixes
 from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
 
 
@@ -35,7 +35,8 @@ def load_data(
     A folder has one sub-folder per class, with or without train / val / test above them; a folder of files alone is a
     data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
     the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
-    ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns. A folder saved by the library ``datasets``,
+    ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns, and those of numbers are put in the order
+    of ``reads`` by their names. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
     (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are. What
@@ -46,11 +47,25 @@ def load_data(
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is not a path and no registered name.
     """
-    if isinstance(reference, Dataset):
-        return reference
+    known = registry or default_registry()
+    dataset = (
+        reference if isinstance(reference, Dataset) else _load(reference, seed, targets, reader, skipped, reads, known)
+    )
+    # Columns are put in the model's order by their names; nothing else has names.
+    return open_config(reads, registry=known).reads(dataset) if reads is not None and dataset.columns else dataset
+
+
+def _load(
+    reference: str | Path,
+    seed: int,
+    targets: TargetKind,
+    reader: Callable[[Path], Dataset | None] | None,
+    skipped: Skipped | None,
+    reads: Any,
+    registry: Registry,
+) -> Dataset:
     place, columns = _with_columns(reference)
     path = Path(place)
-    registry = registry or default_registry()
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
     if place.startswith("hf://"):

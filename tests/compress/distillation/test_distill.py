@@ -228,8 +228,8 @@ def test_one_of_eight_samples_is_held_out_and_one_of_each_batch_at_the_least(cou
     numbered = np.arange(sum(counts), dtype=np.float32)[:, None]
     batches = np.split(numbered, np.cumsum(counts)[:-1])
     learned, judged = distill._split(batches, 4)
-    assert all(len(x) <= 4 for x in learned)
-    rows = [sorted(torch.cat(part).ravel().tolist()) for part in (learned, judged)]
+    assert all(len(x) <= 4 for (x,) in learned)
+    rows = [sorted(torch.cat([x for (x,) in part]).ravel().tolist()) for part in (learned, judged)]
     assert list(map(len, rows)) == [train, held]
     assert sorted(rows[0] + rows[1]) == numbered.ravel().tolist()
     if counts == (16,):
@@ -257,17 +257,17 @@ def _line(weight: float) -> Lines:
     ("student", "teacher", "wanted"), [(1.0, 1.0, 0.0), (0.0, 1.0, 1.0), (3.0, 2.0, 0.25), (1.0, -1.0, 4.0)]
 )
 def test_the_distance_is_relative_to_the_originals_outputs(student, teacher, wanted):
-    held = [torch.tensor([[1.0], [2.0]]), torch.tensor([[-3.0]])]
-    outputs = [teacher * x for x in held]
+    held = [(torch.tensor([[1.0], [2.0]]),), (torch.tensor([[-3.0]]),)]
+    outputs = [{"logits": teacher * x} for (x,) in held]
     assert distill._distance(_line(student), held, outputs) == pytest.approx(wanted)
     assert distill._distance(_line(np.inf), held, outputs) == np.inf
     assert distill._distance(_line(np.nan), held, outputs) == np.inf
 
 
 def test_the_distance_from_outputs_of_nothing_is_finite():
-    held = [torch.tensor([[1e-12]])]
-    assert distill._distance(_line(1.0), held, [torch.zeros(1, 1)]) == pytest.approx(1e6, rel=1e-4)
-    assert distill._distance(_line(0.0), held, [torch.zeros(1, 1)]) == 0.0
+    held = [(torch.tensor([[1e-12]]),)]
+    assert distill._distance(_line(1.0), held, [{"logits": torch.zeros(1, 1)}]) == pytest.approx(1e6, rel=1e-4)
+    assert distill._distance(_line(0.0), held, [{"logits": torch.zeros(1, 1)}]) == 0.0
 
 
 class Chain(nn.Module):
@@ -296,7 +296,7 @@ class Both(nn.Module):
 
 
 def test_blocks_are_what_runs_once_and_gives_one_shape_in_both():
-    x = torch.zeros(2, 2)
+    x = (torch.zeros(2, 2),)
     assert distill._blocks(Chain().eval(), Chain().eval(), x) == ["first", "last"]
     assert distill._blocks(Chain(5).eval(), Chain().eval(), x) == ["last"]
     less = Chain().eval()
@@ -343,7 +343,7 @@ def test_the_loss_is_the_mean_of_relative_errors_of_outputs_and_blocks():
         outs = [(student(x), teacher(x)), (student[0](x), teacher[0](x))]
     parts = [float(((a - b) ** 2).mean() / (b**2).mean()) for a, b in outs]
     for blocks, wanted in (([], parts[0]), (["0"], sum(parts) / 2), (["0", "1"], (2 * parts[0] + parts[1]) / 3)):
-        found = distill._loss(student, student, teacher, x, blocks)
+        found = distill._loss(student, student, teacher, (x,), blocks)
         assert found.item() == pytest.approx(wanted, rel=1e-5)
         found.backward()
     assert all(p.grad is None for p in teacher.parameters())
@@ -351,21 +351,21 @@ def test_the_loss_is_the_mean_of_relative_errors_of_outputs_and_blocks():
 
 
 def test_outputs_of_nothing_divide_by_next_to_nothing():
-    found = distill._loss(_line(1e-6), _line(1e-6), _line(0.0), torch.ones(2, 1), [])
+    found = distill._loss(_line(1e-6), _line(1e-6), _line(0.0), (torch.ones(2, 1),), [])
     assert found.item() == pytest.approx(1.0, rel=1e-4)
 
 
 @pytest.mark.parametrize(("count", "out"), [(16, [4, 12]), (13, [4, 12]), (12, [4]), (5, [4]), (4, [0]), (2, [0])])
 def test_every_eighth_sample_of_a_batch_is_held_out_from_the_fifth(count, out):
     train, held = distill._split([np.arange(count, dtype=np.float32)[:, None]], 100)
-    assert torch.cat(held).ravel().tolist() == out
-    assert torch.cat(train).ravel().tolist() == [i for i in range(count) if i not in out]
+    assert torch.cat([x for (x,) in held]).ravel().tolist() == out
+    assert torch.cat([x for (x,) in train]).ravel().tolist() == [i for i in range(count) if i not in out]
 
 
 def test_a_batch_of_one_is_learned_from():
     train, held = distill._split([np.ones((1, 1), np.float32), np.zeros((2, 1), np.float32)], 2)
-    assert [x.ravel().tolist() for x in train] == [[1.0, 0.0]]
-    assert [x.ravel().tolist() for x in held] == [[0.0]]
+    assert [x.ravel().tolist() for (x,) in train] == [[1.0, 0.0]]
+    assert [x.ravel().tolist() for (x,) in held] == [[0.0]]
 
 
 @pytest.mark.parametrize("counts", [[1], [1, 1], []])
@@ -380,7 +380,7 @@ def test_without_samples_to_judge_by_nothing_is_learned(counts):
 def test_samples_given_are_not_written_to():
     x = np.ones((4, 1), np.float32)
     train, held = distill._split([x], 2)
-    for part in (*train, *held):
+    for (part,) in (*train, *held):
         part.zero_()
     assert (x == 1).all()
 
@@ -388,22 +388,24 @@ def test_samples_given_are_not_written_to():
 def test_texts_of_different_lengths_keep_their_batches():
     texts = [np.full((4, n), n) for n in (5, 9, 5)]
     train, held = distill._split(texts, 2)
-    assert [tuple(x.shape) for x in train] == [(3, 5), (3, 9), (3, 5)]
-    assert [tuple(x.shape) for x in held] == [(1, 5), (1, 9), (1, 5)]
-    orders = {tuple(x.shape[1] * 10 + i for i, x in enumerate(distill._shuffled(train, 2, seed))) for seed in range(9)}
+    assert [tuple(x.shape) for (x,) in train] == [(3, 5), (3, 9), (3, 5)]
+    assert [tuple(x.shape) for (x,) in held] == [(1, 5), (1, 9), (1, 5)]
+    orders = {
+        tuple(x.shape[1] * 10 + i for i, (x,) in enumerate(distill._shuffled(train, 2, seed))) for seed in range(9)
+    }
     assert len(orders) > 1
     for seed in range(3):
         found = list(distill._shuffled(train, 2, seed))
-        assert sorted(tuple(x.shape) for x in found) == [(3, 5), (3, 5), (3, 9)]
+        assert sorted(tuple(x.shape) for (x,) in found) == [(3, 5), (3, 5), (3, 9)]
 
 
 def test_each_epoch_sees_all_samples_in_an_order_of_its_own():
-    train = list(torch.arange(10.0)[:, None].split(4))
+    train = [(x,) for x in torch.arange(10.0)[:, None].split(4)]
     orders = []
     for seed in (0, 1, 0):
         found = list(distill._shuffled(train, 4, seed))
-        assert [len(x) for x in found] == [4, 4, 2]
-        orders.append(torch.cat(found).ravel().tolist())
+        assert [len(x) for (x,) in found] == [4, 4, 2]
+        orders.append(torch.cat([x for (x,) in found]).ravel().tolist())
         assert sorted(orders[-1]) == list(range(10))
     assert orders[0] == orders[2] != orders[1]
     assert orders[0] == torch.randperm(10, generator=torch.Generator().manual_seed(0)).tolist()
@@ -475,7 +477,7 @@ def test_ranges_are_taken_from_the_first_eight_batches_before_each_epoch(tmp_pat
     seen, observe = [], distill.FakeInt8.observe
 
     def noted(self, batches):
-        seen.append([len(x) for x in batches])
+        seen.append([len(x) for (x,) in batches])
         observe(self, batches)
 
     monkeypatch.setattr(distill.FakeInt8, "observe", noted)

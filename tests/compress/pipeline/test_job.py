@@ -163,6 +163,7 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
         "license": "MIT",
         "parameters": manifest.parameters + 1,
         "macs": manifest.macs + 1,
+        "signature": {"inputs": ()},
         "driver": "dual",
         "task": "other",
         "tag": "other",
