@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
     from pocketzoo.workflows.play import play as play
     from pocketzoo.workflows.predict import predict as predict
     from pocketzoo.workflows.run import run as run
+    from pocketzoo.zoo.artifacts.pair_encoders import pair_encoders as pair_encoders
     from pocketzoo.zoo.bundles.bundle import read_bundle
     from pocketzoo.zoo.bundles.signing import sign as sign
     from pocketzoo.zoo.bundles.signing import verify_signature as verify_signature
@@ -78,6 +79,7 @@ _PUBLIC = {
     "new_plugin": ("pocketzoo.workflows.new_plugin", "new_plugin"),
     "open_model": ("pocketzoo.zoo.models.open_model", "open_model"),
     "open_graph": ("pocketzoo.zoo.models.import_onnx", "open_graph"),
+    "pair_encoders": ("pocketzoo.zoo.artifacts.pair_encoders", "pair_encoders"),
     "load_data": ("pocketzoo.zoo.data.load_data", "load_data"),
     "verify": ("pocketzoo.zoo.bundles.bundle", "read_bundle"),
     "sign": ("pocketzoo.zoo.bundles.signing", "sign"),

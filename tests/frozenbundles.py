@@ -22,8 +22,7 @@ import torch
 from onnx import ModelProto, helper, numpy_helper
 
 import pocketzoo
-from pocketzoo.compress.pipeline.compress_model import encode
-from pocketzoo.compress.pipeline.generation_graphs import encode_parts
+from pocketzoo.compress.pipeline.compress_model import encode_graphs
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -96,13 +95,11 @@ def _encoded(bundle: Bundle, registry: Registry) -> dict[str, Any]:
     found: dict[str, Any] = {}
     compressors = Resolver(registry).compressors(bundle)
     for name in TARGETS:
-        target = registry.get("target", name)
-        if (graph := encode(bundle, target, compressors)) is not None:
-            found[name] = {"model": graph_digest(graph)}
         with tempfile.TemporaryDirectory() as folder:
-            parts = encode_parts(bundle, target, compressors, Path(folder))
-            made = {part: graph_digest(onnx.load(path)) for part, path in parts.items() if path.parent == Path(folder)}
-            found[name] = {**found.get(name, {}), **made}
+            target = registry.get("target", name)
+            graphs = encode_graphs(bundle, target, lambda: compressors, Path(folder))
+            made = {graph: path for graph, path in graphs.items() if path.parent == Path(folder)}
+            found[name] = {graph: graph_digest(onnx.load(path)) for graph, path in made.items()}
     return {name: digests for name, digests in found.items() if digests}
 
 

@@ -174,6 +174,7 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
     metavar="FILE",
     help="For a .onnx file: one label per line.",
 )
+@click.option("--state", "states", multiple=True, metavar="OUTPUT=INPUT", help="For a .onnx file: feed the next call.")
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
 @click.option(
@@ -200,6 +201,7 @@ def compress(
     std: str | None,
     size: int | None,
     labels: Path | None,
+    states: tuple[str, ...],
     targets: tuple[str, ...],
     samples: int,
     max_drop: float | None,
@@ -226,8 +228,8 @@ def compress(
 
     if out is not None and not dry_run:
         check_place(out, force=force)  # before a .onnx file is read
-    if any(option is not None for option in (mean, std, size, labels)):
-        model = _opened_graph(model, mean, std, size, labels)
+    if states or any(option is not None for option in (mean, std, size, labels)):
+        model = _opened_graph(model, mean, std, size, labels, states)
     settings = CompressSettings(
         steps=tuple(_steps(prune, low_rank, int8)),
         recipe=recipe,
@@ -274,13 +276,17 @@ def compress(
         click.get_current_context().exit(RejectedError.exit_code)
 
 
-def _opened_graph(model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None) -> str:
+def _opened_graph(
+    model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None, states: tuple[str, ...]
+) -> str:
     """The bundle of a .onnx file, whose input is described by the options."""
     from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 
     path = Path(model.removeprefix("file:"))
     if path.suffix != ".onnx":
-        raise click.UsageError("--mean, --std, --size and --labels are for a .onnx file; other models know theirs")
+        raise click.UsageError(
+            "--mean, --std, --size, --labels and --state are for a .onnx file; other models know theirs"
+        )
 
     def numbers(text: str | None) -> tuple[float, ...]:
         try:
@@ -290,7 +296,13 @@ def _opened_graph(model: str, mean: str | None, std: str | None, size: int | Non
 
     classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
     metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
-    return str(open_graph(path, metadata, Bars()).path)
+    pairs = [state.partition("=") for state in states]
+    if bad := next(
+        (state for state, (output, _, given) in zip(states, pairs, strict=True) if not (output and given)), ""
+    ):
+        raise click.UsageError(f"{bad!r} is not OUTPUT=INPUT; write stateN=state")
+    fed = {output: given for output, _, given in pairs}
+    return str(open_graph(path, metadata, Bars(), states=fed).path)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

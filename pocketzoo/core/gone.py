@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 GONE = {
+    ("zoo.writer", "with_room"): "an end cuts its samples itself: pocketzoo.zoo.artifacts.driver",
+    ("deploy.export_parts", "export_parts"): "export writes every graph: pocketzoo.deploy.export",
+    ("compress.writing", "write_parts"): "all graphs are written alike: pocketzoo.compress.pipeline.graph_step",
+    ("compress.writing", "plan_parts"): "all graphs are planned alike: pocketzoo.compress.pipeline.graph_step",
+    ("compress.writing", "encode_parts"): "all graphs are encoded alike: pocketzoo.compress.pipeline.compress_model",
+    ("compress.writing", "Prompts"): "a driver knows what each graph reads: pocketzoo.zoo.artifacts",
     ("compress.calibrate", "Sample"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
     ("deploy.halve", "Array"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
     ("plugins.scaffold", "FILES"): "each kind has a folder of its own: pocketzoo/workflows/plugin_template",

@@ -14,10 +14,10 @@ from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
-from pocketzoo.deploy.export_generation_graphs import ExportedPart, export_parts
+from pocketzoo.deploy.export_graphs import ExportedGraph, export_others, graphs_for, with_all_graphs
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
+from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import spec_of
@@ -79,14 +79,15 @@ def export(
     _check_place(place, exporter, named_by_user=out is not None)
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
-        parts = export_parts(bundle, exporter, spec, options, Path(folder), resolver, progress, into_bundle=inside)
-        bundle = read_bundle(bundle.path) if parts else bundle  # which may have got its generation graphs just now
+        bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside)
+        graphs = graphs_for(bundle, spec, resolver, Path(folder))
+        others = export_others(bundle, graphs, exporter, spec, options, Path(folder), progress)
+        if (graph := graphs.get(MODEL)) is None:
+            return _without_model(bundle, others, exporter, spec, precision, place, backend, progress, inside=inside)
         if precision == "fp8":
             if builder is not None:
                 _check_support(spec, precision, resolver)
             graph = _in_fp8(bundle, spec, data, resolver, Path(folder), progress)
-        else:
-            graph = graph_for(bundle, spec, resolver, Path(folder))
         if precision in ("fp16", "bf16"):
             graph = _halved(graph, bundle, spec, precision, data, resolver, Path(folder), progress)
         request = [
@@ -101,18 +102,51 @@ def export(
         if not inside:
             if builder is not None:
                 put_files(files_of(written), place)
-            for made_part in parts:
-                sibling = place.with_name(f"{place.stem}.{made_part.part}{place.suffix}")
-                put_files(files_of(made_part.file), sibling)
-                progress.say(f"wrote {sibling}, its {made_part.part}, for generation")
+            _put_alongside(others, place, progress)
             return place
-        return _into_bundle(bundle, files_of(written), parts, exporter, spec, precision, backend, progress)
+        return _into_bundle(bundle, files_of(written), others, exporter, spec, precision, backend, progress)
+
+
+def _without_model(
+    bundle: Bundle,
+    others: Sequence[ExportedGraph],
+    exporter: ExporterSpec,
+    target: TargetSpec,
+    precision: str,
+    place: Path,
+    backend: str,
+    progress: Progress,
+    *,
+    inside: bool,
+) -> Path:
+    """Write the graphs of a model that answers by several; the first of the files.
+
+    Raises:
+        ExportError: another precision is asked for.
+    """
+    if precision != "fp32":
+        raise ExportError(
+            f"--precision {precision} is for models of one graph, and {bundle.manifest.name} answers by several",
+            "leave it out",
+        )
+    if inside:
+        return _into_bundle(bundle, (), others, exporter, target, precision, backend, progress)
+    return _put_alongside(others, place, progress)[0]
+
+
+def _put_alongside(exported: Sequence[ExportedGraph], place: Path, progress: Progress) -> list[Path]:
+    siblings = []
+    for graph in exported:
+        siblings.append(place.with_name(f"{place.stem}.{graph.graph}{place.suffix}"))
+        put_files(files_of(graph.file), siblings[-1])
+        progress.say(f"wrote {siblings[-1]}, its {graph.graph}{graph.why}")
+    return siblings
 
 
 def _into_bundle(
     bundle: Bundle,
     files: Sequence[Path],
-    parts: Sequence[ExportedPart],
+    others: Sequence[ExportedGraph],
     exporter: ExporterSpec,
     target: TargetSpec,
     precision: str,
@@ -120,21 +154,23 @@ def _into_bundle(
     progress: Progress,
 ) -> Path:
     """Add what was exported to the bundle; the file that is loaded."""
-    encoded = len(bundle.encodings()) > 1  # by a step on the graph
+    encoded = bundle.targets() != ("",)  # by a step on the graph
     graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
     float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
     kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
     name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
     with updating(bundle) as draft:
-        draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)
-        for part in parts:
-            # As an .onnx a float part is in the bundle for all targets.
-            own = "" if part.precision == "float32" and exporter.suffix == ".onnx" else target.name
-            called = Path(graph_name(own, part.precision, part.part)).with_suffix(exporter.suffix).name
-            written = files_of(part.file)
-            draft.put(written, called, target=own, precision=part.precision, graph=part.part, backend=backend)
-            progress.say(f"wrote {called}, its {part.part}, for generation")
-    return bundle.path / name
+        names = [name] if files else []
+        if files:
+            draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)
+        for graph in others:
+            # As an .onnx a float graph is in the bundle for all targets.
+            own = "" if graph.precision == "float32" and exporter.suffix == ".onnx" else target.name
+            names.append(Path(graph_name(own, graph.precision, graph.graph)).with_suffix(exporter.suffix).name)
+            written = files_of(graph.file)
+            draft.put(written, names[-1], target=own, precision=graph.precision, graph=graph.graph, backend=backend)
+            progress.say(f"wrote {names[-1]}, its {graph.graph}{graph.why}")
+    return bundle.path / names[0]
 
 
 def _owner(target: TargetSpec, resolver: Resolver) -> BackendSpec | None:
@@ -244,20 +280,8 @@ def _named(float_precision: str, precision: str) -> str:
 
 
 @keywords_renamed(registry="resolver")
-def graph_for(bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path) -> Path:
-    """The bundle's graph for a target: stored, or else encoded from its plan into ``folder``."""
-    graphs = bundle.encodings()
-    if target.name in graphs:
-        return graphs[target.name]
-    if len(graphs) == 1:  # nothing but the float graph: no step made it target-specific
-        return bundle.graph("")
-    import onnx
-
-    from pocketzoo.compress.pipeline.compress_model import encode
-
-    encoded = encode(bundle, target, Resolver.of(resolver).compressors(bundle))
-    if encoded is None:
-        return graphs[""]
-    path = folder / "encoded.onnx"
-    onnx.save(encoded, path)
-    return path
+def graph_for(
+    bundle: Bundle, target: TargetSpec, resolver: Registry | Resolver, folder: Path, name: str = MODEL
+) -> Path:
+    """One graph of a bundle for a target: stored, or else encoded from its plan into ``folder``, or float."""
+    return graphs_for(bundle, target, Resolver.of(resolver), folder)[name]

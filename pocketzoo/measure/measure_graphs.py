@@ -16,8 +16,8 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_ends import EndMeasurement, measure_ends
 from pocketzoo.measure.peak_memory import Memory, peak_memory
-from pocketzoo.zoo.artifacts.driver import Artifact
-from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, open_artifact
+from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
+from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.runtimes import CPU, open_runner, single_thread
 from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
@@ -131,11 +131,6 @@ def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Can
         for artifact in [artifact_of(bundle, target)]
         for path in main_files(artifact)[:1]
     ]
-
-
-def main_files(artifact: Artifact) -> list[Path]:
-    """The graphs on the way to the first end."""
-    return [artifact.graph(name) for name in ends(artifact)[0].graphs]
 
 
 def measure(
@@ -280,10 +275,11 @@ def _scores(
     return scores
 
 
-def median_milliseconds(graphs: Sequence[Path], x: Arrays, seconds: float) -> list[float]:
+def median_milliseconds(graphs: Sequence[Graphs], x: Arrays, seconds: float) -> list[float]:
     """The median time of each graph on one thread for the batch ``x``, run in turn."""
     with ExitStack() as stack:
-        runners = [stack.enter_context(OnnxRunner(graph, threads=1)) for graph in graphs]
+        start = partial(OnnxRunner, threads=1)
+        runners = [stack.enter_context(open_artifact(graph, start)) for graph in graphs]
         return [float(np.median(times.wall)) for times in time_in_turn(_runs(runners, x), seconds)]
 
 

@@ -117,7 +117,6 @@ KEYWORDS = [
     ("zoo.data.processors.image_preprocessing", "read_image", "picture", "source"),
     ("zoo.tasks.agreement", "sqnr", "wanted", "reference"),
     ("deploy.export", "graph_for", "registry", "resolver"),
-    ("deploy.export_generation_graphs", "export_parts", "registry", "resolver"),
     ("deploy.fp8_export", "write_fp8", "registry", "resolver"),
     ("train.model_for_data", "asked_for", "registry", "resolver"),
     ("train.model_for_data", "task_of", "registry", "resolver"),

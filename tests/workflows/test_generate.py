@@ -138,7 +138,7 @@ def test_its_graphs_become_engines(language, tmp_path):
     """NVIDIA's parser and builder take them, the empty past of the first pass included."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
     bundle, _, registry = language
-    for part, graph in bundle.parts().items():
+    for part, graph in bundle.graphs("").items():
         save_engine(
             graph, tmp_path / part, registry.get("target", "tensorrt-rtx"), options=EngineOptions(others=(0, 2, 8))
         )

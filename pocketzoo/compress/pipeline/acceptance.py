@@ -15,6 +15,7 @@ from pocketzoo.zoo.bundles.step_record import Cause, Rejection, StepReport
 
 if TYPE_CHECKING:
     from pocketzoo.compress.pipeline.job import Job
+    from pocketzoo.zoo.artifacts.driver import Graphs
     from pocketzoo.zoo.bundles.manifest import Manifest
 
 LARGER = 1.001  # a file is larger only if it is so many times as large: names of nodes change
@@ -54,8 +55,8 @@ class Rejected(Exception):  # noqa: N818 - no error: the run continues without t
 def check_report(
     report: StepReport,
     job: Job,
-    before: Path,
-    after: Path,
+    before: Graphs,
+    after: Graphs,
     *,
     allowed: float | None,
     least: float | None = None,

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, source_file_name
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, source_file_name
+from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport, tensors_name
 from pocketzoo.zoo.catalog.compressor import Compressor
 
@@ -26,7 +28,7 @@ class Attempt:
     folder: Path
     first: bool = True  # of the steps that are held to a budget together
     last: bool = True  # of them: only what it makes is held against the source
-    began_with: Path  # the graph that the first of them works on
+    began_with: Artifact  # what the first of them works on
     allowed: float | None = None  # what the metric may have lost after it, 0-1; None: no budget
     started: float = field(default_factory=time.perf_counter)
 
@@ -35,29 +37,29 @@ class Attempt:
         """Since it was begun."""
         return time.perf_counter() - self.started
 
-    def record(self, plan: Any, parts: Mapping[str, Any] | None = None, report: StepReport | None = None) -> StepRecord:
-        """The step as a manifest records it."""
-        position, parts = len(self.bundle.manifest.steps), parts or {}
-        plans = {"": plan, **parts}
+    def record(self, plans: Mapping[str, Any], report: StepReport | None = None) -> StepRecord:
+        """The step as a manifest records it; ``plans`` by graph, ``MODEL`` for a module too."""
+        position = len(self.bundle.manifest.steps)
+        plans = {"" if graph == MODEL else graph: plan for graph, plan in plans.items()}
         return StepRecord(
             compressor=self.compressor.name,
             provider=self.provider,
             config=to_plain(self.config),
-            plan=to_plain(plan),
+            plan=to_plain(plans.get("", {})),
             plan_version=self.compressor.plan_version,
-            parts={part: to_plain(of_part) for part, of_part in parts.items()},
-            tensors={part: tensors_name(position, part) for part, of_part in plans.items() if tensors_of(of_part)},
+            graphs={graph: to_plain(plan) for graph, plan in plans.items() if graph},
+            tensors={graph: tensors_name(position, graph) for graph, plan in plans.items() if tensors_of(plan)},
             decisions=tuple(dict.fromkeys(row for each in plans.values() for row in self.compressor.decisions(each))),
             report=report or StepReport(),
         )
 
-    def save_tensors(self, plan: Any, draft: Draft, part: str = "") -> None:
+    def save_tensors(self, plan: Any, draft: Draft, graph: str = MODEL) -> None:
         """Keep what of a plan is no plain data in a file of the draft."""
         if tensors := tensors_of(plan):
             from safetensors.numpy import save  # most plans have none
 
             name, precision = (
-                tensors_name(len(self.bundle.manifest.steps), part),
+                tensors_name(len(self.bundle.manifest.steps), "" if graph == MODEL else graph),
                 getattr(self.compressor, "precision", ""),
             )
             draft.mark(name, precision=precision).write_bytes(save(dict(tensors)))
@@ -90,6 +92,5 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
     carry_tensors(bundle, draft)
     if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
-    shutil.copyfile(bundle.file(graph_name()), draft.mark(graph_name(), precision="float32"))
-    for part, graph in bundle.parts().items():
-        shutil.copyfile(graph, draft.mark(graph.name, precision="float32", graph=part))
+    for name, graph in bundle.graphs("").items():
+        shutil.copyfile(graph, draft.mark(graph.name, precision="float32", graph=name))

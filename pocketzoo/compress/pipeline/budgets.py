@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
+from pocketzoo.zoo.artifacts.driver import Graphs
+from pocketzoo.zoo.artifacts.drivers import artifact_of
+from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor
 
 
@@ -31,10 +32,10 @@ def own_judge(bundle: Bundle, compressor: Compressor, job: Job) -> Judge:
         )
     if bundle.path == job.source.path:
         return job.judge
-    return Judge(bundle.file(graph_name()), job.validation, task=job.task)
+    return Judge(artifact_of(bundle), job.validation, task=job.task)
 
 
-def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Path) -> str:
+def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Graphs) -> str:
     """Which budget of its config a graph does not meet; "" if it meets them."""
     budgets, sqnr = budgets_of(compressor, config), own.score(graph).sqnr
     if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,20 @@ from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
+from pocketzoo.compress.pipeline.planned_graph import plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.measure_graphs import candidates, measure
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, size_of
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.bundles.measured_on import measured_today
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.bundles.step_record import Change, StepRecord, StepReport
@@ -161,11 +166,13 @@ def dry_run(
 
     job = prepare(model, settings, data=data, registry=registry, progress=progress)
     manifest, taken = job.source.manifest, list[StepRecord]()
+    plans: dict[str, Any]
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
     spec = job.processor
-    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=job.source.graph("").stat().st_size)
+    artifact = artifact_of(job.source)
+    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=size_of(artifact))
     for compressor, config in job.configs:
-        before = cost
+        before, plans = cost, {}
         if isinstance(compressor, ModuleCompressor):
             if module is None:
                 module = job.load_module(job.source)
@@ -175,13 +182,19 @@ def dry_run(
             module = compressor.apply(module, plan, job.samples)
             cost = module_cost(module, spec)
         else:
+            size = 0
             with tempfile.TemporaryDirectory() as folder:
-                exported = Path(folder) / graph_name()
                 if module is not None:
-                    onnx_from_model(module, spec, exported)
-                graph = onnx.load(job.source.file(graph_name()) if module is None else exported)
-            plan = compressor.plan(graph, config, job.graph_samples)
-            cost = replace(before, bytes=compressor.apply(graph, plan, job.target).ByteSize())
+                    onnx_from_model(module, spec, Path(folder) / graph_name())
+                    artifact = Artifact(graphs={MODEL: Path(folder) / graph_name()})
+                end = ends(artifact)[0]
+                for name in end.graphs:
+                    calls = end.calls(name, job.graph_samples, partial(OnnxRunner, threads=1))
+                    path = artifact.graphs[name]
+                    graph = plan_graph(path, compressor, config, calls, one_of=len(end.graphs))
+                    plans[name] = graph.plan
+                    size += compressor.apply(graph.model, graph.plan, job.target).ByteSize()
+            plan, cost = plans.pop(MODEL, {}), replace(before, bytes=size)
         taken.append(
             StepRecord(
                 compressor=compressor.name,
@@ -189,7 +202,8 @@ def dry_run(
                 config=to_plain(config),
                 plan=to_plain(plan),
                 plan_version=compressor.plan_version,
-                decisions=compressor.decisions(plan),
+                graphs={name: to_plain(each) for name, each in plans.items()},
+                decisions=tuple(row for each in (plan, *plans.values()) if each for row in compressor.decisions(each)),
                 report=_changes(before, cost),
             )
         )
@@ -204,25 +218,52 @@ def _changes(before: Cost, after: Cost) -> StepReport:
     )
 
 
-def encode(bundle: Bundle, target: TargetSpec, compressors: Mapping[str, Compressor]) -> onnx.ModelProto | None:
-    """The graph of a bundle encoded for a target it has none for yet, from its plan; None for a float bundle.
+def encode(
+    bundle: Bundle, target: TargetSpec, compressors: Mapping[str, Compressor], name: str = MODEL
+) -> onnx.ModelProto | None:
+    """A graph of a bundle encoded for a target it has none for yet, from its plan; None where it has no plan.
 
     ``compressors`` are those of its steps, by kind (``Resolver.compressors``).
     """
     graph: onnx.ModelProto | None = None
-    for compressor, plan in graph_plans(bundle, compressors):
-        graph = compressor.apply(graph or onnx.load(bundle.file(graph_name())), plan, target)
+    for compressor, plan in graph_plans(bundle, compressors, name):
+        graph = compressor.apply(graph or onnx.load(bundle.graph("", name)), plan, target)
     return graph
 
 
 def graph_plans(
-    bundle: Bundle, compressors: Mapping[str, Compressor]
+    bundle: Bundle, compressors: Mapping[str, Compressor], name: str = MODEL
 ) -> Iterator[tuple[GraphCompressor[Any, Any], Any]]:
-    """The steps on the graph that a bundle went through, in order: what took them, and the plan it saved."""
+    """The steps on one of the graphs that a bundle went through, in order: what took them, and the plan it saved."""
+    of_graph = "" if name == MODEL else name
     for step in bundle.manifest.steps:
         compressor = compressors[step.compressor]
-        if isinstance(compressor, GraphCompressor):
-            yield compressor, saved_plan(bundle, step, compressor)
+        planned = of_graph in step.graphs or (not of_graph and bool(step.plan))
+        if isinstance(compressor, GraphCompressor) and planned:
+            yield compressor, saved_plan(bundle, step, compressor, of_graph)
+
+
+def encode_graphs(
+    bundle: Bundle, target: TargetSpec, compressors: Callable[[], Mapping[str, Compressor]], folder: Path
+) -> dict[str, Path]:
+    """Every graph of a bundle for a target: stored, or else encoded from its plans into ``folder``, or float.
+
+    ``compressors`` gives those of the bundle's steps, where they are needed.
+    """
+    graphs = bundle.graphs(target.name)
+    if not any(entry.target for name, entry in bundle.manifest.files.items() if name.endswith(".onnx")):
+        return graphs  # nothing but float graphs: no step made them target-specific
+    first = ends(artifact_of(bundle))[0].graphs
+    for name in bundle.graphs(""):
+        if target.name in bundle.encodings(name):
+            continue
+        reports = [step.report.generation.get(target.name) for step in bundle.manifest.steps]
+        if name not in first and any(report is not None and report.why for report in reports):
+            continue  # it was tried for this target, and did not pay
+        if (encoded := encode(bundle, target, compressors(), name)) is not None:
+            graphs[name] = folder / f"{name}.encoded.onnx"
+            onnx.save(encoded, graphs[name])
+    return graphs
 
 
 def _measure(draft: Draft, name: str, job: Job) -> None:

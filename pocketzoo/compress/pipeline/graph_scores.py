@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import median_milliseconds
+from pocketzoo.zoo.artifacts.driver import Graphs
+from pocketzoo.zoo.artifacts.drivers import main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.agreement import Comparison, Outputs, not_finite, worst
@@ -48,7 +49,7 @@ class Judge:
 
     def __init__(
         self,
-        reference: Path,
+        reference: Graphs,
         samples: Batches,
         *,
         task: ModelTask | None,
@@ -60,29 +61,32 @@ class Judge:
         self._known: dict[str, Score] = {}  # by digest: what one step made is what the next one starts from
         self._kept: list[Outputs] | None = None  # of the reference, a batch each, where they take little memory
 
-    def score(self, graph: Path) -> Score:
+    def score(self, graph: Graphs) -> Score:
         """Scores of a graph.
 
         Raises:
             BundleError: its outputs are not finite.
         """
-        digest = sha256(graph)
+        digest = " ".join(map(sha256, main_files(graph)))
         if digest not in self._known:
             self._known[digest] = self._score(graph)
         return self._known[digest]
 
-    def _score(self, graph: Path) -> Score:
+    def _score(self, graph: Graphs) -> Score:
         comparison = Comparison(self.task, self.samples.axes)
         with ExitStack() as stack:
-            runner = stack.enter_context(OnnxRunner(graph))
-            reference = runner if graph == self.reference else stack.enter_context(OnnxRunner(self.reference))
+            runner = stack.enter_context(open_artifact(graph, OnnxRunner))
+            own = graph == self.reference
+            reference = runner if own else stack.enter_context(open_artifact(self.reference, OnnxRunner))
             reference_batches, size = list[Outputs](), 0
             batches = self.progress.track(self.samples, self.label, len(self.samples))
             for i, (x, y) in enumerate(batches):
                 reference_outputs = self._kept[i] if self._kept is not None else reference.infer(x)
-                outputs = reference_outputs if graph == self.reference else runner.infer(x)
+                outputs = reference_outputs if own else runner.infer(x)
                 if lacking := not_finite(outputs, reference_outputs):
-                    raise BundleError(f"the output {lacking!r} of {graph} is not finite", "rebuild the model")
+                    raise BundleError(
+                        f"the output {lacking!r} of {main_files(graph)[0]} is not finite", "rebuild the model"
+                    )
                 comparison.add(outputs, reference_outputs, x, y)
                 size += sum(out.nbytes for out in reference_outputs.values())
                 if size <= KEPT:
@@ -101,7 +105,7 @@ class Judge:
             unanswered=comparison.unanswered,
         )
 
-    def drop(self, graph: Path) -> float:
+    def drop(self, graph: Graphs) -> float:
         """What a graph loses against the reference of the task's metric, in its unit; below 0 where it gains.
 
         Where targets are not known it is what is missing to full agreement: accuracy cannot fall by more than that.
@@ -114,7 +118,7 @@ class Judge:
             return whole.loss(self.value(graph))
         return self.value(self.reference) - self.value(graph)
 
-    def value(self, graph: Path) -> float:
+    def value(self, graph: Graphs) -> float:
         """The metric of a graph, or where targets are not known its agreement, 0-1.
 
         Raises:
@@ -165,10 +169,10 @@ class Race:
 
 
 def race(
-    before: Path,
-    after: Path,
+    before: Graphs,
+    after: Graphs,
     x: Arrays,
-    timed: Callable[[Sequence[Path], Arrays, float], list[float]] = median_milliseconds,
+    timed: Callable[[Sequence[Graphs], Arrays, float], list[float]] = median_milliseconds,
 ) -> Race:
     """Time a graph in turn with the one it would replace. Only one that is slower in every round is called slower."""
     rounds: list[Race] = []

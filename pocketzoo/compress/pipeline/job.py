@@ -20,6 +20,7 @@ from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.artifacts.drivers import artifact_of
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
@@ -77,7 +78,7 @@ class Job:
     task: ModelTask | None  # of the source; None where nobody said what its outputs mean
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
-    generates_text: bool  # whether there are, or can be, generation graphs for the steps to compress too
+    lacks_graphs: bool  # whether the source can be given graphs that it has not, for a step on graphs to compress too
     progress: Progress
 
     @property
@@ -117,7 +118,7 @@ class Job:
     def judge(self) -> Judge:
         """Of everything that is made, against the source: on validation samples, else on those of calibration."""
         return Judge(
-            self.source.graph(""),
+            artifact_of(self.source),
             self.validation if len(self.validation.split) else self.samples.batches,
             task=self.task,
             progress=self.progress,
@@ -224,10 +225,8 @@ def prepare(
         skipped = Skipped() if settings.skip_bad else None
         return Batches(dataset.split(split), processor, limit=limit, skipped=skipped)
 
-    generates = any(c.several_inputs for c, _ in pairs if isinstance(c, GraphCompressor)) and (
-        bool(source.parts()) or resolver.lacks_graphs(source)
-    )
-    by_module = any(compressor.form == "module" for compressor, _ in pairs) or (generates and not source.parts())
+    lacks = any(compressor.form == "graph" for compressor, _ in pairs) and resolver.lacks_graphs(source)
+    by_module = any(compressor.form == "module" for compressor, _ in pairs) or lacks
     return Job(
         source=source,
         settings=settings,
@@ -241,7 +240,7 @@ def prepare(
         task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
-        generates_text=generates,
+        lacks_graphs=lacks,
         progress=progress,
     )
 

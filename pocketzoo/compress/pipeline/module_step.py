@@ -13,7 +13,7 @@ from pocketzoo.compress.pipeline.checkpoints import DISTILLATION
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, writing
-from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.manifest import MODEL, Manifest
 from pocketzoo.zoo.bundles.step_record import Change, StepReport
 from pocketzoo.zoo.catalog.compressor import Distillation, ModuleCompressor
 
@@ -90,7 +90,7 @@ def apply_to_module(
         license=manifest.license,
         input_spec=manifest.processor,
         provenance=manifest.provenance,
-        steps=(*manifest.steps, attempt.record(plan)),
+        steps=(*manifest.steps, attempt.record({MODEL: plan})),
         opset=max(target.opset for target in job.targets),
         files=attempt.bundle.source_files(),
         processor=job.processor,

@@ -11,7 +11,9 @@ import onnx
 
 from pocketzoo.compress.pipeline.graph_scores import race
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
+from pocketzoo.zoo.artifacts.driver import Graphs
+from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, size_of
+from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -21,13 +23,13 @@ FEW = 8  # samples that a graph is quantized on to be timed alone
 
 
 def measure_step(
-    bundle: Bundle, graph: Path, job: Job, target: TargetSpec, manifest: Manifest | None = None
+    bundle: Bundle, graph: Graphs, job: Job, target: TargetSpec, manifest: Manifest | None = None
 ) -> StepReport:
     """A new graph compared with the float graph it was made from. ``manifest``: of the new one, where it is a module's.
 
     A module that a step on the graph follows is timed as that step will make it: what is smaller may be slower in int8.
     """
-    before = bundle.file(graph_name())
+    before = artifact_of(bundle)
     latency, latency_of = None, ""
     # Refitted or sparse weights in the same layers take the same time.
     same = manifest is not None and (manifest.macs, manifest.parameters) == (
@@ -36,15 +38,16 @@ def measure_step(
     )
     if target.timed_here and not same:
         with tempfile.TemporaryDirectory() as folder:
-            pair = [before, graph]
+            pair: list[Graphs] = [before, graph]
             if manifest is not None and job.graph_step is not None:
-                pair = [_as_shipped(path, job, Path(folder) / f"{i}.onnx") for i, path in enumerate(pair)]
+                made = [main_files(each)[0] for each in pair]  # a module has one graph
+                pair = [_as_shipped(path, job, Path(folder) / f"{i}.onnx") for i, path in enumerate(made)]
                 latency_of = f"{job.graph_step[0].name} for {target.name}"
             timed = race(pair[0], pair[1], job.sample)
         latency = Change(before=timed.before, after=timed.after)
     old, new = job.judge.score(before), job.judge.score(graph)
     return StepReport(
-        bytes=Change(before=before.stat().st_size, after=graph.stat().st_size),
+        bytes=Change(before=size_of(before), after=size_of(graph)),
         latency=latency,
         latency_of=latency_of,
         metric=None if old.metric is None or new.metric is None else _metric(old.metric, new.metric),

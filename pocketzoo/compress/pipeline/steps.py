@@ -15,7 +15,8 @@ from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.module_step import take_module_step
 from pocketzoo.compress.pipeline.step_report import with_report
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating, writing
+from pocketzoo.zoo.artifacts.drivers import artifact_of
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.step_record import Rejection
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
 
@@ -105,7 +106,7 @@ def _attempt(bundle: Bundle, numbers: range, config: Any, job: Job, folder: Path
     Raises:
         Rejected: it does not pay; nothing is written.
     """
-    began_with = bundle.file(graph_name())
+    began_with = artifact_of(bundle)
     for number in numbers:
         compressor, asked = job.configs[number]
         first, last = number == numbers[0], number == numbers[-1]

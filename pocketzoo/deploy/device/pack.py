@@ -53,7 +53,7 @@ def pack(
             draft.kinds[name] = manifest.files[name]
         draft.manifest = replace(
             manifest,
-            steps=tuple(replace(step, plan={}, parts={}, tensors={}, decisions=()) for step in manifest.steps),
+            steps=tuple(replace(step, plan={}, graphs={}, tensors={}, decisions=()) for step in manifest.steps),
             measurements=(),
             measured=None,
             layers={},
@@ -64,8 +64,7 @@ def pack(
 
 
 def _needed(bundle: Bundle, target: str, registry: Registry) -> Iterable[str]:
-    yield bundle.graph(target).name
-    yield from (path.name for path in bundle.parts(target).values())
+    yield from (path.name for path in bundle.graphs(target).values())
     sources = bundle.source_files()
     needed = needed_files(bundle.manifest.processor, registry)
     yield from dict.fromkeys(sources[name].name for name in needed if name in sources)

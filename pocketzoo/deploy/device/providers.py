@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pocketzoo.core.errors import BundleError, DataError, nearest
+from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.built_files import BuiltFile, built_files
 from pocketzoo.zoo.backends.open_backend import Way, backends, find_runtime, load, version_of
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.manifest import MODEL, FileEntry
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 
@@ -68,31 +71,44 @@ def ways_of(
     if name == ENGINE:
         if not built:
             raise _nothing_built(bundle, target, target or "tensorrt")
-        return [way_of_built(each, threads, registry) for each in built]
+        return [way_of_built(each, threads, registry, bundle=bundle) for each in built]
     ways: list[WayToRun] = []
     for way in runtimes:
         own = [each for each in built if each.backend.name == way.backend.name]
         if target is None and way.runtime.target:  # what was built for the runtime itself comes first
             own.sort(key=lambda each: each.entry.target != way.runtime.target)
-        ways += [way_of_built(each, threads, registry, way) for each in own[:1]]
+        ways += [way_of_built(each, threads, registry, way, bundle=bundle) for each in own[:1]]
         if way.backend.loads_graphs:
-            wanted = bundle.encodings().get(way.runtime.target, graph) if target is None else graph
-            ways.append(way_of_graph(way, wanted, threads, name))
+            own_target = target is None and way.runtime.target in bundle.targets()
+            wanted = graph_of(bundle, way.runtime.target) if own_target else graph
+            ways.append(way_of_graph(way, bundle, wanted, threads, name))
     if not ways:
         raise _nothing_built(bundle, target, target or runtimes[0].backend.name)
     return ways
 
 
-def way_of_graph(way: Way, graph: Path, threads: int, label: str = "") -> WayToRun:
-    """A graph as it is."""
+def graph_of(bundle: Bundle, target: str) -> Path:
+    """The graph that is run on a target, or the first of those that are.
+
+    Raises:
+        BundleError: there is none, for this target or float.
+    """
+    return main_files(artifact_of(bundle, target))[0]
+
+
+def way_of_graph(way: Way, bundle: Bundle, graph: Path, threads: int, label: str = "") -> WayToRun:
+    """A graph as it is, with those that its driver runs with it."""
+    artifact = artifact_of(bundle, bundle.manifest.files[graph.name].target)
 
     def start() -> Runner:
-        return load(way, graph, threads=threads)
+        return open_artifact(artifact, partial(load, way, threads=threads))
 
     return WayToRun(label or way.runtime.label, graph, start, version_of(way.backend))
 
 
-def way_of_built(built: BuiltFile, threads: int, registry: Registry, way: Way | None = None) -> WayToRun:
+def way_of_built(
+    built: BuiltFile, threads: int, registry: Registry, way: Way | None = None, *, bundle: Bundle
+) -> WayToRun:
     """What a back end built, by the runtime of its target or the given one."""
     runtimes = built.backend.ways
     own = next((each for each in runtimes if each.target == built.entry.target), runtimes[0])
@@ -100,9 +116,16 @@ def way_of_built(built: BuiltFile, threads: int, registry: Registry, way: Way | 
 
     def start() -> Runner:
         target = registry.entries("target").get(built.entry.target)
-        return load(way, built.path, target=target.spec if target else None, threads=threads)
+        files = {e.graph or MODEL: bundle.path / name for name, e in bundle.built().items() if _alike(e, built.entry)}
+        artifact = replace(artifact_of(bundle), graphs=files)
+        return open_artifact(artifact, partial(load, way, target=target.spec if target else None, threads=threads))
 
     return WayToRun(f"{ENGINE} for {built.entry.target}", built.path, start, built.entry.sha256)
+
+
+def _alike(one: FileEntry, other: FileEntry) -> bool:
+    """Whether two files are of one export."""
+    return (one.target, one.precision, one.backend) == (other.target, other.precision, other.backend)
 
 
 def _nothing_built(bundle: Bundle, target: str | None, form: str) -> BundleError:

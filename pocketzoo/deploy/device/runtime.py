@@ -19,6 +19,7 @@ from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, reme
 from pocketzoo.deploy.device.providers import (
     WayToRun,
     check_providers,
+    graph_of,
     own_provider,
     way_of_built,
     way_of_graph,
@@ -174,14 +175,14 @@ def load_runtime(
     """
     bundle = model if isinstance(model, Bundle) else _open(model, registry, progress)
     specs = _registry(registry)
-    graphs = bundle.encodings()
+    graphs = bundle.targets()
     if target is not None and target not in graphs:
         specs.get("target", target)
     if provider is None and target is not None:
         provider = own_provider(target, specs)
     names = (provider,) if isinstance(provider, str) else provider
-    only = next(iter(graphs)) if len(graphs) == 1 else CPU  # a bundle that was packed for one target has no other
-    graph = bundle.graph(only if target is None else target)
+    only = graphs[0] if len(graphs) == 1 else CPU  # a bundle that was packed for one target has no other
+    graph = graph_of(bundle, only if target is None else target)
     if names is None:
         return _fastest(bundle, graph, target, threads, specs, progress)
     failures: list[PocketzooError] = []
@@ -203,7 +204,7 @@ def _fastest(
         for way in backends(registry).ways.values()
         if way.backend.form == "graph" and way.backend.loads_graphs and way.runtime.automatic and not why_not(way)[0]
     ]
-    ways = {way.label: way for way in (way_of_graph(each, graph, threads) for each in candidates)}
+    ways = {way.label: way for way in (way_of_graph(each, bundle, graph, threads) for each in candidates)}
     idle: set[str] = set()
     for built in built_files(bundle, registry):
         if target not in (None, built.entry.target):
@@ -211,7 +212,7 @@ def _fastest(
         if why := why_not(Way(built.backend, built.backend.ways[0]))[0]:
             idle.add(why)
             continue
-        way = way_of_built(built, threads, registry)
+        way = way_of_built(built, threads, registry, bundle=bundle)
         ways[way.label] = way
     for why in sorted(idle):
         progress.say(f"{why}: {graph.name} runs instead of an engine")

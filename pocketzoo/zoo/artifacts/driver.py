@@ -13,6 +13,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import GenerationSpec
@@ -42,6 +43,14 @@ class Artifact:
                 f"there are: {', '.join(self.graphs)}",
             )
         return self.graphs[name]
+
+
+Graphs = Path | Artifact  # a graph by itself, or all that an artifact runs
+
+
+def as_artifact(graph: Graphs) -> Artifact:
+    """A graph as an artifact of it alone."""
+    return graph if isinstance(graph, Artifact) else Artifact(graphs={MODEL: graph})
 
 
 @dataclass(frozen=True)

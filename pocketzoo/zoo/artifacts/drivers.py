@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from pocketzoo.core.errors import BundleError, nearest
 from pocketzoo.zoo.artifacts import dual, generate, single, stateful
-from pocketzoo.zoo.artifacts.driver import Artifact, End, Start
+from pocketzoo.zoo.artifacts.driver import Artifact, End, Graphs, Start, as_artifact
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.backend import Runner
 
@@ -35,16 +36,28 @@ def end_of(artifact: Artifact, name: str) -> End | None:
     return next((end for end in ends(artifact) if end.name == name), None)
 
 
-def open_artifact(artifact: Artifact, start: Start) -> Runner:
-    """An artifact as one runner: from samples to what comes out at its end.
+def main_files(graphs: Graphs) -> list[Path]:
+    """The graphs on the way to the first end."""
+    artifact = as_artifact(graphs)
+    return [artifact.graph(name) for name in ends(artifact)[0].graphs]
+
+
+def size_of(graphs: Graphs) -> int:
+    """Bytes of the graphs on the way to the first end."""
+    return sum(path.stat().st_size for path in main_files(graphs))
+
+
+def open_artifact(artifact: Graphs, start: Start) -> Runner:
+    """An artifact as one runner: from samples to what comes out at its first end.
 
     Raises:
         BundleError: as ``ends``, or a graph is missing, or they do not fit together.
     """
-    return ends(artifact)[0].open(start)
+    return ends(as_artifact(artifact))[0].open(start)
 
 
 def artifact_of(bundle: Bundle, target: str = "") -> Artifact:
     """What of a bundle runs on a target: the graphs encoded for it, else the float ones."""
     manifest = bundle.manifest
-    return Artifact(graphs=bundle.graphs(target), driver=manifest.driver, generation=manifest.generation)
+    states = {} if manifest.signature is None else manifest.signature.states
+    return Artifact(graphs=bundle.graphs(target), driver=manifest.driver, states=states, generation=manifest.generation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,7 @@ from pocketzoo.zoo.artifacts.driver import (
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
-
-CALLS = "calls"  # the axis of a sequence, after that of the batch
+from pocketzoo.zoo.graphs.states import CALLS, calls_axis, check_states, over_calls
 
 
 class Stream:
@@ -117,7 +115,7 @@ class StatefulRunner(Composite):
             if spec.name in self._states:
                 outputs[spec.name] = stream.state[self._states[spec.name]]
             else:
-                outputs[spec.name] = np.stack(kept[spec.name], _axis(spec))
+                outputs[spec.name] = np.stack(kept[spec.name], calls_axis(spec))
         return written(outputs, out)
 
     def graph_inputs(self, inputs: Arrays) -> Iterator[Arrays]:
@@ -131,7 +129,7 @@ class StatefulRunner(Composite):
         fed = set(self._states.values())
         own = {spec.name: spec for spec in self._runner.signature.inputs if spec.name not in fed}
         check_names(inputs, own, fed)
-        axes = {name: _axis(spec) for name, spec in own.items() if spec.batch is not None}
+        axes = {name: calls_axis(spec) for name, spec in own.items() if spec.batch is not None}
         lengths = {name: inputs[name].shape[axis] if inputs[name].ndim > axis else -1 for name, axis in axes.items()}
         if len(set(lengths.values())) > 1 or min(lengths.values()) < 1:
             shapes = ", ".join(f"{name} {inputs[name].shape}" for name in axes)
@@ -196,62 +194,6 @@ def ends(artifact: Artifact) -> tuple[End, ...]:
     return (StatefulEnd(artifact),)
 
 
-def check_states(signature: ModelSignature, states: Mapping[str, str]) -> None:
-    """Raises:
-    BundleError: a state is of no output or input, two feed one input, or output and input are of different types.
-    """
-    if not states:
-        raise BundleError(
-            "the driver 'stateful' needs states, and none are given", "say which output feeds which input"
-        )
-    inputs = {spec.name: spec for spec in signature.inputs}
-    outputs = {spec.name: spec for spec in signature.outputs}
-    for name, fed in states.items():
-        for side, known, which in (("output", outputs, name), ("input", inputs, fed)):
-            if which not in known:
-                raise BundleError(f"the graph has no {side} {which!r}", f"its {side}s: {', '.join(known)}")
-        if list(states.values()).count(fed) > 1:
-            raise BundleError(f"two outputs feed the input {fed!r}", "give each input one output")
-        given, taken = outputs[name], inputs[fed]
-        lengths = zip(given.shape, taken.shape, strict=False)
-        differ = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in lengths)
-        if given.dtype != taken.dtype or len(given.shape) != len(taken.shape) or differ:
-            raise BundleError(
-                f"the output {name!r}, {given.dtype} of {given.shape}, cannot be the input {fed!r}, "
-                f"{taken.dtype} of {taken.shape}",
-                "a state has one type and shape",
-            )
-
-
-def evident_states(signature: ModelSignature) -> dict[str, str]:
-    """Outputs that by name, type and shape look like states, and the inputs that they may feed: a hint, never taken."""
-    found = {}
-    for output in signature.outputs:
-        for given in signature.inputs:
-            alike = output.dtype == given.dtype and len(output.shape) == len(given.shape)
-            if alike and output.name != given.name and output.name in _successors(given.name):
-                found[output.name] = given.name
-    return found
-
-
-def _successors(name: str) -> set[str]:
-    """What people call the output that is an input of this name at the next call."""
-    ends = {f"{name}{end}" for end in ("N", "n", "_n", "_out", "_next", "_new", "Out", "_t1", "1")}
-    starts = {f"{start}{name}" for start in ("new_", "next_", "out_", "output_")}
-    swaps = {name.replace(a, b) for a, b in (("_in", "_out"), ("past", "present"), ("prev", "next"), ("old", "new"))}
-    return ends | starts | swaps - {name}
-
-
-def over_calls(signature: ModelSignature, states: Mapping[str, str]) -> ModelSignature:
-    """The signature of a whole sequence, of that of one call."""
-    fed = set(states.values())
-    inputs = tuple(_stacked(spec) for spec in signature.inputs if spec.name not in fed)
-    outputs = tuple(
-        replace(spec, feeds="") if spec.name in states else _stacked(spec, always=True) for spec in signature.outputs
-    )
-    return ModelSignature(inputs=inputs, outputs=outputs)
-
-
 def zeros(spec: TensorSpec, batch: int) -> npt.NDArray[Any]:
     """What a state begins as.
 
@@ -262,15 +204,3 @@ def zeros(spec: TensorSpec, batch: int) -> npt.NDArray[Any]:
     if any(isinstance(dim, str) for dim in shape):
         raise BundleError(f"the state {spec.name!r} is of {spec.shape}, which says no size", "give what it begins with")
     return np.zeros([int(dim) for dim in shape], spec.dtype)
-
-
-def _axis(spec: TensorSpec) -> int:
-    """Where calls are counted: after the samples, first where those are not."""
-    return 0 if spec.batch is None else spec.batch + 1
-
-
-def _stacked(spec: TensorSpec, *, always: bool = False) -> TensorSpec:
-    if spec.batch is None and not always:
-        return spec
-    axis = _axis(spec)
-    return replace(spec, shape=(*spec.shape[:axis], CALLS, *spec.shape[axis:]), feeds="")

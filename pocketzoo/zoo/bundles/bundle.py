@@ -76,10 +76,6 @@ class Bundle:
         """The targets that it has graphs for: "" first, where it has float ones."""
         return tuple(sorted({e.target for name, e in self.manifest.files.items() if name.endswith(".onnx")}))
 
-    def parts(self, target: str = "") -> dict[str, Path]:
-        """The graphs of a model that has others than ``MODEL``, without that one."""
-        return {name: path for name, path in self.graphs(target).items() if name != MODEL}
-
     def built(self) -> dict[str, FileEntry]:
         """What back ends built of the graphs, by the name of the file that is loaded."""
         files = self.manifest.files.items()

@@ -67,6 +67,7 @@ def _step(step: Any, files: frozenset[str]) -> Any:
     kind, parts = step["kind"], step.get("parts", {})
     of_parts = parts if isinstance(parts, dict) else {}
     stored = {"": f"{kind}.safetensors", **{part: f"{kind}.{part}.safetensors" for part in of_parts}}
+    new["graphs"] = new.pop("parts", {})
     new["tensors"] = {part: name for part, name in stored.items() if name in files}
     new["decisions"] = [row for plan in (step.get("plan"), *of_parts.values()) for row in _decisions(plan)]
     if isinstance(report := step.get("report"), dict):

@@ -20,7 +20,7 @@ from pocketzoo.zoo.catalog.specs import GenerationSpec
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
 MODEL = "model"  # the graph of a model that has one; of one that has several, that which reads and outputs all at once
-SINGLE, GENERATE = "single", "generate"  # drivers: of one graph, and of those that write text
+SINGLE, STATEFUL, DUAL, GENERATE = "single", "stateful", "dual", "generate"  # drivers, see zoo/artifacts/
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module
 
 

@@ -32,7 +32,7 @@ def find_compressor(step: StepRecord, registry: Registry) -> Compressor:
     return compressor
 
 
-def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, part: str = "") -> Any:
+def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, graph: str = "") -> Any:
     """The plan of a step, or the one it has for another graph of the model, with its tensors.
 
     Raises:
@@ -40,8 +40,8 @@ def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, part: s
         BundleError: the bundle lacks its tensors.
     """
     tensors = None
-    if file := step.tensors.get(part):
+    if file := step.tensors.get(graph):
         from safetensors.numpy import load_file  # most plans have no tensors
 
         tensors = load_file(bundle.file(file))
-    return compressor.read_plan(step.parts[part] if part else step.plan, tensors, step.plan_version)
+    return compressor.read_plan(step.graphs[graph] if graph else step.plan, tensors, step.plan_version)

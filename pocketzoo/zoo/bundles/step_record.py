@@ -86,13 +86,13 @@ class Rejection:
     tried: tuple[Rejection, ...] = ()  # all that was tried, where less and less of it was
 
 
-@renamed(kind="compressor")
+@renamed(kind="compressor", parts="graphs")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """One compression step that was taken: replaying ``plan`` gives the structure the weights fit.
 
-    ``parts`` are the plans for the other graphs of a model that runs in several, by part. ``tensors`` are files with
-    what of the plans is no plain data: "" is the plan's own, others are of a part. They are named by position.
+    ``graphs`` are the plans for the other graphs of a model that runs in several, by name. ``tensors`` are files with
+    what of the plans is no plain data: "" is the plan's own, others are of a graph. They are named by position.
     """
 
     compressor: str
@@ -100,7 +100,7 @@ class StepRecord:
     config: Mapping[str, Any]
     plan: Mapping[str, Any]
     plan_version: int = 1  # as the compressor counts them
-    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tensors: Mapping[str, str] = field(default_factory=dict)
     decisions: tuple[LayerDecision, ...] = ()  # what the compressor says of its plan, layer by layer
     report: StepReport = StepReport()

@@ -27,7 +27,7 @@ from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import FIRST, RANGES, Guess, close, example, guesses, output_axes
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
-from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, Manifest, ModelRef
+from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
@@ -40,6 +40,7 @@ from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
+from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -77,14 +78,17 @@ class OnnxMetadata:
 
 
 @keywords_renamed(reading="metadata")
-def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT) -> Bundle:
+def open_graph(
+    path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT, *, states: States | None = None
+) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
     It may have any inputs and outputs. Constants and batch norm are folded, the batch axis is found by running it and
     made dynamic where it is fixed, and the result is checked against the file. The file is not changed.
+    ``states``, output -> input of the next call, no graph says; with them samples are sequences of calls.
 
     Raises:
-        BundleError: it is not an ONNX graph, or onnxruntime does not run it.
+        BundleError: it is not an ONNX graph, or onnxruntime does not run it; or a state cannot be one.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
         UnsupportedModelError: operators of one runtime, inputs of a type that nothing here makes, a batch that is fixed
             inside, or an output that mixes the samples of a batch.
@@ -100,7 +104,8 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
         raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     _refuse(model, path)
     tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
-    pins = [sha256(path), repr(replace(metadata, tokenizer=None)), sha256(tokenizer) if tokenizer.is_file() else ""]
+    known = tokenizer if tokenizer.is_file() else None
+    pins = [sha256(path), repr((replace(metadata, tokenizer=None), states)), sha256(known) if known else ""]
     key = hashlib.sha256("\n".join([__version__, *pins]).encode()).hexdigest()[:16]
     place = home() / "models" / f"{path.stem}-{key}"
     if place.exists():
@@ -110,8 +115,8 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
             shutil.rmtree(place)  # damaged: it is ours to make again
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)
-    signature = signature_of(tidy)
-    spec = _input_spec(signature, metadata, path, tokenizer if tokenizer.is_file() else None)
+    signature = with_states(signature_of(tidy), states or {}, progress)
+    spec = sequences_of(signature) if states else _input_spec(signature, metadata, path, known)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -128,6 +133,7 @@ def open_graph(path: Path, metadata: OnnxMetadata | None = None, progress: Progr
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
             processor=describe_config(spec),
             signature=signature,
+            driver=STATEFUL if states else SINGLE,
             labels=metadata.labels,
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),

@@ -10,8 +10,9 @@ from artifactgraphs import HIDDEN, STATES, WIDTH, listener, random, start
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import ends, open_artifact
-from pocketzoo.zoo.artifacts.stateful import StatefulRunner, check_states, evident_states
+from pocketzoo.zoo.artifacts.stateful import StatefulRunner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
+from pocketzoo.zoo.graphs.states import check_states, evident_states
 
 
 @pytest.fixture(scope="module")

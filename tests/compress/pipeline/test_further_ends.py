@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import onnx
 import pytest
 import reports_of_before
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline.generation_graphs import Prompts, _against
+from pocketzoo.compress.pipeline.further_ends import against
 from pocketzoo.compress.pipeline.graph_scores import SLACK
 from pocketzoo.compress.quantization.skipped_layers import for_graph
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.generate import Generation
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.step_record import GenerationReport, StepRecord
 from pocketzoo.zoo.graphs.index import GraphIndex, quantizable
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.models.generation_graphs import with_generation_graphs
 from pocketzoo.zoo.models.resolver import Resolver
+
+WRITING = Generation(Artifact(graphs={}, driver="generate"))
 
 
 def report_of(**facts) -> GenerationReport:
@@ -45,52 +47,24 @@ GOOD = {"bytes_before": 100, "bytes_after": 50, "agreement": 0.95, "ms_a_token_b
     ],
 )
 def test_what_speaks_against_them(report, max_drop, keep_slower, why):
-    found, cause = _against(report_of(**{**GOOD, **report}), max_drop, keep_slower)
+    found, cause = against(WRITING, report_of(**{**GOOD, **report}), max_drop, keep_slower=keep_slower)
     assert found == why
     assert cause == ("" if not why else "budget" if "tokens" in why else why.partition(":")[0])
 
 
 def test_a_target_that_does_not_run_here_is_not_timed():
     report = report_of(**{name: value for name, value in GOOD.items() if not name.startswith("ms")})
-    assert _against(report, None, keep_slower=False) == ("", "")
+    assert against(WRITING, report, None, keep_slower=False) == ("", "")
 
 
 def test_a_classifier_writes_nothing(fitted, registry):
     assert not Resolver(registry).lacks_graphs(fitted)
 
 
-# -- what they are calibrated on
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
-@pytest.mark.parametrize("family", ["gpt2", pytest.param("t5", marks=pytest.mark.slow)])
-def test_parts_read_what_they_read_when_they_write(family, language_bundles):
-    """A feed a text: a decoder reads all tokens at once, with nothing before them; behind an encoder, its answers."""
-    bundle = read_bundle(language_bundles[family])
-    texts = [np.array([ids], np.int64) for ids in ([2, 5, 6, 3], [2, 7, 3])]
-    prompts, parts = Prompts(bundle, texts), bundle.parts()
-    for part in parts:
-        feeds = list(prompts.feeds(part))
-        assert len(feeds) == len(list(prompts.feeds(part))) == len(texts), "iterable more than once"
-        for feed, ids, number in zip(feeds, texts, range(len(texts)), strict=True):
-            with OnnxRunner(parts[part], threads=1) as runner:
-                assert set(feed) == {spec.name for spec in runner.signature.inputs}
-                answers = runner.infer(feed)
-            assert all(np.isfinite(array).all() for array in answers.values())
-            past = {name: array.shape for name, array in feed.items() if name.startswith("past.")}
-            assert bool(past) == (part == "decoder")
-            assert all((shape[0], shape[2]) == (1, 0) for shape in past.values())
-            if part == "decoder" and "encoder" in parts:
-                start, answer = bundle.manifest.generation.start, prompts.answers[number]
-                assert feed["input_ids"].tolist() == [[*start, *answer[:-1]]]
-            else:
-                assert feed["input_ids"].tolist() == ids.tolist()
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_part_skips_what_it_has_of_the_layers_that_are_to_stay(language_bundles):
     """To name a layer that a graph lacks is an error, and the parts do not have the same."""
-    model = onnx.load(read_bundle(language_bundles["gpt2"]).parts()["decoder"])
+    model = onnx.load(read_bundle(language_bundles["gpt2"]).graphs("")["decoder"])
     first, second, *_ = (layer_name(node.input[1]) for node in quantizable(GraphIndex(model), ()))
     config = Int8Config(skip=(first, "elsewhere.*"), min_sqnr=20.0)
     assert for_graph(config, model) == replace(config, skip=(first,))
@@ -166,4 +140,4 @@ def test_what_cannot_write_is_refused_with_what_to_do(language_bundles, fitted, 
     ],
 )
 def test_what_is_just_allowed_does_not_speak_against_them(report, max_drop, why):
-    assert _against(report_of(**{**GOOD, **report}), max_drop, keep_slower=False)[0] == why
+    assert against(WRITING, report_of(**{**GOOD, **report}), max_drop, keep_slower=False)[0] == why

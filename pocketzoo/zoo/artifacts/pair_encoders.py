@@ -1,0 +1,96 @@
+"""Join two encoders of one space, such as CLIP's of images and of texts, as one bundle of the driver ``dual``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.files import sha256
+from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.bundles.bundle import Bundle, check_place, graph_name, read_bundle, source_file_name, writing
+from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
+from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, SINGLE, Manifest, ModelRef
+from pocketzoo.zoo.catalog.processor_configs import MappingSpec
+from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.processors.open_processor import describe_config
+from pocketzoo.zoo.models.open_model import open_model
+from pocketzoo.zoo.models.resolver import Resolver
+
+
+def pair_encoders(
+    models: Mapping[str, str | Path],
+    out: str | Path,
+    *,
+    force: bool = False,
+    registry: Registry | Resolver | None = None,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Write the graphs of two models as a bundle at ``out`` that embeds samples of both and compares them.
+
+    ``models``: what each encoder is to be called -> a bundle, a registered model or an ONNX file, whose first output is
+    its embedding (B, channels). A sample of the pair is a mapping of these names to what each one reads. The bundle has
+    graphs and no module, as an ONNX file has.
+
+    Raises:
+        BundleError: there are not two, their inputs have one name or their files differ under one, or one is made of
+            several graphs; or ``out`` is not to be replaced.
+        UnknownNameError: no such model.
+    """
+    check_place(Path(out), force=force)
+    if len(models) != 2:
+        raise BundleError(f"a pair is of two encoders, and there are {len(models)}", "give image=MODEL text=MODEL")
+    resolver = Resolver.of(registry)
+    bundles = {name: open_model(model, registry=resolver, progress=progress) for name, model in models.items()}
+    inputs: dict[str, str] = {}
+    for name, bundle in bundles.items():
+        if bundle.manifest.driver != SINGLE:
+            raise BundleError(f"{bundle.manifest.name} runs several graphs", "give an encoder of one graph")
+        for tensor in bundle_signature(bundle).inputs:
+            if tensor.name in inputs:
+                raise BundleError(
+                    f"{inputs[tensor.name]!r} and {name!r} both have an input {tensor.name!r}",
+                    "rename it in one of the graphs",
+                )
+            inputs[tensor.name] = name
+    first = next(iter(bundles.values())).manifest
+    with writing(Path(out), force=force) as draft:
+        for name, bundle in bundles.items():
+            shutil.copyfile(bundle.graph(""), draft.mark(graph_name(graph=name), precision="float32", graph=name))
+            for path, file in bundle.source_files().items():
+                place = draft.folder / source_file_name(path)
+                if place.exists() and sha256(place) != sha256(file):
+                    raise BundleError(f"both encoders have a file {path}, and they differ", "give other encoders")
+                shutil.copyfile(file, place)
+        configs = {name: bundle.manifest.processor for name, bundle in bundles.items()}
+        draft.manifest = Manifest(
+            name=Path(out).name,
+            model=ModelRef(backbone=f"{GRAPH_ONLY}{'+'.join(bundles)}", head="", outputs=first.model.outputs),
+            processor=describe_config(MappingSpec(fields=configs), resolver.registry),
+            labels=(),
+            license=_license(bundles),
+            parameters=sum(bundle.manifest.parameters for bundle in bundles.values()),
+            macs=sum(bundle.manifest.macs for bundle in bundles.values()),
+            driver=DUAL,
+            provenance={
+                "encoders": {
+                    name: {"name": bundle.manifest.name, "manifest": sha256(bundle.path / MANIFEST)}
+                    for name, bundle in bundles.items()
+                }
+            },
+            layers={
+                "float": [
+                    {**to_plain(row), "layer": f"{name}:{row['layer']}"}
+                    for name, bundle in bundles.items()
+                    for row in bundle.manifest.layers.get("float", ())
+                ]
+            },
+        )
+    return read_bundle(out)
+
+
+def _license(bundles: Mapping[str, Bundle]) -> str:
+    """Of both, where they are not the same."""
+    return " AND ".join(dict.fromkeys(bundle.manifest.license for bundle in bundles.values()))
