@@ -165,6 +165,7 @@ def make_bundle(path: str, size: str) -> None:
     from pocketzoo.zoo.bundles.bundle import graph_name, writing
     from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
     from pocketzoo.zoo.catalog.specs import InputSpec
+    from pocketzoo.zoo.data.processors.open_processor import describe_config
 
     width = max(1, int(size) * 1_000_000 // 4 // 64)
     weights = {
@@ -184,7 +185,7 @@ def make_bundle(path: str, size: str) -> None:
         draft.manifest = Manifest(
             name="sized",
             model=ModelRef(backbone="onnx:sized", head="", outputs=1),
-            input=InputSpec(shape=("batch", 64), mean=(), std=(), resize=0, name="x", layout="NC"),
+            processor=describe_config(InputSpec(shape=("batch", 64), mean=(), std=(), resize=0, name="x", layout="NC")),
             labels=(),
             returns="values",
             license="",
