@@ -218,7 +218,8 @@ def test_an_operator_that_it_does_not_know_is_named(trial: BackendTrial) -> None
             raise
         except Exception as error:
             wrong(
-                f"an unknown operator gives {type(error).__name__}: {error!s:.80}", "raise BundleError or ExportError"
+                f"an unknown operator gives {type(error).__name__}: {message_of(error):.80}",
+                "raise BundleError or ExportError",
             )
         wrong(f"{runtime} runs an operator that nobody knows", "refuse it, by name")
 

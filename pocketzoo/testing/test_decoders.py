@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.task_examples import example_of, taken
@@ -76,7 +76,10 @@ def test_outputs_that_it_does_not_read_are_refused(decoder: Entry, registry: Reg
     except DataError:
         return
     except Exception as error:
-        wrong(f"an output {what} gives {type(error).__name__}: {error}", "raise DataError(what was wrong, what to do)")
+        wrong(
+            f"an output {what} gives {type(error).__name__}: {message_of(error)}",
+            "raise DataError(what was wrong, what to do)",
+        )
 
 
 def _opened(decoder: Entry, registry: Registry) -> tuple[Any, TaskExample, Any]:

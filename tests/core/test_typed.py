@@ -66,6 +66,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if origin is Literal:
         return st.sampled_from(args)
     if origin is tuple:
+        if args[-1] is Ellipsis and args[0] in BEING_MADE:
+            return st.just(())
         if args[-1] is Ellipsis:
             return st.lists(values(args[0]), max_size=3).map(tuple)
         return st.tuples(*map(values, args))
@@ -83,9 +85,14 @@ BUDGETS = ("macs", "parameters", "latency")
 LOW_RANKS = ("parameters", "energy", "rank_fraction")
 
 
+BEING_MADE: list[type] = []  # a rejection has the rejections before it, which have none here
+
+
 def instances(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
+    BEING_MADE.append(kind)
     fields = {f.name: IN_RANGE.get((kind, f.name), values(hints[f.name])) for f in dataclasses.fields(kind)}
+    BEING_MADE.pop()
     if kind is LowRankConfig:  # one of the three
         one = st.tuples(st.sampled_from(LOW_RANKS), st.floats(0.01, 1))
         rest = {k: v for k, v in fields.items() if k not in LOW_RANKS}

@@ -45,8 +45,8 @@ TYPES = {
     "dataset": DatasetSpec,
     "loader": LoaderSpec,
 }
-FREE_HEADS = ("embedding", "language-model", "linear", "mlp", "pooled-classifier", "q-values", "regression",
-              "token-classifier")  # fmt: skip
+FREE_HEADS = ("embedding", "language-model", "linear", "mlp", "multi-label", "pooled-classifier", "q-values",
+              "regression", "token-classifier")  # fmt: skip
 # Third-party plugins that are installed go through the same suite.
 REGISTRY = default_registry()
 ENTRIES = [entry for kind in KINDS for entry in REGISTRY.entries(kind).values()]

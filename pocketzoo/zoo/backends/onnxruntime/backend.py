@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketzoo.core.errors import ExportError
+from pocketzoo.core.errors import ExportError, message_of
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
 from pocketzoo.zoo.backends.onnxruntime.providers import available, installed_providers, package_of
@@ -49,7 +49,7 @@ class OnnxruntimeBackend:
         try:
             open_session(model, providers=[provider], severity=FATAL)
         except Exception as error:  # onnxruntime's own types
-            what = f"onnxruntime: {' '.join(str(error).split())}"
+            what = f"onnxruntime: {' '.join(message_of(error).split())}"
             return "asked onnxruntime", [TargetFinding(level="refused", what=what, todo="see what it names")]
         return "asked onnxruntime", ()
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called
@@ -68,7 +68,7 @@ class TextProcessor(ProcessorBase):
         except (OSError, UnicodeDecodeError) as error:
             name = "these bytes" if isinstance(sample, bytes) else str(sample)
             raise DataError(
-                f"cannot read the text {name}: {error}", "give the text itself, or a file in UTF-8"
+                f"cannot read the text {name}: {message_of(error)}", "give the text itself, or a file in UTF-8"
             ) from error
 
     def _ids(self, row: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

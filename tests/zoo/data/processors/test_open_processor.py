@@ -115,6 +115,7 @@ def _fails(config, files):
     raise ZeroDivisionError("division by zero")
 
 
+ABSENT = "no_such_package"
 SOUND = ProcessorSpec(
     name="sound", summary="s", modality="audio", reads="sounds", config=SoundSpec, open=_fails, suffixes=(".wav",)
 )
@@ -123,8 +124,8 @@ SOUND = ProcessorSpec(
 def test_one_that_fails_or_lacks_a_package_says_so(refused):
     with refused(PluginError, "'sound' cannot be opened: ZeroDivisionError: division by zero"):
         open_config(SoundSpec(), {}, declaring(SOUND))
-    lacking = replace(SOUND, open=lambda config, files: require("no_such_package"))
-    with refused(MissingDependencyError, "no_such_package", hint="pip install no_such_package"):
+    lacking = replace(SOUND, open=lambda config, files: require(ABSENT))
+    with refused(MissingDependencyError, ABSENT, hint=f"pip install {ABSENT}"):
         open_config(SoundSpec(), {}, declaring(lacking))
 
 
