@@ -38,7 +38,7 @@ def test_a_pretrained_head_shows_its_labels(registry):
 
 
 def test_a_name_of_two_kinds_shows_both(registry):
-    assert set(info("tensorrt", registry=registry)) == {"name", "exporter", "target"}
+    assert set(info("tensorrt", registry=registry)) == {"name", "backend", "target"}
 
 
 def test_a_bundle_shows_its_manifest(fitted):
