@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ class Given:
     """Batches that are ready."""
 
     spec = InputSpec(shape=("batch", 1), mean=(), std=(), resize=0, layout="N")
+    axes: ClassVar = {}  # samples are along the first axis of each input
 
     def __init__(self, *batches):
         self.batches = batches

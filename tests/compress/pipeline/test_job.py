@@ -22,6 +22,7 @@ from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.progress import Silent
 from pocketzoo.core.typed import to_plain
+from pocketzoo.zoo.artifacts.drivers import artifact_of
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import TextSpec
@@ -261,7 +262,7 @@ def test_what_is_made_is_judged_on_validation_samples_and_else_on_those_of_calib
         assert job.judge is job.judge
         score = job.judge.score(small.graph(""))
         assert (score.samples, score.agreement) == (8, 1.0)
-        assert job.judge.reference == job.source.graph("")
+        assert job.judge.reference == artifact_of(job.source)
         assert job.judge.samples.split is data.split(split)
 
 
@@ -295,9 +296,11 @@ def test_nothing_takes_a_registry_after_prepare():
 
 def test_a_job_has_a_structure_where_a_step_needs_a_module_and_none_for_steps_on_the_graph(small, small_registry):
     given = {"data": "digits", "registry": small_registry}
-    assert prepare(small.path, CompressSettings(steps=(Int8Config(),), samples=8), **given).structure is None
+    on_graph = prepare(small.path, CompressSettings(steps=(Int8Config(),), samples=8), **given)
+    assert on_graph.structure is None
+    assert not on_graph.lacks_graphs
     job = prepare(small.path, CompressSettings(steps=(PruneConfig(),), samples=8), **given)
     assert job.structure is not None
     assert set(job.structure.compressors) == {"prune"}
     assert job.load_module(job.source).state_dict().keys() == load_module(small, small_registry).state_dict().keys()
-    assert not job.generates_text
+    assert not job.lacks_graphs

@@ -228,8 +228,9 @@ def test_the_nvidia_encoding_is_int8_and_symmetric_throughout(name, encoded):
 
 @pytest.mark.parametrize("target", ALL)
 def test_targets_of_one_encoding_get_the_same_graph(target, graphs, plans, encoded):
-    """So that each encoding is tested once."""
-    alike = next(name for name, spec in TARGETS.items() if spec.int8 == ALL[target].int8)
+    """So that each encoding is tested once; whether others are refused says nothing of how it is written."""
+    encoding = replace(ALL[target].int8, required=False)
+    alike = next(name for name, spec in TARGETS.items() if replace(spec.int8, required=False) == encoding)
     assert int8.apply(graphs["residual"], plans["residual"], ALL[target]) == encoded["residual", alike]
 
 

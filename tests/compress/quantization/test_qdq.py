@@ -746,7 +746,7 @@ def test_what_has_no_form_is_left_by_name_and_the_rest_becomes_int8(name, made):
 def test_a_plan_without_a_layer_is_what_leaves_it_in_float(name, made):
     case_, model, plan = made(name)
     for layer in set(plan.layers):
-        less = int8.without(model, plan, [layer])
+        less = int8.exclude(plan, [layer])
         for target in (TARGETS["cpu"], TARGETS["tensorrt-rtx"]):
             encoded = int8.apply(model, less, target)
             onnx.checker.check_model(encoded)

@@ -101,18 +101,20 @@ def acme() -> Registry:
     return Registry(create_manager(points=[], extra=[plugin]))
 
 
-SEQUENCE = "embedding, language-model, linear, mlp, pooled-classifier, q-values, regression, token-classifier"
+SEQUENCE = (
+    "embedding, language-model, linear, mlp, multi-label, pooled-classifier, q-values, regression, token-classifier"
+)
 
 
 @pytest.mark.parametrize(
     ("backbone", "head", "texts", "fit"),
     [
         ("tinynet", "vectors", ["head 'vectors' takes a vector", "tinynet outputs a map", "128, 7, 7"],
-         "embedding, linear, mlp, q-values, regression, tinynet-fashion-mnist, vm"),
+         "embedding, linear, mlp, multi-label, q-values, regression, tinynet-fashion-mnist, vm"),
         ("gives-sequence", "vectors", ["gives-sequence outputs a sequence"], SEQUENCE),
         ("gives-sequence", "vm", ["takes a vector or map"], SEQUENCE),
         ("gives-vector", "tinynet-fashion-mnist", ["takes the backbone tinynet"],
-         "embedding, linear, mlp, q-values, regression, vectors, vm"),
+         "embedding, linear, mlp, multi-label, q-values, regression, vectors, vm"),
     ],
 )  # fmt: skip
 def test_a_head_that_does_not_fit_lists_those_that_do(acme, refused, backbone, head, texts, fit):
