@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import inspect
 import json
 import logging
 import subprocess
@@ -298,7 +299,10 @@ def _graph(subject: Any, precision: str, folder: Path, x: torch.Tensor) -> Path:
     if precision.startswith("fp16"):
         module, sample = module.half(), sample.half() if sample.is_floating_point() else sample
     sample = torch.cat([sample, sample])  # a batch of one the exporter would take for a constant
-    names = {"input_names": ["x"], "output_names": ["y"], "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+    axes: tuple[Any, ...] = ({0: torch.export.Dim("batch")},)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
+        axes = (axes,)  # of a model of ours, which takes any number of inputs
+    names = {"input_names": ["x"], "output_names": ["y"], "dynamic_shapes": axes}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every operator set that is not installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pocketzoo import default_registry, load_data, open_model
 from pocketzoo.compress.configs import LowRankConfig
 from pocketzoo.compress.low_rank import low_rank as lowrank
-from pocketzoo.compress.low_rank.factorizations import Metric, factorize, plain_metric
+from pocketzoo.compress.low_rank.factorizations import InputMetric, factorize, plain_metric
 from pocketzoo.compress.low_rank.kronecker_factors import kronecker_factors
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import load_module
@@ -35,7 +35,7 @@ def read(bundle: Any, path: str) -> list[Any]:
     return [x[bundle.manifest.input.name] for each in batches for x, _ in each]
 
 
-def uniform(model: nn.Module, share: float, metrics: dict[str, Metric] | None) -> nn.Module:
+def uniform(model: nn.Module, share: float, metrics: dict[str, InputMetric] | None) -> nn.Module:
     """Every layer at the same fraction of its parameters; the ranks are multiples of 8."""
     made = copy.deepcopy(model)
     for name, layer in model.named_modules():
@@ -68,7 +68,7 @@ def main() -> None:
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
     total = sum(m.weight.numel() for m in layers.values())
     effects = kronecker_factors(model, list(layers), calibrate)
-    metrics = {n: Metric(e.inputs.mean) for n, e in effects.items() if e.inputs}
+    metrics = {n: InputMetric(e.inputs.mean) for n, e in effects.items() if e.inputs}
     del effects
     rows = []
 
