@@ -52,7 +52,7 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
     "--to",
     default="onnx",
     show_default=True,
-    shell_complete=names("exporter", "backend"),
+    shell_complete=names("exporter", "backend", but=lambda spec: not getattr(spec, "builds", True)),
     help="Format: onnx, tensorrt, triton, ...",
 )
 @click.option("--target", shell_complete=names("target"), help="Target of the graph [default: that of --to].")

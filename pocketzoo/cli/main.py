@@ -23,7 +23,7 @@ WHERE = {
     "list": ("catalog", "List registered names, all or by glob."),
     "info": ("catalog", "Show details of a registered name or a model."),
     "plugins": ("catalog", "List plugins, and why one could not be loaded."),
-    "new-plugin": ("catalog", "Create a plugin package: a backbone, a head and a test."),
+    "new-plugin": ("catalog", "Create a plugin package, which works, with its tests."),
     "doctor": ("catalog", "Check this installation, its runtimes and GPUs."),
     "search": ("hub", "Search the Hub for models that can be loaded here."),
     "pull": ("hub", "Download models from the Hub and verify every byte."),

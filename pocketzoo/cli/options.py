@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[click.shell_completion.CompletionItem]]:
-    """Complete registered names of these kinds, and files."""
+def names(
+    *kinds: str, but: Callable[[Any], bool] = lambda spec: False
+) -> Callable[[click.Context, click.Parameter, str], list[click.shell_completion.CompletionItem]]:
+    """Complete registered names of these kinds ``but`` some, and files."""
     from click.shell_completion import CompletionItem
 
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -31,7 +33,9 @@ def names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[c
                 entries = list_specs(kind=kind)
             except PocketzooError:  # completion must stay silent
                 continue
-            completions += [CompletionItem(e.name) for e in entries if e.name.startswith(incomplete)]
+            completions += [
+                CompletionItem(e.name) for e in entries if e.name.startswith(incomplete) and not but(e.spec)
+            ]
         return completions
 
     return complete

@@ -9,7 +9,7 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import Progress
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
-from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
@@ -39,6 +39,8 @@ def with_all_graphs(
     Raises:
         ExportError: it writes a folder, and the model answers by several graphs.
     """
+    if not bundle.graphs(""):  # packed for one target
+        return bundle
     first = ends(artifact_of(bundle))[0].graphs
     if exporter.folder and first != (MODEL,):
         raise ExportError(
@@ -56,6 +58,8 @@ def graphs_for(bundle: Bundle, target: TargetSpec, resolver: Resolver, folder: P
     """Every graph of a bundle for a target: stored, or else encoded from its plans into ``folder``, or float."""
     if bundle.targets() == ("",):  # no step made it target-specific
         return bundle.graphs("")
+    if all(target.name in bundle.encodings(name) for name in bundle.graphs("")):
+        return bundle.graphs(target.name) or {MODEL: bundle.file(graph_name())}  # of a packed one: there is none
     from pocketzoo.compress.pipeline.compress_model import encode_graphs  # it needs onnx
 
     return encode_graphs(bundle, target, lambda: resolver.compressors(bundle), folder)

@@ -157,6 +157,7 @@ def test_saving_puts_the_rows_into_every_bundle(fitted, compressed, digits, tmp_
         kept = replace(
             after.manifest,
             measurements=before.manifest.measurements,
+            measured=before.manifest.measured,
             created=before.manifest.created,
             files=before.manifest.files,
         )

@@ -11,7 +11,7 @@ from pocketzoo.core.errors import BundleError, DataError, nearest
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.built_files import BuiltFile, built_files
 from pocketzoo.zoo.backends.open_backend import Way, backends, find_runtime, load, version_of
-from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import MODEL, FileEntry
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
@@ -93,6 +93,8 @@ def graph_of(bundle: Bundle, target: str) -> Path:
     Raises:
         BundleError: there is none, for this target or float.
     """
+    if not bundle.graphs(target):  # packed for another
+        bundle.file(graph_name())
     return main_files(artifact_of(bundle, target))[0]
 
 

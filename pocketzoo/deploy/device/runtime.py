@@ -200,11 +200,12 @@ def _fastest(
 ) -> Runtime:
     """Every way that works here, timed in turn; the first of them is what the others are held against."""
     candidates = [
-        way
+        (way, why_not(way))
         for way in backends(registry).ways.values()
-        if way.backend.form == "graph" and way.backend.loads_graphs and way.runtime.automatic and not why_not(way)[0]
+        if way.backend.form == "graph" and way.backend.loads_graphs and way.runtime.automatic
     ]
-    ways = {way.label: way for way in (way_of_graph(each, bundle, graph, threads) for each in candidates)}
+    working = (way for way, (why, _) in candidates if not why)
+    ways = {way.label: way for way in (way_of_graph(each, bundle, graph, threads) for each in working)}
     idle: set[str] = set()
     for built in built_files(bundle, registry):
         if target not in (None, built.entry.target):
@@ -217,7 +218,10 @@ def _fastest(
     for why in sorted(idle):
         progress.say(f"{why}: {graph.name} runs instead of an engine")
     if not ways:
-        raise MissingDependencyError("no runtime works here", "pip install 'pocketzoo[edge]'; or see pocketzoo doctor")
+        reasons = dict.fromkeys(why for _, (why, _) in candidates)
+        raise MissingDependencyError(
+            f"no runtime works here: {'; '.join(reasons)}", "pip install 'pocketzoo[edge]'; or see pocketzoo doctor"
+        )
     choice = _choice(bundle, graph, ways, threads, registry, progress)
     return Runtime(bundle, ways[choice.way].file, ways[choice.way].start(), choice, registry)
 

@@ -39,7 +39,8 @@ class MetricSpec:
 
     name: str  # "accuracy", as people call it and as results are keyed
     higher_is_better: bool = True
-    unit: str = ""  # "" for a fraction of 0 to 1, shown in percent; "number" for one that has no unit
+    # "" for a fraction of 0 to 1, which is shown in percent; "number" where there is none; else a word: "degrees".
+    unit: str = ""
     alongside: tuple[str, ...] = ()  # other results that are shown with it: perplexity with a log likelihood
 
 

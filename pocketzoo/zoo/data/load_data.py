@@ -80,7 +80,8 @@ def _load(
             return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
     if path.suffix == ".npz" and path.is_file():
-        return read_npz(path, seed, targets, named=reads is not None)
+        inputs = open_config(reads, registry=registry).inputs if reads is not None else ()
+        return read_npz(path, seed, targets, inputs=[each.name for each in inputs])
     if path.suffix in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):

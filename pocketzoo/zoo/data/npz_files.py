@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.target_kinds import read_targets
 
 
-def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, named: bool = False) -> Dataset:
+def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, inputs: Sequence[str] = ()) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
+
+    In place of ``x`` it may have an array for each of a model's ``inputs``, by their names.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
@@ -27,9 +29,9 @@ def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, named: b
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
-    if "x" not in arrays and named and (samples := _named_samples(path, arrays)):
-        x, y = samples, arrays.get("y")
-        return _with_targets(path, x, y, arrays, seed, targets)
+    if "x" not in arrays and inputs and arrays.keys() >= set(inputs):
+        samples = _named_samples(path, {name: arrays[name] for name in inputs})
+        return _with_targets(path, samples, arrays.get("y"), arrays, seed, targets)
     if "x" not in arrays:
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
     x, y = arrays["x"], arrays.get("y")
@@ -44,9 +46,8 @@ def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, named: b
     return _with_targets(path, x, y, arrays, seed, targets)
 
 
-def _named_samples(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, npt.NDArray[Any]]]:
+def _named_samples(path: Path, inputs: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, npt.NDArray[Any]]]:
     """A sample of each row of all arrays, by their names, which are those of a model's inputs."""
-    inputs = {name: x for name, x in arrays.items() if name not in ("y", "labels")}
     counts = {name: len(x) if x.ndim else 0 for name, x in inputs.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{count} of {name!r}" for name, count in counts.items())

@@ -11,6 +11,7 @@ from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.models.open_remote import open_remote
@@ -35,13 +36,13 @@ def info(
             return _of(opened.name, [opened, *([head] if head else [])])
         return {"bundle": str(opened.path), **to_plain(opened.manifest)}
     path = Path(name.removeprefix("file:"))
+    entries = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
+    if entries and not (path / MANIFEST).is_file():  # a plugin's own folder is called as what it declares
+        return _of(name, entries)
     if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
         return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
-    entries = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
-    if not entries:
-        known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
-        raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
-    return _of(name, entries)
+    known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
+    raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
 
 
 def _of(name: str, entries: list[Entry]) -> dict[str, Any]:

@@ -21,8 +21,11 @@ from pocketzoo.zoo.catalog.head_task import AnswerFacts, decoder_for, facts_of, 
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, Task, TaskSpec
+from pocketzoo.zoo.tasks.class_targets import holds, without_targets
 
 R = TypeVar("R")
+# Kind of targets -> their axes and types, where data of another kind could be taken for such: classes for numbers.
+SHAPES = {"numbers": (2, "f"), "flags": (2, "iub")}
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ class ModelTask:
         return guarded(f"the decoder {self.decoder.name} of {self.owner}", self.decode, outputs, inputs)
 
     def prepared(self, dataset: Dataset) -> Dataset:
-        """The data set as this model takes it; see ``Task.prepared``."""
+        """The data set as this model takes it; see ``Task.prepared``. Targets of another kind are left out before."""
+        if self.spec.targets in SHAPES and not holds(dataset, *SHAPES[self.spec.targets]):
+            dataset = without_targets(dataset)
         return guarded(self.owner, self.task.prepared, dataset, self.labels)
 
     def scores(self) -> GuardedMetric:

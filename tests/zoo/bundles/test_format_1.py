@@ -73,7 +73,7 @@ def test_every_name_of_format_1_has_its_new_one():
         bytes=Change(before=4, after=2), latency=Change(before=1.0, after=2.0), why="slower", cause="slower"
     )
     assert int8.report == StepReport(generation={"cpu": generation})
-    assert int8.parts == {"decoder": {"layers": []}}
+    assert int8.graphs == {"decoder": {"layers": []}}
     assert manifest.rejected == (Rejection(compressor="distill", config={"quantized": True}, why="it is slower"),)
 
 

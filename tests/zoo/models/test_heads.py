@@ -107,10 +107,10 @@ def test_what_an_option_cannot_read_is_refused(registry, refused):
 def test_heads_that_fit_and_that_fit_can_train(registry):
     tinynet = registry.get("backbone", "tinynet")
     assert heads_that_fit(MAP, tinynet, registry) == [
-        "embedding", "linear", "mlp", "q-values", "regression", "tinynet-fashion-mnist",
+        "embedding", "linear", "mlp", "multi-label", "q-values", "regression", "tinynet-fashion-mnist",
     ]  # fmt: skip
-    assert heads_that_fit(MAP, tinynet, registry, trained=True) == ["linear", "mlp", "regression"]
-    both = ["linear", "mlp", "pooled-classifier", "regression"]
+    assert heads_that_fit(MAP, tinynet, registry, trained=True) == ["linear", "mlp", "multi-label", "regression"]
+    both = ["linear", "mlp", "multi-label", "pooled-classifier", "regression"]
     assert heads_that_fit(TEXT, tinynet, registry, trained=True) == both
     for generation, more in (GenerationSpec(end=(1,)), ["language-model"]), (GenerationSpec(end=(1,), start=(0,)), []):
         writes = dataclasses.replace(tinynet, generation=generation)

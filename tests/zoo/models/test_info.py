@@ -38,7 +38,14 @@ def test_a_pretrained_head_shows_its_labels(registry):
 
 
 def test_a_name_of_two_kinds_shows_both(registry):
-    assert set(info("tensorrt", registry=registry)) == {"name", "exporter", "target"}
+    assert set(info("tensorrt", registry=registry)) == {"name", "backend", "target"}
+
+
+def test_a_folder_called_as_a_registered_name_does_not_hide_it(registry, tmp_path, monkeypatch):
+    """As ``new-plugin my-task`` writes a folder, and declares the task."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tinynet").mkdir()
+    assert info("tinynet", registry=registry)["backbone"]["license"]
 
 
 def test_a_bundle_shows_its_manifest(fitted):

@@ -17,6 +17,7 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec, InputSpec, TextSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskSpec
+from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.tasks.open_task import need_task, open_task, task_of_head
 
@@ -140,9 +141,9 @@ class OddTask:
         return Odd(*self.arguments)
 
 
-def registry_with(task: Any) -> Registry:
+def registry_with(task: Any, **facts: Any) -> Registry:
     plugin = ModuleType("odd")
-    spec = TaskSpec(name="odd", summary="s", open=task, decoder="odds")
+    spec = TaskSpec(name="odd", summary="s", open=task, decoder="odds", **facts)
 
     @hookimpl
     def pocketzoo_tasks():
@@ -165,6 +166,33 @@ def test_a_plugins_task_is_opened_by_name():
     assert scores.details() == {}
     assert scores.confusion() is None
     assert opened.reads == ("",)
+
+
+class Taken(OddTask):
+    """A task that takes any data set as it is."""
+
+    def prepared(self, dataset: Any, labels: Any) -> Any:
+        return dataset
+
+
+TARGETS = {
+    "classes": np.arange(20) % 2,
+    "numbers": np.arange(40, dtype=np.float32).reshape(20, 2),
+    "flags": np.arange(40).reshape(20, 2) % 2,
+}
+
+
+@pytest.mark.parametrize("data", TARGETS)
+@pytest.mark.parametrize("kind", ["numbers", "flags"])
+def test_targets_of_another_kind_do_not_reach_a_plugins_task(kind, data):
+    """The number of a class is not a number to be met."""
+    registry = registry_with(Taken, targets=kind)
+    opened = open_task(replace(MANIFEST, task="odd"), registry)
+    labels = () if data == "numbers" else ("a", "b")
+    dataset = from_arrays("d", labels, np.zeros((20, 1, 8, 8), np.float32), TARGETS[data])
+    prepared = opened.prepared(dataset)
+    assert len(prepared.split("train")) == len(dataset.split("train"))
+    assert (prepared.split("train").targets is not None) == (kind == data)
 
 
 def test_a_metric_that_raises_is_named_with_its_owner(refused):
