@@ -114,7 +114,7 @@ def _pairs(one: object, two: object) -> dict[str, tuple[Any, Any]]:
 
 def _shaped(out: Tensor, x: Tensor, outputs: int, kinds: set[str]) -> bool:
     """Whether an output is as its task's targets would have it: classes, numbers and flags have one for each."""
-    if "arrays" in kinds:
+    if kinds == {"arrays"}:
         return True
     return out.shape == (BATCH, outputs) or (x.ndim == 3 and out.shape == (BATCH, x.shape[1], outputs))
 
