@@ -20,6 +20,7 @@ from pocketzoo.train.fit import fit
 from pocketzoo.workflows.bench import bench
 from pocketzoo.zoo.bundles.bundle import check_place
 from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.compressor import Step
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.resolver import Resolver
@@ -64,16 +65,16 @@ def demo(
     # It shows what each step does, also where one is too small or this machine too busy for it to pay.
     shown = CompressSettings(targets=TARGETS, keep_slower=True, accept=True, force=force)
 
-    def compress(source: str, name: str, config: object) -> None:
-        settings = replace(shown, steps=(config,))
+    def compress(source: str, name: str, step: Step) -> None:
+        settings = replace(shown, steps=(step,))
         compress_with(out / source, out / name, settings, data=data, registry=resolver, progress=progress)
 
     progress.say("2/5 prune channels")
-    compress("fitted", "pruned", PruneConfig(ratio=0.3))
+    compress("fitted", "pruned", Step("prune", PruneConfig(ratio=0.3)))
     progress.say("3/5 factorize layers")
-    compress("pruned", "factorized", LowRankConfig(energy=0.999))
+    compress("pruned", "factorized", Step("low-rank", LowRankConfig(energy=0.999)))
     progress.say("4/5 quantize to int8")
-    compress("factorized", "int8", Int8Config())
+    compress("factorized", "int8", Step("int8", Int8Config()))
     places = {"bundles": out}
     progress.say("5/5 export, measure, report")
     places["graph for cpu"] = export(out / "int8", to="onnx", target="cpu", registry=resolver)
