@@ -7,6 +7,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
@@ -60,6 +61,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if hint is Any:
         return JSON
     if dataclasses.is_dataclass(hint):
+        if len(BEING_MADE) > 1 and all(_has_default(f) for f in dataclasses.fields(hint)):
+            return st.just(hint())  # deep in a manifest: it is in CLASSES itself where it is read alone
         return instances(hint)
     if origin in (Union, types.UnionType):
         return st.one_of([st.none() if a is type(None) else values(a) for a in args])
@@ -69,10 +72,10 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         if args[-1] is Ellipsis and args[0] in BEING_MADE:
             return st.just(())
         if args[-1] is Ellipsis:
-            return st.lists(values(args[0]), max_size=3).map(tuple)
+            return st.lists(values(args[0]), max_size=_most()).map(tuple)
         return st.tuples(*map(values, args))
     if origin is not None and issubclass(origin, Mapping):
-        return st.dictionaries(values(args[0]), values(args[1]), max_size=3)
+        return st.dictionaries(values(args[0]), values(args[1]), max_size=_most())
     return {
         str: st.text(max_size=8),
         int: st.integers(),
@@ -88,7 +91,17 @@ LOW_RANKS = ("parameters", "energy", "rank_fraction")
 BEING_MADE: list[type] = []  # a rejection has the rejections before it, which have none here
 
 
-def instances(kind: type) -> st.SearchStrategy[Any]:
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _most() -> int:
+    """Items of a collection: what lies deep in a manifest would be too much of a draw."""
+    return 3 if len(BEING_MADE) < 2 else 0
+
+
+@cache
+def _instances(kind: type, inside: tuple[type, ...]) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
     BEING_MADE.append(kind)
     fields = {f.name: IN_RANGE.get((kind, f.name), values(hints[f.name])) for f in dataclasses.fields(kind)}
@@ -103,6 +116,10 @@ def instances(kind: type) -> st.SearchStrategy[Any]:
         rest = {k: v for k, v in fields.items() if k not in (*BUDGETS, "granularity", "pattern")}
         return st.builds(lambda one, more: kind(**one, **more), choices | budget, st.fixed_dictionaries(rest))
     return st.builds(kind, **fields)
+
+
+def instances(kind: type) -> st.SearchStrategy[Any]:
+    return _instances(kind, tuple(BEING_MADE))
 
 
 each = pytest.mark.parametrize("kind", CLASSES, ids=lambda c: c.__name__)
