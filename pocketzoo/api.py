@@ -124,12 +124,13 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
     from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest, ModelRef
     from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport
-    from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName, Targets
     from pocketzoo.zoo.data.batches import from_arrays
     from pocketzoo.zoo.data.processors.base import ProcessorBase
+    from pocketzoo.zoo.data.target_kinds import without_targets
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
-    from pocketzoo.zoo.tasks.class_targets import with_classes, without_targets
+    from pocketzoo.zoo.tasks.class_targets import with_classes
+    from pocketzoo.zoo.tasks.decoders.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
     from pocketzoo.zoo.tasks.drawing import sample_html, shown
     from pocketzoo.zoo.tasks.metrics.intervals import jackknife, proportion, ratio
 
@@ -157,14 +158,14 @@ _LAZY = {
     "ProcessorBase": "pocketzoo.zoo.data.processors.base",
     "load_state": "pocketzoo.zoo.hub.weights",
     "read_safetensors": "pocketzoo.zoo.hub.weights",
-    "Classes": "pocketzoo.zoo.catalog.answers",
-    "Labels": "pocketzoo.zoo.catalog.answers",
-    "TokenClasses": "pocketzoo.zoo.catalog.answers",
-    "NextTokens": "pocketzoo.zoo.catalog.answers",
-    "Values": "pocketzoo.zoo.catalog.answers",
-    "Embeddings": "pocketzoo.zoo.catalog.answers",
+    "Classes": "pocketzoo.zoo.tasks.decoders.answers",
+    "Labels": "pocketzoo.zoo.tasks.decoders.answers",
+    "TokenClasses": "pocketzoo.zoo.tasks.decoders.answers",
+    "NextTokens": "pocketzoo.zoo.tasks.decoders.answers",
+    "Values": "pocketzoo.zoo.tasks.decoders.answers",
+    "Embeddings": "pocketzoo.zoo.tasks.decoders.answers",
     "with_classes": "pocketzoo.zoo.tasks.class_targets",
-    "without_targets": "pocketzoo.zoo.tasks.class_targets",
+    "without_targets": "pocketzoo.zoo.data.target_kinds",
     "sample_html": "pocketzoo.zoo.tasks.drawing",
     "proportion": "pocketzoo.zoo.tasks.metrics.intervals",
     "ratio": "pocketzoo.zoo.tasks.metrics.intervals",

@@ -25,7 +25,6 @@ ROOMS = [
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",
-    "zoo/backends/tensorrt", "zoo/backends",
     "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends",
     "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",
     "zoo/artifacts",

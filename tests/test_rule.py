@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import pytest
 
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.tasks.decoders import answers
 
 ROOT = Path(__file__).parent.parent / "pocketzoo"
 LISTED: dict[str, int] = json.loads((Path(__file__).parent / "rule.json").read_text("utf8"))
@@ -83,10 +82,8 @@ def types() -> frozenset[str]:
             for field in ("config", "plan_type", "facts", "answers"):
                 cls = getattr(entry.spec, field, None)
                 found |= {cls.__name__} if isinstance(cls, type) else set()
-    if find_spec("pocketzoo.zoo.catalog.answers"):
-        module = import_module("pocketzoo.zoo.catalog.answers")
-        classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
-        found |= {c.__name__ for c in classes if is_dataclass(c)}
+    classes = [c for c in vars(answers).values() if inspect.isclass(c) and c.__module__ == answers.__name__]
+    found |= {c.__name__ for c in classes if is_dataclass(c)}
     return frozenset(found)
 
 

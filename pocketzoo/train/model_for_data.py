@@ -144,7 +144,7 @@ def task_of(
     read = dataset
     if task.spec.examples is not None:
         dataset = task.spec.examples(read, facts)
-    outputs = training.outputs(dataset, facts)
+    outputs = guarded(task.owner, training.outputs, dataset, facts)
     task = replace(task, labels=dataset.labels)
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
     _check_splits(dataset)

@@ -23,9 +23,9 @@ from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples, sample_of
+from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
-from pocketzoo.zoo.tasks.class_targets import without_targets
 from pocketzoo.zoo.tasks.open_task import open_task, reading_of
 
 SAMPLES = 64  # random ones, where there are no data

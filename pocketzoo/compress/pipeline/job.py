@@ -32,9 +32,9 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
-from pocketzoo.zoo.tasks.class_targets import without_targets
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
 if TYPE_CHECKING:

@@ -96,14 +96,18 @@ def _tasks_once_called(word: str, registry: Registry) -> Iterator[TaskSpec]:
 
 
 def head_decoder(head: HeadSpec, task: TaskSpec, model_input: Any, registry: Registry) -> Described:
-    """The decoder of a head's outputs, completed for a model with this input, as a bundle keeps it.
+    """The decoder of a head's outputs: its own, or the task's; see ``completed_decoder``."""
+    return completed_decoder(head.decoder or task.decoder, head.decoder_config, task, model_input, registry)
+
+
+def completed_decoder(name: str, config: Any, task: TaskSpec, model_input: Any, registry: Registry) -> Described:
+    """A decoder, completed for a model with this input, as a bundle keeps it; ``config`` None: its own defaults.
 
     Raises:
         UnknownNameError: no plugin declares it.
         PluginError: it is for another task.
     """
-    spec = decoder_for(head.decoder or task.decoder, task, registry)
-    config = head.decoder_config
+    spec = decoder_for(name, task, registry)
     if config is None and spec.config is not None:
         config = spec.config()
     if spec.complete is not None and config is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.specs import GenerationSpec
 
 # Answers are in the canonical form of their task: an object of numpy arrays with one item per sample, such as
-# ``zoo.catalog.answers.Classes``. A plugin's task may bring a form of its own.
+# ``zoo.tasks.decoders.answers.Classes``. A plugin's task may bring a form of its own.
 Answers = Any
 
 # How targets are read from the forms of data that are common to all tasks (an .npz with y, a column of a table):

@@ -18,6 +18,7 @@ from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
 from pocketzoo.zoo.data.processors.open_processor import open_config, suffixes
 from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
+from pocketzoo.zoo.data.target_kinds import of_kind
 
 
 def load_data(
@@ -39,8 +40,9 @@ def load_data(
     of ``reads`` by their names. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
-    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are. What
-    a task's own ``reader`` knows, it reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
+    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are.
+    Targets of another kind are left out where numbers or flags are wanted. What a task's own ``reader`` knows, it
+    reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
@@ -51,6 +53,7 @@ def load_data(
     dataset = (
         reference if isinstance(reference, Dataset) else _load(reference, seed, targets, reader, skipped, reads, known)
     )
+    dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
     return open_config(reads, registry=known).reads(dataset) if reads is not None and dataset.columns else dataset
 

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError, message_of
-from pocketzoo.zoo.catalog.dataset import Targets
+from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 
 Array = npt.NDArray[Any]
 Read = tuple[tuple[str, ...], Targets]  # labels, and the targets
 SEPARATOR = "|"  # between several labels in one column
+# Kind -> axes and types, where targets of another kind could be taken for such: the number of a class for a number.
+SHAPES: dict[TargetKind, tuple[int, str]] = {"numbers": (2, "f"), "flags": (2, "iub")}
 TRUE, FALSE = {"1", "1.0", "true", "yes"}, {"", "0", "0.0", "false", "no", "none"}
 
 
@@ -108,3 +110,20 @@ _KINDS: dict[TargetKind, Callable[[str, Array, int, tuple[str, ...]], Read]] = {
     "flags": _flags,
     "arrays": _arrays,
 }
+
+
+def of_kind(dataset: Dataset, kind: TargetKind) -> Dataset:
+    """The data set, without its targets where they are of another kind."""
+    return without_targets(dataset) if kind in SHAPES and not holds(dataset, *SHAPES[kind]) else dataset
+
+
+def without_targets(dataset: Dataset) -> Dataset:
+    """The samples alone."""
+    bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
+    return Dataset(dataset.name, (), bare, dataset.seed)
+
+
+def holds(dataset: Dataset, axes: int, kinds: str) -> bool:
+    """Whether all targets that it has are arrays of so many axes, of types of these kinds."""
+    targets = [split.targets for split in dataset.splits.values() if split.targets is not None]
+    return bool(targets) and all(each.ndim == axes and each.dtype.kind in kinds for each in targets)

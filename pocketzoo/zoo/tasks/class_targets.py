@@ -8,6 +8,7 @@ import numpy as np
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.data.target_kinds import without_targets
 
 
 def with_classes(dataset: Dataset, labels: Sequence[str]) -> Dataset:
@@ -43,15 +44,3 @@ def with_classes(dataset: Dataset, labels: Sequence[str]) -> Dataset:
             targets = number[targets]
         splits[name] = Split(split.samples, targets)
     return Dataset(dataset.name, labels, splits, dataset.seed)
-
-
-def without_targets(dataset: Dataset) -> Dataset:
-    """The samples alone."""
-    bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
-    return Dataset(dataset.name, (), bare, dataset.seed)
-
-
-def holds(dataset: Dataset, axes: int, kinds: str) -> bool:
-    """Whether all targets that it has are arrays of so many axes, of types of these kinds."""
-    targets = [split.targets for split in dataset.splits.values() if split.targets is not None]
-    return bool(targets) and all(each.ndim == axes and each.dtype.kind in kinds for each in targets)

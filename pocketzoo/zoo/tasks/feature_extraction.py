@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pocketzoo.zoo.catalog.answers import Embeddings
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.class_targets import without_targets
+from pocketzoo.zoo.data.target_kinds import without_targets
+from pocketzoo.zoo.tasks.decoders.answers import Embeddings
 from pocketzoo.zoo.tasks.drawing import sample_html
 from pocketzoo.zoo.tasks.metrics.embeddings import NeighborAgreement, Unscored
 

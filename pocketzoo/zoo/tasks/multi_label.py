@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.answers import Labels
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.class_targets import holds, with_classes, without_targets
+from pocketzoo.zoo.data.target_kinds import holds, without_targets
+from pocketzoo.zoo.tasks.class_targets import with_classes
+from pocketzoo.zoo.tasks.decoders.answers import Labels
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.multi_label import LabelAgreement, MultiLabelScores
 

@@ -17,15 +17,21 @@ from pocketzoo.core.errors import (
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import Described, missing, provider, spec_of
-from pocketzoo.zoo.catalog.head_task import AnswerFacts, decoder_for, facts_of, former_task, head_decoder, head_task
+from pocketzoo.zoo.catalog.head_task import (
+    AnswerFacts,
+    completed_decoder,
+    decoder_for,
+    facts_of,
+    former_task,
+    head_decoder,
+    head_task,
+)
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, Task, TaskSpec
-from pocketzoo.zoo.tasks.class_targets import holds, without_targets
+from pocketzoo.zoo.data.target_kinds import of_kind
 
 R = TypeVar("R")
-# Kind of targets -> their axes and types, where data of another kind could be taken for such: classes for numbers.
-SHAPES = {"numbers": (2, "f"), "flags": (2, "iub")}
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,7 @@ class ModelTask:
 
     def prepared(self, dataset: Dataset) -> Dataset:
         """The data set as this model takes it; see ``Task.prepared``. Targets of another kind are left out before."""
-        if self.spec.targets in SHAPES and not holds(dataset, *SHAPES[self.spec.targets]):
-            dataset = without_targets(dataset)
-        return guarded(self.owner, self.task.prepared, dataset, self.labels)
+        return guarded(self.owner, self.task.prepared, of_kind(dataset, self.spec.targets), self.labels)
 
     def scores(self) -> GuardedMetric:
         """The metrics, empty."""
@@ -151,10 +155,8 @@ def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
         return None
     if not manifest.task:
         spec = former_task(manifest.former_returns, manifest.processor, registry)
-        head = HeadSpec(name=manifest.model.head, summary="", takes=(), task=spec.name, build=_not_built)
-        return _opened(
-            spec, head_decoder(head, spec, manifest.processor, registry), manifest.processor, manifest.labels, registry
-        )
+        decoder = completed_decoder(spec.decoder, None, spec, manifest.processor, registry)
+        return _opened(spec, decoder, manifest.processor, manifest.labels, registry)
     wrote = manifest.decoder.provider if manifest.decoder is not None else ""
     try:
         spec = registry.get("task", manifest.task)
@@ -228,7 +230,3 @@ def guarded(owner: str, function: Callable[..., R], *arguments: Any) -> R:
             f"{owner} failed: {type(error).__name__}: {' '.join(message_of(error).split())}",
             "tell whoever made it; pocketzoo plugins lists who that is",
         ) from error
-
-
-def _not_built(*arguments: Any) -> Any:
-    raise TypeError("this head only names a task")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.zoo.catalog.answers import Values
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.tasks.class_targets import holds, without_targets
+from pocketzoo.zoo.data.target_kinds import holds, without_targets
+from pocketzoo.zoo.tasks.decoders.answers import Values
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.regression import RegressionScores, ValueAgreement
 

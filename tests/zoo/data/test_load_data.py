@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.load_data import load_data, with_columns
 
 ROWS = "words,stars\n" + "".join(f"fast model {i},{'good' if i % 2 else 'bad'}\n" for i in range(20))
@@ -108,3 +110,21 @@ def test_rows_that_cannot_be_read_are_noted(table):
     skipped = Skipped()
     load_data(with_columns(str(table), "words", "stars"), skipped=skipped)
     assert skipped.names == {f"row 21 of {table}"}
+
+
+TARGETS = {
+    "classes": np.arange(20) % 2,
+    "numbers": np.arange(40, dtype=np.float32).reshape(20, 2),
+    "flags": np.arange(40).reshape(20, 2) % 2,
+}
+
+
+@pytest.mark.parametrize("data", TARGETS)
+@pytest.mark.parametrize("kind", ["numbers", "flags"])
+def test_targets_of_another_kind_are_left_out(kind, data):
+    """The number of a class is not a number to be met."""
+    labels = () if data == "numbers" else ("a", "b")
+    whole = from_arrays("d", labels, np.zeros((20, 1, 8, 8), np.float32), TARGETS[data])
+    loaded = load_data(whole, targets=kind)
+    assert len(loaded.split("train")) == len(whole.split("train"))
+    assert (loaded.split("train").targets is not None) == (kind == data)

@@ -9,7 +9,7 @@ import numpy as np
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import softmax
-from pocketzoo.zoo.catalog.answers import Classes, Labels, TokenClasses
+from pocketzoo.zoo.tasks.decoders.answers import Classes, Labels, TokenClasses
 from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, SigmoidConfig, TokenConfig
 from pocketzoo.zoo.tasks.decoders.outputs import is_float, output_named, per_token, table, tokens
 

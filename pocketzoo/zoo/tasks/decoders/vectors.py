@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.zoo.catalog.answers import Embeddings, NextTokens, Values
+from pocketzoo.zoo.tasks.decoders.answers import Embeddings, NextTokens, Values
 from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, TokenConfig
 from pocketzoo.zoo.tasks.decoders.outputs import per_token, table, tokens
 

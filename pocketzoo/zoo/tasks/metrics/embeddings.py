@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.answers import Embeddings
 from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.tasks.decoders.answers import Embeddings
 from pocketzoo.zoo.tasks.metrics.intervals import mean, proportion
 
 NEIGHBORS = 256  # embeddings it takes until nearest neighbors say something: among few, the nearest is often far

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.answers import Labels
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.tasks.decoders.answers import Labels
 from pocketzoo.zoo.tasks.metrics.intervals import jackknife, proportion, ratio
 
 Array = npt.NDArray[Any]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import r2
-from pocketzoo.zoo.catalog.answers import Values
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.tasks.decoders.answers import Values
 from pocketzoo.zoo.tasks.metrics.intervals import Z, bounded, mean
 
 Array = npt.NDArray[Any]

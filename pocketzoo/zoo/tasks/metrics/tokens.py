@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import log_likelihoods, perplexity
-from pocketzoo.zoo.catalog.answers import NextTokens, TokenClasses
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.tasks.decoders.answers import NextTokens, TokenClasses
 from pocketzoo.zoo.tasks.metrics.intervals import proportion, ratio
 
 IGNORED = -100  # the target of a token of which nothing is known, as torch's losses have it

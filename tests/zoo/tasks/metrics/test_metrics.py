@@ -13,7 +13,7 @@ from sklearn import metrics as oracle
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import softmax
-from pocketzoo.zoo.catalog.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
+from pocketzoo.zoo.tasks.decoders.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
 from pocketzoo.zoo.tasks.metrics.classification import ClassAgreement, ClassificationScores
 from pocketzoo.zoo.tasks.metrics.embeddings import NEIGHBORS, NeighborAgreement, ReturnScores, Unscored
 from pocketzoo.zoo.tasks.metrics.intervals import Z, jackknife, mean, proportion, ratio, student
