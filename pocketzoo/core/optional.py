@@ -1,9 +1,12 @@
-"""Import optional packages, or raise an error that names the extra to install."""
+"""Import late: optional packages, or an error that names the extra to install; and what is called by its name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from pocketzoo.core.errors import MissingDependencyError
 
@@ -76,3 +79,13 @@ def not_installed(module: str, *, extra: str | None = None) -> MissingDependency
     return MissingDependencyError(
         f"this needs the package {module!r}, which is not installed", f"pip install {package}"
     )
+
+
+@cache  # a spec is the same each time it is declared
+def lazily(module: str, name: str) -> Callable[..., Any]:
+    """A function that calls ``name`` of ``module``, which is imported then: specs name what they build or open."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pocketzoo.core.optional import lazily
 from pocketzoo.plugins.head_options import (
     EmbeddingOptions,
     LinearOptions,
@@ -21,6 +20,7 @@ from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, HeadSpec
 if TYPE_CHECKING:
     from torch import nn
 
+MODULES = "pocketzoo.plugins.head_modules"
 ANY: tuple[FeatureKind, ...] = ("map", "vector", "sequence")
 
 
@@ -36,16 +36,6 @@ def build_global(features: FeatureSpec, outputs: int) -> nn.Module:
     from pocketzoo.plugins.head_modules import Linear
 
     return Linear(features, outputs)
-
-
-def _built(name: str) -> Callable[..., nn.Module]:
-    """Builds a class of head_modules. It imports torch, so it is looked for when something is built."""
-
-    def build(features: FeatureSpec, outputs: int, *options: Any) -> nn.Module:
-        module: nn.Module = getattr(import_module("pocketzoo.plugins.head_modules"), name)(features, outputs, *options)
-        return module
-
-    return build
 
 
 @hookimpl
@@ -64,7 +54,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="average pooling over a 2 x 2 grid, 256 hidden units with ReLU and dropout, one linear layer",
             takes=ANY,
             task="*-classification",
-            build=_built("Mlp"),
+            build=lazily(MODULES, "Mlp"),
             options=MlpOptions,
         ),
         HeadSpec(
@@ -80,7 +70,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="for texts: the first token, a dense layer with tanh as BERT's pooler, one linear layer",
             takes=("sequence",),
             task="*-classification",
-            build=_built("PooledClassifier"),
+            build=lazily(MODULES, "PooledClassifier"),
             options=PooledOptions,
         ),
         HeadSpec(
@@ -88,7 +78,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="token classification: a linear layer on every token, (B, T, classes)",
             takes=("sequence",),
             task="token-classification",
-            build=_built("TokenClassifier"),
+            build=lazily(MODULES, "TokenClassifier"),
             options=TokenOptions,
         ),
         HeadSpec(
@@ -96,7 +86,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="next-token prediction: (B, T, vocabulary)",
             takes=("sequence",),
             task="text-generation",
-            build=_built("LanguageModel"),
+            build=lazily(MODULES, "LanguageModel"),
             generates=True,
         ),
         HeadSpec(
@@ -104,7 +94,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="mean over positions or tokens, normalized to unit length",
             takes=ANY,
             task="feature-extraction",
-            build=_built("Embedding"),
+            build=lazily(MODULES, "Embedding"),
             loss="",
             options=EmbeddingOptions,
         ),
@@ -113,7 +103,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="regression: average pooling over a 2 x 2 grid and one linear layer",
             takes=ANY,
             task="regression",
-            build=_built("Regression"),
+            build=lazily(MODULES, "Regression"),
             loss="mse_loss",
             options=RegressionOptions,
         ),
@@ -122,7 +112,7 @@ def pocketzoo_heads() -> list[HeadSpec]:
             summary="average pooling over a 2 x 2 grid, 512 hidden units with ReLU, one value per action",
             takes=ANY,
             task="reinforcement-learning",
-            build=_built("QValues"),
+            build=lazily(MODULES, "QValues"),
             loss="smooth_l1_loss",
             options=QValuesOptions,
         ),

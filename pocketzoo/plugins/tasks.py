@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pocketzoo.core.optional import lazily
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
-from pocketzoo.zoo.catalog.task import DecoderSpec, ModelFacts, TaskSpec
+from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
 from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, SigmoidConfig, TokenConfig, with_padding
 
-if TYPE_CHECKING:
-    from pocketzoo.zoo.catalog.dataset import Dataset
-    from pocketzoo.zoo.catalog.task import Decoder, Task, TaskTraining
-
-# What one class of several is told of -> the Hub's pipeline tag, where it has none of that name.
+TASKS = "pocketzoo.zoo.tasks"
+# Modality of what is classified -> the Hub's pipeline tag, where it has none of that name.
 CLASSIFIED = {
     "image": "",
     "text": "",
@@ -23,92 +21,14 @@ CLASSIFIED = {
 }
 
 
-def _classification() -> Task:
-    from pocketzoo.zoo.tasks.classification import ClassificationTask
-
-    return ClassificationTask()
-
-
-def _train_classes() -> TaskTraining:
-    from pocketzoo.zoo.tasks.training.classes import ClassTraining
-
-    return ClassTraining()
-
-
-def _multi_label() -> Task:
-    from pocketzoo.zoo.tasks.multi_label import MultiLabelTask
-
-    return MultiLabelTask()
-
-
-def _train_labels() -> TaskTraining:
-    from pocketzoo.zoo.tasks.training.labels import LabelTraining
-
-    return LabelTraining()
-
-
-def _token_classification() -> Task:
-    from pocketzoo.zoo.tasks.token_classification import TokenClassificationTask
-
-    return TokenClassificationTask()
-
-
-def _regression() -> Task:
-    from pocketzoo.zoo.tasks.regression import RegressionTask
-
-    return RegressionTask()
-
-
-def _train_values() -> TaskTraining:
-    from pocketzoo.zoo.tasks.training.values import ValueTraining
-
-    return ValueTraining()
-
-
-def _feature_extraction() -> Task:
-    from pocketzoo.zoo.tasks.feature_extraction import FeatureExtractionTask
-
-    return FeatureExtractionTask()
-
-
-def _text_generation() -> Task:
-    from pocketzoo.zoo.tasks.text_generation import TextGenerationTask
-
-    return TextGenerationTask()
-
-
-def _text_to_text() -> Task:
-    from pocketzoo.zoo.tasks.text_generation import TextToTextTask
-
-    return TextToTextTask()
-
-
-def _train_tokens() -> TaskTraining:
-    from pocketzoo.zoo.tasks.training.tokens import TokenTraining
-
-    return TokenTraining()
-
-
-def _windows(dataset: Dataset, model: ModelFacts) -> Dataset:
-    from pocketzoo.zoo.tasks.text_generation import as_examples
-
-    return as_examples(dataset, model)
-
-
-def _reads_backwards(backbone: Any) -> tuple[str, str]:
-    """Whether it reads a text from its beginning on, and so can learn what comes next: others see the answer."""
+def _sees_the_answer(backbone: Any) -> tuple[str, str]:
+    """Why a backbone cannot learn what comes next, and what to do; "" where it reads a text from its beginning on."""
     if backbone.generation is not None and not backbone.generation.start:
         return "", ""
     return (
         f"{backbone.name} attends in both directions, so it would see the token it has to predict",
         "use a language model, such as GPT-2 or Llama",
     )
-
-
-def _reinforcement_learning() -> Task:
-    from pocketzoo.zoo.tasks.reinforcement_learning import ReinforcementLearningTask
-
-    return ReinforcementLearningTask()
 
 
 @hookimpl
@@ -118,9 +38,9 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             TaskSpec(
                 name=f"{modality}-classification",
                 summary=f"one of several classes for each sample ({modality}): accuracy",
-                open=_classification,
+                open=lazily(f"{TASKS}.classification", "ClassificationTask"),
                 decoder="class-scores",
-                training=_train_classes,
+                training=lazily(f"{TASKS}.training.classes", "ClassTraining"),
                 settings=("balanced", "label_smoothing"),
                 movable=True,
                 former=("logits",),
@@ -131,9 +51,9 @@ def pocketzoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="multi-label-classification",
             summary="any number of labels for each sample: mean average precision, F1",
-            open=_multi_label,
+            open=lazily(f"{TASKS}.multi_label", "MultiLabelTask"),
             decoder="label-scores",
-            training=_train_labels,
+            training=lazily(f"{TASKS}.training.labels", "LabelTraining"),
             settings=("label_smoothing",),
             movable=True,
             targets="flags",
@@ -147,7 +67,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="token-classification",
             summary="a class for each token of a text: accuracy of tokens",
-            open=_token_classification,
+            open=lazily(f"{TASKS}.token_classification", "TokenClassificationTask"),
             decoder="token-class-scores",
             targets="arrays",
             former=("token-logits",),
@@ -155,9 +75,9 @@ def pocketzoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="regression",
             summary="numbers for each sample: R2 and errors",
-            open=_regression,
+            open=lazily(f"{TASKS}.regression", "RegressionTask"),
             decoder="values",
-            training=_train_values,
+            training=lazily(f"{TASKS}.training.values", "ValueTraining"),
             movable=True,
             targets="numbers",
             former=("values",),
@@ -166,27 +86,27 @@ def pocketzoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="feature-extraction",
             summary="a vector for each sample: nearest neighbors",
-            open=_feature_extraction,
+            open=lazily(f"{TASKS}.feature_extraction", "FeatureExtractionTask"),
             decoder="embedding",
             former=("embedding",),
         ),
         TaskSpec(
             name="text-generation",
             summary="the token that comes next: log likelihood and perplexity",
-            open=_text_generation,
+            open=lazily(f"{TASKS}.text_generation", "TextGenerationTask"),
             decoder="next-token",
-            training=_train_tokens,
+            training=lazily(f"{TASKS}.training.tokens", "TokenTraining"),
             settings=("label_smoothing",),
             trained=True,
-            examples=_windows,
-            refuses=_reads_backwards,
+            examples=lazily(f"{TASKS}.text_generation", "as_examples"),
+            refuses=_sees_the_answer,
             former=("next-token-logits",),
             facts={"generates": True},
         ),
         TaskSpec(
             name="text2text-generation",
             summary="a text for a text",
-            open=_text_to_text,
+            open=lazily(f"{TASKS}.text_generation", "TextToTextTask"),
             decoder="first-token",
             former=("first-token-logits",),
             facts={"generates": True},
@@ -194,60 +114,12 @@ def pocketzoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="reinforcement-learning",
             summary="the best action in a state: mean return of episodes",
-            open=_reinforcement_learning,
+            open=lazily(f"{TASKS}.reinforcement_learning", "ReinforcementLearningTask"),
             decoder="action-values",
             former=("q-values",),
             facts={"acts": True},
         ),
     ]
-
-
-def _softmax(config: OutputConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.classes import SoftmaxDecoder
-
-    return SoftmaxDecoder(config)
-
-
-def _sigmoid(config: SigmoidConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.classes import SigmoidDecoder
-
-    return SigmoidDecoder(config)
-
-
-def _token_softmax(config: TokenConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.classes import TokenClassDecoder
-
-    return TokenClassDecoder(config)
-
-
-def _values(config: OutputConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.vectors import ValuesDecoder
-
-    return ValuesDecoder(config)
-
-
-def _embedding(config: OutputConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.vectors import EmbeddingDecoder
-
-    return EmbeddingDecoder(config)
-
-
-def _next_token(config: TokenConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.vectors import NextTokenDecoder
-
-    return NextTokenDecoder(config)
-
-
-def _first_token(config: OutputConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.vectors import FirstTokenDecoder
-
-    return FirstTokenDecoder(config)
-
-
-def _best_action(config: OutputConfig) -> Decoder:
-    from pocketzoo.zoo.tasks.decoders.classes import ActionDecoder
-
-    return ActionDecoder(config)
 
 
 @hookimpl
@@ -257,21 +129,21 @@ def pocketzoo_decoders() -> list[DecoderSpec]:
             name="class-scores",
             summary="a score for each class to the likeliest, with probabilities; or class numbers as they are",
             tasks=tuple(f"{modality}-classification" for modality in CLASSIFIED),
-            open=_softmax,
+            open=lazily(f"{TASKS}.decoders.classes", "SoftmaxDecoder"),
             config=OutputConfig,
         ),
         DecoderSpec(
             name="label-scores",
             summary="a score for each label to a probability, and the labels above a threshold",
             tasks=("multi-label-classification",),
-            open=_sigmoid,
+            open=lazily(f"{TASKS}.decoders.classes", "SigmoidDecoder"),
             config=SigmoidConfig,
         ),
         DecoderSpec(
             name="token-class-scores",
             summary="a score for each class of each token to the likeliest",
             tasks=("token-classification",),
-            open=_token_softmax,
+            open=lazily(f"{TASKS}.decoders.classes", "TokenClassDecoder"),
             config=TokenConfig,
             complete=with_padding,
         ),
@@ -279,21 +151,21 @@ def pocketzoo_decoders() -> list[DecoderSpec]:
             name="values",
             summary="numbers as they are",
             tasks=("regression",),
-            open=_values,
+            open=lazily(f"{TASKS}.decoders.vectors", "ValuesDecoder"),
             config=OutputConfig,
         ),
         DecoderSpec(
             name="embedding",
             summary="a vector as it is",
             tasks=("feature-extraction",),
-            open=_embedding,
+            open=lazily(f"{TASKS}.decoders.vectors", "EmbeddingDecoder"),
             config=OutputConfig,
         ),
         DecoderSpec(
             name="next-token",
             summary="a score for each token that may follow, after each token",
             tasks=("text-generation",),
-            open=_next_token,
+            open=lazily(f"{TASKS}.decoders.vectors", "NextTokenDecoder"),
             config=TokenConfig,
             complete=with_padding,
         ),
@@ -301,14 +173,14 @@ def pocketzoo_decoders() -> list[DecoderSpec]:
             name="first-token",
             summary="a score for each token that an answer may begin with",
             tasks=("text2text-generation",),
-            open=_first_token,
+            open=lazily(f"{TASKS}.decoders.vectors", "FirstTokenDecoder"),
             config=OutputConfig,
         ),
         DecoderSpec(
             name="action-values",
             summary="the action of the greatest value",
             tasks=("reinforcement-learning",),
-            open=_best_action,
+            open=lazily(f"{TASKS}.decoders.classes", "ActionDecoder"),
             config=OutputConfig,
         ),
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import sys
+from fractions import Fraction
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import pocketzoo
 from pocketzoo.core.errors import MissingDependencyError
-from pocketzoo.core.optional import not_installed, require
+from pocketzoo.core.optional import lazily, not_installed, require
 
 
 @pytest.mark.parametrize("name", ["json", "importlib.metadata", "PIL.Image", "sklearn.datasets"])
@@ -70,3 +71,12 @@ def extras_named_in_the_source() -> set[str]:
 @pytest.mark.parametrize("extra", sorted(extras_named_in_the_source()))
 def test_every_extra_a_hint_names_exists(extra):
     assert extra in metadata("pocketzoo").get_all("Provides-Extra")
+
+
+def test_what_is_named_is_imported_when_it_is_called():
+    made = lazily("fractions", "Fraction")
+    assert made(3, 6) == Fraction(1, 2)
+    assert lazily("fractions", "Fraction") is made
+    absent = lazily("pocketzoo.nowhere", "Thing")  # nothing happens yet
+    with pytest.raises(ModuleNotFoundError, match=r"pocketzoo\.nowhere"):
+        absent()
