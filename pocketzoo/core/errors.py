@@ -154,6 +154,11 @@ def message_of(error: BaseException) -> str:
     return error.message if isinstance(error, PocketzooError) else str(error)
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error that is none of ours, such as of a plugin's code, to be quoted: its type and what it says, in a line."""
+    return " ".join(f"{type(error).__name__}: {message_of(error)}".split())
+
+
 def check_field(config: object, field: str, ok: bool, rule: str) -> None:
     """Refuse a config whose field breaks its rule.
 

@@ -9,11 +9,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketzoo.core.errors import ExportError, PluginError, PocketzooError, message_of
+from pocketzoo.core.errors import ExportError, PocketzooError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.check.rules import RULES
 from pocketzoo.deploy.export import graph_for
-from pocketzoo.zoo.backends.open_backend import backend_of, backends, open_backend
+from pocketzoo.zoo.backends.open_backend import backend_of, backends, blaming, open_backend
 from pocketzoo.zoo.catalog.backend import BackendSpec, TargetFinding
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
@@ -129,11 +129,6 @@ def _asked(
     path: Path, target: TargetSpec, owner: BackendSpec, options: EngineOptions
 ) -> tuple[str, tuple[TargetFinding, ...]]:
     backend = open_backend(owner)
-    try:
+    with blaming(owner, f"fails at {path.name}"):
         asked, findings = backend.check(path, target, options=options)
         return str(asked), tuple(findings)
-    except PocketzooError:
-        raise
-    except Exception as error:  # a plugin's code may fail in any way
-        said = " ".join(f"{type(error).__name__}: {message_of(error)}".split())
-        raise PluginError(f"the back end {owner.name!r} fails at {path.name}: {said}", "pocketzoo doctor") from error

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from pocketzoo.core.errors import message_of
+from pocketzoo.core.errors import in_a_line
 from pocketzoo.zoo.backends.open_backend import Backends, Way, backends, install, is_installed, version_of, why_not
 from pocketzoo.zoo.catalog.backend import BackendSpec, Check
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
@@ -80,5 +80,4 @@ def _examined(spec: BackendSpec) -> list[Check]:
     try:
         return list(spec.examine())
     except Exception as error:  # a plugin's code may fail in any way
-        said = f"{type(error).__name__}: {message_of(error)}"
-        return [Check(f"back end {spec.name}", False, " ".join(said.split()), install(spec))]
+        return [Check(f"back end {spec.name}", False, in_a_line(error), install(spec))]

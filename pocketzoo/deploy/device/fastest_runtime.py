@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import PocketzooError, message_of
+from pocketzoo.core.errors import PocketzooError, in_a_line, message_of
 from pocketzoo.core.files import home, replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
@@ -73,7 +73,7 @@ def choose(
                 if way == reference:
                     raise
                 known = isinstance(error, PocketzooError)
-                left_out[way] = message_of(error) if known else f"{type(error).__name__}: {message_of(error)}"
+                left_out[way] = message_of(error) if known else in_a_line(error)
                 continue
             first_outputs = out if first_outputs is None else first_outputs
             if (ratio := min(sqnr(out[name], value) for name, value in first_outputs.items())) < AGREES:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import GenerationSpec
 
+C = TypeVar("C")
 Start = Callable[[Path], Runner]  # a graph, or what a back end built of it, to what runs it
 Lengths = Mapping[str, tuple[int, int, int]]  # of free axes: least, usual and greatest
 
@@ -127,15 +129,23 @@ class Composite:
 
 def start_all(graphs: Mapping[str, Path], start: Start) -> dict[str, Runner]:
     """Each graph started; those that were are closed again where one does not."""
-    runners: dict[str, Runner] = {}
-    try:
+    with ExitStack() as stack:
+        runners = dict[str, Runner]()
         for name, path in graphs.items():
             runners[name] = start(path)
-    except BaseException:
-        for runner in runners.values():
-            runner.close()
-        raise
+            stack.callback(runners[name].close)
+        stack.pop_all()
     return runners
+
+
+def composed(runners: Mapping[str, Runner], make: Callable[[Mapping[str, Runner]], C]) -> C:
+    """What ``make`` makes of runners and then owns; they are closed where it fails."""
+    with ExitStack() as stack:
+        for runner in runners.values():
+            stack.callback(runner.close)
+        made = make(runners)
+        stack.pop_all()
+    return made
 
 
 def check_names(inputs: Arrays, known: Iterable[str], optional: Iterable[str] = ()) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
-from pocketzoo.zoo.artifacts.driver import Artifact, Composite, End, Repeated, Start, start_all, written
+from pocketzoo.zoo.artifacts.driver import Artifact, Composite, End, Repeated, Start, composed, start_all, written
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 
@@ -61,7 +61,7 @@ class DualRunner(Composite):
         for encoder, names in self.names.items():
             own = {name: inputs[called] for name, called in names.items() if called in inputs}
             if own:
-                (answer,) = [self.runners[encoder].infer(own)[self.embeddings[encoder].name]]
+                answer = self.runners[encoder].infer(own)[self.embeddings[encoder].name]
                 outputs[encoder] = answer / np.maximum(np.linalg.norm(answer, axis=-1, keepdims=True), LEAST)
         if not outputs:
             raise DataError("there are no inputs", f"give those of an encoder: {', '.join(sorted(known))}")
@@ -83,13 +83,7 @@ class DualEnd(End):
                 f"the driver 'dual' runs two graphs, and there are {len(self.artifact.graphs)}",
                 f"give the two encoders alone, not {', '.join(self.artifact.graphs)}",
             )
-        runners = start_all(self.artifact.graphs, start)
-        try:
-            return DualRunner(runners)
-        except BaseException:
-            for runner in runners.values():
-                runner.close()
-            raise
+        return composed(start_all(self.artifact.graphs, start), DualRunner)
 
     def calls(self, graph: str, samples: Iterable[Arrays], start: Start) -> Iterable[Arrays]:
         with self.open(start) as runner:

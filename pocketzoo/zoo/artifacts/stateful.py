@@ -18,6 +18,7 @@ from pocketzoo.zoo.artifacts.driver import (
     Start,
     batch_of,
     check_names,
+    composed,
     written,
 )
 from pocketzoo.zoo.bundles.manifest import MODEL
@@ -165,12 +166,8 @@ class StatefulEnd(End):
         return (MODEL,)
 
     def open(self, start: Start) -> StatefulRunner:
-        runner = start(self.artifact.graph(MODEL))
-        try:
-            return StatefulRunner(runner, self.artifact.states)
-        except BaseException:
-            runner.close()
-            raise
+        runners = {MODEL: start(self.artifact.graph(MODEL))}
+        return composed(runners, lambda started: StatefulRunner(started[MODEL], self.artifact.states))
 
     def calls(self, graph: str, samples: Iterable[Arrays], start: Start) -> Iterable[Arrays]:
         def each() -> Iterator[Arrays]:

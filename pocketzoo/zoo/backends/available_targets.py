@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketzoo.core.errors import PocketzooError, message_of
+from pocketzoo.core.errors import PocketzooError, in_a_line
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.catalog.backend import Support
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
@@ -42,7 +42,7 @@ def here(target: TargetSpec, registry: Registry | None = None) -> Here:
         support = Support(
             builds=False,
             runs=False,
-            why=f"the back end {name!r} fails: {type(error).__name__}: {' '.join(message_of(error).split())}",
+            why=f"the back end {name!r} fails: {in_a_line(error)}",
             fix="pocketzoo doctor",
         )
     return Here(target=target, backend=name, builds=support.builds, runs=support.runs, why=support.why, fix=support.fix)

@@ -14,7 +14,7 @@ from pocketzoo.core.errors import (
     PluginError,
     PocketzooError,
     UnknownNameError,
-    message_of,
+    in_a_line,
     nearest,
 )
 from pocketzoo.core.names import RULE, is_name
@@ -75,7 +75,7 @@ def open_backend(spec: BackendSpec) -> Backend:
         MissingDependencyError: its package is not installed; the hint is the line that installs it.
         PluginError: it fails to open, or lacks a method.
     """
-    with _blaming(spec, "does not open"):
+    with blaming(spec, "does not open"):
         backend = spec.open()
     if lacking := [name for name in METHODS if not callable(getattr(backend, name, None))]:
         raise PluginError(
@@ -150,7 +150,7 @@ def why_not(way: Way) -> tuple[str, str]:
     """Why a runtime does not work here, and what to do; empty where it does. Raises nothing."""
     try:
         backend = open_backend(way.backend)
-        with _blaming(way.backend, "does not say whether it works"):
+        with blaming(way.backend, "does not say whether it works"):
             why = str(backend.why_not(way.runtime.name))
     except PocketzooError as error:
         return error.message, error.hint
@@ -188,7 +188,7 @@ def load(way: Way, model: Path, *, target: TargetSpec | None = None, threads: in
         PluginError: the back end fails in a way that it does not explain.
     """
     backend = open_backend(way.backend)
-    with _blaming(way.backend, f"does not load {model.name}"):
+    with blaming(way.backend, f"does not load {model.name}"):
         return backend.load(model, runtime=way.runtime.name, target=target, threads=threads)
 
 
@@ -210,7 +210,7 @@ def build(
     """
     options.check(spec.build_options, f"the back end {spec.name}")
     backend = open_backend(spec)
-    with _blaming(spec, f"does not build {graph.name}"):
+    with blaming(spec, f"does not build {graph.name}"):
         backend.build(graph, out, target, options=options, progress=progress)
     if not out.exists():
         raise PluginError(f"the back end {spec.name!r} wrote no {out.name}", "its plugin has to write what it is given")
@@ -248,7 +248,7 @@ def _unusable(name: str, known: Backends) -> PluginError:
 
 
 @contextmanager
-def _blaming(spec: BackendSpec, what: str) -> Iterator[None]:
+def blaming(spec: BackendSpec, what: str) -> Iterator[None]:
     """Turn what a plugin's code raises into an error that names the back end; one of the family says it itself."""
     try:
         yield
@@ -265,7 +265,6 @@ def _blaming(spec: BackendSpec, what: str) -> Iterator[None]:
 
 
 def _broken(spec: BackendSpec, what: str, error: BaseException) -> PluginError:
-    said = " ".join(f"{type(error).__name__}: {message_of(error)}".split())
     return PluginError(
-        f"the back end {spec.name!r} {what}: {said}", f"see whether {spec.package} works: pocketzoo doctor"
+        f"the back end {spec.name!r} {what}: {in_a_line(error)}", f"see whether {spec.package} works: pocketzoo doctor"
     )

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pluggy
 
-from pocketzoo.core.errors import PluginError, PocketzooError
+from pocketzoo.core.errors import PluginError, PocketzooError, in_a_line
 from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.catalog import hookspecs
@@ -92,7 +92,7 @@ def why(error: BaseException) -> str:
     """Why a plugin or one of its hooks is not in use, in one line: what was wrong, and where it is known what to do."""
     if isinstance(error, PocketzooError):
         return " ".join(f"{error.message}; {error.hint}".removesuffix("; ").split())
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return in_a_line(error)
 
 
 def _register(hooks: pluggy.PluginManager, module: object, name: str) -> None:

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import (
-    DataError,
-    PluginError,
-    PocketzooError,
-    UnknownNameError,
-    message_of,
-)
+from pocketzoo.core.errors import DataError, PluginError, PocketzooError, UnknownNameError, in_a_line
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import Described, missing, provider, spec_of
@@ -227,6 +221,6 @@ def guarded(owner: str, function: Callable[..., R], *arguments: Any) -> R:
         raise
     except Exception as error:
         raise PluginError(
-            f"{owner} failed: {type(error).__name__}: {' '.join(message_of(error).split())}",
+            f"{owner} failed: {in_a_line(error)}",
             "tell whoever made it; pocketzoo plugins lists who that is",
         ) from error

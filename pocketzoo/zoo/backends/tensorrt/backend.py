@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketzoo.core.errors import ExportError, PocketzooError, message_of
+from pocketzoo.core.errors import ExportError, PocketzooError, in_a_line
 from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, is_importable, lacks_fp8
 from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import driver_check, find_gpu
@@ -145,8 +145,7 @@ def examine_builder(module: str, extra: str) -> list[Check]:
         trt = __import__(module)
         works = trt.Builder(trt.Logger(trt.Logger.ERROR)) is not None
     except Exception as error:  # a broken native library fails in its own ways; that is what is reported
-        said = f"{type(error).__name__}: {message_of(error)}"
-        return [Check(name, False, said, f"pip install --force-reinstall {install}")]
+        return [Check(name, False, in_a_line(error), f"pip install --force-reinstall {install}")]
     return [
         Check(name, works, "starts" if works else "does not start", "" if works else "check the driver: nvidia-smi")
     ]

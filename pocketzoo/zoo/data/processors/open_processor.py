@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, UnsupportedModelError, message_of
+from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, UnsupportedModelError, in_a_line
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
@@ -103,8 +103,7 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
         raise
     except Exception as error:  # a plugin's own code may fail in any way
         raise PluginError(
-            f"the processor {spec.name!r} cannot be opened: {type(error).__name__}: {message_of(error)}",
-            "tell its author",
+            f"the processor {spec.name!r} cannot be opened: {in_a_line(error)}", "tell its author"
         ) from error
     return processor
 
