@@ -43,7 +43,7 @@ def test_images_are_not_standardized(registry, refused):
 @pytest.mark.slow
 def test_a_table_of_numbers_to_int8_and_an_engine(table, tmp_path):
     bundle = pocketzoo.fit("mlp", tmp_path / "m", data=table, epochs=30)
-    assert bundle.manifest.input.size == (2,)
+    assert (bundle.manifest.input.width, bundle.manifest.input.columns) == (2, ("small", "large"))
     assert bundle.manifest.metrics["test_accuracy"] >= 0.9
     options = bundle.manifest.model.backbone_options
     assert (options["input"], options["standardize"]) == ([2], False)
