@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +153,14 @@ def _table(name: str, piece: Any, columns: Columns, targets: TargetKind, skipped
     kinds = {c: _each(feature) if tagged else feature for c, feature in features.items()}
     if columns.label is None:
         named = next((c for c, kind in kinds.items() if isinstance(kind, library.ClassLabel)), None)
-        columns = Columns(text=columns.text, label=named)
+        columns = replace(columns, label=named)
     label = next(iter(label_columns(name, piece.column_names, columns.label, TAGS if tagged else LABEL)), None)
     if images is not None and columns.text is None:
         table = Table(
             _Column(piece.select_columns([images]), images, name), None if label is None else list(piece[label])
         )
     else:
-        table = choose(name, piece.column_names, piece, columns, skipped, targets)
+        table = choose(name, piece.column_names, piece, columns, skipped, targets=targets)
     feature = None if label is None else kinds[label]
     if table.targets is not None and isinstance(feature, library.ClassLabel):
         if tagged:
