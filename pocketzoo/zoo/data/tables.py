@@ -120,7 +120,7 @@ def choose(
     if text is None and not (numbers or (inputs and all(_is_number(rows[0].get(column)) for column in inputs))):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {TEXT[0]!r}; a table of numbers has no other columns",
+            f"name it with --text-column, or call it {(WORDS if tagged else TEXT)[0]!r}; a table of numbers has no other columns",
         )
     samples, values = list[list[Any]](), list[Any]()
     for i, row in enumerate(rows):

@@ -288,7 +288,7 @@ WORDS_OF_TAGS = [("EU rejects German call", "B-ORG O B-MISC O"), ("Peter Blackbu
     ],
 )
 def test_words_and_tags_stand_in_lists_or_with_spaces_between(rows):
-    table = choose("t", list(rows[0]), rows, Columns(), None, "tags")
+    table = choose("t", list(rows[0]), rows, Columns(), None, targets="tags")
     assert list(table.samples) == [words for words, _ in WORDS_OF_TAGS]
     labels, targets = classes("t", table.targets, "tags", table.labels)
     assert labels == ("B-MISC", "B-ORG", "B-PER", "I-PER", "O")
@@ -312,8 +312,8 @@ def test_numbers_of_tags_are_labels_in_the_order_of_numbers():
 )
 def test_a_row_without_a_tag_for_each_word_is_named_or_left_out(row, why, refused):
     with refused(DataError, hint="--skip-bad") as caught:
-        choose("t", ["words", "tags"], [row], Columns(), None, "tags")
+        choose("t", ["words", "tags"], [row], Columns(), None, targets="tags")
     assert caught.value.message == why
     skipped = Skipped()
-    table = choose("t", ["words", "tags"], [row, {"words": "c", "tags": "O"}], Columns(), skipped, "tags")
+    table = choose("t", ["words", "tags"], [row, {"words": "c", "tags": "O"}], Columns(), skipped, targets="tags")
     assert (list(table.samples), skipped.names) == (["c"], {"row 1 of t"})
