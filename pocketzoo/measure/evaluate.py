@@ -10,6 +10,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.described import spec_of
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.task import ModelFacts
@@ -112,7 +113,7 @@ def _facts(bundle: Bundle, processor: Processor, resolver: Resolver) -> ModelFac
     return ModelFacts(
         name=manifest.name,
         labels=manifest.labels,
-        input=processor.text or manifest.input,
+        input=processor.text or spec_of(manifest.processor, "processor", resolver.registry)[1],
         files=bundle.source_files(),
         generation=ends,
         window=training.get("window"),

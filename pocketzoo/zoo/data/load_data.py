@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -83,8 +83,7 @@ def _load(
             return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
     if path.suffix == ".npz" and path.is_file():
-        inputs = open_config(reads, registry=registry).inputs if reads is not None else ()
-        return read_npz(path, seed, targets, inputs=[each.name for each in inputs])
+        return read_npz(path, seed, targets, names=_array_names(reads, registry))
     if path.suffix in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
@@ -96,6 +95,14 @@ def _load(
         raise DataError(f"there is no data set at {path}", "check the path")
     dataset: Dataset = registry.get("dataset", str(reference)).load()
     return dataset
+
+
+def _array_names(reads: Any, registry: Registry) -> list[Sequence[str]]:
+    """What the arrays of a sample may be called: as the fields that a processor reads, or as the model's inputs."""
+    if reads is None:
+        return []
+    processor = open_config(reads, registry=registry)
+    return [tuple(getattr(processor, "fields", ())), tuple(tensor.name for tensor in processor.inputs)]
 
 
 def with_columns(reference: str, text: str | None, label: str | None) -> str:

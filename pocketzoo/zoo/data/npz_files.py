@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.target_kinds import read_targets
 
 
-def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, inputs: Sequence[str] = ()) -> Dataset:
+def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, names: Iterable[Sequence[str]] = ()) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
 
-    In place of ``x`` it may have an array for each of a model's ``inputs``, by their names.
+    In place of ``x`` it may have several arrays that make a sample together, called by one of the sets of ``names``.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
@@ -29,11 +29,13 @@ def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, inputs: 
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
-    if "x" not in arrays and inputs and arrays.keys() >= set(inputs):
-        samples = _named_samples(path, {name: arrays[name] for name in inputs})
+    together = next((each for each in names if each and arrays.keys() >= set(each)), ())
+    if "x" not in arrays and together:
+        samples = _named_samples(path, {name: arrays[name] for name in together})
         return _with_targets(path, samples, arrays.get("y"), arrays, seed, targets)
     if "x" not in arrays:
-        raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
+        wanted = "".join(f"; give x, or {' and '.join(each)}" for each in [*names][:1] if each)
+        raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}{wanted}")
     x, y = arrays["x"], arrays.get("y")
     if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
         raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")
