@@ -98,7 +98,7 @@ def test_what_the_step_left_in_float_is_told_with_its_reason(fitted, tmp_path):
     assert (left.layer, left.why) == ("head.linear", "the plan has no ranges for it")
     with updating(bundle) as draft:
         (step,) = bundle.manifest.steps
-        told = replace(step, report={**step.report, "left_in_float": {"head.linear": "it cost too much"}})
+        told = replace(step, report=replace(step.report, float_layers={"head.linear": "it cost too much"}))
         draft.manifest = replace(bundle.manifest, steps=(told,))
     (left,) = profile(path, seconds=0.0, torch=False).left_in_float
     assert left.why == "it cost too much"

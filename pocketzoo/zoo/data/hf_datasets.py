@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> 
     images = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
     if columns.label is None:
         named = next((c for c, feature in features.items() if isinstance(feature, library.ClassLabel)), None)
-        columns = Columns(text=columns.text, label=named)
+        columns = replace(columns, label=named)
     label = next(iter(label_columns(name, piece.column_names, columns.label)), None)
     if images is not None and columns.text is None:
         table = Table(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped
@@ -29,6 +31,7 @@ def load_data(
     reader: Callable[[Path], Dataset | None] | None = None,
     skipped: Skipped | None = None,
     reads: Any = None,
+    missing: bool = False,
     registry: Registry | None = None,
 ) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
@@ -37,7 +40,8 @@ def load_data(
     data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
     the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
     ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns, and those of numbers are put in the order
-    of ``reads`` by their names. A folder saved by the library ``datasets``,
+    of ``reads`` by their names. A number may be missing where ``reads`` says what stands for it, or with ``missing``
+    will; anywhere else that is an error. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
     (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are.
@@ -50,12 +54,15 @@ def load_data(
         UnknownNameError: it is not a path and no registered name.
     """
     known = registry or default_registry()
-    dataset = (
-        reference if isinstance(reference, Dataset) else _load(reference, seed, targets, reader, skipped, reads, known)
-    )
+    processor = None if reads is None else open_config(reads, registry=known)
+    if isinstance(reference, Dataset):
+        dataset = reference
+    else:
+        endings = suffixes(known, reads) or suffixes(known)
+        dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known)
     dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
-    return open_config(reads, registry=known).reads(dataset) if reads is not None and dataset.columns else dataset
+    return processor.reads(dataset) if processor is not None and dataset.columns else dataset
 
 
 def _load(
@@ -64,16 +71,19 @@ def _load(
     targets: TargetKind,
     reader: Callable[[Path], Dataset | None] | None,
     skipped: Skipped | None,
-    reads: Any,
+    processor: Processor | None,
+    endings: Collection[str],
+    missing: bool,
     registry: Registry,
 ) -> Dataset:
-    place, columns = _with_columns(reference)
+    place, named = split_columns(reference)
     path = Path(place)
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
+    columns = model_columns(named, processor, missing)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)
-    if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
+    if named != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
     if reader is not None and path.exists() and (own := reader(path)) is not None:
         return own
@@ -81,9 +91,9 @@ def _load(
     if path.is_dir() and not bundle:
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
-        return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
+        return read_folder(path, seed, endings)
     if path.suffix == ".npz" and path.is_file():
-        return read_npz(path, seed, targets, names=_array_names(reads, registry))
+        return read_npz(path, seed, targets, names=_array_names(processor), may_lack=columns.may_lack)
     if path.suffix in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
@@ -97,11 +107,10 @@ def _load(
     return dataset
 
 
-def _array_names(reads: Any, registry: Registry) -> list[Sequence[str]]:
+def _array_names(processor: Processor | None) -> list[Sequence[str]]:
     """What the arrays of a sample may be called: as the fields that a processor reads, or as the model's inputs."""
-    if reads is None:
+    if processor is None:
         return []
-    processor = open_config(reads, registry=registry)
     return [tuple(getattr(processor, "fields", ())), tuple(tensor.name for tensor in processor.inputs)]
 
 
@@ -111,7 +120,15 @@ def with_columns(reference: str, text: str | None, label: str | None) -> str:
     return f"{reference}?{urlencode(asked)}" if asked else reference
 
 
-def _with_columns(reference: str | Path) -> tuple[str, Columns]:
+def model_columns(named: Columns, processor: Processor | None, missing: bool = False) -> Columns:
+    """Those that a reference names, and those that the processor of a model reads."""
+    table = getattr(processor, "table", None)  # which the processors of earlier plugins have not
+    if table is None:
+        return replace(named, may_lack=missing)
+    return replace(named, numbers=table.columns, may_lack=missing or bool(table.missing))
+
+
+def split_columns(reference: str | Path) -> tuple[str, Columns]:
     """A reference without the columns that it names after a question mark, and those."""
     path, mark, query = str(reference).rpartition("?")
     if not mark or Path(reference).exists():
@@ -119,4 +136,4 @@ def _with_columns(reference: str | Path) -> tuple[str, Columns]:
     asked = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := [name for name in asked if name not in ("text", "label")]:
         raise DataError(f"{reference} names a column for {unknown[0]!r}", nearest(unknown[0], ("text", "label")))
-    return path, Columns(**asked)
+    return path, Columns(text=asked.get("text"), label=asked.get("label"))

@@ -116,17 +116,22 @@ def test_targets_may_be_numbers(suffix, tmp_path):
 def test_rows_without_a_value_are_named_or_left_out_and_counted(suffix, tmp_path, refused):
     rows = [*[(f"text {i}", "ab"[i % 2]) for i in range(10)], ("", "a"), ("b", "")]
     path = write(tmp_path / f"a{suffix}", ("text", "label"), rows)
-    with refused(DataError, f"row 11 of {path} lacks its text", hint="--skip-bad"):
+    first, second = {
+        ".csv": ("line 12", "line 13"),
+        ".tsv": ("line 12", "line 13"),
+        ".jsonl": ("line 21", "line 23"),
+    }.get(suffix, ("row 11", "row 12"))
+    with refused(DataError, f"{first} of {path} lacks its text", hint="--skip-bad"):
         load_data(path)
     skipped = Skipped()
     assert pairs(load_data(path, skipped=skipped)) == sorted(rows[:10])
-    assert skipped.names == {f"row 11 of {path}", f"row 12 of {path}"}
+    assert skipped.names == {f"{first} of {path}", f"{second} of {path}"}
 
 
 @pytest.mark.parametrize("value", ["n/a", "", "nan", "inf"])
 def test_a_number_that_is_none(value, tmp_path, refused):
     path = write(tmp_path / "a.csv", ("x", "label"), [("1", "a"), (value, "b")])
-    with refused(DataError, f"row 2 of {path} has no number in x"):
+    with refused(DataError, f"line 3 of {path} has no number in x"):
         load_data(path)
 
 
@@ -157,9 +162,9 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     [
         ("a.csv", b"", "has no"), ("a.csv", b"text,label\n", "has no rows"), ("a.txt", b"\n\n", "has no rows"),
         ("a.csv", b"x,label\na,b\n", "no column of texts among: x, label"),
-        ("a.csv", b"text,label\nfast,good\nslow\n", "row 2"), ("a.csv", b"text,label\nfast,\n", "row 1"),
+        ("a.csv", b"text,label\nfast,good\nslow\n", "line 3"), ("a.csv", b"text,label\nfast,\n", "line 2"),
         ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "cannot read"),
-        ("a.jsonl", b'{"text": 3}\n', "row 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
+        ("a.jsonl", b'{"text": 3}\n', "line 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
         ("a.parquet", b"PAR1", "cannot read"), ("a.parquet", b"", "cannot read"),
     ],
 )  # fmt: skip
@@ -246,7 +251,7 @@ def test_lines_of_json_may_differ_in_their_columns(tmp_path, refused):
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"text": f"t{i}"}) for i in range(99)]
     path.write_text("\n".join([*lines, json.dumps({"text": "t99", "label": "x"})]))
-    with refused(DataError, f"row 1 of {path} lacks its label"):
+    with refused(DataError, f"line 1 of {path} lacks its label"):
         load_data(path)
     path.write_text("\n".join([*lines, json.dumps({"text": "t99"}), json.dumps({"text": "t100", "label": "x"})]))
     assert load_data(path).labels == (), "columns are those of the first hundred"
