@@ -35,6 +35,7 @@ from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
 if TYPE_CHECKING:
@@ -216,10 +217,11 @@ def prepare(
     )
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
-    dataset = without_targets(dataset) if task is None else task.prepared(dataset)
+    processor = processor_of(source, known)
+    facts = model_facts(source, processor)
+    dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
-    processor = processor_of(source, known)
 
     def batches(split: SplitName, limit: int | None = None) -> Batches:
         skipped = Skipped() if settings.skip_bad else None

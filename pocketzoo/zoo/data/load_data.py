@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.bundles.manifest import MANIFEST
-from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
-from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
@@ -44,9 +44,10 @@ def load_data(
     will; anywhere else that is an error. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
-    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are.
-    Targets of another kind are left out where numbers or flags are wanted. What a task's own ``reader`` knows, it
-    reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
+    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), tags (a label for each
+    word), or arrays as they are. Targets of another kind are left out where numbers, flags or tags are wanted. What a
+    task's own ``reader`` knows, it reads, unless columns are named. Unreadable rows are noted in ``skipped``; without
+    it the first is an error.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
@@ -85,8 +86,8 @@ def _load(
         return read_repository(place, columns, seed, targets, skipped)
     if named != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
-    if reader is not None and path.exists() and (own := reader(path)) is not None:
-        return own
+    if reader is not None and named == Columns() and path.exists() and (own := reader(path)) is not None:
+        return _whole(own, seed)
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         if is_saved(path):
@@ -112,6 +113,15 @@ def _array_names(processor: Processor | None) -> list[Sequence[str]]:
     if processor is None:
         return []
     return [tuple(getattr(processor, "fields", ())), tuple(tensor.name for tensor in processor.inputs)]
+
+
+def _whole(dataset: Dataset, seed: int) -> Dataset:
+    """A data set that a task read, with all three splits."""
+    if "train" not in dataset.splits or all(name in dataset.splits for name in SPLITS):
+        return dataset
+    alone = len(dataset.splits) == 1
+    splits = divided(dataset.split("train"), seed) if alone else completed(dataset.splits, seed)
+    return replace(dataset, splits=splits, seed=seed)
 
 
 def with_columns(reference: str, text: str | None, label: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
 from pocketzoo.zoo.data.processors.table_cells import cell
-from pocketzoo.zoo.data.target_kinds import read_targets
+from pocketzoo.zoo.data.target_kinds import read_targets, tags_of
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
 LABEL = ("label", "class", "target", "category", "intent")
+WORDS = ("tokens", "words", *TEXT)  # of texts whose words have tags
+TAGS = ("tags", "ner_tags", "pos_tags", "labels", *LABEL)
 Row = Mapping[str, Any]
 
 
@@ -62,21 +64,25 @@ def read_table(
     text a line and no classes. Columns are found by name (``text``, ``label``, ...) unless ``columns`` names them.
     Where no column holds texts, all but the label's must be numbers: the samples are vectors of them, in the table's
     order; of a model that knows its columns (``numbers``), those. ``targets`` says what the label column has; several
-    are named with commas between. Rows that lack a value are an error, or noted in ``skipped``.
+    are named with commas between. Of tags there is one for each word, in lists or with spaces between. Rows that lack a
+    value are an error, or noted in ``skipped``.
 
     Raises:
         DataError: it is empty or damaged, has no such columns, or a row lacks a value.
         MissingDependencyError: it is Parquet, and pyarrow is not installed.
     """
-    return as_dataset(path.stem, read_columns(path, columns, skipped), seed, targets)
+    return as_dataset(path.stem, read_columns(path, columns, skipped, targets), seed, targets)
 
 
-def read_columns(path: Path, columns: Columns = Columns(), skipped: Skipped | None = None) -> Table:
+def read_columns(
+    path: Path, columns: Columns = Columns(), skipped: Skipped | None = None, targets: TargetKind = "classes"
+) -> Table:
     """A table's samples, and its targets as they stand there; see ``read_table``."""
     names, rows = _rows(path, skipped)
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise DataError(f"{path} has two columns called {twice!r}", "give each column a name of its own")
-    return choose(str(path), names, [row for _, row in rows], columns, skipped, [place for place, _ in rows])
+    places = [place for place, _ in rows]
+    return choose(str(path), names, [row for _, row in rows], columns, skipped, places, targets)
 
 
 def choose(
@@ -86,8 +92,11 @@ def choose(
     columns: Columns,
     skipped: Skipped | None,
     places: Sequence[str] = (),
+    targets: TargetKind = "classes",
 ) -> Table:
-    """The columns of a table that are samples and targets; ``name`` is the table's, for errors, ``places`` its rows'.
+    """The columns of a table that are samples and targets of a kind.
+
+    ``name`` is the table's, for errors, ``places`` its rows'.
 
     Raises:
         DataError: there are no such columns, or a row lacks a value.
@@ -97,37 +106,41 @@ def choose(
         reads = f"the model reads {', '.join(columns.numbers)}"
         raise DataError(f"{name} has no column {absent[0]!r}", f"{nearest(absent[0], names)}; {reads}")
     others = [column for column in names if column not in numbers]  # a model's columns are no texts, nor labels
-    text = None if numbers else find_column(name, others, "text", columns.text)
-    label = label_columns(name, others if columns.label is None else names, columns.label)
+    tagged = targets == "tags"
+    text = None if numbers else find_column(name, others, WORDS if tagged else TEXT, columns.text)
+    label = label_columns(name, others if columns.label is None else names, columns.label, TAGS if tagged else LABEL)
     if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
         raise DataError(f"{name} has no rows", "give a header and one sample per row")
     inputs = [text] if text is not None else numbers or [column for column in names if column not in label]
-    read = _text if text is not None else _number_or_nothing if columns.may_lack else _number
+    number = _number_or_nothing if columns.may_lack else _number
+    read: Callable[[Any, str], Any] = number if text is None else _words if tagged else _text
     if text is None and not (numbers or (inputs and all(_is_number(rows[0].get(column)) for column in inputs))):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {TEXT[0]!r}; a table of numbers has no other columns",
+            f"name it with --text-column, or call it {(WORDS if tagged else TEXT)[0]!r}; a table of numbers has no other columns",
         )
-    samples, targets = [], []
-    for number, row in enumerate(rows):
-        place = places[number] if places else f"row {number + 1}"
+    samples, values = list[list[Any]](), list[Any]()
+    for i, row in enumerate(rows):
+        place = places[i] if places else f"row {i + 1}"
         try:
             sample = [read(row.get(column), column) for column in inputs]
             target = [_target(row.get(column), column) for column in label]
+            if tagged and text is not None and len(label) == 1:
+                target = [_as_many(tags_of(target[0]), sample[0])]
         except ValueError as error:
             if skipped is None:
                 raise DataError(f"{place} of {name} {message_of(error)}", _fix(row, inputs, text)) from None
             skipped.names.add(f"{place} of {name}")
             continue
         samples.append(sample)
-        targets.append(target if len(label) > 1 else next(iter(target), None))
+        values.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
-    values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(values, targets if label else None, label, () if text is not None else tuple(inputs))
+    readable: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
+    return Table(readable, values if label else None, label, () if text is not None else tuple(inputs))
 
 
 def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
@@ -154,11 +167,16 @@ def classes(
         labels = sorted({str(target) for target in targets})
         number = {label: i for i, label in enumerate(labels)}
         return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+    if kind == "tags" and len(columns) < 2:
+        cells = np.empty(len(targets), object)  # a list each, of different lengths
+        for i, target in enumerate(targets):
+            cells[i] = target
+        return read_targets(kind, name, cells, len(targets))
     return read_targets(kind, name, np.array(targets), len(targets), columns)
 
 
-def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -> str | None:
-    """The column of the texts, or of the labels: the one that is asked for, or found by name; None: there is none.
+def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None) -> str | None:
+    """The column that is asked for, or the first of a usual name; None: there is none.
 
     Raises:
         DataError: the table has not what is asked for.
@@ -167,11 +185,12 @@ def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -
         if asked not in names:
             raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
         return asked
-    usual_names = TEXT if what == "text" else LABEL
     return next((column for want in usual_names for column in names if column.lower() == want), None)
 
 
-def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[str, ...]:
+def label_columns(
+    name: str, names: Sequence[str], asked: str | None, usual_names: Sequence[str] = LABEL
+) -> tuple[str, ...]:
     """The columns of the labels: none, one, or several that are asked for with commas between.
 
     Raises:
@@ -179,8 +198,8 @@ def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[s
     """
     if asked is not None and asked not in names and "," in asked:
         parts = [part.strip() for part in asked.split(",") if part.strip()]
-        return tuple(str(find_column(name, names, "label", part)) for part in dict.fromkeys(parts))
-    found = find_column(name, names, "label", asked)
+        return tuple(str(find_column(name, names, usual_names, part)) for part in dict.fromkeys(parts))
+    found = find_column(name, names, usual_names, asked)
     return () if found is None else (found,)
 
 
@@ -188,6 +207,21 @@ def _text(value: Any, column: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"lacks its {column}")
     return value
+
+
+def _words(value: Any, column: str) -> str:
+    """A text with one space between words, which are given so or as a list."""
+    words = value.split() if isinstance(value, str) else value
+    whole = isinstance(words, Sequence | np.ndarray) and all(isinstance(word, str) and word.strip() for word in words)
+    if not whole or not len(words):
+        raise ValueError(f"lacks its {column}")
+    return " ".join("".join(word.split()) for word in words)
+
+
+def _as_many(tags: list[str], text: str) -> list[str]:
+    if len(tags) != len(text.split(" ")):
+        raise ValueError(f"has {len(text.split(' '))} words and {len(tags)} tags")
+    return tags
 
 
 def _number(value: Any, column: str) -> float:
