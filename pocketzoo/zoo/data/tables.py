@@ -107,7 +107,8 @@ def choose(
         raise DataError(f"{name} has no column {absent[0]!r}", f"{nearest(absent[0], names)}; {reads}")
     others = [column for column in names if column not in numbers]  # a model's columns are no texts, nor labels
     tagged = targets == "tags"
-    text = None if numbers else find_column(name, others, WORDS if tagged else TEXT, columns.text)
+    usual = WORDS if tagged else TEXT
+    text = None if numbers else find_column(name, others, usual, columns.text)
     label = label_columns(name, others if columns.label is None else names, columns.label, TAGS if tagged else LABEL)
     if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
@@ -120,7 +121,7 @@ def choose(
     if text is None and not (numbers or (inputs and all(_is_number(rows[0].get(column)) for column in inputs))):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {(WORDS if tagged else TEXT)[0]!r}; a table of numbers has no other columns",
+            f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns",
         )
     samples, values = list[list[Any]](), list[Any]()
     for i, row in enumerate(rows):
