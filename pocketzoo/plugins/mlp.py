@@ -29,7 +29,7 @@ class PerceptronOptions:
     mean: float = 0.0  # of images, whose pixels are 0-1: subtracted, and then divided by std
     std: float = 1.0
     columns: tuple[str, ...] = ()  # of vectors: what each number is, where that is known
-    standardize: bool = False  # of vectors: each number by its mean and deviation in the training data
+    standardize: bool = False  # of vectors, in the module: each number by its mean and deviation in the training data
 
     def __post_init__(self) -> None:
         if len(self.input) not in (1, 3) or min(self.input) < 1:

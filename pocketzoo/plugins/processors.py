@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import RecipeError, UnsupportedModelError
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
-from pocketzoo.zoo.catalog.processor import ProcessorSpec
+from pocketzoo.zoo.catalog.processor import ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
@@ -52,6 +52,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             config=TableSpec,
             open=_table,
             earlier=_earlier_table,
+            fit=_fit_table,
         ),
         ProcessorSpec(
             name="arrays",
@@ -112,6 +113,12 @@ def _table(config: TableSpec, files: Mapping[str, Path]) -> Processor:
     from pocketzoo.zoo.data.processors.table_processor import TableProcessor
 
     return TableProcessor(config)
+
+
+def _fit_table(config: TableSpec, training: TrainingSamples) -> TableSpec:
+    from pocketzoo.zoo.data.processors.table_columns import fitted
+
+    return fitted(config, training)
 
 
 def _arrays(config: ArraysSpec, files: Mapping[str, Path]) -> Processor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,20 +12,24 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pocketzoo.core.errors import DataError, HeadMismatchError, RecipeError, UnknownNameError
+from pocketzoo.core.arrays import first
+from pocketzoo.core.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import head_task
+from pocketzoo.zoo.catalog.processor import Processor, TrainingSamples
 from pocketzoo.zoo.catalog.registry import Entry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec
 from pocketzoo.zoo.catalog.task import ModelFacts, TaskTraining
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import fitted_config, open_config
+from pocketzoo.zoo.data.processors.table_columns import moments
 from pocketzoo.zoo.models.build import Model, build, load_pretrained
-from pocketzoo.zoo.models.heads import build_head, heads_that_fit, plain_options
+from pocketzoo.zoo.models.heads import build_head, configured, heads_that_fit, plain_options
 from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.tasks.open_task import ModelTask, guarded, task_of_head
 
@@ -130,7 +134,8 @@ def task_of(
         targets=kind,
         reader=reader,
         skipped=skipped,
-        reads=spec.input,
+        reads=parts.backbone.input,
+        missing=bool(config.missing),
         registry=resolver.registry,
     )
     facts = ModelFacts(
@@ -142,8 +147,8 @@ def task_of(
         window=config.window,
     )
     read = dataset
-    if task.spec.examples is not None:
-        dataset = task.spec.examples(read, facts)
+    task = replace(task, labels=read.labels)
+    dataset = task.examples(read, facts)
     outputs = guarded(task.owner, training.outputs, dataset, facts)
     task = replace(task, labels=dataset.labels)
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))
@@ -151,11 +156,12 @@ def task_of(
     if (rows := _rows(dataset)) is not None:
         ref = _for_rows(ref, rows.shape[1], spec, dataset.columns)
         parts = resolver.parts(ref)
+    parts = _with_fitted_processor(parts, dataset, config, resolver)
     config = _for_untrained(config, parts, progress)
     torch.manual_seed(config.seed)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
-    _standardize(model.backbone, rows)
+    _standardize(model.backbone, rows, parts.processor)
     return ModelForData(ref, parts, model, task, training, dataset, read, config)
 
 
@@ -194,23 +200,47 @@ def _rows(data: Dataset) -> npt.NDArray[np.float32] | None:
 def _for_rows(ref: ModelRef, width: int, spec: BackboneSpec, columns: tuple[str, ...] = ()) -> ModelRef:
     """The model for rows of ``width`` numbers, where the backbone can be asked for them and the user did not."""
     known = {f.name for f in fields(spec.options)} if spec.options else set()
-    flag = "standardise" if "standardise" in known else "standardize"  # plugins of the previous release say the former
-    options: dict[str, Any] = {"input": (width,), flag: True}
-    own = plain_options(spec, {})
-    if not known >= set(options) or ref.backbone_options.get("input") != own["input"]:
+    options: dict[str, Any] = {"input": (width,)}
+    if "input" not in known or ref.backbone_options.get("input") != plain_options(spec, {})["input"]:
         return ref
     if columns and "columns" in known:
         options["columns"] = columns
-    return replace(ref, backbone_options={**ref.backbone_options, **options})
+    options = {**ref.backbone_options, **options}
+    try:
+        inputs = open_config(configured(spec, options).input).inputs
+    except PocketzooError:  # its "input" is something else than the shape of a sample, or has no such shape
+        return ref
+    return replace(ref, backbone_options=options) if [t.sample_shape for t in inputs] == [(width,)] else ref
 
 
-def _standardize(backbone: nn.Module, rows: npt.NDArray[np.float32] | None) -> None:
-    """Tell layers with a method ``standardize(offset, scale)`` what the columns of the training rows are like."""
-    for layer in backbone.modules() if rows is not None else ():
-        if callable(standardize := getattr(layer, "standardize", getattr(layer, "standardise", None))):
-            assert rows is not None
-            scale = rows.std(0)
-            standardize(torch.from_numpy(rows.mean(0)), torch.from_numpy(np.where(scale > 0, scale, np.float32(1.0))))
+def _with_fitted_processor(parts: Parts, data: Dataset, config: TrainConfig, resolver: Resolver) -> Parts:
+    """The parts with what the processor learns of the training split: it is kept in the bundle, with its config."""
+    training = TrainingSamples(
+        samples=cast("Sequence[Any]", data.split("train").samples),
+        columns=data.columns,
+        missing=config.missing,
+        pretrained=parts.backbone.weights is not None,
+    )
+    fitted = fitted_config(parts.backbone.input, training, resolver.registry)
+    if fitted is parts.backbone.input:
+        return parts
+    processor = open_config(fitted, parts.backbone.files, resolver.registry)
+    return replace(parts, backbone=replace(parts.backbone, input=fitted), processor=processor)
+
+
+def _standardize(backbone: nn.Module, rows: npt.NDArray[np.float32] | None, processor: Processor) -> None:
+    """Tell layers with a method ``standardize(offset, scale)`` what the columns of the training rows are like.
+
+    As they reach the backbone, which is standardized already where the processor does that.
+    """
+    # Plugins of the previous release say "standardise".
+    methods = [getattr(layer, "standardize", getattr(layer, "standardise", None)) for layer in backbone.modules()]
+    told = [method for method in methods if callable(method)]
+    if rows is None or not told:
+        return
+    mean, std = moments(first(processor(cast("Sequence[Any]", rows))))
+    for standardize in told:
+        standardize(torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32)))
 
 
 def _for_untrained(config: TrainConfig, parts: Parts, progress: Progress) -> TrainConfig:

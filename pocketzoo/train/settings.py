@@ -12,6 +12,7 @@ from pocketzoo.core.former_names import names_before
 from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import with_changes
 from pocketzoo.train.augment.specification import read_augment, read_mix
+from pocketzoo.zoo.catalog.processor import Missing
 from pocketzoo.zoo.catalog.specs import WINDOW
 
 Optimizer = Literal["adamw", "adam", "sgd", "rmsprop"]
@@ -44,6 +45,7 @@ SAYS = {  # the help of the command line's options too
     "mix": "Mix pairs of samples and their labels: mixup:0.2 or cutmix:1.",
     "window": "Maximum sequence length for training a language model, in tokens.",
     "precision": "Compute precision; weights stay float32.",
+    "missing": "What stands for a missing number of a table: mean or median of its column; without it an error.",
 }
 
 
@@ -76,15 +78,17 @@ class TrainConfig:
     mix: str = ""
     window: int = WINDOW
     precision: Precision = "float32"
+    missing: Missing = ""
 
     def __post_init__(self) -> None:
         share = "at least 0 and below 1"
         check_field(self, "epochs", self.epochs >= 1, "at least 1")
         check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
         check_field(self, "seed", self.seed >= 0, "0 or more")
-        for name, known in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
+        for name, known in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision),
+                            ("missing", Missing)):  # fmt: skip
             if (value := getattr(self, name)) not in get_args(known):
-                raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), get_args(known)))
+                raise RecipeError(f"{name} cannot be {value!r}", nearest(str(value), filter(None, get_args(known))))
         for name in ("learning_rate", "backbone_rate", "layer_decay", "lora_alpha"):
             check_field(self, name, 0.0 < getattr(self, name) < math.inf, "above 0")
         for name in ("momentum", "warm_up", "label_smoothing", "lora_dropout"):

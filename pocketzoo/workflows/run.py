@@ -37,8 +37,10 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of, task_of_head
 
 STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
@@ -235,9 +237,13 @@ class _Runner:
 
     def _labeled(self, model: str | Path) -> bool:
         """Whether the data has targets that the model's answers can be held against."""
-        task = open_task(open_model(model, registry=self.resolver).manifest, self.resolver.registry)
+        bundle = open_model(model, registry=self.resolver)
+        task = open_task(bundle.manifest, self.resolver.registry)
         assert self.data is not None
-        return task is not None and task.prepared(self.data).split("test").targets is not None
+        if task is None:
+            return False
+        facts = model_facts(bundle, processor_of(bundle, self.resolver.registry))
+        return task.prepared(self.data, facts).split("test").targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None

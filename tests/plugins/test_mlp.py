@@ -118,7 +118,7 @@ def test_columns_are_read_by_their_names_in_whatever_order(tmp_path, refused):
     assert (bundle.manifest.processor.name, bundle.manifest.input.columns) == ("table", ("near", "far"))
     one, other = (evaluate(bundle.path, data=tmp_path / f"{name}.csv") for name in ("train", "turned"))
     assert one["accuracy"] == other["accuracy"] > 0.8
-    with refused(DataError, "lacking has no column 'far'", hint="fra"):
+    with refused(DataError, "lacking.csv has no column 'far'", hint="fra"):
         evaluate(bundle.path, data=tmp_path / "lacking.csv")
     with pocketzoo.load_runtime(bundle.path) as runtime:
         given = runtime.predict({"far": 3.0, "near": -2.0})

@@ -13,7 +13,6 @@ import pocketzoo
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.zoo.data.batches import from_arrays
-from pocketzoo.zoo.models.build import load_module
 from pocketzoo.zoo.models.heads import configured
 
 
@@ -47,10 +46,9 @@ def test_a_table_of_numbers_to_int8_and_an_engine(table, tmp_path):
     assert (bundle.manifest.input.width, bundle.manifest.input.columns) == (2, ("small", "large"))
     assert bundle.manifest.metrics["test_accuracy"] >= 0.9
     options = bundle.manifest.model.backbone_options
-    assert (options["input"], options["standardize"]) == ([2], True)
-    scale = load_module(bundle, pocketzoo.default_registry()).backbone.standard.get_buffer("scale")
-    assert scale[0] == pytest.approx(1, rel=0.2)
-    assert scale[1] == pytest.approx(1e4, rel=0.2)
+    assert (options["input"], options["standardize"]) == ([2], False)
+    assert bundle.manifest.input.columns == ("small", "large")
+    assert bundle.manifest.input.std == pytest.approx((1, 1e4), rel=0.2)
     small = pocketzoo.compress(
         bundle.path, tmp_path / "small", data=table, steps=[Int8Config()], targets=("cpu", "tensorrt-rtx"),
         keep_slower=True, samples=64,
@@ -74,3 +72,58 @@ def test_numbers_are_learned_from_rows(tmp_path):
 def test_a_backbone_for_images_refuses_rows(table, tmp_path, refused):
     with refused(DataError, "a sample has shape 2, the model reads 1 x 28 x 28"):
         pocketzoo.fit("tinynet", tmp_path / "m", data=table)
+
+
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
+    """Rows of two columns, every tenth of which lacks one of them, with the label to the right of an unrelated one."""
+    x = np.random.default_rng(0).normal(size=(200, 2)) * (1.0, 1e3) + (0.0, 5e3)
+    rows = [[f"{a:.4f}", f"{b:.2f}", "up" if a > 0 else "down"] for a, b in x]
+    for i in range(0, 200, 10):
+        rows[i][i // 10 % 2] = "" if i % 20 else "NA"
+    path = tmp_path_factory.mktemp("gaps") / "gaps.csv"
+    path.write_text("\n".join(["near,far,label", *map(",".join, rows)]) + "\n")
+    return path
+
+
+def test_what_rows_lack_is_filled_in_everywhere_or_refused_by_file_and_line(gaps, tmp_path, refused):
+    with refused(DataError, f"line 2 of {gaps} has no number in near: 'NA'", hint="--set missing=mean"):
+        pocketzoo.fit("mlp", tmp_path / "no", data=gaps)
+    bundle = pocketzoo.fit("mlp", tmp_path / "m", data=gaps, training={"missing": "median", "epochs": 12})
+    spec = bundle.manifest.input
+    assert spec.columns == ("near", "far")
+    assert spec.missing[1] == pytest.approx(5e3, rel=0.1)
+    assert spec.std[1] == pytest.approx(1e3, rel=0.2)
+    assert bundle.manifest.provenance["training"]["missing"] == "median"
+    score = pocketzoo.eval(bundle.path, data=gaps)
+    assert score["accuracy"] == bundle.manifest.metrics["test_accuracy"] > 0.8
+    with pocketzoo.load_runtime(bundle.path, provider="cpu") as runtime:
+        wanted = runtime.predict(np.float32([[-1.0, spec.missing[1]]]))
+        for given in ({"near": -1.0}, {"near": "-1", "far": ""}, [[-1.0, None]], np.float32([[-1.0, np.nan]])):
+            assert np.array_equal(runtime.predict(given), wanted)
+    small = pocketzoo.compress(
+        bundle.path, tmp_path / "small", data=gaps, steps=[Int8Config()], keep_slower=True, accept=True, samples=32
+    )
+    assert small.manifest.input == spec
+    with refused(RecipeError, "reads image input", hint="leave out"):
+        pocketzoo.fit("tinynet", tmp_path / "no", data="digits", training={"missing": "mean"})
+
+
+def test_columns_that_no_model_asked_for_are_not_read(gaps, tmp_path, refused):
+    """Names and dates may stand in the table, and the label may be called as one of ours."""
+    whole = gaps.parent / "whole.csv"
+    rows = [row.split(",") for row in gaps.read_text().splitlines()]
+    whole.write_text("\n".join(",".join(row) for row in rows if "" not in row and "NA" not in row))
+    bundle = pocketzoo.fit("mlp", tmp_path / "m", data=whole, training={"epochs": 2})
+    more = tmp_path / "more.csv"
+    lines = whole.read_text().splitlines()
+    more.write_text("\n".join(["name,near,text,far,label", *(
+        f"n{i},{a},words,{b},{label}" for i, (a, b, label) in enumerate(line.split(",") for line in lines[1:])
+    )]))  # fmt: skip
+    assert pocketzoo.eval(bundle.path, data=more)["accuracy"] == pocketzoo.eval(bundle.path, data=whole)["accuracy"]
+    more.write_text("nearly,far,label\n1,2,up\n")
+    with refused(DataError, "more.csv has no column 'near'", hint="did you mean 'nearly'?; the model reads near, far"):
+        pocketzoo.eval(bundle.path, data=more)
+    more.write_text("near,far,near,label\n1,2,3,up\n")
+    with refused(DataError, "two columns called 'near'"):
+        pocketzoo.eval(bundle.path, data=more)

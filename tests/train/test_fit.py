@@ -253,7 +253,7 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, few, reg
 
 SETTINGS = {  # other values of those that have no number of their own
     "optimizer": "sgd", "schedule": "constant", "clip": 1.0, "patience": 3, "unfreeze": "all", "augment": "flip",
-    "mix": "mixup:0.2", "precision": "bfloat16", "balanced": True,
+    "mix": "mixup:0.2", "precision": "bfloat16", "balanced": True, "missing": "mean",
 }  # fmt: skip
 
 
@@ -610,5 +610,5 @@ def test_a_backbone_is_made_for_rows_where_it_can_be_and_nobody_said_otherwise(b
     spec = Resolver(registry).spec("backbone", backbone)
     asked = {**plain_options(spec, options)}
     ref = ModelRef(backbone=backbone, head="linear", outputs=2, backbone_options=asked)
-    rows = {"input": (7,), "standardize": True} if changed else {}
+    rows = {"input": (7,)} if changed else {}
     assert _for_rows(ref, 7, spec) == replace(ref, backbone_options={**asked, **rows})

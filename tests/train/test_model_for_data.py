@@ -27,8 +27,10 @@ from pocketzoo.train.model_for_data import (
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.zoo.catalog.processor_configs import TableSpec
 from pocketzoo.zoo.catalog.specs import GenerationSpec, HeadSpec
 from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.data.processors.table_processor import TableProcessor
 from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.open_task import task_of_head
 
@@ -224,7 +226,7 @@ def test_rows_of_numbers_are_float32_of_two_axes(samples, rows):
 def test_a_backbone_for_rows_becomes_as_wide_as_they_are_unless_told_otherwise(resolver):
     plain = asked(resolver, "mlp")
     fitted = _for_rows(plain.ref, 7, plain.entry.spec)
-    assert dict(fitted.backbone_options) == {**plain.ref.backbone_options, "input": (7,), "standardize": True}
+    assert dict(fitted.backbone_options) == {**plain.ref.backbone_options, "input": (7,)}
     given = asked(resolver, "mlp", backbone_options={"input": "5"})
     assert _for_rows(given.ref, 7, given.entry.spec) is given.ref
     images = asked(resolver)
@@ -240,10 +242,14 @@ def test_layers_are_told_what_the_columns_are_like(name):
 
     setattr(Layer, name, lambda self, offset, scale: told.append((offset.tolist(), scale.tolist())))
     net = nn.Sequential(nn.Linear(2, 2), Layer(), Layer())
-    _standardize(net, np.array([[0.0, 5.0], [4.0, 5.0]], np.float32))
+    rows = np.array([[0.0, 5.0], [4.0, 5.0]], np.float32)
+    _standardize(net, rows, TableProcessor(TableSpec(width=2)))
     assert told == [([2.0, 5.0], [2.0, 1.0])] * 2
-    _standardize(net, None)
+    _standardize(net, None, TableProcessor(TableSpec(width=2)))
     assert len(told) == 2
+    # What the processor does already is not done again.
+    _standardize(net, rows, TableProcessor(TableSpec(width=2, mean=(2.0, 5.0), std=(2.0, 1.0))))
+    assert told[2:] == [([0.0, 0.0], [1.0, 1.0])] * 2
 
 
 # -- what was not pretrained

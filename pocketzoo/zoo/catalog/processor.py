@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pocketzoo.zoo.catalog.signature import TensorSpec
 
 if TYPE_CHECKING:
     from pocketzoo.core.arrays import Arrays
     from pocketzoo.zoo.catalog.dataset import Dataset
+    from pocketzoo.zoo.catalog.processor_configs import TableSpec
     from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+
+Missing = Literal["", "mean", "median"]
 
 
 class Processor(Protocol):
@@ -38,6 +41,10 @@ class Processor(Protocol):
     @property
     def text(self) -> TextSpec | None:
         """What the input is like that is token ids, for what works on tokens; None where none is."""
+
+    @property
+    def table(self) -> TableSpec | None:
+        """What a sample is like that is a row of a table, for what reads tables; None where it is none."""
 
     def __call__(self, samples: Sequence[Any]) -> Arrays:
         """A batch: each input with its batch axis, filled up where samples differ in length.
@@ -80,6 +87,16 @@ class Processor(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSamples:
+    """The training split, for what a processor learns of it before the model does."""
+
+    samples: Sequence[Any]
+    columns: tuple[str, ...] = ()  # of rows: what each number is, where that is known
+    missing: Missing = ""  # of the values of a column, what stands for one that a row lacks; "": nothing does
+    pretrained: bool = False  # the backbone is, so that what it reads stays what it learned from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorSpec:
     """A kind of processor. Each model has a description of its own, which its bundle keeps: ``config``."""
 
@@ -98,6 +115,8 @@ class ProcessorSpec:
     earlier: Callable[[Mapping[str, Any]], Any] | None = None
     # (config, (height, width)) -> the config for images of another size; None where nothing has a size in pixels.
     resized: Callable[[Any, tuple[int, ...]], Any] | None = None
+    # (config, TrainingSamples) -> the config with what it learns of them, such as the mean of each column; by ``fit``.
+    fit: Callable[[Any, TrainingSamples], Any] | None = None
     # (config, path) writes the same as an ONNX graph, for servers that run nothing else; raises UnsupportedModelError.
     graph: Callable[[Any, Path], None] | None = None
     # (config, folder) -> samples that were made up, in every form it reads, files in the folder among them. For the

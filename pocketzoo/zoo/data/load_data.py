@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.bundles.manifest import MANIFEST
-from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
-from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
@@ -29,6 +31,7 @@ def load_data(
     reader: Callable[[Path], Dataset | None] | None = None,
     skipped: Skipped | None = None,
     reads: Any = None,
+    missing: bool = False,
     registry: Registry | None = None,
 ) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
@@ -37,12 +40,14 @@ def load_data(
     data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
     the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
     ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns, and those of numbers are put in the order
-    of ``reads`` by their names. A folder saved by the library ``datasets``,
+    of ``reads`` by their names. A number may be missing where ``reads`` says what stands for it, or with ``missing``
+    will; anywhere else that is an error. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
-    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are.
-    Targets of another kind are left out where numbers or flags are wanted. What a task's own ``reader`` knows, it
-    reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
+    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), tags (a label for each
+    word), or arrays as they are. Targets of another kind are left out where numbers, flags or tags are wanted. What a
+    task's own ``reader`` knows, it reads, unless columns are named. Unreadable rows are noted in ``skipped``; without
+    it the first is an error.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
@@ -50,12 +55,15 @@ def load_data(
         UnknownNameError: it is not a path and no registered name.
     """
     known = registry or default_registry()
-    dataset = (
-        reference if isinstance(reference, Dataset) else _load(reference, seed, targets, reader, skipped, reads, known)
-    )
+    processor = None if reads is None else open_config(reads, registry=known)
+    if isinstance(reference, Dataset):
+        dataset = reference
+    else:
+        endings = suffixes(known, reads) or suffixes(known)
+        dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known)
     dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
-    return open_config(reads, registry=known).reads(dataset) if reads is not None and dataset.columns else dataset
+    return processor.reads(dataset) if processor is not None and dataset.columns else dataset
 
 
 def _load(
@@ -64,27 +72,30 @@ def _load(
     targets: TargetKind,
     reader: Callable[[Path], Dataset | None] | None,
     skipped: Skipped | None,
-    reads: Any,
+    processor: Processor | None,
+    endings: Collection[str],
+    missing: bool,
     registry: Registry,
 ) -> Dataset:
-    place, columns = _with_columns(reference)
+    place, named = split_columns(reference)
     path = Path(place)
     if seed < 0:
         raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
+    columns = model_columns(named, processor, missing)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)
-    if columns != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
+    if named != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
-    if reader is not None and path.exists() and (own := reader(path)) is not None:
-        return own
+    if reader is not None and named == Columns() and path.exists() and (own := reader(path)) is not None:
+        return _whole(own, seed)
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
-        return read_folder(path, seed, suffixes(registry, reads) or suffixes(registry))
+        return read_folder(path, seed, endings)
     if path.suffix == ".npz" and path.is_file():
-        inputs = open_config(reads, registry=registry).inputs if reads is not None else ()
-        return read_npz(path, seed, targets, inputs=[each.name for each in inputs])
+        inputs = [tensor.name for tensor in processor.inputs] if processor is not None else []
+        return read_npz(path, seed, targets, inputs=inputs, may_lack=columns.may_lack)
     if path.suffix in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
@@ -98,13 +109,30 @@ def _load(
     return dataset
 
 
+def _whole(dataset: Dataset, seed: int) -> Dataset:
+    """A data set that a task read, with all three splits."""
+    if "train" not in dataset.splits or all(name in dataset.splits for name in SPLITS):
+        return dataset
+    alone = len(dataset.splits) == 1
+    splits = divided(dataset.split("train"), seed) if alone else completed(dataset.splits, seed)
+    return replace(dataset, splits=splits, seed=seed)
+
+
 def with_columns(reference: str, text: str | None, label: str | None) -> str:
     """A reference to a table that names its columns."""
     asked = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
     return f"{reference}?{urlencode(asked)}" if asked else reference
 
 
-def _with_columns(reference: str | Path) -> tuple[str, Columns]:
+def model_columns(named: Columns, processor: Processor | None, missing: bool = False) -> Columns:
+    """Those that a reference names, and those that the processor of a model reads."""
+    table = getattr(processor, "table", None)  # which the processors of earlier plugins have not
+    if table is None:
+        return replace(named, may_lack=missing)
+    return replace(named, numbers=table.columns, may_lack=missing or bool(table.missing))
+
+
+def split_columns(reference: str | Path) -> tuple[str, Columns]:
     """A reference without the columns that it names after a question mark, and those."""
     path, mark, query = str(reference).rpartition("?")
     if not mark or Path(reference).exists():
@@ -112,4 +140,4 @@ def _with_columns(reference: str | Path) -> tuple[str, Columns]:
     asked = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := [name for name in asked if name not in ("text", "label")]:
         raise DataError(f"{reference} names a column for {unknown[0]!r}", nearest(unknown[0], ("text", "label")))
-    return path, Columns(**asked)
+    return path, Columns(text=asked.get("text"), label=asked.get("label"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import TargetKind
@@ -16,45 +17,58 @@ from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.target_kinds import read_targets
 
 
-def read_npz(path: Path, seed: int, targets: TargetKind = "classes", *, inputs: Sequence[str] = ()) -> Dataset:
+def read_npz(
+    path: Path, seed: int, targets: TargetKind = "classes", *, inputs: Sequence[str] = (), may_lack: bool = False
+) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
 
-    In place of ``x`` it may have an array for each of a model's ``inputs``, by their names.
+    In place of ``x`` it may have an array for each of a model's ``inputs``, by their names. With ``may_lack`` NaN is a
+    number that is missing.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
+    samples, arrays = npz_samples(path, inputs, may_lack)
+    return _with_targets(path, samples, arrays.get("y"), arrays, seed, targets)
+
+
+def npz_samples(path: Path, inputs: Sequence[str] = (), may_lack: bool = False) -> tuple[Any, Arrays]:
+    """The samples of an ``.npz``, one per row, and all its arrays; see ``read_npz``."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
     if "x" not in arrays and inputs and arrays.keys() >= set(inputs):
-        samples = _named_samples(path, {name: arrays[name] for name in inputs})
-        return _with_targets(path, samples, arrays.get("y"), arrays, seed, targets)
+        return _named_samples(path, {name: arrays[name] for name in inputs}, may_lack), arrays
     if "x" not in arrays:
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
-    x, y = arrays["x"], arrays.get("y")
+    x = arrays["x"]
     if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
         raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")
     if x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 1:
         x = x[..., 0]
     if x.dtype != np.uint8:
         x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise DataError(f"{path}: x has non-finite values", "remove samples with NaN or infinity")
-    return _with_targets(path, x, y, arrays, seed, targets)
+        _check_finite(path, "x", x, may_lack)
+    return x, arrays
 
 
-def _named_samples(path: Path, inputs: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, npt.NDArray[Any]]]:
+def _check_finite(path: Path, name: str, x: npt.NDArray[Any], may_lack: bool) -> None:
+    if x.dtype.kind == "f" and not (np.isfinite(x) | (np.isnan(x) if may_lack else False)).all():
+        raise DataError(f"{path}: {name} has non-finite values", "remove samples with NaN or infinity")
+
+
+def _named_samples(
+    path: Path, inputs: Mapping[str, npt.NDArray[Any]], may_lack: bool
+) -> list[dict[str, npt.NDArray[Any]]]:
     """A sample of each row of all arrays, by their names, which are those of a model's inputs."""
     counts = {name: len(x) if x.ndim else 0 for name, x in inputs.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
         raise DataError(f"{path} has different numbers of samples: {said}", "give a row of each array for each sample")
     for name, x in inputs.items():
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise DataError(f"{path}: {name} has non-finite values", "remove samples with NaN or infinity")
+        _check_finite(path, name, x, may_lack)
     return [{name: x[i] for name, x in inputs.items()} for i in range(next(iter(counts.values()), 0))]
 
 

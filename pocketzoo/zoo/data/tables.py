@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
-from pocketzoo.zoo.data.target_kinds import read_targets
+from pocketzoo.zoo.data.processors.table_cells import cell
+from pocketzoo.zoo.data.target_kinds import read_targets, tags_of
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
 LABEL = ("label", "class", "target", "category", "intent")
+WORDS = ("tokens", "words", *TEXT)  # of texts whose words have tags
+TAGS = ("tags", "ner_tags", "pos_tags", "labels", *LABEL)
 Row = Mapping[str, Any]
 
 
@@ -33,6 +36,8 @@ class Columns:
 
     text: str | None = None
     label: str | None = None
+    numbers: tuple[str, ...] = ()  # those of numbers that a model reads, by name: others are not read
+    may_lack: bool = False  # whether a number may be missing, which is NaN: something fills it in
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,55 +63,85 @@ def read_table(
     ``.csv`` and ``.tsv`` have a header, ``.jsonl`` has an object a line, ``.parquet`` needs pyarrow, ``.txt`` has a
     text a line and no classes. Columns are found by name (``text``, ``label``, ...) unless ``columns`` names them.
     Where no column holds texts, all but the label's must be numbers: the samples are vectors of them, in the table's
-    order. ``targets`` says what the label column has; several are named with commas between. Rows that lack a value
-    are an error, or noted in ``skipped``.
+    order; of a model that knows its columns (``numbers``), those. ``targets`` says what the label column has; several
+    are named with commas between. Of tags there is one for each word, in lists or with spaces between. Rows that lack a
+    value are an error, or noted in ``skipped``.
 
     Raises:
         DataError: it is empty or damaged, has no such columns, or a row lacks a value.
         MissingDependencyError: it is Parquet, and pyarrow is not installed.
     """
+    return as_dataset(path.stem, read_columns(path, columns, skipped, targets), seed, targets)
+
+
+def read_columns(
+    path: Path, columns: Columns = Columns(), skipped: Skipped | None = None, targets: TargetKind = "classes"
+) -> Table:
+    """A table's samples, and its targets as they stand there; see ``read_table``."""
     names, rows = _rows(path, skipped)
-    table = choose(str(path), names, rows, columns, skipped)
-    return as_dataset(path.stem, table, seed, targets)
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise DataError(f"{path} has two columns called {twice!r}", "give each column a name of its own")
+    places = [place for place, _ in rows]
+    return choose(str(path), names, [row for _, row in rows], columns, skipped, places, targets)
 
 
-def choose(name: str, names: Sequence[str], rows: Iterable[Row], columns: Columns, skipped: Skipped | None) -> Table:
-    """The columns of a table that are samples and targets; ``name`` is the table's, for errors.
+def choose(
+    name: str,
+    names: Sequence[str],
+    rows: Iterable[Row],
+    columns: Columns,
+    skipped: Skipped | None,
+    places: Sequence[str] = (),
+    targets: TargetKind = "classes",
+) -> Table:
+    """The columns of a table that are samples and targets of a kind.
+
+    ``name`` is the table's, for errors, ``places`` its rows'.
 
     Raises:
         DataError: there are no such columns, or a row lacks a value.
     """
-    text, label = find_column(name, names, "text", columns.text), label_columns(name, names, columns.label)
+    numbers = [column for column in columns.numbers if column in names]
+    if (absent := [column for column in columns.numbers if column not in names]) and not columns.may_lack:
+        reads = f"the model reads {', '.join(columns.numbers)}"
+        raise DataError(f"{name} has no column {absent[0]!r}", f"{nearest(absent[0], names)}; {reads}")
+    others = [column for column in names if column not in numbers]  # a model's columns are no texts, nor labels
+    tagged = targets == "tags"
+    usual = WORDS if tagged else TEXT
+    text = None if numbers else find_column(name, others, usual, columns.text)
+    label = label_columns(name, others if columns.label is None else names, columns.label, TAGS if tagged else LABEL)
     if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
         raise DataError(f"{name} has no rows", "give a header and one sample per row")
-    inputs = [text] if text is not None else [column for column in names if column not in label]
-    read = _text if text is not None else _number
-    if text is None and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
+    inputs = [text] if text is not None else numbers or [column for column in names if column not in label]
+    number = _number_or_nothing if columns.may_lack else _number
+    read: Callable[[Any, str], Any] = number if text is None else _words if tagged else _text
+    if text is None and not (numbers or (inputs and all(_is_number(rows[0].get(column)) for column in inputs))):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {TEXT[0]!r}; a table of numbers has no other columns",
+            f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns",
         )
-    samples, targets = [], []
-    for number, row in enumerate(rows, start=1):
+    samples, values = list[list[Any]](), list[Any]()
+    for i, row in enumerate(rows):
+        place = places[i] if places else f"row {i + 1}"
         try:
             sample = [read(row.get(column), column) for column in inputs]
             target = [_target(row.get(column), column) for column in label]
+            if tagged and text is not None and len(label) == 1:
+                target = [_as_many(tags_of(target[0]), sample[0])]
         except ValueError as error:
             if skipped is None:
-                raise DataError(
-                    f"row {number} of {name} {message_of(error)}", "fix or remove it, or use --skip-bad"
-                ) from None
-            skipped.names.add(f"row {number} of {name}")
+                raise DataError(f"{place} of {name} {message_of(error)}", _fix(row, inputs, text)) from None
+            skipped.names.add(f"{place} of {name}")
             continue
         samples.append(sample)
-        targets.append(target if len(label) > 1 else next(iter(target), None))
+        values.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
-    values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(values, targets if label else None, label, () if text is not None else tuple(inputs))
+    readable: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
+    return Table(readable, values if label else None, label, () if text is not None else tuple(inputs))
 
 
 def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
@@ -133,11 +168,16 @@ def classes(
         labels = sorted({str(target) for target in targets})
         number = {label: i for i, label in enumerate(labels)}
         return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+    if kind == "tags" and len(columns) < 2:
+        cells = np.empty(len(targets), object)  # a list each, of different lengths
+        for i, target in enumerate(targets):
+            cells[i] = target
+        return read_targets(kind, name, cells, len(targets))
     return read_targets(kind, name, np.array(targets), len(targets), columns)
 
 
-def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -> str | None:
-    """The column of the texts, or of the labels: the one that is asked for, or found by name; None: there is none.
+def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None) -> str | None:
+    """The column that is asked for, or the first of a usual name; None: there is none.
 
     Raises:
         DataError: the table has not what is asked for.
@@ -146,11 +186,12 @@ def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -
         if asked not in names:
             raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
         return asked
-    usual_names = TEXT if what == "text" else LABEL
     return next((column for want in usual_names for column in names if column.lower() == want), None)
 
 
-def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[str, ...]:
+def label_columns(
+    name: str, names: Sequence[str], asked: str | None, usual_names: Sequence[str] = LABEL
+) -> tuple[str, ...]:
     """The columns of the labels: none, one, or several that are asked for with commas between.
 
     Raises:
@@ -158,8 +199,8 @@ def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[s
     """
     if asked is not None and asked not in names and "," in asked:
         parts = [part.strip() for part in asked.split(",") if part.strip()]
-        return tuple(str(find_column(name, names, "label", part)) for part in dict.fromkeys(parts))
-    found = find_column(name, names, "label", asked)
+        return tuple(str(find_column(name, names, usual_names, part)) for part in dict.fromkeys(parts))
+    found = find_column(name, names, usual_names, asked)
     return () if found is None else (found,)
 
 
@@ -169,17 +210,49 @@ def _text(value: Any, column: str) -> str:
     return value
 
 
+def _words(value: Any, column: str) -> str:
+    """A text with one space between words, which are given so or as a list."""
+    words = value.split() if isinstance(value, str) else value
+    whole = isinstance(words, Sequence | np.ndarray) and all(isinstance(word, str) and word.strip() for word in words)
+    if not whole or not len(words):
+        raise ValueError(f"lacks its {column}")
+    return " ".join("".join(word.split()) for word in words)
+
+
+def _as_many(tags: list[str], text: str) -> list[str]:
+    if len(tags) != len(text.split(" ")):
+        raise ValueError(f"has {len(text.split(' '))} words and {len(tags)} tags")
+    return tags
+
+
 def _number(value: Any, column: str) -> float:
+    if not math.isfinite(number := _number_or_nothing(value, column)):
+        raise ValueError(f"has no number in {column}: {value!r}")
+    return number
+
+
+def _number_or_nothing(value: Any, column: str) -> float:
+    """NaN where there is none."""
     if not _is_number(value):
         raise ValueError(f"has no number in {column}: {value!r}")
-    return float(value)
+    return cell(value)
 
 
 def _is_number(value: Any) -> bool:
+    """Whether it is one, or says that there is none."""
     try:
-        return bool(np.isfinite(float(value)))
-    except (TypeError, ValueError):
+        return not math.isinf(cell(value))
+    except ValueError:
         return False
+
+
+def _fix(row: Row, inputs: Sequence[str], text: str | None) -> str:
+    """What to do about a row that cannot be read."""
+    numbers = () if text is not None else [row.get(column) for column in inputs]
+    lacks = any(_is_number(value) and math.isnan(cell(value)) for value in numbers)
+    return "fix or remove it, or use --skip-bad" + (
+        "; fit --set missing=mean fills in what is missing" if lacks else ""
+    )
 
 
 def _target(value: Any, column: str) -> Any:
@@ -188,8 +261,8 @@ def _target(value: Any, column: str) -> Any:
     return value
 
 
-def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
-    """Names of the columns, and the rows."""
+def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
+    """Names of the columns, and the rows, each with its place in the file."""
     readers = {".txt": _lines, ".jsonl": _objects, ".parquet": _parquet}
     try:
         return readers.get(path.suffix, _separated)(path, skipped)
@@ -199,18 +272,30 @@ def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]
         ) from error
 
 
-def _lines(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
-    return ["text"], [{"text": line.strip()} for line in path.read_text("utf8").splitlines() if line.strip()]
+def _lines(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
+    lines = enumerate(path.read_text("utf8").splitlines(), start=1)
+    return ["text"], [(f"line {number}", {"text": line.strip()}) for number, line in lines if line.strip()]
 
 
-def _separated(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+def _separated(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
+    rows: list[tuple[str, Row]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a file with a byte order mark
-        reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        return list(reader.fieldnames or ()), list(reader)
+        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+        names, end = next(reader, []), reader.line_num
+        for cells in reader:
+            place, end = f"line {end + 1}", reader.line_num  # a cell in quotes may have several
+            if cells and (len(cells) < len(names) or any(cells[len(names) :])):  # which may be moved to the side
+                if skipped is None:
+                    what = f"{place} of {path} has {len(cells)} cells for {len(names)} columns"
+                    raise DataError(what, "fix or remove it, or use --skip-bad")
+                skipped.names.add(f"{place} of {path}")
+            elif cells:
+                rows.append((place, dict(zip(names, cells, strict=False))))
+    return names, rows
 
 
-def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
-    rows: list[Row] = []
+def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
+    rows: list[tuple[str, Row]] = []
     with path.open(encoding="utf8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -224,10 +309,11 @@ def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[R
                     raise ValueError(f"line {number}: {message_of(error)}") from error
                 skipped.names.add(f"line {number} of {path}")
                 continue
-            rows.append(row)
-    return list(dict.fromkeys(name for row in islice(rows, 100) for name in row)), rows
+            rows.append((f"line {number}", row))
+    return list(dict.fromkeys(name for _, row in rows[:100] for name in row)), rows
 
 
-def _parquet(path: Path, skipped: Skipped | None) -> tuple[list[str], Iterable[Row]]:
+def _parquet(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
     table = require("pyarrow.parquet", extra="datasets").read_table(path)
-    return list(table.column_names), (row for batch in table.to_batches(4096) for row in batch.to_pylist())
+    rows = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
+    return list(table.column_names), [(f"row {number}", row) for number, row in enumerate(rows, start=1)]

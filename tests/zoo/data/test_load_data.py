@@ -109,7 +109,7 @@ def test_rows_that_cannot_be_read_are_noted(table):
     table.write_text(ROWS + ",good\n")
     skipped = Skipped()
     load_data(with_columns(str(table), "words", "stars"), skipped=skipped)
-    assert skipped.names == {f"row 21 of {table}"}
+    assert skipped.names == {f"line 22 of {table}"}
 
 
 TARGETS = {

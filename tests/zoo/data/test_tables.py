@@ -14,7 +14,8 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data, with_columns
-from pocketzoo.zoo.data.tables import Columns, choose, classes, find_column, read_table
+from pocketzoo.zoo.data.tables import LABEL, TAGS, TEXT, WORDS, Columns, choose, classes, find_column, read_table
+from pocketzoo.zoo.data.target_kinds import IGNORED
 
 ROWS = [("fast model", "good"), ("small, on edge", "bad")]
 
@@ -116,17 +117,22 @@ def test_targets_may_be_numbers(suffix, tmp_path):
 def test_rows_without_a_value_are_named_or_left_out_and_counted(suffix, tmp_path, refused):
     rows = [*[(f"text {i}", "ab"[i % 2]) for i in range(10)], ("", "a"), ("b", "")]
     path = write(tmp_path / f"a{suffix}", ("text", "label"), rows)
-    with refused(DataError, f"row 11 of {path} lacks its text", hint="--skip-bad"):
+    first, second = {
+        ".csv": ("line 12", "line 13"),
+        ".tsv": ("line 12", "line 13"),
+        ".jsonl": ("line 21", "line 23"),
+    }.get(suffix, ("row 11", "row 12"))
+    with refused(DataError, f"{first} of {path} lacks its text", hint="--skip-bad"):
         load_data(path)
     skipped = Skipped()
     assert pairs(load_data(path, skipped=skipped)) == sorted(rows[:10])
-    assert skipped.names == {f"row 11 of {path}", f"row 12 of {path}"}
+    assert skipped.names == {f"{first} of {path}", f"{second} of {path}"}
 
 
 @pytest.mark.parametrize("value", ["n/a", "", "nan", "inf"])
 def test_a_number_that_is_none(value, tmp_path, refused):
     path = write(tmp_path / "a.csv", ("x", "label"), [("1", "a"), (value, "b")])
-    with refused(DataError, f"row 2 of {path} has no number in x"):
+    with refused(DataError, f"line 3 of {path} has no number in x"):
         load_data(path)
 
 
@@ -157,9 +163,9 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     [
         ("a.csv", b"", "has no"), ("a.csv", b"text,label\n", "has no rows"), ("a.txt", b"\n\n", "has no rows"),
         ("a.csv", b"x,label\na,b\n", "no column of texts among: x, label"),
-        ("a.csv", b"text,label\nfast,good\nslow\n", "row 2"), ("a.csv", b"text,label\nfast,\n", "row 1"),
+        ("a.csv", b"text,label\nfast,good\nslow\n", "line 3"), ("a.csv", b"text,label\nfast,\n", "line 2"),
         ("a.jsonl", b"{", "cannot read"), ("a.jsonl", b"[1, 2]\n", "cannot read"),
-        ("a.jsonl", b'{"text": 3}\n', "row 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
+        ("a.jsonl", b'{"text": 3}\n', "line 1"), ("a.csv", b"text\n\xff\xfe\n", "cannot read"),
         ("a.parquet", b"PAR1", "cannot read"), ("a.parquet", b"", "cannot read"),
     ],
 )  # fmt: skip
@@ -182,21 +188,23 @@ def test_any_text_comes_back_as_it_was(tmp_path_factory, texts):
 
 
 @pytest.mark.parametrize(
-    ("names", "what", "asked", "wanted"),
+    ("names", "usual", "asked", "wanted"),
     [
-        (["label", "text"], "text", None, "text"),
-        (["question", "sentence"], "text", None, "sentence"),  # the better name, wherever it stands
-        (["TEXT", "text"], "text", None, "TEXT"),
-        (["document", "content"], "text", None, "content"),
-        (["intent", "category", "target", "class"], "label", None, "class"),
-        (["intent", "category"], "label", None, "category"),
-        (["texts", "labels"], "text", None, None),
-        (["a", "b"], "label", "b", "b"),
-        ([], "label", None, None),
+        (["label", "text"], TEXT, None, "text"),
+        (["question", "sentence"], TEXT, None, "sentence"),  # the better name, wherever it stands
+        (["TEXT", "text"], TEXT, None, "TEXT"),
+        (["document", "content"], TEXT, None, "content"),
+        (["intent", "category", "target", "class"], LABEL, None, "class"),
+        (["intent", "category"], LABEL, None, "category"),
+        (["texts", "labels"], TEXT, None, None),
+        (["text", "tokens"], WORDS, None, "tokens"),
+        (["label", "ner_tags"], TAGS, None, "ner_tags"),
+        (["a", "b"], LABEL, "b", "b"),
+        ([], LABEL, None, None),
     ],
 )
-def test_a_column_is_found_by_the_best_of_its_names(names, what, asked, wanted):
-    assert find_column("t", names, what, asked) == wanted
+def test_a_column_is_found_by_the_best_of_its_names(names, usual, asked, wanted):
+    assert find_column("t", names, usual, asked) == wanted
 
 
 def test_what_is_chosen_and_what_is_said(refused):
@@ -246,7 +254,7 @@ def test_lines_of_json_may_differ_in_their_columns(tmp_path, refused):
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"text": f"t{i}"}) for i in range(99)]
     path.write_text("\n".join([*lines, json.dumps({"text": "t99", "label": "x"})]))
-    with refused(DataError, f"row 1 of {path} lacks its label"):
+    with refused(DataError, f"line 1 of {path} lacks its label"):
         load_data(path)
     path.write_text("\n".join([*lines, json.dumps({"text": "t99"}), json.dumps({"text": "t100", "label": "x"})]))
     assert load_data(path).labels == (), "columns are those of the first hundred"
@@ -266,3 +274,46 @@ def test_a_table_is_divided_by_its_seed(tmp_path):
     assert data[0].split("train").samples != data[1].split("train").samples
     assert read_table(path).split("train").samples == data[0].split("train").samples
     assert not data[0].numeric
+
+
+WORDS_OF_TAGS = [("EU rejects German call", "B-ORG O B-MISC O"), ("Peter Blackburn", "B-PER I-PER")]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": words, "label": tags} for words, tags in WORDS_OF_TAGS],
+        [{"tokens": words.split(), "ner_tags": tags.split()} for words, tags in WORDS_OF_TAGS],
+        [{"words": words, "tags": tags.split(), "text": "-"} for words, tags in WORDS_OF_TAGS],
+    ],
+)
+def test_words_and_tags_stand_in_lists_or_with_spaces_between(rows):
+    table = choose("t", list(rows[0]), rows, Columns(), None, targets="tags")
+    assert list(table.samples) == [words for words, _ in WORDS_OF_TAGS]
+    labels, targets = classes("t", table.targets, "tags", table.labels)
+    assert labels == ("B-MISC", "B-ORG", "B-PER", "I-PER", "O")
+    assert targets.tolist() == [[1, 4, 0, 4], [2, 3, IGNORED, IGNORED]]
+
+
+def test_numbers_of_tags_are_labels_in_the_order_of_numbers():
+    labels, targets = classes("t", [[10, 9], [0, 10]], "tags", ("tags",))
+    assert (labels, targets.tolist()) == (("0", "9", "10"), [[2, 1], [0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"words": "a b", "tags": "O"}, "row 1 of t has 2 words and 1 tags"),
+        ({"words": ["a", "b"], "tags": ["O", "O", "O"]}, "row 1 of t has 2 words and 3 tags"),
+        ({"words": "a", "tags": 0.5}, "row 1 of t has no tag for each word: 0.5"),
+        ({"words": ["a", 1], "tags": "O O"}, "row 1 of t lacks its words"),
+        ({"words": "a", "tags": ""}, "row 1 of t lacks its tags"),
+    ],
+)
+def test_a_row_without_a_tag_for_each_word_is_named_or_left_out(row, why, refused):
+    with refused(DataError, hint="--skip-bad") as caught:
+        choose("t", ["words", "tags"], [row], Columns(), None, targets="tags")
+    assert caught.value.message == why
+    skipped = Skipped()
+    table = choose("t", ["words", "tags"], [row, {"words": "c", "tags": "O"}], Columns(), skipped, targets="tags")
+    assert (list(table.samples), skipped.names) == (["c"], {"row 1 of t"})

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.processor_configs import TableSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 
@@ -26,6 +27,7 @@ class ProcessorBase:
     lengths: tuple[int, int] | None = None
     image: InputSpec | None = None
     text: TextSpec | None = None
+    table: TableSpec | None = None
 
     def row(self, sample: Any) -> Arrays:
         """One sample as the inputs of the model, without the batch axis.

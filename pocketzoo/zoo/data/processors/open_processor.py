@@ -11,7 +11,7 @@ from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, Unsu
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
-from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec
+from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
 
@@ -114,6 +114,46 @@ def needed_files(config: Any, registry: Registry) -> tuple[str, ...]:
     own = spec.files(config) if spec.files is not None else ()
     parts = getattr(config, spec.parts).values() if spec.parts else ()
     return (*own, *(name for part in parts for name in needed_files(part, registry)))
+
+
+def fitted_config(config: Any, training: TrainingSamples, registry: Registry) -> Any:
+    """The config with what its processor learns of the training split; in a mapping that of each field.
+
+    Raises:
+        DataError: the samples cannot be read, or have nothing to learn.
+        RecipeError: something is to stand for values that are missing, and nothing here knows of missing values.
+    """
+    learned = _fitted(config, training, registry)
+    if training.missing and learned is None:
+        spec, _ = spec_and_config(config, registry)
+        raise RecipeError(
+            f"this model reads {spec.modality} input, of which no values are missing", "leave out --set missing"
+        )
+    return config if learned is None else learned
+
+
+def _fitted(config: Any, training: TrainingSamples, registry: Registry) -> Any:
+    """As ``fitted_config``; None where nothing is learned."""
+    spec, config = spec_and_config(config, registry)
+    if spec.fit is not None:
+        try:
+            return spec.fit(config, training)
+        except PocketzooError:
+            raise
+        except Exception as error:  # as in ``_open``
+            raise PluginError(
+                f"the processor {spec.name!r} cannot be fitted: {in_a_line(error)}", "tell its author"
+            ) from error
+    parts = getattr(config, spec.parts) if spec.parts else {}
+    learned = {}
+    for name, part in parts.items():
+        if all(isinstance(sample, Mapping) and name in sample for sample in training.samples):
+            of_field = replace(training, samples=[sample[name] for sample in training.samples], columns=())
+            learned[name] = _fitted(part, of_field, registry)
+    if all(part is None for part in learned.values()):
+        return None
+    fitted = {name: parts[name] if learned.get(name) is None else learned[name] for name in parts}
+    return replace(config, **{spec.parts: fitted})
 
 
 def resized_config(config: Any, size: tuple[int, ...], registry: Registry) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,21 +16,28 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor_configs import TableSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called
+from pocketzoo.zoo.data.processors.table_cells import cell
 
 
 class TableProcessor(ProcessorBase):
     """Rows as float32 (B, columns). Arrays of float32 are in the order of the columns, and are standardized too."""
 
     def __init__(self, spec: TableSpec) -> None:
-        self.spec = spec
+        self.spec = self.table = spec
         self.inputs = (TensorSpec(name=spec.name, shape=("batch", spec.width)),)
         named = f", or a mapping with {', '.join(spec.columns[:5])}" if spec.columns else ""
         self.wants = f"give rows of {spec.width} numbers, float32{named}"
 
     def row(self, sample: Any) -> Arrays:
         """A mapping of column -> number, or numbers in the order of the columns."""
+        return {self.spec.name: self._finished(self._raw(sample)[None])[0]}
+
+    def _raw(self, sample: Any) -> Array:
+        """A sample as it is given, in the order of the columns: (columns,), NaN where it lacks a value."""
         spec = self.spec
         if isinstance(sample, Mapping):
+            if self.is_ready(sample):
+                return self._raw(sample[spec.name])
             if not spec.columns:
                 raise DataError("the columns of this model have no names", self.wants)
             if unknown := [column for column in sample if column not in spec.columns]:
@@ -41,23 +49,28 @@ class TableProcessor(ProcessorBase):
             values = self._numbers(list(sample))
         else:
             raise DataError(f"a row cannot be {called(sample)}", self.wants)
-        return {spec.name: self._standard(self._filled(np.array([values], np.float32)))[0]}
+        return np.array(values, np.float32)
 
-    def __call__(self, samples: Sequence[Any]) -> Arrays:
+    def raw(self, samples: Sequence[Any]) -> Array:
+        """Samples as they are given, in the order of the columns: (N, columns), NaN where one lacks a value.
+
+        Raises:
+            DataError: one cannot be read.
+        """
         if isinstance(samples, np.ndarray) or all(isinstance(sample, np.ndarray) for sample in samples):
             shapes = {np.shape(sample) for sample in samples}
             if shapes == {(self.spec.width,)}:  # at once: a table may have a million rows
-                rows = np.stack(samples) if len(samples) else np.empty((0, self.spec.width))
+                rows = np.stack(samples)
                 if rows.dtype.kind in "uifb":
-                    return {self.spec.name: self._standard(self._filled(rows.astype(np.float32, copy=False)))}
-        return super().__call__(samples)
+                    return rows.astype(np.float32, copy=False)
+        return np.array([self._raw(sample) for sample in samples], np.float32).reshape(-1, self.spec.width)
+
+    def __call__(self, samples: Sequence[Any]) -> Arrays:
+        return {self.spec.name: self._finished(self.raw(samples))}
 
     def is_ready(self, sample: Any) -> bool:
-        """See ``ProcessorBase``: nothing is, which ``row`` standardizes."""
+        """See ``ProcessorBase``: a row by the input's name, which is read as the row alone."""
         return isinstance(sample, Mapping) and super().is_ready(sample)
-
-    def _ready_row(self, sample: Any) -> Arrays:
-        return self.row(sample[self.spec.name])
 
     def arrays(self, given: Any) -> Arrays | None:
         if isinstance(given, np.ndarray) and given.dtype.kind in "uifb":
@@ -70,7 +83,7 @@ class TableProcessor(ProcessorBase):
         x = ready[self.spec.name]
         if x.dtype != np.float32 or x.shape[1:] != (self.spec.width,):
             return ready  # whose check says what is wrong
-        return {**ready, self.spec.name: self._standard(self._filled(x))}
+        return {**ready, self.spec.name: self._finished(x)}
 
     def samples(self, given: Any) -> Sequence[Any]:
         flat = isinstance(given, list | tuple) and all(isinstance(value, int | float) for value in given)
@@ -79,23 +92,29 @@ class TableProcessor(ProcessorBase):
     def reads(self, dataset: Dataset) -> Dataset:
         """See ``Processor``: the columns of the data by name, in the order of the model's."""
         names, columns = dataset.columns, self.spec.columns
+        if names and not columns and len(names) != self.spec.width:
+            raise DataError(
+                f"{dataset.name} has {len(names)} columns, {', '.join(names)}; the model reads {self.spec.width}",
+                "if one has labels, name it: TABLE?label=COLUMN",
+            )
         if not names or not columns or names == columns:
             return dataset
         missing = [column for column in columns if column not in names]
-        if missing and not self.spec.missing:
-            raise DataError(f"{dataset.name} has no column {missing[0]!r}", nearest(missing[0], names))
+        if missing and (not self.spec.missing or len(missing) == len(columns)):
+            near = nearest(missing[0], names)
+            raise DataError(
+                f"{dataset.name} has no column {missing[0]!r}", f"{near}; the model reads {', '.join(columns)}"
+            )
         places = [names.index(column) if column in names else -1 for column in columns]
         splits = {name: Split(_taken(split.samples, places), split.targets) for name, split in dataset.splits.items()}
         return replace(dataset, splits=splits, columns=columns)
 
     def _number(self, value: Any, column: str) -> float:
-        if value is None or value == "":
-            return float("nan")
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            number = cell(value)
+        except ValueError:
             raise DataError(f"column {column!r} has no number: {value!r}", self.wants) from None
-        if np.isinf(number):
+        if math.isinf(number):
             raise DataError(f"column {column!r} is {value!r}", "give a finite number")
         return number
 
@@ -103,6 +122,9 @@ class TableProcessor(ProcessorBase):
         if len(sample) != self.spec.width:
             raise DataError(f"a row has {len(sample)} numbers, the model reads {self.spec.width}", self.wants)
         return [self._number(value, self._called(i)) for i, value in enumerate(sample)]
+
+    def _finished(self, rows: Array) -> Array:
+        return self._standard(self._filled(rows))
 
     def _filled(self, rows: Array) -> Array:
         """The rows with what they lack filled in, which is NaN."""
