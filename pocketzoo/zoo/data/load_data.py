@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,7 @@ def _load(
             return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, endings)
     if path.suffix == ".npz" and path.is_file():
-        inputs = [tensor.name for tensor in processor.inputs] if processor is not None else []
-        return read_npz(path, seed, targets, inputs=inputs, may_lack=columns.may_lack)
+        return read_npz(path, seed, targets, names=_array_names(processor), may_lack=columns.may_lack)
     if path.suffix in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
@@ -107,6 +106,13 @@ def _load(
         raise DataError(f"there is no data set at {path}", "check the path")
     dataset: Dataset = registry.get("dataset", str(reference)).load()
     return dataset
+
+
+def _array_names(processor: Processor | None) -> list[Sequence[str]]:
+    """What the arrays of a sample may be called: as the fields that a processor reads, or as the model's inputs."""
+    if processor is None:
+        return []
+    return [tuple(getattr(processor, "fields", ())), tuple(tensor.name for tensor in processor.inputs)]
 
 
 def _whole(dataset: Dataset, seed: int) -> Dataset:

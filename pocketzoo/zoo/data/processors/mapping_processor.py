@@ -17,7 +17,7 @@ class MappingProcessor(ProcessorBase):
     """Mappings of field -> what its processor reads; the inputs are those of all of them, in their order."""
 
     def __init__(self, parts: Mapping[str, Processor]) -> None:
-        self.parts = parts
+        self.parts, self.fields = parts, tuple(parts)
         self.inputs = tuple(tensor for part in parts.values() for tensor in part.inputs)
         names = [tensor.name for tensor in self.inputs]
         if twice := {name for name in names if names.count(name) > 1}:
