@@ -83,7 +83,7 @@ def _load(
     columns = model_columns(named, processor, missing)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)
-    if named != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
+    if named != Columns() and path.suffix.lower() not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
     if reader is not None and path.exists() and (own := reader(path)) is not None:
         return own
@@ -92,10 +92,10 @@ def _load(
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, endings)
-    if path.suffix == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.is_file():
         inputs = [tensor.name for tensor in processor.inputs] if processor is not None else []
         return read_npz(path, seed, targets, inputs=inputs, may_lack=columns.may_lack)
-    if path.suffix in SUFFIXES and path.is_file():
+    if path.suffix.lower() in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(

@@ -35,6 +35,7 @@ class Columns:
     text: str | None = None
     label: str | None = None
     numbers: tuple[str, ...] = ()  # those of numbers that a model reads, by name: others are not read
+    targets: bool = True  # whether labels are read: predict needs none
     may_lack: bool = False  # whether a number may be missing, which is NaN: something fills it in
 
 
@@ -46,6 +47,7 @@ class Table:
     targets: list[Any] | None = None  # of several label columns, a list of each row
     labels: tuple[str, ...] = ()  # the columns they are from
     columns: tuple[str, ...] = ()  # of numbers: what each is
+    places: tuple[str, ...] = ()  # of each sample: "line 2"
 
 
 def read_table(
@@ -99,19 +101,24 @@ def choose(
     others = [column for column in names if column not in numbers]  # a model's columns are no texts, nor labels
     text = None if numbers else find_column(name, others, "text", columns.text)
     label = label_columns(name, others if columns.label is None else names, columns.label)
+    if not columns.targets:
+        numbers = numbers or [column for column in names if column not in label]
+        label = ()
     if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
         raise DataError(f"{name} has no rows", "give a header and one sample per row")
-    inputs = [text] if text is not None else numbers or [column for column in names if column not in label]
+    numbers = numbers or [column for column in names if column not in label]
+    inputs = [text] if text is not None else numbers
     read = _text if text is not None else _number_or_nothing if columns.may_lack else _number
-    if text is None and not (numbers or (inputs and all(_is_number(rows[0].get(column)) for column in inputs))):
+    known = text is not None or columns.numbers
+    if not known and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
             f"name it with --text-column, or call it {TEXT[0]!r}; a table of numbers has no other columns",
         )
-    samples, targets = [], []
+    samples, targets, read_places = [], [], []
     for number, row in enumerate(rows):
         place = places[number] if places else f"row {number + 1}"
         try:
@@ -123,11 +130,13 @@ def choose(
             skipped.names.add(f"{place} of {name}")
             continue
         samples.append(sample)
+        read_places.append(place)
         targets.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
     values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(values, targets if label else None, label, () if text is not None else tuple(inputs))
+    named = () if text is not None else tuple(inputs)
+    return Table(values, targets if label else None, label, named, tuple(read_places))
 
 
 def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
@@ -230,7 +239,7 @@ def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[st
     """Names of the columns, and the rows, each with its place in the file."""
     readers = {".txt": _lines, ".jsonl": _objects, ".parquet": _parquet}
     try:
-        return readers.get(path.suffix, _separated)(path, skipped)
+        return readers.get(path.suffix.lower(), _separated)(path, skipped)
     except (ValueError, OSError, csv.Error) as error:  # pyarrow raises the first two
         raise DataError(
             f"cannot read {path}: {message_of(error)}", "it must be UTF-8; see docs/training.md for the forms"
@@ -245,7 +254,7 @@ def _lines(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[s
 def _separated(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
     rows: list[tuple[str, Row]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a file with a byte order mark
-        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         names, end = next(reader, []), reader.line_num
         for cells in reader:
             place, end = f"line {end + 1}", reader.line_num  # a cell in quotes may have several
