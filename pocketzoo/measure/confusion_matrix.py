@@ -20,6 +20,7 @@ from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.tasks.metric_value import MetricValue
+from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task
 
 MOST = 24  # answers that are kept: the worst
@@ -64,14 +65,15 @@ def measure_confusion(
         DataError: the model has no task, the data no targets for it, or a sample cannot be read.
     """
     task = need_task(bundle.manifest, registry or default_registry())
-    known = task.prepared(data).split("test")
+    processor = processor_of(bundle, registry or default_registry())
+    known = task.prepared(data, model_facts(bundle, processor)).split("test")
     if known.targets is None:
         raise DataError(
             f"{data.name} has no targets for {bundle.manifest.name}, or no classes in common with it",
             "leave out --data, or give other data",
         )
     skipped = Skipped() if skip_bad else None
-    batches = Batches(known, processor_of(bundle, registry or default_registry()), skipped=skipped)
+    batches = Batches(known, processor, skipped=skipped)
     metric, worst, samples, wrong = task.scores(), list[tuple[float, int, _Answered]](), 0, 0
     can_tell = hasattr(task.task, "errors")
     with OnnxRunner(bundle.graph("cpu")) as runner:

@@ -10,16 +10,16 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.task import ModelFacts
+from pocketzoo.zoo.catalog.specs import BackboneSpec, GenerationSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.findings import too_long
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
-from pocketzoo.zoo.tasks.open_task import need_task, reading_of
+from pocketzoo.zoo.tasks.model_facts import model_facts
+from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
 
 SEQUENCES = 8  # examples of a task that makes its own, windows of tokens, that run at once
 
@@ -59,10 +59,7 @@ def evaluate(
         registry=resolver.registry,
     )
     processor = processor_of(bundle, resolver.registry)
-    if task.spec.examples is not None:
-        known = task.spec.examples(dataset, _facts(bundle, processor, resolver))
-    else:
-        known = task.prepared(dataset)
+    known = task.examples(dataset, model_facts(bundle, processor, _generation(bundle, task, resolver)))
     size = SEQUENCES if task.spec.examples is not None else Batches.size
     batches = Batches(known.split("test"), processor, size=size, skipped=skipped)
     metric = task.scores()
@@ -103,17 +100,9 @@ def evaluate(
     }
 
 
-def _facts(bundle: Bundle, processor: Processor, resolver: Resolver) -> ModelFacts:
-    manifest = bundle.manifest
-    ends = manifest.generation
-    if ends is None and not is_graph_only(bundle):  # it has not written yet, so only its backbone knows
-        ends = resolver.with_sources(bundle).spec("backbone", manifest.model.backbone).generation
-    training: Any = manifest.provenance.get("training", {})
-    return ModelFacts(
-        name=manifest.name,
-        labels=manifest.labels,
-        input=processor.text or manifest.input,
-        files=bundle.source_files(),
-        generation=ends,
-        window=training.get("window"),
-    )
+def _generation(bundle: Bundle, task: ModelTask, resolver: Resolver) -> GenerationSpec | None:
+    """How a model ends its texts, where it has not written yet, so that only its backbone knows."""
+    if bundle.manifest.generation is not None or task.spec.examples is None or is_graph_only(bundle):
+        return None
+    spec: BackboneSpec = resolver.with_sources(bundle).spec("backbone", bundle.manifest.model.backbone)
+    return spec.generation

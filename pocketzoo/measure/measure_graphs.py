@@ -15,7 +15,7 @@ from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_ends import EndMeasurement, measure_ends
-from pocketzoo.measure.peak_memory import Memory, peak_memory
+from pocketzoo.measure.peak_memory import Memory, NotMeasured, peak_memory
 from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -107,6 +107,7 @@ class Measurement:
     metric: MetricValue | None = None  # of the task, with its interval; None where targets are not known
     about: str = ""  # what that agreement is, in words
     memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
+    no_memory: str = ""  # why it was not measured, where it was asked for
     ends: tuple[EndMeasurement, ...] = ()  # what it gives elsewhere than at its first end: the text that is written
 
 
@@ -176,7 +177,7 @@ def measure(
             for timing, latency in zip(timings, _latencies(spent, batch_size(x, data.axes), clocks), strict=True):
                 timing[name] = latency
     largest = max(inputs.values(), key=lambda x: sum(array.size for array in x.values()))
-    memories: list[Memory | None] = [None for _ in rows]
+    memories: list[Memory | NotMeasured] = [NotMeasured("") for _ in rows]
     if memory:
         for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
             memories[i] = peak_memory(row.runtime, row.artifact or row.graph, row.source, largest, threads, registry)
@@ -200,7 +201,8 @@ def measure(
             outputs=score.sqnr,
             latency=timing,
             threads=threads,
-            memory=held,
+            memory=held if isinstance(held, Memory) else None,
+            no_memory=held.why if isinstance(held, NotMeasured) else "",
             ends=others,
         )
         for row, score, timing, held, others in zip(rows, scores, timings, memories, further, strict=True)

@@ -42,6 +42,13 @@ class Memory:
         return max(self.peak - self.imports, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """Why no memory was measured."""
+
+    why: str
+
+
 def peak_memory(
     runtime: str,
     graph: Path | Artifact,
@@ -49,17 +56,17 @@ def peak_memory(
     x: Arrays,
     threads: int,
     registry: Registry | None = None,
-) -> Memory | None:
+) -> Memory | NotMeasured:
     """Run ``x`` through a model in a process of its own.
 
-    None where the system does not tell (it has no /proc), or the back end is of a module that was given to a manager
-    and that no other process can import.
+    Nothing is measured where the system does not tell (it has no /proc), or the back end is of a module that was given
+    to a manager and that no other process can import.
 
     Raises:
         BundleError: the process fails.
     """
     if not Path("/proc/self/status").exists():
-        return None
+        return NotMeasured("this system does not tell: it has no /proc")
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "x.npz"
         # By their places: a name may be any text.
@@ -80,7 +87,7 @@ def peak_memory(
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     if done.returncode == NOT_FOUND:
-        return None
+        return NotMeasured(f"no other process can import the back end of {runtime}")
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise BundleError(

@@ -66,10 +66,14 @@ def pocketzoo_tasks() -> list[TaskSpec]:
         ),
         TaskSpec(
             name="token-classification",
-            summary="a class for each token of a text: accuracy of tokens",
+            summary="a class for each token of a text: accuracy of tokens, F1 of entities",
             open=lazily(f"{TASKS}.token_classification", "TokenClassificationTask"),
             decoder="token-class-scores",
-            targets="arrays",
+            training=lazily(f"{TASKS}.training.token_classes", "TokenClassTraining"),
+            settings=("balanced", "label_smoothing"),
+            targets="tags",
+            reader=lazily("pocketzoo.zoo.data.tagged_words", "read_conll"),
+            align=lazily("pocketzoo.zoo.data.tagged_words", "on_tokens"),
             former=("token-logits",),
         ),
         TaskSpec(

@@ -103,7 +103,7 @@ def fit(
     skipped = Skipped()
     task = task_of(asked, data, config, resolver, skipped if skip_bad else None, progress)
     ref, parts, model, dataset, config = task.ref, task.parts, task.model, task.dataset, task.config
-    digest, windowed = dataset.digest(), dataset is not task.read
+    digest, windowed = dataset.digest(), task.task.spec.examples is not None
     with joined() as world, ExitStack() as stack:
         if world.size > 1 and config.batch_size < 4 * world.size:  # what is left over of an epoch is a quarter of one
             raise RecipeError(

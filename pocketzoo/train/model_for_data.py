@@ -147,8 +147,8 @@ def task_of(
         window=config.window,
     )
     read = dataset
-    if task.spec.examples is not None:
-        dataset = task.spec.examples(read, facts)
+    task = replace(task, labels=read.labels)
+    dataset = task.examples(read, facts)
     outputs = guarded(task.owner, training.outputs, dataset, facts)
     task = replace(task, labels=dataset.labels)
     ref = replace(ref, outputs=outputs, head_options=plain_options(parts.head, ref.head_options))

@@ -26,6 +26,7 @@ from pocketzoo.zoo.data.random_samples import random_samples, sample_of
 from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import open_task, reading_of
 
 SAMPLES = 64  # random ones, where there are no data
@@ -95,8 +96,9 @@ def bench(
             reads=first.processor,
             registry=resolver.registry,
         )
-        split = (without_targets(dataset) if task is None else task.prepared(dataset)).split("test")
-        batches = Batches(split, processor, skipped=skipped)
+        facts = model_facts(bundles[0], processor)
+        dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
+        batches = Batches(dataset.split("test"), processor, skipped=skipped)
     with TemporaryDirectory() as folder:
         contenders: list[Candidate] = []
         for i, way in enumerate(ways):

@@ -7,10 +7,9 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
@@ -39,8 +38,10 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of, task_of_head
 
 STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
@@ -237,15 +238,18 @@ class _Runner:
 
     def _labeled(self, model: str | Path) -> bool:
         """Whether the data has targets that the model's answers can be held against."""
-        task = open_task(open_model(model, registry=self.resolver).manifest, self.resolver.registry)
+        bundle = open_model(model, registry=self.resolver)
+        task = open_task(bundle.manifest, self.resolver.registry)
         assert self.data is not None
-        return task is not None and task.prepared(self.data).split("test").targets is not None
+        if task is None:
+            return False
+        facts = model_facts(bundle, processor_of(bundle, self.resolver.registry))
+        return task.prepared(self.data, facts).split("test").targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None
         assert self.data is not None
-        split = self.data.split("test")
-        samples = list(split.take(np.arange(min(len(split), self.recipe.predict.samples))).samples)
+        samples = list(islice(self.data.split("test").samples, self.recipe.predict.samples))
         files = [sample for sample in samples if isinstance(sample, str | Path)]
         rows = [sample for sample in samples if not isinstance(sample, str | Path)]
         return predict(model, files, rows=rows, top=self.recipe.predict.top, **self.common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -134,7 +135,7 @@ def compress_with(
     job.check_tests()
     if job.settings.max_drop is not None:
         job.judge.value(job.judge.reference)  # or there is nothing that may drop
-    with checkpoints(Path(out), job.key, progress, force=settings.force) as desk:
+    with closing(job), checkpoints(Path(out), job.key, progress, force=settings.force) as desk:
         # What another run rejected is said in the source.
         bundle = desk.bundle or replace(job.source, manifest=replace(job.source.manifest, rejected=()))
         while desk.finished < len(job.configs):
@@ -160,11 +161,15 @@ def dry_run(
     Each step's report predicts parameters, MACs and bytes of the graph before and after. What budgets and measured
     latency would change is not known yet.
     """
+    with closing(prepare(model, settings, data=data, registry=registry, progress=progress)) as job:
+        return _forecast(job)
+
+
+def _forecast(job: Job) -> list[StepRecord]:
     # Here, because compressing a graph needs no torch.
     from pocketzoo.compress.pipeline.forecast import Cost, module_cost
     from pocketzoo.zoo.models.export_graph import onnx_from_model
 
-    job = prepare(model, settings, data=data, registry=registry, progress=progress)
     manifest, taken = job.source.manifest, list[StepRecord]()
     plans: dict[str, Any]
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
@@ -177,7 +182,7 @@ def dry_run(
             if module is None:
                 module = job.load_module(job.source)
                 before = module_cost(module, spec)
-            progress.say(f"{compressor.name}: planning")
+            job.progress.say(f"{compressor.name}: planning")
             plan = compressor.plan(module, config, job.samples, job.module_target)
             module = compressor.apply(module, plan, job.samples)
             cost = module_cost(module, spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -32,9 +32,11 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.read_once import Inputs
 from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
 if TYPE_CHECKING:
@@ -45,18 +47,6 @@ NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and no
 # Of the source's manifest: said of it, and no part of what is made. A registered model is written anew now and then.
 NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "measured", "layers")
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The samples of a split without their targets: what compressors calibrate on."""
-
-    batches: Batches
-    progress: Progress = SILENT
-    label: str = ""
-
-    def __iter__(self) -> Iterator[Arrays]:
-        return (x for x, _ in self.progress.track(self.batches, self.label, len(self.batches)))
 
 
 @dataclass(frozen=True)
@@ -124,12 +114,12 @@ class Job:
             progress=self.progress,
         )
 
-    @property
+    @cached_property
     def graph_samples(self) -> Inputs:
         """The samples as a device gives them to a graph: a text of a batch is filled up, one text is not."""
         if self.processor.lengths is None:
             return self.samples
-        return replace(self.samples, batches=replace(self.samples.batches, size=1))
+        return Inputs.of(replace(self.samples.batches, size=1))
 
     @cached_property
     def sample(self) -> Arrays:
@@ -138,6 +128,11 @@ class Job:
             for x, _ in replace(batches, size=1, limit=1):
                 return x
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
+
+    def close(self) -> None:
+        """Forget the samples that were read, and remove the file of those that memory did not hold."""
+        for samples in (self.samples, self.graph_samples):
+            samples.kept.close()
 
     def load_module(self, bundle: Bundle) -> nn.Module:
         """The module of the source, or of what a step made of it.
@@ -216,10 +211,11 @@ def prepare(
     )
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
-    dataset = without_targets(dataset) if task is None else task.prepared(dataset)
+    processor = processor_of(source, known)
+    facts = model_facts(source, processor)
+    dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
-    processor = processor_of(source, known)
 
     def batches(split: SplitName, limit: int | None = None) -> Batches:
         skipped = Skipped() if settings.skip_bad else None
@@ -234,7 +230,7 @@ def prepare(
         configs=pairs,
         targets=tuple(known.get("target", name) for name in settings.targets),
         processor=processor,
-        samples=Inputs(batches("train", settings.samples)),
+        samples=Inputs.of(batches("train", settings.samples)),
         validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
         tests=batches("test"),
         task=task,

@@ -20,8 +20,9 @@ Answers = Any
 
 # How targets are read from the forms of data that are common to all tasks (an .npz with y, a column of a table):
 # "classes": one label per sample, numbered; "numbers": (N, outputs) of float32; "flags": of each label whether it is
-# true, (N, labels) of 0 and 1; "arrays": y as it is, one row per sample.
-TargetKind = Literal["classes", "numbers", "flags", "arrays"]
+# true, (N, labels) of 0 and 1; "tags": of each word of a text its label, numbered, (N, words) with -100 after the last
+# word; "arrays": y as it is, one row per sample.
+TargetKind = Literal["classes", "numbers", "flags", "tags", "arrays"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,10 @@ class TaskSpec:
     movable: bool = False  # targets stay right when an image is moved, turned, or mixed with another
     trained: bool = False  # fit continues with a pretrained head of this task, instead of one anew
     targets: TargetKind = "classes"
-    reader: Callable[[Path], Dataset | None] | None = None  # of data in a form of its own; None for what is not that
+    # Of data in a form of its own; None for what is not that. Splits that it leaves out are divided off by the seed.
+    reader: Callable[[Path], Dataset | None] | None = None
+    # Targets put where the model's processor puts what they are of: the tags of words on tokens. Samples stay.
+    align: Callable[[Dataset, ModelFacts], Dataset] | None = None
     # What is learned from and scored on, where that is not the samples themselves: windows of the tokens of texts.
     examples: Callable[[Dataset, ModelFacts], Dataset] | None = None
     # Why a backbone cannot be used for it, and what to do; "" where it can.

@@ -19,7 +19,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
-from pocketzoo.zoo.data.tables import Columns, Table, choose, classes, label_columns
+from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, classes, label_columns
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
 EXTRA = "datasets"
@@ -124,7 +124,7 @@ def _dataset(
             raise DataError(f"{where} has no split called train, only {', '.join(pieces)}", "choose another data set")
         known = {"train": next(iter(pieces.values()))}
     tables = {
-        split: _table(f"{where} ({split})", piece, columns, skipped)
+        split: _table(f"{where} ({split})", piece, columns, targets, skipped)
         for split, piece in known.items()
         if piece is not None and len(piece)
     }
@@ -145,26 +145,35 @@ def _dataset(
     return Dataset(name, labels, completed(splits, seed), seed, tables["train"].columns)
 
 
-def _table(name: str, piece: Any, columns: Columns, skipped: Skipped | None) -> Table:
+def _table(name: str, piece: Any, columns: Columns, targets: TargetKind, skipped: Skipped | None) -> Table:
     library = require("datasets", extra=EXTRA)
     features = piece.features
     images = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
+    tagged = targets == "tags"  # a class of each word
+    kinds = {c: _each(feature) if tagged else feature for c, feature in features.items()}
     if columns.label is None:
-        named = next((c for c, feature in features.items() if isinstance(feature, library.ClassLabel)), None)
+        named = next((c for c, kind in kinds.items() if isinstance(kind, library.ClassLabel)), None)
         columns = replace(columns, label=named)
-    label = next(iter(label_columns(name, piece.column_names, columns.label)), None)
+    label = next(iter(label_columns(name, piece.column_names, columns.label, TAGS if tagged else LABEL)), None)
     if images is not None and columns.text is None:
         table = Table(
             _Column(piece.select_columns([images]), images, name), None if label is None else list(piece[label])
         )
     else:
-        table = choose(name, piece.column_names, piece, columns, skipped)
-    feature = None if label is None else features[label]
+        table = choose(name, piece.column_names, piece, columns, skipped, targets=targets)
+    feature = None if label is None else kinds[label]
     if table.targets is not None and isinstance(feature, library.ClassLabel):
+        if tagged:
+            return Table(table.samples, [[feature.names[int(tag)] for tag in row] for row in table.targets])
         if any(target is None or target < 0 for target in table.targets):
             return Table(table.samples)
         return Table(table.samples, [feature.names[target] for target in table.targets])
     return table
+
+
+def _each(feature: Any) -> Any:
+    """What a list has, by its feature; None where it is no list."""
+    return feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
 
 
 def _undecoded(piece: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,17 @@ from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.bundles.manifest import MANIFEST
-from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
-from pocketzoo.zoo.data.batches import Skipped
+from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
 from pocketzoo.zoo.data.processors.open_processor import open_config, suffixes
-from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
+from pocketzoo.zoo.data.table_files import SUFFIXES
+from pocketzoo.zoo.data.tables import Columns, read_table
 from pocketzoo.zoo.data.target_kinds import of_kind
 
 
@@ -44,9 +45,10 @@ def load_data(
     will; anywhere else that is an error. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
-    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), or arrays as they are.
-    Targets of another kind are left out where numbers or flags are wanted. What a task's own ``reader`` knows, it
-    reads. Unreadable rows are noted in ``skipped``; without it the first is an error.
+    (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), tags (a label for each
+    word), or arrays as they are. Targets of another kind are left out where numbers, flags or tags are wanted. What a
+    task's own ``reader`` knows, it reads, unless columns are named. Unreadable rows are noted in ``skipped``; without
+    it the first is an error.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
@@ -85,16 +87,15 @@ def _load(
         return read_repository(place, columns, seed, targets, skipped)
     if named != Columns() and path.suffix.lower() not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
-    if reader is not None and path.exists() and (own := reader(path)) is not None:
-        return own
+    if reader is not None and named == Columns() and path.exists() and (own := reader(path)) is not None:
+        return _whole(own, seed)
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
     if path.is_dir() and not bundle:
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, endings)
     if path.suffix.lower() == ".npz" and path.is_file():
-        inputs = [tensor.name for tensor in processor.inputs] if processor is not None else []
-        return read_npz(path, seed, targets, inputs=inputs, may_lack=columns.may_lack)
+        return read_npz(path, seed, targets, names=array_names(processor), may_lack=columns.may_lack)
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
@@ -106,6 +107,22 @@ def _load(
         raise DataError(f"there is no data set at {path}", "check the path")
     dataset: Dataset = registry.get("dataset", str(reference)).load()
     return dataset
+
+
+def array_names(processor: Processor | None) -> list[Sequence[str]]:
+    """What the arrays of a sample may be called: as the fields that a processor reads, or as the model's inputs."""
+    if processor is None:
+        return []
+    return [tuple(getattr(processor, "fields", ())), tuple(tensor.name for tensor in processor.inputs)]
+
+
+def _whole(dataset: Dataset, seed: int) -> Dataset:
+    """A data set that a task read, with all three splits."""
+    if "train" not in dataset.splits or all(name in dataset.splits for name in SPLITS):
+        return dataset
+    alone = len(dataset.splits) == 1
+    splits = divided(dataset.split("train"), seed) if alone else completed(dataset.splits, seed)
+    return replace(dataset, splits=splits, seed=seed)
 
 
 def with_columns(reference: str, text: str | None, label: str | None) -> str:

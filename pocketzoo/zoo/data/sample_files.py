@@ -13,9 +13,10 @@ import numpy as np
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import Processor
-from pocketzoo.zoo.data.load_data import model_columns, split_columns
+from pocketzoo.zoo.data.load_data import array_names, model_columns, split_columns
 from pocketzoo.zoo.data.npz_files import npz_samples
-from pocketzoo.zoo.data.tables import SUFFIXES, Columns, choose, read_columns
+from pocketzoo.zoo.data.table_files import SUFFIXES
+from pocketzoo.zoo.data.tables import Columns, choose, read_columns
 
 TABLES = SUFFIXES - {".txt"}  # a text, as a whole
 JSON = (".json", ".jsonl")
@@ -118,8 +119,7 @@ def _has_parts(processor: Processor) -> bool:
 
 
 def _of_npz(path: Path, processor: Processor) -> list[GivenSample]:
-    inputs = [tensor.name for tensor in processor.inputs]
-    samples, _ = npz_samples(path, inputs, _columns(Columns(), processor).may_lack)
+    samples, _ = npz_samples(path, array_names(processor), _columns(Columns(), processor).may_lack)
     return [GivenSample(str(path), f"row {i}", sample) for i, sample in enumerate(samples, start=1)]
 
 

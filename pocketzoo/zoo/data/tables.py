@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,17 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
-from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
 from pocketzoo.zoo.data.processors.table_cells import cell
-from pocketzoo.zoo.data.target_kinds import read_targets
+from pocketzoo.zoo.data.table_files import Row, rows_of
+from pocketzoo.zoo.data.target_kinds import read_targets, tags_of
 
-SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
 LABEL = ("label", "class", "target", "category", "intent")
-Row = Mapping[str, Any]
+WORDS = ("tokens", "words", *TEXT)  # of texts whose words have tags
+TAGS = ("tags", "ner_tags", "pos_tags", "labels", *LABEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +62,23 @@ def read_table(
     text a line and no classes. Columns are found by name (``text``, ``label``, ...) unless ``columns`` names them.
     Where no column holds texts, all but the label's must be numbers: the samples are vectors of them, in the table's
     order; of a model that knows its columns (``numbers``), those. ``targets`` says what the label column has; several
-    are named with commas between. Rows that lack a value are an error, or noted in ``skipped``.
+    are named with commas between. Of tags there is one for each word, in lists or with spaces between. Rows that lack a
+    value are an error, or noted in ``skipped``.
 
     Raises:
         DataError: it is empty or damaged, has no such columns, or a row lacks a value.
         MissingDependencyError: it is Parquet, and pyarrow is not installed.
     """
-    return as_dataset(path.stem, read_columns(path, columns, skipped), seed, targets)
+    return as_dataset(path.stem, read_columns(path, columns, skipped, targets), seed, targets)
 
 
-def read_columns(path: Path, columns: Columns = Columns(), skipped: Skipped | None = None) -> Table:
+def read_columns(
+    path: Path, columns: Columns = Columns(), skipped: Skipped | None = None, targets: TargetKind = "classes"
+) -> Table:
     """A table's samples, and its targets as they stand there; see ``read_table``."""
-    names, rows = _rows(path, skipped)
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise DataError(f"{path} has two columns called {twice!r}", "give each column a name of its own")
-    return choose(str(path), names, [row for _, row in rows], columns, skipped, [place for place, _ in rows])
+    names, rows = rows_of(path, skipped)
+    places = [place for place, _ in rows]
+    return choose(str(path), names, [row for _, row in rows], columns, skipped, places, targets)
 
 
 def choose(
@@ -88,8 +88,11 @@ def choose(
     columns: Columns,
     skipped: Skipped | None,
     places: Sequence[str] = (),
+    targets: TargetKind = "classes",
 ) -> Table:
-    """The columns of a table that are samples and targets; ``name`` is the table's, for errors, ``places`` its rows'.
+    """The columns of a table that are samples and targets of a kind.
+
+    ``name`` is the table's, for errors, ``places`` its rows'.
 
     Raises:
         DataError: there are no such columns, or a row lacks a value.
@@ -99,31 +102,35 @@ def choose(
         reads = f"the model reads {', '.join(columns.numbers)}"
         raise DataError(f"{name} has no column {absent[0]!r}", f"{nearest(absent[0], names)}; {reads}")
     others = [column for column in names if column not in numbers]  # a model's columns are no texts, nor labels
-    text = None if numbers else find_column(name, others, "text", columns.text)
-    label = label_columns(name, others if columns.label is None else names, columns.label)
+    tagged = targets == "tags"
+    usual = WORDS if tagged else TEXT
+    text = None if numbers else find_column(name, others, usual, columns.text)
+    label = label_columns(name, others if columns.label is None else names, columns.label, TAGS if tagged else LABEL)
+    numbers = numbers or [column for column in names if column not in label]
     if not columns.targets:
-        numbers = numbers or [column for column in names if column not in label]
         label = ()
     if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
         raise DataError(f"{name} has no rows", "give a header and one sample per row")
-    numbers = numbers or [column for column in names if column not in label]
     inputs = [text] if text is not None else numbers
-    read = _text if text is not None else _number_or_nothing if columns.may_lack else _number
+    number = _number_or_nothing if columns.may_lack else _number
+    read: Callable[[Any, str], Any] = number if text is None else _words if tagged else _text
     known = text is not None or columns.numbers
     if not known and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {TEXT[0]!r}; a table of numbers has no other columns",
+            f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns",
         )
-    samples, targets, read_places = [], [], []
-    for number, row in enumerate(rows):
-        place = places[number] if places else f"row {number + 1}"
+    samples, values, read_places = list[list[Any]](), list[Any](), list[str]()
+    for i, row in enumerate(rows):
+        place = places[i] if places else f"row {i + 1}"
         try:
             sample = [read(row.get(column), column) for column in inputs]
             target = [_target(row.get(column), column) for column in label]
+            if tagged and text is not None and len(label) == 1:
+                target = [_as_many(tags_of(target[0]), sample[0])]
         except ValueError as error:
             if skipped is None:
                 raise DataError(f"{place} of {name} {message_of(error)}", _fix(row, inputs, text)) from None
@@ -131,12 +138,12 @@ def choose(
             continue
         samples.append(sample)
         read_places.append(place)
-        targets.append(target if len(label) > 1 else next(iter(target), None))
+        values.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
-    values: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
+    readable: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
     named = () if text is not None else tuple(inputs)
-    return Table(values, targets if label else None, label, named, tuple(read_places))
+    return Table(readable, values if label else None, label, named, tuple(read_places))
 
 
 def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
@@ -163,11 +170,16 @@ def classes(
         labels = sorted({str(target) for target in targets})
         number = {label: i for i, label in enumerate(labels)}
         return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+    if kind == "tags" and len(columns) < 2:
+        cells = np.empty(len(targets), object)  # a list each, of different lengths
+        for i, target in enumerate(targets):
+            cells[i] = target
+        return read_targets(kind, name, cells, len(targets))
     return read_targets(kind, name, np.array(targets), len(targets), columns)
 
 
-def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -> str | None:
-    """The column of the texts, or of the labels: the one that is asked for, or found by name; None: there is none.
+def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None) -> str | None:
+    """The column that is asked for, or the first of a usual name; None: there is none.
 
     Raises:
         DataError: the table has not what is asked for.
@@ -176,11 +188,12 @@ def find_column(name: str, names: Sequence[str], what: str, asked: str | None) -
         if asked not in names:
             raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
         return asked
-    usual_names = TEXT if what == "text" else LABEL
     return next((column for want in usual_names for column in names if column.lower() == want), None)
 
 
-def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[str, ...]:
+def label_columns(
+    name: str, names: Sequence[str], asked: str | None, usual_names: Sequence[str] = LABEL
+) -> tuple[str, ...]:
     """The columns of the labels: none, one, or several that are asked for with commas between.
 
     Raises:
@@ -188,8 +201,8 @@ def label_columns(name: str, names: Sequence[str], asked: str | None) -> tuple[s
     """
     if asked is not None and asked not in names and "," in asked:
         parts = [part.strip() for part in asked.split(",") if part.strip()]
-        return tuple(str(find_column(name, names, "label", part)) for part in dict.fromkeys(parts))
-    found = find_column(name, names, "label", asked)
+        return tuple(str(find_column(name, names, usual_names, part)) for part in dict.fromkeys(parts))
+    found = find_column(name, names, usual_names, asked)
     return () if found is None else (found,)
 
 
@@ -197,6 +210,21 @@ def _text(value: Any, column: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"lacks its {column}")
     return value
+
+
+def _words(value: Any, column: str) -> str:
+    """A text with one space between words, which are given so or as a list."""
+    words = value.split() if isinstance(value, str) else value
+    whole = isinstance(words, Sequence | np.ndarray) and all(isinstance(word, str) and word.strip() for word in words)
+    if not whole or not len(words):
+        raise ValueError(f"lacks its {column}")
+    return " ".join("".join(word.split()) for word in words)
+
+
+def _as_many(tags: list[str], text: str) -> list[str]:
+    if len(tags) != len(text.split(" ")):
+        raise ValueError(f"has {len(text.split(' '))} words and {len(tags)} tags")
+    return tags
 
 
 def _number(value: Any, column: str) -> float:
@@ -233,61 +261,3 @@ def _target(value: Any, column: str) -> Any:
     if value is None or value == "":
         raise ValueError(f"lacks its {column}")
     return value
-
-
-def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    """Names of the columns, and the rows, each with its place in the file."""
-    readers = {".txt": _lines, ".jsonl": _objects, ".parquet": _parquet}
-    try:
-        return readers.get(path.suffix.lower(), _separated)(path, skipped)
-    except (ValueError, OSError, csv.Error) as error:  # pyarrow raises the first two
-        raise DataError(
-            f"cannot read {path}: {message_of(error)}", "it must be UTF-8; see docs/training.md for the forms"
-        ) from error
-
-
-def _lines(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    lines = enumerate(path.read_text("utf8").splitlines(), start=1)
-    return ["text"], [(f"line {number}", {"text": line.strip()}) for number, line in lines if line.strip()]
-
-
-def _separated(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    rows: list[tuple[str, Row]] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a file with a byte order mark
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        names, end = next(reader, []), reader.line_num
-        for cells in reader:
-            place, end = f"line {end + 1}", reader.line_num  # a cell in quotes may have several
-            if cells and (len(cells) < len(names) or any(cells[len(names) :])):  # which may be moved to the side
-                if skipped is None:
-                    what = f"{place} of {path} has {len(cells)} cells for {len(names)} columns"
-                    raise DataError(what, "fix or remove it, or use --skip-bad")
-                skipped.names.add(f"{place} of {path}")
-            elif cells:
-                rows.append((place, dict(zip(names, cells, strict=False))))
-    return names, rows
-
-
-def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    rows: list[tuple[str, Row]] = []
-    with path.open(encoding="utf8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("it is not an object")
-            except ValueError as error:
-                if skipped is None:
-                    raise ValueError(f"line {number}: {message_of(error)}") from error
-                skipped.names.add(f"line {number} of {path}")
-                continue
-            rows.append((f"line {number}", row))
-    return list(dict.fromkeys(name for _, row in rows[:100] for name in row)), rows
-
-
-def _parquet(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    table = require("pyarrow.parquet", extra="datasets").read_table(path)
-    rows = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
-    return list(table.column_names), [(f"row {number}", row) for number, row in enumerate(rows, start=1)]

@@ -1,4 +1,4 @@
-"""Targets as they stand in data, as tasks want them: classes, numbers, flags of labels, or arrays."""
+"""Targets as they stand in data, as tasks want them: classes, numbers, flags of labels, tags of words, or arrays."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pocketzoo.zoo.catalog.task import TargetKind
 Array = npt.NDArray[Any]
 Read = tuple[tuple[str, ...], Targets]  # labels, and the targets
 SEPARATOR = "|"  # between several labels in one column
+IGNORED = -100  # the target of a word or token of which nothing is known, as torch's losses have it
 # Kind -> axes and types, where targets of another kind could be taken for such: the number of a class for a number.
-SHAPES: dict[TargetKind, tuple[int, str]] = {"numbers": (2, "f"), "flags": (2, "iub")}
+SHAPES: dict[TargetKind, tuple[int, str]] = {"numbers": (2, "f"), "flags": (2, "iub"), "tags": (2, "iu")}
 TRUE, FALSE = {"1", "1.0", "true", "yes"}, {"", "0", "0.0", "false", "no", "none"}
 
 
@@ -96,6 +97,47 @@ def _checked(labels: tuple[str, ...], flags: Targets, name: str, count: int) -> 
     return labels, flags
 
 
+def tags_of(cell: Any) -> list[str]:
+    """The tags of a text's words: a list of them, or a text with spaces between.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(cell, str):
+        return cell.split()
+    if isinstance(cell, Sequence | np.ndarray) and all(isinstance(tag, str | int | np.integer) for tag in cell):
+        return [str(tag) for tag in cell]
+    raise ValueError(f"has no tag for each word: {cell!r:.40}")
+
+
+def _tags(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
+    """Tags as ``tags_of`` takes them, numbered in the order of their names; or numbers (N, tokens) as they are."""
+    if y.ndim == 2 and y.dtype.kind in "iu":
+        if len(y) != count:
+            raise DataError(f"{name}: x has {count} samples, y has {len(y)}", "give one row of y per x")
+        if bad := [int(value) for value in np.unique(y) if value < 0 and value != IGNORED]:
+            raise DataError(
+                f"{name}: y has the class {bad[0]}", f"give 0 or more, and {IGNORED} where a token has no class"
+            )
+        return names, y.astype(np.int64)
+    if y.ndim != 1 or y.dtype.kind not in "UO" or len(y) != count:
+        raise DataError(
+            f"{name}: y is {y.dtype} of shape {y.shape} for {count} samples, not a tag for each word",
+            "give a CoNLL file, or a table with a column of words and one of tags, a text a row",
+        )
+    try:
+        rows = [tags_of(cell) for cell in y]
+    except ValueError as error:
+        raise DataError(f"{name} {message_of(error)}", "give as many tags as words") from error
+    seen = {tag for row in rows for tag in row}
+    labels = sorted(seen, key=int) if all(tag.isdecimal() for tag in seen) else sorted(seen)
+    number = {label: i for i, label in enumerate(labels)}
+    targets = np.full((count, max(map(len, rows), default=0)), IGNORED, np.int64)
+    for target, row in zip(targets, rows, strict=True):
+        target[: len(row)] = [number[tag] for tag in row]
+    return tuple(labels), targets
+
+
 def _arrays(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
     if y.dtype.kind not in "uifb" or not y.ndim or len(y) != count:
         raise DataError(f"{name}: y is {y.dtype} of shape {y.shape} for {count} samples", "give one row per sample")
@@ -108,6 +150,7 @@ _KINDS: dict[TargetKind, Callable[[str, Array, int, tuple[str, ...]], Read]] = {
     "classes": _classes,
     "numbers": _numbers,
     "flags": _flags,
+    "tags": _tags,
     "arrays": _arrays,
 }
 

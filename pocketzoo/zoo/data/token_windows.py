@@ -13,8 +13,8 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import WINDOW, GenerationSpec, TextSpec
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
+from pocketzoo.zoo.data.target_kinds import IGNORED
 
-IGNORED = -100  # the target of a token after which nothing is known, as torch's losses have it
 Ids = npt.NDArray[np.int64]
 
 

@@ -8,7 +8,46 @@ import numpy as np
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
-from pocketzoo.zoo.data.target_kinds import without_targets
+from pocketzoo.zoo.data.target_kinds import IGNORED, holds, without_targets
+
+
+def with_tags(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """The data set with the tags of its words, (N, words), numbered as a model's ``labels`` are.
+
+    One whose tags have no names is numbered so already. Without targets it comes back where the model knows none.
+
+    Raises:
+        DataError: the model knows some of its tags but not all, or a number has no label.
+    """
+    if not holds(dataset, 2, "iu"):
+        return without_targets(dataset)
+    known = {name: split.targets for name, split in dataset.splits.items() if split.targets is not None}
+    most = max((int(targets.max(initial=0)) for targets in known.values()), default=0)
+    if not dataset.labels or not labels or dataset.labels == tuple(labels):
+        if labels and most >= len(labels):
+            raise DataError(
+                f"{dataset.name} has the tag {most}, and the model {len(labels)} labels", "number them from 0"
+            )
+        return dataset
+    number, unknown = np.full(len(dataset.labels), IGNORED, np.int64), list[str]()
+    for i, name in enumerate(dataset.labels):
+        if name in labels:
+            number[i] = list(labels).index(name)
+        else:
+            unknown.append(name)
+    if len(unknown) == len(dataset.labels):
+        return without_targets(dataset)
+    if unknown:
+        raise DataError(
+            f"{dataset.name} has tags unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
+        )
+    splits = {
+        name: Split(split.samples, np.where(known[name] == IGNORED, IGNORED, number[known[name]]))
+        if name in known
+        else split
+        for name, split in dataset.splits.items()
+    }
+    return Dataset(dataset.name, tuple(labels), splits, dataset.seed, dataset.columns)
 
 
 def with_classes(dataset: Dataset, labels: Sequence[str]) -> Dataset:

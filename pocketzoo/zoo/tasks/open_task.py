@@ -22,7 +22,7 @@ from pocketzoo.zoo.catalog.head_task import (
 )
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
-from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, Task, TaskSpec
+from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, ModelFacts, Task, TaskSpec
 from pocketzoo.zoo.data.target_kinds import of_kind
 
 R = TypeVar("R")
@@ -99,9 +99,19 @@ class ModelTask:
         """
         return guarded(f"the decoder {self.decoder.name} of {self.owner}", self.decode, outputs, inputs)
 
-    def prepared(self, dataset: Dataset) -> Dataset:
-        """The data set as this model takes it; see ``Task.prepared``. Targets of another kind are left out before."""
-        return guarded(self.owner, self.task.prepared, of_kind(dataset, self.spec.targets), self.labels)
+    def prepared(self, dataset: Dataset, model: ModelFacts) -> Dataset:
+        """The samples with targets as this model takes them: for ``compress``, ``bench`` and reports.
+
+        Targets of another kind are left out before ``Task.prepared``, and ``TaskSpec.align`` comes after it.
+        """
+        known = guarded(self.owner, self.task.prepared, of_kind(dataset, self.spec.targets), self.labels)
+        return known if self.spec.align is None else guarded(self.owner, self.spec.align, known, model)
+
+    def examples(self, dataset: Dataset, model: ModelFacts) -> Dataset:
+        """What ``fit`` learns from and ``eval`` scores: the same, or what ``TaskSpec.examples`` makes of it."""
+        if self.spec.examples is None:
+            return self.prepared(dataset, model)
+        return guarded(self.owner, self.spec.examples, dataset, model)
 
     def scores(self) -> GuardedMetric:
         """The metrics, empty."""

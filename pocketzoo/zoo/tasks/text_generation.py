@@ -11,12 +11,12 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, Targets
 from pocketzoo.zoo.catalog.specs import WINDOW
 from pocketzoo.zoo.catalog.task import Metric, MetricSpec, ModelFacts
-from pocketzoo.zoo.data.target_kinds import without_targets
+from pocketzoo.zoo.data.target_kinds import IGNORED, without_targets
 from pocketzoo.zoo.data.token_windows import as_windows
 from pocketzoo.zoo.tasks.decoders.answers import NextTokens
 from pocketzoo.zoo.tasks.drawing import captioned
 from pocketzoo.zoo.tasks.metrics.embeddings import Unscored
-from pocketzoo.zoo.tasks.metrics.tokens import IGNORED, LikelihoodScores, TokenAgreement
+from pocketzoo.zoo.tasks.metrics.tokens import LikelihoodScores, TokenAgreement
 
 
 class TextGenerationTask:

@@ -1,4 +1,4 @@
-"""Token classification: a class for each token of a text."""
+"""Token classification: a class for each token of a text, such as the names of people and places."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import numpy as np
 
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import MetricSpec
-from pocketzoo.zoo.data.target_kinds import holds, without_targets
+from pocketzoo.zoo.data.target_kinds import IGNORED
+from pocketzoo.zoo.tasks.class_targets import with_tags
 from pocketzoo.zoo.tasks.decoders.answers import TokenClasses
 from pocketzoo.zoo.tasks.drawing import captioned
-from pocketzoo.zoo.tasks.metrics.tokens import IGNORED, TokenAgreement, TokenClassScores
+from pocketzoo.zoo.tasks.metrics.tokens import TokenAgreement, TokenClassScores
 
 
 class TokenClassificationTask:
-    """Answers are ``TokenClasses``, targets (N, T) their numbers, ``IGNORED`` where none is known."""
+    """Answers are ``TokenClasses``, targets (N, T) their numbers, ``IGNORED`` where none is known.
 
-    metric = MetricSpec(name="token accuracy")
+    Where data has tags of words, a word's is that of its first token, and the others are not scored.
+    """
+
+    metric = MetricSpec(name="token accuracy", alongside=("entity f1",))
 
     def prepared(self, dataset: Dataset, labels: Sequence[str]) -> Dataset:
-        return dataset if not dataset.labels and holds(dataset, 2, "iu") else without_targets(dataset)
+        """Tags of words, or of tokens; ``on_tokens`` puts the former on tokens."""
+        return with_tags(dataset, labels)
 
     def scores(self, labels: Sequence[str]) -> TokenClassScores:
         return TokenClassScores(labels)

@@ -533,7 +533,7 @@ def test_calling_the_package_is_the_verb(small, few, tmp_path, refused):
 def test_inputs_can_be_read_as_often_as_one_likes(small, few):
     from pocketzoo.compress.pipeline.job import Inputs
 
-    inputs = Inputs(Batches(few.split("train"), small.manifest.input, size=10, limit=24))
+    inputs = Inputs.of(Batches(few.split("train"), small.manifest.input, size=10, limit=24))
     one, two = ([first(x) for x in copy.copy(inputs)] for _ in range(2))
     assert [len(b) for b in one] == [10, 10, 4]
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))

@@ -14,7 +14,8 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data, with_columns
-from pocketzoo.zoo.data.tables import Columns, choose, classes, find_column, read_table
+from pocketzoo.zoo.data.tables import LABEL, TAGS, TEXT, WORDS, Columns, choose, classes, find_column, read_table
+from pocketzoo.zoo.data.target_kinds import IGNORED
 
 ROWS = [("fast model", "good"), ("small, on edge", "bad")]
 
@@ -187,21 +188,23 @@ def test_any_text_comes_back_as_it_was(tmp_path_factory, texts):
 
 
 @pytest.mark.parametrize(
-    ("names", "what", "asked", "wanted"),
+    ("names", "usual", "asked", "wanted"),
     [
-        (["label", "text"], "text", None, "text"),
-        (["question", "sentence"], "text", None, "sentence"),  # the better name, wherever it stands
-        (["TEXT", "text"], "text", None, "TEXT"),
-        (["document", "content"], "text", None, "content"),
-        (["intent", "category", "target", "class"], "label", None, "class"),
-        (["intent", "category"], "label", None, "category"),
-        (["texts", "labels"], "text", None, None),
-        (["a", "b"], "label", "b", "b"),
-        ([], "label", None, None),
+        (["label", "text"], TEXT, None, "text"),
+        (["question", "sentence"], TEXT, None, "sentence"),  # the better name, wherever it stands
+        (["TEXT", "text"], TEXT, None, "TEXT"),
+        (["document", "content"], TEXT, None, "content"),
+        (["intent", "category", "target", "class"], LABEL, None, "class"),
+        (["intent", "category"], LABEL, None, "category"),
+        (["texts", "labels"], TEXT, None, None),
+        (["text", "tokens"], WORDS, None, "tokens"),
+        (["label", "ner_tags"], TAGS, None, "ner_tags"),
+        (["a", "b"], LABEL, "b", "b"),
+        ([], LABEL, None, None),
     ],
 )
-def test_a_column_is_found_by_the_best_of_its_names(names, what, asked, wanted):
-    assert find_column("t", names, what, asked) == wanted
+def test_a_column_is_found_by_the_best_of_its_names(names, usual, asked, wanted):
+    assert find_column("t", names, usual, asked) == wanted
 
 
 def test_what_is_chosen_and_what_is_said(refused):
@@ -271,3 +274,46 @@ def test_a_table_is_divided_by_its_seed(tmp_path):
     assert data[0].split("train").samples != data[1].split("train").samples
     assert read_table(path).split("train").samples == data[0].split("train").samples
     assert not data[0].numeric
+
+
+WORDS_OF_TAGS = [("EU rejects German call", "B-ORG O B-MISC O"), ("Peter Blackburn", "B-PER I-PER")]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": words, "label": tags} for words, tags in WORDS_OF_TAGS],
+        [{"tokens": words.split(), "ner_tags": tags.split()} for words, tags in WORDS_OF_TAGS],
+        [{"words": words, "tags": tags.split(), "text": "-"} for words, tags in WORDS_OF_TAGS],
+    ],
+)
+def test_words_and_tags_stand_in_lists_or_with_spaces_between(rows):
+    table = choose("t", list(rows[0]), rows, Columns(), None, targets="tags")
+    assert list(table.samples) == [words for words, _ in WORDS_OF_TAGS]
+    labels, targets = classes("t", table.targets, "tags", table.labels)
+    assert labels == ("B-MISC", "B-ORG", "B-PER", "I-PER", "O")
+    assert targets.tolist() == [[1, 4, 0, 4], [2, 3, IGNORED, IGNORED]]
+
+
+def test_numbers_of_tags_are_labels_in_the_order_of_numbers():
+    labels, targets = classes("t", [[10, 9], [0, 10]], "tags", ("tags",))
+    assert (labels, targets.tolist()) == (("0", "9", "10"), [[2, 1], [0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"words": "a b", "tags": "O"}, "row 1 of t has 2 words and 1 tags"),
+        ({"words": ["a", "b"], "tags": ["O", "O", "O"]}, "row 1 of t has 2 words and 3 tags"),
+        ({"words": "a", "tags": 0.5}, "row 1 of t has no tag for each word: 0.5"),
+        ({"words": ["a", 1], "tags": "O O"}, "row 1 of t lacks its words"),
+        ({"words": "a", "tags": ""}, "row 1 of t lacks its tags"),
+    ],
+)
+def test_a_row_without_a_tag_for_each_word_is_named_or_left_out(row, why, refused):
+    with refused(DataError, hint="--skip-bad") as caught:
+        choose("t", ["words", "tags"], [row], Columns(), None, targets="tags")
+    assert caught.value.message == why
+    skipped = Skipped()
+    table = choose("t", ["words", "tags"], [row, {"words": "c", "tags": "O"}], Columns(), skipped, targets="tags")
+    assert (list(table.samples), skipped.names) == (["c"], {"row 1 of t"})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.target_kinds import read_targets
 
@@ -41,6 +42,13 @@ def test_arrays_stay_as_they_are():
     assert read_targets("arrays", "d", np.zeros((2, 5), np.uint8), 2)[1].dtype == np.int64
 
 
+def test_tags_of_tokens_are_numbers_already():
+    y = np.array([[0, 2, -100], [1, -100, -100], [-100, 0, 1]], np.int32)
+    labels, read = read_targets("tags", "d", y, 3, ("O", "B-X", "I-X"))
+    assert (labels, read.dtype) == (("O", "B-X", "I-X"), np.int64)
+    np.testing.assert_array_equal(read, y)
+
+
 @pytest.mark.parametrize(
     ("kind", "y", "names", "why", "hint"),
     [
@@ -56,6 +64,9 @@ def test_arrays_stay_as_they_are():
         ("flags", FLAGS, ("a", "b", "a"), "two labels have one name", "its own"),
         ("flags", FLAGS[:2], (), "(2, 3) for 3 samples", "each label"),
         ("arrays", np.array(["a"] * 3), (), "y is <U1", "one row per sample"),
+        ("tags", np.full((3, 4), -1), (), "y has the class -1", "-100 where a token has no class"),
+        ("tags", np.zeros((2, 4), np.int64), (), "x has 3 samples, y has 2", "one row of y"),
+        ("tags", np.zeros(3), (), "y is float64 of shape (3,) for 3 samples, not a tag for each word", "a CoNLL file"),
         ("arrays", np.full((3, 1), np.inf), (), "non-finite", "NaN"),
     ],
 )
@@ -88,3 +99,21 @@ def test_a_tasks_own_reader_reads_what_it_knows(tmp_path: Path):
     (tmp_path / "own.txt").write_text("something else")
     assert load_data(tmp_path / "own.txt", reader=lambda path: mine) is mine
     assert load_data(tmp_path / "d.npz", reader=lambda path: None).split("train").samples.shape == (6, 4)
+
+
+@pytest.mark.parametrize(("given", "sizes"), [(("train",), [6, 2, 2]), (("train", "test"), [8, 2, 10])])
+def test_splits_that_a_reader_leaves_out_are_divided_off_by_the_seed(given, sizes, tmp_path: Path):
+    (tmp_path / "own.txt").write_text("something")
+    splits = {name: Split(np.arange(10.0)[:, None].astype(np.float32), np.zeros(10, np.int64)) for name in given}
+    read = Dataset("d", ("a",), splits)
+    one, two, again = (load_data(tmp_path / "own.txt", seed=seed, reader=lambda path: read) for seed in (1, 2, 1))
+    assert [len(one.split(name)) for name in ("train", "val", "test")] == sizes
+    assert (one.seed, one.digest()) == (1, again.digest())
+    assert one.digest() != two.digest()
+
+
+def test_a_table_whose_columns_are_named_is_read_as_a_table(tmp_path: Path):
+    path = tmp_path / "d.csv"
+    path.write_text("a,b\n" + "".join(f"word {i},x\n" for i in range(10)))
+    data = load_data(f"{path}?text=a&label=b", reader=lambda path: Dataset("other", (), {}))
+    assert (data.name, data.labels) == ("d", ("x",))

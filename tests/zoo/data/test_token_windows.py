@@ -11,7 +11,8 @@ from hubmodels import WORDS
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import GenerationSpec, TextSpec
-from pocketzoo.zoo.data.token_windows import IGNORED, as_windows
+from pocketzoo.zoo.data.target_kinds import IGNORED
+from pocketzoo.zoo.data.token_windows import as_windows
 
 SPEC = TextSpec(vocabulary=len(WORDS), pad=0, max_length=6)
 LONG = " ".join(WORDS[4:14])

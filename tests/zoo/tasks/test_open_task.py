@@ -16,7 +16,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec, InputSpec, TextSpec
-from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskSpec
+from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, ModelFacts, TaskSpec
 from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.tasks.open_task import need_task, open_task, task_of_head
@@ -190,7 +190,7 @@ def test_targets_of_another_kind_do_not_reach_a_plugins_task(kind, data):
     opened = open_task(replace(MANIFEST, task="odd"), registry)
     labels = () if data == "numbers" else ("a", "b")
     dataset = from_arrays("d", labels, np.zeros((20, 1, 8, 8), np.float32), TARGETS[data])
-    prepared = opened.prepared(dataset)
+    prepared = opened.prepared(dataset, ModelFacts(name="m", labels=labels, input=None))
     assert len(prepared.split("train")) == len(dataset.split("train"))
     assert (prepared.split("train").targets is not None) == (kind == data)
 

@@ -54,6 +54,17 @@ class TextEncoder:
         finally:
             self.tokenizer.enable_truncation(self.longest)
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """From which character of each text to before which one each of its tokens is; (0, 0) for those it adds."""
+        rows = range(0, len(texts), 1000)
+        batches = (self.tokenizer.encode_batch(list(texts[i : i + 1000])) for i in rows)
+        return [
+            [(0, 0) if special else span for span, special in zip(each.offsets, each.special_tokens_mask, strict=True)]
+            or [(0, 0)]
+            for batch in batches
+            for each in batch
+        ]
+
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Ids (B, longest), filled up with the padding's id."""
         return self.masked(texts)[0]

@@ -10,10 +10,10 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import log_likelihoods, perplexity
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import Estimate
+from pocketzoo.zoo.data.target_kinds import IGNORED
 from pocketzoo.zoo.tasks.decoders.answers import NextTokens, TokenClasses
+from pocketzoo.zoo.tasks.metrics.entities import EntityScores, has_entities
 from pocketzoo.zoo.tasks.metrics.intervals import proportion, ratio
-
-IGNORED = -100  # the target of a token of which nothing is known, as torch's losses have it
 
 
 @dataclass
@@ -67,32 +67,44 @@ def _perplexity(log_likelihood: float) -> float:
 class TokenClassScores:
     """The fraction of tokens whose class is right; targets are classes (B, T), ``IGNORED`` where none is known.
 
-    The interval is a ratio estimator's over texts, since tokens of one text are not independent.
+    The interval is a ratio estimator's over texts, since tokens of one text are not independent. Where the labels are
+    tags of BIO or BIOES, there are the scores of entities too.
     """
 
     labels: Sequence[str]
     right: list[int] = field(default_factory=list)  # tokens of each text
     tokens: list[int] = field(default_factory=list)
+    entities: EntityScores | None = None
+
+    def __post_init__(self) -> None:
+        if self.entities is None and has_entities(self.labels):
+            self.entities = EntityScores(self.labels)
 
     def update(self, answers: TokenClasses, targets: Targets) -> None:
         """Take in the answers to some texts."""
         targets = targets[:, : answers.scores.shape[1]]
         if targets.shape != answers.known.shape:
             raise DataError(f"targets have shape {targets.shape}, answers {answers.scores.shape}", "give other data")
-        known = (targets != IGNORED) & answers.known
-        self.right += ((answers.best == targets) & known).sum(1).tolist()
+        known, best = (targets != IGNORED) & answers.known, answers.best
+        self.right += ((best == targets) & known).sum(1).tolist()
         self.tokens += known.sum(1).tolist()
+        if self.entities is not None:
+            for row, own, target in zip(best, known, targets, strict=True):
+                self.entities.add(row[own], target[own])
 
     def merge(self, other: TokenClassScores) -> None:
         """Take in what another has seen."""
         self.right += other.right
         self.tokens += other.tokens
+        if self.entities is not None and other.entities is not None:
+            self.entities.merge(other.entities)
 
     def result(self) -> dict[str, Estimate]:
         """Raises DataError: nothing was seen."""
         if not sum(self.tokens):
             raise DataError("no token was scored", "give texts with a class for each token")
-        return {"token accuracy": ratio(self.right, self.tokens, 0.0, 1.0)}
+        accuracy = {"token accuracy": ratio(self.right, self.tokens, 0.0, 1.0)}
+        return accuracy | ({} if self.entities is None else self.entities.result())
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import LossSettings, ModelFacts
-from pocketzoo.zoo.tasks.metrics.tokens import IGNORED
+from pocketzoo.zoo.data.target_kinds import IGNORED
 from pocketzoo.zoo.tasks.training.first_output import first
 
 

@@ -13,13 +13,14 @@ from sklearn import metrics as oracle
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import softmax
+from pocketzoo.zoo.data.target_kinds import IGNORED
 from pocketzoo.zoo.tasks.decoders.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
 from pocketzoo.zoo.tasks.metrics.classification import ClassAgreement, ClassificationScores
 from pocketzoo.zoo.tasks.metrics.embeddings import NEIGHBORS, NeighborAgreement, ReturnScores, Unscored
 from pocketzoo.zoo.tasks.metrics.intervals import Z, jackknife, mean, proportion, ratio, student
 from pocketzoo.zoo.tasks.metrics.multi_label import LabelAgreement, MultiLabelScores, average_precision
 from pocketzoo.zoo.tasks.metrics.regression import RegressionScores, ValueAgreement, r2_estimate
-from pocketzoo.zoo.tasks.metrics.tokens import IGNORED, LikelihoodScores, TokenAgreement, TokenClassScores
+from pocketzoo.zoo.tasks.metrics.tokens import LikelihoodScores, TokenAgreement, TokenClassScores
 
 NAMES = [f"c{i}" for i in range(25)]
 

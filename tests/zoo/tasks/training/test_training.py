@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.task import LossSettings, ModelFacts
-from pocketzoo.zoo.tasks.metrics.tokens import IGNORED
+from pocketzoo.zoo.data.target_kinds import IGNORED
 from pocketzoo.zoo.tasks.training.tokens import next_token_loss
 
 OUT = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
@@ -71,6 +71,43 @@ def test_the_loss_of_tokens_counts_those_that_are_known():
     assert float(smooth(out, y)) == pytest.approx(
         float(-(logs[0, 1] + logs[2, 0]) / 2 - (logs[0].mean() + logs[2].mean()) / 2)
     )
+
+
+def test_the_loss_of_token_classes_is_that_of_the_first_tokens_of_words():
+    y = torch.tensor([[1, IGNORED, 0, IGNORED]])  # longer than the outputs: filled up
+    out = OUT[None]
+    logs = OUT.double().log_softmax(1)
+    loss, weigh = loss_of(y.numpy(), "token-classification")
+    assert float(loss(out, y)) == pytest.approx(float(-logs[0, 1] - logs[2, 0]))
+    assert float(weigh(y)) == 2.0
+    # Of three tokens two are of class 0, so that counts 3/4, and class 1 counts 3/2.
+    y = torch.tensor([[0, 1, 0]])
+    loss, weigh = loss_of(y.numpy(), "token-classification", balanced=True)
+    assert float(loss(out, y)) == pytest.approx(float(-0.75 * logs[0, 0] - 1.5 * logs[1, 1] - 0.75 * logs[2, 0]))
+    assert float(weigh(y)) == pytest.approx(3.0)
+    assert float(weigh(y[:, 1:2])) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "y", "count"), [(("O", "B-X", "I-X"), [[0, 1]], 3), ((), [[0, 4], [IGNORED, 1]], 5)]
+)
+def test_there_is_an_output_for_each_tag(labels, y, count):
+    data = Dataset("d", labels, {name: Split([""] * len(y), np.array(y)) for name in SPLITS})
+    assert training("token-classification").outputs(data, FACTS) == count
+
+
+@pytest.mark.parametrize(
+    ("labels", "y", "why"),
+    [
+        (("O",), [[0, 0]], "one tag, and no other"),
+        (("O", "B-X"), [[IGNORED]], "no tags of words"),
+        (("a", "b"), [0, 1], "no tags of words"),
+    ],
+)
+def test_without_tags_there_is_nothing_to_learn(labels, y, why, refused):
+    data = Dataset("d", labels, {name: Split([""] * len(y), np.array(y)) for name in SPLITS})
+    with refused(DataError, why, hint=""):
+        training("token-classification").outputs(data, FACTS)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
