@@ -171,13 +171,13 @@ def _checked_training(
     """The half of the task that is needed to fit a head; a head that cannot be fitted is refused."""
     head, spec = parts.head, task.spec
     if spec.training is None:
-        fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
+        fit = heads_that_fit(parts.declared, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(
             f"head {ref.head!r} is for {spec.name}, which fit cannot train",
             f"heads that fit can train: {', '.join(fit) or 'none is registered'}",
         )
     if spec.refuses is not None and (why := spec.refuses(parts.backbone))[0]:
-        fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
+        fit = heads_that_fit(parts.declared, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(why[0], f"{why[1]}; heads that fit: {', '.join(fit)}")
     if not spec.trained and head.weights is not None:
         raise HeadMismatchError(

@@ -24,7 +24,8 @@ class MappingProcessor(ProcessorBase):
             raise RecipeError(f"two fields make the input {min(twice)!r}", "give each processor another name for it")
         free = [part.lengths for part in parts.values() if part.lengths is not None]
         self.lengths = (max(least for least, _ in free), min(most for _, most in free)) if free else None
-        self.image = next((part.image for part in parts.values() if part.image is not None), None)
+        self.images = tuple(part.image for part in parts.values() if part.image is not None)
+        self.image = next(iter(self.images), None)
         self.text = next((part.text for part in parts.values() if part.text is not None), None)
         self.wants = f"give mappings with {' and '.join(parts)}"
 
