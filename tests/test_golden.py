@@ -87,6 +87,8 @@ compress digits -o out -r empty.toml --data data.npz
 compress digits -o out -r words.toml --data data.npz
 compress digits -o out -r gone.toml --data data.npz
 compress digits -o notes.txt --int8 --data data.npz
+pair theirs.onnx -o out
+pair theirs.onnx theirs.onnx -o out
 fit-agent Nowhere-v0 -o out
 play digits
 play player --episodes 0

@@ -36,6 +36,7 @@ WHERE = {
     "fit": ("fit_eval_compress", "Fit a new head to your data on a pretrained BACKBONE."),
     "eval": ("fit_eval_compress", "Evaluate MODEL on the test split of labeled data."),
     "compress": ("fit_eval_compress", "Make MODEL smaller and faster, and measure it."),
+    "pair": ("pair", "Join two encoders of one space into one bundle."),
     "fit-agent": ("agents", "Train an agent in a Gymnasium ENVIRONMENT."),
     "play": ("agents", "Play episodes with the agent MODEL."),
     "generate": ("generate", "Generate text with MODEL from each prompt TEXT."),

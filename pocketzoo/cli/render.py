@@ -141,6 +141,8 @@ def print_timings(rows: Sequence[Measurement]) -> None:
         click.echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no significant difference")
     if any(row.memory for row in rows):
         click.echo("peak: memory of a process that loads the model and runs the largest batch, imports included")
+    for why in dict.fromkeys(row.no_memory for row in rows if row.no_memory):
+        click.echo(f"no peak for {', '.join(dict.fromkeys(_kind(row) for row in rows if row.no_memory == why))}: {why}")
     if any(times.wide for row in rows for times in row.latency.values()):
         click.echo("~: the times vary much; measure on a quieter machine, or with more --seconds")
 
@@ -158,7 +160,7 @@ def setting(size: str) -> str:
 
 
 def _kind(row: Measurement) -> str:
-    kind = f"int8 for {row.target}" if row.target else "float32"
+    kind = f"{row.precision} for {row.target}" if row.target else row.precision
     return kind if row.runtime == "onnxruntime" else f"{kind}, {row.runtime}"
 
 

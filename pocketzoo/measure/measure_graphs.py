@@ -15,7 +15,7 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_ends import measure_ends
-from pocketzoo.measure.peak_memory import peak_memory
+from pocketzoo.measure.peak_memory import NotMeasured, peak_memory
 from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -135,7 +135,7 @@ def measure(
             for timing, latency in zip(timings, _latencies(spent, batch_size(x, data.axes), clocks), strict=True):
                 timing[name] = latency
     largest = max(inputs.values(), key=lambda x: sum(array.size for array in x.values()))
-    memories: list[Memory | None] = [None for _ in rows]
+    memories: list[Memory | NotMeasured] = [NotMeasured("") for _ in rows]
     if memory:
         for i, row in enumerate(progress.track(rows, "measuring memory", len(rows))):
             memories[i] = peak_memory(row.runtime, row.artifact or row.graph, row.source, largest, threads, registry)
@@ -159,7 +159,8 @@ def measure(
             outputs=score.sqnr,
             latency=timing,
             threads=threads,
-            memory=held,
+            memory=held if isinstance(held, Memory) else None,
+            no_memory=held.why if isinstance(held, NotMeasured) else "",
             ends=others,
             digest=row.digest,
         )

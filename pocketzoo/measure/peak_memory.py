@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ NOT_FOUND = 3  # exit code: the process does not find the back end
 RUNS = 3  # a runtime's arena has its size after the first
 
 
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """Why no memory was measured."""
+
+    why: str
+
+
 def peak_memory(
     runtime: str,
     graph: Path | Artifact,
@@ -36,17 +44,17 @@ def peak_memory(
     x: Arrays,
     threads: int,
     registry: Registry | None = None,
-) -> Memory | None:
+) -> Memory | NotMeasured:
     """Run ``x`` through a model in a process of its own.
 
-    None where the system does not tell (it has no /proc), or the back end is of a module that was given to a manager
-    and that no other process can import.
+    Nothing is measured where the system does not tell (it has no /proc), or the back end is of a module that was given
+    to a manager and that no other process can import.
 
     Raises:
         BundleError: the process fails.
     """
     if not Path("/proc/self/status").exists():
-        return None
+        return NotMeasured("this system does not tell: it has no /proc")
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "x.npz"
         # By their places: a name may be any text.
@@ -67,7 +75,7 @@ def peak_memory(
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     if done.returncode == NOT_FOUND:
-        return None
+        return NotMeasured(f"no other process can import the back end of {runtime}")
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
         raise BundleError(

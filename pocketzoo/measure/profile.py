@@ -6,7 +6,8 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +19,12 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.node_layers import NodeLayers
+from pocketzoo.zoo.artifacts.driver import End
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
 from pocketzoo.zoo.backends.timing import WARM_UP
-from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
+from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
 from pocketzoo.zoo.catalog.registry import Registry
@@ -125,34 +129,74 @@ def profile(
     if target:
         resolver.registry.get("target", target)
     bundle = open_model(model, registry=resolver, progress=progress)
-    path = bundle.graph(target)
     x = random_samples(processor_of(bundle, resolver.registry), batch, length)
-    progress.say(f"running {path.name}")
-    nodes, whole, runs = _graph(path, bundle.file(graph_name()), x, threads, seconds)
+    end = ends(artifact_of(bundle, target))[0]
+    ran = [_graph_of(end, name, bundle, x, threads, seconds, progress) for name in end.graphs]
+    nodes = _joined(end.graphs, [each.nodes for each in ran])
     layers: dict[str, float] = {}
     took: float | None = None
     has_module = not bundle.manifest.model.backbone.startswith(GRAPH_ONLY)
     if torch or (torch is None and has_module and find_spec("torch") is not None):
         progress.say("running the module")
         took, layers = _module(bundle, resolver, x, threads, seconds)
-    encoded = bundle.manifest.files[path.name].target
+    encoded = next(filter(None, (bundle.manifest.files[each.path.name].target for each in ran)), "")
+    left = {name: _left(bundle, each) for name, each in zip(end.graphs, ran, strict=True)}
     return Profile(
         bundle=bundle.manifest.name,
         target=encoded,
         batch=batch,
         length=length,
         threads=threads,
-        runs=runs,
-        ms=whole,
+        runs=min(each.runs for each in ran),
+        ms=sum(each.ms for each in ran),
         nodes=tuple(nodes),
         torch_ms=took,
         torch_layers=layers,
-        left_in_float=tuple(_left(bundle, path, nodes)) if encoded else (),
+        left_in_float=tuple(
+            replace(each, layer=layer_in(end.graphs, name, each.layer)) for name in left for each in left[name]
+        )
+        if encoded
+        else (),
     )
 
 
-def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> tuple[list[Node], float, int]:
-    """The nodes in the order they run in, the milliseconds of a whole run, and the number of runs."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """One graph's nodes in the order they run in, the milliseconds of a whole run, and the number of runs."""
+
+    path: Path
+    nodes: list[Node]
+    ms: float
+    runs: int
+
+
+def _graph_of(end: End, name: str, bundle: Bundle, x: Arrays, threads: int, seconds: float, progress: Progress) -> _Ran:
+    """One graph of an artifact, on what it first reads while a batch runs to the end: of a sequence, one call."""
+    path = end.artifact.graph(name)
+    progress.say(f"running {path.name}")
+    for read in end.calls(name, [end.sample(x)], partial(OnnxRunner, threads=threads)):
+        return _graph(path, bundle.graph("", name), read, threads, seconds)
+    raise BundleError(f"{path.name} reads nothing of a sample", "it cannot be profiled")
+
+
+def _joined(names: Sequence[str], graphs: Sequence[list[Node]]) -> list[Node]:
+    """The nodes of graphs that run one after the other; where there are several, layers are called "GRAPH:LAYER"."""
+    nodes: list[Node] = []
+    for name, own in zip(names, graphs, strict=True):
+        before = len(nodes)
+        nodes += [
+            replace(node, layer=layer_in(names, name, node.layer), reads=tuple(before + each for each in node.reads))
+            for node in own
+        ]
+    return nodes
+
+
+def layer_in(names: Sequence[str], graph: str, layer: str) -> str:
+    """What a layer is called in an artifact of these graphs."""
+    return f"{graph}:{layer}" if layer and len(names) > 1 else layer
+
+
+def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> _Ran:
     with tempfile.TemporaryDirectory() as folder:
         rewritten = Path(folder) / "optimized.onnx"
         session = open_session(path, threads=threads, severity=ERRORS, profile=f"{folder}/run", optimized=rewritten)
@@ -192,7 +236,7 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
             )
         )
         makers |= dict.fromkeys(node.output, i)
-    return nodes, float(_middle(wholes[:, None])[0]), len(times)
+    return _Ran(path, nodes, float(_middle(wholes[:, None])[0]), len(times))
 
 
 def _clock(threads: int) -> Callable[[], float]:
@@ -269,11 +313,12 @@ def torch_layers(module: Any) -> list[str]:
     return taken
 
 
-def _left(bundle: Bundle, path: Path, nodes: Sequence[Node]) -> list[Left]:
+def _left(bundle: Bundle, graph: _Ran) -> list[Left]:
     """The layers with weights that run in float, in graph order, with the reason that the plan or the kernels give."""
     said = {layer: str(why) for step in bundle.manifest.steps for layer, why in step.report.float_layers.items()}
     left = []
-    for cost in layer_costs(path):
+    nodes = graph.nodes
+    for cost in layer_costs(graph.path):
         ran = [n for n in nodes if n.layer == cost.layer and runs_layer(n.op)]
         spent = total([n for n in nodes if n.layer == cost.layer])
         if cost.precision != "int8":

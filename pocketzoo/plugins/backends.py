@@ -146,6 +146,7 @@ def pocketzoo_backends() -> list[BackendSpec]:
                 RuntimeSpec(name="torch-cuda", automatic=False),
             ),
             form="module",
+            takes_registry=True,
             loads_graphs=False,
         ),
     ]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pocketzoo.reports.bench_table import measurement_table
 from pocketzoo.reports.charts.layer_bars import bars
-from pocketzoo.reports.charts.scatter_plot import front, points_of, scatter
+from pocketzoo.reports.charts.scatter_plot import front, mark_class, points_of, scatter
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, bench_headline, label
 from pocketzoo.reports.measured.layer_costs import Layer, Layers, match
@@ -110,6 +110,7 @@ def scatter_figure(run: BenchRun, name: str, level: int) -> Markup:
         level=level,
         quality=run.measure.name,
         drawings=drawings,
+        keys=[(name, mark_class(run, name)) for name in run.precisions],
         best=", ".join(_title(run.rows[point.row]) for point in front(points_of(run))),
         samples=run.samples.shown(f"{run.samples.value:,}"),
         worth=f"{100 / max(run.samples.value, 1):.2g}",

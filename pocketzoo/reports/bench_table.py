@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pocketzoo.reports.html_page import render
-from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting
+from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, batch_setting, label
 from pocketzoo.reports.measured.number_format import NOTHING, decimals, points, share_decimals, times, unit
 from pocketzoo.zoo.bundles.measurement import Measurement
 
@@ -92,7 +92,7 @@ def measurement_table(run: BenchRun, name: str) -> Markup:
 
 def precision(kind: str) -> Markup:
     """A badge."""
-    return Markup('<span class="precision {}">{}</span>').format("int8" if kind == "int8" else "float", kind)
+    return Markup('<span class="precision {}">{}</span>').format("float" if kind == FLOAT else "encoded", kind)
 
 
 def _caption(run: BenchRun) -> Markup:
@@ -105,6 +105,9 @@ def _caption(run: BenchRun) -> Markup:
     if row.memory:
         note += " Memory is the peak of a process that runs nothing else, imports included."
     points_of = "the difference" if run.measure.unit else "the difference in points"
+    for why in dict.fromkeys(each.no_memory for each in run.rows if each.no_memory):
+        those = " and ".join(dict.fromkeys(label(each) for each in run.rows if each.no_memory == why))
+        note += f" Memory was not measured for {those}: {why}."
     scored = f"; for {run.measure.name}, {points_of}" if run.quality in ("accuracy", "metric.value") else ""
     scored += _interval(run.reference)
     return Markup(

@@ -31,7 +31,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
 from pocketzoo.zoo.models.build import build, load_pretrained
-from pocketzoo.zoo.models.heads import plain_options
+from pocketzoo.zoo.models.heads import channels, plain_options
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.models.save import save_model
@@ -189,7 +189,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     if data is not None:
         raise HeadMismatchError(f"head {ref.head!r} has no trainable parameters", "leave out --data")
     options = plain_options(parts.head, ref.head_options)
-    ref = replace(ref, outputs=parts.features.channels, head_options=options)
+    ref = replace(ref, outputs=channels(parts.features), head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
     _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)

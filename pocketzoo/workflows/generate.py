@@ -66,7 +66,8 @@ def generate(
 
         bundle = with_generation_graphs(bundle, resolver, progress)
         end = end_of(artifact_of(bundle, target), GENERATION)
-    assert isinstance(end, Generation)  # by its name
+    if not isinstance(end, Generation):
+        raise UnsupportedModelError(f"{bundle.manifest.name} does not generate text", "use a language model")
     spec, settings = processor_of(bundle, resolver.registry).text, end.settings
     if spec is None:
         raise UnsupportedModelError(f"{bundle.manifest.name} does not read text", "use a language model")

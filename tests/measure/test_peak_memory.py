@@ -30,7 +30,7 @@ def scaled(path: Path, width: int) -> Path:
 
 def held(graph: Path, batch: int = 1) -> Memory:
     memory = peak_memory(CPU, graph, None, {"x": np.ones((batch, 4), np.float32)}, 1)
-    assert memory is not None
+    assert isinstance(memory, Memory)
     return memory
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from mutants import mutants_of  # noqa: E402
-from mutate import draw  # noqa: E402
+from mutate import EQUIVALENT, draw  # noqa: E402
 
 TOY = '''"""Toy."""
 
@@ -171,3 +171,12 @@ def test_tests_that_fail_by_themselves_say_nothing(project):
     (row,) = found["mutants"]
     assert (row["verdict"], found["untested"]) == ("untested", 1)
     assert row["why"].startswith("its tests fail before anything is changed: FAILED tests/zoo/test_pair.py::test_no")
+
+
+def test_mutants_that_are_called_equivalent_are_of_code_that_is_there():
+    normal = {}
+    for row in json.loads(EQUIVALENT.read_text("utf8")):
+        path = ROOT / "pocketzoo" / row["file"]
+        assert path.is_file(), row["file"]
+        source = normal.setdefault(path, " ".join(path.read_text("utf8").split()))
+        assert " ".join(row["before"].split()) in source, row

@@ -112,7 +112,7 @@ def _report(
 ) -> GenerationReport:
     """Write the graphs for a target, and compare what they give with what the float ones do."""
     before = end.artifact
-    after = {name: apply_to_graph(compressor, name, graph, target, draft) for name, graph in graphs.items()}
+    after = {name: apply_to_graph(compressor, name, graph, target, draft)[0] for name, graph in graphs.items()}
     new = replace(end, artifact=replace(before, graphs={**before.graphs, **after}))
     start = partial(OnnxRunner, threads=1)
     sizes = [sum(each.artifact.graphs[name].stat().st_size for name in end.graphs) for each in (end, new)]

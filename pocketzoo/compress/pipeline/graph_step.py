@@ -188,8 +188,8 @@ def apply_to_graphs(
     for target in job.targets:
         paths, unchanged = dict(artifact.graphs), not job.settings.accept
         for name, graph in planned.graphs.items():
-            paths[name] = apply_to_graph(compressor, name, graph, target, draft)
-            unchanged = unchanged and same_graph(graph.model, onnx.load(paths[name]))
+            paths[name], model = apply_to_graph(compressor, name, graph, target, draft)
+            unchanged = unchanged and same_graph(graph.model, model)
         applied.append(AppliedGraphs(target, replace(artifact, graphs=paths), unchanged))
     return tuple(applied)
 

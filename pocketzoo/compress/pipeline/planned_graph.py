@@ -35,9 +35,10 @@ def plan_graph(
 
 def apply_to_graph(
     compressor: GraphCompressor[Any, Any], name: str, graph: PlannedGraph, target: TargetSpec, draft: Draft
-) -> Path:
-    """Write what a plan makes of a graph for a target into the draft of a bundle."""
+) -> tuple[Path, onnx.ModelProto]:
+    """Write what a plan makes of a graph for a target into the draft of a bundle: the file, and what is in it."""
     file = graph_name(target.name, compressor.precision, name)
     path = draft.mark(file, target=target.name, precision=compressor.precision, graph=name)
-    onnx.save(compressor.apply(graph.model, graph.plan, target), path)
-    return path
+    applied = compressor.apply(graph.model, graph.plan, target)
+    onnx.save(applied, path)
+    return path, applied

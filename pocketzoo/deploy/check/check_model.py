@@ -6,13 +6,14 @@ Rules read the graph alone; a parser or runtime that is installed here is then a
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketzoo.core.errors import ExportError, PocketzooError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.check.rules import RULES
-from pocketzoo.deploy.export import graph_for
+from pocketzoo.deploy.export_graphs import graphs_for
 from pocketzoo.zoo.backends.open_backend import backend_of, backends, blaming, open_backend
 from pocketzoo.zoo.catalog.backend import BackendSpec, TargetFinding
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
@@ -25,6 +26,7 @@ from pocketzoo.zoo.models.resolver import Resolver
 
 DLA = EngineOptions(dla=0)
 NO_OPTIONS = EngineOptions()
+LEVELS = ("refused", "slow", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,26 @@ def check(
         return _built(path, spec, owner, options)
     bundle = open_model(model, registry=resolver, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
-        return _checked(graph_for(bundle, spec, resolver, Path(folder)), spec, owner, options)
+        graphs = graphs_for(bundle, spec, resolver, Path(folder))
+        return _together({name: _checked(path, spec, owner, options) for name, path in graphs.items()})
+
+
+def _together(reports: Mapping[str, CheckReport]) -> CheckReport:
+    """The reports on an artifact's graphs as one: nodes of several are called "GRAPH:NODE"."""
+    first = next(iter(reports.values()))
+    if len(reports) == 1:
+        return first
+    findings = [
+        replace(finding, nodes=tuple(f"{name}:{node}" for node in finding.nodes))
+        for name, report in reports.items()
+        for finding in (replace(each, what=f"{name}: {each.what}") for each in report.findings)
+    ]
+    return replace(
+        first,
+        graph=", ".join(report.graph for report in reports.values()),
+        nodes=sum(report.nodes for report in reports.values()),
+        findings=tuple(sorted(findings, key=lambda f: LEVELS.index(f.level))),
+    )
 
 
 def check_graph(path: Path, target: TargetSpec, *, dla: bool = False, registry: Registry | None = None) -> CheckReport:
@@ -92,13 +113,12 @@ def _checked(path: Path, target: TargetSpec, owner: BackendSpec | None, options:
     for finding in said:  # what a rule foresaw need not be said twice, and a reason without nodes may be that
         twice = foreseen and finding.level == "refused" and set(finding.nodes) <= nodes
         findings += [finding] * (not twice)
-    order = ("refused", "slow", "note")
     return CheckReport(
         graph=path.name,
         target=target.name,
         nodes=len(graph.nodes),
         asked=asked,
-        findings=tuple(sorted(findings, key=lambda f: order.index(f.level))),
+        findings=tuple(sorted(findings, key=lambda f: LEVELS.index(f.level))),
     )
 
 

@@ -9,10 +9,11 @@ from markupsafe import Markup, escape
 
 from pocketzoo.reports.charts.plot_labels import Box, Mark, leader, place_labels
 from pocketzoo.reports.charts.svg import shorten, svg, text_width, tick_decimals, ticks
-from pocketzoo.reports.measured.bench_runs import BenchRun, label
+from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, label
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, plain
 
 FONT = 13.0
+TONES = 4  # colors that report.css has for precisions
 LINE = 16.0  # pixels from one baseline to the next
 
 
@@ -177,17 +178,22 @@ def _line_box(x0: float, y0: float, x1: float, y1: float) -> Box:
 
 
 def _shape(run: BenchRun, point: Point, mark: Mark, attributes: str) -> str:
-    """A circle for float32, a square of the same area for int8."""
-    if run.rows[point.row].precision != "int8":
+    """A circle for float32, a square of the same area for what a step on the graph made."""
+    if run.rows[point.row].precision == FLOAT:
         return f'<circle cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="{mark.radius:.1f}" {attributes}/>'
     side = mark.radius * math.sqrt(math.pi)
     corner = f'x="{mark.x - side / 2:.1f}" y="{mark.y - side / 2:.1f}"'
     return f'<rect {corner} width="{side:.1f}" height="{side:.1f}" rx="2" {attributes}/>'
 
 
+def mark_class(run: BenchRun, precision: str) -> str:
+    """The class of marks and of their key: each precision of a run has a color of its own, up to four."""
+    return "float" if precision == FLOAT else f"encoded tone{run.precisions.index(precision) % TONES}"
+
+
 def _draw_mark(run: BenchRun, point: Point, mark: Mark) -> str:
     row = run.rows[point.row]
-    kind = "int8" if row.precision == "int8" else "float"
+    kind = mark_class(run, row.precision)
     tip = f"{row.bundle}, {label(row)}: {_sentence(run, point)}"
     return (
         f'<g class="mark {kind}" {point.x.attributes}><g {point.y.attributes}>'

@@ -16,6 +16,7 @@ from pocketzoo.zoo.bundles.measurement import Measurement, runs_of
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 
 ENOUGH_DB = 10.0  # SQNR that loses nothing that is known of, where it is all that is known
+FLOAT = "float32"  # the precision of graphs that no step on graphs made
 MOST_LOST = 0.01  # accuracy, or agreement, that a row may lose and still be called the best for being fast
 
 
@@ -40,13 +41,18 @@ class BenchRun:
         return Number(self.reference.threads, self._key(0, "threads"), self.bundle)
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """What steps on the graph made of rows, as their compressors call it, in the order of the rows."""
+        return tuple(dict.fromkeys(row.precision for row in self.rows if row.precision != FLOAT))
+
+    @property
     def best(self) -> int:
         """The row the headline is about.
 
         Of the rows encoded for the CPU it is the fastest of those that lose no more than a point, or where all
         lose more, the one that loses least. Without such rows it is the smallest.
         """
-        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision != "float32" and row.target == "cpu"]
+        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision != FLOAT and row.target == "cpu"]
         close = [i for i in for_cpu if self._lost(i) <= MOST_LOST + 1e-9]
         if close:
             return min(close, key=lambda i: (self.latency(i) or math.inf, self.rows[i].bytes))

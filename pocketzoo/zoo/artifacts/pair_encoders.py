@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import sha256
+from pocketzoo.core.names import RULE, as_file_name, is_name
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.artifacts.dual import SIMILARITY
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
-from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, SINGLE, Manifest, ModelRef
+from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, MODEL, SINGLE, Manifest, ModelRef
 from pocketzoo.zoo.catalog.processor_configs import MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import describe_config
@@ -42,6 +44,10 @@ def pair_encoders(
     check_place(Path(out), force=force)
     if len(models) != 2:
         raise BundleError(f"a pair is of two encoders, and there are {len(models)}", "give image=MODEL text=MODEL")
+    for name in models:
+        if not is_name(name) or name in (MODEL, SIMILARITY):
+            taken = f"{MODEL!r} and {SIMILARITY!r} are taken"
+            raise BundleError(f"an encoder cannot be called {name!r}", taken if is_name(name) else RULE)
     resolver = Resolver.of(registry)
     bundles = {name: open_model(model, registry=resolver, progress=progress) for name, model in models.items()}
     inputs: dict[str, str] = {}
@@ -89,6 +95,24 @@ def pair_encoders(
             },
         )
     return read_bundle(out)
+
+
+def named_encoders(models: Iterable[str]) -> dict[str, str]:
+    """``NAME=MODEL`` of each, as ``pair_encoders`` wants them; without ``NAME`` it is called as its file or folder is.
+
+    Raises:
+        BundleError: two are called the same.
+    """
+    encoders: dict[str, str] = {}
+    for model in models:
+        name, given, reference = model.partition("=")
+        if not given or Path(model).exists() or not is_name(name):
+            reference, last = model, Path(model.removeprefix("file:")).stem
+            name = as_file_name(last.partition("@")[0] if model.startswith("hf:") else last)
+        if name in encoders:
+            raise BundleError(f"both encoders are called {name!r}", "give them names: image=MODEL text=MODEL")
+        encoders[name] = reference
+    return encoders
 
 
 def _license(bundles: Mapping[str, Bundle]) -> str:

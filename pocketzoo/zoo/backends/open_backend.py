@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pocketzoo.core.errors import (
     MissingDependencyError,
@@ -179,8 +180,12 @@ def check_runtime(name: str, registry: Registry) -> Way:
     return way
 
 
-def load(way: Way, model: Path, *, target: TargetSpec | None = None, threads: int = 0) -> Runner:
+def load(
+    way: Way, model: Path, *, target: TargetSpec | None = None, threads: int = 0, registry: Registry | None = None
+) -> Runner:
     """A graph, what was built of it, or for a runtime of modules a bundle, ready to run. ``threads`` = 0: all cores.
+
+    ``registry`` is for back ends that look up what a module is built from.
 
     Raises:
         MissingDependencyError: a package is not installed.
@@ -189,7 +194,8 @@ def load(way: Way, model: Path, *, target: TargetSpec | None = None, threads: in
     """
     backend = open_backend(way.backend)
     with blaming(way.backend, f"does not load {model.name}"):
-        return backend.load(model, runtime=way.runtime.name, target=target, threads=threads)
+        known: dict[str, Any] = {"registry": registry} if way.backend.takes_registry else {}
+        return backend.load(model, runtime=way.runtime.name, target=target, threads=threads, **known)
 
 
 def build(

@@ -53,4 +53,4 @@ def open_runner(
         return open_backend.load(way, graph, threads=threads)
     if source is None:
         raise BundleError(f"the runtime {name!r} runs modules, and {graph.name} is none", "give the bundle it is of")
-    return open_backend.load(way, source, threads=threads)
+    return open_backend.load(way, source, threads=threads, registry=registry)

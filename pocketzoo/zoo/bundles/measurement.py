@@ -101,6 +101,7 @@ class Measurement(ReadByKey):
     metric: MetricValue | None = None  # of the task, with its interval; None where targets are not known
     about: str = ""  # what that agreement is, in words
     memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
+    no_memory: str = ""  # why it was not measured, where it was asked for
     ends: tuple[EndMeasurement, ...] = ()  # what it gives elsewhere than at its first end: the text that is written
     digest: str = ""  # sha256 of the graph or weights, of several files that of theirs; "" in rows of before
     measured: MeasuredOn | None = None  # where, when and on what; None in rows of before

@@ -146,6 +146,7 @@ class BackendSpec:
     runtimes: tuple[RuntimeSpec, ...] = ()  # empty: one, called as the back end
     # What it loads: "graph": graphs, or what it built of them; "module": bundles, whose module it runs.
     form: Literal["graph", "module"] = "graph"
+    takes_registry: bool = False  # ``load`` is also given ``registry``, to look up what a bundle's module is built from
     suffix: str = ""  # of what it builds: ".xml"; "" where it loads graphs as they are, and builds nothing
     loads_graphs: bool = True  # also as they are, without building
     folder: bool = False  # what it builds is a folder, which is never part of a bundle

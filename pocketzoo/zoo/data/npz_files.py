@@ -18,31 +18,38 @@ from pocketzoo.zoo.data.target_kinds import read_targets
 
 
 def read_npz(
-    path: Path, seed: int, targets: TargetKind = "classes", *, inputs: Sequence[str] = (), may_lack: bool = False
+    path: Path,
+    seed: int,
+    targets: TargetKind = "classes",
+    *,
+    names: Sequence[Sequence[str]] = (),
+    may_lack: bool = False,
 ) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
 
-    In place of ``x`` it may have an array for each of a model's ``inputs``, by their names. With ``may_lack`` NaN is a
-    number that is missing.
+    In place of ``x`` it may have several arrays that make a sample together, called by one of the sets of ``names``.
+    With ``may_lack`` NaN is a number that is missing.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
-    samples, arrays = npz_samples(path, inputs, may_lack)
+    samples, arrays = npz_samples(path, names, may_lack)
     return _with_targets(path, samples, arrays.get("y"), arrays, seed, targets)
 
 
-def npz_samples(path: Path, inputs: Sequence[str] = (), may_lack: bool = False) -> tuple[Any, Arrays]:
+def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool = False) -> tuple[Any, Arrays]:
     """The samples of an ``.npz``, one per row, and all its arrays; see ``read_npz``."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
-    if "x" not in arrays and inputs and arrays.keys() >= set(inputs):
-        return _named_samples(path, {name: arrays[name] for name in inputs}, may_lack), arrays
+    together = next((each for each in names if each and arrays.keys() >= set(each)), ())
+    if "x" not in arrays and together:
+        return _named_samples(path, {name: arrays[name] for name in together}, may_lack), arrays
     if "x" not in arrays:
-        raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}")
+        fields = "".join(f"; a sample is {' and '.join(each)}" for each in names[:1] if each)
+        raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}{fields}")
     x = arrays["x"]
     if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
         raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")

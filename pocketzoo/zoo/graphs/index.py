@@ -196,9 +196,15 @@ def left_alone(index: GraphIndex) -> dict[str, str]:
         for graph in (each for inner in inner_graphs(node) for each in graphs(inner)):
             constants = {*index.constants, *(t.name for t in graph.initializer)}
             for layer in graph.node:
-                if is_layer(layer, constants):
+                if _is_weighted(layer, constants):
                     reasons.setdefault(layer_name(layer.input[1]), f"it is inside a node of {node.op_type}")
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _is_weighted(node: NodeProto, constants: Collection[str]) -> bool:
+    """Whether a node's operator multiplies by its second input, which is a constant."""
+    operator = operator_of(node)
+    return operator is not None and 1 in operator.weights and len(node.input) > 1 and node.input[1] in constants
 
 
 def _unsuited(node: NodeProto, index: GraphIndex) -> str:

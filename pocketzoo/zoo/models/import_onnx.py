@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
 from pocketzoo.core.files import home, sha256
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.version import __version__
-from pocketzoo.zoo.backends.onnxruntime.batch_axes import FIRST, RANGES, Guess, close, example, guesses, output_axes
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
@@ -33,16 +30,16 @@ from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
-from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
+from pocketzoo.zoo.models.batched_graph import batched_graph
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    pass
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
@@ -50,11 +47,6 @@ QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 )  # fmt: skip
-TYPES = (
-    "bool",
-    *(f"float{bits}" for bits in (16, 32, 64)),
-    *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)),
-)
 LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
 
@@ -192,7 +184,7 @@ def _tidied(model: ModelProto, path: Path) -> ModelProto:
                 f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
     tidy.ir_version = max(tidy.ir_version, 8)
-    return _batched(model, _folded(tidy, path), path)
+    return batched_graph(model, _folded(tidy, path), path)
 
 
 def _folded(model: ModelProto, path: Path) -> ModelProto:
@@ -226,82 +218,6 @@ def _make_constant_outputs(model: ModelProto) -> None:
             model.graph.initializer.remove(constants[output.name])
             # First, as others may read the output.
             model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
-
-
-def _batched(model: ModelProto, tidy: ModelProto, path: Path) -> ModelProto:
-    """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it."""
-    inputs = signature_of(tidy).inputs
-    for tensor in inputs:
-        if tensor.dtype not in TYPES:
-            raise UnsupportedModelError(
-                f"{path} reads {tensor.dtype} as its input {tensor.name!r}", f"export it with one of {', '.join(TYPES)}"
-            )
-    own = _session(model, path)
-    outputs = [output.name for output in own.get_outputs()]
-    fails: Exception | None = None
-    reason: UnsupportedModelError | None = None
-    for guess in guesses(inputs):
-        try:
-            whole, feed, reference_outputs = _first_run(own, outputs, inputs, guess)
-        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            fails = fails or error
-            continue
-        candidate = _copy(tidy)
-        if guess.fixed:
-            free_batch(candidate, guess.axes, guess.fixed)
-        new = _session(candidate, path)
-        frozen = _frozen(path, guess.fixed or FIRST)
-        try:
-            axes = output_axes(new, inputs, guess, whole)
-            actual = dict(zip(outputs, new.run(outputs, feed), strict=True))
-        except UnsupportedModelError as error:
-            reason = reason or (
-                frozen if guess.fixed else UnsupportedModelError(f"{path}: {error.message}", error.hint)
-            )
-            continue
-        except Exception:  # onnxruntime's own, which share no base
-            reason = reason or frozen
-            continue
-        for name, out in reference_outputs.items():
-            if not close(actual[name], out):
-                raise UnsupportedModelError(
-                    f"{path} changes its output {name!r} when constants are folded", "report this graph"
-                )
-        name_batch(candidate, guess.axes, axes, {name: out.ndim for name, out in actual.items()})
-        return candidate
-    if reason is not None:
-        raise reason
-    if fails is None:
-        raise UnsupportedModelError(f"{path} has no input with axes", "export it with a dynamic batch axis")
-    raise BundleError(f"onnxruntime does not run {path}: {fails}", "check it with onnx.checker") from fails
-
-
-def _first_run(
-    session: InferenceSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
-) -> tuple[tuple[int, int], Arrays, dict[str, npt.NDArray[np.generic]]]:
-    """The first range of whole numbers that a graph takes, such numbers, and its outputs for them."""
-    fails: Exception | None = None
-    for whole in RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]:
-        feed = example(inputs, guess, guess.fixed or FIRST, whole)
-        try:
-            return whole, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
-        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            fails = fails or error
-    assert fails is not None
-    raise fails
-
-
-def _frozen(path: Path, batch: int) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"{path} has a fixed batch size of {batch} inside the graph", "export it with a dynamic batch axis"
-    )
-
-
-def _session(model: ModelProto, path: Path) -> InferenceSession:
-    try:
-        return open_session(model, severity=FATAL)
-    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-        raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 
 
 def _input_spec(signature: ModelSignature, metadata: OnnxMetadata, path: Path, tokenizer: Path | None) -> Input:

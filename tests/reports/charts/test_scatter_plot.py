@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.measure.measure_graphs import Latency, Measurement
-from pocketzoo.reports.charts.scatter_plot import Point, front, points_of, scatter
+from pocketzoo.reports.bench_section import scatter_figure
+from pocketzoo.reports.charts.scatter_plot import Point, front, mark_class, points_of, scatter
+from pocketzoo.reports.html_page import style
 from pocketzoo.reports.measured.bench_runs import BenchRun
 from pocketzoo.reports.measured.number_format import Number
 
@@ -67,3 +70,19 @@ def test_rows_without_a_latency_are_not_drawn() -> None:
 def test_where_labels_find_no_room_the_plot_says_so() -> None:
     rows = tuple(measured(f"a model with a long name, {i}", 1.0, 0.9) for i in range(60))
     assert re.search(r"\d+ not labeled for lack of space: see the table", scatter(BenchRun(0, rows), "s", wide=False))
+
+
+def test_each_precision_has_a_mark_and_color_of_its_own_whoever_made_it() -> None:
+    """A plugin's compressor calls its precision as it likes."""
+    names = ["float32", "int8", "clustered16", "int4", "float32"]
+    rows = tuple(replace(measured(f"row {i}", 1.0 + i, 0.9), precision=name) for i, name in enumerate(names))
+    run = BenchRun(0, rows)
+    assert run.precisions == ("int8", "clustered16", "int4")
+    assert [mark_class(run, name) for name in names[:4]] == ["float", "encoded tone0", "encoded tone1", "encoded tone2"]
+    drawn = scatter(run, "s", wide=True)
+    assert [drawn.count(f'class="mark {kind}"') for kind in ("float", "encoded tone0", "encoded tone1")] == [2, 1, 1]
+    assert len(re.findall(r"<rect[^>]*data", drawn)) == 3
+    figure = scatter_figure(run, "s", 2)
+    assert re.findall(r"</i>([^<]+)</span>", figure)[:4] == ["float32", "int8", "clustered16", "int4"]
+    colors = dict(re.findall(r"^\.encoded(\S*) \{ --tone: (.*?); \}", style(), re.MULTILINE))
+    assert len(set(colors.values())) == 4

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 from feeds import only
 
 from pocketzoo.core.arrays import first
-from pocketzoo.core.errors import UnknownNameError, UnsupportedModelError
+from pocketzoo.core.errors import PocketzooError, UnknownNameError, UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.backend import provider_of, runtime_of
 from pocketzoo.zoo.backends.onnxruntime.providers import PROVIDERS
 from pocketzoo.zoo.backends.open_backend import backends
@@ -20,6 +23,10 @@ from pocketzoo.zoo.backends.runtimes import (
     runtimes,
     single_thread,
 )
+from pocketzoo.zoo.bundles.bundle import updating
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.random_samples import random_samples
 
 
@@ -102,3 +109,21 @@ def test_every_provider_that_is_known_is_a_runtime_under_its_names(registry):
     for short, (full, _) in PROVIDERS.items():
         assert ways[runtime_of(short)].aliases == (short, full)
         assert provider_of(runtime_of(short)) == short
+
+
+def test_what_a_module_is_built_from_is_looked_up_where_the_caller_says(fitted, fitted_copy, registry):
+    """A backbone that only the given registry knows."""
+    own = ModuleType("own_backbones")
+    own.pocketzoo_backbones = hookimpl(lambda: [replace(registry.get("backbone", "tinynet"), name="own-net")])
+    with updating(fitted_copy) as draft:
+        draft.manifest = replace(draft.manifest, model=replace(draft.manifest.model, backbone="own-net"))
+    x = random_samples(fitted.manifest.input, 2)
+    with (
+        open_runner(TORCH, fitted.graph(""), fitted.path) as ours,
+        open_runner(
+            TORCH, fitted.graph(""), fitted_copy.path, registry=Registry(create_manager(extra=[own]))
+        ) as theirs,
+    ):
+        assert np.array_equal(first(ours.infer(x)), first(theirs.infer(x)))
+    with pytest.raises(PocketzooError, match="own-net"):
+        open_runner(TORCH, fitted.graph(""), fitted_copy.path)

@@ -107,7 +107,7 @@ def test_arrays_by_the_names_of_inputs_are_samples_of_several_things(tmp_path, r
     generator = np.random.default_rng(0)
     arrays = {"image": generator.normal(size=(20, 1, 4, 4)).astype(np.float32), "ids": np.arange(60).reshape(20, 3)}
     np.savez(tmp_path / "two.npz", **arrays, y=np.arange(20) % 2)
-    data = read_npz(tmp_path / "two.npz", 0, "classes", inputs=["image", "ids"])
+    data = read_npz(tmp_path / "two.npz", 0, "classes", names=[("image", "ids")])
     assert data.labels == ("0", "1")
     rows = [row for name in SPLITS for row in data.split(name).samples]
     assert sorted(int(row["ids"][0]) // 3 for row in rows) == list(range(20))
@@ -119,4 +119,4 @@ def test_arrays_by_the_names_of_inputs_are_samples_of_several_things(tmp_path, r
         read_npz(tmp_path / "two.npz", 0, "classes")
     np.savez(tmp_path / "odd.npz", image=arrays["image"], ids=arrays["ids"][:3])
     with refused(DataError, "20 of 'image', 3 of 'ids'"):
-        read_npz(tmp_path / "odd.npz", 0, "classes", inputs=["image", "ids"])
+        read_npz(tmp_path / "odd.npz", 0, "classes", names=[("image", "ids")])

@@ -379,3 +379,13 @@ def test_the_newest_of_the_standards_opsets_counts():
     model = graph(node("Relu", ("x",)), opset=17)
     model.opset_import.append(helper.make_opsetid("ai.onnx", 19))
     assert opset_of(model) == 19
+
+
+def test_what_has_no_8_bit_form_is_named_inside_a_node_too():
+    info = helper.make_tensor_value_info
+    weights = {"w_ih": zeros(1, 16, 4), "w_hh": zeros(1, 16, 4)}
+    lstm = helper.make_node("LSTM", ["x", "w_ih", "w_hh"], ["z"], hidden_size=4)
+    branch = helper.make_graph([lstm], "b", [], [info("z", FLOAT, None)])
+    made = graph(helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+                 shape=None, c=np.array(True), **weights)  # fmt: skip
+    assert left_alone(GraphIndex(made)) == {"w_ih": "it is inside a node of If"}

@@ -553,3 +553,42 @@ def test_whole_numbers_that_index_a_small_table_are_found_by_trying(tmp_path):
     signature = open_graph(write(tmp_path, model)).manifest.signature
     assert isinstance(signature, ModelSignature)
     assert axes(signature.outputs) == {"y": 0}
+
+
+@pytest.mark.parametrize(
+    ("samples", "least"), [("samples", 4), ("samples", 100), ("samples", 3000), (None, 100)], ids=str
+)
+def test_a_graph_that_needs_long_axes_is_given_them(samples, least, tmp_path):
+    """Mirrored padding takes less than there is, so that 4 to 3000 samples are too few."""
+    nodes = [
+        helper.make_node("Pad", ["x", "by"], ["padded"], mode="reflect"),
+        helper.make_node("ReduceMean", ["padded", "last"], ["y"], keepdims=1),
+    ]
+    by = np.array([0, least, 0, 0])
+    model = linked({"x": (FLOAT, ("n", samples))}, nodes, {"y": FLOAT}, by=by, last=np.array([1]))
+    bundle = open_graph(write(tmp_path, model))
+    assert axes(bundle.manifest.signature.inputs) == {"x": 0}
+    x = np.random.default_rng(0).normal(size=(5, least + 7)).astype(np.float32)
+    padded = np.pad(x, [(0, 0), (least, 0)], mode="reflect")
+    with OnnxRunner(bundle.graph("")) as runner:
+        np.testing.assert_allclose(runner.infer({"x": x})["y"], padded.mean(1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [256, 2048])
+def test_a_graph_that_takes_one_length_alone_is_given_it(length, tmp_path):
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    model = linked({"x": (FLOAT, ("n", "samples"))}, nodes, {"y": FLOAT}, shape=np.array([0, length]))
+    assert axes(open_graph(write(tmp_path, model)).manifest.signature.outputs) == {"y": 0}
+
+
+def test_axes_without_names_are_put_together_by_trying(tmp_path):
+    """Samples lie along the first axis of one input and the second of the other, and no axis says so."""
+    model = linked(
+        {"x": (FLOAT, (None, 4)), "state": (FLOAT, (2, None, 4))},
+        [helper.make_node("Add", ["state", "x"], ["next"]), helper.make_node("ReduceMax", ["next", "first"], ["y"])],
+        {"y": FLOAT, "next": FLOAT},
+        first=np.array([0]),
+    )
+    signature = open_graph(write(tmp_path, model)).manifest.signature
+    assert axes(signature.inputs) == {"x": 0, "state": 1}
+    assert axes(signature.outputs) == {"y": 1, "next": 1}

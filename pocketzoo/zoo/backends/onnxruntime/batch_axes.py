@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +19,25 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
-IMAGE, LENGTH = 224, 8  # of an axis of free length: of images, and of anything else
+IMAGE = 224  # pixels of an axis of free length
+# Of any other axis, as short as the graph takes it: of sound it has hundreds of values, and windows, padding or kernels
+# refuse less, or any number but one, which is a power of two.
+LENGTHS = tuple(8 << i for i in range(13))
+LARGEST = 1 << 22  # numbers in an input that is tried
+COMBINATIONS = 16  # of axes without names that are tried
 CALLED = ("batch", "batch_size", "n", "b", "bs")  # what exporters call the axis of samples; tried first
 FIRST, SECOND = 4, 3  # samples of the two parts: of one or two alone the largest of all is often the own
 # Even, as the two parts of a batch have a number each. Several inputs are tried twice: what holds may be by chance.
 SEEDS = (2, 12)
 RANGES = ((1, 8), (0, 2), (0, 1))  # of whole numbers that are tried: ids must be in a table that nobody told us of
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What stands for what no file says: the range of whole numbers, and the length of axes that may have any."""
+
+    whole: tuple[int, int] = RANGES[0]
+    length: int = LENGTHS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,7 @@ def guesses(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
         *(_guess(inputs, axes) for axes in (*likely, firsts, *leading)),
         *_of_fixed(inputs),
         *(_guess(inputs, axes) for axes in others),
+        *_of_unnamed(inputs),
     ):
         if guess not in tried and any(axis is not None for axis in guess.axes.values()):
             tried.append(guess)
@@ -58,6 +74,13 @@ def guesses(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
 
 def _guess(inputs: Sequence[TensorSpec], axes: Mapping[str, int], fixed: int = 0) -> Guess:
     return Guess({tensor.name: axes.get(tensor.name) for tensor in inputs}, fixed)
+
+
+def _of_unnamed(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
+    """One axis each, the first that is free before others, for files whose axes of one kind have no name in common."""
+    free = [[*tensor.free, None] for tensor in inputs]
+    for axes in islice(product(*free), COMBINATIONS):
+        yield Guess({tensor.name: axis for tensor, axis in zip(inputs, axes, strict=True)})
 
 
 def _of_fixed(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
@@ -70,21 +93,38 @@ def _of_fixed(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
             yield _guess(inputs, {name: 0 for name in same if name != left_out}, int(length))
 
 
+def fillings(inputs: Sequence[TensorSpec], guess: Guess, count: int) -> Iterator[Filling]:
+    """What is worth trying, the smallest first."""
+    ranges = RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]
+    seen: set[tuple[tuple[int, ...], ...]] = set()
+    for length in LENGTHS:
+        shapes = tuple(_shape(tensor, guess, count, length) for tensor in inputs)
+        if shapes not in seen and all(math.prod(shape) <= LARGEST for shape in shapes):
+            seen.add(shapes)
+            yield from (Filling(whole, length) for whole in ranges)
+
+
+def _shape(tensor: TensorSpec, guess: Guess, count: int, length: int) -> tuple[int, ...]:
+    usual = IMAGE if len(tensor.shape) == 4 else length
+    return tuple(
+        count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
+        for axis, dim in enumerate(tensor.shape)
+    )
+
+
 def example(
-    inputs: Sequence[TensorSpec], guess: Guess, count: int, whole: tuple[int, int] = RANGES[0], seed: int = 0
+    inputs: Sequence[TensorSpec], guess: Guess, count: int, filling: Filling, seed: int = 0
 ) -> dict[str, npt.NDArray[Any]]:
-    """Numbers for each input, ``count`` samples along its axis; ``whole`` is the range of whole numbers."""
+    """Numbers for each input, ``count`` samples along its axis."""
     arrays = dict[str, npt.NDArray[Any]]()
     for tensor in inputs:
         shared = guess.axes[tensor.name] is None
         generator = np.random.default_rng([seed // 2 if shared else seed, shared, len(arrays)])
-        usual = IMAGE if len(tensor.shape) == 4 else LENGTH
-        shape = [
-            count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
-            for axis, dim in enumerate(tensor.shape)
-        ]
+        shape = _shape(tensor, guess, count, filling.length)
         kind = np.dtype(tensor.dtype).kind
-        values: npt.NDArray[Any] = generator.normal(size=shape) if kind == "f" else generator.integers(*whole, shape)
+        values: npt.NDArray[Any] = (
+            generator.normal(size=shape) if kind == "f" else generator.integers(*filling.whole, shape)
+        )
         arrays[tensor.name] = values.astype(tensor.dtype)
     return arrays
 
@@ -97,7 +137,7 @@ def joined(one: Arrays, other: Arrays, axes: Mapping[str, int | None]) -> dict[s
 
 
 def output_axes(
-    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, whole: tuple[int, int] = RANGES[0]
+    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling
 ) -> dict[str, int | None]:
     """The axis of samples of each output, if a guess about the inputs is right; None for one that all samples share.
 
@@ -108,7 +148,7 @@ def output_axes(
         UnsupportedModelError: it is not so, by the name of the output; or no output depends on the samples.
         Exception: of onnxruntime, which does not run the graph so.
     """
-    tries = [_axes_of(session, inputs, guess, whole, seed) for seed in (SEEDS if len(inputs) > 1 else SEEDS[:1])]
+    tries = [_axes_of(session, inputs, guess, filling, seed) for seed in (SEEDS if len(inputs) > 1 else SEEDS[:1])]
     if any(axes != tries[0] for axes in tries[1:]):
         raise UnsupportedModelError(
             "its outputs follow the samples now and then", "export it with a dynamic batch axis"
@@ -119,10 +159,10 @@ def output_axes(
 
 
 def _axes_of(
-    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, whole: tuple[int, int], seed: int
+    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
 ) -> dict[str, int | None]:
-    first = example(inputs, guess, guess.fixed or FIRST, whole, seed)
-    second = example(inputs, guess, SECOND, whole, seed + 1)
+    first = example(inputs, guess, guess.fixed or FIRST, filling, seed)
+    second = example(inputs, guess, SECOND, filling, seed + 1)
     names = [output.name for output in session.get_outputs()]
     feeds = [first, second, joined(first, second, guess.axes)]
     runs = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]

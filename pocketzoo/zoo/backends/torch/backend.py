@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pocketzoo.core.progress import Progress
     from pocketzoo.zoo.backends.torch.runner import TorchRunner
     from pocketzoo.zoo.catalog.engine_options import EngineOptions
+    from pocketzoo.zoo.catalog.registry import Registry
     from pocketzoo.zoo.catalog.specs import TargetSpec
 
 EAGER, COMPILED, CUDA = "torch", "torch-compile", "torch-cuda"  # its runtimes
@@ -44,10 +45,22 @@ class TorchBackend:
     def build(self, graph: Path, out: Path, target: TargetSpec, *, options: EngineOptions, progress: Progress) -> None:
         raise ExportError("torch runs the module of a bundle and builds nothing", "use --to onnx")
 
-    def load(self, model: Path, *, runtime: str, target: TargetSpec | None = None, threads: int = 0) -> TorchRunner:
+    def load(
+        self,
+        model: Path,
+        *,
+        runtime: str,
+        target: TargetSpec | None = None,
+        threads: int = 0,
+        registry: Registry | None = None,
+    ) -> TorchRunner:
         require("torch", extra="compress")
         from pocketzoo.zoo.backends.torch.runner import TorchRunner
 
         return TorchRunner(
-            model, threads=threads, compiled=runtime == COMPILED, device="cuda" if runtime == CUDA else "cpu"
+            model,
+            threads=threads,
+            compiled=runtime == COMPILED,
+            device="cuda" if runtime == CUDA else "cpu",
+            registry=registry,
         )

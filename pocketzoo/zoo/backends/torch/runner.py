@@ -13,6 +13,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
+from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.models.build import load_module
 from pocketzoo.zoo.models.resolver import Resolver
@@ -22,14 +23,22 @@ from pocketzoo.zoo.modules.outputs import outputs_of
 class TorchRunner:
     """The module on a device. Its threads are all of torch's, until it is closed."""
 
-    def __init__(self, bundle: Path, *, threads: int = 0, compiled: bool = False, device: str = "cpu") -> None:
-        """``threads`` = 0 leaves them as torch has them.
+    def __init__(
+        self,
+        bundle: Path,
+        *,
+        threads: int = 0,
+        compiled: bool = False,
+        device: str = "cpu",
+        registry: Registry | None = None,
+    ) -> None:
+        """``threads`` = 0 leaves them as torch has them. What the module is built from is of ``registry``.
 
         Raises:
             UnsupportedModelError: the bundle came as an ONNX file, and has no module.
         """
         read = read_bundle(bundle)
-        module = load_module(read, Resolver()).to(device)
+        module = load_module(read, Resolver.of(registry)).to(device)
         self.module: Any = torch.compile(module) if compiled else module
         self._signature = bundle_signature(read)
         self.device, self.before = device, torch.get_num_threads()
