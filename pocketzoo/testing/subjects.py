@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from pocketzoo.core.errors import HubError, MissingDependencyError, message_of
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, Input, Weights
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec, Input, Weights
 from pocketzoo.zoo.hub.weights import load_state, locate, read_weights
 from pocketzoo.zoo.models.build import Model, example_inputs
 from pocketzoo.zoo.models.export_graph import onnx_from_model
-from pocketzoo.zoo.models.heads import build_head
+from pocketzoo.zoo.models.heads import build_head, feature_choice
 
 HEAD, OUTPUTS = "linear", 5  # it takes features of every kind
 BATCHES = (1, 3)
@@ -33,6 +34,36 @@ CONFIGS = {
     "low-rank": LowRankConfig(energy=0.9, only_faster=False),
     "int8": Int8Config(),
 }
+
+
+class OfEvery(nn.Module):
+    """The means of all features of a backbone alongside one another, then one linear layer: (B, outputs)."""
+
+    def __init__(self, features: Mapping[str, FeatureSpec], outputs: int) -> None:
+        super().__init__()
+        self.features = dict(features)
+        self.linear = nn.Linear(sum(each.channels for each in features.values()), outputs)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        means = []
+        for name, spec in self.features.items():
+            x = features[name].float()
+            if spec.kind == "mask":
+                x = x[..., None]  # (B, T, 1)
+            means.append(x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.mean((2, 3)))
+        logits: Tensor = self.linear(torch.cat(means, 1))
+        return logits
+
+
+# The head that a backbone of several features is tried with: heads that ship read one.
+EVERY = HeadSpec(
+    name="of-every",
+    summary="the means of all features, then one linear layer",
+    takes=("map", "vector", "sequence", "mask"),
+    reads=("*",),
+    task="*-classification",
+    build=OfEvery,
+)
 
 
 class Backbone:
@@ -87,8 +118,11 @@ class Backbone:
             pytest.skip(f"its weights cannot be had: {self.without_weights}")
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            head = build_head(self.registry.get("head", HEAD), self.spec.features, OUTPUTS)
-        return Model(copy.deepcopy(module), head).eval()
+            several = isinstance(self.spec.features, Mapping)
+            spec = EVERY if several else self.registry.get("head", HEAD)
+            choice = feature_choice(spec, self.spec, self.spec.features)
+            head = build_head(spec, choice.built_on, OUTPUTS)
+        return Model(copy.deepcopy(module), head, choice).eval()
 
     @cached_property
     def exported(self) -> onnx.ModelProto | Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.core.errors import UnsupportedLayerError, message_of
+from pocketzoo.core.errors import HeadMismatchError, UnsupportedLayerError, message_of
+from pocketzoo.core.names import RULE, is_name
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import (
     BATCHES,
@@ -29,13 +31,14 @@ from pocketzoo.testing.subjects import (
 )
 from pocketzoo.zoo.catalog.compressor import Compressor, ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.catalog.specs import FEATURES, FeatureSpec, InputSpec, TextSpec
 from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.build import cut_after, example_inputs
 from pocketzoo.zoo.models.export_graph import onnx_from_model
+from pocketzoo.zoo.models.heads import feature_choice
 
-RANK = {"map": 4, "vector": 2, "sequence": 3}
+RANK = {"map": 4, "vector": 2, "sequence": 3, "mask": 2}
 
 
 def test_its_input_is_sane(backbone: Backbone) -> None:
@@ -79,8 +82,13 @@ def test_its_input_is_sane(backbone: Backbone) -> None:
 
 def test_its_features_are_stated_whole(backbone: Backbone) -> None:
     """The kind and the shape belong together, for the backbone and all its cuts."""
-    places = [("its features", backbone.spec.features), *((c.layer, c.features) for c in backbone.spec.cuts)]
-    for place, features in places:
+    named = named_features(backbone)
+    if bad := [name for name in named if not is_name(name)]:
+        wrong(f"it calls features {bad[0]!r}", RULE)
+    if not named:
+        wrong("it states no features", "give a FeatureSpec, or a mapping of names to them")
+    own = [(f"its {name}" if len(named) == 1 else f"its features {name!r}", spec) for name, spec in named.items()]
+    for place, features in [*own, *((c.layer, c.features) for c in backbone.spec.cuts)]:
         rank = RANK.get(features.kind)
         if rank is None:
             wrong(f"{place} are a {features.kind!r}", f"state one of: {', '.join(RANK)}")
@@ -88,6 +96,13 @@ def test_its_features_are_stated_whole(backbone: Backbone) -> None:
             wrong(
                 f"{place}: a {features.kind} of shape {features.shape}",
                 f'state {rank} axes, the first of them "batch", the others in numbers',
+            )
+    axes = {spec.shape[1] for spec in named.values() if spec.kind == "sequence"}
+    for name, spec in named.items():
+        if spec.kind == "mask" and spec.shape[1] not in axes:
+            wrong(
+                f"the mask {name!r} is {spec.shape}, and no sequence of it has an axis {spec.shape[1]!r}",
+                "call the axis of tokens the same in the sequence and its mask",
             )
     layers = [cut.layer for cut in backbone.spec.cuts]
     if len(set(layers)) != len(layers):
@@ -121,19 +136,21 @@ def test_its_weights_fit(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_its_features_have_the_stated_shape(backbone: Backbone, batch: int) -> None:
-    """At any batch size, finite, as one tensor."""
-    features = backbone.spec.features
-    out = _run(backbone.module, backbone, batch)
-    if not fits(out, features, batch):
-        wrong(
-            f"at batch {batch} it gives {shape_of(out)}, and states a {features.kind} {features.shape}",
-            "correct features=FeatureSpec(...), or what the module returns",
-        )
-    if out.dtype != torch.float32 or not torch.isfinite(out).all():
-        wrong(
-            f"its features are {out.dtype}{'' if torch.isfinite(out).all() else ' and not finite'}",
-            "return finite float32 values",
-        )
+    """At any batch size, finite, as one tensor or by the names that it states."""
+    for name, out in _run(backbone.module, backbone, batch).items():
+        features = named_features(backbone)[name]
+        of = "" if len(named_features(backbone)) == 1 else f" as {name!r}"
+        if not fits(out, features, batch):
+            wrong(
+                f"at batch {batch} it gives {shape_of(out)}{of}, and states a {features.kind} {features.shape}",
+                "correct features=FeatureSpec(...), or what the module returns",
+            )
+        typed = out.dtype == torch.float32 or features.kind == "mask"
+        if not typed or not torch.isfinite(out).all():
+            wrong(
+                f"its features{of} are {out.dtype}{'' if torch.isfinite(out).all() else ' and not finite'}",
+                "return finite float32 values",
+            )
 
 
 def test_it_gives_the_same_twice(backbone: Backbone) -> None:
@@ -143,7 +160,8 @@ def test_it_gives_the_same_twice(backbone: Backbone) -> None:
         one = _run(backbone.module, backbone, 2)
         torch.manual_seed(2)
         two = _run(backbone.module, backbone, 2)
-    if not torch.equal(one.nan_to_num(), two.nan_to_num()):  # values that are not finite are another check's
+    # Values that are not finite are another check's.
+    if any(not torch.equal(one[name].nan_to_num(), two[name].nan_to_num()) for name in one):
         wrong("two runs on one input differ", "switch off dropout and other chance unless self.training")
 
 
@@ -157,7 +175,8 @@ def test_its_cuts_give_the_stated_shapes(backbone: Backbone) -> None:
             wrong(f"it has no layer {cut.layer!r}", f"name one of its modules: {', '.join(known[:12])}, ...")
         with blaming(f"cut after {cut.layer!r}", "leave this cut out, or make forward traceable by torch.fx"):
             short = cut_after(copy.deepcopy(backbone.module), cut.layer).eval()
-        out = _run(short, backbone, 2)
+        with torch.no_grad():
+            out = short(*example_inputs(backbone.spec.input, 2).values())
         if not fits(out, cut.features, 2):
             wrong(
                 f"cut after {cut.layer!r} it gives {shape_of(out)}, and states {cut.features.shape}",
@@ -171,11 +190,10 @@ def test_its_head_is_there(backbone: Backbone, registry: Registry) -> None:
         pytest.skip("it names no head")
     with blaming(f"its head {backbone.spec.head!r}", "declare that head in pocketzoo_heads"):
         head = registry.get("head", backbone.spec.head)
-    if backbone.spec.features.kind not in head.takes or head.backbone not in ("", backbone.spec.name):
-        wrong(
-            f"its head {head.name!r} takes {', '.join(head.takes)} of {head.backbone or 'any backbone'}",
-            f"let the head take a {backbone.spec.features.kind} of {backbone.spec.name}",
-        )
+    try:
+        feature_choice(head, backbone.spec, backbone.spec.features)
+    except HeadMismatchError as error:
+        wrong(f"its {error.message}", f"correct takes, reads or backbone of it, or features of {backbone.spec.name}")
 
 
 def test_it_exports(backbone: Backbone) -> None:
@@ -219,12 +237,24 @@ def _compressed(backbone: Backbone, compressor: Compressor, registry: Registry, 
     return [compressor.apply(backbone.exported, plan, registry.get("target", name)) for name in ("cpu", "tensorrt")]
 
 
-def _run(module: nn.Module, backbone: Backbone, batch: int) -> Tensor:
+def named_features(backbone: Backbone) -> Mapping[str, FeatureSpec]:
+    """What it states of its features, by name."""
+    features = backbone.spec.features
+    return features if isinstance(features, Mapping) else {FEATURES: features}
+
+
+def _run(module: nn.Module, backbone: Backbone, batch: int) -> dict[str, Tensor]:
     with blaming("it does not run on its own input", "let forward take a tensor for each input"), torch.no_grad():
         out = module(*example_inputs(backbone.spec.input, batch).values())
-    if not isinstance(out, Tensor):
-        wrong(f"it returns a {type(out).__name__}", "return one tensor: the features alone")
-    return out
+    named = named_features(backbone)
+    if not isinstance(backbone.spec.features, Mapping):
+        if not isinstance(out, Tensor):
+            wrong(f"it returns a {type(out).__name__}", "return one tensor: the features alone")
+        return dict.fromkeys(named, out)
+    if not isinstance(out, Mapping) or set(out) != set(named) or not all(isinstance(x, Tensor) for x in out.values()):
+        returned = f"{', '.join(map(str, out))}" if isinstance(out, Mapping) else f"a {type(out).__name__}"
+        wrong(f"it returns {returned}, and states {', '.join(named)}", "return a dict of a tensor for each name")
+    return dict(out)
 
 
 def _positive(shape: tuple[object, ...]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from fnmatch import fnmatchcase
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -13,20 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pocketzoo.core.errors import HeadMismatchError
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
-from pocketzoo.zoo.catalog.head_task import decoder_for
+from pocketzoo.zoo.catalog.head_task import decoder_for, possible_tasks
 from pocketzoo.zoo.catalog.registry import Entry, Registry
-from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, FeatureSpecs, HeadSpec
 from pocketzoo.zoo.catalog.task import TaskSpec
 from pocketzoo.zoo.hub.weights import load_state, read_weights
-from pocketzoo.zoo.models.heads import build_head
+from pocketzoo.zoo.models.heads import ALL, build_head, feature_choice
 
 SHAPES: dict[FeatureKind, tuple[str | int, ...]] = {
     "map": ("batch", 12, 5, 6),
     "vector": ("batch", 12),
     "sequence": ("batch", 9, 12),
+    "mask": ("batch", 9),
 }
 BATCH = 3
 
@@ -60,10 +62,7 @@ def test_its_loss_exists(head: Entry, registry: Registry) -> None:
 
 def tasks_of(spec: HeadSpec, registry: Registry) -> list[TaskSpec]:
     """The tasks that its models may be for, by what they read."""
-    every = [entry.spec for entry in registry.entries("task").values()]
-    if not spec.task:
-        return [task for task in every if spec.returns in task.former]
-    return [task for task in every if fnmatchcase(task.name, spec.task)]
+    return possible_tasks(spec, registry)
 
 
 def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:
@@ -88,10 +87,10 @@ def test_it_builds_on_the_features_it_takes(head: Entry, outputs: int, registry:
     """The output is (batch, outputs), or that for each token, finite, and the same each time in eval mode."""
     kinds = {str(task.targets) for task in tasks_of(head.spec, registry)}
     for features in _features(head.spec, registry):
-        with blaming(f"build() fails on a {features.kind} {features.shape}", "let build take (features, outputs)"):
+        with blaming(f"build() fails on {_said(features)}", "let build take (features, outputs)"):
             module = build_head(head.spec, features, outputs).eval()
         x = _values(features)
-        with blaming(f"it does not run on a {features.kind}", f"leave {features.kind!r} out of takes"), torch.no_grad():
+        with blaming(f"it does not run on {_said(features)}", "take only the kinds that it can read"), torch.no_grad():
             one, two = module(x), module(x)
         for i, (name, (first, second)) in enumerate(_pairs(one, two).items()):  # the first has as many as asked for
             shaped = isinstance(first, Tensor) and first.shape[:1] == (BATCH,)
@@ -112,11 +111,12 @@ def _pairs(one: object, two: object) -> dict[str, tuple[Any, Any]]:
     return {"": (one, two)}
 
 
-def _shaped(out: Tensor, x: Tensor, outputs: int, kinds: set[str]) -> bool:
+def _shaped(out: Tensor, x: Tensor | dict[str, Tensor], outputs: int, kinds: set[str]) -> bool:
     """Whether an output is as its task's targets would have it: classes, numbers and flags have one for each."""
     if kinds == {"arrays"}:
         return True
-    return out.shape == (BATCH, outputs) or (x.ndim == 3 and out.shape == (BATCH, x.shape[1], outputs))
+    tokens = {each.shape[1] for each in (x.values() if isinstance(x, dict) else [x]) if each.ndim == 3}
+    return tuple(out.shape) in {(BATCH, outputs), *((BATCH, length, outputs) for length in tokens)}
 
 
 def test_it_can_be_trained(head: Entry, registry: Registry) -> None:
@@ -173,18 +173,39 @@ def test_its_weights_fit(head: Entry, registry: Registry) -> None:
         load_state(build_head(spec, features, len(spec.labels())), read_weights(spec.weights), spec.name)
 
 
-def _features(spec: HeadSpec, registry: Registry) -> list[FeatureSpec]:
-    """Those of its backbone, or a small example of each kind that it takes."""
+def _features(spec: HeadSpec, registry: Registry) -> list[FeatureSpecs]:
+    """Those of its backbone, or small examples: each kind that it takes, or by the names that it reads."""
+    kinds = [kind for kind in spec.takes if kind in SHAPES]
+    every = spec.reads == (ALL,)
+    if not spec.backbone and len(spec.reads) < 2 and not every:
+        return [FeatureSpec(kind, SHAPES[kind]) for kind in kinds]
     if not spec.backbone:
-        return [FeatureSpec(kind, SHAPES[kind]) for kind in spec.takes if kind in SHAPES]
+        names = [f"one-{kind}" for kind in kinds] if every else spec.reads
+        turns = range(1 if every else len(kinds))  # which name has which kind nobody says, so each has its turn
+        return [
+            {name: FeatureSpec(kind, SHAPES[kind]) for name, kind in zip(names, cycle(kinds[i:] + kinds[:i]))}
+            for i in turns
+        ]
     with blaming(f"its backbone {spec.backbone!r}", "declare that backbone in pocketzoo_backbones"):
-        features: FeatureSpec = registry.get("backbone", spec.backbone).features
-    if features.kind not in spec.takes:
-        wrong(f"its backbone gives a {features.kind}, it takes {', '.join(spec.takes)}", "correct takes or backbone")
-    return [features]
+        backbone = registry.get("backbone", spec.backbone)
+    try:
+        return [feature_choice(spec, backbone, backbone.features).built_on]
+    except HeadMismatchError as error:
+        wrong(error.message, "correct takes, reads or backbone")
 
 
-def _values(features: FeatureSpec) -> Tensor:
-    """The same each time; an axis of free length is short."""
+def _said(features: FeatureSpecs) -> str:
+    """Features in words."""
+    if isinstance(features, Mapping):
+        return " and ".join(f"{name!r}, a {each.kind} {each.shape}" for name, each in features.items())
+    return f"a {features.kind} {features.shape}"
+
+
+def _values(features: FeatureSpecs) -> Any:
+    """The same each time; an axis of free length is short, and nothing is padded."""
+    if isinstance(features, Mapping):
+        return {name: _values(each) for name, each in features.items()}
+    if features.kind == "mask":
+        return torch.ones(BATCH, 9)
     shape = [9 if isinstance(d, str) else d for d in features.shape[1:]]
     return torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(0))

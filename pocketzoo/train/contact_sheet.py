@@ -75,8 +75,10 @@ def preview(
     for start in range(0, len(rows), ACROSS):
         x, y = next(iter(Batches(split, processor).of([rows[start : start + ACROSS]])))
         images = torch.from_numpy(x[spec.name])
-        targets = torch.from_numpy(y) if y is not None else torch.zeros(len(x))
-        copies = [change(images, targets, len(x)) for _ in range(TIMES)] if change else []
+        targets = torch.from_numpy(y) if y is not None else torch.zeros(len(images))
+        batch = {name: torch.from_numpy(array) for name, array in x.items()}
+        changed = [change(batch, targets, len(targets)) for _ in range(TIMES)] if change else []
+        copies = [(inputs[spec.name], mixture) for inputs, mixture in changed]
         names = dataset.labels if y is not None and not dataset.numeric else ()
         bands.append([_row(row, mixed, spec, names) for row, mixed in [(images, [(1.0, targets)]), *copies]])
     sheet = _draw(bands)

@@ -6,96 +6,29 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pocketzoo.core.arrays import Arrays, first
-from pocketzoo.core.errors import DataError, StorageError, UnsupportedModelError, message_of
+from pocketzoo.core.errors import DataError, StorageError, message_of
 from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.train.sources import ONE, Features, Kept, Samples, Source, features_of
 from pocketzoo.zoo.catalog.dataset import Targets
-from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.catalog.specs import FeatureSpec
+from pocketzoo.zoo.data.batches import Batches, skipped_name
+from pocketzoo.zoo.modules.features import FeatureChoice
 
 ROOM = 8e9  # bytes that all kept features may take; POCKETZOO_FEATURES sets another number
 IN_MEMORY = 256e6  # bytes of a split's features that are read at once; more are mapped
-VALUES, TARGETS, FACTS = "values.f32", "targets.npy", "facts.json"
-
-
-class Source(Protocol):
-    """Samples to learn from."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def targets(self) -> Targets:
-        """Classes (N,), or numbers (N, outputs)."""
-        ...
-
-    def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs (B, ...) and targets of these rows, batch by batch, in this order."""
-        ...
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The samples themselves, or what a frozen backbone makes of them each time."""
-
-    batches: Batches
-    backbone: nn.Module | None = None
-
-    def __len__(self) -> int:
-        return self.batches.samples
-
-    @property
-    def targets(self) -> Targets:
-        assert self.batches.split.targets is not None
-        return self.batches.split.targets[: len(self)]
-
-    def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        for x, y in self.batches.of(parts):
-            if self.backbone is not None:
-                with torch.no_grad():
-                    inputs = _features(self.backbone, x).cpu()
-            elif len(x) == 1:
-                inputs = torch.from_numpy(first(x))
-            else:
-                raise UnsupportedModelError(
-                    f"fit cannot train a backbone of several inputs yet: {', '.join(x)}",
-                    "leave it frozen: without --unfreeze, LoRA and augmentation",
-                )
-            yield inputs, torch.from_numpy(y)
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features on disk. Sequences lie one after the other, as long as each is, and are filled up with zeros."""
-
-    values: npt.NDArray[np.float32]  # (N, *features), or of sequences (all tokens, channels)
-    targets: Targets
-    ends: npt.NDArray[np.int64] | None = None  # (N + 1,), where sequences begin and end
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in parts:
-            rows = np.asarray(part)
-            targets = torch.from_numpy(self.targets[rows])
-            if self.ends is None:
-                yield torch.from_numpy(self.values[rows]), targets
-                continue
-            texts = [torch.from_numpy(self.values[self.ends[i] : self.ends[i + 1]].copy()) for i in rows.tolist()]
-            longest = max(len(text) for text in texts)
-            yield torch.stack([F.pad(text, (0, 0, 0, longest - len(text))) for text in texts]), targets
+VALUES, TARGETS, FACTS = "values.bin", "targets.npy", "facts.json"
 
 
 def features(
@@ -104,7 +37,7 @@ def features(
     *,
     weights: str,
     data: str,
-    sequence: bool,
+    choice: FeatureChoice = ONE,
     what: str,
     label: str,
     progress: Progress,
@@ -113,22 +46,24 @@ def features(
     """The features of all samples: those that were kept under the same key, or computed now.
 
     The key covers how samples are read (``reads``, the config of the processor), and the digests of the backbone's
-    ``weights`` and of the ``data``; ``what`` names them in errors. What is kept takes at most ``ROOM``: features that
-    were not used for longest go first. Where there is no room they are computed each time they are used.
+    ``weights`` and of the ``data``; ``choice`` says which of the backbone's features, and ``what`` names the samples in
+    errors. What is kept takes at most ``ROOM``: features that were not used for longest go first. Where there is no
+    room, or they differ in size, they are computed each time they are used.
 
     Raises:
         DataError: none of the samples can be read.
     """
-    facts = [weights, to_plain(batches.spec if reads is None else reads), data, batches.skipped is not None, sequence]
+    named = [choice.named, [[name, spec.kind, spec.shape] for name, spec in choice.specs.items()]]
+    facts = [weights, to_plain(batches.spec if reads is None else reads), data, batches.skipped is not None, named]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     place = home() / "features" / key[:32]
     if (cached := _read(place, batches)) is not None:
         return cached
     try:
-        _write(place, backbone, batches, sequence, what, progress.track(batches, label, len(batches)))
+        _write(place, backbone, batches, choice, what, progress.track(batches, label, len(batches)))
     except (StorageError, _NoRoom) as error:
         progress.say(f"features are not cached: {message_of(error)}")
-        return Samples(batches, backbone)
+        return Samples(batches, backbone, choice)
     written = _read(place, batches)
     assert written is not None
     return written
@@ -142,64 +77,91 @@ def _write(
     place: Path,
     backbone: nn.Module,
     batches: Batches,
-    sequence: bool,
+    choice: FeatureChoice,
     what: str,
     items: Iterable[tuple[Any, Targets | None]],
 ) -> None:
     room = float(os.environ.get("POCKETZOO_FEATURES", ROOM))
-    targets, lengths, shape, size = [], [], (), 0
-    with replacing_folder(place) as folder, (folder / VALUES).open("wb") as file, torch.no_grad():
+    axes = {name: _sequence_axis(spec) for name, spec in choice.specs.items()}
+    targets: list[Targets] = []
+    lengths: dict[str, list[int]] = {axis: [] for axis in axes.values() if axis}
+    shapes: dict[str, tuple[str, list[int]]] = {}
+    with replacing_folder(place) as folder, ExitStack() as stack, torch.no_grad():
+        files = {name: stack.enter_context((folder / _file(i)).open("wb")) for i, name in enumerate(axes)}
         for x, y in items:
             assert y is not None
-            out = _features(backbone, x).float().cpu().numpy()
-            if not size:
-                estimate = (out.nbytes / len(out) + 16) * len(batches.split) + 1024  # with targets, and the facts
+            out = {name: _array(each) for name, each in features_of(backbone, x, choice).items()}
+            if not targets:
+                size = sum(each.nbytes / len(y) for each in out.values())
+                estimate = (size + 16) * len(batches.split) + 1024  # with targets, and the facts
                 if estimate > room or estimate > shutil.disk_usage(folder).free / 2:
                     raise _NoRoom(f"they would take {estimate / 1e9:.1f} GB")
                 _make_room(place.parent, room - estimate)
-            samples = [row[: _length(row)] for row in out] if sequence else [out]
-            for part in samples:
-                file.write(np.ascontiguousarray(part, np.float32).data)
-            lengths += [len(part) for part in samples] if sequence else []
+            own = {axis: _lengths([out[n] for n in out if axes[n] == axis]) for axis in lengths}
+            for name, each in out.items():
+                axis = axes[name]
+                shape = (each.dtype.str, list(each.shape[2 if axis else 1 :]))
+                if shapes.setdefault(name, shape) != shape:
+                    raise _NoRoom(f"{name} differ in size from batch to batch")
+                for part in [row[:n] for row, n in zip(each, own[axis], strict=True)] if axis else [each]:
+                    files[name].write(np.ascontiguousarray(part).data)
+            for axis, counts in own.items():
+                lengths[axis] += counts
             targets.append(y)
-            shape, size = out.shape[-1:] if sequence else out.shape[1:], size + out.nbytes
         if not targets:
             raise DataError(f"{what} is empty", "give each class at least five samples")
         np.save(folder / TARGETS, np.concatenate(targets))
         skipped = sorted(batches.skipped.names) if batches.skipped is not None else []
-        facts = {"shape": shape, "lengths": lengths if sequence else None, "skipped": skipped}
-        (folder / FACTS).write_text(json.dumps(facts))
+        values = {name: {"type": kind, "shape": shape, "axis": axes[name]} for name, (kind, shape) in shapes.items()}
+        (folder / FACTS).write_text(json.dumps({"values": values, "lengths": lengths, "skipped": skipped}))
 
 
-def _features(backbone: nn.Module, x: Arrays) -> Tensor:
-    """What a backbone makes of a batch, each input in its order."""
-    features: Tensor = backbone(*(torch.from_numpy(array).to(_device(backbone)) for array in x.values()))
-    return features
+def _file(number: int) -> str:
+    return f"{number}.{VALUES}" if number else VALUES
+
+
+def _array(features: Tensor) -> npt.NDArray[Any]:
+    """As they are kept: what has a fraction in 32 bits."""
+    array: npt.NDArray[Any] = (features.float() if features.is_floating_point() else features).cpu().numpy()
+    return array
+
+
+def _sequence_axis(spec: FeatureSpec) -> str:
+    """The axis along which samples are of different lengths; "" where they are not."""
+    axis = spec.shape[1] if spec.kind in ("sequence", "mask") else 0
+    return axis if isinstance(axis, str) else ""
 
 
 def _read(place: Path, batches: Batches) -> Features | None:
     try:
         facts = json.loads((place / FACTS).read_text())
-        path = place / VALUES
-        mapped = path.stat().st_size > IN_MEMORY
-        read = np.memmap(path, np.float32, "r") if mapped else np.fromfile(path, np.float32)
-        values = read.reshape(-1, *facts["shape"])
         targets = np.load(place / TARGETS)
+        ends = {axis: np.cumsum([0, *counts]) for axis, counts in facts["lengths"].items()}
+        parts = {}
+        for number, (name, fact) in enumerate(facts["values"].items()):
+            path = place / _file(number)
+            mapped = path.stat().st_size > IN_MEMORY
+            read = np.memmap(path, fact["type"], "r") if mapped else np.fromfile(path, fact["type"])
+            axis = fact["axis"]
+            values = read.reshape(-1, *fact["shape"])
+            if len(values) != (ends[axis][-1] if axis else len(targets)):
+                return None
+            parts[name] = Kept(values, ends[axis] if axis else None, axis)
         os.utime(place / FACTS)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    ends = None if facts["lengths"] is None else np.cumsum([0, *facts["lengths"]])
-    if len(values) != (len(targets) if ends is None else ends[-1]):
-        return None
+    rows: Sequence[int] = ()
     if batches.skipped is not None:
         batches.skipped.names.update(facts["skipped"])
-    return Features(values, targets, ends)
+        left, samples = set(facts["skipped"]), batches.split.samples
+        rows = [i for i in range(batches.samples) if skipped_name(samples[i]) not in left] if left else ()
+    return Features(parts, targets, batches, rows)
 
 
-def _length(sequence: npt.NDArray[np.float32]) -> int:
-    """Without the zeros after its end; at least one token."""
-    used = np.flatnonzero(sequence.any(-1))
-    return int(used[-1]) + 1 if len(used) else 1
+def _lengths(features: Sequence[npt.NDArray[Any]]) -> list[int]:
+    """Of each sample's sequences, (B, T, ...), without what is zero in all of them at the end; at least one token."""
+    used = np.any([each.reshape(*each.shape[:2], -1).any(-1) for each in features], 0)
+    return [int(row.nonzero()[0][-1]) + 1 if row.any() else 1 for row in used]
 
 
 def _make_room(folder: Path, room: float) -> None:
@@ -211,10 +173,6 @@ def _make_room(folder: Path, room: float) -> None:
             return
         shutil.rmtree(place, ignore_errors=True)
         del sizes[place]
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -23,6 +23,7 @@ from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.metric_value import key_of
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
@@ -30,11 +31,10 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
 from pocketzoo.zoo.models.build import build, load_pretrained
-from pocketzoo.zoo.models.heads import plain_options
+from pocketzoo.zoo.models.heads import channels, plain_options
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.models.save import save_model
-from pocketzoo.zoo.tasks.metric_value import key_of
 
 SNAPSHOT = "training.safetensors"
 
@@ -189,7 +189,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     if data is not None:
         raise HeadMismatchError(f"head {ref.head!r} has no trainable parameters", "leave out --data")
     options = plain_options(parts.head, ref.head_options)
-    ref = replace(ref, outputs=parts.features.channels, head_options=options)
+    ref = replace(ref, outputs=channels(parts.features), head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
     _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)

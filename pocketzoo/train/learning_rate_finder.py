@@ -117,12 +117,13 @@ def sweep(trainer: Trainer, phase: Phase, steps: int = 100, low: float = LOW, hi
     smoothed: list[float] = []
     mean = 0.0
     ordered = zip(order, phase.train.of(map(world.share, order)), strict=False)
-    for step, (rows, (x, y)) in enumerate(trainer.progress.track(ordered, "increasing the learning rate", steps)):
+    for step, (rows, (x, y, _)) in enumerate(trainer.progress.track(ordered, "increasing the learning rate", steps)):
         rate = low * (high / low) ** (step / max(steps - 1, 1))
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] / config.learning_rate * rate
         world.seed(config.seed * STEPS + step)
-        total, weight = trainer.step(model, optimizer, *phase.batch(x, y, len(rows), world.device))
+        batch = phase.batch(x, y, len(rows), world.device)
+        total, weight = trainer.step(model, optimizer, *batch, phase.train.axes)
         mean = SMOOTH * mean + (1 - SMOOTH) * total / weight
         level = mean / (1 - SMOOTH ** (step + 1))  # as if it had not begun at 0 (arXiv:1412.6980, section 3)
         if not math.isfinite(level) or (smoothed and level > WORSE * min(smoothed)):

@@ -15,6 +15,7 @@ from pocketzoo.core.optional import require
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.models.backbone_blocks import BackboneBlock, blocks
 from pocketzoo.zoo.models.layer_hooks import before
+from pocketzoo.zoo.modules.inputs import TensorInputs, call
 
 MATRICES = ("lora_A", "lora_B", "lora_dropout")  # what peft puts alongside a layer
 
@@ -27,8 +28,8 @@ class Adapters:
     with the weight transposed.
     """
 
-    def __init__(self, backbone: nn.Module, x: Tensor, config: TrainConfig) -> None:
-        """Find where they go; ``x`` is a batch that ``backbone`` reads.
+    def __init__(self, backbone: nn.Module, x: Tensor | TensorInputs, config: TrainConfig) -> None:
+        """Find where they go; ``x`` is a batch that ``backbone`` reads: its input, or its inputs by name.
 
         Raises:
             UnsupportedLayerError: no linear layer of it runs.
@@ -62,7 +63,7 @@ class Adapters:
         self._tuner.merge_and_unload(safe_merge=True)
 
 
-def _linear_layers(backbone: nn.Module, x: Tensor) -> list[str]:
+def _linear_layers(backbone: nn.Module, x: Tensor | TensorInputs) -> list[str]:
     """Names of the linear layers that are called when ``x`` runs: torch's own attention reads weights past theirs."""
     library: Any = require("transformers.pytorch_utils", extra="transformers")
     kinds = (nn.Linear, library.Conv1D)
@@ -73,7 +74,7 @@ def _linear_layers(backbone: nn.Module, x: Tensor) -> list[str]:
 
     linear = [name for name, module in backbone.named_modules() if isinstance(module, kinds)]
     with before(backbone, linear, note), torch.no_grad():
-        backbone(x)
+        call(backbone, x)
     return sorted(called)
 
 

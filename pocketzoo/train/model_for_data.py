@@ -148,6 +148,8 @@ def task_of(
     )
     read = dataset
     task = replace(task, labels=read.labels)
+    if read.labels and task.spec.examples is None:  # where there are classes, a split that lacks them is what is wrong
+        _check_splits(read)
     dataset = task.examples(read, facts)
     outputs = guarded(task.owner, training.outputs, dataset, facts)
     task = replace(task, labels=dataset.labels)
@@ -171,17 +173,23 @@ def _checked_training(
     """The half of the task that is needed to fit a head; a head that cannot be fitted is refused."""
     head, spec = parts.head, task.spec
     if spec.training is None:
-        fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
+        fit = heads_that_fit(parts.declared, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(
             f"head {ref.head!r} is for {spec.name}, which fit cannot train",
             f"heads that fit can train: {', '.join(fit) or 'none is registered'}",
         )
     if spec.refuses is not None and (why := spec.refuses(parts.backbone))[0]:
-        fit = heads_that_fit(parts.features, parts.backbone, resolver.registry, trained=True)
+        fit = heads_that_fit(parts.declared, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(why[0], f"{why[1]}; heads that fit: {', '.join(fit)}")
     if not spec.trained and head.weights is not None:
+        known = resolver.registry
+        fit = heads_that_fit(parts.features, parts.backbone, known, trained=True)
+        same = [
+            name for name in fit if head_task(known.get("head", name), parts.backbone.input, known).name == spec.name
+        ]
         raise HeadMismatchError(
-            f"head {ref.head!r} is already trained for its own classes", "fit a new one: --head linear"
+            f"head {ref.head!r} is already trained for its own classes",
+            f"fit a new one: --head {' or '.join(same or fit) or 'NAME, of a plugin'}",
         )
     for name in ("balanced", "label_smoothing"):
         if getattr(config, name) and name not in spec.settings:

@@ -15,6 +15,7 @@ from pocketzoo.core.progress import Progress
 from pocketzoo.train.augment.mixed_targets import Wanted, sum_of
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.validation import TensorOutputs
+from pocketzoo.zoo.modules.inputs import Axes, TensorInputs, call, rows_of
 from pocketzoo.zoo.modules.outputs import outputs_of
 
 if TYPE_CHECKING:
@@ -81,9 +82,16 @@ class MicroBatchStep:
         self.optimizer_step = OptimizerStep(config.clip, world, scaler)
 
     def __call__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, targets: Wanted
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        x: TensorInputs,
+        targets: Wanted,
+        axes: Axes | None = None,
     ) -> tuple[float, float]:
         """Step on a batch on the device: its summed loss over all processes, and the weight that is divided by.
+
+        ``axes`` has the axis of each input that counts samples, where it is not the first.
 
         A step whose loss is not finite is not taken. Where memory runs out for the batch it goes through in halves,
         whose gradients are summed.
@@ -96,12 +104,12 @@ class MicroBatchStep:
         scale = (self.world.size / weight).float()
         while True:
             try:
-                total = self.optimizer_step.gradients(optimizer, self._losses(model, x, targets), scale)
+                total = self.optimizer_step.gradients(optimizer, self._losses(model, x, targets, axes), scale)
                 break
             except RuntimeError as error:
                 if not _no_memory(error) or self.world.size > 1:
                     raise
-                self.at_once = min(self.at_once, len(x)) // 2
+                self.at_once = min(self.at_once, len(targets[0][1])) // 2
                 if not self.at_once:
                     raise TrainingError("out of memory for a single sample", "use a smaller backbone") from error
             self.progress.say(f"out of memory: continuing with {self.at_once} samples at a time")
@@ -109,12 +117,12 @@ class MicroBatchStep:
             self.optimizer_step.update(optimizer)
         return total, float(weight)
 
-    def _losses(self, model: nn.Module, x: Tensor, targets: Wanted) -> Iterator[Tensor]:
+    def _losses(self, model: nn.Module, x: TensorInputs, targets: Wanted, axes: Axes | None) -> Iterator[Tensor]:
         """The summed loss of each micro-batch."""
-        for start in range(0, len(x), self.at_once):
+        for start in range(0, len(targets[0][1]), self.at_once):
             part = slice(start, start + self.at_once)
             with self.arithmetic():
-                out = {name: each.float() for name, each in outputs_of(model(x[part])).items()}
+                out = {name: each.float() for name, each in outputs_of(call(model, rows_of(x, part, axes))).items()}
                 loss = sum_of([(share, y[part]) for share, y in targets], lambda y, out=out: self.loss(out, y))  # type: ignore[misc]
             yield loss
 

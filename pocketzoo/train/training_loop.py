@@ -17,15 +17,16 @@ from pocketzoo.core.progress import Progress
 from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.epoch_scores import EpochScores
-from pocketzoo.train.feature_cache import Source
 from pocketzoo.train.optimizer_step import MicroBatchStep
 from pocketzoo.train.optimizers import build_optimizer, set_rate
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import SnapshotFile
+from pocketzoo.train.sources import Source
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.validation import TensorOutputs, Validation
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.models.backbone_blocks import BackboneBlock
+from pocketzoo.zoo.modules.inputs import TensorInputs, call, to_device
 from pocketzoo.zoo.modules.outputs import outputs_of
 
 SECONDS = 60.0  # between two snapshots within an epoch
@@ -44,12 +45,12 @@ class Phase:
     first: int  # the epochs it has: from this one
     last: int  # to before this one
     # Makes of a process's part of a batch, its targets and the samples of the whole batch what is learned from.
-    augment: Callable[[Tensor, Tensor, int], tuple[Tensor, Wanted]] | None = None
+    augment: Callable[[TensorInputs, Tensor, int], tuple[TensorInputs, Wanted]] | None = None
     scorer: nn.Module | None = None  # reads a batch of ``val``, where that is not what the model reads
 
-    def batch(self, x: Tensor, y: Tensor, count: int, device: torch.device) -> tuple[Tensor, Wanted]:
+    def batch(self, x: TensorInputs, y: Tensor, count: int, device: torch.device) -> tuple[TensorInputs, Wanted]:
         """What is learned from, of a process's part of a batch of ``count``."""
-        x, y = x.to(device), y.to(device)
+        x, y = to_device(x, device), y.to(device)
         return self.augment(x, y, count) if self.augment else (x, [(1.0, y)])
 
 
@@ -122,11 +123,12 @@ class Trainer:
                 break
             learning.begin()
             order = batches(len(phase.train), self.config, epoch)[history.step :]
-            for rows, (x, y) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
+            for rows, (x, y, _) in zip(order, phase.train.of(map(self.world.share, order)), strict=False):
                 done = (epoch - phase.first) * steps + history.step
                 set_rate(optimizer, self.config, done, (phase.last - phase.first) * steps)
                 self.world.seed((self.config.seed * STEPS + epoch) * STEPS + history.step)
-                loss, weight = self.step(model, optimizer, *phase.batch(x, y, len(rows), self.world.device))
+                batch = phase.batch(x, y, len(rows), self.world.device)
+                loss, weight = self.step(model, optimizer, *batch, phase.train.axes)
                 if not math.isfinite(loss):
                     self._diverged(epoch, history.step)
                     break
@@ -169,10 +171,10 @@ class Trainer:
         spare = [rows[:1]] * (-(-len(rows[:: world.size]) // size) - len(parts))
         metric = self.validation.empty()
         with torch.no_grad(), self.step.arithmetic():
-            for i, (x, y) in enumerate(source.of([*parts, *spare])):
-                outputs = outputs_of(model(x.to(world.device)))
+            for i, (x, y, inputs) in enumerate(source.of([*parts, *spare])):
+                outputs = outputs_of(call(model, to_device(x, world.device)))
                 if i < len(parts):
-                    self.validation.update(metric, outputs, y)
+                    self.validation.update(metric, outputs, y, inputs)
         first, *others = world.gather(metric)
         for other in others:
             first.merge(other)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.progress import Progress
@@ -16,20 +16,23 @@ from pocketzoo.train.augment.specification import read_augment
 from pocketzoo.train.augmenter import augmenter
 from pocketzoo.train.distributed.fsdp import sharded
 from pocketzoo.train.distributed.process_group import World
-from pocketzoo.train.feature_cache import Samples, Source, features, weights_digest
+from pocketzoo.train.feature_cache import features, weights_digest
 from pocketzoo.train.lora import Adapters
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import gathered
+from pocketzoo.train.sources import Samples, Source
 from pocketzoo.train.tensorboard import EventLog
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import History, Phase, Trainer
 from pocketzoo.train.validation import Validation
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName, files_of
 from pocketzoo.zoo.catalog.task import Estimate, LossSettings, TaskTraining
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.models.backbone_blocks import blocks, unfrozen
-from pocketzoo.zoo.models.build import Model, example
+from pocketzoo.zoo.models.build import Model, example_inputs
 from pocketzoo.zoo.models.resolver import Parts
+from pocketzoo.zoo.modules.features import FeatureChoice
+from pocketzoo.zoo.modules.inputs import to_device
 from pocketzoo.zoo.tasks.open_task import ModelTask
 
 
@@ -71,7 +74,7 @@ class Transfer:
         # What is sharded may have no room on one device.
         device = torch.device("cpu") if shard and not config.head_epochs else world.device
         model.to(device)
-        self.sample = example(parts.processor, 1).to(device)
+        self.sample = to_device(example_inputs(parts.processor, 1), device)
         self.body = unfrozen(model.backbone, self.sample, config.unfreeze)
         # Adapters stand for all of a model that was trained with this head.
         self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
@@ -114,16 +117,17 @@ class Transfer:
             random: tuple[SplitName, ...] = ("train",) if self.augment else ()
             if random:
                 self.progress.say("augmentation is random, so training features are recomputed in every epoch")
-            self.sources, self.net = {**raw, **self._features([n for n in SPLITS if n not in random])}, model.head
+            self.sources = {**raw, **self._features([n for n in SPLITS if n not in random])}
+            self.net = of_features(model.head, self.parts.choice)
             train, val = self.sources["train"], self.sources["val"]
-            reader = model if random else model.head
-            yield 0, Phase(reader, model.head, (), train, val, 0, head_epochs, self.augment, model.head)
+            reader = model if random else self.net
+            yield 0, Phase(reader, model.head, (), train, val, 0, head_epochs, self.augment, self.net)
         if not config.backbone_learns or self.trainer.history.stopped:
             return
         self.net, self.sources = model, raw
         body = self.adapters.attach() if self.adapters else self.body
         if self.shard:
-            parts = blocks(model.cpu().backbone, self.sample.cpu())
+            parts = blocks(model.cpu().backbone, to_device(self.sample, "cpu"))
             self.net, body = sharded(model, parts, body, self.world)
         head = nn.Identity() if self.head_frozen else self.net.head
         yield 1, Phase(self.net, head, body, raw["train"], raw["val"], head_epochs, config.epochs, self.augment)
@@ -142,7 +146,7 @@ class Transfer:
                     self.batches[name],
                     weights=weights,
                     data=_digest(self.dataset, self.digest, name),
-                    sequence=self.parts.features.kind == "sequence",
+                    choice=self.parts.choice,
                     what=f"the {name} split of {self.dataset.name}",
                     label=f"features of {name}",
                     progress=self.progress,
@@ -150,6 +154,22 @@ class Transfer:
                 )
             self.world.wait()
         return sources
+
+
+class _OfSeveral(nn.Module):
+    """A head of several features, called with a tensor for each."""
+
+    def __init__(self, head: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.head, self.names = head, tuple(names)
+
+    def forward(self, *features: Tensor) -> Any:
+        return self.head(dict(zip(self.names, features, strict=True)))
+
+
+def of_features(head: nn.Module, choice: FeatureChoice) -> nn.Module:
+    """What a source of features is read by: the head, which may want them by name."""
+    return _OfSeveral(head, tuple(choice.specs)) if choice.together else head
 
 
 def _check_shard(config: TrainConfig, world: World) -> None:
@@ -165,8 +185,8 @@ def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
     """Of the samples of a split; an image that was written again is another one."""
     hasher = hashlib.sha256(f"{digest} {name}".encode())
     for sample in dataset.split(name).samples:
-        if isinstance(sample, Path):
-            hasher.update(f"{sample} {sample.stat().st_mtime_ns}".encode())
+        for file in files_of(sample):
+            hasher.update(f"{file} {file.stat().st_mtime_ns}".encode())
     return hasher.hexdigest()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
@@ -33,10 +34,10 @@ class Validation:
         """The metric before anything is scored."""
         return self.task.scores()
 
-    def update(self, metric: GuardedMetric, outputs: TensorOutputs, targets: Tensor) -> None:
-        """Take in the outputs for some samples."""
+    def update(self, metric: GuardedMetric, outputs: TensorOutputs, targets: Tensor, inputs: Arrays) -> None:
+        """Take in the outputs for some samples; ``inputs`` are what the model read for them."""
         arrays = {name: out.detach().float().cpu().numpy() for name, out in outputs.items()}
-        metric.update(self.task.answers(arrays, {}), targets.cpu().numpy())
+        metric.update(self.task.answers(arrays, inputs), targets.cpu().numpy())
 
     def estimate(self, metric: GuardedMetric) -> Estimate:
         """The value that the model is judged by."""

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
-from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
+from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
-from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.report import report
 from pocketzoo.train.agents.double_dqn import fit_agent
 from pocketzoo.train.agents.settings import agent_settings
@@ -33,6 +33,7 @@ from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
 from pocketzoo.workflows.run_recipe import parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
+from pocketzoo.zoo.bundles.measurement import Measurement
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
@@ -248,10 +249,10 @@ class _Runner:
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None
         assert self.data is not None
-        samples = [s for s in self.data.split("test").samples if isinstance(s, str | Path)]
-        if not samples:
-            raise DataError(f"{self.data.name} has arrays, and predict needs images or texts", "give a folder")
-        return predict(model, samples[: self.recipe.predict.samples], top=self.recipe.predict.top, **self.common)
+        samples = list(islice(self.data.split("test").samples, self.recipe.predict.samples))
+        files = [sample for sample in samples if isinstance(sample, str | Path)]
+        rows = [sample for sample in samples if not isinstance(sample, str | Path)]
+        return predict(model, files, rows=rows, top=self.recipe.predict.top, **self.common)
 
     def _export(self, model: str | Path) -> None:
         assert self.recipe.export is not None

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 import pocketzoo
-from pocketzoo.api import Bundle, Int8Config, LowRankConfig, PruneConfig, Registry
+from pocketzoo.api import Bundle, Int8Config, LowRankConfig, PruneConfig, RecipeError, Registry
+from pocketzoo.compress.pipeline.compress_model import dry_run
+from pocketzoo.compress.pipeline.settings import CompressSettings
+from pocketzoo.core.progress import Silent
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.models.build import load_module
@@ -127,3 +130,71 @@ def test_it_conforms(tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+FIT = {"head": "linear", "data": NAME, "epochs": 3, "batch_size": 64, "learning_rate": 3e-3}
+
+
+def weights(bundle: Bundle, registry: Registry) -> dict[str, torch.Tensor]:
+    return load_module(bundle, Resolver(registry)).state_dict()
+
+
+def test_it_is_trained_whole(registry, tmp_path, batch):
+    """Every input learns, not the head on frozen features alone; what was fitted is what was exported."""
+    bundle = pocketzoo.fit(NAME, tmp_path / "whole", unfreeze="all", registry=registry, **FIT)
+    after, pretrained = weights(bundle, registry), weights(open_model(NAME, registry=registry), registry)
+    layers = [name for name in pretrained if name.startswith("backbone.") and pretrained[name].ndim > 1]
+    assert {name.split(".")[1] for name in layers} == {"image", "table", "joined"}
+    assert not any(torch.equal(after[name], pretrained[name]) for name in layers)
+    with OnnxRunner(bundle.graph("")) as runner:
+        outputs = runner.infer({name: batch[name] for name in ("image", "measures")})
+    assert float(np.mean(outputs["logits"].argmax(1) == batch["y"])) > 0.95
+    assert bundle.manifest.metrics["test_accuracy"] == pytest.approx(
+        float(np.mean(outputs["logits"].argmax(1) == batch["y"])), abs=1e-9
+    )
+
+
+def test_a_frozen_backbone_stays_as_it_is(registry, tmp_path):
+    bundle = pocketzoo.fit(NAME, tmp_path / "frozen", registry=registry, **FIT)
+    pretrained = weights(open_model(NAME, registry=registry), registry)
+    for name, value in weights(bundle, registry).items():
+        if name.startswith("backbone."):
+            assert torch.equal(value, pretrained[name]), name
+
+
+def test_images_are_augmented_and_every_input_is_mixed(registry, tmp_path, refused):
+    pytest.importorskip("kornia")
+    settings = {"augment": "shift:0.1,rotate:5", "mix": "mixup:0.2"}
+    bundle = pocketzoo.fit(
+        NAME, tmp_path / "augmented", unfreeze="last:2", training=settings, registry=registry, **{**FIT, "epochs": 2}
+    )
+    assert bundle.manifest.metrics["test_accuracy"] > 0.9
+    with refused(RecipeError, "this model reads 'measures' alongside", hint="mix=mixup:0.2 mixes every input"):
+        pocketzoo.fit(NAME, tmp_path / "cut", training={"mix": "cutmix:1"}, registry=registry, **FIT)
+
+
+def test_a_killed_run_ends_with_the_same_weights(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr("pocketzoo.train.training_loop.SECONDS", 0.0)  # a snapshot a step
+    settings = {**FIT, "epochs": 2, "unfreeze": "all"}
+    whole = pocketzoo.fit(NAME, tmp_path / "whole", registry=registry, **settings)
+
+    class Stopping(Silent):
+        steps = 0
+
+        def track(self, items, label, total=None):
+            for item in items:
+                if label == "fine-tuning" and item == 1:
+                    raise KeyboardInterrupt
+                yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        pocketzoo.fit(NAME, tmp_path / "killed", registry=registry, progress=Stopping(), **settings)
+    again = pocketzoo.fit(NAME, tmp_path / "killed", registry=registry, **settings)
+    one, two = weights(whole, registry), weights(again, registry)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_forecast_counts_the_work_of_every_input(registry):
+    settings = CompressSettings(steps=(PruneConfig(macs=0.6),), samples=64)
+    (step,) = dry_run(open_model(NAME, registry=registry).path, settings, data=NAME, registry=registry)
+    assert 0 < step.report.macs.after < 0.7 * step.report.macs.before

@@ -60,7 +60,7 @@ WRONG = {
     },
     "test_backbones.test_its_head_is_there": {
         "no-head": "no head is called 'nowhere'",
-        "other-head": "takes map of fine",
+        "other-head": "takes the backbone fine",
     },
     "test_backbones.test_it_exports": {"no-graph": "torch cannot export this model"},
     "test_backbones.test_it_survives": {

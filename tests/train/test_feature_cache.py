@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +13,16 @@ import torch
 from told import Told
 from torch import nn
 
-from pocketzoo.core.errors import DataError, UnsupportedModelError
+from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.train import feature_cache as module
-from pocketzoo.train.feature_cache import Features, Samples, features, weights_digest
+from pocketzoo.train.feature_cache import features, weights_digest
+from pocketzoo.train.sources import Features, Kept, Samples
 from pocketzoo.zoo.catalog.dataset import Split
-from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.catalog.specs import FEATURES, FeatureSpec, InputSpec, TextSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
+from pocketzoo.zoo.data.processors.open_processor import as_processor
+from pocketzoo.zoo.modules.features import FeatureChoice
 
 SPEC = InputSpec(shape=("batch", 1, 4, 4), mean=(0.5,), std=(0.5,), resize=4)
 
@@ -54,7 +58,14 @@ def images(count: int = 10, seed: int = 0) -> Split:
 
 def kept(backbone: nn.Module, split: Split, digest: str = "d", **more):
     batches = Batches(split, more.pop("spec", SPEC), size=4, **more.pop("batches", {}))
-    options = {"sequence": False, "what": "the split", "label": "features", "progress": SILENT, **more}
+    spec = FeatureSpec("sequence", ("batch", "tokens", 3)) if more.pop("sequence", False) else FeatureSpec("map", ())
+    options = {
+        "choice": FeatureChoice({FEATURES: spec}),
+        "what": "the split",
+        "label": "features",
+        "progress": SILENT,
+        **more,
+    }
     return features(backbone, batches, weights=weights_digest(backbone), data=digest, **options)
 
 
@@ -70,9 +81,9 @@ def test_they_are_the_backbones_own_and_computed_once(backbone):
         found = kept(backbone, split)
         assert isinstance(found, Features)
         assert len(found) == 10
-        ((x, y),) = found.of([[7, 2, 2]])
+        ((x, y, _),) = found.of([[7, 2, 2]])
         with torch.no_grad():
-            torch.testing.assert_close(x, backbone.layer(torch.from_numpy(split.samples[[7, 2, 2]])))
+            torch.testing.assert_close(x[FEATURES], backbone.layer(torch.from_numpy(split.samples[[7, 2, 2]])))
         assert y.tolist() == [1, 2, 2]
     assert backbone.seen == 10
 
@@ -95,10 +106,10 @@ def test_sequences_are_as_long_as_each_is(own_home):
     ids = np.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0], [5, 6, 7, 8, 9], [1, 1, 0, 0, 0]], np.int64)
     spec = TextSpec(max_length=5, vocabulary=10, pad=0)
     found = kept(backbone, Split(ids, np.arange(4)), spec=spec, sequence=True)
-    assert found.values.shape == (3 + 1 + 5 + 2, 3)
-    ((x, _),) = found.of([[1, 3]])
+    assert found.parts[FEATURES].values.shape == (3 + 1 + 5 + 2, 3)
+    ((x, _, _),) = found.of([[1, 3]])
     with torch.no_grad():
-        assert torch.equal(x, backbone(torch.from_numpy(ids[[1, 3], :2])))
+        assert torch.equal(x[FEATURES], backbone(torch.from_numpy(ids[[1, 3], :2])))
 
 
 def test_damage_is_computed_again(backbone, own_home):
@@ -134,9 +145,9 @@ def test_without_room_they_are_computed_each_time(backbone, own_home, monkeypatc
     found = kept(backbone, images())
     assert isinstance(found, Samples)
     for _ in range(2):
-        ((x, y),) = found.of([[3, 4]])
+        ((x, y, _),) = found.of([[3, 4]])
         with torch.no_grad():
-            torch.testing.assert_close(x, backbone.layer(torch.from_numpy(images().samples[[3, 4]])))
+            torch.testing.assert_close(x[FEATURES], backbone.layer(torch.from_numpy(images().samples[[3, 4]])))
         assert y.tolist() == [0, 1]
     assert not list(own_home.rglob(module.FACTS))
 
@@ -144,10 +155,10 @@ def test_without_room_they_are_computed_each_time(backbone, own_home, monkeypatc
 def test_large_ones_are_mapped(backbone, monkeypatch):
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     found = kept(backbone, images())
-    assert isinstance(found.values.base, np.memmap)
-    ((x, _),) = found.of([[9]])
+    assert isinstance(found.parts[FEATURES].values.base, np.memmap)
+    ((x, _, _),) = found.of([[9]])
     with torch.no_grad():
-        torch.testing.assert_close(x, backbone.layer(torch.from_numpy(images().samples[[9]])))
+        torch.testing.assert_close(x[FEATURES], backbone.layer(torch.from_numpy(images().samples[[9]])))
 
 
 def test_unreadable_images_are_counted_each_time(backbone, photos, tmp_path, refused):
@@ -228,9 +239,9 @@ def test_unless_told_otherwise_eight_gigabytes_are_kept_and_a_quarter_of_one_is_
 def test_more_than_is_read_at_once_is_mapped(backbone, monkeypatch, limit, mapped):
     monkeypatch.setattr(module, "IN_MEMORY", limit)
     found = kept(backbone, images())
-    assert isinstance(found.values.base, np.memmap) is mapped
-    assert found.values.shape == (10, 3, 2, 2)
-    assert found.values.dtype == np.float32
+    assert isinstance(found.parts[FEATURES].values.base, np.memmap) is mapped
+    assert found.parts[FEATURES].values.shape == (10, 3, 2, 2)
+    assert found.parts[FEATURES].values.dtype == np.float32
 
 
 def test_what_is_read_counts_as_used(backbone, own_home):
@@ -266,16 +277,17 @@ def test_what_was_not_used_for_longest_goes_until_the_rest_fits(tmp_path, room, 
     ],
 )
 def test_a_sequence_ends_with_its_last_token(rows, length):
-    assert module._length(np.array(rows, np.float32)) == length
+    assert module._lengths([np.array([rows], np.float32)]) == [length]
 
 
 def test_sequences_are_filled_up_with_zeros():
     values = np.arange(1, 13, dtype=np.float32).reshape(6, 2)
-    found = Features(values, np.array([5, 6, 7]), np.array([0, 1, 4, 6]))
+    found = Features({FEATURES: Kept(values, np.array([0, 1, 4, 6]), "tokens")}, np.array([5, 6, 7]))
     assert len(found) == 3
-    (x, y), (one, _) = found.of([[2, 1], [0]])
-    assert x.tolist() == [[[9, 10], [11, 12], [0, 0]], [[3, 4], [5, 6], [7, 8]]]
-    assert (y.tolist(), one.tolist()) == ([7, 6], [[[1, 2]]])
+    (x, y, _), (one, _, inputs) = found.of([[2, 1], [0]])
+    assert inputs == {}
+    assert x[FEATURES].tolist() == [[[9, 10], [11, 12], [0, 0]], [[3, 4], [5, 6], [7, 8]]]
+    assert (y.tolist(), one[FEATURES].tolist()) == ([7, 6], [[[1, 2]]])
 
 
 def test_whether_they_are_sequences_is_in_the_key(own_home):
@@ -283,14 +295,15 @@ def test_whether_they_are_sequences_is_in_the_key(own_home):
     ids, spec = np.array([[1, 2, 0], [4, 0, 0]], np.int64), TextSpec(max_length=3, vocabulary=10, pad=0)
     backbone = Words().eval()
     as_one = kept(backbone, Split(ids, np.arange(2)), spec=spec)
-    assert (as_one.values.shape, as_one.ends) == ((2, 3, 3), None)
+    assert (as_one.parts[FEATURES].values.shape, as_one.parts[FEATURES].ends) == ((2, 3, 3), None)
     parts = kept(backbone, Split(ids, np.arange(2)), spec=spec, sequence=True)
-    assert (parts.values.shape, parts.ends.tolist()) == ((3, 3), [0, 2, 3])
-    (facts,) = (f for f in own_home.rglob(module.FACTS) if json.loads(f.read_text())["lengths"] is not None)
-    assert json.loads(facts.read_text()) == {"shape": [3], "lengths": [2, 1], "skipped": []}
-    facts.write_text(json.dumps({"shape": [3], "lengths": [2, 2], "skipped": []}))
+    assert (parts.parts[FEATURES].values.shape, parts.parts[FEATURES].ends.tolist()) == ((3, 3), [0, 2, 3])
+    (facts,) = (f for f in own_home.rglob(module.FACTS) if json.loads(f.read_text())["lengths"])
+    values = {FEATURES: {"type": "<f4", "shape": [3], "axis": "tokens"}}
+    assert json.loads(facts.read_text()) == {"values": values, "lengths": {"tokens": [2, 1]}, "skipped": []}
+    facts.write_text(json.dumps({"values": values, "lengths": {"tokens": [2, 2]}, "skipped": []}))
     again = kept(backbone, Split(ids, np.arange(2)), spec=spec, sequence=True)
-    assert again.ends.tolist() == [0, 2, 3], "lengths that are not those of the values are damage"
+    assert again.parts[FEATURES].ends.tolist() == [0, 2, 3], "lengths that are not those of the values are damage"
 
 
 def test_samples_are_as_many_as_are_taken():
@@ -298,8 +311,8 @@ def test_samples_are_as_many_as_are_taken():
     found = Samples(Batches(split, SPEC, size=4, limit=6))
     assert len(found) == 6
     assert found.targets.tolist() == [0, 1, 2, 0, 1, 2]
-    ((x, y),) = found.of([[5, 0]])
-    assert torch.equal(x, torch.from_numpy(split.samples[[5, 0]]))
+    ((x, y, _),) = found.of([[5, 0]])
+    assert torch.equal(x["image"], torch.from_numpy(split.samples[[5, 0]]))
     assert y.tolist() == [2, 0]
 
 
@@ -330,11 +343,118 @@ class TwoInputs(nn.Module):
         return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
 
 
-def test_a_frozen_backbone_gets_every_input_and_one_that_learns_is_refused(refused):
+def test_every_input_goes_to_what_learns_and_to_a_frozen_backbone():
     text = TextSpec(vocabulary=9, pad=0, max_length=4, mask="mask")
     batches = Batches(Split(np.array([[2, 3, 0], [4, 5, 6]]), np.array([0, 1])), text)
-    ((x, y),) = Samples(batches, TwoInputs()).of([[0, 1]])
-    assert x.tolist() == [[5, 2], [15, 3]]
+    ((x, y, inputs),) = Samples(batches, TwoInputs()).of([[0, 1]])
+    assert x[FEATURES].tolist() == [[5, 2], [15, 3]]
     assert y.tolist() == [0, 1]
-    with refused(UnsupportedModelError, "several inputs yet: input_ids, mask", hint="frozen"):
-        list(Samples(batches).of([[0, 1]]))
+    assert inputs["mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    ((x, y, inputs),) = Samples(batches).of([[1, 0]])
+    assert {name: each.tolist() for name, each in x.items()} == {
+        "input_ids": [[4, 5, 6], [2, 3, 0]],
+        "mask": [[1, 1, 1], [1, 1, 0]],
+    }
+    assert {name: each.tolist() for name, each in inputs.items()} == {name: each.tolist() for name, each in x.items()}
+
+
+class Pyramid(nn.Module):
+    """Several features by name: a map, tokens, and which of those there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.seen = nn.Embedding(10, 3), 0
+
+    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.seen += len(ids)
+        tokens = self.layer(ids)  # not zero at padding: the mask says where that is
+        mask = (ids != 0).long()
+        return {"tokens": tokens * mask[..., None] if self.zeroed else tokens, "mask": mask, "sum": tokens.sum(1)}
+
+    zeroed = True
+
+
+PYRAMID = FeatureChoice(
+    {
+        "tokens": FeatureSpec("sequence", ("batch", "tokens", 3)),
+        "mask": FeatureSpec("mask", ("batch", "tokens")),
+    },
+    named=True,
+    together=True,
+)
+IDS = np.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0], [5, 6, 7, 8, 9], [1, 1, 0, 0, 0]], np.int64)
+TEXT = TextSpec(max_length=5, vocabulary=10, pad=0)
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_several_features_are_kept_by_name_and_as_long_as_one_another(own_home, zeroed):
+    torch.manual_seed(0)
+    backbone = Pyramid().eval()
+    backbone.zeroed = zeroed
+    for _ in range(2):
+        found = kept(backbone, Split(IDS, np.arange(4)), spec=TEXT, choice=PYRAMID)
+    assert backbone.seen == 4
+    assert list(found.parts) == ["tokens", "mask"]
+    assert (found.parts["tokens"].values.dtype, found.parts["mask"].values.dtype) == (np.float32, np.int64)
+    ((x, y, _),) = found.of([[1, 3]])
+    length = 2 if zeroed else 5
+    with torch.no_grad():
+        whole = backbone(torch.from_numpy(IDS[[1, 3], :length]))
+    assert torch.equal(x["tokens"], whole["tokens"])
+    assert torch.equal(x["mask"], whole["mask"])
+    assert y.tolist() == [1, 3]
+    one = FeatureChoice({"sum": FeatureSpec("vector", ("batch", 3))}, named=True)
+    assert list(kept(backbone, Split(IDS, np.arange(4)), spec=TEXT, choice=one).parts) == ["sum"]
+
+
+def test_what_a_decoder_looks_at_is_what_the_model_read_as_long_as_the_features(own_home):
+    """Read only when it is looked at."""
+    backbone = Words().eval()
+    text = TextSpec(max_length=5, vocabulary=10, pad=0, mask="mask")
+    spec = FeatureSpec("sequence", ("batch", "sequence", 3))
+    split = Split(IDS, np.arange(4))
+
+    class Two(nn.Module):
+        def forward(self, ids, mask):
+            return backbone(ids)
+
+    found = kept(Two(), split, spec=text, choice=FeatureChoice({FEATURES: spec}))
+    reads = []
+    counting = Batches(split, as_processor(text))
+    object.__setattr__(
+        counting, "_read", lambda processor, rows: reads.append(list(rows)) or Batches._read(counting, processor, rows)
+    )
+    found = replace(found, batches=counting)
+    ((x, _, inputs), (_, _, other)) = found.of([[3, 1], [2]])
+    assert (list(inputs), len(inputs), "mask" in inputs, "other" in inputs) == (["input_ids", "mask"], 2, True, False)
+    assert reads == []
+    assert inputs["input_ids"].tolist() == [[1, 1], [4, 0]]
+    assert inputs["mask"].tolist() == [[1, 1], [1, 0]]
+    assert x[FEATURES].shape[1] == 2
+    assert reads == [[3, 1]]
+    assert other.get("mask").tolist() == [[1] * 5]
+
+
+def test_the_inputs_of_kept_features_are_of_the_samples_that_could_be_read(backbone, photos, tmp_path):
+    folder = photos(tmp_path / "pets", {"cat": 4})
+    files = sorted((folder / "cat").iterdir())
+    files[1].write_bytes(b"broken")
+    split = Split(files, np.arange(4))
+    found = kept(backbone, split, batches={"skipped": Skipped()})
+    ((_, y, inputs),) = found.of([[1, 2]])
+    assert y.tolist() == [2, 3]
+    expected, _ = next(Batches(split, SPEC).of([[2, 3]]))
+    np.testing.assert_array_equal(inputs["image"], expected["image"])
+
+
+def test_features_that_differ_in_size_are_computed_each_time(own_home):
+    class Growing(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x.mean((1, 2))[:, : 2 + self.calls % 2]
+
+    heard = Heard()
+    assert isinstance(kept(Growing(), images(), progress=heard), Samples)
+    assert heard.said == ["features are not cached: features differ in size from batch to batch"]

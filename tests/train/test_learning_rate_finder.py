@@ -15,6 +15,7 @@ from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.learning_rate_finder import RateCurve, find_rate, sweep
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.train.snapshot import state_of
+from pocketzoo.train.sources import SourceBatch
 from pocketzoo.train.training_loop import Phase, Trainer, batches
 from pocketzoo.zoo.models.backbone_blocks import blocks
 
@@ -29,9 +30,11 @@ class Constant:
     def __len__(self) -> int:
         return len(self.x)
 
+    axes: dict[str, int] = {}  # noqa: RUF012
+
     def of(self, parts):
         for part in parts:
-            yield self.x[list(part)], self.x[list(part)]
+            yield SourceBatch({"x": self.x[list(part)]}, self.x[list(part)], {})
 
 
 def trainer(config: TrainConfig, loss) -> Trainer:
@@ -175,7 +178,7 @@ def test_batches_are_those_of_epoch_after_epoch_each_step_with_chance_of_its_own
         def of(self, parts):
             for part in parts:
                 rows.append(list(part))
-                yield self.x[list(part)], self.x[list(part)]
+                yield SourceBatch({"x": self.x[list(part)]}, self.x[list(part)], {})
 
     class Seeded(World):
         def seed(self, number: int) -> None:

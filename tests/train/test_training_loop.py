@@ -25,6 +25,7 @@ from pocketzoo.core.progress import SILENT
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.fit import fit
 from pocketzoo.train.settings import TrainConfig
+from pocketzoo.train.sources import SourceBatch
 from pocketzoo.train.training_loop import Phase, Trainer, batches
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -65,9 +66,11 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.x)
 
+    axes: dict[str, int] = {}  # noqa: RUF012
+
     def of(self, parts):
         for part in parts:
-            yield self.x[list(part)], self.y[list(part)]
+            yield SourceBatch({"x": self.x[list(part)]}, self.y[list(part)], {})
 
 
 def count(y: torch.Tensor) -> torch.Tensor:
@@ -166,8 +169,8 @@ def test_a_loss_that_is_not_finite_keeps_the_best_epoch():
 
         def of(self, parts):
             self.epochs += 1
-            for x, y in super().of(parts):
-                yield (x * math.inf if self.epochs > 2 else x), y
+            for x, y, inputs in super().of(parts):
+                yield SourceBatch({"x": x["x"] * math.inf} if self.epochs > 2 else x, y, inputs)
 
     net, told, source = Net(), Told(), toy()
     trainer = trained(net, TrainConfig(epochs=5, batch_size=8), progress=told, source=Burst(source.x, source.y))
@@ -549,14 +552,14 @@ def test_where_the_loss_ends_is_said_with_the_epoch_that_is_kept(refused):
 def test_what_a_batch_is_made_of():
     net, x, y = Net(), torch.ones(3, 4), torch.tensor([0, 1, 1])
     phase, cpu = Phase(net, net.head, (), toy(), toy(), 0, 1), torch.device("cpu")
-    same, ((share, targets),) = phase.batch(x, y, 3, cpu)
-    assert (torch.equal(same, x), share, torch.equal(targets, y)) == (True, 1.0, True)
+    same, ((share, targets),) = phase.batch({"x": x}, y, 3, cpu)
+    assert (torch.equal(same["x"], x), share, torch.equal(targets, y)) == (True, 1.0, True)
 
-    def augment(x: torch.Tensor, y: torch.Tensor, count: int):
-        return x * count, [(0.25, y), (0.75, y + 1)]
+    def augment(x: dict[str, torch.Tensor], y: torch.Tensor, count: int):
+        return {"x": x["x"] * count}, [(0.25, y), (0.75, y + 1)]
 
-    double, mixture = Phase(net, net.head, (), toy(), toy(), 0, 1, augment).batch(x, y, 5, cpu)
-    assert torch.equal(double, 5 * x)
+    double, mixture = Phase(net, net.head, (), toy(), toy(), 0, 1, augment).batch({"x": x}, y, 5, cpu)
+    assert torch.equal(double["x"], 5 * x)
     assert [(share, y.tolist()) for share, y in mixture] == [(0.25, [0, 1, 1]), (0.75, [1, 2, 2])]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.statistics.eligible_layers import KINDS
 from pocketzoo.zoo.catalog.specs import Input
-from pocketzoo.zoo.models.build import example
+from pocketzoo.zoo.models.build import example_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def module_cost(module: nn.Module, spec: Input) -> Cost:
     handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, KINDS)]
     try:
         with torch.no_grad():
-            module.eval()(example(spec, 1))
+            module.eval()(*example_inputs(spec, 1).values())
     finally:
         for handle in handles:
             handle.remove()

@@ -12,6 +12,7 @@ from pocketzoo.core.optional import require
 from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.augment.specification import AugmentSpec, MixSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.modules.inputs import Axes, TensorInputs, rows_of
 
 FILLS = {"border": "border", "reflect": "reflection", "black": "zeros"}  # as kornia says it
 DRAWS = ("flip", "rotate", "right", "down", "shear", "zoom", "brightness", "contrast", "saturation", "hue")
@@ -94,21 +95,25 @@ def _between(low: float, high: float, draw: Tensor) -> Tensor:
     return low + (high - low) * draw
 
 
-def mixed(x: Tensor, y: Tensor, mix: MixSpec) -> tuple[Tensor, Wanted]:
-    """Samples (B, ...) each mixed with another of the batch, and the targets of both with the fractions they have.
+def mixed(x: TensorInputs, y: Tensor, mix: MixSpec, axes: Axes | None = None) -> tuple[dict[str, Tensor], Wanted]:
+    """Samples each mixed with another of the batch, and the targets of both with the fractions they have.
 
-    mixup takes the weighted mean (Zhang et al. 2018, arXiv:1710.09412); cutmix puts a box of the other image into
-    each (Yun et al. 2019, arXiv:1905.04899), whose area is its fraction. A batch has one share.
+    mixup takes the weighted mean of every input (Zhang et al. 2018, arXiv:1710.09412); cutmix puts a box of the other
+    image into each (Yun et al. 2019, arXiv:1905.04899), whose area is its fraction: all inputs are images of one size.
+    A batch has one share. ``axes`` has the axis of each input that counts samples, where it is not the first.
     """
     share = float(torch.distributions.Beta(mix.alpha, mix.alpha).sample())
     where = torch.rand(2).tolist()
-    order = torch.randperm(len(x)).to(x.device)
+    order = torch.randperm(len(y)).to(y.device)
+    others = rows_of(x, order, axes)
     if mix.kind == "mixup":
-        return share * x + (1 - share) * x[order], [(share, y), (1 - share, y[order])]
-    height, width = x.shape[-2:]
+        blended = {name: share * each + (1 - share) * others[name] for name, each in x.items()}
+        return blended, [(share, y), (1 - share, y[order])]
+    height, width = next(iter(x.values())).shape[-2:]
     rows, columns = (_span(side, math.sqrt(1 - share), at) for side, at in zip((height, width), where, strict=True))
-    x = x.clone()
-    x[..., rows, columns] = x[order][..., rows, columns]
+    x = {name: each.clone() for name, each in x.items()}
+    for name, each in x.items():
+        each[..., rows, columns] = others[name][..., rows, columns]
     share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
     return x, [(share, y), (1 - share, y[order])]
 

@@ -82,6 +82,13 @@ class Dataset:
         return digest.hexdigest()
 
 
+def files_of(sample: Any) -> tuple[Path, ...]:
+    """The files that a sample is read from: itself, or those of its fields."""
+    if isinstance(sample, Mapping):
+        return tuple(file for value in sample.values() for file in files_of(value))
+    return (sample,) if isinstance(sample, Path) else ()
+
+
 def _update(digest: Any, sample: Any) -> None:
     """Take in a sample: a text, a file by its name and size, or an array; or a mapping of those."""
     if isinstance(sample, str):

@@ -22,7 +22,8 @@ class Processor(Protocol):
     """A processor that was opened. In numpy, without torch: the device runs it too.
 
     Its execution is the reference: whatever else does the same (a graph of Triton's) equals it to 1e-5. Start from
-    ``zoo.data.processors.base.ProcessorBase``, which needs ``inputs`` and ``row`` alone.
+    ``zoo.data.processors.base.ProcessorBase``, which needs ``inputs`` and ``row`` alone. One that reads several images
+    may also have ``images``, what each of them is like: augmentation changes all of a sample in the same way.
     """
 
     @property

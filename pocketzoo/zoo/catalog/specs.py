@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.dataset import Dataset
 
 C = TypeVar("C", bound=type)
-FeatureKind = Literal["map", "vector", "sequence"]
+FeatureKind = Literal["map", "vector", "sequence", "mask"]
 WINDOW = 128  # tokens that a language model learns from at once, and is scored on, where nothing else is asked for
 
 
@@ -82,9 +82,10 @@ Input = Any  # a config that a registered processor declares, such as these two
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """The features of a backbone: a map (B, C, H, W), a vector (B, C) or a sequence (B, T, C).
+    """The features of a backbone: a map (B, C, H, W), a vector (B, C), a sequence (B, T, C), or the mask (B, T) of one.
 
-    A sequence is zero at padding and nowhere else, which is how heads find the padding.
+    A sequence is zero at padding and nowhere else, which is how heads find the padding; one that comes with its mask,
+    which is 0 at padding, may have any values there. The axis T has one name in both.
     """
 
     kind: FeatureKind
@@ -92,7 +93,14 @@ class FeatureSpec:
 
     @property
     def channels(self) -> int:
+        if self.kind == "mask":
+            return 1
         return int(self.shape[-1] if self.kind == "sequence" else self.shape[1])
+
+
+# What a backbone gives: one tensor, or several by name, such as the levels of a feature pyramid.
+FeatureSpecs = FeatureSpec | Mapping[str, FeatureSpec]
+FEATURES = "features"  # what the features are called of a backbone that gives one tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +162,7 @@ class BackboneSpec:
     summary: str
     license: str  # SPDX
     input: Input
-    features: FeatureSpec
+    features: FeatureSpecs  # several by name, where forward returns a dict of tensors
     build: Callable[[], nn.Module]  # untrained; imports torch in its body
     weights: Weights | None = None
     source: str = ""  # paper or home page
@@ -172,6 +180,9 @@ class BackboneSpec:
 class HeadSpec:
     """A task layer. One with ``weights`` is pretrained: it belongs to ``backbone`` and knows its ``labels``.
 
+    Of a backbone that gives several features it reads those that ``reads`` names. With one name it is built on that
+    FeatureSpec and called with the tensor; with several, or "*" for all, on a mapping of them and with a mapping.
+
     ``options`` is a frozen dataclass that has defaults and checks itself; ``build`` takes one as its third argument.
     """
 
@@ -179,6 +190,7 @@ class HeadSpec:
     summary: str
     takes: tuple[FeatureKind, ...]
     build: Callable[..., nn.Module]  # (features, number of outputs[, options])
+    reads: tuple[str, ...] = ()  # names of the features that it reads, or ("*",); empty: the only ones there are
     task: str = ""  # a task's name; "*" in it is what the model reads: "*-classification"
     decoder: str = ""  # of its outputs; "": that of the task
     decoder_config: Any = None  # a config of that; None: its defaults

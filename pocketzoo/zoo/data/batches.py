@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets, files_of
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.processors.open_processor import as_processor
 
@@ -67,7 +67,7 @@ class Batches:
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Arrays, Targets | None]]:
         """The batches of these rows, in this order; one of which no file can be read is left out."""
         read = partial(self._read, self.processor)
-        files = bool(len(self.split)) and isinstance(self.split.samples[0], Path)
+        files = bool(len(self.split)) and bool(files_of(self.split.samples[0]))
         loaded = ahead(read, parts) if files else map(read, parts)
         return (batch for batch in loaded if batch is not None)
 
@@ -95,11 +95,16 @@ class Batches:
         try:
             processor([sample])
         except DataError:
-            if self.skipped is None or not isinstance(sample, Path):
+            if self.skipped is None or not files_of(sample):
                 raise
-            self.skipped.names.add(str(sample))
+            self.skipped.names.add(skipped_name(sample))
             return False
         return True
+
+
+def skipped_name(sample: Any) -> str:
+    """What a sample of files is called where it is left out."""
+    return " and ".join(map(str, files_of(sample)))
 
 
 def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_count() or 1) -> Iterator[R]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, Targets
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, Targets, files_of
 from pocketzoo.zoo.catalog.processor import Processor
 
 UNEVEN = 3.0  # times as many samples of one class as of another that are worth a word
@@ -102,10 +102,12 @@ def _counted(targets: Targets | None, labels: int) -> npt.NDArray[np.int64]:
 
 def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str] | None]:
     sizes = Counter(
-        sample.stat().st_size
+        file.stat().st_size
         for split in splits.values()
+        if not isinstance(split.samples, LazyImages)
         for sample in split.samples
-        if isinstance(sample, Path) and sample.is_file()
+        for file in files_of(sample)
+        if file.is_file()
     )
     copies: dict[str, int] = {}
     copied: tuple[str, str] | None = None
@@ -117,22 +119,34 @@ def _copies(splits: Mapping[str, Split]) -> tuple[dict[str, int], tuple[str, str
         for sample in split.samples:
             if (key := _digest(sample, sizes)) is None:
                 continue
-            called = str(sample) if isinstance(sample, Path) else repr(sample[:40]) if isinstance(sample, str) else ""
+            files = files_of(sample)
+            called = str(files[0]) if files else repr(sample[:40]) if isinstance(sample, str) else ""
             if key in seen:
                 first, twin = seen[key]
                 copies[f"{first}/{name}"] = copies.get(f"{first}/{name}", 0) + 1
-                copied = copied or ((twin, called) if isinstance(sample, Path) else None)
+                copied = copied or ((twin, called) if files else None)
             own.setdefault(key, (name, called))
         seen = {**own, **seen}
     return copies, copied
 
 
 def _digest(sample: Any, sizes: Mapping[int, int]) -> bytes | None:
+    """What two samples have in common that are the same; None where no other can be, or it cannot be told."""
     if isinstance(sample, Path):
         if not sample.is_file() or sizes[sample.stat().st_size] < 2:
             return None
         return bytes.fromhex(sha256(sample))
     if isinstance(sample, str):
         return sample.encode("utf8", "surrogatepass")
-    head = f"{sample.dtype}{sample.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(sample).tobytes()).digest()
+    if isinstance(sample, Mapping):
+        whole = hashlib.sha256()
+        for name, value in sample.items():
+            if (key := _digest(value, sizes)) is None:
+                return None
+            whole.update(f"{name!r} {len(key)} ".encode() + key)
+        return whole.digest()
+    array = np.asarray(sample)
+    if array.dtype.hasobject:  # nobody here knows when two of those are the same
+        return None
+    head = f"{array.dtype}{array.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).digest()

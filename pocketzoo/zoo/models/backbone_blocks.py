@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pocketzoo.core.errors import RecipeError, UnknownNameError, nearest
 from pocketzoo.zoo.models.layer_hooks import before
+from pocketzoo.zoo.modules.inputs import TensorInputs, call
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class BackboneBlock:
     parameters: list[nn.Parameter]  # those of the modules; of the first block also what lies in none, such as a token
 
 
-def blocks(backbone: nn.Module, x: Tensor) -> list[BackboneBlock]:
-    """Blocks that hold all parameters between them, in the order they first run on ``x`` (B, *size).
+def blocks(backbone: nn.Module, x: Tensor | TensorInputs) -> list[BackboneBlock]:
+    """Blocks that hold all parameters between them, in the order they first run on ``x``: its input, or its inputs.
 
     Lists of layers are opened, and so is what only wraps them; a norm goes with the layer before it. A ResNet has its
     stem and its residual blocks, a BERT its embeddings and layers, a VGG its convolutions.
@@ -33,7 +34,7 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[BackboneBlock]:
             order.append(name)
 
     with before(backbone, _parts(backbone, ""), note), torch.no_grad():
-        backbone(x)
+        call(backbone, x)
     grouped: list[BackboneBlock] = []
     for name in order:
         module = backbone.get_submodule(name)
@@ -49,7 +50,7 @@ def blocks(backbone: nn.Module, x: Tensor) -> list[BackboneBlock]:
     return grouped
 
 
-def unfrozen(backbone: nn.Module, x: Tensor, asked: str) -> list[BackboneBlock]:
+def unfrozen(backbone: nn.Module, x: Tensor | TensorInputs, asked: str) -> list[BackboneBlock]:
     """The blocks that learn, in the order they run.
 
     ``asked`` is "none", "all", "last:N", or the name of a layer: its block and all after it.

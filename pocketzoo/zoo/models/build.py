@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,17 +20,19 @@ from pocketzoo.zoo.data.processors.open_processor import as_processor
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.heads import build_head
 from pocketzoo.zoo.models.resolver import Parts, Resolver, Structure
+from pocketzoo.zoo.modules.features import FeatureChoice, check_features
 
 
 class Model(nn.Module):
-    """A backbone and the head that reads its features."""
+    """A backbone and the head that reads its features: one tensor, or those of several that ``choice`` says."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, choice: FeatureChoice | None = None) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.choice = backbone, head, choice
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.backbone(*inputs))  # (B, *size) each -> (B, outputs)
+        features = self.backbone(*inputs)  # (B, *size) each
+        logits: Tensor = self.head(features if self.choice is None else self.choice(features))  # (B, outputs)
         return logits
 
 
@@ -46,11 +49,20 @@ def build(ref: ModelRef, resolver: Registry | Resolver) -> Model:
 
 
 def build_parts(ref: ModelRef, parts: Parts) -> Model:
-    """``build``, of parts that are resolved."""
+    """``build``, of parts that are resolved.
+
+    Raises:
+        UnsupportedModelError: a backbone of several features returns others than it states.
+    """
     backbone = parts.backbone.build()
     if ref.cut:
         backbone = cut_after(backbone, ref.cut)
-    return Model(backbone, build_head(parts.head, parts.features, ref.outputs, ref.head_options)).eval()
+    if isinstance(parts.declared, Mapping):  # what lacks a name, or has another shape, would fail somewhere in the head
+        with torch.no_grad():
+            out = backbone.eval()(*example_inputs(parts.processor, 2).values())
+        check_features(out, parts.declared, parts.backbone.name, 2)
+    head = build_head(parts.head, parts.features, ref.outputs, ref.head_options)
+    return Model(backbone, head, parts.choice).eval()
 
 
 @keywords_renamed(registry="resolver")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.core.errors import RecipeError, UnknownNameError
+from pocketzoo.core.errors import HeadMismatchError, RecipeError, UnknownNameError
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.typed import from_texts, to_plain
 from pocketzoo.zoo.catalog.head_task import head_task
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.specs import FEATURES, BackboneSpec, FeatureSpecs, HeadSpec
+from pocketzoo.zoo.modules.features import FeatureChoice
 
 if TYPE_CHECKING:
     from torch import nn
+
+ALL = "*"  # in what a head reads: every feature of the backbone
 
 
 @keywords_renamed(given="values")
@@ -58,7 +61,7 @@ def configured(backbone: BackboneSpec, values: Mapping[str, Any]) -> BackboneSpe
 
 @keywords_renamed(given="values")
 def build_head(
-    head: HeadSpec, features: FeatureSpec, outputs: int, values: Mapping[str, Any] | None = None
+    head: HeadSpec, features: FeatureSpecs, outputs: int, values: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """The module of a head, untrained.
 
@@ -70,8 +73,46 @@ def build_head(
     return head.build(features, outputs) if options is None else head.build(features, outputs, options)
 
 
+def feature_choice(head: HeadSpec, backbone: BackboneSpec, features: FeatureSpecs) -> FeatureChoice:
+    """Which of a backbone's features a head reads; ``features`` are all of it, or those after a cut.
+
+    Raises:
+        HeadMismatchError: it has none of such a name or kind, or several where the head reads one.
+    """
+    named = features if isinstance(features, Mapping) else {FEATURES: features}
+    if head.backbone not in ("", backbone.name):
+        raise _mismatch(f"head {head.name!r} takes the backbone {head.backbone}", backbone, features)
+    every = head.reads == (ALL,)
+    if not head.reads and len(named) != 1:
+        raise _mismatch(f"head {head.name!r} reads one tensor", backbone, features)
+    names = tuple(named) if every or not head.reads else head.reads
+    if lacking := [name for name in names if name not in named]:
+        raise _mismatch(f"head {head.name!r} reads the features {lacking[0]!r}", backbone, features)
+    if not names or any(named[name].kind not in head.takes for name in names):
+        raise _mismatch(f"head {head.name!r} takes a {' or '.join(head.takes)}", backbone, features)
+    return FeatureChoice(
+        {name: named[name] for name in names}, isinstance(features, Mapping), together=every or len(names) > 1
+    )
+
+
+def _mismatch(what: str, backbone: BackboneSpec, features: FeatureSpecs) -> HeadMismatchError:
+    return HeadMismatchError(f"{what}; {backbone.name} outputs {_words(features)}", "choose another head")
+
+
+def _words(features: FeatureSpecs) -> str:
+    if not isinstance(features, Mapping):
+        return f"a {features.kind} {features.shape}"
+    return " and ".join(f"{name!r}, a {spec.kind} {spec.shape}" for name, spec in features.items()) or "no features"
+
+
+def channels(features: FeatureSpecs) -> int:
+    """How many channels there are, of all features together."""
+    every = features.values() if isinstance(features, Mapping) else [features]
+    return sum(each.channels for each in every)
+
+
 def heads_that_fit(
-    features: FeatureSpec, backbone: BackboneSpec, registry: Registry, *, trained: bool = False
+    features: FeatureSpecs, backbone: BackboneSpec, registry: Registry, *, trained: bool = False
 ) -> list[str]:
     """Names of the registered heads that read ``features``; with ``trained`` those that ``fit`` can fit."""
 
@@ -87,7 +128,13 @@ def heads_that_fit(
     return [
         entry.name
         for entry in registry.find(kind="head")
-        if features.kind in entry.spec.takes
-        and entry.spec.backbone in ("", backbone.name)
-        and (not trained or can_be_trained(entry.spec))
+        if _fits(entry.spec, backbone, features) and (not trained or can_be_trained(entry.spec))
     ]
+
+
+def _fits(head: HeadSpec, backbone: BackboneSpec, features: FeatureSpecs) -> bool:
+    try:
+        feature_choice(head, backbone, features)
+    except HeadMismatchError:
+        return False
+    return True

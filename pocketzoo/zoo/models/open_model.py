@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, Weights
+from pocketzoo.zoo.models.heads import channels
 from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Resolver
@@ -73,7 +75,8 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
     from pocketzoo.zoo.models.save import save_model
 
     labels = head.labels() if head.labels else ()
-    ref = ModelRef(backbone=spec.name, head=head.name, outputs=len(labels) or head.outputs or spec.features.channels)
+    ref = ModelRef(backbone=spec.name, head=head.name, outputs=2)
+    ref = replace(ref, outputs=len(labels) or head.outputs or channels(resolver.parts(ref).features))
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
     with writing(path) as draft:

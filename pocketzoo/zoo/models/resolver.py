@@ -24,13 +24,14 @@ from pocketzoo.zoo.bundles.saved_plans import find_compressor
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpec, HeadSpec, LoaderSpec, Repository
+from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpecs, HeadSpec, LoaderSpec, Repository
 from pocketzoo.zoo.data.processors.open_processor import open_config
 from pocketzoo.zoo.hub.lock_file import Lock
 from pocketzoo.zoo.hub.reference import HubRef, parse
 from pocketzoo.zoo.hub.store import Store
 from pocketzoo.zoo.hub.stored_files import Stored
-from pocketzoo.zoo.models.heads import configured, heads_that_fit, read_options
+from pocketzoo.zoo.models.heads import configured, feature_choice, heads_that_fit, read_options
+from pocketzoo.zoo.modules.features import FeatureChoice
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.hub.repositories import Remote
@@ -45,8 +46,14 @@ class Parts:
 
     backbone: BackboneSpec
     head: HeadSpec
-    features: FeatureSpec
+    declared: FeatureSpecs  # all features of the backbone, or after the cut
+    choice: FeatureChoice  # what the head reads of them
     processor: Processor  # of the backbone, opened
+
+    @property
+    def features(self) -> FeatureSpecs:
+        """What the head is built on."""
+        return self.choice.built_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,20 +229,20 @@ class Resolver:
             from pocketzoo.zoo.models.input_size import resized  # it runs the backbone, with torch
 
             backbone = resized(backbone, ref.input_size, self.registry)
-        features = backbone.features
+        features: FeatureSpecs = backbone.features
         if ref.cut:
             cuts = {cut.layer: cut.features for cut in backbone.cuts}
             if ref.cut not in cuts:
                 raise UnknownNameError(f"{backbone.name} has no cut {ref.cut!r}", nearest(ref.cut, cuts))
             features = cuts[ref.cut]
-        if features.kind not in head.takes or (head.backbone and head.backbone != backbone.name):
+        try:
+            choice = feature_choice(head, backbone, features)
+        except HeadMismatchError as error:
             fit = heads_that_fit(features, backbone, self.registry)
-            takes = f"the backbone {head.backbone}" if head.backbone else f"a {' or '.join(head.takes)}"
             raise HeadMismatchError(
-                f"head {head.name!r} takes {takes}; {backbone.name} outputs a {features.kind} {features.shape}",
-                f"heads that fit: {', '.join(fit) or 'none is registered'}",
-            )
-        return Parts(backbone, head, features, open_config(backbone.input, backbone.files, self.registry))
+                error.message, f"heads that fit: {', '.join(fit) or 'none is registered'}"
+            ) from error
+        return Parts(backbone, head, features, choice, open_config(backbone.input, backbone.files, self.registry))
 
     def structure(self, bundle: Bundle) -> Structure:
         """What the module of a bundle is built with.

@@ -100,7 +100,7 @@ def test_an_image_becomes_the_same_however_many_processes_there_are():
     def part(rank: int, size: int) -> torch.Tensor:
         torch.manual_seed(5)
         rows = slice(rank, None, size)
-        return augmenter(config, SPEC, World(rank, size))(x[rows], y[rows], 7)[0]
+        return augmenter(config, SPEC, World(rank, size))({"image": x[rows]}, y[rows], 7)[0]["image"]
 
     whole = part(0, 1)
     for size in (2, 3):
@@ -125,8 +125,8 @@ class Fixed:
 def test_a_share_of_one_is_the_sample_alone(kind, monkeypatch):
     monkeypatch.setattr(torch.distributions, "Beta", lambda a, b: Fixed(1.0))
     x, y = pixels(), torch.arange(6)
-    found, wanted = mixed(x, y, MixSpec(kind, 1.0))
-    assert torch.equal(found, x)
+    found, wanted = mixed({"x": x}, y, MixSpec(kind, 1.0))
+    assert torch.equal(found["x"], x)
     assert wanted[0][0] == 1.0
     assert torch.equal(wanted[0][1], y)
     assert wanted[1][0] == 0.0
@@ -140,9 +140,9 @@ def test_targets_are_shared_as_pixels_are(kind):
     x = y.view(-1, 1, 1, 1).expand(6, 3, 9, 9)
     shares = set()
     for _ in range(20):
-        found, wanted = mixed(x, y, MixSpec(kind, 1.0))
+        found, wanted = mixed({"x": x}, y, MixSpec(kind, 1.0))
         assert sum(share for share, _ in wanted) == pytest.approx(1.0)
-        assert torch.allclose(found.mean((1, 2, 3)), sum(share * target for share, target in wanted), atol=1e-4)
+        assert torch.allclose(found["x"].mean((1, 2, 3)), sum(share * target for share, target in wanted), atol=1e-4)
         shares.add(round(wanted[0][0], 3))
     assert len(shares) > 10
     assert torch.equal(x[:, 0, 0, 0], y)  # what came in is as it was

@@ -81,7 +81,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
     specs.HeadSpec: {
         "task": "", "decoder": "", "decoder_config": None, "returns": "",
         "loss": "cross_entropy", "metric": "", "options": None, "backbone": "", "weights": None,
-        "labels": None, "outputs": 0, "generates": False,
+        "labels": None, "outputs": 0, "generates": False, "reads": (),
     },
     specs.DatasetSpec: {},
     specs.Int8Encoding: {"dynamic": False, "splits_norm": False, "required": False},

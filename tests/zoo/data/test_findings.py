@@ -13,7 +13,7 @@ from told import Told
 
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
-from pocketzoo.zoo.data.findings import Findings, examine
+from pocketzoo.zoo.data.findings import Findings, _copies, examine
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import as_processor
 
@@ -116,3 +116,22 @@ def test_the_first_pair_of_files_is_named_and_arrays_of_other_types_are_others(t
     assert found.copied == (str(paths["b"]), str(paths["d"]))
     kinds = [np.zeros(4, np.uint8)], [np.zeros(4, np.int8)], [np.zeros((2, 2), np.uint8)]
     assert examine(dataset(*kinds), as_processor(PIXELS)).copies == {}
+
+
+def test_copies_of_samples_of_several_fields_are_found(tmp_path):
+    """One that is the same in every field; one of which a field differs is none."""
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    row = np.arange(3.0)
+
+    def sample(file, number=1, words="yes"):
+        return {"file": tmp_path / file, "row": row * number, "words": words, "count": number}
+
+    splits = {
+        "train": Split([sample("a"), sample("c")], np.array([0, 1])),
+        "val": Split([sample("b"), sample("b", words="no")], np.array([0, 1])),
+        "test": Split([sample("b", 2), {**sample("b"), "row": [0, object()]}], np.array([0, 1])),
+    }
+    copies, copied = _copies(splits)
+    assert copies == {"train/val": 1}
+    assert copied == (str(tmp_path / "a"), str(tmp_path / "b"))
