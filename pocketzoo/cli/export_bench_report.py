@@ -203,24 +203,38 @@ def _numbers(text: str, option: str) -> list[int]:
 
 @click.command()
 @model_argument
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="[FILE...]", nargs=-1)
+@click.option("--row", "rows", multiple=True, metavar="ROW",
+              help='A row of a table: "height=1.8,mass=70", "1.8,70", or JSON; repeatable.')  # fmt: skip
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes to show.")
 @click.option("--target", shell_complete=names("target"), help="Use the graph for this target.")
 @click.option("--provider", help="cpu, cuda, engine, or a runtime's name [default: the fastest here].")
 @json_option
 def predict(
-    model: str, files: tuple[str, ...], top: int, target: str | None, provider: str | None, as_json: bool
+    model: str,
+    files: tuple[str, ...],
+    rows: tuple[str, ...],
+    top: int,
+    target: str | None,
+    provider: str | None,
+    as_json: bool,
 ) -> None:
-    """Predict what a model is for, such as classes."""
+    """Predict what a model is for, such as classes.
+
+    FILE is an image, a text, or whatever else the model reads; a table (.csv, .tsv, .jsonl, .parquet) or an .npz, of
+    which each row is a sample; or .json.
+    """
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without
-    predictions = predict(model, files, top=top, target=target, provider=provider, registry=registry, progress=Bars())
+    predictions = predict(
+        model, files, rows=rows, top=top, target=target, provider=provider, registry=registry, progress=Bars()
+    )
     if as_json:
-        print_json([{"file": p.file, **p.answer} for p in predictions])
+        print_json([{"file": p.file, **({"place": p.place} if p.place else {}), **p.answer} for p in predictions])
         return
     for prediction in predictions:
-        click.echo(prediction.file)
+        click.echo(prediction.file + (f", {prediction.place}" if prediction.place else ""))
         print_answer(prediction)
 
 

@@ -51,6 +51,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="rows of numbers, or mappings of column to number",
             config=TableSpec,
             open=_table,
+            argument="ROWS.csv",
             earlier=_earlier_table,
             fit=_fit_table,
         ),
@@ -61,6 +62,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="arrays by the names of the model's inputs",
             config=ArraysSpec,
             open=_arrays,
+            argument="ARRAYS.npz",
             earlier=_earlier_arrays,
         ),
         ProcessorSpec(
@@ -70,6 +72,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             reads="mappings of field to what its processor reads",
             config=MappingSpec,
             open=_mapping,
+            argument="SAMPLES.json",
             parts="fields",
         ),
     ]

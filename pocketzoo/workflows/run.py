@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
-from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError, RecipeError, RejectedError
+from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
@@ -248,10 +249,10 @@ class _Runner:
     def _predict(self, model: str | Path) -> list[Prediction]:
         assert self.recipe.predict is not None
         assert self.data is not None
-        samples = [s for s in self.data.split("test").samples if isinstance(s, str | Path)]
-        if not samples:
-            raise DataError(f"{self.data.name} has arrays, and predict needs images or texts", "give a folder")
-        return predict(model, samples[: self.recipe.predict.samples], top=self.recipe.predict.top, **self.common)
+        samples = list(islice(self.data.split("test").samples, self.recipe.predict.samples))
+        files = [sample for sample in samples if isinstance(sample, str | Path)]
+        rows = [sample for sample in samples if not isinstance(sample, str | Path)]
+        return predict(model, files, rows=rows, top=self.recipe.predict.top, **self.common)
 
     def _export(self, model: str | Path) -> None:
         assert self.recipe.export is not None

@@ -19,7 +19,8 @@ from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
 from pocketzoo.zoo.data.processors.open_processor import open_config, suffixes
-from pocketzoo.zoo.data.tables import SUFFIXES, Columns, read_table
+from pocketzoo.zoo.data.table_files import SUFFIXES
+from pocketzoo.zoo.data.tables import Columns, read_table
 from pocketzoo.zoo.data.target_kinds import of_kind
 
 
@@ -84,7 +85,7 @@ def _load(
     columns = model_columns(named, processor, missing)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)
-    if named != Columns() and path.suffix not in SUFFIXES and not is_saved(path):
+    if named != Columns() and path.suffix.lower() not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
     if reader is not None and named == Columns() and path.exists() and (own := reader(path)) is not None:
         return _whole(own, seed)
@@ -93,9 +94,9 @@ def _load(
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
         return read_folder(path, seed, endings)
-    if path.suffix == ".npz" and path.is_file():
-        return read_npz(path, seed, targets, names=_array_names(processor), may_lack=columns.may_lack)
-    if path.suffix in SUFFIXES and path.is_file():
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return read_npz(path, seed, targets, names=array_names(processor), may_lack=columns.may_lack)
+    if path.suffix.lower() in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
@@ -108,7 +109,7 @@ def _load(
     return dataset
 
 
-def _array_names(processor: Processor | None) -> list[Sequence[str]]:
+def array_names(processor: Processor | None) -> list[Sequence[str]]:
     """What the arrays of a sample may be called: as the fields that a processor reads, or as the model's inputs."""
     if processor is None:
         return []

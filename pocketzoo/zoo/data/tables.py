@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,17 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
-from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
 from pocketzoo.zoo.data.processors.table_cells import cell
+from pocketzoo.zoo.data.table_files import Row, rows_of
 from pocketzoo.zoo.data.target_kinds import read_targets, tags_of
 
-SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
 LABEL = ("label", "class", "target", "category", "intent")
 WORDS = ("tokens", "words", *TEXT)  # of texts whose words have tags
 TAGS = ("tags", "ner_tags", "pos_tags", "labels", *LABEL)
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +33,7 @@ class Columns:
     text: str | None = None
     label: str | None = None
     numbers: tuple[str, ...] = ()  # those of numbers that a model reads, by name: others are not read
+    targets: bool = True  # whether labels are read: predict needs none
     may_lack: bool = False  # whether a number may be missing, which is NaN: something fills it in
 
 
@@ -48,6 +45,7 @@ class Table:
     targets: list[Any] | None = None  # of several label columns, a list of each row
     labels: tuple[str, ...] = ()  # the columns they are from
     columns: tuple[str, ...] = ()  # of numbers: what each is
+    places: tuple[str, ...] = ()  # of each sample: "line 2"
 
 
 def read_table(
@@ -78,9 +76,7 @@ def read_columns(
     path: Path, columns: Columns = Columns(), skipped: Skipped | None = None, targets: TargetKind = "classes"
 ) -> Table:
     """A table's samples, and its targets as they stand there; see ``read_table``."""
-    names, rows = _rows(path, skipped)
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise DataError(f"{path} has two columns called {twice!r}", "give each column a name of its own")
+    names, rows = rows_of(path, skipped)
     places = [place for place, _ in rows]
     return choose(str(path), names, [row for _, row in rows], columns, skipped, places, targets)
 
@@ -110,20 +106,24 @@ def choose(
     usual = WORDS if tagged else TEXT
     text = None if numbers else find_column(name, others, usual, columns.text)
     label = label_columns(name, others if columns.label is None else names, columns.label, TAGS if tagged else LABEL)
+    numbers = numbers or [column for column in names if column not in label]
+    if not columns.targets:
+        label = ()
     if text is not None and text in label:
         raise DataError(f"the column {text!r} of {name} cannot be both text and label", "name two columns")
     rows = list(rows)
     if not rows:
         raise DataError(f"{name} has no rows", "give a header and one sample per row")
-    inputs = [text] if text is not None else numbers or [column for column in names if column not in label]
+    inputs = [text] if text is not None else numbers
     number = _number_or_nothing if columns.may_lack else _number
     read: Callable[[Any, str], Any] = number if text is None else _words if tagged else _text
-    if text is None and not (numbers or (inputs and all(_is_number(rows[0].get(column)) for column in inputs))):
+    known = text is not None or columns.numbers
+    if not known and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
             f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns",
         )
-    samples, values = list[list[Any]](), list[Any]()
+    samples, values, read_places = list[list[Any]](), list[Any](), list[str]()
     for i, row in enumerate(rows):
         place = places[i] if places else f"row {i + 1}"
         try:
@@ -137,11 +137,13 @@ def choose(
             skipped.names.add(f"{place} of {name}")
             continue
         samples.append(sample)
+        read_places.append(place)
         values.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
     readable: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
-    return Table(readable, values if label else None, label, () if text is not None else tuple(inputs))
+    named = () if text is not None else tuple(inputs)
+    return Table(readable, values if label else None, label, named, tuple(read_places))
 
 
 def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
@@ -259,61 +261,3 @@ def _target(value: Any, column: str) -> Any:
     if value is None or value == "":
         raise ValueError(f"lacks its {column}")
     return value
-
-
-def _rows(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    """Names of the columns, and the rows, each with its place in the file."""
-    readers = {".txt": _lines, ".jsonl": _objects, ".parquet": _parquet}
-    try:
-        return readers.get(path.suffix, _separated)(path, skipped)
-    except (ValueError, OSError, csv.Error) as error:  # pyarrow raises the first two
-        raise DataError(
-            f"cannot read {path}: {message_of(error)}", "it must be UTF-8; see docs/training.md for the forms"
-        ) from error
-
-
-def _lines(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    lines = enumerate(path.read_text("utf8").splitlines(), start=1)
-    return ["text"], [(f"line {number}", {"text": line.strip()}) for number, line in lines if line.strip()]
-
-
-def _separated(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    rows: list[tuple[str, Row]] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a file with a byte order mark
-        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        names, end = next(reader, []), reader.line_num
-        for cells in reader:
-            place, end = f"line {end + 1}", reader.line_num  # a cell in quotes may have several
-            if cells and (len(cells) < len(names) or any(cells[len(names) :])):  # which may be moved to the side
-                if skipped is None:
-                    what = f"{place} of {path} has {len(cells)} cells for {len(names)} columns"
-                    raise DataError(what, "fix or remove it, or use --skip-bad")
-                skipped.names.add(f"{place} of {path}")
-            elif cells:
-                rows.append((place, dict(zip(names, cells, strict=False))))
-    return names, rows
-
-
-def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    rows: list[tuple[str, Row]] = []
-    with path.open(encoding="utf8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("it is not an object")
-            except ValueError as error:
-                if skipped is None:
-                    raise ValueError(f"line {number}: {message_of(error)}") from error
-                skipped.names.add(f"line {number} of {path}")
-                continue
-            rows.append((f"line {number}", row))
-    return list(dict.fromkeys(name for _, row in rows[:100] for name in row)), rows
-
-
-def _parquet(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple[str, Row]]]:
-    table = require("pyarrow.parquet", extra="datasets").read_table(path)
-    rows = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
-    return list(table.column_names), [(f"row {number}", row) for number, row in enumerate(rows, start=1)]

@@ -33,28 +33,17 @@ class MappingProcessor(ProcessorBase):
         for sample in samples:
             self._check_fields(sample)
         ready = [self.is_ready(sample) for sample in samples]
-        if any(ready) and not all(ready):
+        if ready and all(ready):
+            return super().__call__(samples)
+        if any(ready):
             raise DataError("some samples of the batch are arrays that are ready, and some are not", self.wants)
         arrays: dict[str, Any] = {}
         for name, part in self.parts.items():
-            own = [self._own(part, sample) if all(ready) else sample[name] for sample in samples]
             try:
-                arrays.update(part(own))
+                arrays.update(part([sample[name] for sample in samples]))
             except DataError as error:
                 raise DataError(f"{name}: {error.message}", error.hint) from error
         return arrays
-
-    @staticmethod
-    def _own(part: Processor, arrays: Mapping[str, Any]) -> Arrays:
-        """The inputs of a part, which may have something left to do with them: rows are standardized."""
-        return {tensor.name: arrays[tensor.name] for tensor in part.inputs}
-
-    def batch(self, given: Any) -> Arrays:
-        """See ``Processor``: arrays that are ready are read as each field's processor reads its own."""
-        ready = super().batch(given)
-        if self.arrays(given) is None:
-            return ready
-        return {name: x for part in self.parts.values() for name, x in part.batch(self._own(part, ready)).items()}
 
     def _check_fields(self, sample: Any) -> None:
         if not isinstance(sample, Mapping):
@@ -81,7 +70,10 @@ class MappingProcessor(ProcessorBase):
         return ready
 
     def check_values(self, arrays: Arrays) -> None:
-        """See ``ProcessorBase``: each field's processor checks its own, in ``batch``."""
+        """See ``ProcessorBase``: each field's processor checks its own. Of arrays that are ready nothing is missing."""
+        super().check_values(arrays)
+        for part in self.parts.values():
+            part.batch({tensor.name: arrays[tensor.name] for tensor in part.inputs})
 
     def random(self, count: int, length: int = 0) -> Arrays:
         return {name: x for part in self.parts.values() for name, x in part.random(count, length).items()}
