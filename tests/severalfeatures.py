@@ -11,6 +11,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec
+from pocketzoo.zoo.tasks.decoders.configs import OutputConfig
 
 IMAGE = InputSpec(shape=("batch", 1, 8, 8), mean=(0.5,), std=(0.5,), resize=8)
 ROW = TableSpec(width=4, columns=("a", "b", "c", "d"), name="row")
@@ -61,6 +62,13 @@ HEADS = [
     head("coarse-alone", ("coarse",), takes=("map",)),
     head("both-levels", ("coarse", "fine")),
     head("vectors-alone", ("*",), takes=("vector",)),
+    head(
+        "scores-second",
+        ("fine",),
+        build=part("VectorAndScores"),
+        decoder="class-scores",
+        decoder_config=OutputConfig(output="scores"),
+    ),
     head("each-token", ("tokens", "mask"), task="token-classification", build=part("EachToken")),
 ]
 

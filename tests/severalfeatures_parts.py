@@ -83,3 +83,15 @@ class EachToken(nn.Module):
 
     def forward(self, features) -> Tensor:
         return self.linear(features["tokens"]) * features["mask"].float()[..., None]
+
+
+class VectorAndScores(nn.Module):
+    """A vector first, which nothing learns, and scores as the second output."""
+
+    def __init__(self, features, outputs: int) -> None:
+        super().__init__()
+        self.vector, self.scores = nn.Linear(features.channels, 8), nn.Linear(features.channels, outputs)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        mean = x.mean((2, 3))
+        return {"vector": self.vector(mean), "scores": self.scores(mean)}

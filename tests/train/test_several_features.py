@@ -121,3 +121,43 @@ def test_what_reads_features_calls_the_head_as_the_model_does(registry):
         given = parts.choice.by_name(features)
         reader = of_features(module, parts.choice)
         assert torch.equal(reader(*given.values()), module(parts.choice(features)))
+
+
+def test_what_the_decoder_reads_is_what_learns_and_what_a_runtime_predicts(registry, tmp_path):
+    """The second of two outputs: not the first, whatever has as many numbers."""
+    data = severalfeatures.samples("pyramid")
+    bundle = fitted("pyramid", tmp_path / "second", registry, "scores-second")
+    assert bundle.manifest.metrics["test_accuracy"] > 0.9
+    samples, right = data.split("test").samples, data.split("test").targets
+    with OnnxRunner(bundle.graph("")) as runner:
+        wanted = runner.infer(processor_of(bundle, registry)(samples))
+    with pocketzoo.load_runtime(bundle, provider="onnxruntime", registry=registry) as runtime:
+        assert [tensor.name for tensor in runtime.signature.outputs] == ["vector", "scores"]
+        assert runtime.output == "scores"
+        every = runtime.infer(samples)
+        assert list(every) == ["vector", "scores"]
+        for name, out in every.items():
+            np.testing.assert_allclose(out, wanted[name], atol=1e-5)
+        assert np.array_equal(runtime.predict(samples), every["scores"])
+        place = {name: np.empty_like(out) for name, out in every.items()}
+        assert all(out is place[name] for name, out in runtime.infer(samples, out=place).items())
+        assert np.array_equal(place["vector"], every["vector"])
+        scores = np.empty_like(every["scores"])
+        assert runtime.predict(samples, out=scores) is scores
+        assert np.array_equal(scores, every["scores"])
+        answers = runtime.answers(samples)
+        assert np.array_equal(answers.probabilities.argmax(1), every["scores"].argmax(1))
+        assert float(np.mean(every["scores"].argmax(1) == right)) > 0.9
+
+
+def test_a_runtime_of_several_outputs_without_a_task_predicts_the_first(tmp_path):
+    import onnx
+
+    from pocketzoo.testing import two_of_each
+    from pocketzoo.zoo.models.import_onnx import open_graph
+
+    onnx.save(two_of_each.graph(), tmp_path / "two.onnx")
+    inputs = two_of_each.inputs()
+    with pocketzoo.load_runtime(open_graph(tmp_path / "two.onnx"), provider="onnxruntime") as runtime:
+        assert runtime.output == "scores"
+        assert np.array_equal(runtime.predict(inputs), runtime.infer(inputs)["scores"])
