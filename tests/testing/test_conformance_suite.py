@@ -300,8 +300,7 @@ def test_a_failure_says_what_is_wrong_and_what_to_change(wrong):
 def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
     fine = {check for check, spec in wrong.passed if spec.split(" ")[-1].startswith("fine")}
     without = {c for c in CHECKS if not c.startswith("test_plugins")} - fine
-    # It has no weights, no head, no labels, no options, no back end; its export is that of "fragile", and all that its
-    # decoder and back end need is there.
+    # It has no weights, head, labels, options or back end, and all that its decoder and back end need is there.
     assert without == {
         "test_backends.test_without_its_package_it_says_so",
         "test_decoders.test_outputs_that_it_does_not_read_are_refused",
@@ -309,7 +308,6 @@ def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
         "test_backbones.test_its_source_is_named",
         "test_backbones.test_its_weights_fit",
         "test_backbones.test_its_head_is_there",
-        "test_backbones.test_it_exports",
         "test_heads.test_it_knows_its_classes",
         "test_heads.test_its_options_have_defaults",
         "test_heads.test_its_weights_fit",
