@@ -9,8 +9,9 @@ from pathlib import Path
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.deploy.export import export_request, graph_for
+from pocketzoo.deploy.export import graph_for
 from pocketzoo.deploy.export_forms import files_of
+from pocketzoo.deploy.export_graphs import export_request
 from pocketzoo.measure.measure_graphs import Candidate, candidate
 from pocketzoo.zoo.backends.built_files import built_files
 from pocketzoo.zoo.backends.open_backend import build, find_runtime
@@ -63,7 +64,7 @@ def engine_candidates(
             entry = next(e for e in graphs.values() if bool(e.target) == encoded)
             row = candidate(manifest, engine, replace(entry, target=target.name if encoded else ""))
             others = tuple(files_of(engine)[1:])
-            engines[digest] = replace(row, runtime=runtime, source=bundle.path, others=others)
+            engines[digest] = replace(row, runtime=runtime, source=bundle.path, others=others, digest=digest)
         for built in built_files(bundle, resolver.registry):
             other = built.backend.name == way.backend.name and built.entry.target == target.name
             if other and built.entry.precision not in graphs:
