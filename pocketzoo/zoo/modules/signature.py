@@ -32,14 +32,14 @@ def signature_of_module(module: nn.Module, reads: Any) -> ModelSignature:
     processor = as_processor(reads)
     training, sizes = module.training, _sizes(processor)
     try:
-        runs = _Runs(module.eval(), processor, sizes)
+        runs = _SizedRuns(module.eval(), processor, sizes)
         outputs = [(name, _axes(name, runs), str(x.dtype).removeprefix("torch.")) for name, x in runs.base.items()]
     finally:
         module.train(training)
     return signature_of_axes([(t.name, list(t.shape), t.dtype) for t in processor.inputs], outputs)
 
 
-class _Runs:
+class _SizedRuns:
     """What a module outputs for samples of chosen sizes; each is run once."""
 
     def __init__(self, module: nn.Module, processor: Processor, sizes: Mapping[str, Sequence[int]]) -> None:
@@ -63,11 +63,11 @@ class _Runs:
             yield size, self.at({name: number})[output].shape[axis]
 
 
-def _axes(output: str, runs: _Runs) -> list[Dim | None]:
+def _axes(output: str, runs: _SizedRuns) -> list[Dim | None]:
     return [_dim(output, axis, runs) for axis in range(runs.base[output].ndim)]
 
 
-def _dim(output: str, axis: int, runs: _Runs) -> Dim | None:
+def _dim(output: str, axis: int, runs: _SizedRuns) -> Dim | None:
     length = runs.base[output].shape[axis]
     several = [name for name, sizes in runs.sizes.items() if len(sizes) > 1]
     varies = [name for name in several if runs.at({name: 1})[output].shape[axis] != length]

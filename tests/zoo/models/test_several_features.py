@@ -78,7 +78,13 @@ def test_what_a_head_cannot_read_is_refused_by_name(backbone, head, words, regis
 
 def test_heads_that_fit_are_those_that_read_what_there_is(registry):
     spec = registry.get("backbone", "pyramid")
-    assert heads_that_fit(spec.features, spec, registry) == ["all-of-them", "both-levels", "coarse-alone", "fine-alone"]
+    assert heads_that_fit(spec.features, spec, registry) == [
+        "all-of-them",
+        "both-levels",
+        "coarse-alone",
+        "fine-alone",
+        "scores-second",
+    ]
 
 
 @pytest.mark.parametrize(
