@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from fnmatch import fnmatchcase
 from itertools import cycle
 from typing import Any
 
@@ -18,7 +17,7 @@ from pocketzoo.core.errors import HeadMismatchError
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.subjects import unavailable
-from pocketzoo.zoo.catalog.head_task import decoder_for
+from pocketzoo.zoo.catalog.head_task import decoder_for, possible_tasks
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import FeatureKind, FeatureSpec, FeatureSpecs, HeadSpec
 from pocketzoo.zoo.catalog.task import TaskSpec
@@ -63,10 +62,7 @@ def test_its_loss_exists(head: Entry, registry: Registry) -> None:
 
 def tasks_of(spec: HeadSpec, registry: Registry) -> list[TaskSpec]:
     """The tasks that its models may be for, by what they read."""
-    every = [entry.spec for entry in registry.entries("task").values()]
-    if not spec.task:
-        return [task for task in every if spec.returns in task.former]
-    return [task for task in every if fnmatchcase(task.name, spec.task)]
+    return possible_tasks(spec, registry)
 
 
 def test_its_options_have_defaults(head: Entry, registry: Registry) -> None:

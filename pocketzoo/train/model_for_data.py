@@ -148,6 +148,8 @@ def task_of(
     )
     read = dataset
     task = replace(task, labels=read.labels)
+    if read.labels and task.spec.examples is None:  # where there are classes, a split that lacks them is what is wrong
+        _check_splits(read)
     dataset = task.examples(read, facts)
     outputs = guarded(task.owner, training.outputs, dataset, facts)
     task = replace(task, labels=dataset.labels)
@@ -180,8 +182,14 @@ def _checked_training(
         fit = heads_that_fit(parts.declared, parts.backbone, resolver.registry, trained=True)
         raise HeadMismatchError(why[0], f"{why[1]}; heads that fit: {', '.join(fit)}")
     if not spec.trained and head.weights is not None:
+        known = resolver.registry
+        fit = heads_that_fit(parts.features, parts.backbone, known, trained=True)
+        same = [
+            name for name in fit if head_task(known.get("head", name), parts.backbone.input, known).name == spec.name
+        ]
         raise HeadMismatchError(
-            f"head {ref.head!r} is already trained for its own classes", "fit a new one: --head linear"
+            f"head {ref.head!r} is already trained for its own classes",
+            f"fit a new one: --head {' or '.join(same or fit) or 'NAME, of a plugin'}",
         )
     for name in ("balanced", "label_smoothing"):
         if getattr(config, name) and name not in spec.settings:

@@ -144,7 +144,7 @@ BUILT = replace(LOGITS, build=lambda features, outputs: nn.Identity())
          "tinynet attends in both directions, so it would see the token it has to predict",
          "use a language model, such as GPT-2 or Llama; heads that fit: linear, mlp, multi-label, regression"),
         (replace(BUILT, weights=object()), {}, HeadMismatchError, "head 'h' is already trained for its own classes",
-         "fit a new one: --head linear"),
+         "fit a new one: --head linear or mlp"),
         (replace(BUILT, task="regression"), {"balanced": True}, RecipeError,
          "balanced means nothing for regression", "leave it out for head 'h'"),
         (replace(BUILT, task="regression"), {"label_smoothing": 0.1}, RecipeError,

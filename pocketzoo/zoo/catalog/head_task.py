@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
@@ -74,6 +75,13 @@ def head_task(head: HeadSpec, model_input: Any, registry: Registry) -> TaskSpec:
         return spec
     warn_renamed("returns", "task")
     return former_task(head.returns, model_input, registry)
+
+
+def possible_tasks(head: HeadSpec, registry: Registry) -> list[TaskSpec]:
+    """The tasks that models with a head may be for, by what they read."""
+    if not head.task:
+        return list(_tasks_once_called(head.returns, registry))
+    return [e.spec for name, e in registry.entries("task").items() if fnmatchcase(name, head.task)]
 
 
 def former_task(word: str, model_input: Any, registry: Registry) -> TaskSpec:

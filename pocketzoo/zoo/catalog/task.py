@@ -195,7 +195,8 @@ class TaskSpec:
     open: Callable[[], Task]  # imports in its body
     decoder: str  # the one of a model that names none
     training: Callable[[], TaskTraining] | None = None  # None: models of this task are not fitted here
-    settings: tuple[str, ...] = ()  # of fit, that its loss follows: "balanced", "label_smoothing"
+    # Of fit, that its loss follows: "balanced", "label_smoothing"; and "loss", the function that its head names.
+    settings: tuple[str, ...] = ()
     movable: bool = False  # targets stay right when an image is moved, turned, or mixed with another
     trained: bool = False  # fit continues with a pretrained head of this task, instead of one anew
     targets: TargetKind = "classes"

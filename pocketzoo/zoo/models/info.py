@@ -12,6 +12,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.catalog.head_task import possible_tasks
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.models.open_remote import open_remote
@@ -33,20 +34,30 @@ def info(
         opened = open_remote(name, resolver, progress)
         if isinstance(opened, Entry):
             head = resolver.known("head", f"{opened.name}#head")
-            return _of(opened.name, [opened, *([head] if head else [])])
+            return _of(opened.name, [opened, *([head] if head else [])], resolver.registry)
         return {"bundle": str(opened.path), **to_plain(opened.manifest)}
     path = Path(name.removeprefix("file:"))
     entries = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
     if entries and not (path / MANIFEST).is_file():  # a plugin's own folder is called as what it declares
-        return _of(name, entries)
+        return _of(name, entries, resolver.registry)
     if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
         return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
     known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
     raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
 
 
-def _of(name: str, entries: list[Entry]) -> dict[str, Any]:
-    return {"name": name, **{e.kind: {"plugin": e.plugin, **_facts(e.spec)} for e in entries}}
+def _of(name: str, entries: list[Entry], registry: Registry) -> dict[str, Any]:
+    return {"name": name, **{e.kind: {"plugin": e.plugin, **_facts_of(e, registry)} for e in entries}}
+
+
+def _facts_of(entry: Entry, registry: Registry) -> dict[str, Any]:
+    """A spec's facts; of a head without its loss, where its task has one of its own."""
+    facts = _facts(entry.spec)
+    if entry.kind == "head" and entry.spec.loss:
+        tasks = possible_tasks(entry.spec, registry)
+        if tasks and not any("loss" in task.settings for task in tasks):
+            del facts["loss"]
+    return facts
 
 
 def _facts(spec: Any) -> dict[str, Any]:

@@ -77,3 +77,19 @@ def test_a_path_that_is_not_there_is_a_bundle_error(refused, registry, tmp_path)
 def test_a_folder_that_is_no_bundle(refused, registry, tmp_path):
     with refused(BundleError, "is not a bundle"):
         info(tmp_path, registry=registry)
+
+
+def test_a_head_shows_the_loss_that_its_task_follows(registry):
+    """Where the task has a loss of its own, the head's default is no fact about it."""
+    losses = {name: info(name, registry=registry)["head"].get("loss") for name in registry.entries("head")}
+    expected = {
+        "linear": "cross_entropy",
+        "pooled-classifier": "cross_entropy",
+        "regression": "mse_loss",
+        "q-values": "smooth_l1_loss",
+        "embedding": "",
+        "multi-label": None,
+        "token-classifier": None,
+        "language-model": None,
+    }
+    assert {name: losses[name] for name in expected} == expected
