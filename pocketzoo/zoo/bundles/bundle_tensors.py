@@ -9,6 +9,7 @@ from pocketzoo.core.errors import MissingDependencyError
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
 from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.bundles.measurement import runs_of
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature
 
 
@@ -78,16 +79,18 @@ def _of_signature(graph: str, signature: ModelSignature, measured: dict[str, tup
 
 
 def _measured(bundle: Bundle) -> dict[str, tuple[Sqnr, ...]]:
-    """Output -> what the rows of this bundle say of it; the first row is what the others are held against."""
-    measured: dict[str, tuple[Sqnr, ...]] = {}
-    for i, row in enumerate(bundle.manifest.measurements):
-        target, outputs = row.get("target", ""), row.get("outputs") or {}
-        seen = [each.target for each in measured.get(next(iter(outputs), ""), ())]
-        if not i or not target or row.get("bundle") != bundle.manifest.name or target in seen:
-            continue
-        for name, value in outputs.items():
-            sqnr = Sqnr(
-                target=target, precision=row.get("precision", ""), value=value, key=f"measurements.{i}.outputs.{name}"
-            )
-            measured[name] = (*measured.get(name, ()), sqnr)
-    return measured
+    """Output -> what the last run that has a target says of it; the first row of a run is its reference."""
+    measured: dict[str, dict[str, Sqnr]] = {}
+    start = 0
+    for run in runs_of(bundle.manifest.measurements):
+        seen = set[str]()
+        for i, row in enumerate(run):
+            if not i or not row.target or row.bundle != bundle.manifest.name or row.target in seen or not row.outputs:
+                continue
+            seen.add(row.target)
+            for name, value in row.outputs.items():
+                key = f"measurements.{start + i}.outputs.{name}"
+                sqnr = Sqnr(target=row.target, precision=row.precision, value=value, key=key)
+                measured.setdefault(name, {})[row.target] = sqnr
+        start += len(run)
+    return {name: tuple(of_targets.values()) for name, of_targets in measured.items()}

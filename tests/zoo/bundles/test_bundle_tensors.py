@@ -9,6 +9,7 @@ import pytest
 
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.bundle_tensors import bundle_tensors
+from pocketzoo.zoo.bundles.measured_on import MeasuredOn, this_machine
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 
 FROZEN = Path(__file__).parents[2] / "frozen" / "format2"
@@ -30,14 +31,11 @@ def test_a_model_of_one_graph_with_what_was_measured_of_its_output():
     )
     assert (image.dtype, image.free, image.state, image.sqnr) == ("float32", (), "", ())
     rows = bundle.manifest.measurements
-    assert [(each.target, each.value) for each in logits.sqnr] == [
-        (row["target"], row["outputs"]["logits"])
-        for row in rows[1:]
-        if row["target"] and row["bundle"] == bundle.manifest.name
-    ]
+    assert {each.target for each in logits.sqnr} == {"cpu", "tensorrt-rtx"}
     for each in logits.sqnr:
         _, index, _, name = each.key.split(".")
-        assert rows[int(index)]["outputs"][name] == each.value
+        row = rows[int(index)]
+        assert (row.outputs[name], row.target, row.bundle) == (each.value, each.target, bundle.manifest.name)
 
 
 @pytest.mark.parametrize(("name", "graphs"), [("gpt2", ["", "decoder"]), ("t5", ["", "decoder", "encoder"])])
@@ -67,15 +65,19 @@ def test_a_state_is_said_on_both_sides():
 
 def test_an_output_that_is_equal_and_rows_of_others():
     bundle = of("compressed")
-    row = {"bundle": bundle.manifest.name, "precision": "int8", "runtime": "onnxruntime-cpu"}
+    one = replace(bundle.manifest.measurements[0], bundle=bundle.manifest.name, precision="int8", measured=None)
+    before, after = (MeasuredOn(machine=this_machine(), date=date) for date in ("2026-01-01", "2026-02-01"))
     rows = (
-        {**row, "target": "cpu", "outputs": {"logits": 9.0}},  # the first is what the others are held against
-        {**row, "target": "cpu", "outputs": {"logits": None}},
-        {**row, "target": "cpu", "outputs": {"logits": 3.0}},  # on another runtime
-        {**row, "target": "jetson", "bundle": "another", "outputs": {"logits": 1.0}},
-        {**row, "target": "rtx"},
+        replace(one, target="cpu", outputs={"logits": 9.0}, measured=before),  # the reference of its run
+        replace(one, target="cpu", outputs={"logits": 8.0}, measured=before),
+        replace(one, target="dla", outputs={"logits": 7.0}, measured=before),
+        replace(one, target="cpu", outputs={"logits": 6.0}, measured=after),
+        replace(one, target="cpu", outputs={"logits": None}, measured=after),
+        replace(one, target="cpu", outputs={"logits": 3.0}, measured=after),  # on another runtime
+        replace(one, target="jetson", bundle="another", outputs={"logits": 1.0}, measured=after),
+        replace(one, target="rtx", outputs={}, measured=after),
     )
     _, logits = bundle_tensors(replace(bundle, manifest=replace(bundle.manifest, measurements=rows)))
     assert [(each.target, each.value, each.key) for each in logits.sqnr] == [
-        ("cpu", None, "measurements.1.outputs.logits")
-    ]
+        ("cpu", None, "measurements.4.outputs.logits"), ("dla", 7.0, "measurements.2.outputs.logits"),
+    ]  # fmt: skip
