@@ -16,6 +16,7 @@ import torch
 from pocketzoo.core.errors import DataError, PocketzooError
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.task_examples import COUNT, LABELS, example_of, taken
+from pocketzoo.train.augment.specification import MOVES
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.task import Estimate, LossSettings, MetricSpec, TaskExample
@@ -236,6 +237,23 @@ def test_its_loss_can_be_learned_from(trial: TaskTrial) -> None:
         wrong(f"its loss is {loss.item():.4g}, that of two halves {sum(parts):.4g} together", "sum over the samples")
     if not any(x.grad is not None and x.grad.any() for x in outputs.values()):
         wrong("its loss gives no output a gradient", "compute it from the outputs, without detach")
+
+
+def test_its_targets_go_with_their_images(trial: TaskTrial) -> None:
+    """Where augmentations move them: each is one that there is, and an image that stays keeps its targets."""
+    ways = trial.spec.moved_by
+    if not ways:
+        pytest.skip("no augmentation moves its targets")
+    if unknown := [way for way in ways if way not in MOVES]:
+        wrong(f"moved_by names {unknown[0]!r}", f"name some of: {', '.join(MOVES)}")
+    move = getattr(trial.spec.training() if trial.spec.training else None, "move", None)
+    if move is None:
+        wrong("moved_by is given, and its training has no move", "write move(targets, matrix)")
+    targets = torch.as_tensor(np.asarray(trial.example.targets))
+    with blaming("move() fails", "take targets (B, ...) and matrices (B, 3, 3)"):
+        stayed = move(targets, torch.eye(3).repeat(len(targets), 1, 1))
+    if stayed.shape != targets.shape or not torch.allclose(stayed.float(), targets.float(), atol=1e-6):
+        wrong("move() changes the targets of images that stay where they are", "apply the matrix to (x, y, 1)")
 
 
 def _rows(trial: TaskTrial) -> list[Any]:
