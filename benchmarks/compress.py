@@ -76,12 +76,13 @@ def stage_prune(folder: Path) -> dict[str, Any]:
     """The whole command: prune, int8, measure."""
     import pocketzoo
     from pocketzoo.compress.configs import Int8Config, PruneConfig
+    from pocketzoo.core.typed import to_plain
 
     start = time.perf_counter()
     bundle = pocketzoo.compress(
         MODEL, folder / "small", data=folder / "photos", samples=128, steps=[PruneConfig(ratio=0.1), Int8Config()]
     )
-    return {"seconds": time.perf_counter() - start, "measurements": bundle.manifest.measurements}
+    return {"seconds": time.perf_counter() - start, "measurements": to_plain(bundle.manifest.measurements)}
 
 
 STAGES = {"export": stage_export, "int8": stage_int8, "engine": stage_engine, "compress": stage_prune}

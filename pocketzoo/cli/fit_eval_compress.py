@@ -223,7 +223,6 @@ def compress(
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
-    from pocketzoo.core.typed import from_plain
     from pocketzoo.zoo.bundles.bundle import check_place
 
     if out is not None and not dry_run:
@@ -264,9 +263,7 @@ def compress(
             }
         )
     else:
-        from pocketzoo.measure.measure_graphs import Measurement
-
-        print_measurements([from_plain(Measurement, row) for row in bundle.manifest.measurements])
+        print_measurements(bundle.manifest.measurements)
         _print_decisions(bundle.manifest)
         left_out = ", ".join(dict.fromkeys(no.compressor for no in bundle.manifest.rejected))
         click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))

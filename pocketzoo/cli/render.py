@@ -15,8 +15,8 @@ from pocketzoo.core.former_names import names_before
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pocketzoo.measure.measure_graphs import Latency, Measurement
     from pocketzoo.workflows.predict import Prediction
+    from pocketzoo.zoo.bundles.measurement import Latency, Measurement
 
 T = TypeVar("T")
 MOST_SETTINGS = 4  # batch sizes that are columns of one table

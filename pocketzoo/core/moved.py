@@ -187,7 +187,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.library": "zoo.data.hf_datasets",
     "zoo.lockfile": "zoo.hub.lock_file",
     "zoo.materials": ("zoo.models.materials", "zoo.bundles.bill_of_materials"),
-    "zoo.measure": "measure.measure_graphs",
+    "zoo.measure": ("measure.measure_graphs", "zoo.bundles.measurement"),
     "zoo.memory": "measure.peak_memory",
     "zoo.model": ("zoo.models.build", "zoo.models.resolver"),
     "zoo.names": "zoo.catalog.glob_index",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -37,8 +38,8 @@ def renamed(**names: str) -> Callable[[C], C]:
         construct = cls.__init__  # type: ignore[misc]
 
         @wraps(construct)
-        def init(self: object, *args: Any, **fields: Any) -> None:
-            construct(self, *args, **with_new_names(cls, fields))
+        def init(self: object, *args: Any, **values: Any) -> None:
+            construct(self, *args, **with_new_names(cls, values))
 
         def alias(old: str, new: str) -> property:
             def read(self: object) -> Any:
@@ -54,6 +55,26 @@ def renamed(**names: str) -> Callable[[C], C]:
         return cls
 
     return decorate
+
+
+class ReadByKey:
+    """A frozen record that was a plain mapping in the previous release: ``row["bytes"]`` reads ``row.bytes``."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys():
+            raise KeyError(name)
+        warn_renamed(f"{type(self).__name__}[{name!r}]", f"{type(self).__name__}.{name}")
+        return getattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a mapping."""
+        return self[name] if name in self.keys() else default
+
+    def keys(self) -> list[str]:
+        """The names of its fields."""
+        return [field.name for field in fields(self)]  # type: ignore[arg-type]
 
 
 def keywords_renamed(**names: str) -> Callable[[F], F]:
@@ -83,10 +104,10 @@ def with_new_names(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
         RecipeError: a field is given by both its names.
     """
     names: Mapping[str, str] = getattr(cls, "RENAMED", {})
-    fields = dict(data)
+    known = dict(data)
     for old in names.keys() & data.keys():
         if names[old] in data:
             raise RecipeError(f"{old!r} and {names[old]!r} are the same field", f"leave out {old!r}")
         warn_renamed(old, names[old], stacklevel=3)
-        fields[names[old]] = fields.pop(old)
-    return fields
+        known[names[old]] = known.pop(old)
+    return known

@@ -14,12 +14,12 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.processors.open_processor import processor_of
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from pocketzoo.core.progress import SILENT, Progress
@@ -12,22 +12,8 @@ from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import end_of, ends
 from pocketzoo.zoo.artifacts.end_score import likeness, milliseconds_a_step
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.measurement import EndMeasurement
 from pocketzoo.zoo.data.batches import Batches
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndMeasurement:
-    """What an artifact gives at another of its ends. Fractions are against the first artifact of the run."""
-
-    end: str  # "generation"
-    unit: str  # what its steps are: "token"
-    files: tuple[str, ...]  # of the graphs on the way
-    bytes: int  # of all of them
-    samples: int  # texts
-    steps: int  # that the first artifact gave after them: tokens
-    agreement: float  # fraction of these steps that it would have given there too
-    same: float  # fraction of the samples that it answers the same to the end
-    milliseconds: float  # the median of one step, after the first sample
 
 
 def measure_ends(

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.measure.measure_ends import EndMeasurement, measure_ends
-from pocketzoo.measure.peak_memory import Memory, NotMeasured, peak_memory
+from pocketzoo.measure.measure_ends import measure_ends
+from pocketzoo.measure.peak_memory import NotMeasured, peak_memory
 from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.runtimes import CPU, open_runner, single_thread
-from pocketzoo.zoo.backends.timing import LEAST, Interval, Times, speedup, time_in_turn
+from pocketzoo.zoo.backends.timing import LEAST, Times, speedup, time_in_turn
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
+from pocketzoo.zoo.bundles.measurement import PRECISE, Interval, Latency, Measurement, Memory, digest_of
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.tasks.agreement import Comparison, not_finite, worst
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 from pocketzoo.zoo.tasks.open_task import ModelTask
 
 BATCHES = (1, 32)
 LEGACY = "accuracy"  # the metric that rows of before have as a field of its own, which readers of JSON know
-WIDE = 1.25  # times the median that one of ten runs may take before it is said
-PRECISE = 0.04  # an interval that reaches no further than this from its middle is narrow enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,7 @@ class Candidate:
     runtime: str = CPU  # one of runtimes.runtimes()
     source: Path | None = None  # the bundle that it is of: a runtime of modules builds it from there
     others: tuple[Path, ...] = ()  # files that belong to what was built
+    digest: str = ""  # of what it is, or was built from: sha256 of the file, of several that of theirs
 
     @property
     def bytes(self) -> int:
@@ -64,53 +63,6 @@ class Candidate:
         return [self.graph] if self.artifact is None else main_files(self.artifact)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """Wall-clock milliseconds for one batch. Rows of older versions have only p50 and p99."""
-
-    p50: float
-    p99: float
-    p90: float | None = None
-    throughput: float | None = None  # samples a second, one batch after the other
-    runs: int = 0
-    faster: Interval | None = None  # than the first row: compared round by round, see timing.py
-    clock: Literal["wall", "cpu"] = "wall"  # which was compared: "cpu" where one thread does all the work
-
-    @property
-    def wide(self) -> bool:
-        """Whether the times vary so much that they say little: on a busy machine, or in too few runs."""
-        unsure = self.faster is not None and self.faster.high / self.faster.low > (1 + PRECISE) ** 4
-        return unsure or (self.p90 is not None and self.p90 > WIDE * self.p50)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One row of a bench. Agreement and SQNR are against the first candidate of the run."""
-
-    bundle: str
-    target: str
-    precision: str
-    runtime: str
-    bytes: int  # of the graph file
-    parameters: int
-    macs: int
-    samples: int
-    accuracy: float | None = None  # the metric, where that is accuracy: rows of before have no other
-    # How far it answers as the reference does, 0-1, by the task: a fraction of samples or tokens with the same answer,
-    # of embeddings with the same nearest neighbor, or of the variance of numbers. None where that cannot be told.
-    agreement: float | None
-    sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
-    outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
-    # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
-    latency: Mapping[str, Latency] = field(default_factory=dict)
-    threads: int = 1
-    metric: MetricValue | None = None  # of the task, with its interval; None where targets are not known
-    about: str = ""  # what that agreement is, in words
-    memory: Memory | None = None  # of a process that runs nothing else, at the largest batch
-    no_memory: str = ""  # why it was not measured, where it was asked for
-    ends: tuple[EndMeasurement, ...] = ()  # what it gives elsewhere than at its first end: the text that is written
-
-
 def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
     """A graph of a bundle."""
     return Candidate(
@@ -120,17 +72,23 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
         parameters=manifest.parameters,
         macs=manifest.macs,
         precision=entry.precision,
+        digest=entry.sha256,
     )
 
 
 def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
     """The graphs of a bundle: all of them, or those for ``targets``."""
     return [
-        replace(candidate(bundle.manifest, path, bundle.manifest.files[path.name]), artifact=artifact)
+        replace(
+            candidate(bundle.manifest, paths[0], bundle.manifest.files[paths[0].name]),
+            artifact=artifact,
+            digest=digest_of(bundle.manifest.files[path.name].sha256 or sha256(path) for path in paths),
+        )
         for target in bundle.targets()
         if targets is None or target in targets
         for artifact in [artifact_of(bundle, target)]
-        for path in main_files(artifact)[:1]
+        for paths in [main_files(artifact)]
+        if paths
     ]
 
 
@@ -204,6 +162,7 @@ def measure(
             memory=held if isinstance(held, Memory) else None,
             no_memory=held.why if isinstance(held, NotMeasured) else "",
             ends=others,
+            digest=row.digest,
         )
         for row, score, timing, held, others in zip(rows, scores, timings, memories, further, strict=True)
         for metric, agreement in [(score.score, score.agreement)]

@@ -21,25 +21,13 @@ from pocketzoo.zoo.artifacts.drivers import open_artifact
 from pocketzoo.zoo.backends.open_backend import find_runtime
 from pocketzoo.zoo.backends.runtimes import open_runner
 from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.bundles.measurement import Memory
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.plugin_manager import GIVEN, create_manager
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
 NOT_FOUND = 3  # exit code: the process does not find the back end
 RUNS = 3  # a runtime's arena has its size after the first
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Bytes that were resident: the largest of all times, and once everything was imported, before the model."""
-
-    peak: int
-    imports: int
-
-    @property
-    def model(self) -> int:
-        """What the model took: weights, and room for what it computes."""
-        return max(self.peak - self.imports, 0)
 
 
 @dataclass(frozen=True, slots=True)

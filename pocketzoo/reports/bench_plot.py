@@ -9,12 +9,12 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
-from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
 from pocketzoo.reports.charts.scatter_plot import scatter
 from pocketzoo.reports.html_page import check_drawing, page, sentence, style
 from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, bench_headline
 from pocketzoo.reports.timing_table import timings_figure
+from pocketzoo.zoo.bundles.measurement import Measurement
 
 
 def save_plot(rows: Sequence[Measurement], path: Path) -> Path:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.bench_table import measurement_table
 from pocketzoo.reports.charts.layer_bars import bars
 from pocketzoo.reports.charts.scatter_plot import front, mark_class, points_of, scatter
@@ -17,6 +16,7 @@ from pocketzoo.reports.measured.layer_costs import Layer, Layers, match
 from pocketzoo.reports.measured.number_format import kilobytes, milliseconds, plain, points, short, times
 from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.measurement import Measurement, runs_of
 
 
 def run_section(
@@ -28,7 +28,7 @@ def run_section(
         "run.html",
         name=name,
         alone=alone,
-        title="What was measured" if alone else f"BenchRun {index + 1}: {bench_headline(run)}",
+        title="What was measured" if alone else f"Run {index + 1}: {bench_headline(run)}",
         rows=[run.rows[run.best], run.reference] if run.best else [run.reference],
         label=label,
         tiles=_tiles(run),
@@ -44,8 +44,8 @@ def run_section(
 def owner(run: BenchRun, row: Measurement, bundles: Sequence[Bundle]) -> int | None:
     """Which of the models a row is of; of two with one name, the one that carries the run."""
     named = [i for i, bundle in enumerate(bundles) if bundle.manifest.name == row.bundle]
-    carried = bundles[run.bundle].manifest.measurements
-    return next((i for i in named if bundles[i].manifest.measurements == carried), named[0] if named else None)
+    carry = (i for i in named if run.rows in runs_of(bundles[i].manifest.measurements))
+    return next(carry, named[0] if named else None)
 
 
 def _title(row: Measurement) -> str:

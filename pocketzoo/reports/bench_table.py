@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, batch_setting, label
 from pocketzoo.reports.measured.number_format import NOTHING, decimals, points, share_decimals, times, unit
+from pocketzoo.zoo.bundles.measurement import Measurement
 
 MOST_BATCHES = 3  # whose times are columns alongside all others
 

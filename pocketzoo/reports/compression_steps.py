@@ -107,7 +107,7 @@ def reasons(manifest: Manifest) -> dict[str, str]:
         told |= {layer: f"in float: {why}" for layer, why in step.report.float_layers.items()}
         known = {decision.layer for decision in step.decisions}
         skipped = step.config.get("skip", ())
-        for layer in (row["layer"] for row in manifest.layers.get("float", ())):
+        for layer in (row.layer for row in manifest.layers.get("float", ())):
             if layer not in known and any(fnmatchcase(layer, pattern) for pattern in skipped):
                 told.setdefault(layer, f"{step.compressor}: skipped by the recipe")
     return told

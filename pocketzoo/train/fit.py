@@ -23,6 +23,7 @@ from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.metric_value import key_of
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
@@ -34,7 +35,6 @@ from pocketzoo.zoo.models.heads import channels, plain_options
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Parts, Resolver
 from pocketzoo.zoo.models.save import save_model
-from pocketzoo.zoo.tasks.metric_value import key_of
 
 SNAPSHOT = "training.safetensors"
 

@@ -9,14 +9,13 @@ from tempfile import TemporaryDirectory
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.typed import to_plain
-from pocketzoo.measure.measure_graphs import BATCHES, Candidate, Measurement, candidates, measure
+from pocketzoo.measure.measure_graphs import BATCHES, Candidate, candidates, measure
 from pocketzoo.zoo.backends.open_backend import Way, version_of
 from pocketzoo.zoo.backends.runtimes import CPU, check_runtime
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.backends.timing import LEAST
 from pocketzoo.zoo.bundles.bundle import Bundle, updating
-from pocketzoo.zoo.bundles.measured_on import measured_today
+from pocketzoo.zoo.bundles.measurement import Measurement, digest_of, measured_now, with_run
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches, Skipped
@@ -126,21 +125,20 @@ def bench(
             registry=resolver.registry,
             progress=progress,
         )
+    gpu = find_gpu()
+    rows = measured_now(
+        rows,
+        {way.runtime.name: version_of(way.backend) for way in ways},
+        data="" if dataset is None else dataset.name,
+        sha256=dataset.digest() if dataset is not None and save else "",
+        gpu="" if gpu is None else gpu.name,
+    )
     if save:
-        gpu = find_gpu()
-        measured = measured_today(
-            {way.runtime.name: version_of(way.backend) for way in ways},
-            data="" if dataset is None else dataset.name,
-            sha256="" if dataset is None else dataset.digest(),
-            samples=rows[0].samples,
-            gpu="" if gpu is None else gpu.name,
-        )
         for bundle, model in zip(bundles, models, strict=True):
             if Path(model).exists():
                 with updating(bundle) as draft:
-                    draft.manifest = replace(
-                        bundle.manifest, measurements=tuple(to_plain(row) for row in rows), measured=measured
-                    )
+                    stored = bundle.manifest.measurements
+                    draft.manifest = replace(bundle.manifest, measurements=with_run(stored, rows))
     return rows
 
 
@@ -158,6 +156,6 @@ def _distinct(bundles: Sequence[Bundle], way: Way) -> list[Candidate]:
                 )
             artifact = None if modules else candidate.artifact
             measured = replace(candidate, graph=file, artifact=artifact, runtime=runtime, source=bundle.path)
-            digests = " ".join(bundle.manifest.files[path.name].sha256 for path in measured.files)
-            by_digest.setdefault(digests, measured)
+            digest = digest_of(bundle.manifest.files[path.name].sha256 for path in measured.files)
+            by_digest.setdefault(digest, replace(measured, digest=digest))
     return list(by_digest.values())

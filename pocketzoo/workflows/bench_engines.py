@@ -63,7 +63,7 @@ def engine_candidates(
             entry = next(e for e in graphs.values() if bool(e.target) == encoded)
             row = candidate(manifest, engine, replace(entry, target=target.name if encoded else ""))
             others = tuple(files_of(engine)[1:])
-            engines[digest] = replace(row, runtime=runtime, source=bundle.path, others=others)
+            engines[digest] = replace(row, runtime=runtime, source=bundle.path, others=others, digest=digest)
         for built in built_files(bundle, resolver.registry):
             other = built.backend.name == way.backend.name and built.entry.target == target.name
             if other and built.entry.precision not in graphs:

@@ -22,7 +22,6 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
-from pocketzoo.measure.measure_graphs import Measurement
 from pocketzoo.reports.report import report
 from pocketzoo.train.agents.double_dqn import fit_agent
 from pocketzoo.train.agents.settings import agent_settings
@@ -34,6 +33,7 @@ from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
 from pocketzoo.workflows.run_recipe import parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
+from pocketzoo.zoo.bundles.measurement import Measurement
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, from_arrays

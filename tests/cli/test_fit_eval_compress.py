@@ -157,11 +157,11 @@ def test_the_table_shows_every_row_in_full(run, perceptron, few, tmp_path):
     lines = result.stdout.splitlines()
     assert lines[-1] == f"wrote {out}"
     for row in read_bundle(out).manifest.measurements:
-        shown = f"int8 for {row['target']}" if row["target"] else "float32"
-        found = [line for line in lines if line.startswith(row["bundle"]) and f"  {shown} " in line]
+        shown = f"int8 for {row.target}" if row.target else "float32"
+        found = [line for line in lines if line.startswith(row.bundle) and f"  {shown} " in line]
         assert len(found) == 1
-        assert f"{row['accuracy']:.3f}" in found[0]
-        assert f"{row['latency']['32']['p50']:.2f}" in found[0]
+        assert f"{row.accuracy:.3f}" in found[0]
+        assert f"{row.latency['32'].p50:.2f}" in found[0]
     assert "…" not in result.stdout
 
 

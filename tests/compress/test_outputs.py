@@ -73,9 +73,9 @@ def test_an_output_that_is_lost_is_named_and_nothing_is_written(two_headed, imag
     row = bundle.manifest.measurements[-1]
     x = np.stack(list(images.split("test").samples))
     counted = recount(bundle.graph(""), bundle.graph("cpu"), x)
-    assert row["outputs"] == {name: pytest.approx(value, abs=0.01) for name, value in counted.items()}
-    assert row["sqnr"] == min(row["outputs"].values()) == row["outputs"]["mask"] < 10 < row["outputs"]["scores"]
-    assert row["agreement"] is None  # nobody said what these numbers are
+    assert row.outputs == {name: pytest.approx(value, abs=0.01) for name, value in counted.items()}
+    assert row.sqnr == min(row.outputs.values()) == row.outputs["mask"] < 10 < row.outputs["scores"]
+    assert row.agreement is None  # nobody said what these numbers are
     report = bundle.manifest.steps[-1].report
     assert report.sqnr == report.outputs["mask"] < 10 < report.outputs["scores"]
     assert report.agreement is None

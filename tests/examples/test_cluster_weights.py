@@ -137,15 +137,15 @@ def test_its_step_is_recorded_with_who_took_it_and_its_tensors_by_position(clust
 
 
 def test_the_layers_have_the_precision_that_it_says(clustered):
-    layers = {target: {row["layer"]: row for row in rows} for target, rows in clustered.manifest.layers.items()}
+    layers = {target: {row.layer: row for row in rows} for target, rows in clustered.manifest.layers.items()}
     (step,) = clustered.manifest.steps
     assert step.plan["values"]
     for layer in step.plan["values"]:
         before, after = layers["float"][layer], layers["cpu"][layer]
-        assert (before["precision"], after["precision"]) == ("float32", "codebook")
-        assert after["parameters"] == before["parameters"]
-        assert after["macs"] == before["macs"]
-        assert after["bytes"] < 0.6 * before["bytes"]
+        assert (before.precision, after.precision) == ("float32", "codebook")
+        assert after.parameters == before.parameters
+        assert after.macs == before.macs
+        assert after.bytes < 0.6 * before.bytes
 
 
 def test_a_dry_run_shows_its_layers(small, registry):

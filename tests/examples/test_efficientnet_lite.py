@@ -283,16 +283,16 @@ def test_it_becomes_smaller_in_every_way(small: Bundle, registry: Registry) -> N
     assert (manifest.labels, manifest.license) == (lite._labels(), "Apache-2.0")
     assert manifest.input == registry.get("backbone", "efficientnet-lite0").input
     assert sorted(small.encodings()) == ["", "cpu", "tensorrt-rtx"]
-    rows = {(row["bundle"], row["target"]): row for row in manifest.measurements}
+    rows = {(row.bundle, row.target): row for row in manifest.measurements}
     assert list(rows) == [("efficientnet-lite0", ""), ("small", ""), ("small", "cpu"), ("small", "tensorrt-rtx")]
     whole = rows["efficientnet-lite0", ""]
-    assert manifest.parameters < 0.6 * whole["parameters"]
-    assert manifest.macs < 0.7 * whole["macs"]
-    sizes = [row["bytes"] for row in rows.values()]
+    assert manifest.parameters < 0.6 * whole.parameters
+    assert manifest.macs < 0.7 * whole.macs
+    sizes = [row.bytes for row in rows.values()]
     assert sizes[1] < 0.6 * sizes[0]
     assert max(sizes[2:]) < 0.45 * sizes[1]
     # The folders are called as classes are, so their images are labeled, and the whole network knows them.
-    assert whole["accuracy"] >= 0.5
+    assert whole.accuracy >= 0.5
 
 
 @pytest.mark.slow

@@ -19,12 +19,12 @@ from pocketzoo.measure.confusion_matrix import Answers, measure_confusion
 from pocketzoo.reports.confusion_section import MOST, answers_section, drawn
 from pocketzoo.reports.report import report
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.tasks.drawing import LETTERS, SIDE, shown
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 
 def thumbnails(page: str) -> list[str]:

@@ -99,8 +99,8 @@ def test_a_test_split_that_is_empty_is_refused(fitted, digits, refused):
 def test_the_graph_of_the_target_is_the_one_that_is_scored(target, compressed, digits):
     found = evaluate(compressed.path, data=digits, target=target)
     assert found["graph"] == f"model.int8.{target}.onnx"
-    row = next(r for r in compressed.manifest.measurements if r["target"] == target)
-    assert found["accuracy"] == pytest.approx(row["accuracy"])
+    row = next(r for r in compressed.manifest.measurements if r.target == target)
+    assert found["accuracy"] == pytest.approx(row.accuracy)
 
 
 def test_a_target_without_a_graph_of_its_own_runs_the_float_one(compressed, digits):

@@ -98,9 +98,9 @@ def test_a_head_goes_through_the_zoo(zoo, backbone, head, options, tmp_path):
                        keep_slower=True, registry=zoo)  # fmt: skip
     first, float_again, int8 = smaller.manifest.measurements
     few = task.name == "feature-extraction"  # to count neighbors among
-    assert (first["agreement"], float_again["agreement"]) == ((None, None) if few else (1.0, 1.0))
+    assert (first.agreement, float_again.agreement) == ((None, None) if few else (1.0, 1.0))
     # Untrained numbers hardly differ from sample to sample, and agreement of numbers is held to that difference.
-    assert few or (int8["sqnr"] >= 20 if task.name == "regression" else int8["agreement"] >= 0.5)
-    assert int8["sqnr"] > 10
+    assert few or (int8.sqnr >= 20 if task.name == "regression" else int8.agreement >= 0.5)
+    assert int8.sqnr > 10
     rows = pocketzoo.bench([bundle.path, smaller.path], batch_sizes=(1,), seconds=0, registry=zoo)
     assert all(row.agreement is None if few else 0 <= row.agreement <= 1 for row in rows)

@@ -187,9 +187,9 @@ def test_a_model_of_tokens_goes_through_the_zoo(family, task, online, tmp_path, 
     smaller = pocketzoo.compress(bundle.path, tmp_path / "int8", data=data, steps=steps, samples=16,
                                  keep_slower=True, registry=registry)  # fmt: skip
     first, _, int8 = smaller.manifest.measurements
-    assert first["agreement"] == 1.0
-    assert 0.5 < int8["agreement"] <= 1.0
-    assert (int8["accuracy"], smaller.manifest.task) == (None, TASKS[task])
+    assert first.agreement == 1.0
+    assert 0.5 < int8.agreement <= 1.0
+    assert (int8.accuracy, smaller.manifest.task) == (None, TASKS[task])
     assert read_bundle(smaller.path).manifest.model.outputs == bundle.manifest.model.outputs
     if task == "language":
         with refused(DataError, "a language model writes texts", hint="pocketzoo generate"):

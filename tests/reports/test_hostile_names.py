@@ -25,12 +25,12 @@ from pocketzoo.reports.report import report
 from pocketzoo.zoo.backends.timing import Interval
 from pocketzoo.zoo.bundles.bundle import writing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import LayerDecision
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.data.processors.open_processor import describe_config
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 # Each ends whatever it stands in, if nobody escapes it; and one that is escaped already is text too.
 NAMES = {

@@ -384,12 +384,28 @@ def test_a_model_that_others_were_measured_with_needs_no_rows_of_its_own(tmp_pat
 
 def test_measurements_and_layers_of_another_version_are_named(tmp_path: Path, refused: Any) -> None:
     path = bundle(tmp_path / "a", "a", ({**row("a"), "watts": 3},))
-    problem = f"the measurements in {path} cannot be read: no field of Measurement is called 'watts'"
-    with refused(BundleError, problem, hint=f"measure again: pocketzoo bench {path} --data DATA --save"):
+    with refused(BundleError, "no field of Measurement is called 'watts'", "measurements[0]"):
         report([path], tmp_path / "r.html")
     path = bundle(tmp_path / "b", "b", RUN, layers={"float": [{"layer": "x"}]})
-    with refused(BundleError, f"the layers in {path} cannot be read: KeyError('op')", hint="rebuild the bundle"):
+    with refused(BundleError, "LayerCost needs a field 'op'", "layers['float'][0]"):
         report([path], tmp_path / "r.html")
+
+
+def test_the_runs_of_one_bundle_are_shown_apart_the_last_first(tmp_path: Path) -> None:
+    """A bench that measures other things than ``compress`` did is added, and compared with its own reference."""
+
+    def measured(day: int) -> dict[str, Any]:
+        return {"machine": {"cpu": "x", "cores": day}, "date": f"2026-11-{day}T00:00:00.000Z"}
+
+    rows = [row("a", measured=measured(10)), row("a", "cpu", bytes=750_000, measured=measured(10))]
+    rows += [row("b", bytes=9_000_000, measured=measured(11)), row("a", "cpu", bytes=3_000_000, measured=measured(11))]
+    page = draw([bundle(tmp_path / "a", "a", tuple(rows))])
+    sections = [e for e in page.all("section") if e.attributes.get("class") == "run"]
+    assert ["Run 1: 3.0\u00d7 smaller" in sections[0].text, "Run 2: 2.0\u00d7 smaller" in sections[1].text] == [
+        True
+    ] * 2
+    values = {e.attributes["data-key"]: e.attributes["data-value"] for e in page.numbers()}
+    assert [values[f"measurements.{i}.bytes"] for i in range(4)] == [str(each["bytes"]) for each in rows]
 
 
 def test_places_that_are_no_file_are_refused(pair: list[Path], refused: Any) -> None:

@@ -11,7 +11,6 @@ import pytest
 import pocketzoo
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.core.errors import BundleError, DataError, UnknownNameError
-from pocketzoo.core.typed import to_plain
 from pocketzoo.train.fit import fit
 from pocketzoo.workflows.bench import ROUNDS, bench
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
@@ -64,15 +63,15 @@ def test_every_graph_of_every_bundle_has_a_row(fitted, compressed, digits):
     assert [(r.bundle, r.target) for r in rows] == [
         (fitted.manifest.name, ""), (name, ""), (name, "cpu"), (name, "tensorrt-rtx")
     ]  # fmt: skip
-    stored = {(r["bundle"], r["target"]): r for r in compressed.manifest.measurements}
+    stored = {(r.bundle, r.target): r for r in compressed.manifest.measurements}
     for row in rows:
         before = stored[row.bundle, row.target]
-        assert row.accuracy == pytest.approx(before["accuracy"])
-        assert row.agreement == pytest.approx(before["agreement"])
-        assert row.bytes == before["bytes"]
-        assert (row.sqnr is None) == (before["sqnr"] is None)
+        assert row.accuracy == pytest.approx(before.accuracy)
+        assert row.agreement == pytest.approx(before.agreement)
+        assert row.bytes == before.bytes
+        assert (row.sqnr is None) == (before.sqnr is None)
         if row.sqnr is not None:
-            assert row.sqnr == pytest.approx(before["sqnr"], abs=0.1)
+            assert row.sqnr == pytest.approx(before.sqnr, abs=0.1)
 
 
 @pytest.mark.slow
@@ -153,11 +152,11 @@ def test_saving_puts_the_rows_into_every_bundle(fitted, compressed, digits, tmp_
     rows = bench(paths, data=digits, save=True, **QUICK)
     for path, before in zip(paths, (fitted, compressed), strict=True):
         after = read_bundle(path)
-        assert to_plain(after.manifest.measurements) == to_plain(rows)
+        # Batches of 32, which ``compress`` timed, were not measured again.
+        assert after.manifest.measurements == (*before.manifest.measurements, *rows)
         kept = replace(
             after.manifest,
             measurements=before.manifest.measurements,
-            measured=before.manifest.measured,
             created=before.manifest.created,
             files=before.manifest.files,
         )

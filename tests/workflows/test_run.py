@@ -290,7 +290,7 @@ def test_an_agent_learns_plays_and_becomes_int8_on_states_it_was_in(tmp_path, ru
     small = read_bundle(out / "small").manifest
     assert small.task == "reinforcement-learning"
     assert small.provenance["calibration"]["data"] == "states"
-    assert {row["precision"] for row in small.measurements} == {"float32", "int8"}
+    assert {row.precision for row in small.measurements} == {"float32", "int8"}
     assert (out / "onnx.onnx").stat().st_size > 0
     assert not find_spec("tensorrt_rtx") or (out / "tensorrt-rtx.engine").stat().st_size > 0
     assert "already finished" in run(*line).stderr

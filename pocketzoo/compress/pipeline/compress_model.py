@@ -30,7 +30,7 @@ from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
-from pocketzoo.zoo.bundles.measured_on import measured_today
+from pocketzoo.zoo.bundles.measurement import measured_now
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.bundles.step_record import Change, StepRecord, StepReport
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
@@ -306,13 +306,14 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
             **{key: metric.value for key, metric in scored.items()},
             **({"intervals": {key: [m.low, m.high] for key, m in scored.items()}} if scored else {}),
         },
-        measurements=tuple(to_plain(row) for row in rows),
-        measured=measured_today(
-            {row.runtime: packages().get(row.runtime, "") for row in rows},
-            data=job.dataset.name,
-            sha256=job.digest,
-            samples=rows[0].samples,
-            gpu="" if gpu is None else gpu.name,
+        measurements=tuple(
+            measured_now(
+                rows,
+                {row.runtime: packages().get(row.runtime, "") for row in rows},
+                data=job.dataset.name,
+                sha256=job.digest,
+                gpu="" if gpu is None else gpu.name,
+            )
         ),
-        layers={c.target or "float": to_plain(layer_table(manifest.steps, job, c.files, new[0].files)) for c in new},
+        layers={c.target or "float": tuple(layer_table(manifest.steps, job, c.files, new[0].files)) for c in new},
     )

@@ -14,9 +14,9 @@ from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.agreement import Comparison, Outputs, not_finite, worst
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 from pocketzoo.zoo.tasks.open_task import ModelTask
 
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,

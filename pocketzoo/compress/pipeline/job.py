@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")  # that may change what a step makes
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
 # Of the source's manifest: said of it, and no part of what is made. A registered model is written anew now and then.
-NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "measured", "layers")
+NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "layers")
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
 
 

@@ -10,7 +10,8 @@ import onnx
 
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.zoo.bundles.step_record import StepRecord
-from pocketzoo.zoo.graphs.cost import CODEBOOK, FLOAT, LayerCost, costs_of
+from pocketzoo.zoo.graphs.cost import CODEBOOK, FLOAT, costs_of
+from pocketzoo.zoo.graphs.layer_cost import LayerCost
 from pocketzoo.zoo.graphs.node import layer_name
 
 

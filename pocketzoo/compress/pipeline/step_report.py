@@ -15,9 +15,9 @@ from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, size_of
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import Manifest
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
 

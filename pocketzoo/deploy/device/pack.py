@@ -55,7 +55,6 @@ def pack(
             manifest,
             steps=tuple(replace(step, plan={}, graphs={}, tensors={}, decisions=()) for step in manifest.steps),
             measurements=(),
-            measured=None,
             layers={},
             rejected=(),
             provenance={**manifest.provenance, "packed_from": sha256(bundle.path / MANIFEST)},

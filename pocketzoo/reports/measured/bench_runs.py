@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketzoo.core.errors import BundleError, DataError, RecipeError, message_of
-from pocketzoo.core.typed import from_plain
-from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.core.errors import DataError
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, plain, points, times
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.tasks.metric_value import MetricValue
+from pocketzoo.zoo.bundles.measurement import Measurement, runs_of
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 
 ENOUGH_DB = 10.0  # SQNR that loses nothing that is known of, where it is all that is known
 FLOAT = "float32"  # the precision of graphs that no step on graphs made
@@ -27,6 +26,7 @@ class BenchRun:
 
     bundle: int  # the first of the report's models that carries it
     rows: tuple[Measurement, ...]
+    first: int = 0  # where its rows begin among that model's
 
     @property
     def reference(self) -> Measurement:
@@ -34,11 +34,11 @@ class BenchRun:
 
     @property
     def samples(self) -> Number:
-        return Number(self.reference.samples, "measurements.0.samples", self.bundle)
+        return Number(self.reference.samples, self._key(0, "samples"), self.bundle)
 
     @property
     def threads(self) -> Number:
-        return Number(self.reference.threads, "measurements.0.threads", self.bundle)
+        return Number(self.reference.threads, self._key(0, "threads"), self.bundle)
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -111,7 +111,11 @@ class BenchRun:
             value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
             if value is None:
                 return None
-        return Number(value, f"measurements.{row}.{field}", self.bundle)
+        return Number(value, self._key(row, field), self.bundle)
+
+    def _key(self, row: int, field: str) -> str:
+        """Where the manifest has a field of a row."""
+        return f"measurements.{self.first + row}.{field}"
 
     def ratio(self, row: int, field: str) -> float | None:
         """How many times smaller or faster a row is than the reference; medians of times as they were compared."""
@@ -136,21 +140,18 @@ def label(row: Measurement) -> str:
 def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[BenchRun]:
     """The runs that the bundles carry, each once: ``bench --save`` puts the same rows into every bundle it measured.
 
+    Of each bundle the last comes first.
+
     Raises:
         DataError: a bundle has no measurements, and those of the others are not about it.
-        BundleError: rows that are not measurements of this version.
     """
     runs: list[BenchRun] = []
     for index, bundle in enumerate(bundles):
-        try:
-            rows = tuple(from_plain(Measurement, row) for row in bundle.manifest.measurements)
-        except RecipeError as error:
-            raise BundleError(
-                f"the measurements in {bundle.path} cannot be read: {message_of(error)}",
-                f"measure again: {_command(models)}",
-            ) from error
-        if rows and all(run.rows != rows for run in runs):
-            runs.append(BenchRun(index, rows))
+        end = len(bundle.manifest.measurements)
+        for rows in reversed(runs_of(bundle.manifest.measurements)):
+            end -= len(rows)
+            if all(run.rows != rows for run in runs):
+                runs.append(BenchRun(index, rows, end))
     measured = {row.bundle for run in runs for row in run.rows}
     for bundle in bundles:
         # A registered model is never written to: what is known of it is in the bundles it was measured with.

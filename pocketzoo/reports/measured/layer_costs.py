@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
-from pocketzoo.core.errors import BundleError
-from pocketzoo.core.typed import to_plain
 from pocketzoo.reports.measured.number_format import Number
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.graphs.layer_cost import LayerCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +29,28 @@ Layers = dict[str, list[Layer]]  # "float" or a target -> the layers of that gra
 
 
 def read_layers(bundle: Bundle, index: int) -> Layers:
-    """The layers of every graph of a bundle; of the float graph alone, where the manifest has none and onnx is here.
-
-    Raises:
-        BundleError: the manifest's entries are not layers.
-    """
-    layers = {}
-    tables: Mapping[str, Any] = bundle.manifest.layers
-    for target, rows in tables.items():
-        try:
-            layers[target] = [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
-        except (KeyError, TypeError) as error:
-            raise BundleError(
-                f"the layers in {bundle.path} cannot be read: {error!r}", "rebuild the bundle with this version"
-            ) from error
+    """The layers of every graph of a bundle; of the float graph alone, where the manifest has none and onnx is here."""
+    layers = {
+        target: [_layer(row, f"layers.{target}.{i}", index) for i, row in enumerate(rows)]
+        for target, rows in bundle.manifest.layers.items()
+    }
     if not layers and "" in bundle.encodings() and find_spec("onnx") is not None:
         from pocketzoo.zoo.graphs.cost import layer_costs
 
         costs = layer_costs(bundle.graph(""))
-        layers["float"] = [_layer(to_plain(cost), f"graph.{i}", index) for i, cost in enumerate(costs)]
+        layers["float"] = [_layer(cost, f"graph.{i}", index) for i, cost in enumerate(costs)]
     return layers
 
 
-def _layer(row: Mapping[str, Any], key: str, index: int) -> Layer:
-    def number(field: str) -> Number:
-        return Number(row[field], f"{key}.{field}", index)
-
+def _layer(cost: LayerCost, key: str, index: int) -> Layer:
     return Layer(
-        name=str(row["layer"]),
-        op=str(row["op"]),
-        precision=str(row["precision"]),
-        parameters=number("parameters"),
-        nonzero=number("nonzero"),
-        bytes=number("bytes"),
-        macs=number("macs"),
+        name=cost.layer,
+        op=cost.op,
+        precision=cost.precision,
+        parameters=Number(cost.parameters, f"{key}.parameters", index),
+        nonzero=Number(cost.nonzero, f"{key}.nonzero", index),
+        bytes=Number(cost.bytes, f"{key}.bytes", index),
+        macs=Number(cost.macs, f"{key}.macs", index),
     )
 
 

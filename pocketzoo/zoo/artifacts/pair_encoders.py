@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.names import RULE, as_file_name, is_name
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.dual import SIMILARITY
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
@@ -87,11 +87,11 @@ def pair_encoders(
                 }
             },
             layers={
-                "float": [
-                    {**to_plain(row), "layer": f"{name}:{row['layer']}"}
+                "float": tuple(
+                    replace(row, layer=f"{name}:{row.layer}")
                     for name, bundle in bundles.items()
                     for row in bundle.manifest.layers.get("float", ())
-                ]
+                )
             },
         )
     return read_bundle(out)

@@ -23,6 +23,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from pocketzoo.zoo.bundles.measurement import Interval
+
 WARM_UP = 5  # runs of each in a row that are no faster than those before it: it is warm
 WARM_UP_SECONDS = 0.2  # to try for, at most, where less than this is asked to be timed
 LEAST = 3  # runs of each that count, however long they take
@@ -47,20 +49,6 @@ class Times:
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)  # of the calling thread
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """How many times faster, and between which bounds with the probability ``CONFIDENCE``."""
-
-    middle: float
-    low: float
-    high: float
-
-    @property
-    def differs(self) -> bool:
-        """Whether it is surely not the same."""
-        return not self.low <= 1.0 <= self.high
 
 
 def warm_up(run: Callable[[], object], seconds: float, clock: Clock = CLOCK) -> None:

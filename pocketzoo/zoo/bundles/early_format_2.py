@@ -34,6 +34,12 @@ def converted(data: Any) -> Any:
     if "processor" not in data and "input" in data:  # a config alone: the first processor that reads it is meant
         rest = {name: value for name, value in data.items() if name != "input"}
         data = {**rest, "processor": {"name": "", "config": data["input"]}}
+    if isinstance(measured := data.get("measured"), dict):  # it was said once, of the last run
+        rows = data.get("measurements")
+        rest = {name: value for name, value in data.items() if name != "measured"}
+        data = {**rest, "measurements": [_row(row, measured) for row in rows] if isinstance(rows, list) else rows}
+    elif "measured" in data:
+        data = {name: value for name, value in data.items() if name != "measured"}
     steps, rejected, files = data.get("steps", ()), data.get("rejected", ()), data.get("files", {})
     names = frozenset(files) if isinstance(files, dict) else frozenset[str]()
     return _with_graphs(
@@ -58,6 +64,16 @@ def _with_graphs(data: Any) -> Any:
     }
     several = any(entry["part"] for entry in early.values())
     return {**({"driver": GENERATES} if several else {}), **data, "files": {**files, **renamed_entries}}
+
+
+def _row(row: Any, measured: Mapping[str, Any]) -> Any:
+    """A measurement with what was said of all: of the runtimes' versions its own, and not the number of samples."""
+    if not isinstance(row, dict):
+        return row
+    versions = measured.get("runtimes", {})
+    own = {name: value for name, value in measured.items() if name not in ("runtimes", "samples")}
+    known = isinstance(versions, dict) and isinstance(version := versions.get(row.get("runtime")), str)
+    return {**row, "measured": {**own, **({"version": version} if known else {})}}
 
 
 def _step(step: Any, files: frozenset[str]) -> Any:

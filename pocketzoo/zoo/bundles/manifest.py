@@ -10,12 +10,13 @@ from pocketzoo.core.renamed import renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.early_format_2 import converted
-from pocketzoo.zoo.bundles.measured_on import MeasuredOn
+from pocketzoo.zoo.bundles.measurement import Measurement
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.described import Described, spec_of
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import GenerationSpec
+from pocketzoo.zoo.graphs.layer_cost import LayerCost
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
@@ -77,9 +78,8 @@ class Manifest:
     steps: tuple[StepRecord, ...] = ()
     rejected: tuple[Rejection, ...] = ()  # steps that were tried and left out
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    measurements: tuple[Mapping[str, Any], ...] = ()  # rows of the last bench, this bundle's and its reference's
-    measured: MeasuredOn | None = None  # where, when and on what; None in bundles of before
-    layers: Mapping[str, Any] = field(default_factory=dict)  # target, or "float" -> cost of each layer of that graph
+    measurements: tuple[Measurement, ...] = ()  # of this bundle and what it was measured with, the last run last
+    layers: Mapping[str, tuple[LayerCost, ...]] = field(default_factory=dict)  # target, or "float" -> of that graph
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
     @property

@@ -1,11 +1,10 @@
-"""Where, when and on what the measurements of a bundle were taken."""
+"""Where, when and on what a measurement was taken."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,14 +21,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredOn:
-    """What the rows of ``Manifest.measurements`` have in common."""
+    """Of one row of ``Manifest.measurements``, which has the runtime's name and the number of samples itself."""
 
     machine: Machine
-    date: str  # in UTC: "2026-11-29"
-    runtimes: Mapping[str, str] = field(default_factory=dict)  # each that rows name -> its version
+    date: str  # and time, the same for all rows of a run, in UTC: "2026-11-29T14:05:59.123Z"; of before the date alone
+    version: str = ""  # of the runtime; "" where it does not say
     data: str = ""  # name of the data set; "" for random samples
-    sha256: str = ""  # of the data
-    samples: int = 0  # that were scored
+    sha256: str = ""  # of the data; "" of rows that were not to be kept
 
 
 def this_machine(gpu: str = "") -> Machine:
@@ -37,14 +35,9 @@ def this_machine(gpu: str = "") -> Machine:
     return Machine(cpu=_cpu(), cores=os.cpu_count() or 1, gpu=gpu, system=f"{platform.system()} {platform.machine()}")
 
 
-def measured_today(
-    runtimes: Mapping[str, str], *, data: str = "", sha256: str = "", samples: int = 0, gpu: str = ""
-) -> MeasuredOn:
-    """What was measured here just now."""
-    today = datetime.now(timezone.utc).date().isoformat()
-    return MeasuredOn(
-        machine=this_machine(gpu), date=today, runtimes=runtimes, data=data, sha256=sha256, samples=samples
-    )
+def now() -> str:
+    """The time in UTC as ``MeasuredOn`` has it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _cpu() -> str:

@@ -13,24 +13,12 @@ from onnx import TensorProto, numpy_helper
 from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.graphs.fresh_names import STANDARD
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.layer_cost import LayerCost
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operators import operator_of
 
 FLOAT, CODEBOOK = "float32", "codebook"  # precisions of weights that are numbers, and that are looked up
 EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCost:
-    """One layer with weights."""
-
-    layer: str  # the weight's name without ".weight"
-    op: str  # Conv, Gemm, MatMul or MatMulInteger
-    precision: str  # of its weight: "float32", "int8", "codebook", or what the compressor of its graph says
-    parameters: int  # weight and bias
-    nonzero: int
-    bytes: int
-    macs: int  # multiply-accumulates for one sample
 
 
 def costs_of(paths: Sequence[Path]) -> list[LayerCost]:

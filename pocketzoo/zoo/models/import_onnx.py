@@ -20,7 +20,6 @@ from pocketzoo.core.files import home, sha256
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
@@ -131,7 +130,7 @@ def open_graph(
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
             macs=sum(layer.macs for layer in layers),
             provenance={"source": path.name, "sha256": pins[0], "opset": opset_of(model)},
-            layers={"float": to_plain(layers)},
+            layers={"float": tuple(layers)},
         )
     return read_bundle(place)
 

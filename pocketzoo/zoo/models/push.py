@@ -73,4 +73,4 @@ def _head(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
 
     state = load_file(bundle.file("model.safetensors"))
     save_file({k: v for k, v in state.items() if k.startswith("head.")}, folder / HEAD)
-    seal(folder, replace(manifest, layers={}, measurements=(), measured=None), manifest.files)
+    seal(folder, replace(manifest, layers={}, measurements=()), manifest.files)

@@ -10,7 +10,6 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name, source_file_name
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
@@ -74,5 +73,5 @@ def save_model(
         provenance={**provenance, "export_difference": difference, "packages": packages()},
         steps=steps,
         metrics=dict(metrics or {}),
-        layers={"float": to_plain(layers)},
+        layers={"float": tuple(layers)},
     )

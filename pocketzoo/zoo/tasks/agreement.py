@@ -12,9 +12,9 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import Array, Arrays, Axes, batch_size
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import Estimate
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
 Outputs = Arrays  # of one run of a model, by name, in the model's order

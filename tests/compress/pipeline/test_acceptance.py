@@ -29,8 +29,8 @@ from pocketzoo.compress.pipeline.acceptance import (
 )
 from pocketzoo.compress.pipeline.graph_scores import SLACK, Judge, Score
 from pocketzoo.compress.pipeline.settings import CompressSettings
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 
 def accuracy_of(value: float | None) -> MetricValue | None:

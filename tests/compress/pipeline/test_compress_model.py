@@ -20,8 +20,7 @@ from pocketzoo.compress.configs import Int8Config, LowRankConfig, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress, encode
 from pocketzoo.core.arrays import first
 from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnknownNameError
-from pocketzoo.core.typed import from_plain, to_plain
-from pocketzoo.measure.measure_graphs import Measurement
+from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
@@ -158,7 +157,7 @@ def test_the_card_names_the_steps(compressed):
 
 
 def test_rows_are_the_source_then_each_new_graph(compressed, fitted, digits):
-    rows = [from_plain(Measurement, row) for row in compressed.manifest.measurements]
+    rows = list(compressed.manifest.measurements)
     assert [(r.bundle, r.target, r.precision) for r in rows] == [
         (fitted.manifest.name, "", "float32"),
         (compressed.manifest.name, "", "float32"),
@@ -191,7 +190,7 @@ def test_rows_are_the_source_then_each_new_graph(compressed, fitted, digits):
 
 def test_scores_can_be_recounted(compressed, fitted, digits):
     """Accuracy, agreement and SQNR of one row from the graphs themselves."""
-    row = from_plain(Measurement, compressed.manifest.measurements[2])
+    row = compressed.manifest.measurements[2]
     x, y = next(iter(arrays(Batches(digits.split("test"), fitted.manifest.input, size=1000))))
     with OnnxRunner(fitted.graph("")) as a, OnnxRunner(compressed.graph("cpu")) as b:
         wanted, given = only(a, x).astype(np.float64), only(b, x).astype(np.float64)
@@ -208,7 +207,7 @@ def test_layer_costs_are_those_of_the_graph(target, compressed):
 
 
 def test_the_plan_of_int8_names_layers_that_exist(compressed):
-    layers = {c["layer"] for c in compressed.manifest.layers["float"]}
+    layers = {c.layer for c in compressed.manifest.layers["float"]}
     assert set(compressed.manifest.steps[2].plan["layers"]) == layers
 
 
@@ -373,7 +372,7 @@ def test_compressing_in_place(small_copy, few, small_registry, squeeze):
     assert [s.compressor for s in bundle.manifest.steps] == ["prune", "int8"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     rows = bundle.manifest.measurements
-    assert [(r["bundle"], r["target"]) for r in rows] == [("small-model", ""), ("copy", ""), ("copy", "cpu")]
+    assert [(r.bundle, r.target) for r in rows] == [("small-model", ""), ("copy", ""), ("copy", "cpu")]
     module = load_module(bundle, small_registry)
     zeros = sum(int((m.weight == 0).sum()) for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
     assert zeros > 0.49 * bundle.manifest.parameters
@@ -414,7 +413,7 @@ def test_the_first_target_decides_the_multiples(small, few, tmp_path, squeeze, r
         assert kept
         assert all(k % multiples[targets[0]] == 0 for k in kept)
     bundle = squeeze(small.path, tmp_path / "out", data=few, steps=[INT8], targets=("tensorrt", "cpu"), samples=8)
-    assert [r["target"] for r in bundle.manifest.measurements] == ["", "", "tensorrt", "cpu"]
+    assert [r.target for r in bundle.manifest.measurements] == ["", "", "tensorrt", "cpu"]
 
 
 def test_a_recipe_and_steps_are_run_one_after_the_other(small, few, tmp_path, rehearse):
@@ -430,7 +429,7 @@ def test_a_registered_model_can_be_compressed(few, tmp_path):
     assert bundle.manifest.provenance["compressed_from"]["name"] == "tinynet"
     assert bundle.manifest.labels[0] == "t-shirt"
     # The digits are none of its classes: they calibrate and tell agreement, but there is no accuracy.
-    assert all(r["accuracy"] is None for r in bundle.manifest.measurements)
+    assert all(r.accuracy is None for r in bundle.manifest.measurements)
 
 
 def test_progress_tells_every_part(small, few, tmp_path, squeeze):
@@ -465,7 +464,7 @@ def test_a_dry_run_with_int8_plans_what_a_run_does(small, few, tmp_path, squeeze
 
 
 def test_metrics_are_those_of_the_rows(compressed):
-    rows = {r["target"] or "float": r["accuracy"] for r in compressed.manifest.measurements[1:]}
+    rows = {r.target or "float": r.accuracy for r in compressed.manifest.measurements[1:]}
     metrics = dict(compressed.manifest.metrics)
     assert set(metrics.pop("intervals")) == set(metrics)
     assert metrics == {f"test_accuracy_{target}": value for target, value in rows.items()}
@@ -500,7 +499,7 @@ def test_unreadable_images_are_an_error_or_counted(small, photos, tmp_path, refu
     assert not out.exists()
     bundle = squeeze(small.path, out, data=folder, steps=[INT8], skip_bad=True)
     assert bundle.manifest.steps[0].plan["samples"] == 29  # of 30 to calibrate on
-    assert [r["samples"] for r in bundle.manifest.measurements] == [9, 9, 9]  # of 10 to measure
+    assert [r.samples for r in bundle.manifest.measurements] == [9, 9, 9]  # of 10 to measure
 
 
 @pytest.mark.parametrize("step", [PRUNE, LOW_RANK, INT8], ids=["prune", "low-rank", "int8"])

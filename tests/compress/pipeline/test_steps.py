@@ -36,6 +36,7 @@ from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Draft, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import Change, Rejection, StepRecord, StepReport
 from pocketzoo.zoo.catalog.compressor import GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
@@ -44,7 +45,6 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.tasks.metric_value import MetricValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +274,7 @@ def test_int8_within_a_budget_leaves_layers_in_float(small, digits, tmp_path, sm
     kept = step.report.float_layers
     assert kept
     assert set(kept).isdisjoint(step.plan["layers"])
-    precision = {row["layer"]: row["precision"] for row in bundle.manifest.layers["cpu"]}
+    precision = {row.layer: row.precision for row in bundle.manifest.layers["cpu"]}
     assert {layer for layer, what in precision.items() if what == "float32"} == set(kept)
 
 

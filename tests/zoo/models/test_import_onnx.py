@@ -88,7 +88,7 @@ def test_what_others_write_becomes_a_bundle_that_gives_the_same(model, tmp_path)
     wanted = np.concatenate([run(path, x[i : i + fixed]) for i in range(0, 4, fixed)])
     np.testing.assert_allclose(run(bundle.graph(""), x), wanted, rtol=1e-4, atol=1e-5)
     assert bundle.manifest.model.outputs == 5
-    assert [c["layer"] for c in bundle.manifest.layers["float"]][-1] == "fc"
+    assert [c.layer for c in bundle.manifest.layers["float"]][-1] == "fc"
     assert open_graph(path).path == bundle.path
 
 
@@ -98,8 +98,8 @@ def test_int8_of_a_file_from_elsewhere_is_measured_against_it(tmp_path, refused)
     path = write(tmp_path, network())
     made = compress(path, tmp_path / "out", data=tmp_path / "d.npz", steps=[Int8Config()], targets=("cpu",),
                     keep_slower=True)  # fmt: skip
-    assert [row["precision"] for row in made.manifest.measurements] == ["float32", "float32", "int8"]
-    assert made.manifest.measurements[2]["sqnr"] > 25
+    assert [row.precision for row in made.manifest.measurements] == ["float32", "float32", "int8"]
+    assert made.manifest.measurements[2].sqnr > 25
     assert "model.safetensors" not in made.manifest.files
     assert [s.compressor for s in rehearse(path, data=tmp_path / "d.npz", steps=[Int8Config()])] == ["int8"]
     with refused(UnsupportedModelError, "was imported as an ONNX graph and has no module") as caught:
@@ -119,7 +119,7 @@ def test_images_need_to_be_told_how(tmp_path, images, refused):
     assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.25))
     assert told.path != open_graph(path).path
     made = compress(told.path, tmp_path / "out", data=images, steps=[Int8Config()], keep_slower=True)
-    assert made.manifest.measurements[2]["sqnr"] > 20
+    assert made.manifest.measurements[2].sqnr > 20
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
         onnx.checker.check_model(onnx.load(graph), full_check=True)
         session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
         np.testing.assert_array_equal(session.run(["anchors"], {"x": x[:3]})[0], np.arange(4))
-    assert bundle.manifest.measurements[-1]["outputs"]["anchors"] is None
+    assert bundle.manifest.measurements[-1].outputs["anchors"] is None
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_a_label_that_comes_first_is_an_answer(tmp_path):
         bundle.path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()], samples=8, keep_slower=True
     )
     first, _, last = small.manifest.measurements
-    assert (first["accuracy"], first["agreement"]) == (1.0, 1.0)
-    assert last["accuracy"] == last["agreement"] >= 0.8
-    assert set(last["outputs"]) == {"label", "y"}
+    assert (first.accuracy, first.agreement) == (1.0, 1.0)
+    assert last.accuracy == last.agreement >= 0.8
+    assert set(last.outputs) == {"label", "y"}
 
 
 def test_every_output_is_held_against_the_file(tmp_path, refused):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketzoo.core.renamed import ReadByKey
 from pocketzoo.zoo.catalog.task import Estimate, MetricSpec
 
 
@@ -13,7 +14,7 @@ def key_of(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricValue:
+class MetricValue(ReadByKey):
     """A value of a task's metric, as rows of a bench and reports of steps keep it."""
 
     name: str
