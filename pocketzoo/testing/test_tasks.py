@@ -19,7 +19,8 @@ from pocketzoo.testing.task_examples import COUNT, LABELS, example_of, taken
 from pocketzoo.train.augment.specification import MOVES
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.registry import Entry, Registry
-from pocketzoo.zoo.catalog.task import Estimate, LossSettings, MetricSpec, TaskExample
+from pocketzoo.zoo.catalog.task import Estimate, LossSettings, MetricSpec, ModelFacts, TaskExample
+from pocketzoo.zoo.data.target_kinds import of_kind
 
 METHODS = ("prepared", "scores", "agreement", "chance", "rows", "draw")
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
@@ -185,6 +186,24 @@ def test_targets_of_another_kind_are_left_out(trial: TaskTrial) -> None:
         prepared = trial.task.prepared(bare, trial.example.labels)
     if any(prepared.splits[name].targets is not None for name in SPLITS) or len(prepared.split("test")) != 4:
         wrong("prepared() changes data without targets", "give it back as it is")
+
+
+def test_labels_are_no_targets_of_another_kind(trial: TaskTrial) -> None:
+    """Data with a class for each sample, given to a task of numbers or arrays, is refused by fit in two lines."""
+    if trial.spec.targets == "classes" or trial.spec.training is None:
+        pytest.skip("its targets are classes, or models of this task are not fitted here")
+    split = Split(np.zeros((12, 3), np.float32), np.arange(12) % 3)
+    given = of_kind(Dataset("photos", ("a", "b", "c"), dict.fromkeys(SPLITS, split)), trial.spec.targets)
+    hint = "let prepared() leave out what it cannot use, and outputs() raise DataError where nothing is left to learn"
+    try:
+        dataset = trial.task.prepared(given, given.labels)
+        facts = ModelFacts(name="m", labels=given.labels, input=None)
+        outputs = trial.spec.training().outputs(dataset, facts)
+    except PocketzooError:
+        return
+    except Exception as error:
+        wrong(f"classes as targets end in {type(error).__name__}: {error}", hint)
+    wrong(f"it takes class numbers for its targets, and asks for {outputs} outputs", hint)
 
 
 def test_answers_are_plain_data(trial: TaskTrial) -> None:
