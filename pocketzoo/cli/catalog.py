@@ -16,6 +16,9 @@ from pocketzoo.cli.render import Bars, flat, print_columns, print_json
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.zoo.catalog.kinds import KINDS
 
+FEW = 16  # inputs or outputs that are shown
+STATES = {"input": "from {} of the call before", "output": "to {} at the next call"}
+
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
@@ -107,6 +110,13 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
         if "findings" in data:
             findings = {k: v for k, v in data["findings"].items() if k != "classes"}
             shown["provenance"]["data"] = {**data, "findings": findings}
+    if "bundle" in shown:
+        shown.pop("signature", None)
+        shown = {
+            **{k: v for k, v in shown.items() if k != "files"},
+            **_tensors(shown["bundle"]),
+            "files": shown["files"],
+        }
     if "steps" in shown:
         shown["steps"] = [step["compressor"] for step in shown["steps"]]
     if "files" in shown:
@@ -115,6 +125,30 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
         cuts = {cut["layer"]: " x ".join(map(str, cut["features"]["shape"])) for cut in shown["backbone"]["cuts"]}
         shown["backbone"] = {**shown["backbone"], "cuts": cuts}
     return shown
+
+
+def _tensors(bundle: str) -> dict[str, dict[str, str]]:
+    """Inputs and outputs of a model and its graphs: name -> type and axes, in a line."""
+    from pocketzoo.zoo.bundles.bundle import read_bundle
+    from pocketzoo.zoo.bundles.bundle_tensors import bundle_tensors
+
+    sides: dict[str, dict[str, str]] = {"inputs": {}, "outputs": {}}
+    for each in bundle_tensors(read_bundle(bundle)):
+        facts = [f"{each.dtype} {' x '.join(map(str, each.axes)) or 'one number'}"]
+        if each.batch != 0:
+            facts.append("no axis for samples" if each.batch is None else f"samples along axis {each.batch}")
+        if each.state:
+            facts.append(STATES[each.role].format(each.state))
+        for sqnr in each.sqnr:
+            facts.append(f"{'equal' if sqnr.value is None else f'{sqnr.value:.1f} dB'} for {sqnr.target}")
+        sides[f"{each.role}s"][f"{each.graph}.{each.name}" if each.graph else each.name] = ", ".join(facts)
+    return {side: _first(lines) for side, lines in sides.items()}
+
+
+def _first(lines: dict[str, str]) -> dict[str, str]:
+    """The first ``FEW``: a large decoder has a hundred caches."""
+    more = len(lines) - FEW
+    return lines if more < 2 else {**dict(list(lines.items())[:FEW]), "more": f"{more}, see the report"}
 
 
 @click.command()

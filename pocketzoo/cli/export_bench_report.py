@@ -118,7 +118,8 @@ def export(
         print_json({"file": str(path), "bytes": size})
         return
     if to == "trtexec":
-        click.echo((path / "build.sh").read_text("utf8").splitlines()[-1])
+        for script in sorted(path.rglob("build.sh")):  # one for each graph
+            click.echo(script.read_text("utf8").splitlines()[-1])
     click.echo(f"wrote {path} ({f'{len(files)} files, ' * path.is_dir()}{size:,} bytes)")
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pocketzoo.core.errors import ExportError
+from pocketzoo.core.errors import ExportError, nearest
 from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
-from pocketzoo.deploy.export_graphs import ExportedGraph, export_others, graphs_for, with_all_graphs
+from pocketzoo.deploy.export_graphs import (
+    LONGEST,
+    ExportedGraph,
+    export_folders,
+    export_others,
+    graphs_for,
+    with_all_graphs,
+)
+from pocketzoo.deploy.export_precision import in_precision
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
@@ -27,7 +36,8 @@ from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.processors.open_processor import processor_of, spec_and_config
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -81,18 +91,23 @@ def export(
         options = engine or EngineOptions()
         bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside)
         graphs = graphs_for(bundle, spec, resolver, Path(folder))
-        others = export_others(bundle, graphs, exporter, spec, options, Path(folder), progress)
-        if (graph := graphs.get(MODEL)) is None:
-            return _without_model(bundle, others, exporter, spec, precision, place, backend, progress, inside=inside)
-        if precision == "fp8":
-            if builder is not None:
+        if precision != "fp32":
+            if precision == "fp8" and builder is not None:
                 _check_support(spec, precision, resolver)
-            graph = _in_fp8(bundle, spec, data, resolver, Path(folder), progress)
-        if precision in ("fp16", "bf16"):
-            graph = _halved(graph, bundle, spec, precision, data, resolver, Path(folder), progress)
-        request = [
-            replace(export_request(bundle, options, resolver.registry), backend=_owner(spec, resolver))
-        ] * exporter.asks
+            batches = partial(_samples, bundle, data, resolver, precision)
+            graphs |= in_precision(bundle, graphs, spec, precision, batches, resolver, Path(folder), progress)
+        requests = graph_requests(bundle, graphs, options, resolver.registry, _owner(spec, resolver))
+        first = ends(replace(artifact_of(bundle), graphs=graphs))[0].graphs
+        if exporter.folder and first != (MODEL,):
+            export_folders({name: graphs[name] for name in first}, place, exporter, spec, requests, progress)
+            return place
+        others = export_others(bundle, graphs, exporter, spec, requests, Path(folder), progress)
+        others = [replace(e, precision=_named(e.precision, precision)) if e.graph in first else e for e in others]
+        if (graph := graphs.get(MODEL)) is None:
+            if inside:
+                return _into_bundle(bundle, (), others, exporter, spec, precision, backend, progress)
+            return _put_alongside(others, place, progress)[0]
+        request = [requests[MODEL]] * exporter.asks
         written = Path(folder) / "written" / f"export{exporter.suffix}"
         written.parent.mkdir()
         if not inside and builder is None:
@@ -105,33 +120,6 @@ def export(
             _put_alongside(others, place, progress)
             return place
         return _into_bundle(bundle, files_of(written), others, exporter, spec, precision, backend, progress)
-
-
-def _without_model(
-    bundle: Bundle,
-    others: Sequence[ExportedGraph],
-    exporter: ExporterSpec,
-    target: TargetSpec,
-    precision: str,
-    place: Path,
-    backend: str,
-    progress: Progress,
-    *,
-    inside: bool,
-) -> Path:
-    """Write the graphs of a model that answers by several; the first of the files.
-
-    Raises:
-        ExportError: another precision is asked for.
-    """
-    if precision != "fp32":
-        raise ExportError(
-            f"--precision {precision} is for models of one graph, and {bundle.manifest.name} answers by several",
-            "leave it out",
-        )
-    if inside:
-        return _into_bundle(bundle, (), others, exporter, target, precision, backend, progress)
-    return _put_alongside(others, place, progress)[0]
 
 
 def _put_alongside(exported: Sequence[ExportedGraph], place: Path, progress: Progress) -> list[Path]:
@@ -199,8 +187,41 @@ def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) ->
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
 
 
-def export_request(bundle: Bundle, options: EngineOptions, registry: Registry | None = None) -> ExportRequest:
-    """The default batch sizes and sequence lengths of an engine for this model."""
+def graph_requests(
+    bundle: Bundle,
+    graphs: Mapping[str, Path],
+    options: EngineOptions,
+    registry: Registry,
+    backend: BackendSpec | None = None,
+) -> dict[str, ExportRequest]:
+    """What an exporter is told of each graph. Lengths of axes are given to the graphs that have such axes.
+
+    Raises:
+        ExportError: lengths were given for an axis that none of several graphs has.
+    """
+    if list(graphs) == [MODEL]:
+        return {MODEL: replace(export_request(bundle, options, registry), backend=backend)}
+    every = ends(replace(artifact_of(bundle), graphs=graphs))
+    lengths = {name: next(end for end in every if name in end.graphs).lengths(name, LONGEST) for name in graphs}
+    axes = {
+        name: set() if lengths[name] else {axis for t in signature_of(path).inputs for axis in t.free.values()}
+        for name, path in graphs.items()
+    }
+    known = sorted(set().union(*axes.values()))
+    if unknown := [axis for axis in options.shapes if axis not in known]:
+        raise ExportError(f"no graph has a dynamic axis {unknown[0]!r} to give lengths for", nearest(unknown[0], known))
+    requests = {}
+    for name in graphs:
+        shapes = {axis: sizes for axis, sizes in options.shapes.items() if axis in axes[name]}
+        own = replace(options, shapes=shapes, usual=dict(lengths[name]) or options.usual)
+        requests[name] = replace(export_request(bundle, own, registry, name), backend=backend)
+    return requests
+
+
+def export_request(
+    bundle: Bundle, options: EngineOptions, registry: Registry | None = None, graph: str = MODEL
+) -> ExportRequest:
+    """The processor and states of one graph of a model, the default batch sizes and lengths of its engine."""
     manifest, registry = bundle.manifest, registry or default_registry()
     spec, config = spec_of(manifest.processor, "processor", registry)
     processor, usual = processor_of(bundle, registry), dict[str, Sizes]()
@@ -208,68 +229,34 @@ def export_request(bundle: Bundle, options: EngineOptions, registry: Registry | 
         least, most = processor.lengths
         free = {name for t in processor.inputs for axis, name in t.free.items() if axis != t.batch}
         usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
+    if graph != MODEL and spec.parts and graph in (parts := getattr(config, spec.parts)):
+        spec, config = spec_and_config(parts[graph], registry)
     return ExportRequest(
-        name=as_file_name(manifest.name),
+        name=as_file_name(manifest.name if graph == MODEL else f"{manifest.name}-{graph}"),
         input=config,
         modality=spec.modality,
         graph=None if spec.graph is None else partial(spec.graph, config),
-        labels=manifest.labels,
+        labels=manifest.labels if graph == MODEL else (),
         returns=manifest.returns,
+        states=artifact_of(bundle).states,
         options=replace(options, usual={**usual, **options.usual}),
     )
-
-
-def _halved(
-    graph: Path,
-    bundle: Bundle,
-    target: TargetSpec,
-    precision: str,
-    data: str | Path | Dataset | None,
-    resolver: Resolver,
-    folder: Path,
-    progress: Progress,
-) -> Path:
-    from pocketzoo.deploy.half_precision_export import write_half_precision
-
-    path = folder / f"{precision}.onnx"
-    samples = _samples(bundle, data, "val", resolver)
-    write_half_precision(
-        graph, path, target, precision, processor_of(bundle, resolver.registry), samples, progress=progress
-    )
-    return path
-
-
-def _in_fp8(
-    bundle: Bundle,
-    target: TargetSpec,
-    data: str | Path | Dataset | None,
-    resolver: Resolver,
-    folder: Path,
-    progress: Progress,
-) -> Path:
-    from pocketzoo.deploy.fp8_export import write_fp8
-
-    path = folder / "fp8.onnx"
-    lengths = processor_of(bundle, resolver.registry).lengths
-    alone = 32 if lengths is None else 1  # padding says nothing about weights
-    fitting = _samples(bundle, data, "train", resolver, size=alone)
-    testing = _samples(bundle, data, "val", resolver)
-    write_fp8(bundle, path, target, resolver, fitting=fitting, testing=testing, progress=progress)
-    return path
 
 
 def _samples(
     bundle: Bundle,
     data: str | Path | Dataset | None,
-    split: Literal["train", "val"],
     resolver: Resolver,
-    *,
-    size: int = 32,
+    precision: str,
+    split: Literal["train", "val"],
 ) -> Batches | None:
     if data is None:
         return None
+    processor = processor_of(bundle, resolver.registry)
+    # Weights are fitted on texts one by one: padding says nothing about them.
+    size = 1 if precision == "fp8" and split == "train" and processor.lengths is not None else 32
     rows = load_data(data, reads=bundle.manifest.processor, registry=resolver.registry).split(split)
-    return Batches(rows, processor_of(bundle, resolver.registry), size=size)
+    return Batches(rows, processor, size=size)
 
 
 def _named(float_precision: str, precision: str) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketzoo.core.errors import ExportError
-from pocketzoo.core.names import as_file_name
+from pocketzoo.core.files import replacing_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
 from pocketzoo.zoo.bundles.manifest import MODEL
-from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.models.resolver import Resolver
@@ -34,19 +36,10 @@ def with_all_graphs(
 ) -> Bundle:
     """The bundle with all graphs that its model can have: made first, ``into_bundle`` itself or in a copy.
 
-    An exporter that writes a folder is given the whole model alone, and needs no others.
-
-    Raises:
-        ExportError: it writes a folder, and the model answers by several graphs.
+    An exporter that writes a folder is given the graphs that the model answers by alone, and needs no others.
     """
     if not bundle.graphs(""):  # packed for one target
         return bundle
-    first = ends(artifact_of(bundle))[0].graphs
-    if exporter.folder and first != (MODEL,):
-        raise ExportError(
-            f"--to {exporter.name} exports one graph, and {bundle.manifest.name} answers by {', '.join(first)}",
-            "--to onnx writes each",
-        )
     if exporter.folder or not resolver.lacks_graphs(bundle):
         return bundle
     from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # it needs torch
@@ -67,16 +60,14 @@ def graphs_for(bundle: Bundle, target: TargetSpec, resolver: Resolver, folder: P
 
 def export_others(
     bundle: Bundle,
-    graphs: dict[str, Path],
+    graphs: Mapping[str, Path],
     exporter: ExporterSpec,
     target: TargetSpec,
-    options: EngineOptions,
+    requests: Mapping[str, ExportRequest],
     folder: Path,
     progress: Progress,
 ) -> list[ExportedGraph]:
     """Write a file for each graph but ``MODEL`` into ``folder``; none where the exporter writes a folder.
-
-    Engines are built with ``options``, but for the lengths of axes that their driver knows.
 
     Raises:
         MissingDependencyError: the target's package is not installed.
@@ -84,17 +75,39 @@ def export_others(
     """
     plain, files = bundle.graphs(""), bundle.manifest.files.items()
     encoded = next((e.precision for name, e in files if e.target and name.endswith(".onnx")), "float32")
-    first, *further = ends(artifact_of(bundle))
+    every = ends(replace(artifact_of(bundle), graphs=graphs))
     exported = []
     for name, graph in graphs.items():
         if name == MODEL or exporter.folder:
             continue
-        end = next(each for each in (first, *further) if name in each.graphs)
-        lengths: dict[str, Sizes] = dict(end.lengths(name, LONGEST))
-        own = replace(options, shapes={} if lengths else options.shapes, usual=lengths or options.usual)
+        end = next(each for each in every if name in each.graphs)
         file = folder / f"{name}-made{exporter.suffix}"
-        request = ExportRequest(name=as_file_name(bundle.manifest.name), input=bundle.manifest.input, options=own)
-        exporter.export(graph, file, target, progress, *[request] * exporter.asks)
+        exporter.export(graph, file, target, progress, *[requests[name]] * exporter.asks)
         why = f", for {end.name}" if end.name else ""
-        exported.append(ExportedGraph(name, file, "float32" if graph == plain.get(name) else encoded, why))
+        is_float = graph == plain.get(name)
+        exported.append(ExportedGraph(name, file, "float32" if is_float else encoded, why))
     return exported
+
+
+def export_folders(
+    graphs: Mapping[str, Path],
+    place: Path,
+    exporter: ExporterSpec,
+    target: TargetSpec,
+    requests: Mapping[str, ExportRequest],
+    progress: Progress,
+) -> None:
+    """Write one folder of several graphs: a sub-folder for each, or what the exporter wrote of all, put together.
+
+    Raises:
+        MissingDependencyError: the target's package is not installed.
+        ExportError: the target refuses a graph, or two would be called the same. Nothing is left.
+    """
+    with tempfile.TemporaryDirectory() as temporary, replacing_folder(place) as whole:
+        for name, graph in graphs.items():
+            own = Path(temporary) / name
+            exporter.export(graph, own, target, progress, *[requests[name]] * exporter.asks)
+            for each in [*own.iterdir()] if exporter.merges else [own]:
+                if (whole / each.name).exists():
+                    raise ExportError(f"two models of {place} would be called {each.name}", "rename a graph")
+                shutil.move(each, whole / each.name)

@@ -16,6 +16,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.half_precision_export import check_ratio, compare, few, half, told
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
@@ -51,16 +52,34 @@ def write_fp8(
         ExportError: the target does not compute in it, no step found ranges, there are kernels for no layer, or the
             answers are not those of 32 bits; no file is left.
     """
+    fit_on = [] if fitting is None else few(fitting)
+    processor = processor_of(bundle, Resolver.of(resolver).registry)
+    shown: list[Arrays] = [random_samples(processor, 1)] if testing is None else few(testing)
+    return convert_fp8(bundle, MODEL, out, target, Resolver.of(resolver), fit_on, shown, progress=progress)[0]
+
+
+def convert_fp8(
+    bundle: Bundle,
+    graph: str,
+    out: Path,
+    target: TargetSpec,
+    resolver: Resolver,
+    fit_on: list[Arrays],
+    shown: list[Arrays],
+    *,
+    progress: Progress = SILENT,
+) -> tuple[Fp8Layers, float | None]:
+    """``write_fp8`` of one graph, on what it reads; and the ratio of signal to error in dB, where it is known."""
     check_precision("fp8", target)
     assert target.fp8 is not None  # by that check
-    floats = model = load_graph(bundle.graph(""))
+    floats = model = load_graph(bundle.graph("", graph))
     layers: Fp8Layers | None = None
-    for compressor, plan in graph_plans(bundle, Resolver.of(resolver).compressors(bundle)):
+    for compressor, plan in graph_plans(bundle, resolver.compressors(bundle), graph):
         if compressor.fp8 is not None:
-            model, layers = compressor.fp8(model, plan, target.fp8, few(fitting) if fitting is not None else ())
+            model, layers = compressor.fp8(model, plan, target.fp8, fit_on)
         else:
             model = compressor.apply(model, plan, target)
-    name = bundle.manifest.name
+    name = bundle.manifest.name if graph == MODEL else f"{bundle.manifest.name}'s {graph}"
     if layers is None:
         raise ExportError(
             f"{name} was not calibrated: fp8 needs the ranges of an int8 step",
@@ -68,16 +87,14 @@ def write_fp8(
         )
     if not layers.layers:
         raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(layers)}", "use --precision fp16")
-    processor = processor_of(bundle, Resolver.of(resolver).registry)
-    shown: list[Arrays] = [random_samples(processor, 1)] if testing is None else few(testing)
-    _, graph = half(model, target, "fp16", shown)
-    ratio = compare(floats, graph, shown)
+    _, written = half(model, target, "fp16", shown)
+    ratio = compare(floats, written, shown)
     left = f", {_counted(layers)}" if layers.left else ""
     progress.say(f"fp8: {len(layers.layers)} of {len(layers.layers) + len(layers.left)} layers ({told(ratio)}){left}")
     check_ratio(ratio, LEAST, "fp8")
     with replacing_file(out) as temporary:
-        onnx.save(graph, temporary)
-    return layers
+        onnx.save(written, temporary)
+    return layers, ratio
 
 
 def _counted(layers: Fp8Layers) -> str:

@@ -49,8 +49,15 @@ def write_half_precision(
     Raises:
         ExportError: the target does not compute in it, or the answers are not those of 32 bits; no file is left.
     """
-    model = modern(load_graph(graph), precision, target)
     shown: list[Arrays] = [random_samples(reads, 1)] if samples is None else few(samples)
+    return convert_half(graph, out, target, precision, shown, progress=progress)[0]
+
+
+def convert_half(
+    graph: Path, out: Path, target: TargetSpec, precision: str, shown: list[Arrays], *, progress: Progress = SILENT
+) -> tuple[HalfPlan, float | None]:
+    """``write_half_precision`` on what the graph reads; and the ratio of signal to error in dB, where it is known."""
+    model = modern(load_graph(graph), precision, target)
     plan, converted = half(model, target, precision, shown)
     reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.in_float32.values()).most_common(3))
     float_note = f", {len(plan.in_float32)} stay in fp32: {reasons}" if plan.in_float32 else ""
@@ -59,7 +66,7 @@ def write_half_precision(
     check_ratio(ratio, LEAST, precision)
     with replacing_file(out) as temporary:
         onnx.save(converted, temporary)
-    return plan
+    return plan, ratio
 
 
 def half(

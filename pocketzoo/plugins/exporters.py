@@ -43,6 +43,7 @@ def pocketzoo_exporters() -> list[ExporterSpec]:
             export=_triton,
             asks=True,
             folder=True,
+            merges=True,
         ),
         ExporterSpec(
             name="trtexec",

@@ -14,7 +14,9 @@ from pocketzoo.reports.compression_steps import reasons, rest_of, steps_table
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.layer_costs import Layer, Layers
 from pocketzoo.reports.measured.number_format import NOTHING, Number, kilobytes, plain, short
+from pocketzoo.reports.tensors_section import tensors_table
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.bundle_tensors import bundle_tensors
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.described import SHIPS
 
@@ -36,6 +38,7 @@ def bundle_section(bundle: Bundle, index: int, layers: Layers, *, title: str, op
         table_of_steps=steps_table(manifest, index),
         steps=[_step(step, f"steps.{i}", index, shown) for i, step in enumerate(manifest.steps)],
         rejected=manifest.rejected,
+        tensors=tensors_table(bundle_tensors(bundle), f"tensors-{index}", index),
         layers=_layers(layers, f"layers-{index}", reasons(manifest)) if layers else None,
         files=_files(bundle, index),
         scores=_facts(manifest.metrics, "metrics", index),

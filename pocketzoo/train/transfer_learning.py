@@ -88,8 +88,12 @@ class Transfer:
         )
         training.begin(model.head, self.sources["train"].targets, settings)
         validation = Validation(task)
+
+        def loss(outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+            return training.loss(as_decoded(outputs, task.reads), targets)
+
         self.events = EventLog(log, validation) if log is not None and world.first else None
-        self.trainer = Trainer(config, training.loss, training.weight, validation, world, place, progress, self.events)
+        self.trainer = Trainer(config, loss, training.weight, validation, world, place, progress, self.events)
         self.net: Any = model  # what reads the sources
 
     def run(self) -> tuple[History, dict[SplitName, Mapping[str, Estimate]]]:
@@ -169,6 +173,11 @@ class _OfSeveral(nn.Module):
 def of_features(head: nn.Module, choice: FeatureChoice) -> nn.Module:
     """What a source of features is read by: the head, which may want them by name."""
     return _OfSeveral(head, tuple(choice.specs)) if choice.together else head
+
+
+def as_decoded(outputs: Mapping[str, Tensor], reads: Sequence[str]) -> Mapping[str, Tensor]:
+    """The outputs, those first that the decoder names: losses of one output take the first, as decoders do."""
+    return {name: outputs[name] for name in (*(each for each in reads if each in outputs), *outputs)}
 
 
 def _check_shard(config: TrainConfig, world: World) -> None:

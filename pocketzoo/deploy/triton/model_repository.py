@@ -29,6 +29,7 @@ from pocketzoo.zoo.catalog.backend import BackendSpec, TritonModel
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
+from pocketzoo.zoo.catalog.signature import BATCH
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import graph_inputs
@@ -88,7 +89,7 @@ def save_repository(
         else:
             shutil.copyfile(graph, place / runs.file)
         _finish(folder / request.name, config, request.labels)
-        if config["max_batch_size"]:
+        if config["max_batch_size"] and not request.states:
             _add_preprocessing(folder, config, request, progress)
 
 
@@ -123,6 +124,8 @@ def model_config(
     Raises:
         ExportError: no input has a free axis of samples, or Triton has no such type.
     """
+    if request.states:
+        return sequence_config(request, target, inputs, outputs, runs)
     for value in (*inputs, *outputs):
         if value.type.tensor_type.elem_type not in TYPES:
             raise ExportError(f"Triton has no type for the tensor {value.name!r}", "export it with another type")
@@ -136,7 +139,7 @@ def model_config(
     most = max(most, 1)
     best = min(max(best, 1), most)
     labeled = {"label_filename": LABELS} if request.labels else {}
-    sample = {value.name: {**_tensor(value, request.options), "zero_data": True} for value in inputs}
+    sample = {value.name: {**_filled(value, request.options), "zero_data": True} for value in inputs}
     return {
         "name": request.name,
         "backend": runs.backend,
@@ -175,6 +178,73 @@ def _whole_config(
     }
 
 
+def sequence_config(
+    request: ExportRequest,
+    target: TargetSpec,
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    runs: TritonModel,
+) -> Config:
+    """Of a model with states, which Triton keeps for each sequence of requests, from zeros on.
+
+    Sequences are batched where samples lie along the first axis of every tensor; else each runs alone.
+
+    Raises:
+        ExportError: a state has an axis of no known size besides the batch, or Triton has no type for a tensor.
+    """
+    for value in (*inputs, *outputs):
+        if value.type.tensor_type.elem_type not in TYPES:
+            raise ExportError(f"Triton has no type for the tensor {value.name!r}", "export it with another type")
+    fed = {value.name: value for value in inputs}
+    states = [(name, fed[given]) for name, given in request.states.items()]
+    for _, value in states:
+        if any(isinstance(dim, str) and dim != BATCH for dim in _dims(value)):
+            shape = " x ".join(map(str, _dims(value)))
+            raise ExportError(
+                f"the state {value.name!r} is {shape}, and Triton starts with zeros of a known size",
+                "export the graph with fixed axes besides the batch",
+            )
+    batched = all(_dims(value)[:1] == [BATCH] for value in (*inputs, *outputs))
+    most = max(request.options.sizes(BATCH)[2], 1) if batched else 0
+    given = [value for value in inputs if value.name not in request.states.values()]
+    answers = [value for value in outputs if value.name not in request.states]
+    return {
+        "name": request.name,
+        "backend": runs.backend,
+        "max_batch_size": most,
+        "input": [_of_a_sequence(value, whole=not batched) for value in given],
+        "output": [_of_a_sequence(value, whole=not batched) for value in answers],
+        "sequence_batching": {"state": [_state(name, value, whole=not batched) for name, value in states]},
+        "instance_group": [{"count": 1, "kind": Word("KIND_GPU" if target.device == "gpu" else "KIND_CPU")}],
+        **_optimization(runs),
+    }
+
+
+def _of_a_sequence(value: ValueInfoProto, *, whole: bool) -> Config:
+    return (
+        {"name": value.name, **_alone(value, _tensor(value, whole=whole))}
+        if whole
+        else {"name": value.name, **_tensor(value)}
+    )
+
+
+def _alone(value: ValueInfoProto, tensor: Config) -> Config:
+    """A tensor of a model that Triton does not batch: of one sequence."""
+    dims = [1 if name == BATCH else dim for name, dim in zip(_dims(value), tensor["dims"], strict=False)]
+    return {**tensor, "dims": dims or tensor["dims"]}
+
+
+def _state(output: str, value: ValueInfoProto, *, whole: bool) -> Config:
+    tensor = _alone(value, _tensor(value, whole=True)) if whole else _tensor(value)
+    facts = {key: tensor[key] for key in ("data_type", "dims")}
+    return {
+        "input_name": value.name,
+        "output_name": output,
+        **facts,
+        "initial_state": [{**facts, "zero_data": True, "name": "zeros"}],
+    }
+
+
 def _is_stated(value: ValueInfoProto) -> bool:
     """Whether a graph says what the axes of an output are: one that does not may have any."""
     return value.type.tensor_type.HasField("shape") and "?" not in _dims(value)[:1]
@@ -210,11 +280,20 @@ def _dims(value: ValueInfoProto) -> list[int | str]:
     return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape.dim]
 
 
-def _tensor(value: ValueInfoProto, options: EngineOptions | None = None, *, whole: bool = False) -> Config:
-    """Type and dims, without the batch unless ``whole``; a free axis is -1, or with ``options`` as long as is best."""
-    dims = _dims(value) if whole else _dims(value)[1:]
-    free = [d if isinstance(d, int) else options.sizes(d)[1] if options else -1 for d in dims]
-    return {"data_type": Word(TYPES[value.type.tensor_type.elem_type]), "dims": free or [1]}
+def _tensor(value: ValueInfoProto, *, whole: bool = False) -> Config:
+    """Type and dims, without the batch unless ``whole``; a free axis is -1.
+
+    Triton takes no tensor without dims: one number for each sample is [1] to its clients, and reshaped for the model.
+    """
+    dims = [d if isinstance(d, int) else -1 for d in (_dims(value) if whole else _dims(value)[1:])]
+    reshaped: Config = {} if dims else {"reshape": {"shape": []}}
+    return {"data_type": Word(TYPES[value.type.tensor_type.elem_type]), "dims": dims or [1], **reshaped}
+
+
+def _filled(value: ValueInfoProto, options: EngineOptions) -> Config:
+    """Type and dims of what a model is warmed up with, without the batch: a free axis is as long as is best."""
+    dims = [d if isinstance(d, int) else options.sizes(d)[1] for d in _dims(value)[1:]]
+    return {"data_type": Word(TYPES[value.type.tensor_type.elem_type]), "dims": dims or [1]}
 
 
 def _optimization(runs: TritonModel) -> Config:
@@ -254,6 +333,7 @@ def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, pro
     (source,), (result,) = graph.input, graph.output
     raw, prepared = ({"name": value.name, **_tensor(value)} for value in (source, result))
     (answer,) = config["output"][:1]
+    outside = {key: value for key, value in answer.items() if key != "reshape"}  # which the model itself does
     fresh = FreshNames([source.name])  # the tensors of an ensemble share their names
     output_name, between = fresh(answer["name"]), fresh("prepared")
     preparation = {
@@ -269,7 +349,7 @@ def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, pro
         "platform": "ensemble",
         "max_batch_size": config["max_batch_size"],
         "input": [raw],
-        "output": [{**answer, "name": output_name}],
+        "output": [{**outside, "name": output_name}],
         "ensemble_scheduling": {
             "step": [
                 {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,5 +21,6 @@ class ExportRequest:
     graph: Callable[[Path], None] | None = None  # writes an ONNX graph that does what its processor does
     labels: tuple[str, ...] = ()
     returns: str = "logits"
+    states: Mapping[str, str] = field(default_factory=dict)  # output -> the input that it is at the next call
     options: EngineOptions = field(default_factory=EngineOptions)
     backend: BackendSpec | None = None  # of the target; None where that names none

@@ -321,6 +321,7 @@ class ExporterSpec:
     export: Callable[..., None]
     asks: bool = False
     folder: bool = False  # it writes a folder, which is never part of a bundle
+    merges: bool = False  # the folders of several graphs become one; else that has a sub-folder for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -274,3 +274,62 @@ def test_a_tensor_without_samples_in_front_is_stated_whole(shared):
     assert dims["y"] == ("TYPE_FP32", [-1, 2])
     more = {"input": ("TYPE_FP32", [4]), "output": ("TYPE_INT64", [9, 4]), "turned": ("TYPE_FP32", [2, -1])}
     assert dims[{"input": "scale", "output": "anchors", "turned": "turned"}[shared]] == more[shared]
+
+
+value = helper.make_tensor_value_info
+FLOAT = onnx.TensorProto.FLOAT
+
+
+def read(proto, config):
+    parsed = text_format.Parse(pbtxt(config), proto())
+    assert parsed == json_format.ParseDict(config, proto())
+    return parsed
+
+
+def test_one_number_for_each_sample_is_reshaped(proto):
+    """Triton takes no tensor without dims: its clients see [batch, 1], and the model gets and gives [batch]."""
+    inputs, outputs = [value("x", FLOAT, ["batch"])], [value("y", FLOAT, ["batch", 2]), value("z", FLOAT, ["batch"])]
+    config = read(proto, model_config(ExportRequest(name="m", input=SPECS["bilinear"]), CPU_TARGET, inputs, outputs))
+    (x,), (y, z) = config.input, config.output
+    for tensor in (x, z):
+        assert (list(tensor.dims), tensor.HasField("reshape"), list(tensor.reshape.shape)) == ([1], True, [])
+    assert (list(y.dims), y.HasField("reshape")) == ([2], False)
+    assert list(config.model_warmup[0].inputs["x"].dims) == [1], "what a client sends"
+    whole = [value("x", FLOAT, ["batch", 4]), value("rate", FLOAT, [])]
+    config = read(
+        proto, model_config(ExportRequest(name="m", input=SPECS["bilinear"]), CPU_TARGET, whole, [outputs[0]])
+    )
+    assert config.max_batch_size == 0
+    assert config.input[1].HasField("reshape")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_triton_keeps_the_states_of_sequences(proto, first):
+    """In batches where samples are counted first everywhere, else one sequence by one."""
+    shape = ["batch", 2, 8] if first else [2, "batch", 8]
+    inputs = [value("x", FLOAT, ["batch", "n"]), value("h", FLOAT, shape), value("rate", onnx.TensorProto.INT64, [])]
+    inputs = inputs[:2] if first else inputs
+    outputs = [value("hn", FLOAT, shape), value("y", FLOAT, ["batch", 1])]
+    options = EngineOptions(shapes={"batch": (1, 2, 6)})
+    request = ExportRequest(name="m", input=SPECS["bilinear"], states={"hn": "h"}, options=options)
+    config = read(proto, model_config(request, CPU_TARGET, inputs, outputs))
+    (state,) = config.sequence_batching.state
+    assert (state.input_name, state.output_name, state.data_type) == ("h", "hn", config.input[0].data_type)
+    (begin,) = state.initial_state
+    assert begin.zero_data
+    assert list(begin.dims) == list(state.dims) == ([2, 8] if first else [2, 1, 8])
+    assert config.max_batch_size == (6 if first else 0)
+    assert [list(tensor.dims) for tensor in config.input] == ([[-1]] if first else [[1, -1], [1]])
+    assert [(tensor.name, list(tensor.dims)) for tensor in config.output] == [("y", [1] if first else [1, 1])]
+    assert not config.HasField("dynamic_batching")
+    assert not config.model_warmup
+
+
+def test_a_state_of_no_known_size_is_refused(refused):
+    inputs, outputs = (
+        [value("x", FLOAT, ["batch", 4]), value("h", FLOAT, ["batch", "past"])],
+        [value("hn", FLOAT, None)],
+    )
+    request = ExportRequest(name="m", input=SPECS["bilinear"], states={"hn": "h"})
+    with refused(ExportError, "the state 'h' is batch x past", hint="fixed axes"):
+        model_config(request, CPU_TARGET, inputs, outputs)

@@ -14,7 +14,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, PocketzooError, UnsupportedModelError
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU, provider_name
-from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ModelSignature, signature_of_axes
 
 _TYPES = {  # that differ from numpy's
@@ -34,7 +34,14 @@ class OnnxRunner:
     Several threads may use one at a time.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, providers: Sequence[str] = ("cpu",)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        providers: Sequence[str] = ("cpu",),
+        optimization: Optimization = "all",
+    ) -> None:
         """``threads`` = 0 takes all cores. What the first of the ``providers`` cannot run falls to the next.
 
         Raises:
@@ -46,7 +53,12 @@ class OnnxRunner:
         last = [] if CPU in names else [CPU]
         try:
             self.session = open_session(
-                Path(path), providers=[*names, *last], threads=threads, severity=ERRORS, extra="edge"
+                Path(path),
+                providers=[*names, *last],
+                threads=threads,
+                optimization=optimization,
+                severity=ERRORS,
+                extra="edge",
             )
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             if short := memory_short(error, f"loading {Path(path).name}", "a smaller model, or close other programs"):

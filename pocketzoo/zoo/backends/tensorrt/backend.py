@@ -12,6 +12,7 @@ from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine, is_impo
 from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import driver_check, find_gpu
 from pocketzoo.zoo.catalog.backend import Check, Support, TargetFinding, TritonModel
+from pocketzoo.zoo.catalog.signature import BATCH
 
 if TYPE_CHECKING:
     from pocketzoo.core.progress import Progress
@@ -99,7 +100,8 @@ def _findings(path: Path, target: TargetSpec, *, dla: bool) -> Iterator[TargetFi
     float8 = {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2} & {*graph.types.values()}
     if float8 and "fp8" in target.precisions and (why := lacks_fp8(target, find_gpu())):
         yield TargetFinding(level="refused", what=why, todo="export the model with --precision fp16")
-    axes = sorted({d for name in graph.inputs for d in graph.shapes.get(name, [])[1:] if isinstance(d, str) and d})
+    free = {d for name in graph.inputs for d in graph.shapes.get(name, [])[1:] if isinstance(d, str) and d}
+    axes = sorted(free - {BATCH})  # of a state it may lie elsewhere
     if axes:
         yield TargetFinding(
             level="note",

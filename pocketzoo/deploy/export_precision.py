@@ -1,0 +1,106 @@
+"""The graphs of a bundle in another precision: each checked on what it reads, and all of them at their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.progress import Progress
+from pocketzoo.deploy.fp8_export import LEAST as LEAST_FP8
+from pocketzoo.deploy.fp8_export import convert_fp8
+from pocketzoo.deploy.half_precision_export import LEAST, check_ratio, convert_half, few, told
+from pocketzoo.zoo.artifacts.driver import Artifact, End
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
+
+MOST = 512  # inputs of one graph that show the range of its values: a sequence has one for each of its calls
+COMPARED = 8  # batches at the end
+T = TypeVar("T")
+
+
+def in_precision(
+    bundle: Bundle,
+    graphs: Mapping[str, Path],
+    target: TargetSpec,
+    precision: str,
+    batches: Callable[[str], Batches | None],
+    resolver: Resolver,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, Path]:
+    """Write the graphs on the way to the first end in ``precision`` ("fp16", "bf16" or "fp8") into ``folder``.
+
+    ``batches`` gives those of a split, "val" or "train"; None where there are no data.
+
+    Raises:
+        ExportError: the target does not compute in it, the answers are not those of 32 bits, or fp8 has no ranges.
+    """
+    # fp8 is written of the float graphs, the other two of those for the target.
+    end = ends(replace(artifact_of(bundle), graphs=bundle.graphs("") if precision == "fp8" else graphs))[0]
+    shown = batches("val")
+    samples: list[Arrays] = (
+        [random_samples(processor_of(bundle, resolver.registry), 1)] if shown is None else few(shown)
+    )
+    fitting = batches("train") if precision == "fp8" else None
+    written, ratios = dict[str, Path](), list[float | None]()
+    for name in end.graphs:
+        written[name] = folder / f"{name}.{precision}.onnx"
+        say: Progress = progress if len(end.graphs) == 1 else _GraphProgress(name, progress)
+        read = _read(end, name, samples)
+        if precision == "fp8":
+            fit_on = [] if fitting is None else _read(end, name, few(fitting))
+            _, ratio = convert_fp8(bundle, name, written[name], target, resolver, fit_on, read, progress=say)
+        else:
+            _, ratio = convert_half(graphs[name], written[name], target, precision, read, progress=say)
+        ratios.append(ratio)
+    if (len(end.graphs) > 1 or end.artifact.states) and None not in ratios:
+        after = replace(end.artifact, graphs={**end.artifact.graphs, **written})
+        ratio = _at_the_end(end, after, samples[:COMPARED])
+        progress.say(f"{precision}: together {told(ratio)}")
+        check_ratio(ratio, LEAST_FP8 if precision == "fp8" else LEAST, precision)
+    return written
+
+
+def _read(end: End, name: str, samples: Iterable[Arrays]) -> list[Arrays]:
+    """What a graph reads of samples."""
+    given = [end.sample(sample) for sample in samples]
+    return list(islice(end.calls(name, given, partial(OnnxRunner, threads=1)), MOST))
+
+
+def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float:
+    """The ratio of signal to error between two artifacts in dB, of the worst output: what a state adds up, counts."""
+    start = partial(OnnxRunner, threads=1, optimization="none")  # see ``compare`` of half_precision_export
+    ours, theirs = list[Arrays](), list[Arrays]()
+    with end.open(start) as before, replace(end, artifact=after).open(start) as runner:
+        for sample in samples:
+            inputs = end.sample(sample)
+            theirs.append(before.infer(inputs))
+            ours.append(runner.infer(end.following(inputs, theirs[-1])))
+    names = theirs[0] if theirs else ()
+    noise = [noise_to_signal([a[name] for a in ours], [b[name] for b in theirs]) for name in names]
+    return min((decibels(1.0, each) for each in noise), default=float("inf"))
+
+
+class _GraphProgress:
+    """Progress that says of which graph it is."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name, self.progress = name, progress
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        yield from self.progress.track(items, f"{self.name}: {label}", total)
+
+    def say(self, text: str) -> None:
+        self.progress.say(f"{self.name}: {text}")
