@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pocketzoo.core.errors import ExportError
+from pocketzoo.core.errors import ExportError, nearest
 from pocketzoo.core.names import as_file_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
 from pocketzoo.deploy.export_graphs import (
+    LONGEST,
     ExportedGraph,
     export_folders,
     export_others,
-    graph_requests,
     graphs_for,
     with_all_graphs,
 )
@@ -29,14 +29,19 @@ from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
-from pocketzoo.zoo.catalog.engine_options import EngineOptions
-from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.described import spec_of
+from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
+from pocketzoo.zoo.catalog.export_request import ExportRequest
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.processors.open_processor import processor_of, spec_and_config
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
+
+USUAL = 128  # of a free axis such as tokens: what an engine is tuned for
 
 
 def export(
@@ -180,6 +185,63 @@ def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) ->
         raise ExportError(f"{place} is a folder", "give a file name with -o")
     if named_by_user and (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
+
+
+def graph_requests(
+    bundle: Bundle,
+    graphs: Mapping[str, Path],
+    options: EngineOptions,
+    registry: Registry,
+    backend: BackendSpec | None = None,
+) -> dict[str, ExportRequest]:
+    """What an exporter is told of each graph. Lengths of axes are given to the graphs that have such axes.
+
+    Raises:
+        ExportError: lengths were given for an axis that none of several graphs has.
+    """
+    if list(graphs) == [MODEL]:
+        return {MODEL: replace(export_request(bundle, options, registry), backend=backend)}
+    every = ends(replace(artifact_of(bundle), graphs=graphs))
+    lengths = {name: next(end for end in every if name in end.graphs).lengths(name, LONGEST) for name in graphs}
+    axes = {
+        name: set() if lengths[name] else {axis for t in signature_of(path).inputs for axis in t.free.values()}
+        for name, path in graphs.items()
+    }
+    known = sorted(set().union(*axes.values()))
+    if unknown := [axis for axis in options.shapes if axis not in known]:
+        raise ExportError(f"no graph has a dynamic axis {unknown[0]!r} to give lengths for", nearest(unknown[0], known))
+    requests = {}
+    for name in graphs:
+        shapes = {axis: sizes for axis, sizes in options.shapes.items() if axis in axes[name]}
+        own = replace(options, shapes=shapes, usual=dict(lengths[name]) or options.usual)
+        requests[name] = replace(export_request(bundle, own, registry, name), backend=backend)
+    return requests
+
+
+def export_request(
+    bundle: Bundle, options: EngineOptions, registry: Registry | None = None, graph: str = MODEL
+) -> ExportRequest:
+    """The processor and states of one graph of a model, the default batch sizes and lengths of its engine."""
+    manifest, registry = bundle.manifest, registry or default_registry()
+    spec, config = spec_of(manifest.processor, "processor", registry)
+    processor, usual = processor_of(bundle, registry), dict[str, Sizes]()
+    if processor.lengths is not None:
+        least, most = processor.lengths
+        free = {name for t in processor.inputs for axis, name in t.free.items() if axis != t.batch}
+        usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
+    if graph != MODEL and spec.parts and graph in (parts := getattr(config, spec.parts)):
+        spec, config = spec_and_config(parts[graph], registry)
+    return ExportRequest(
+        name=as_file_name(manifest.name if graph == MODEL else f"{manifest.name}-{graph}"),
+        input=config,
+        processor=spec.name,
+        modality=spec.modality,
+        graph=None if spec.graph is None else partial(spec.graph, config),
+        labels=manifest.labels if graph == MODEL else (),
+        returns=manifest.returns,
+        states=artifact_of(bundle).states,
+        options=replace(options, usual={**usual, **options.usual}),
+    )
 
 
 def _samples(

@@ -57,7 +57,7 @@ def in_precision(
     written, ratios = dict[str, Path](), list[float | None]()
     for name in end.graphs:
         written[name] = folder / f"{name}.{precision}.onnx"
-        say: Progress = progress if len(end.graphs) == 1 else _Named(name, progress)
+        say: Progress = progress if len(end.graphs) == 1 else _GraphProgress(name, progress)
         read = _read(end, name, samples)
         if precision == "fp8":
             fit_on = [] if fitting is None else _read(end, name, few(fitting))
@@ -93,7 +93,7 @@ def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float:
     return min((decibels(1.0, each) for each in noise), default=float("inf"))
 
 
-class _Named:
+class _GraphProgress:
     """Progress that says of which graph it is."""
 
     def __init__(self, name: str, progress: Progress) -> None:

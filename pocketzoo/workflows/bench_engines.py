@@ -9,9 +9,8 @@ from pathlib import Path
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.deploy.export import graph_for
+from pocketzoo.deploy.export import export_request, graph_for
 from pocketzoo.deploy.export_forms import files_of
-from pocketzoo.deploy.export_graphs import export_request
 from pocketzoo.measure.measure_graphs import Candidate, candidate
 from pocketzoo.zoo.backends.built_files import built_files
 from pocketzoo.zoo.backends.open_backend import build, find_runtime
