@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -175,8 +176,7 @@ def test_its_cuts_give_the_stated_shapes(backbone: Backbone) -> None:
             wrong(f"it has no layer {cut.layer!r}", f"name one of its modules: {', '.join(known[:12])}, ...")
         with blaming(f"cut after {cut.layer!r}", "leave this cut out, or make forward traceable by torch.fx"):
             short = cut_after(copy.deepcopy(backbone.module), cut.layer).eval()
-        with torch.no_grad():
-            out = short(*example_inputs(backbone.spec.input, 2).values())
+        out = _out(short, backbone, 2)
         if not fits(out, cut.features, 2):
             wrong(
                 f"cut after {cut.layer!r} it gives {shape_of(out)}, and states {cut.features.shape}",
@@ -244,8 +244,7 @@ def named_features(backbone: Backbone) -> Mapping[str, FeatureSpec]:
 
 
 def _run(module: nn.Module, backbone: Backbone, batch: int) -> dict[str, Tensor]:
-    with blaming("it does not run on its own input", "let forward take a tensor for each input"), torch.no_grad():
-        out = module(*example_inputs(backbone.spec.input, batch).values())
+    out = _out(module, backbone, batch)
     named = named_features(backbone)
     if not isinstance(backbone.spec.features, Mapping):
         if not isinstance(out, Tensor):
@@ -255,6 +254,11 @@ def _run(module: nn.Module, backbone: Backbone, batch: int) -> dict[str, Tensor]
         returned = f"{', '.join(map(str, out))}" if isinstance(out, Mapping) else f"a {type(out).__name__}"
         wrong(f"it returns {returned}, and states {', '.join(named)}", "return a dict of a tensor for each name")
     return dict(out)
+
+
+def _out(module: nn.Module, backbone: Backbone, batch: int) -> Any:
+    with blaming("it does not run on its own input", "let forward take a tensor for each input"), torch.no_grad():
+        return module(*example_inputs(backbone.spec.input, batch).values())
 
 
 def _positive(shape: tuple[object, ...]) -> bool:

@@ -28,7 +28,11 @@ WRONG = {
         "zero-std": "std (0.0,)",
         "small-resize": "resizes to 4 and cuts out 8 x 8",
     },
-    "test_backbones.test_its_features_are_stated_whole": {"no-vector": "a vector of shape ('batch', 32, 8, 8)"},
+    "test_backbones.test_its_features_are_stated_whole": {
+        "no-vector": "a vector of shape ('batch', 32, 8, 8)",
+        "lone-mask": "the mask 'early' is ('batch', 'tokens'), and no sequence of it has an axis 'tokens'",
+        "odd-level": "it calls features '../early'",
+    },
     "test_backbones.test_its_source_is_named": {"no-source": "the source of its weights is ''"},
     "test_backbones.test_it_builds": {
         "not-built": "build() fails: RuntimeError: no such network",
@@ -46,11 +50,17 @@ WRONG = {
         "fixed-batch-3": "it does not run on its own input: RuntimeError",
         **{f"{name}-{b}": "not finite" for name in ("not-finite", "zero-std") for b in (1, 3)},
         **{f"a-tuple-{b}": "it returns a tuple" for b in (1, 3)},
+        **{f"lost-name-{b}": "it returns deep, early, and states deep, late" for b in (1, 3)},
+        **{f"odd-level-{b}": "it returns deep, early, and states deep, ../early" for b in (1, 3)},
+        **{f"other-level-{b}": f"it gives {b} x 16 x 8 x 8 as 'early', and states a map" for b in (1, 3)},
+        **{f"lone-mask-{b}": f"it gives {b} x 16 x 8 x 8 as 'early', and states a mask" for b in (1, 3)},
     },
     "test_backbones.test_it_gives_the_same_twice": {
         "chance": "two runs on one input differ",
         **dict.fromkeys(("fixed-batch", "one-mean"), "it does not run on its own input"),
         "a-tuple": "it returns a tuple",
+        "lost-name": "it returns deep, early, and states deep, late",
+        "odd-level": "it returns deep, early, and states deep, ../early",
     },
     "test_backbones.test_its_cuts_give_the_stated_shapes": {
         "one-mean": "it does not run on its own input",
@@ -84,12 +94,15 @@ WRONG = {
         **{f"one-too-many-{n}": f"for {n} outputs it gives (3, {n + 1})" for n in (2, 7)},
         **{f"chance-{n}": "two runs on one input differ" for n in (2, 7)},
         **{f"of-none-{n}": "no backbone is called 'nowhere'" for n in (2, 7)},
+        **{f"no-such-level-{n}": "reads the features 'late'; fine-several outputs 'deep'" for n in (2, 7)},
         **{f"two-arguments-{n}": "build() fails on a map" for n in (2, 7)},
     },
     "test_heads.test_it_can_be_trained": {
         "no-gradient": "['spare.weight', 'spare.bias'] has no gradient",
         "two-arguments": "a step of training fails",
         "of-none": "no backbone is called 'nowhere'",
+        "no-such-level": "reads the features 'late'; fine-several outputs 'deep'",
+        "unused-level": "'own.one-vector.linear.bias'] has no gradient",
     },
     "test_heads.test_it_knows_its_classes": {
         "double-label": "of its 2 labels 1 differ",
@@ -287,8 +300,7 @@ def test_a_failure_says_what_is_wrong_and_what_to_change(wrong):
 def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
     fine = {check for check, spec in wrong.passed if spec.split(" ")[-1].startswith("fine")}
     without = {c for c in CHECKS if not c.startswith("test_plugins")} - fine
-    # It has no weights, no head, no labels, no options, no back end; its export is that of "fragile", and all that its
-    # decoder and back end need is there.
+    # It has no weights, head, labels, options or back end, and all that its decoder and back end need is there.
     assert without == {
         "test_backends.test_without_its_package_it_says_so",
         "test_decoders.test_outputs_that_it_does_not_read_are_refused",
@@ -296,7 +308,6 @@ def test_what_has_no_defect_passes_every_check_of_its_kind(wrong):
         "test_backbones.test_its_source_is_named",
         "test_backbones.test_its_weights_fit",
         "test_backbones.test_its_head_is_there",
-        "test_backbones.test_it_exports",
         "test_heads.test_it_knows_its_classes",
         "test_heads.test_its_options_have_defaults",
         "test_heads.test_its_weights_fit",

@@ -47,6 +47,9 @@ def part(name, *arguments, **options):
 INPUT = InputSpec(shape=("batch", 1, 8, 8), mean=(0.5,), std=(0.5,), resize=8)
 FEATURES = FeatureSpec("map", ("batch", 32, 8, 8))
 PINNED = PackageFile(package="wrong_zoo_files", path="w.safetensors", sha256="0" * 64)
+STEM = FeatureSpec("map", ("batch", 16, 8, 8))
+SEVERAL = {"features": {"deep": FEATURES, "early": STEM}, "build": part("Net", fault="several"), "cuts": ()}
+LONE = FeatureSpec("mask", ("batch", "tokens"))
 FINE = BackboneSpec(
     name="fine",
     summary="a convolution without a defect",
@@ -99,6 +102,11 @@ def pocketzoo_backbones():
         backbone("no-head", head="nowhere"),
         backbone("other-head", head="of-fine"),
         backbone("no-graph", build=part("Net", fault="branch"), cuts=()),
+        backbone("fine-several", **SEVERAL),
+        backbone("lost-name", **{**SEVERAL, "features": {"deep": FEATURES, "late": STEM}}),
+        backbone("other-level", **{**SEVERAL, "features": {"deep": FEATURES, "early": FEATURES}}),
+        backbone("lone-mask", **{**SEVERAL, "features": {"deep": FEATURES, "early": LONE}}),
+        backbone("odd-level", **{**SEVERAL, "features": {"deep": FEATURES, "../early": STEM}}),
         backbone("fragile", build=part("Net", fault="fragile"), cuts=()),
     ]
 
@@ -131,6 +139,10 @@ def pocketzoo_heads():
         head("other-task", task="nowhere"),
         head("other-decoder", decoder="values"),
         head("softmax", task="", returns="probabilities"),
+        head("fine-of-all", reads=("*",), takes=("map", "vector"), build=part("SumOfHeads")),
+        head("fine-of-two", reads=("deep", "early"), takes=("map",), build=part("SumOfHeads")),
+        head("unused-level", reads=("*",), takes=("map", "vector"), build=part("SumOfHeads", fault="first")),
+        head("no-such-level", reads=("late",), takes=("map",), backbone="fine-several"),
         head("loose-options", options=Loose, build=part("optional_head")),
         head("two-arguments", options=Fixed, build=part("two_arguments")),
         head("of-fine", **own),

@@ -33,6 +33,8 @@ class Net(nn.Module):
             return F.dropout(y, training=True)
         if self.fault == "branch":
             return y if x.sum().item() > 3 else -y
+        if self.fault == "several":
+            return {"deep": y, "early": self.stem(x)}
         if self.fault == "fragile":  # it looks at its own layers, which pruning changes; low rank sees it and stops
             whole = isinstance(self.body, nn.Conv2d) and (self.body.in_channels, self.body.out_channels) == (16, 32)
             return y if whole else y * float("nan")
@@ -64,6 +66,19 @@ class Head(nn.Module):
 
 def head(features, outputs, fault=""):
     return Head(features, outputs, fault)
+
+
+class SumOfHeads(nn.Module):
+    def __init__(self, features, outputs, fault="") -> None:
+        super().__init__()
+        self.own = nn.ModuleDict({name.replace(".", "-"): Head(spec, outputs, "") for name, spec in features.items()})
+        self.fault = fault
+
+    def forward(self, features):
+        features = {name: x[..., None] if x.ndim == 2 and "mask" in name else x for name, x in features.items()}
+        if self.fault == "first":  # it takes the first for all that there is
+            features = dict([*features.items()][:1])
+        return sum(self.own[name](x) for name, x in features.items())
 
 
 def optional_head(features, outputs, options):

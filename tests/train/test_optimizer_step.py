@@ -99,7 +99,7 @@ def stepped(room: int, step: MicroBatchStep, count: int = 8) -> tuple[Narrow, tu
     layer = Narrow(room)
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(count, 3, generator=generator), torch.randint(2, (count,), generator=generator)
-    return layer, step(layer, torch.optim.SGD(layer.parameters(), lr=0.5), x, [(1.0, y)])
+    return layer, step(layer, torch.optim.SGD(layer.parameters(), lr=0.5), {"x": x}, [(1.0, y)])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_where_not_even_one_sample_fits_it_is_said(refused):
 def test_other_errors_are_no_lack_of_memory(words):
     layer = Narrow(0, words)
     with pytest.raises(RuntimeError, match=words):
-        stepper()(layer, torch.optim.SGD(layer.parameters()), torch.zeros(8, 3), [(1.0, torch.zeros(8).long())])
+        stepper()(layer, torch.optim.SGD(layer.parameters()), {"x": torch.zeros(8, 3)}, [(1.0, torch.zeros(8).long())])
     assert layer.seen == [8]
 
 
@@ -151,7 +151,7 @@ def test_a_step_whose_loss_is_not_finite_is_not_taken():
     loss, weight = stepper()(
         layer,
         torch.optim.SGD(layer.parameters(), lr=0.5),
-        torch.full((8, 3), torch.inf),
+        {"x": torch.full((8, 3), torch.inf)},
         [(1.0, torch.zeros(8).long())],
     )
     assert not math.isfinite(loss)

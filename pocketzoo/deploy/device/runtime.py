@@ -31,6 +31,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 
@@ -59,21 +60,54 @@ class Runtime:
         self.processor = processor_of(bundle, registry)
 
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """Predict a batch: the outputs of the model's head, one row per sample, (B, outputs).
+        """Predict a batch: one output of the model as its graph has it, one row per sample, such as (B, classes).
+
+        Of a model of several outputs it is ``output``; ``infer`` gives all of them, and ``answers`` what they mean, as
+        the bundle's decoder reads them.
 
         A batch is one sample or a sequence of them, as the model's processor reads them: image files, their bytes,
         Pillow images or uint8 pixels (height, width[, 3]); texts, or ``Path`` to text files; rows of numbers. All take
         the preprocessed array as well, such as float32 (B, C, H, W) or int64 (B, T), or a mapping of arrays by the
-        names of the inputs, and pass it on without a copy. With ``out``, an array of the outputs' shape and type, the
-        outputs are written there.
+        names of the inputs, and pass it on without a copy. With ``out``, an array of the output's shape and type, the
+        output is written there.
 
         Raises:
             DataError: wrong shape, type or range, with what is expected; or a file that cannot be read.
             MemoryShortError: the batch is too large for the device.
+            MissingPluginError: of several outputs a decoder would say which, and no plugin here declares it.
             ValueError: the runtime is closed.
         """
-        name = self._runner.signature.outputs[0].name
-        return self._infer(self.processor.batch(batch), None if out is None else {name: out})[name]
+        return self.infer(batch, out=None if out is None else {self.output: out})[self.output]
+
+    def infer(self, batch: Any, *, out: Arrays | None = None) -> Arrays:
+        """All outputs of the model for a batch, by their names in the graph (``signature``), each as the graph has it.
+
+        A batch is what ``predict`` takes. Outputs that ``out`` has an array for, of their shape and type, are written
+        there.
+
+        Raises:
+            DataError: as ``predict``.
+            MemoryShortError: the batch is too large for the device.
+            ValueError: the runtime is closed.
+        """
+        return self._infer(self.processor.batch(batch), out)
+
+    @property
+    def signature(self) -> ModelSignature:
+        """What the model reads and outputs, by name."""
+        return self._runner.signature
+
+    @cached_property
+    def output(self) -> str:
+        """The output that ``predict`` gives: the first that the bundle's decoder reads; without one the first.
+
+        Raises:
+            MissingPluginError: no plugin here declares the decoder of a model of several outputs.
+        """
+        names = [tensor.name for tensor in self.signature.outputs]
+        if len(names) == 1 or not self.bundle.manifest.task:
+            return names[0]
+        return next((name for name in self.task.reads if name in names), names[0])
 
     def _infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         with self._turn:

@@ -26,6 +26,7 @@ from pocketzoo.zoo.data.processors.open_processor import as_processor
 from pocketzoo.zoo.graphs.operators import LAYERS, OPERATORS
 from pocketzoo.zoo.models.build import example_inputs
 from pocketzoo.zoo.modules.outputs import ONLY, float_outputs, outputs_of
+from pocketzoo.zoo.modules.signature import signature_of_module
 
 LENGTHS = (1, 3, 12)  # of free axes besides the batch, where the model reads such
 BATCHES = (1, 2, 5)  # the sizes every graph is checked at: 1 catches a frozen batch, 5 is seen nowhere else
@@ -63,7 +64,7 @@ def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 2
         inputs,
         _axes(module, [{axis: dims[name] for axis, name in tensor.free.items()} for tensor in processor.inputs]),
         [tensor.name for tensor in processor.inputs],
-        _output_names(module, inputs),
+        _output_names(module, processor),
         opset,
     )
     with replacing_file(path) as temporary:
@@ -71,10 +72,9 @@ def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 2
         return _compare(module, processor, temporary)
 
 
-def _output_names(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[str]:
+def _output_names(module: nn.Module, processor: Processor) -> list[str]:
     try:
-        with torch.no_grad():
-            return list(outputs_of(module(*inputs)))
+        return [tensor.name for tensor in signature_of_module(module, processor).outputs]
     except UnsupportedModelError as error:
         raise ExportError(error.message, error.hint) from error
     except Exception:  # the model's own code may fail in any way; torch says how when it exports
