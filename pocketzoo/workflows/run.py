@@ -270,7 +270,7 @@ class _Runner:
         assert self.data is not None
         if task is None:
             return False
-        facts = model_facts(bundle, processor_of(bundle, self.resolver.registry))
+        facts = model_facts(bundle, processor_of(bundle, self.resolver.registry), self.resolver.registry)
         return task.prepared(self.data, facts).split("test").targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:

@@ -214,7 +214,7 @@ def prepare(
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     processor = processor_of(source, known)
-    facts = model_facts(source, processor)
+    facts = model_facts(source, processor, known)
     dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
