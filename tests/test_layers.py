@@ -76,6 +76,7 @@ PLUGINS_SEE = (
 # What the command line sees at the top: anything else would be loaded for every ``--help``.
 COMMANDS_SEE = (
     "pocketzoo.cli.*",
+    "pocketzoo.core.caching",
     "pocketzoo.core.errors",
     "pocketzoo.core.former_names",
     "pocketzoo.core.optional",

@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from pocketzoo.cli.hints import print_hint
+from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
 from pocketzoo.core.version import __version__
@@ -144,12 +145,15 @@ def show_error(error: PocketzooError) -> None:
 )
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
 @click.option("--offline", is_flag=True, help="Use stored files only.")
-def cli(offline: bool) -> None:
+@click.option("--no-cache", is_flag=True, help="Compute anew.")
+def cli(offline: bool, no_cache: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
     a bundle (of fit or compress), a registered name, or hf://org/name.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
+    if no_cache:
+        os.environ[NO_CACHE] = "1"
 
 
 def main() -> None:

@@ -158,7 +158,6 @@ def pocketzoo_compressors() -> list[Compressor]:
         GraphCompressor(
             name="int8",
             precision="int8",
-            several_inputs=True,
             summary="quantize weights and activations to int8",
             config=Int8Config,
             plan_type=Int8Plan,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from pocketzoo.train.tensorboard import EventLog
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import History, Phase, Trainer
 from pocketzoo.train.validation import Validation
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName, files_of
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName
 from pocketzoo.zoo.catalog.task import Estimate, LossSettings, TaskTraining
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.models.backbone_blocks import blocks, unfrozen
@@ -50,6 +49,7 @@ class Transfer:
         config: TrainConfig,
         *,
         digest: str,
+        code: Sequence[Any] = (),
         skipped: Skipped | None = None,
         world: World,
         place: Path | None = None,
@@ -57,7 +57,9 @@ class Transfer:
         shard: bool = False,
         progress: Progress,
     ) -> None:
-        """``digest`` is that of the data set; with ``shard`` each process has a part of a backbone that learns.
+        """``digest`` is that of the data set, and ``code`` what features hang on besides it and the weights.
+
+        With ``shard`` each process has a part of a backbone that learns.
 
         Raises:
             UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have, or a setting goes
@@ -66,7 +68,7 @@ class Transfer:
             MissingDependencyError: what adapters, augmentation or the log need is not installed.
         """
         self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
-        self.dataset, self.digest, self.shard = dataset, digest, shard
+        self.dataset, self.digest, self.code, self.shard = dataset, digest, code, shard
         self.batches = {name: Batches(dataset.split(name), parts.processor, skipped=skipped) for name in SPLITS}
         self.sources: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in self.batches.items()}
         if shard:
@@ -149,12 +151,13 @@ class Transfer:
                     self.model.backbone,
                     self.batches[name],
                     weights=weights,
-                    data=_digest(self.dataset, self.digest, name),
+                    data=f"{name} of {self.digest}",
                     choice=self.parts.choice,
                     what=f"the {name} split of {self.dataset.name}",
                     label=f"features of {name}",
                     progress=self.progress,
                     reads=self.parts.backbone.input,
+                    code=self.code,
                 )
             self.world.wait()
         return sources
@@ -188,15 +191,6 @@ def _check_shard(config: TrainConfig, world: World) -> None:
         raise RecipeError("shard needs a backbone that is fine-tuned", 'set unfreeze, such as "all", or lora_rank')
     if config.precision == "float16":
         raise RecipeError("shard does not support float16, which needs loss scaling", "set precision to bfloat16")
-
-
-def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
-    """Of the samples of a split; an image that was written again is another one."""
-    hasher = hashlib.sha256(f"{digest} {name}".encode())
-    for sample in dataset.split(name).samples:
-        for file in files_of(sample):
-            hasher.update(f"{file} {file.stat().st_mtime_ns}".encode())
-    return hasher.hexdigest()
 
 
 def _check_movable(config: TrainConfig, task: ModelTask) -> None:

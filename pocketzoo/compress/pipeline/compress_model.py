@@ -16,7 +16,7 @@ from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
-from pocketzoo.compress.pipeline.planned_graph import plan_graph
+from pocketzoo.compress.pipeline.planned_graph import check_names, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import sha256
@@ -193,6 +193,8 @@ def _forecast(job: Job) -> list[StepRecord]:
                     onnx_from_model(module, spec, Path(folder) / graph_name())
                     artifact = Artifact(graphs={MODEL: Path(folder) / graph_name()})
                 end = ends(artifact)[0]
+                if len(artifact.graphs) > 1:
+                    check_names(compressor, config, artifact.graphs.values())
                 for name in end.graphs:
                     calls = end.calls(name, job.graph_samples, partial(OnnxRunner, threads=1))
                     path = artifact.graphs[name]

@@ -20,7 +20,7 @@ from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_j
 from pocketzoo.compress.pipeline.further_ends import take_further_ends
 from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, check_names, plan_graph
 from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.compress.quantization.mixed_precision import excludable, search
 from pocketzoo.core.arrays import Arrays
@@ -113,8 +113,15 @@ def _with_all_graphs(attempt: Attempt, job: Job) -> Bundle:
 
 
 def plan_graphs(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> PlannedGraphs:
-    """Decide, and change nothing."""
-    end = ends(artifact_of(attempt.bundle))[0]
+    """Decide, and change nothing.
+
+    Raises:
+        UnknownNameError: the config names a layer that no graph has.
+    """
+    artifact = artifact_of(attempt.bundle)
+    end = ends(artifact)[0]
+    if len(artifact.graphs) > 1:
+        check_names(compressor, attempt.config, artifact.graphs.values())
     samples = replace(job.graph_samples, progress=job.progress, label=f"{compressor.name}: calibrating")
     graphs = {
         name: plan_graph(
@@ -139,8 +146,8 @@ def within_budget(
 ) -> PlannedGraphs:
     """The plans with so many layers left in float that they meet their budget. Graphs are tried in ``folder``.
 
-    Of several graphs one after the other is searched, until it is met; those before it are float then. What cannot
-    exclude layers stays as it is, and is judged whole.
+    Of several graphs one after the other is searched, until it is met; those before it are float then, and are searched
+    again with what was found. What cannot exclude layers stays as it is, and is judged whole.
 
     Raises:
         Rejected: every layer would have to be.
@@ -150,34 +157,54 @@ def within_budget(
         return planned
     enough = _enough(planned.judge, compressor, attempt.config, job, attempt.allowed)
     artifact, several = artifact_of(attempt.bundle), len(planned.graphs) > 1
-    plans, float_layers = {name: graph.plan for name, graph in planned.graphs.items()}, dict[str, str]()
+    plans = {name: graph.plan for name, graph in planned.graphs.items()}
+    float_layers: dict[str, dict[str, str]] = {name: {} for name in plans}
     encoded: dict[str, Path] = {}
-    for name, graph in planned.graphs.items() if several else ():
+
+    def encode(name: str) -> None:
+        """As it is to be written, for the searches in the other graphs."""
         encoded[name] = folder / f"{name}.candidate.onnx"
-        onnx.save(compressor.apply(graph.model, graph.plan, job.target), encoded[name])
+        onnx.save(compressor.apply(planned.graphs[name].model, plans[name], job.target), encoded[name])
+
+    def found(name: str) -> bool:
+        """Whether it is met by layers of this graph, the others being as they are."""
+
+        def passes(path: Path) -> bool:
+            return enough(replace(artifact, graphs={**artifact.graphs, **encoded, name: path}))
+
+        graph, samples = planned.graphs[name], _calls(attempt, name, job.graph_samples)
+        within = search(compressor, graph.model, graph.plan, samples, job.target, passes, folder, job.progress)
+        if within is not None:
+            plans[name], effects = within
+            float_layers[name] = {effect.layer: str(effect) for effect in effects}
+        return within is not None
+
     try:
+        for name in plans if several else ():
+            encode(name)
+        searched: list[str] = []
         for name, graph in planned.graphs.items():
-
-            def passes(path: Path, name: str = name) -> bool:
-                return enough(replace(artifact, graphs={**artifact.graphs, **encoded, name: path}))
-
-            samples = _calls(attempt, name, job.graph_samples)
-            within = search(compressor, graph.model, graph.plan, samples, job.target, passes, folder, job.progress)
-            prefix = f"{name}:" if several else ""
-            if within is not None:
-                plans[name], effects = within
-                float_layers |= {f"{prefix}{effect.layer}": str(effect) for effect in effects}
+            if found(name):
                 break
             plans[name] = exclude(graph.plan, layers := excludable(compressor, graph.plan))
-            float_layers |= {f"{prefix}{layer}": "all of this graph" for layer in layers}
-            encoded[name] = artifact.graphs[name]
+            float_layers[name] = dict.fromkeys(layers, "all of this graph")
+            searched.append(name)
+            if several:
+                encode(name)
         else:
             raise Rejected("every layer would have to stay in float", StepReport(seconds=attempt.seconds), "budget")
+        # What spoiled the end may all be in the last graph: those before it get back what is not needed of them.
+        changed = name
+        for earlier in searched:
+            encode(changed)
+            found(earlier)
+            changed = earlier
     finally:
-        for name in planned.graphs if several else ():
-            (folder / f"{name}.candidate.onnx").unlink()
+        for path in encoded.values():
+            path.unlink()
     graphs = {name: replace(graph, plan=plans[name]) for name, graph in planned.graphs.items()}
-    return replace(planned, graphs=graphs, float_layers=float_layers)
+    told = {f"{name}:{layer}" if several else layer: why for name in plans for layer, why in float_layers[name].items()}
+    return replace(planned, graphs=graphs, float_layers=told)
 
 
 def apply_to_graphs(

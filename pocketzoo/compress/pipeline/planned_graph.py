@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.index import GraphIndex, layer_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,43 @@ class PlannedGraph:
 
     model: onnx.ModelProto
     plan: Any
+
+
+def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iterable[Path]) -> None:
+    """Of a config for several graphs, what it names has to be in one of them at least.
+
+    ``for_graph`` leaves out what a graph lacks; what it leaves out of all is in none, and naming that is an error as it
+    is where there is one graph.
+
+    Raises:
+        UnknownNameError: a field names no layer of any.
+    """
+    if compressor.for_graph is None:
+        return
+    fields = {name: value for name, value in _names(config).items() if value}
+    if not fields:  # as mostly: no graph is loaded for it
+        return
+    layers: list[str] = []
+    for path in graphs:
+        model = onnx.load(path)
+        own = _names(compressor.for_graph(config, model))
+        fields = {name: [n for n in named if n not in own.get(name, ())] for name, named in fields.items()}
+        layers += layer_names(GraphIndex(model))
+    for field, missing in fields.items():
+        if missing:
+            raise UnknownNameError(
+                f"{field} names no layer: {missing[0]!r}", nearest(missing[0], dict.fromkeys(layers))
+            )
+
+
+def _names(config: Any) -> dict[str, Sequence[str]]:
+    """The fields of a config that are lists of words."""
+    lists = {f.name: getattr(config, f.name) for f in fields_of(config)}
+    return {
+        name: value
+        for name, value in lists.items()
+        if isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+    }
 
 
 def plan_graph(

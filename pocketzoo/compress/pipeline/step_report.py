@@ -76,9 +76,8 @@ def _as_shipped(graph: Path, job: Job, place: Path) -> Path:
     """A float graph as the step on the graph will make it for the first target, its numbers only roughly."""
     assert job.graph_step is not None
     compressor, config = job.graph_step
-    model, samples = onnx.load(graph), job.graph_samples
-    few = replace(samples, batches=replace(samples.batches, limit=FEW))
-    plan = (compressor.sketch or compressor.plan)(model, config, few)
+    model = onnx.load(graph)
+    plan = (compressor.sketch or compressor.plan)(model, config, replace(job.graph_samples, limit=FEW))
     onnx.save(compressor.apply(model, plan, job.target), place)
     return place
 

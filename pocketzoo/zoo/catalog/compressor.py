@@ -123,7 +123,6 @@ class GraphCompressor(_Named[C, P]):
 
     form: ClassVar[Literal["graph"]] = "graph"
     precision: str = "float32"  # what most of its weights are stored in
-    several_inputs: bool = False  # of earlier releases, without effect: all samples are mappings
     plan: Callable[[onnx.ModelProto, C, Samples], P]
     apply: Callable[[onnx.ModelProto, P, TargetSpec], onnx.ModelProto]
     # ``exclude(plan, layers)``: the plan with these layers left in float, named as ``describe`` does, which has to say

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Array, Arrays
+from pocketzoo.core.arrays import Array, Arrays, batch_size, rows
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.data.batches import Batches
 
@@ -111,6 +111,7 @@ class Inputs:
     kept: ReadOnce
     progress: Progress = SILENT
     label: str = ""
+    limit: int | None = None  # samples; None: all
 
     @classmethod
     def of(cls, batches: Batches) -> Inputs:
@@ -118,7 +119,17 @@ class Inputs:
         return cls(batches, ReadOnce(_Unlabeled(batches)))
 
     def __iter__(self) -> Iterator[Arrays]:
-        return self.progress.track(self.kept, self.label, len(self.batches))
+        if self.limit is None:
+            return self.progress.track(self.kept, self.label, len(self.batches))
+        return self._first(self.limit)
+
+    def _first(self, left: int) -> Iterator[Arrays]:
+        axes = self.batches.axes
+        for batch in self.kept:
+            yield rows(batch, slice(left), axes)
+            left -= max(batch_size(batch, axes), 1)
+            if left <= 0:
+                return
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,11 @@ def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = 
     return [node for node in open_ if not matches(layer_name(node.input[1]), skip)]
 
 
+def layer_names(index: GraphIndex) -> list[str]:
+    """The names of all layers with a constant weight, in graph order."""
+    return list(dict.fromkeys(layer_name(node.input[1]) for node in index.nodes if index.is_layer(node)))
+
+
 def left_alone(index: GraphIndex) -> dict[str, str]:
     """The layers that no 8-bit form is known for, with the reason: those that read a weight of one name go together."""
     reasons: dict[str, str] = {}

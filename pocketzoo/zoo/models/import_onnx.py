@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,15 +14,16 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, UnsupportedModelError
-from pocketzoo.core.files import home, sha256
+from pocketzoo.core.content_digests import content_digest
+from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
-from pocketzoo.core.version import __version__
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
+from pocketzoo.zoo.bundles.prepared import prepared
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
@@ -96,14 +96,10 @@ def open_graph(
     _refuse(model, path)
     tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
     known = tokenizer if tokenizer.is_file() else None
-    pins = [sha256(path), repr((replace(metadata, tokenizer=None), states)), sha256(known) if known else ""]
-    key = hashlib.sha256("\n".join([__version__, *pins]).encode()).hexdigest()[:16]
-    place = home() / "models" / f"{path.stem}-{key}"
-    if place.exists():
-        try:
-            return read_bundle(place)
-        except (BundleError, UnsafeFileError):
-            shutil.rmtree(place)  # damaged: it is ours to make again
+    key = cache_key("graph", file=path, metadata=replace(metadata, tokenizer=known), states=states)
+    place, bundle = prepared(path.stem, key)
+    if bundle is not None:
+        return bundle
     progress.say(f"reading {path.name} (once)")
     tidy = _tidied(model, path)
     signature = with_states(signature_of(tidy), states or {}, progress)
@@ -129,7 +125,7 @@ def open_graph(
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
             macs=sum(layer.macs for layer in layers),
-            provenance={"source": path.name, "sha256": pins[0], "opset": opset_of(model)},
+            provenance={"source": path.name, "sha256": content_digest(path), "opset": opset_of(model)},
             layers={"float": tuple(layers)},
         )
     return read_bundle(place)

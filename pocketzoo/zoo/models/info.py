@@ -11,7 +11,7 @@ from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import read_bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest
 from pocketzoo.zoo.catalog.head_task import possible_tasks
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Entry, Registry
@@ -35,15 +35,21 @@ def info(
         if isinstance(opened, Entry):
             head = resolver.known("head", f"{opened.name}#head")
             return _of(opened.name, [opened, *([head] if head else [])], resolver.registry)
-        return {"bundle": str(opened.path), **to_plain(opened.manifest)}
+        return {"bundle": str(opened.path), **_of_manifest(opened.manifest)}
     path = Path(name.removeprefix("file:"))
     entries = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
     if entries and not (path / MANIFEST).is_file():  # a plugin's own folder is called as what it declares
         return _of(name, entries, resolver.registry)
     if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
-        return {"bundle": str(path), **to_plain(read_bundle(path).manifest)}
+        return {"bundle": str(path), **_of_manifest(read_bundle(path).manifest)}
     known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
     raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
+
+
+def _of_manifest(manifest: Manifest) -> dict[str, Any]:
+    """A manifest, and where and when it was last measured."""
+    last = manifest.measurements[-1].measured if manifest.measurements else None
+    return {**to_plain(manifest), "measured": to_plain(last)}
 
 
 def _of(name: str, entries: list[Entry], registry: Registry) -> dict[str, Any]:

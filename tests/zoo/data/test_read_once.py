@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.data.read_once import ReadOnce
+from pocketzoo.zoo.catalog.dataset import Split
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec
+from pocketzoo.zoo.catalog.signature import TensorSpec
+from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.read_once import Inputs, ReadOnce
 
 TYPES = ("float32", "int64", "uint8", "bool", "float16")
 
@@ -122,6 +127,17 @@ def test_what_is_closed_reads_anew():
     assert source.closed == 1  # a reader that works ahead in threads is ended, not left waiting
     same(list(kept), source.batches)
     assert source.reads == [2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 5, 8, 100])
+def test_the_first_samples_are_of_what_is_kept(limit):
+    x = np.arange(18, dtype=np.float32).reshape(9, 2)
+    inputs = Inputs.of(Batches(Split(x), ArraysSpec(inputs=(TensorSpec(name="x", shape=("batch", 2)),)), size=4))
+    few = replace(inputs, limit=limit)
+    assert few.kept is inputs.kept
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in few]), x[:limit])
+    np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in inputs]), x)
 
 
 def test_objects_are_kept_in_memory():

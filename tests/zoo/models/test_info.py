@@ -50,9 +50,13 @@ def test_a_folder_called_as_a_registered_name_does_not_hide_it(registry, tmp_pat
 
 def test_a_bundle_shows_its_manifest(fitted):
     facts = info(fitted.path)
-    assert facts == {"bundle": str(fitted.path), **to_plain(fitted.manifest)}
+    assert facts == {"bundle": str(fitted.path), **to_plain(fitted.manifest), "measured": None}
     assert info(str(fitted.path)) == facts
     assert pocketzoo.info(fitted.path) == facts
+
+
+def test_a_bundle_shows_where_it_was_last_measured(compressed):
+    assert info(compressed.path)["measured"] == to_plain(compressed.manifest.measurements[-1].measured)
 
 
 def test_nothing_is_built_or_downloaded(registry, pocketzoo_home):
