@@ -20,6 +20,7 @@ from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
@@ -101,9 +102,12 @@ def open_graph(
     if bundle is not None:
         return bundle
     progress.say(f"reading {path.name} (once)")
-    tidy = _tidied(model, path)
+    tidy, length = _tidied(model, path)
     signature = with_states(signature_of(tidy), states or {}, progress)
-    spec = sequences_of(signature) if states else _input_spec(signature, metadata, path, known)
+    lengths = {} if length == LENGTHS[0] else _lengths(signature, length)
+    spec = sequences_of(signature, lengths) if states else _input_spec(signature, metadata, path, known)
+    if isinstance(spec, ArraysSpec):
+        spec = replace(spec, lengths=lengths)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -164,7 +168,13 @@ def _refuse(model: ModelProto, path: Path) -> None:
             raise UnsupportedModelError(f"{path} is already quantized", "give the original float graph")
 
 
-def _tidied(model: ModelProto, path: Path) -> ModelProto:
+def _lengths(signature: ModelSignature, length: int) -> dict[str, int]:
+    """Of the free axes of inputs that are not images, besides the batch."""
+    flat = [tensor for tensor in signature.inputs if len(tensor.shape) != IMAGE_AXES]
+    return {name: length for tensor in flat for axis, name in tensor.free.items() if axis != tensor.batch}
+
+
+def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     """The graph with a free batch axis, constants as initializers, batch norm folded."""
     from onnx import inliner, version_converter
 
