@@ -235,6 +235,7 @@ def export_request(
     return ExportRequest(
         name=as_file_name(manifest.name if graph == MODEL else f"{manifest.name}-{graph}"),
         input=config,
+        processor=spec.name,
         modality=spec.modality,
         graph=None if spec.graph is None else partial(spec.graph, config),
         labels=manifest.labels if graph == MODEL else (),

@@ -54,6 +54,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             argument="ROWS.csv",
             earlier=_earlier_table,
             fit=_fit_table,
+            graph=_table_graph,
         ),
         ProcessorSpec(
             name="arrays",
@@ -122,6 +123,14 @@ def _fit_table(config: TableSpec, training: TrainingSamples) -> TableSpec:
     from pocketzoo.zoo.data.processors.table_columns import fitted
 
     return fitted(config, training)
+
+
+def _table_graph(config: TableSpec, path: Path) -> None:
+    from pocketzoo.deploy.triton.table_graph import save_table_graph
+
+    if not (config.missing or config.mean or config.std):
+        raise UnsupportedModelError("rows are read as they are", "send them to the model itself")
+    save_table_graph(config, path)
 
 
 def _arrays(config: ArraysSpec, files: Mapping[str, Path]) -> Processor:
