@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,9 +105,7 @@ def open_graph(
     tidy, length = _tidied(model, path)
     signature = with_states(signature_of(tidy), states or {}, progress)
     lengths = {} if length == LENGTHS[0] else _lengths(signature, length)
-    spec = sequences_of(signature, lengths) if states else _input_spec(signature, metadata, path, known)
-    if isinstance(spec, ArraysSpec):
-        spec = replace(spec, lengths=lengths)
+    spec = sequences_of(signature, lengths) if states else _input_spec(signature, lengths, metadata, path, known)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -226,30 +224,37 @@ def _make_constant_outputs(model: ModelProto) -> None:
             model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
 
 
-def _input_spec(signature: ModelSignature, metadata: OnnxMetadata, path: Path, tokenizer: Path | None) -> Input:
+def _input_spec(
+    signature: ModelSignature,
+    lengths: Mapping[str, int],
+    metadata: OnnxMetadata,
+    path: Path,
+    tokenizer: Path | None,
+) -> Input:
     """How samples become the inputs: images and texts as such, where that is what they are; else arrays by name."""
     inputs = signature.inputs
     if (text := _text_of(inputs, tokenizer, path)) is not None:
         return text
     images = [tensor for tensor in inputs if _is_image(tensor)]
     if len(inputs) == 1:
-        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0])
+        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0], lengths)
     if not metadata.mean:
-        return ArraysSpec(inputs=inputs)
+        return ArraysSpec(inputs=inputs, lengths=lengths)
     if len(images) != 1:
         raise RecipeError(
             f"{path} has {len(images)} inputs that are images, and mean and std are for one", "leave out --mean, --std"
         )
-    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor) for tensor in inputs}
+    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor, lengths) for tensor in inputs}
     return MappingSpec(fields={**parts, images[0].name: _image_spec(images[0], metadata, path)})
 
 
-def _arrays_spec(tensor: TensorSpec) -> Input:
+def _arrays_spec(tensor: TensorSpec, lengths: Mapping[str, int]) -> Input:
     """A row of numbers as a table's; else the array as it is."""
     row = tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 2
     if row and isinstance(width := tensor.shape[1], int):
         return TableSpec(width=width, name=tensor.name)
-    return ArraysSpec(inputs=(tensor,))
+    own = {name: length for name, length in lengths.items() if name in tensor.free.values()}
+    return ArraysSpec(inputs=(tensor,), lengths=own)
 
 
 def _is_image(tensor: TensorSpec) -> bool:
