@@ -16,6 +16,7 @@ from pocketzoo.cli.hints import print_hint
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
+from pocketzoo.core.telemetry import ONNXRUNTIME
 from pocketzoo.core.version import __version__
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
@@ -151,6 +152,7 @@ def cli(offline: bool, no_cache: bool) -> None:
     a bundle (of fit or compress), a registered name, or hf://org/name.
     """
     if offline:
+        os.environ[ONNXRUNTIME] = "1"  # whatever it was
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
     if no_cache:
         os.environ[NO_CACHE] = "1"
