@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
@@ -101,9 +102,10 @@ def open_graph(
     if bundle is not None:
         return bundle
     progress.say(f"reading {path.name} (once)")
-    tidy = _tidied(model, path)
+    tidy, length = _tidied(model, path)
     signature = with_states(signature_of(tidy), states or {}, progress)
-    spec = sequences_of(signature) if states else _input_spec(signature, metadata, path, known)
+    lengths = {} if length == LENGTHS[0] else _lengths(signature, length)
+    spec = sequences_of(signature, lengths) if states else _input_spec(signature, lengths, metadata, path, known)
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -164,7 +166,13 @@ def _refuse(model: ModelProto, path: Path) -> None:
             raise UnsupportedModelError(f"{path} is already quantized", "give the original float graph")
 
 
-def _tidied(model: ModelProto, path: Path) -> ModelProto:
+def _lengths(signature: ModelSignature, length: int) -> dict[str, int]:
+    """Of the free axes of inputs that are not images, besides the batch."""
+    flat = [tensor for tensor in signature.inputs if len(tensor.shape) != IMAGE_AXES]
+    return {name: length for tensor in flat for axis, name in tensor.free.items() if axis != tensor.batch}
+
+
+def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     """The graph with a free batch axis, constants as initializers, batch norm folded."""
     from onnx import inliner, version_converter
 
@@ -216,30 +224,37 @@ def _make_constant_outputs(model: ModelProto) -> None:
             model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
 
 
-def _input_spec(signature: ModelSignature, metadata: OnnxMetadata, path: Path, tokenizer: Path | None) -> Input:
+def _input_spec(
+    signature: ModelSignature,
+    lengths: Mapping[str, int],
+    metadata: OnnxMetadata,
+    path: Path,
+    tokenizer: Path | None,
+) -> Input:
     """How samples become the inputs: images and texts as such, where that is what they are; else arrays by name."""
     inputs = signature.inputs
     if (text := _text_of(inputs, tokenizer, path)) is not None:
         return text
     images = [tensor for tensor in inputs if _is_image(tensor)]
     if len(inputs) == 1:
-        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0])
+        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0], lengths)
     if not metadata.mean:
-        return ArraysSpec(inputs=inputs)
+        return ArraysSpec(inputs=inputs, lengths=lengths)
     if len(images) != 1:
         raise RecipeError(
             f"{path} has {len(images)} inputs that are images, and mean and std are for one", "leave out --mean, --std"
         )
-    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor) for tensor in inputs}
+    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor, lengths) for tensor in inputs}
     return MappingSpec(fields={**parts, images[0].name: _image_spec(images[0], metadata, path)})
 
 
-def _arrays_spec(tensor: TensorSpec) -> Input:
+def _arrays_spec(tensor: TensorSpec, lengths: Mapping[str, int]) -> Input:
     """A row of numbers as a table's; else the array as it is."""
     row = tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 2
     if row and isinstance(width := tensor.shape[1], int):
         return TableSpec(width=width, name=tensor.name)
-    return ArraysSpec(inputs=(tensor,))
+    own = {name: length for name, length in lengths.items() if name in tensor.free.values()}
+    return ArraysSpec(inputs=(tensor,), lengths=own)
 
 
 def _is_image(tensor: TensorSpec) -> bool:
