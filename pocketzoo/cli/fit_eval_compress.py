@@ -127,7 +127,7 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
     print_columns(
         [
             *[
-                [name, f"{value:.4f}  {interval(scores['intervals'].get(name))}".rstrip()]
+                [name, f"{value:.4f}{_unit(name, scores)}  {interval(scores['intervals'].get(name))}".rstrip()]
                 for name, value in scores.items()
                 if isinstance(value, float)
             ],
@@ -140,6 +140,11 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ],
         ]
     )
+
+
+def _unit(name: str, scores: dict[str, Any]) -> str:
+    """Of the task's metric, where it has one."""
+    return f" {scores['unit']}" if name == scores["metric"] and "unit" in scores else ""
 
 
 def interval(ends: Sequence[float | None] | None) -> str:
@@ -182,10 +187,10 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option(
     "--samples", type=click.IntRange(1), default=256, show_default=True, help="Maximum number of calibration samples."
 )
-@click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum accuracy loss of all steps, such as 1%.")
+@click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum loss of the metric by all steps, such as 1%.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
-@click.option("--accept", is_flag=True, help="Keep a step that loses accuracy or changes nothing.")
+@click.option("--accept", is_flag=True, help="Keep a step that makes answers worse or changes nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @seed_option
 @skip_bad_option

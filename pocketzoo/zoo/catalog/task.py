@@ -67,9 +67,9 @@ class Decoder(Protocol):
     """Outputs of a model to answers. In numpy."""
 
     def __call__(self, outputs: Arrays, inputs: Arrays, /) -> Answers:
-        """The answers to a batch. ``inputs`` are what it was: masks and paddings are there.
+        """The answers to a batch. ``inputs`` are what it was: masks are there, and images have their size.
 
-        It is empty while ``fit`` validates a head on features that were computed once: then nothing is padded.
+        While ``fit`` validates a head on features that were computed once, they are read when they are first looked at.
 
         Raises:
             DataError: the outputs are not what this decodes.

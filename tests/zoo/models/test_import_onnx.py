@@ -30,6 +30,15 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.models.import_onnx import OnnxMetadata, _input_config, open_graph
+from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.deploy.export import export_request
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
+from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
+from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 from pocketzoo.zoo.models.open_model import open_model
 
 IMAGE = ("n", 3, 16, 16)
@@ -628,6 +637,12 @@ def test_a_graph_that_needs_long_axes_is_given_them(samples, least, tmp_path):
     padded = np.pad(x, [(0, 0), (least, 0)], mode="reflect")
     with OnnxRunner(bundle.graph("")) as runner:
         np.testing.assert_allclose(runner.infer({"x": x})["y"], padded.mean(1, keepdims=True), atol=1e-6)
+        noise = random_samples(bundle.manifest.input, 2)  # what it is measured on without data
+        assert noise["x"].shape[1] > least
+        assert runner.infer(noise)["y"].shape == (2, 1)
+    lengths = {samples or "x_1": noise["x"].shape[1]} if least > 8 else {}
+    assert bundle.manifest.input.lengths == lengths
+    assert export_request(bundle, EngineOptions()).options.usual == {name: (n, n, n) for name, n in lengths.items()}
 
 
 @pytest.mark.parametrize("length", [256, 2048])
