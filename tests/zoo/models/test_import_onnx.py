@@ -22,23 +22,17 @@ from pocketzoo.core.errors import (
     UnsafeFileError,
     UnsupportedModelError,
 )
+from pocketzoo.deploy.export import export_request
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.processor import ForeignInputs, ProcessorSpec
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
-from pocketzoo.zoo.models.import_onnx import OnnxMetadata, _input_config, open_graph
-from pocketzoo.core.errors import BundleError, DataError, RecipeError, UnsafeFileError, UnsupportedModelError
-from pocketzoo.deploy.export import export_request
-from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.catalog.engine_options import EngineOptions
-from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
-from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
-from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
+from pocketzoo.zoo.models.import_onnx import OnnxMetadata, _input_config, open_graph
 from pocketzoo.zoo.models.open_model import open_model
 
 IMAGE = ("n", 3, 16, 16)
@@ -577,17 +571,17 @@ def test_inputs_that_two_processors_could_make_are_arrays_unless_one_is_named(tm
     registry = Registry(create_manager(points=[], extra=[plugin]))
     rows = ForeignInputs(inputs=(TensorSpec(name="x", shape=("batch", 4)),), source="m.onnx")
     heard = Told()
-    assert _input_config(rows, "", registry, heard) == ArraysSpec(inputs=rows.inputs)
+    assert _input_config(rows, {}, "", registry, heard) == ArraysSpec(inputs=rows.inputs)
     assert heard.said == ["acme-sound and table could make its inputs: read as arrays, unless --processor says which"]
-    assert _input_config(rows, "acme-sound", registry, heard) == AcmeSamples(rate=8000)
-    assert _input_config(rows, "table", registry, heard) == TableSpec(width=4, name="x")
-    assert _input_config(rows, "arrays", registry, heard) == ArraysSpec(inputs=rows.inputs)
+    assert _input_config(rows, {}, "acme-sound", registry, heard) == AcmeSamples(rate=8000)
+    assert _input_config(rows, {}, "table", registry, heard) == TableSpec(width=4, name="x")
+    assert _input_config(rows, {}, "arrays", registry, heard) == ArraysSpec(inputs=rows.inputs)
     with refused(RecipeError, "the processor 'image' does not make the inputs of m.onnx", hint="--processor arrays"):
-        _input_config(rows, "image", registry, heard)
+        _input_config(rows, {}, "image", registry, heard)
     with refused(UnknownNameError, "'tabel'", hint="table"):
-        _input_config(rows, "tabel", registry, heard)
+        _input_config(rows, {}, "tabel", registry, heard)
     ids = ForeignInputs(inputs=(TensorSpec(name="x", shape=("batch", 4), dtype="int64"),))
-    assert _input_config(ids, "", registry, heard) == AcmeSamples(rate=8000), "it alone says that it makes them"
+    assert _input_config(ids, {}, "", registry, heard) == AcmeSamples(rate=8000), "it alone says that it makes them"
 
 
 def test_an_image_graph_may_be_said_to_read_arrays(tmp_path):
