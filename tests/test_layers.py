@@ -81,6 +81,7 @@ COMMANDS_SEE = (
     "pocketzoo.core.former_names",
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
+    "pocketzoo.core.telemetry",
     "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",
     "pocketzoo.train.settings",

@@ -16,6 +16,7 @@ from pocketzoo.cli.hints import print_hint
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
+from pocketzoo.core.telemetry import ONNXRUNTIME
 from pocketzoo.core.version import __version__
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
@@ -47,7 +48,10 @@ WHERE = {
     "pack": ("pack_sign_verify", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
     "bench": ("export_bench_report", "Measure models side by side; the first is the baseline."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
-    "predict": ("export_bench_report", "Predict what a model is for, such as classes."),
+    "predict": (
+        "export_bench_report",
+        "Show what a model answers, by its task: classes, labels, numbers.",
+    ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
     "verify": ("pack_sign_verify", "Verify every file of BUNDLE, and who signed it."),
@@ -151,6 +155,7 @@ def cli(offline: bool, no_cache: bool) -> None:
     a bundle (of fit or compress), a registered name, or hf://org/name.
     """
     if offline:
+        os.environ[ONNXRUNTIME] = "1"  # whatever it was
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
     if no_cache:
         os.environ[NO_CACHE] = "1"

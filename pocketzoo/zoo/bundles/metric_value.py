@@ -46,19 +46,15 @@ class MetricValue(ReadByKey):
         return key_of(self.name)
 
     @property
+    def titled(self) -> str:
+        """Its name with its unit, where it has one: "angular error, degrees"."""
+        return f"{self.name}, {self.unit}" if self.unit not in ("", "number") else self.name
+
+    @property
     def worsens(self) -> str:
         """What it does where a model gets worse: "falls", or "rises"."""
         return "falls" if self.higher_is_better else "rises"
 
     def shown(self, value: float) -> str:
-        """A value of this metric, for people: fractions in percent."""
-        return f"{value:.1%}" if not self.unit else f"{value:.4g}"
-
-    def shown_loss(self, loss: float) -> str:
-        """A difference of two values: points of percent for fractions."""
-        return f"{100 * loss:.2f}" if not self.unit else f"{loss:.4g}"
-
-    @property
-    def points(self) -> str:
-        """What differences are of: " points" for fractions, else the unit."""
-        return f" {self.unit}".replace(" number", "") if self.unit else " points"
+        """A value of this metric, for people: fractions in percent, others with their unit."""
+        return f"{value:.1%}" if not self.unit else f"{value:.4g} {self.unit}".removesuffix(" number")
