@@ -75,7 +75,7 @@ from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
-from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec, TrainingSamples
+from pocketzoo.zoo.catalog.processor import ForeignInputs, Processor, ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
@@ -224,6 +224,7 @@ __all__ = [
     "FeatureKind",
     "FeatureSpec",
     "FileEntry",
+    "ForeignInputs",
     "Fp8Encoding",
     "GenerationSpec",
     "GraphCompressor",

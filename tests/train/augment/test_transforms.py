@@ -193,7 +193,7 @@ def test_fit_augments_anew_in_each_epoch_and_goes_on_to_the_same_bits(few, regis
     told = Told()
     whole = fit("tinynet", tmp_path / "whole", progress=told, **common)
     assert told.said.count("augmentation is random, so training features are recomputed in every epoch") == 1
-    assert len(list(own_home.glob("**/values.f32"))) == 2  # of the validation and the test split
+    assert len(list(own_home.glob("**/values.bin"))) == 2  # of the validation and the test split
     with pytest.raises(Killed):
         fit("tinynet", tmp_path / "cut", progress=Told(2), **common)
     again = fit("tinynet", tmp_path / "cut", **common)
