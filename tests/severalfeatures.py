@@ -11,6 +11,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec
+from pocketzoo.zoo.catalog.task import DecoderSpec
 from pocketzoo.zoo.tasks.decoders.configs import OutputConfig
 
 IMAGE = InputSpec(shape=("batch", 1, 8, 8), mean=(0.5,), std=(0.5,), resize=8)
@@ -69,6 +70,7 @@ HEADS = [
         decoder="class-scores",
         decoder_config=OutputConfig(output="scores"),
     ),
+    head("looks-at-inputs", ("*",), takes=("sequence", "mask"), decoder="scores-of-what-was-read"),
     head("each-token", ("tokens", "mask"), task="token-classification", build=part("EachToken")),
 ]
 
@@ -76,6 +78,15 @@ HEADS = [
 @hookimpl
 def pocketzoo_backbones():
     return BACKBONES
+
+
+@hookimpl
+def pocketzoo_decoders():
+    return [
+        DecoderSpec(
+            name="scores-of-what-was-read", summary="-", tasks=("text-classification",), open=part("looking_at_inputs")
+        )
+    ]
 
 
 @hookimpl

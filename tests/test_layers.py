@@ -76,10 +76,12 @@ PLUGINS_SEE = (
 # What the command line sees at the top: anything else would be loaded for every ``--help``.
 COMMANDS_SEE = (
     "pocketzoo.cli.*",
+    "pocketzoo.core.caching",
     "pocketzoo.core.errors",
     "pocketzoo.core.former_names",
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
+    "pocketzoo.core.telemetry",
     "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",
     "pocketzoo.train.settings",

@@ -9,7 +9,7 @@ import click
 
 from pocketzoo.cli.options import json_option
 from pocketzoo.cli.render import Bars, print_columns, print_json
-from pocketzoo.core.errors import HubIntegrityError
+from pocketzoo.core.errors import HubIntegrityError, UnknownNameError
 
 lock_option = click.option(
     "--lock", "lock_file", type=click.Path(path_type=Path), default="zoo.lock", show_default=True, help="Lock file."
@@ -146,7 +146,8 @@ def store() -> None:
 @store.command("ls")
 @json_option
 def store_ls(as_json: bool) -> None:
-    """List stored models."""
+    """List stored models, and those that were prepared here."""
+    from pocketzoo.zoo.bundles.prepared import prepared_models
     from pocketzoo.zoo.hub.store import Store
 
     pins = Store().pins()
@@ -158,6 +159,7 @@ def store_ls(as_json: bool) -> None:
                 [f"hf://{p.repo_id}@{p.commit[:12]}", f"{len(p.files)} files", _megabytes(sum(f.size for f in p.files))]
                 for p in pins
             ]
+            + [[name, "prepared", _megabytes(size)] for name, size in prepared_models()]
         )
 
 
@@ -195,16 +197,33 @@ def store_verify() -> None:
     "--keep", type=click.Path(path_type=Path), metavar="LOCK", help="Remove models that are not in this lock file, too."
 )
 def store_prune(keep: Path | None) -> None:
-    """Remove damaged, temporary and unreferenced files."""
+    """Remove damaged, temporary and unreferenced files, and what nobody used for a month."""
+    from pocketzoo.zoo.bundles.prepared import prune
     from pocketzoo.zoo.hub.lock_file import read_lock
     from pocketzoo.zoo.hub.reference import HubRef, parse
-    from pocketzoo.zoo.hub.store import Store
 
     commits = None
     if keep is not None:
         refs = [(parse(ref), entry.commit) for ref, entry in read_lock(keep).items()]
         commits = [(ref.repo_id, commit) for ref, commit in refs if isinstance(ref, HubRef)]
-    click.echo(f"freed {_megabytes(Store().prune(commits))}")
+    click.echo(f"freed {_megabytes(prune(commits))}")
+
+
+@store.command("rm")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+def store_rm(models: tuple[str, ...]) -> None:
+    """Remove models from this disk, with what was prepared of them.
+
+    MODEL is hf://org/name, with @COMMIT that commit alone, or the name of a prepared model.
+    """
+    from pocketzoo.zoo.bundles.prepared import remove
+    from pocketzoo.zoo.hub.reference import HubRef, parse
+
+    refs = [(name, parse(name)) for name in models]  # before anything is removed
+    for name, ref in refs:
+        if not (freed := remove(ref if isinstance(ref, HubRef) else name)):
+            raise UnknownNameError(f"{name} is not stored here", "see pocketzoo store ls")
+        click.echo(f"removed {name}: {_megabytes(freed)}")
 
 
 def _name(ref: str) -> str:

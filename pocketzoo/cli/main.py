@@ -13,8 +13,10 @@ from typing import TextIO
 import click
 
 from pocketzoo.cli.hints import print_hint
+from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
+from pocketzoo.core.telemetry import ONNXRUNTIME
 from pocketzoo.core.version import __version__
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
@@ -46,7 +48,10 @@ WHERE = {
     "pack": ("pack_sign_verify", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
     "bench": ("export_bench_report", "Measure models side by side; the first is the baseline."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
-    "predict": ("export_bench_report", "Predict what a model is for, such as classes."),
+    "predict": (
+        "export_bench_report",
+        "Show what a model answers, by its task: classes, labels, numbers.",
+    ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
     "verify": ("pack_sign_verify", "Verify every file of BUNDLE, and who signed it."),
@@ -144,12 +149,16 @@ def show_error(error: PocketzooError) -> None:
 )
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
 @click.option("--offline", is_flag=True, help="Use stored files only.")
-def cli(offline: bool) -> None:
+@click.option("--no-cache", is_flag=True, help="Compute anew.")
+def cli(offline: bool, no_cache: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
     a bundle (of fit or compress), a registered name, or hf://org/name.
     """
     if offline:
+        os.environ[ONNXRUNTIME] = "1"  # whatever it was
         os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
+    if no_cache:
+        os.environ[NO_CACHE] = "1"
 
 
 def main() -> None:

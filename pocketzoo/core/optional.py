@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from pocketzoo.core.errors import MissingDependencyError
+from pocketzoo.core.telemetry import switch_off
 
 # Which extra brings a package; the empty one is the base install.
 EXTRAS = {
@@ -59,6 +60,7 @@ def require(module: str, *, extra: str | None = None) -> ModuleType:
     Raises:
         MissingDependencyError: it is not installed; the hint is the line that installs it.
     """
+    switch_off(module)
     try:
         return import_module(module)
     except ImportError as error:

@@ -64,9 +64,10 @@ def measure_confusion(
     Raises:
         DataError: the model has no task, the data no targets for it, or a sample cannot be read.
     """
-    task = need_task(bundle.manifest, registry or default_registry())
-    processor = processor_of(bundle, registry or default_registry())
-    known = task.prepared(data, model_facts(bundle, processor)).split("test")
+    registry = registry or default_registry()
+    task = need_task(bundle.manifest, registry)
+    processor = processor_of(bundle, registry)
+    known = task.prepared(data, model_facts(bundle, processor, registry)).split("test")
     if known.targets is None:
         raise DataError(
             f"{data.name} has no targets for {bundle.manifest.name}, or no classes in common with it",

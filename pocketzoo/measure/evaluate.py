@@ -59,7 +59,8 @@ def evaluate(
         registry=resolver.registry,
     )
     processor = processor_of(bundle, resolver.registry)
-    known = task.examples(dataset, model_facts(bundle, processor, _generation(bundle, task, resolver)))
+    facts = model_facts(bundle, processor, resolver.registry, _generation(bundle, task, resolver))
+    known = task.examples(dataset, facts)
     size = SEQUENCES if task.spec.examples is not None else Batches.size
     batches = Batches(known.split("test"), processor, size=size, skipped=skipped)
     metric = task.scores()
@@ -92,6 +93,7 @@ def evaluate(
         "skipped": 0 if skipped is None else len(skipped.names),
         "samples": samples,
         "metric": task.metric.name,
+        **({"unit": task.metric.unit} if task.metric.unit not in ("", "number") else {}),
         **{name.replace("_", " "): each.value for name, each in results.items()},
         **metric.details(),
         "intervals": {

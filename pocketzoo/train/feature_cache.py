@@ -16,10 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.core.caching import caching
 from pocketzoo.core.errors import DataError, StorageError, message_of
 from pocketzoo.core.files import home, replacing_folder
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import Progress
-from pocketzoo.core.typed import to_plain
 from pocketzoo.train.sources import ONE, Features, Kept, Samples, Source, features_of
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.specs import FeatureSpec
@@ -42,22 +43,31 @@ def features(
     label: str,
     progress: Progress,
     reads: Any = None,
+    code: Sequence[Any] = (),
 ) -> Source:
     """The features of all samples: those that were kept under the same key, or computed now.
 
-    The key covers how samples are read (``reads``, the config of the processor), and the digests of the backbone's
-    ``weights`` and of the ``data``; ``choice`` says which of the backbone's features, and ``what`` names the samples in
-    errors. What is kept takes at most ``ROOM``: features that were not used for longest go first. Where there is no
-    room, or they differ in size, they are computed each time they are used.
+    The key covers how samples are read (``reads``, the config of the processor), the digests of the backbone's
+    ``weights`` and of the ``data``, and the ``code`` that computes (``plugin_sources``, and the spec); ``choice`` says
+    which of the backbone's features, and ``what`` names the samples in errors. What is kept takes at most ``ROOM``:
+    features that were not used for longest go first. Where there is no room, or they differ in size, they are computed
+    each time they are used.
 
     Raises:
         DataError: none of the samples can be read.
     """
-    named = [choice.named, [[name, spec.kind, spec.shape] for name, spec in choice.specs.items()]]
-    facts = [weights, to_plain(batches.spec if reads is None else reads), data, batches.skipped is not None, named]
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    key = cache_key(
+        "features",
+        weights=weights,
+        reads=batches.spec if reads is None else reads,
+        data=data,
+        skips=batches.skipped is not None,
+        choice=(choice.named, dict(choice.specs), list(choice.specs)),
+        code=list(code),
+        torch=torch.__version__,
+    )
     place = home() / "features" / key[:32]
-    if (cached := _read(place, batches)) is not None:
+    if caching() and (cached := _read(place, batches)) is not None:
         return cached
     try:
         _write(place, backbone, batches, choice, what, progress.track(batches, label, len(batches)))

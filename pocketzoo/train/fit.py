@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,16 +12,17 @@ import torch
 from torch import nn
 
 from pocketzoo.core.errors import HeadMismatchError, RecipeError
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.train.distributed.process_group import joined
-from pocketzoo.train.feature_cache import weights_digest
 from pocketzoo.train.model_for_data import Asked, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.metric_value import key_of
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
@@ -116,8 +115,9 @@ def fit(
                 "remove the unreadable images first",
             )
         place: Path | None = None
+        sources = plugin_sources(resolver.registry, asked.entry, resolver.entry("head", ref.head))
         if world.first:
-            key = _key(ref, config, digest, dataset.seed, model, skip_bad)
+            key = _key(ref, config, digest, dataset.seed, model, skip_bad, [*sources, parts.backbone, parts.head])
             findings = examine(task.read, parts.processor, progress, whole=windowed)
             place = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force)) / SNAPSHOT
         history, scores = Transfer(
@@ -129,6 +129,7 @@ def fit(
             ref.outputs,
             config,
             digest=digest,
+            code=[*sources, parts.backbone],
             skipped=skipped if skip_bad else None,
             world=world,
             place=place,
@@ -162,6 +163,7 @@ def fit(
             origin["training"] = {
                 **to_plain(config),
                 f"val_{key_of(metric.name)}": [better * score for score in history.scores],
+                **({} if metric.higher_is_better else {"lower_is_better": True}),
                 "loss": history.losses,
                 **({"stopped": history.stopped} if history.stopped else {}),
             }
@@ -172,10 +174,12 @@ def fit(
     return read_bundle(Path(out))
 
 
-def _key(ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model: nn.Module, skip_bad: bool) -> str:
+def _key(
+    ref: ModelRef, config: TrainConfig, data: str, seed: int | None, model: nn.Module, skip_bad: bool, specs: list[Any]
+) -> str:
     """Digest of everything that decides what a run makes."""
-    facts = [to_plain(ref), to_plain(config), data, seed, skip_bad, weights_digest(model)]
-    return hashlib.sha256(json.dumps([*facts, torch.__version__], sort_keys=True, default=str).encode()).hexdigest()
+    facts = {"model": ref, "config": config, "data": (data, seed, skip_bad), "specs": specs}
+    return cache_key("fit", **facts, weights=model.state_dict(), torch=torch.__version__)
 
 
 def _left(folder: Path) -> str:

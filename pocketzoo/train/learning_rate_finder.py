@@ -18,6 +18,7 @@ from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import STEPS, Phase, Trainer, batches
 from pocketzoo.train.transfer_learning import Transfer
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.models.resolver import Resolver
@@ -93,6 +94,7 @@ def find_rate(
             task.ref.outputs,
             task.config,
             digest=task.dataset.digest(),
+            code=[*plugin_sources(resolver.registry, asked.entry), task.parts.backbone],
             world=world,
             progress=world.heard(progress),
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from pocketzoo.train.tensorboard import EventLog
 from pocketzoo.train.trainable_parameters import Learning
 from pocketzoo.train.training_loop import History, Phase, Trainer
 from pocketzoo.train.validation import Validation
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName, files_of
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, SplitName
 from pocketzoo.zoo.catalog.task import Estimate, LossSettings, TaskTraining
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.models.backbone_blocks import blocks, unfrozen
@@ -33,7 +32,7 @@ from pocketzoo.zoo.models.build import Model, example_inputs
 from pocketzoo.zoo.models.resolver import Parts
 from pocketzoo.zoo.modules.features import FeatureChoice
 from pocketzoo.zoo.modules.inputs import to_device
-from pocketzoo.zoo.tasks.open_task import ModelTask, guarded
+from pocketzoo.zoo.tasks.open_task import ModelTask
 
 
 class Transfer:
@@ -50,6 +49,7 @@ class Transfer:
         config: TrainConfig,
         *,
         digest: str,
+        code: Sequence[Any] = (),
         skipped: Skipped | None = None,
         world: World,
         place: Path | None = None,
@@ -57,7 +57,9 @@ class Transfer:
         shard: bool = False,
         progress: Progress,
     ) -> None:
-        """``digest`` is that of the data set; with ``shard`` each process has a part of a backbone that learns.
+        """``digest`` is that of the data set, and ``code`` what features hang on besides it and the weights.
+
+        With ``shard`` each process has a part of a backbone that learns.
 
         Raises:
             UnknownNameError, RecipeError: ``config.unfreeze`` names what the backbone does not have, or a setting goes
@@ -66,7 +68,7 @@ class Transfer:
             MissingDependencyError: what adapters, augmentation or the log need is not installed.
         """
         self.model, self.parts, self.config, self.world, self.progress = model, parts, config, world, progress
-        self.dataset, self.digest, self.shard = dataset, digest, shard
+        self.dataset, self.digest, self.code, self.shard = dataset, digest, code, shard
         self.batches = {name: Batches(dataset.split(name), parts.processor, skipped=skipped) for name in SPLITS}
         self.sources: dict[SplitName, Source] = {name: Samples(of_split) for name, of_split in self.batches.items()}
         if shard:
@@ -79,7 +81,8 @@ class Transfer:
         # Adapters stand for all of a model that was trained with this head.
         self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
         self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
-        self.augment = augmenter(config, parts.processor, world, _moving(config, task, training))
+        _check_movable(config, task)
+        self.augment = augmenter(config, parts.processor, world)
         settings = LossSettings(
             name=parts.head.loss,
             outputs=outputs,
@@ -148,12 +151,13 @@ class Transfer:
                     self.model.backbone,
                     self.batches[name],
                     weights=weights,
-                    data=_digest(self.dataset, self.digest, name),
+                    data=f"{name} of {self.digest}",
                     choice=self.parts.choice,
                     what=f"the {name} split of {self.dataset.name}",
                     label=f"features of {name}",
                     progress=self.progress,
                     reads=self.parts.backbone.input,
+                    code=self.code,
                 )
             self.world.wait()
         return sources
@@ -189,33 +193,11 @@ def _check_shard(config: TrainConfig, world: World) -> None:
         raise RecipeError("shard does not support float16, which needs loss scaling", "set precision to bfloat16")
 
 
-def _digest(dataset: Dataset, digest: str, name: SplitName) -> str:
-    """Of the samples of a split; an image that was written again is another one."""
-    hasher = hashlib.sha256(f"{digest} {name}".encode())
-    for sample in dataset.split(name).samples:
-        for file in files_of(sample):
-            hasher.update(f"{file} {file.stat().st_mtime_ns}".encode())
-    return hasher.hexdigest()
-
-
-def _moving(config: TrainConfig, task: ModelTask, training: TaskTraining) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """What takes targets along where images are moved; None where they stay right, or nothing moves.
-
-    Raises:
-        RecipeError: an augmentation moves images, or mixes them, and targets cannot go with them.
-    """
-    asked, spec = read_augment(config.augment).moving, task.spec
-    if spec.movable:
-        return None
-    move: Callable[[Tensor, Tensor], Tensor] | None = getattr(training, "move", None)
-    follows = spec.moved_by if move is not None else ()
-    without = [name for name in asked if name not in follows] + ["mix"] * bool(config.mix)
-    if without:
+def _check_movable(config: TrainConfig, task: ModelTask) -> None:
+    """Refuse what moves images, or mixes them, where the targets would have to go with them."""
+    augment = read_augment(config.augment)
+    if not task.spec.movable and (augment.flip or augment.moves or config.mix):
         raise RecipeError(
-            f"{' and '.join(without)} would move things, and targets of {spec.name} say where they are",
-            f"leave {'it' if len(without) == 1 else 'them'} out; {', '.join((*follows, 'color'))} and hue work",
+            f"flip, rotate, shift, shear, zoom and mix move things, and targets of {task.spec.name} say where they are",
+            "leave them out; color and hue work",
         )
-    if not asked or move is None:
-        return None
-    follow = move
-    return lambda targets, matrix: guarded(task.owner, follow, targets, matrix)

@@ -95,7 +95,7 @@ def bench(
             reads=first.processor,
             registry=resolver.registry,
         )
-        facts = model_facts(bundles[0], processor)
+        facts = model_facts(bundles[0], processor, resolver.registry)
         dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
         batches = Batches(dataset.split("test"), processor, skipped=skipped)
     with TemporaryDirectory() as folder:

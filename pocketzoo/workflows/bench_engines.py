@@ -9,12 +9,15 @@ from pathlib import Path
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.deploy.export import export_request, graph_for
+from pocketzoo.deploy.export import export_request
 from pocketzoo.deploy.export_forms import files_of
+from pocketzoo.deploy.export_graphs import graphs_for
 from pocketzoo.measure.measure_graphs import Candidate, candidate
+from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.built_files import built_files
 from pocketzoo.zoo.backends.open_backend import build, find_runtime
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.measurement import digest_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -53,20 +56,31 @@ def engine_candidates(
         }
         usual = dict.fromkeys(sorted(axes), (1, min(8, largest), largest))
         options = export_request(bundle, EngineOptions(usual=usual), resolver.registry).options
-        graphs = {entry.precision: entry for name, entry in manifest.files.items() if name.endswith(".onnx")}
-        for graph in (bundle.graph(""), graph_for(bundle, target, resolver, folder)):
-            if (digest := sha256(graph)) in engines:  # no step of the compression changed it
+        entries = {entry.precision: entry for name, entry in manifest.files.items() if name.endswith(".onnx")}
+        for graphs in (bundle.graphs(""), graphs_for(bundle, target, resolver, folder)):
+            artifact = replace(artifact_of(bundle), graphs=graphs)
+            paths = {name: artifact.graph(name) for name in ends(artifact)[0].graphs}
+            if (digest := digest_of(map(sha256, paths.values()))) in engines:  # no step of the compression changed it
                 continue
-            engine = folder / f"{digest}{way.backend.suffix}"
-            build(way.backend, graph, engine, target, options=options, progress=progress)
-            encoded = graph != bundle.graph("")
-            entry = next(e for e in graphs.values() if bool(e.target) == encoded)
-            row = candidate(manifest, engine, replace(entry, target=target.name if encoded else ""))
-            others = tuple(files_of(engine)[1:])
-            engines[digest] = replace(row, runtime=runtime, source=bundle.path, others=others, digest=digest)
+            written = {name: folder / f"{sha256(path)}{way.backend.suffix}" for name, path in paths.items()}
+            for name, engine in written.items():
+                if not engine.exists():  # one of the graphs may be that of another row
+                    build(way.backend, paths[name], engine, target, options=options, progress=progress)
+            encoded = any(path != bundle.graph("", name) for name, path in paths.items())
+            entry = next(e for e in entries.values() if bool(e.target) == encoded)
+            first, *_ = written.values()
+            row = candidate(manifest, first, replace(entry, target=target.name if encoded else ""))
+            engines[digest] = replace(
+                row,
+                artifact=replace(artifact, graphs=written) if len(written) > 1 or artifact.states else None,
+                runtime=runtime,
+                source=bundle.path,
+                others=tuple(other for engine in written.values() for other in files_of(engine)[1:]),
+                digest=digest,
+            )
         for built in built_files(bundle, resolver.registry):
             other = built.backend.name == way.backend.name and built.entry.target == target.name
-            if other and built.entry.precision not in graphs:
+            if other and built.entry.precision not in entries:
                 row = candidate(manifest, built.path, built.entry)
                 row = replace(row, runtime=runtime, source=bundle.path, others=built.others)
                 engines.setdefault(built.entry.sha256, row)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -17,9 +16,9 @@ from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressS
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
 from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
-from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
 from pocketzoo.reports.report import report
@@ -33,8 +32,11 @@ from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
 from pocketzoo.workflows.run_recipe import parameters
 from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
+from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.bundles.measurement import Measurement
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.load_data import load_data
@@ -136,6 +138,32 @@ def _task_of(recipe: RunRecipe, resolver: Resolver) -> ModelTask | None:
     return task_of_head(head, backbone.input, (), resolver.registry)
 
 
+def _file_of(backbone: str) -> Path | None:
+    """The file whose content says what the model is that a recipe begins with, if it is one by path."""
+    path = Path(backbone.removeprefix("file:"))
+    manifest = path / MANIFEST
+    return manifest if manifest.is_file() else path if path.is_file() else None
+
+
+def _sources(recipe: RunRecipe, registry: Registry) -> list[str]:
+    """The code of the plugins whose names a recipe says; of a model of the Hub, of all that load such."""
+    said = set(_texts(to_plain(recipe)))
+    named = [entry for kind in KINDS for name, entry in registry.entries(kind).items() if name in said]
+    loaders = registry.entries("loader").values() if recipe.backbone.startswith("hf:") else ()
+    return plugin_sources(registry, *named, *loaders)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from (name, *_texts(each))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
 class _Runner:
     def __init__(
         self, recipe: RunRecipe, out: Path, data: Dataset | None, force: bool, resolver: Resolver, progress: Progress
@@ -144,13 +172,12 @@ class _Runner:
         self.common: dict[str, Any] = {"registry": resolver, "progress": progress}
         self.resolver, self.say = resolver, progress.say
         digest = "" if data is None else data.digest()
-        facts = f"{__version__} {recipe.backbone} {recipe.seed} {recipe.skip_bad} {digest}"
-        key = hashlib.sha256(facts.encode()).hexdigest()
+        facts = {"backbone": recipe.backbone, "seed": recipe.seed, "skip_bad": recipe.skip_bad, "data": digest}
+        key = cache_key("run", **facts, file=_file_of(recipe.backbone), sources=_sources(recipe, resolver.registry))
         self.keys: dict[str, str] = {}  # of a section that makes a model: what it is asked for, and on what
         for name in MODELS:
             if (section := getattr(recipe, name)) is not None:
-                text = f"{key} {json.dumps(to_plain(section), sort_keys=True)}"
-                self.keys[name] = key = hashlib.sha256(text.encode()).hexdigest()
+                self.keys[name] = key = cache_key("section", before=key, section=to_plain(section))
         self.state: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
         self.force = force
         self.results = RunResults()
@@ -243,7 +270,7 @@ class _Runner:
         assert self.data is not None
         if task is None:
             return False
-        facts = model_facts(bundle, processor_of(bundle, self.resolver.registry))
+        facts = model_facts(bundle, processor_of(bundle, self.resolver.registry), self.resolver.registry)
         return task.prepared(self.data, facts).split("test").targets is not None
 
     def _predict(self, model: str | Path) -> list[Prediction]:

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.cli.render import print_timings
 from pocketzoo.core.errors import BundleError
-from pocketzoo.measure.peak_memory import Memory, peak_memory
+from pocketzoo.measure.peak_memory import NotMeasured, peak_memory
+from pocketzoo.reports.bench_table import measurement_table
+from pocketzoo.reports.measured.bench_runs import BenchRun
 from pocketzoo.zoo.backends.runtimes import CPU
+from pocketzoo.zoo.bundles.measurement import Latency, Measurement, Memory
+from pocketzoo.zoo.catalog.backend import RuntimeSpec
+from pocketzoo.zoo.catalog.hookspecs import hookimpl
+from pocketzoo.zoo.catalog.plugin_manager import create_manager
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
 MB = 1_000_000
 
@@ -52,3 +62,22 @@ def test_a_graph_that_does_not_run_is_refused(tmp_path, refused):
     broken.write_bytes(b"no graph")
     with refused(BundleError, str(broken), "process of its own: onnxruntime does not load"):  # the reason, not a hint
         peak_memory(CPU, broken, None, {"x": np.ones((1, 4), np.float32)}, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_a_back_end_that_no_other_process_can_import_is_said(tmp_path, capsys):
+    """Its module was made here and has no file."""
+    made = ModuleType("made_here")
+    spec = replace(default_registry().get("backend", "onnxruntime"), name="made-here",
+                   runtimes=(RuntimeSpec(name="made-here"),))  # fmt: skip
+    made.pocketzoo_backends = hookimpl(lambda: [spec])
+    registry = Registry(create_manager(points=[], extra=[made]))
+    graph = scaled(tmp_path / "g.onnx", 1)
+    memory = peak_memory("made-here", graph, None, {"x": np.ones((1, 4), np.float32)}, 1, registry)
+    assert memory == NotMeasured("no other process can import the back end of made-here")
+    row = Measurement(bundle="g", target="", precision="float32", runtime="made-here", bytes=1, parameters=1, macs=1,
+                      samples=1, agreement=None, sqnr=None, latency={"1": Latency(p50=1.0, p99=1.0)},
+                      no_memory=memory.why)  # fmt: skip
+    print_timings([row])
+    assert f"no peak for float32, made-here: {memory.why}" in capsys.readouterr().out
+    assert "Memory was not measured for float32 on made-here" in measurement_table(BenchRun(0, (row,)), "t")

@@ -262,7 +262,7 @@ def test_every_setting_is_in_the_key(few, registry):
     task = task_of(asked, few, TrainConfig(), Resolver(registry), None, Told())
 
     def key(config: TrainConfig) -> str:
-        return _key(task.ref, config, "data", 0, task.model, False)
+        return _key(task.ref, config, "data", 0, task.model, False, [])
 
     base = TrainConfig(unfreeze="last:1")
     keys = {"nothing": key(base)}
@@ -280,7 +280,7 @@ def test_other_weights_or_another_torch_make_another_run(few, registry, monkeypa
     resolver = Resolver(registry)
     asked = asked_for("tinynet", "linear", None, None, "", None, resolver)
     task = task_of(asked, few, TrainConfig(), resolver, None, Told())
-    given = (task.ref, TrainConfig(), "data", 0, task.model, False)
+    given = (task.ref, TrainConfig(), "data", 0, task.model, False, [])
     before = _key(*given)
     assert _key(*given) == before
     with torch.no_grad():

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import severalfeatures
@@ -12,7 +18,7 @@ from pocketzoo.api import Int8Config, LowRankConfig, PruneConfig, Registry
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.train.transfer_learning import of_features
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.build import load_module, resolve
@@ -161,3 +167,51 @@ def test_a_runtime_of_several_outputs_without_a_task_predicts_the_first(tmp_path
     with pocketzoo.load_runtime(open_graph(tmp_path / "two.onnx"), provider="onnxruntime") as runtime:
         assert runtime.output == "scores"
         assert np.array_equal(runtime.predict(inputs), runtime.infer(inputs)["scores"])
+
+
+@pytest.mark.parametrize(("head_epochs", "room"), [(2, "8e9"), (2, "0"), (0, "8e9")])
+def test_a_decoder_looks_at_the_inputs_of_its_samples(head_epochs, room, registry, tmp_path, own_home, monkeypatch):
+    """Where features are kept, where they are computed each time, and where all is trained; afterwards in eval too."""
+    monkeypatch.setenv("POCKETZOO_FEATURES", room)
+    data = severalfeatures.samples("tokens")
+    settings = {"head_epochs": head_epochs, "unfreeze": "last:1"}
+    bundle = fitted("tokens", tmp_path / "x", registry, "looks-at-inputs", epochs=3, training=settings)
+    assert any(own_home.rglob("facts.json")) is (head_epochs > 0 and room != "0")
+    assert bundle.manifest.metrics["test_accuracy"] == 1.0, "what the decoder saw in the inputs"
+    assert evaluate(bundle.path, data=data, registry=registry)["accuracy"] == 1.0
+
+
+SCRIPT = """
+import sys
+import pocketzoo, severalfeatures
+out, shard = sys.argv[1], sys.argv[2] == "shard"
+pocketzoo.fit(
+    "tokens", out, head="all-of-them", data=severalfeatures.samples("tokens"), registry=severalfeatures.registry(),
+    unfreeze="all", epochs=2, batch_size=12, learning_rate=0.05, shard=shard, training={"head_epochs": 1},
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["average", "shard"])
+def test_two_processes_learn_from_every_input_what_one_does(way, registry, tmp_path):
+    """The head on features by name first, and then all of it."""
+    one = fitted("tokens", tmp_path / "one", registry, unfreeze="all", epochs=2, training={"head_epochs": 1})
+    (tmp_path / "script.py").write_text(SCRIPT)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    here = Path(__file__).parents[1]
+    done = subprocess.run(
+        [*command, tmp_path / "script.py", tmp_path / "two", way],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (here.parent, here)))},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    want, have = (load_module(each, Resolver(registry)).state_dict() for each in (one, read_bundle(tmp_path / "two")))
+    for name, value in want.items():
+        torch.testing.assert_close(have[name], value, atol=1e-4, rtol=1e-3)

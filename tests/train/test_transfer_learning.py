@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import smallnet
@@ -16,8 +14,8 @@ from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.feature_cache import Features, Samples
 from pocketzoo.train.model_for_data import asked_for, task_of
 from pocketzoo.train.settings import TrainConfig
-from pocketzoo.train.transfer_learning import Transfer, _check_shard, _digest
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
+from pocketzoo.train.transfer_learning import Transfer, _check_shard
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.data.batches import from_arrays
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -157,20 +155,3 @@ def test_what_can_be_sharded_is_not(settings):
 
 
 # -- digests
-
-
-def test_a_digest_is_of_data_split_and_the_time_a_file_was_written(tmp_path):
-    files = [tmp_path / "a.png", tmp_path / "b.png"]
-    for file in files:
-        file.write_bytes(b"x")
-        os.utime(file, (1000, 1000))
-    data = Dataset("d", ("a",), {name: Split(files, np.zeros(2, np.int64)) for name in SPLITS})
-    before = _digest(data, "one", "train")
-    assert before == _digest(data, "one", "train")
-    os.utime(files[1], (1000, 1001))
-    later = _digest(data, "one", "train")
-    found = {before, later, _digest(data, "two", "train"), _digest(data, "one", "val")}
-    assert len(found) == 4
-    assert all(len(digest) == 64 for digest in found)
-    plain = Dataset("d", ("a",), {name: Split(np.zeros((2, 3)), np.zeros(2, np.int64)) for name in SPLITS})
-    assert len({_digest(plain, "one", name) for name in SPLITS}) == 3

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from artifactgraphs import STATES, encoders, listener
 
 import pocketzoo
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.workflows.bench import bench
 from pocketzoo.workflows.bench_engines import engine_candidates
+from pocketzoo.zoo.artifacts.pair_encoders import pair_encoders
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bundle import read_bundle
+from pocketzoo.zoo.models.import_onnx import open_graph
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
@@ -37,6 +40,23 @@ def test_an_engine_in_another_precision_is_measured_as_it_is(fitted, tmp_path, m
     assert [(row.precision, row.graph == engine) for row in found] == [("float32", False), ("fp16", True)]
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "elsewhere"))  # it was not built there
     assert [row.precision for row in engine_candidates([bundle], RTX, 4, tmp_path / "made")] == ["float32"]
+
+
+def test_each_graph_of_a_pair_becomes_an_engine_and_a_state_stays_with_its_driver(tmp_path, monkeypatch):
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    encoders(tmp_path)
+    listener(tmp_path / "listener.onnx")
+    pair = pair_encoders({name: tmp_path / f"{name}.onnx" for name in ("image", "words")}, tmp_path / "pair")
+    stateful = open_graph(tmp_path / "listener.onnx", states=STATES)
+    place = tmp_path / "made"
+    place.mkdir()
+    of_pair, of_state = engine_candidates([pair, stateful], RTX, 4, place)
+    assert (of_pair.artifact.driver, list(of_pair.artifact.graphs)) == ("dual", ["image", "words"])
+    assert (of_state.artifact.driver, of_state.artifact.states) == ("stateful", STATES)
+    for row in (of_pair, of_state):
+        assert {path.suffix for path in row.files} == {".engine"}
+        assert row.bytes == sum(path.stat().st_size for path in row.files)
+    assert len({*of_pair.files, *of_state.files}) == 3
 
 
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU")

@@ -24,6 +24,7 @@ from pocketzoo.compress.statistics.calibration_batches import Inputs, as_tensors
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.keys import cache_key
 from pocketzoo.train.epoch_scores import EpochScores
 from pocketzoo.train.optimizer_step import OptimizerStep
 from pocketzoo.train.snapshot import SnapshotFile, state_of
@@ -109,8 +110,7 @@ def distill(model: nn.Module, plan: DistillPlan, samples: Iterable[Arrays], cont
 
 def _key(plan: DistillPlan, model: nn.Module) -> str:
     """Of the work that a snapshot is of."""
-    total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
-    return f"{plan} {total!r}"
+    return cache_key("distillation", plan=plan, weights=model.state_dict())
 
 
 # -- samples

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,10 +16,12 @@ from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Lim
 from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.drivers import artifact_of
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.described import provider
@@ -68,6 +68,7 @@ class Job:
     task: ModelTask | None  # of the source; None where nobody said what its outputs mean
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
+    sources: Sequence[str]  # of the plugins that bring steps, targets and modules: version and digest of each
     lacks_graphs: bool  # whether the source can be given graphs that it has not, for a step on graphs to compress too
     progress: Progress
 
@@ -182,9 +183,10 @@ class Job:
             "source": {name: value for name, value in source.items() if name not in NOT_MADE_OF},
             "data": [self.digest, self.dataset.seed],
             "settings": settings,
+            "sources": self.sources,
             "versions": [platform.python_version(), *map(_version, VERSIONS)],
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+        return cache_key("compression", **facts)
 
 
 def prepare(
@@ -212,7 +214,7 @@ def prepare(
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
     processor = processor_of(source, known)
-    facts = model_facts(source, processor)
+    facts = model_facts(source, processor, known)
     dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
@@ -223,6 +225,7 @@ def prepare(
 
     lacks = any(compressor.form == "graph" for compressor, _ in pairs) and resolver.lacks_graphs(source)
     by_module = any(compressor.form == "module" for compressor, _ in pairs) or lacks
+    modules = by_module and not is_graph_only(source)
     return Job(
         source=source,
         settings=settings,
@@ -235,10 +238,24 @@ def prepare(
         tests=batches("test"),
         task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
-        structure=_structure(resolver, source, pairs) if by_module and not is_graph_only(source) else None,
+        structure=_structure(resolver, source, pairs) if modules else None,
+        sources=_sources(resolver, source if modules else None, pairs, settings.targets),
         lacks_graphs=lacks,
         progress=progress,
     )
+
+
+def _sources(
+    resolver: Resolver, source: Bundle | None, pairs: Sequence[tuple[Compressor, Any]], targets: Sequence[str]
+) -> list[str]:
+    """The code that a run hangs on, as far as plugins bring it; that of ``source`` where its module is built."""
+    known = resolver.registry
+    entries = [known.entry("compressor", compressor.name) for compressor, _ in pairs]
+    entries += [known.entry("target", name) for name in targets]
+    if source is not None:
+        named, model = resolver.with_sources(source), source.manifest.model
+        entries += [named.entry("backbone", model.backbone), named.entry("head", model.head)]
+    return plugin_sources(known, *entries)
 
 
 def _structure(resolver: Resolver, source: Bundle, pairs: Sequence[tuple[Compressor, Any]]) -> Structure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.caching import caching
 from pocketzoo.core.errors import PocketzooError, in_a_line, message_of
 from pocketzoo.core.files import home, replacing_file
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
 from pocketzoo.zoo.catalog.backend import Runner
@@ -87,7 +88,7 @@ def choose(
 
 def remembered(key: str, ways: Mapping[str, object]) -> Choice | None:
     """What was chosen before for the same key, if it is still one of the ``ways``."""
-    choice = _read().get(key)
+    choice = _read().get(key) if caching() else None
     try:
         remembered_choice = Choice(**choice) if choice else None
     except TypeError:
@@ -103,8 +104,8 @@ def remember(key: str, choice: Choice) -> None:
 
 def key_of(digest: str, ways: Iterable[str], threads: int) -> str:
     """What a choice depends on: the model's digest, the ways with their versions, the machine and the threads."""
-    facts = [digest, *ways, platform.node(), platform.machine(), str(threads)]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+    machine = (platform.node(), platform.machine())
+    return cache_key("runtime", model=digest, ways=tuple(ways), threads=threads, machine=machine)[:32]
 
 
 def _read() -> dict[str, Any]:

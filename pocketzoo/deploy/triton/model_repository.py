@@ -312,19 +312,21 @@ def _finish(place: Path, config: Config, labels: Sequence[str]) -> None:
 
 def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, progress: Progress) -> None:
     """The model that prepares samples as the processor does, and the ensemble."""
+    by = f"the processor {request.processor!r}" if request.processor else "its processor"
     if request.graph is None:
-        progress.say("no ensemble: nothing but a client can prepare the input of this model")
+        progress.say(f"no ensemble, the client prepares the input: {by} has no graph")
         return
     if len(config["input"]) != 1:
-        progress.say("no ensemble: the model has several inputs, which a client prepares")
+        progress.say(f"no ensemble, the client prepares the inputs: {by} makes several")
         return
-    first, whole = f"{request.name}-{request.modality}s", f"{request.name}-from-{request.modality}s"
+    what = request.processor or request.modality
+    first, whole = f"{request.name}-{what}s", f"{request.name}-from-{what}s"
     with tempfile.TemporaryDirectory() as written:
         path = Path(written) / "model.onnx"
         try:
             request.graph(path)
         except UnsupportedModelError as error:
-            progress.say(f"no ensemble, the client prepares the input: {error.message}")
+            progress.say(f"no ensemble, the client prepares the input: {by}: {error.message}")
             return
         graph = onnx.load(path).graph
         (folder / first / "1").mkdir(parents=True)

@@ -7,8 +7,6 @@ Van Hasselt et al. 2015 (arXiv:1509.06461): the network chooses the action whose
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,6 +21,7 @@ from torch.nn import functional as F
 
 from pocketzoo.core.errors import DataError, HeadMismatchError
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.train.agents.replay_buffer import Replay
@@ -31,6 +30,7 @@ from pocketzoo.train.optimizer_step import OptimizerStep
 from pocketzoo.train.snapshot import Part, SnapshotFile
 from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.bundles.work_folder import unfinished
 from pocketzoo.zoo.catalog.head_task import answer_facts, head_task
 from pocketzoo.zoo.catalog.registry import Registry
@@ -96,9 +96,9 @@ def fit_agent(
     if [tensor.sample_shape for tensor in parts.processor.inputs] != [(place.size,)]:
         raise HeadMismatchError(f"the states of {environment} have {place.size} values", "leave out the option input")
     torch.manual_seed(config.seed)
-    key = hashlib.sha256(
-        json.dumps([environment, to_plain(ref), to_plain(config), torch.__version__], sort_keys=True).encode()
-    ).hexdigest()
+    sources = plugin_sources(resolver.registry, resolver.entry("backbone", "mlp"), resolver.entry("head", head))
+    facts = {"environment": environment, "model": ref, "config": config, "sources": sources}
+    key = cache_key("agent", **facts, torch=torch.__version__, gymnasium=version("gymnasium"))
     with unfinished(Path(out), key, progress, _left, force=force) as folder:
         agent = Agent(build_parts(ref, parts), parts.head.loss, place, config, folder / SNAPSHOT, progress)
         agent.run()

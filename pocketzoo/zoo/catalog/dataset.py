@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import ImageLike
+from pocketzoo.core.keys import digest_of
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -25,6 +25,10 @@ class LazyImages(Sequence[ImageLike]):
     def take(self, rows: npt.NDArray[np.int64]) -> LazyImages:
         """Some of them, in this order."""
         raise NotImplementedError
+
+    def encoded(self) -> Iterator[object]:
+        """What each image is stored as: bytes, a path, or the image itself where it is stored as nothing else."""
+        return iter(self)
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,8 @@ class Dataset:
         return any(s.targets is not None and s.targets.dtype.kind == "f" for s in self.splits.values())
 
     def digest(self) -> str:
-        """sha256 over names and sizes of files, or over the arrays: enough to tell that the data changed."""
-        digest = hashlib.sha256(repr(self.labels).encode())
-        for name in SPLITS:
-            split = self.splits[name]
-            for sample in split.samples:
-                _update(digest, sample)
-            if split.targets is not None:
-                digest.update(split.targets.tobytes())
-        return digest.hexdigest()
+        """sha256 over labels, samples and targets in their order; of files their contents, not their names or times."""
+        return digest_of(self.labels, [(_contents(self.splits[name]), self.splits[name].targets) for name in SPLITS])
 
 
 def files_of(sample: Any) -> tuple[Path, ...]:
@@ -89,15 +86,6 @@ def files_of(sample: Any) -> tuple[Path, ...]:
     return (sample,) if isinstance(sample, Path) else ()
 
 
-def _update(digest: Any, sample: Any) -> None:
-    """Take in a sample: a text, a file by its name and size, or an array; or a mapping of those."""
-    if isinstance(sample, str):
-        digest.update(sample.encode() + b"\0")
-    elif isinstance(sample, Path):
-        digest.update(f"{sample.parent.name}/{sample.name}:{sample.stat().st_size}".encode())
-    elif isinstance(sample, Mapping):
-        for name, value in sample.items():
-            _update(digest, name)
-            _update(digest, value)
-    else:
-        digest.update(np.asarray(sample).tobytes())
+def _contents(split: Split) -> list[Any]:
+    """The samples by what they consist of, images as they are stored."""
+    return list(split.samples.encoded() if isinstance(split.samples, LazyImages) else split.samples)

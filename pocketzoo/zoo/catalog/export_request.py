@@ -17,6 +17,7 @@ class ExportRequest:
 
     name: str  # of the model
     input: Input  # the config of its processor
+    processor: str = ""  # the name of its processor
     modality: str = "sample"  # of its processor: "image"
     graph: Callable[[Path], None] | None = None  # writes an ONNX graph that does what its processor does
     labels: tuple[str, ...] = ()

@@ -75,7 +75,7 @@ class Batches:
         samples: Any = self.split.samples
         rows = list(rows)
         samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
-        if processor.text is None and isinstance(samples[0], str):
+        if processor.text is None and isinstance(samples[0], str) and not os.path.isfile(samples[0]):
             raise DataError(
                 "the data are texts, and this model does not read text", "give a folder of images, or others"
             )

@@ -107,6 +107,11 @@ class _Column(LazyImages):
     def __iter__(self) -> Iterator[ImageLike]:
         return (self[i] for i in range(len(self)))
 
+    def encoded(self) -> Iterator[object]:
+        for cell in self.table[self.name]:
+            data, path = (cell or {}).get("bytes"), (cell or {}).get("path")
+            yield data if data is not None else Path(path) if path and Path(path).is_file() else path
+
     def take(self, rows: npt.NDArray[np.int64]) -> LazyImages:
         return _Column(self.table.select(rows), self.name, self.where)
 

@@ -45,7 +45,7 @@ def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool 
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
     together = next((each for each in names if each and arrays.keys() >= set(each)), ())
-    if "x" not in arrays and together:
+    if together and (len(together) > 1 or "x" not in arrays):  # one of several may be called "x" too
         return _named_samples(path, {name: arrays[name] for name in together}, may_lack), arrays
     if "x" not in arrays:
         fields = "".join(f"; a sample is {' and '.join(each)}" for each in names[:1] if each)

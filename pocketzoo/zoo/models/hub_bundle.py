@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 
-from pocketzoo.core.errors import BundleError, UnsafeFileError
-from pocketzoo.core.files import home, replacing_folder
+from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
+from pocketzoo.zoo.bundles.prepared import prepared
 from pocketzoo.zoo.bundles.repository_loader import HEAD, read_repository_manifest
 from pocketzoo.zoo.catalog.head_task import AnswerFacts
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Repository
@@ -25,10 +26,19 @@ def unpack(repository: Repository, resolver: Resolver, progress: Progress = SILE
         BundleError: its manifest is damaged, or does not list the files that came.
         HubError: the Hub does not give the backbone.
     """
-    path = home() / "models" / f"{repository.repo_id.replace('/', '--')}-{repository.commit[:12]}"
-    with contextlib.suppress(BundleError, UnsafeFileError):
-        return read_bundle(path)
-    shutil.rmtree(path, ignore_errors=True)  # damaged: it is ours to make again
+    backbone = None
+    if HEAD in repository.files:
+        backbone = resolver.entry("backbone", read_repository_manifest(repository).model.backbone)
+    key = cache_key(
+        "repository",
+        name=repository.name,
+        files=repository.digests,
+        backbone=None if backbone is None else backbone.spec,
+        sources=[] if backbone is None else plugin_sources(resolver.registry, backbone),
+    )
+    path, bundle = prepared(repository.repo_id.replace("/", "--"), key)
+    if bundle is not None:
+        return bundle
     if HEAD in repository.files:
         return _join(repository, resolver, path, progress)
     with replacing_folder(path) as folder:

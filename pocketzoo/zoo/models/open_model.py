@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pocketzoo.core.errors import BundleError, UnknownNameError, UnsafeFileError, nearest
-from pocketzoo.core.files import home
+from pocketzoo.core.errors import UnknownNameError, nearest
+from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
+from pocketzoo.zoo.bundles.prepared import prepared
 from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Entry, Registry
-from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, Weights
+from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec
 from pocketzoo.zoo.models.heads import channels
 from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
@@ -61,20 +59,20 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
         raise UnknownNameError(
             f"{spec.name} has no pretrained head", f"fit one: pocketzoo fit {spec.name} --head linear --data D"
         )
-    head: HeadSpec = resolver.spec("head", spec.head)
-    pin = f"{_pin(spec.weights)}-{_pin(head.weights)}" if head.weights else _pin(spec.weights)
+    head_entry = resolver.entry("head", spec.head)
+    head: HeadSpec = head_entry.spec
+    labels = head.labels() if head.labels else ()
+    answers = answer_facts(head, spec.input, resolver.registry)
     short = spec.name.removeprefix("hf://").split("@")[0].replace("/", "--")
-    path = home() / "models" / f"{short}-{__version__}-{_plugin_version(resolver.registry, entry.plugin)}-{pin}"
-    if path.exists():
-        try:
-            return read_bundle(path)
-        except (BundleError, UnsafeFileError):
-            shutil.rmtree(path)  # damaged or half-written by something else: it is ours to make again
+    sources = plugin_sources(resolver.registry, entry, head_entry)
+    key = cache_key("prepared model", backbone=spec, head=head, labels=labels, answers=answers, sources=sources)
+    path, bundle = prepared(short, key)
+    if bundle is not None:
+        return bundle
     progress.say(f"preparing {spec.name.split('@')[0]} (once)")
     from pocketzoo.zoo.models.build import build, load_pretrained
     from pocketzoo.zoo.models.save import save_model
 
-    labels = head.labels() if head.labels else ()
     ref = ModelRef(backbone=spec.name, head=head.name, outputs=2)
     ref = replace(ref, outputs=len(labels) or head.outputs or channels(resolver.parts(ref).features))
     model = build(ref, resolver)
@@ -86,7 +84,7 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
             ref,
             name=short.split("--")[-1],
             labels=labels,
-            answers=answer_facts(head, spec.input, resolver.registry),
+            answers=answers,
             license=spec.license,
             input_spec=spec.input,
             provenance=provenance(entry),
@@ -94,17 +92,3 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
             registry=resolver.registry,
         )
     return read_bundle(path)
-
-
-def _pin(weights: Weights) -> str:
-    digests = [file.sha256 for file in (weights.file, *weights.shards)]
-    return (sha256(" ".join(digests).encode()).hexdigest() if weights.shards else digests[0])[:12]
-
-
-def _plugin_version(registry: Registry, plugin: str) -> str:
-    """Part of the cache key: a plugin's builder may change from one version to the next."""
-    origin = next((p.origin for p in registry.manager.plugins if p.name == plugin), "pocketzoo")
-    try:
-        return version(origin.split()[0])
-    except PackageNotFoundError:
-        return "0"

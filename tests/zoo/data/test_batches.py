@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
 from feeds import arrays
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import pocketzoo
 from pocketzoo.core.errors import DataError, UnknownNameError
@@ -547,6 +549,27 @@ def test_the_digest_does_not_depend_on_where_the_data_is(photos, tmp_path):
     one = photos(tmp_path / "a" / "pets", {"cat": 10, "dog": 10})
     shutil.copytree(one, tmp_path / "b" / "pets")
     assert load_data(one).digest() == load_data(tmp_path / "b" / "pets").digest()
+
+
+def test_the_digest_is_of_what_files_hold_whatever_their_size_and_times(tmp_path):
+    """As ``rsync -t`` leaves a repaired copy: another image of the same size, with the times of the old one."""
+
+    def write(turned: bool) -> None:
+        for number, label in enumerate("ab"):
+            (tmp_path / "d" / label).mkdir(parents=True, exist_ok=True)
+            for i in range(6):
+                file = tmp_path / "d" / label / f"{i}.png"
+                image = Image.fromarray(np.full((4, 4), 100 * (number != turned) + i, np.uint8))
+                image.save(file, compress_level=0)
+                os.utime(file, (1.7e9, 1.7e9))
+
+    write(False)
+    sizes = {file.stat().st_size for file in tmp_path.rglob("*.png")}
+    before = load_data(tmp_path / "d").digest()
+    time.sleep(0.02)  # more than the kernel's clock takes to tick
+    write(True)
+    assert {file.stat().st_size for file in tmp_path.rglob("*.png")} == sizes
+    assert load_data(tmp_path / "d").digest() != before
 
 
 @given(st.integers(0, 9), st.integers(0, 15))

@@ -14,6 +14,7 @@ from feeds import only
 
 import pocketzoo
 from pocketzoo.core.errors import BundleError, UnknownNameError
+from pocketzoo.core.files import home
 from pocketzoo.plugins import tinynet
 from pocketzoo.plugins.tinynet.module import TinyNet
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -24,7 +25,7 @@ from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import HubFile, Weights
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.build import load_module
-from pocketzoo.zoo.models.open_model import home, open_model
+from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.provenance import provenance
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pocketzoo.core.errors import ExportError, message_of
 from pocketzoo.core.optional import require
+from pocketzoo.core.telemetry import ONNXRUNTIME, onnxruntime_is_quiet
 from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
 from pocketzoo.zoo.backends.onnxruntime.providers import available, installed_providers, package_of
 from pocketzoo.zoo.catalog.backend import Check, Support, TargetFinding, TritonModel
@@ -81,11 +82,17 @@ def triton_model(target: TargetSpec) -> TritonModel:
 
 
 def examine_providers() -> list[Check]:
-    """The providers that are there, by onnxruntime's names."""
+    """The providers that are there, by onnxruntime's names, and whether it calls home."""
     if not _is_installed():
         missing = "onnxruntime is missing"
         return [Check("onnxruntime providers", False, missing, "pip install 'pocketzoo[edge]'")]
-    return [Check("onnxruntime providers", True, ", ".join(available()))]
+    quiet = onnxruntime_is_quiet()
+    detail = "off" if quiet else "on: it may look up a host of its maker, and keeps an id below your home folder"
+    fix = "" if quiet else f"set {ONNXRUNTIME}=1, before onnxruntime is imported"
+    return [
+        Check("onnxruntime providers", True, ", ".join(available())),
+        Check("onnxruntime telemetry", quiet, detail, fix),
+    ]
 
 
 def _is_installed() -> bool:

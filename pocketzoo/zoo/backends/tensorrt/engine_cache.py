@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
 
+from pocketzoo.core.caching import caching
 from pocketzoo.core.errors import StorageError
 from pocketzoo.core.files import replacing_file, sha256
-from pocketzoo.core.typed import to_plain
-from pocketzoo.core.version import __version__
+from pocketzoo.core.keys import cache_key
 from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
@@ -25,15 +24,8 @@ from pocketzoo.zoo.hub.store import Store
 
 def engine_key(graph: Path, target: TargetSpec, version: str, gpu: Gpu | None, options: EngineOptions) -> str:
     """The digest of all that decides what an engine is; if any of it differs, it is another."""
-    facts = {
-        "graph": sha256(graph),
-        "target": to_plain(target),
-        "version": f"{facts_of(target).module} {version}",
-        "gpu": str(gpu) if gpu is not None else "",
-        "options": to_plain(options),
-        "pocketzoo": __version__,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    runtime = f"{facts_of(target).module} {version}"
+    return cache_key("engine", graph=graph, target=target, runtime=runtime, gpu=gpu, options=options)
 
 
 class EngineCache:
@@ -45,6 +37,8 @@ class EngineCache:
     def find(self, key: str) -> Path | None:
         """The engine of a key; one whose bytes are not those that were kept is removed."""
         path, note = self._places(key)
+        if not caching():
+            return None
         try:
             if path.is_symlink() or note.is_symlink():
                 raise ValueError  # no writer makes one
