@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelErro
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
@@ -313,7 +313,7 @@ def _text_spec(name: str, length: int, path: Path, tokenizer: Path | None) -> Te
         return TextSpec(vocabulary=0, pad=0, max_length=LONGEST, name=name)
     spec = TextSpec(vocabulary=0, pad=0, max_length=LONGEST, name=name)
     reader = TextEncoder(spec, {spec.tokenizer: tokenizer}).tokenizer
-    settings = json.loads(tokenizer.read_text("utf8"))
+    settings = read_json(tokenizer)
     longest = (settings.get("truncation") or {}).get("max_length", LONGEST)
     pads = [(settings.get("padding") or {}).get("pad_id"), *(reader.token_to_id(t) for t in ("[PAD]", "<pad>"))]
     pad = next((p for p in pads if p is not None), 0)
