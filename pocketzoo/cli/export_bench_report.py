@@ -214,7 +214,13 @@ def _numbers(text: str, option: str) -> list[int]:
 @click.argument("files", metavar="[FILE...]", nargs=-1)
 @click.option("--row", "rows", multiple=True, metavar="ROW",
               help='A row of a table: "height=1.8,mass=70", "1.8,70", or JSON; repeatable.')  # fmt: skip
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes to show.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Classes to show, at most.",
+)
 @click.option("--target", shell_complete=names("target"), help="Use the graph for this target.")
 @click.option("--provider", help="cpu, cuda, engine, or a runtime's name [default: the fastest here].")
 @json_option
@@ -227,7 +233,7 @@ def predict(
     provider: str | None,
     as_json: bool,
 ) -> None:
-    """Predict what a model is for, such as classes.
+    """Show what a model answers, by its task: classes, labels, numbers.
 
     FILE is an image, a text, or whatever else the model reads; a table (.csv, .tsv, .jsonl, .parquet) or an .npz, of
     which each row is a sample; or .json.
@@ -255,7 +261,7 @@ def predict(
 def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip_bad: bool) -> None:
     """Write an HTML report on one or more bundles.
 
-    With --data it includes the confusion matrix and misclassified samples.
+    With --data it includes the task's metrics and the answers furthest from right; of classes a confusion matrix.
     """
     from pocketzoo.reports.report import report
 

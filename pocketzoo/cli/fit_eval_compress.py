@@ -127,7 +127,7 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
     print_columns(
         [
             *[
-                [name, f"{value:.4f}  {interval(scores['intervals'].get(name))}".rstrip()]
+                [name, f"{value:.4f}{_unit(name, scores)}  {interval(scores['intervals'].get(name))}".rstrip()]
                 for name, value in scores.items()
                 if isinstance(value, float)
             ],
@@ -140,6 +140,11 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ],
         ]
     )
+
+
+def _unit(name: str, scores: dict[str, Any]) -> str:
+    """Of the task's metric, where it has one."""
+    return f" {scores['unit']}" if name == scores["metric"] and "unit" in scores else ""
 
 
 def interval(ends: Sequence[float | None] | None) -> str:
@@ -174,16 +179,18 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
     metavar="FILE",
     help="For a .onnx file: one label per line.",
 )
+@click.option("--processor", metavar="NAME", shell_complete=names("processor"),
+              help="For a .onnx file: what makes its input of samples [default: the one that can].")  # fmt: skip
 @click.option("--state", "states", multiple=True, metavar="OUTPUT=INPUT", help="For a .onnx file: feed the next call.")
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
 @click.option(
     "--samples", type=click.IntRange(1), default=256, show_default=True, help="Maximum number of calibration samples."
 )
-@click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum accuracy loss of all steps, such as 1%.")
+@click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum loss of the metric by all steps, such as 1%.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
-@click.option("--accept", is_flag=True, help="Keep a step that loses accuracy or changes nothing.")
+@click.option("--accept", is_flag=True, help="Keep a step that makes answers worse or changes nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @seed_option
 @skip_bad_option
@@ -201,6 +208,7 @@ def compress(
     std: str | None,
     size: int | None,
     labels: Path | None,
+    processor: str | None,
     states: tuple[str, ...],
     targets: tuple[str, ...],
     samples: int,
@@ -227,8 +235,8 @@ def compress(
 
     if out is not None and not dry_run:
         check_place(out, force=force)  # before a .onnx file is read
-    if states or any(option is not None for option in (mean, std, size, labels)):
-        model = _opened_graph(model, mean, std, size, labels, states)
+    if states or any(option is not None for option in (mean, std, size, labels, processor)):
+        model = _opened_graph(model, mean, std, size, labels, processor, states)
     settings = CompressSettings(
         steps=tuple(_steps(prune, low_rank, int8)),
         recipe=recipe,
@@ -274,7 +282,13 @@ def compress(
 
 
 def _opened_graph(
-    model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None, states: tuple[str, ...]
+    model: str,
+    mean: str | None,
+    std: str | None,
+    size: int | None,
+    labels: Path | None,
+    processor: str | None,
+    states: tuple[str, ...],
 ) -> str:
     """The bundle of a .onnx file, whose input is described by the options."""
     from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
@@ -282,7 +296,7 @@ def _opened_graph(
     path = Path(model.removeprefix("file:"))
     if path.suffix != ".onnx":
         raise click.UsageError(
-            "--mean, --std, --size, --labels and --state are for a .onnx file; other models know theirs"
+            "--mean, --std, --size, --labels, --processor and --state are for a .onnx file; other models know theirs"
         )
 
     def numbers(text: str | None) -> tuple[float, ...]:
@@ -292,7 +306,7 @@ def _opened_graph(
             raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
 
     classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
-    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
+    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes, processor=processor or "")
     pairs = [state.partition("=") for state in states]
     if bad := next(
         (state for state, (output, _, given) in zip(states, pairs, strict=True) if not (output and given)), ""

@@ -48,7 +48,10 @@ WHERE = {
     "pack": ("pack_sign_verify", "Copy what a device needs of MODEL: one graph, labels, tokenizer."),
     "bench": ("export_bench_report", "Measure models side by side; the first is the baseline."),
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
-    "predict": ("export_bench_report", "Predict what a model is for, such as classes."),
+    "predict": (
+        "export_bench_report",
+        "Show what a model answers, by its task: classes, labels, numbers.",
+    ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
     "verify": ("pack_sign_verify", "Verify every file of BUNDLE, and who signed it."),

@@ -60,8 +60,9 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("precision", no_wrap=True)
-    metric = next((row.metric.name for row in rows if row.metric is not None), "accuracy")
-    titles = [metric, "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
+    metric = next((row.metric for row in rows if row.metric is not None), None)
+    quality = "accuracy" if metric is None else metric.titled
+    titles = [quality, "agreement", "SQNR dB", "size KB", "params", "MMACs", *[f"ms, {setting(s)}" for s in sizes]]
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     first = rows[0]
@@ -101,7 +102,7 @@ def _metric(row: Measurement) -> str:
     """The task's metric."""
     if row.metric is None:
         return "-" if row.accuracy is None else f"{row.accuracy:.3f}"
-    return f"{row.metric.value:.3f}"
+    return f"{row.metric.value:.3f}" if abs(row.metric.value) < 100 else f"{row.metric.value:,.1f}"  # no fraction
 
 
 def _decibels(sqnr: float | None) -> str:

@@ -239,6 +239,7 @@ def export_request(
         least, most = processor.lengths
         free = {name for t in processor.inputs for axis, name in t.free.items() if axis != t.batch}
         usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
+    usual |= {axis: (length, length, length) for axis, length in getattr(processor, "taken", {}).items()}
     if graph != MODEL and spec.parts and graph in (parts := getattr(config, spec.parts)):
         spec, config = spec_and_config(parts[graph], registry)
     return ExportRequest(

@@ -93,6 +93,7 @@ def evaluate(
         "skipped": 0 if skipped is None else len(skipped.names),
         "samples": samples,
         "metric": task.metric.name,
+        **({"unit": task.metric.unit} if task.metric.unit not in ("", "number") else {}),
         **{name.replace("_", " "): each.value for name, each in results.items()},
         **metric.details(),
         "intervals": {

@@ -204,7 +204,12 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
         spent: list[float] = []
         while len(spent) < LEAST_RUNS + WARM_UP or (len(spent) < MOST_RUNS and time.perf_counter() - start < seconds):
             begin = clock()
-            session.run(None, dict(x))
+            try:
+                session.run(None, dict(x))
+            except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+                raise BundleError(
+                    f"{path.name} does not run on random samples: {error}", "measure it on samples: bench --data D"
+                ) from error
             spent.append((clock() - begin) * 1e3)
         events = json.loads(Path(session.end_profiling()).read_text("utf8"))
         optimized = onnx.load(rewritten).graph

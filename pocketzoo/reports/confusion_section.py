@@ -64,7 +64,8 @@ def _lead(answers: Answers) -> str:
         right = answers.samples - answers.wrong
         fraction = percent(right / answers.samples if answers.samples else 0.0, answers.samples)
         return f"classifies {right:,} of {answers.samples:,} test samples of {answers.data} correctly ({fraction})."
-    return f"has a {metric.name} of {metric.shown(metric.value)} on {answers.samples:,} test samples of {answers.data}."
+    where = f"{answers.samples:,} test samples of {answers.data}"
+    return f"reaches {metric.shown(metric.value)} on {where}: {metric.name}."
 
 
 def _metric_row(name: str, estimate: Estimate, answers: Answers) -> dict[str, str]:

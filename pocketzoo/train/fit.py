@@ -163,6 +163,7 @@ def fit(
             origin["training"] = {
                 **to_plain(config),
                 f"val_{key_of(metric.name)}": [better * score for score in history.scores],
+                **({} if metric.higher_is_better else {"lower_is_better": True}),
                 "loss": history.losses,
                 **({"stopped": history.stopped} if history.stopped else {}),
             }

@@ -41,5 +41,5 @@ def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Graphs
     if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
         return f"the SQNR is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
     if "max_drop" in budgets and (drop := own.drop(graph)) > budgets["max_drop"]:
-        return f"{own.metric} falls by {100 * drop:.2f} points, {100 * budgets['max_drop']:.2f} are allowed"
+        return own.told(drop, budgets["max_drop"], so_far=False)
     return ""

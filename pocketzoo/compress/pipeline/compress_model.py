@@ -82,14 +82,15 @@ def compress(
         targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
             graph for each of them.
         samples: Maximum number of calibration samples, of the training split; 1 or more.
-        max_drop: What all steps together may cost of the accuracy, at least 0 and below 1 (where the classes are not
-            known, of answers that stay the same): what a step removes is reduced until it fits. None: no budget.
+        max_drop: What all steps together may cost of the task's metric, at least 0 and below 1: points of a fraction,
+            such as accuracy or R2; of a metric with a unit a fraction of its value. Where targets are not known, of
+            answers that stay the same. What a step removes is reduced until it fits. None: no budget.
         min_sqnr: In dB, for an int8 step: it leaves layers in float until each output of its graph is as close to the
             float one's. None: the config's own.
         keep_slower: Keep a step that makes the graph larger, or slower on the target. Otherwise it is rejected, and the
             manifest says so (``rejected``).
-        accept: Keep a step that changes nothing, or after which more than a fifth of the accuracy above chance is gone,
-            or, where classes are not known, an output keeps less than 10 dB. Otherwise it is rejected as well.
+        accept: Keep a step that changes nothing, or after which more than a fifth of the metric above chance is gone,
+            or, where targets are not known, an output keeps less than 10 dB. Otherwise it is rejected as well.
         seed: Random seed of the splits of ``data``.
         skip_bad: Leave out samples that cannot be read, and say so, instead of failing.
         force: Replace a finished bundle at ``out``.

@@ -106,8 +106,9 @@ class Judge:
         )
 
     def drop(self, graph: Graphs) -> float:
-        """What a graph loses against the reference of the task's metric, in its unit; below 0 where it gains.
+        """What a graph loses against the reference of the task's metric, 0-1; below 0 where it gains.
 
+        Of a metric with a unit, such as degrees, it is the fraction of the reference's value by which that worsens.
         Where targets are not known it is what is missing to full agreement: accuracy cannot fall by more than that.
 
         Raises:
@@ -115,7 +116,8 @@ class Judge:
         """
         whole = self.score(self.reference).metric
         if whole is not None:
-            return whole.loss(self.value(graph))
+            loss = whole.loss(self.value(graph))
+            return loss / abs(whole.value) if whole.unit and whole.value else loss
         return self.value(self.reference) - self.value(graph)
 
     def value(self, graph: Graphs) -> float:
@@ -141,13 +143,14 @@ class Judge:
         metric = self.score(self.reference).metric
         return "agreement" if metric is None else metric.name
 
-    def told(self, drop: float, allowed: float) -> str:
+    def told(self, drop: float, allowed: float, *, so_far: bool = True) -> str:
         """A drop that is more than what is allowed, in words."""
         metric = self.score(self.reference).metric or MetricValue(name="agreement", value=1.0)
-        return (
-            f"{metric.name} {metric.worsens} by {metric.shown_loss(drop)}{metric.points}, "
-            f"{metric.shown_loss(allowed)} are allowed so far"
-        )
+        end = "are allowed so far" if so_far else "are allowed"
+        if metric.unit:
+            of = metric.shown(metric.value)
+            return f"{metric.name} {metric.worsens} by {drop:.1%} of {of}, {allowed:.1%} {end}"
+        return f"{metric.name} {metric.worsens} by {100 * drop:.2f} points, {100 * allowed:.2f} {end}"
 
 
 def judged_outputs(task: ModelTask, outputs: Iterable[str]) -> tuple[str, ...]:

@@ -24,10 +24,11 @@ def curves_section(bundle: Bundle, index: int, title: str, name: str) -> Markup:
     if not isinstance(training, Mapping):
         return Markup()
     keys = [key for key in ("loss", *(key for key in training if str(key).startswith("val_"))) if key in training]
+    least = training.get("lower_is_better") is True  # of the metric; the loss always is
     drawings = [
         drawing
         for i, key in enumerate(keys)
-        if (drawing := _curve(training[key], key, f"provenance.training.{key}", index, f"{name}-{i}"))
+        if (drawing := _curve(training[key], key, least, f"provenance.training.{key}", index, f"{name}-{i}"))
     ]
     if not drawings:
         return Markup()
@@ -39,12 +40,12 @@ def curves_section(bundle: Bundle, index: int, title: str, name: str) -> Markup:
     ).format(name=name, title=title, drawings=Markup().join(drawings), note=note)
 
 
-def _curve(series: Any, key: str, path: str, index: int, name: str) -> Markup:
+def _curve(series: Any, key: str, least: bool, path: str, index: int, name: str) -> Markup:
     if not isinstance(series, Sequence) or not series or not all(_finite(value) for value in series):
         return Markup()
     values: Sequence[float] = series
     words = "training loss" if key == "loss" else f"validation {key.removeprefix('val_').replace('_', ' ')}"
-    best = min(values) if key == "loss" else max(values)
+    best = min(values) if least or key == "loss" else max(values)
     low, high = min(values), max(values)
     gap = (high - low) * 0.06 or abs(high) * 0.05 or 0.05
     low, high = low - gap, high + gap

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pocketzoo.core.renamed import ReadByKey
 from pocketzoo.zoo.catalog.task import Estimate, MetricSpec
@@ -40,10 +40,20 @@ class MetricValue(ReadByKey):
         """How much worse than this ``other`` is; below 0 where it is better."""
         return self.value - other if self.higher_is_better else other - self.value
 
+    def beats(self, other: float) -> bool:
+        """Whether it is better than a value, by the whole of its interval where one is known."""
+        end = self.low if self.higher_is_better else self.high
+        return self.loss(other) > 0 if end is None else replace(self, value=end).loss(other) > 0
+
     @property
     def key(self) -> str:
         """Its name as part of a key: "mean average precision" is "mean_average_precision"."""
         return key_of(self.name)
+
+    @property
+    def titled(self) -> str:
+        """Its name with its unit, where it has one: "angular error, degrees"."""
+        return f"{self.name}, {self.unit}" if self.unit not in ("", "number") else self.name
 
     @property
     def worsens(self) -> str:
@@ -51,14 +61,5 @@ class MetricValue(ReadByKey):
         return "falls" if self.higher_is_better else "rises"
 
     def shown(self, value: float) -> str:
-        """A value of this metric, for people: fractions in percent."""
-        return f"{value:.1%}" if not self.unit else f"{value:.4g}"
-
-    def shown_loss(self, loss: float) -> str:
-        """A difference of two values: points of percent for fractions."""
-        return f"{100 * loss:.2f}" if not self.unit else f"{loss:.4g}"
-
-    @property
-    def points(self) -> str:
-        """What differences are of: " points" for fractions, else the unit."""
-        return f" {self.unit}".replace(" number", "") if self.unit else " points"
+        """A value of this metric, for people: fractions in percent, others with their unit."""
+        return f"{value:.1%}" if not self.unit else f"{value:.4g} {self.unit}".removesuffix(" number")

@@ -131,7 +131,10 @@ def decoder_for(name: str, task: TaskSpec, registry: Registry) -> DecoderSpec:
         UnknownNameError: no plugin declares it.
         PluginError: it is for other tasks.
     """
-    spec: DecoderSpec = registry.get("decoder", name)
+    try:
+        spec: DecoderSpec = registry.get("decoder", name)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error.message}, for the task {task.name}", error.hint) from error
     if task.name not in spec.tasks:
         fit = [n for n, entry in registry.entries("decoder").items() if task.name in entry.spec.tasks]
         raise PluginError(

@@ -42,6 +42,8 @@ class ArraysSpec:
     """Arrays that are ready for the model, by the names of its inputs: of a foreign graph, or a state."""
 
     inputs: tuple[TensorSpec, ...]
+    # Of free axes besides the batch: a length that the graph was seen to take, where it does not take short ones.
+    lengths: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in self.inputs]

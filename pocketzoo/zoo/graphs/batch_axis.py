@@ -45,6 +45,9 @@ def name_batch(
     former = set()
     for value in graph_inputs(model):
         former |= _name(value, inputs.get(value.name), len(value.type.tensor_type.shape.dim))
+        for i, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and not dim.dim_param:
+                dim.dim_param = f"{value.name}_{i}"  # so that lengths can be given for it
     for value in model.graph.output:
         _name(value, outputs[value.name], ranks[value.name])
     for value in model.graph.value_info:

@@ -57,9 +57,9 @@ def with_states(signature: ModelSignature, states: Mapping[str, str], progress: 
     return replace(signature, outputs=outputs)
 
 
-def sequences_of(signature: ModelSignature) -> ArraysSpec:
-    """How sequences become the inputs of a model with states: as arrays by name."""
-    return ArraysSpec(inputs=over_calls(signature, signature.states).inputs)
+def sequences_of(signature: ModelSignature, lengths: Mapping[str, int]) -> ArraysSpec:
+    """How sequences become the inputs of a model with states: as arrays by name; ``lengths`` are of free axes."""
+    return ArraysSpec(inputs=over_calls(signature, signature.states).inputs, lengths=lengths)
 
 
 def evident_states(signature: ModelSignature) -> dict[str, str]:

@@ -37,8 +37,10 @@ TYPES = (
 )
 
 
-def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> ModelProto:
+def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[ModelProto, int]:
     """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it.
+
+    And the length that its other free axes were given: the shortest that it takes of those that are tried.
 
     Raises:
         BundleError: onnxruntime does not run it.
@@ -83,7 +85,7 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> ModelProto
                     f"{path} changes its output {name!r} when constants are folded", "report this graph"
                 )
         name_batch(candidate, guess.axes, axes, {name: out.ndim for name, out in actual.items()})
-        return candidate
+        return candidate, filling.length
     if reason is not None:
         raise reason
     if fails is None:

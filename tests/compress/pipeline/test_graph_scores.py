@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from scoring import classes, task
 
 from pocketzoo.compress.pipeline.graph_scores import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
 from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.catalog.task import MetricSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.metrics.embeddings import NEIGHBORS
+from pocketzoo.zoo.tasks.regression import RegressionTask
 
 SPEC = InputSpec(name="x", shape=("batch", 3, 10, 10), mean=(0.0,) * 3, std=(1.0,) * 3, resize=10)
 
@@ -61,6 +65,24 @@ def test_negated_outputs_lose_what_was_right(judged, graphs, tmp_path):
     assert after.agreement == 0.0
     assert judged.metric == "accuracy"
     assert judged.drop(worse) == pytest.approx(before.metric.value - after.metric.value)
+
+
+class Degrees(RegressionTask):
+    metric = MetricSpec(name="mean absolute error", higher_is_better=False, unit="degrees")
+
+
+def test_a_metric_with_a_unit_loses_a_fraction_of_its_value(graphs, samples, tmp_path):
+    """1% of an error of 2 degrees is 0.02 degrees, not a hundredth of one."""
+    reference = scaled(graphs["residual"], 1.0, tmp_path / "a.onnx")
+    with OnnxRunner(reference) as runner:
+        outputs = next(iter(runner.infer({"x": samples}).values()))
+    opened = replace(task("regression"), task=Degrees())
+    judge = Judge(reference, Batches(Split(samples, outputs + np.float32(2.0)), SPEC), task=opened)
+    worse = scaled(graphs["residual"], -1.0, tmp_path / "worse.onnx")
+    expected = (np.abs(2 * outputs + 2.0).mean() - 2.0) / 2.0
+    assert judge.drop(worse) == pytest.approx(expected, rel=1e-4)
+    said = "mean absolute error rises by 50.0% of 2 degrees, 1.0% are allowed"
+    assert (judge.told(0.5, 0.01), judge.told(0.5, 0.01, so_far=False)) == (f"{said} so far", said)
 
 
 def test_without_classes_the_drop_is_the_share_of_answers_that_changed(graphs, samples, tmp_path):

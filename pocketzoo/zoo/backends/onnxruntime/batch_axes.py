@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
-IMAGE = 224  # pixels of an axis of free length
+IMAGE, IMAGE_AXES = 224, 4  # pixels of an axis of free length, of what has so many axes
 # Of any other axis, as short as the graph takes it: of sound it has hundreds of values, and windows, padding or kernels
 # refuse less, or any number but one, which is a power of two.
 LENGTHS = tuple(8 << i for i in range(13))
@@ -105,7 +105,7 @@ def fillings(inputs: Sequence[TensorSpec], guess: Guess, count: int) -> Iterator
 
 
 def _shape(tensor: TensorSpec, guess: Guess, count: int, length: int) -> tuple[int, ...]:
-    usual = IMAGE if len(tensor.shape) == 4 else length
+    usual = IMAGE if len(tensor.shape) == IMAGE_AXES else length
     return tuple(
         count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
         for axis, dim in enumerate(tensor.shape)

@@ -19,7 +19,7 @@ class ArraysProcessor(ProcessorBase):
     """Arrays by the names of the inputs; one of another type is converted where every value stays what it is."""
 
     def __init__(self, spec: ArraysSpec) -> None:
-        self.spec, self.inputs = spec, spec.inputs
+        self.spec, self.inputs, self.taken = spec, spec.inputs, spec.lengths
         said = ", ".join(f"{t.name}: {t.dtype} of {by(t.shape)}" for t in spec.inputs)
         self.wants = f"give {'arrays by name, ' if len(spec.inputs) > 1 else ''}{said}"
 

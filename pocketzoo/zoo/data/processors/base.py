@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class ProcessorBase:
     image: InputSpec | None = None
     text: TextSpec | None = None
     table: TableSpec | None = None
+    taken: Mapping[str, int] = MappingProxyType({})  # of free axes: a length that the model is known to take
 
     def row(self, sample: Any) -> Arrays:
         """One sample as the inputs of the model, without the batch axis.
@@ -97,7 +99,8 @@ class ProcessorBase:
         arrays = {}
         for tensor in self.inputs:
             free = {axis for axis in tensor.free if axis != tensor.batch}
-            shape = [count if axis == tensor.batch else length or USUAL if axis in free else int(size)
+            shape = [count if axis == tensor.batch
+                     else length or self.taken.get(str(size), USUAL) if axis in free else int(size)
                      for axis, size in enumerate(tensor.shape)]  # fmt: skip
             floats = np.dtype(tensor.dtype).kind == "f"
             values = generator.normal(size=shape) if floats else generator.integers(0, 2, shape)

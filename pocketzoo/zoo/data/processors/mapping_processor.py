@@ -25,6 +25,8 @@ class MappingProcessor(ProcessorBase):
         free = [part.lengths for part in parts.values() if part.lengths is not None]
         self.lengths = (max(least for least, _ in free), min(most for _, most in free)) if free else None
         self.images = tuple(part.image for part in parts.values() if part.image is not None)
+        taken = [getattr(part, "taken", {}) for part in parts.values()]
+        self.taken = {name: length for each in taken for name, length in each.items()}
         self.image = next(iter(self.images), None)
         self.text = next((part.text for part in parts.values() if part.text is not None), None)
         self.wants = f"give mappings with {' and '.join(parts)}"
