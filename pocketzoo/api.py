@@ -75,7 +75,7 @@ from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import Plugin
-from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec, TrainingSamples
+from pocketzoo.zoo.catalog.processor import ForeignInputs, Processor, ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, TensorSpec
@@ -130,7 +130,15 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.data.target_kinds import without_targets
     from pocketzoo.zoo.hub.weights import load_state, read_safetensors
     from pocketzoo.zoo.tasks.class_targets import with_classes
-    from pocketzoo.zoo.tasks.decoders.answers import Classes, Embeddings, Labels, NextTokens, TokenClasses, Values
+    from pocketzoo.zoo.tasks.decoders.answers import (
+        Classes,
+        Embeddings,
+        Labels,
+        NextTokens,
+        Texts,
+        TokenClasses,
+        Values,
+    )
     from pocketzoo.zoo.tasks.drawing import sample_html, shown
     from pocketzoo.zoo.tasks.metrics.intervals import jackknife, proportion, ratio
 
@@ -160,6 +168,7 @@ _LAZY = {
     "read_safetensors": "pocketzoo.zoo.hub.weights",
     "Classes": "pocketzoo.zoo.tasks.decoders.answers",
     "Labels": "pocketzoo.zoo.tasks.decoders.answers",
+    "Texts": "pocketzoo.zoo.tasks.decoders.answers",
     "TokenClasses": "pocketzoo.zoo.tasks.decoders.answers",
     "NextTokens": "pocketzoo.zoo.tasks.decoders.answers",
     "Values": "pocketzoo.zoo.tasks.decoders.answers",
@@ -215,6 +224,7 @@ __all__ = [
     "FeatureKind",
     "FeatureSpec",
     "FileEntry",
+    "ForeignInputs",
     "Fp8Encoding",
     "GenerationSpec",
     "GraphCompressor",
@@ -295,6 +305,7 @@ __all__ = [
     "TaskTraining",
     "TensorSpec",
     "TextSpec",
+    "Texts",
     "TokenClasses",
     "TrainingError",
     "TrainingSamples",

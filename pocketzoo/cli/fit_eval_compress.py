@@ -179,6 +179,8 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
     metavar="FILE",
     help="For a .onnx file: one label per line.",
 )
+@click.option("--processor", metavar="NAME", shell_complete=names("processor"),
+              help="For a .onnx file: what makes its input of samples [default: the one that can].")  # fmt: skip
 @click.option("--state", "states", multiple=True, metavar="OUTPUT=INPUT", help="For a .onnx file: feed the next call.")
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
@@ -206,6 +208,7 @@ def compress(
     std: str | None,
     size: int | None,
     labels: Path | None,
+    processor: str | None,
     states: tuple[str, ...],
     targets: tuple[str, ...],
     samples: int,
@@ -232,8 +235,8 @@ def compress(
 
     if out is not None and not dry_run:
         check_place(out, force=force)  # before a .onnx file is read
-    if states or any(option is not None for option in (mean, std, size, labels)):
-        model = _opened_graph(model, mean, std, size, labels, states)
+    if states or any(option is not None for option in (mean, std, size, labels, processor)):
+        model = _opened_graph(model, mean, std, size, labels, processor, states)
     settings = CompressSettings(
         steps=tuple(_steps(prune, low_rank, int8)),
         recipe=recipe,
@@ -279,7 +282,13 @@ def compress(
 
 
 def _opened_graph(
-    model: str, mean: str | None, std: str | None, size: int | None, labels: Path | None, states: tuple[str, ...]
+    model: str,
+    mean: str | None,
+    std: str | None,
+    size: int | None,
+    labels: Path | None,
+    processor: str | None,
+    states: tuple[str, ...],
 ) -> str:
     """The bundle of a .onnx file, whose input is described by the options."""
     from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
@@ -287,7 +296,7 @@ def _opened_graph(
     path = Path(model.removeprefix("file:"))
     if path.suffix != ".onnx":
         raise click.UsageError(
-            "--mean, --std, --size, --labels and --state are for a .onnx file; other models know theirs"
+            "--mean, --std, --size, --labels, --processor and --state are for a .onnx file; other models know theirs"
         )
 
     def numbers(text: str | None) -> tuple[float, ...]:
@@ -297,7 +306,7 @@ def _opened_graph(
             raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
 
     classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
-    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes)
+    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes, processor=processor or "")
     pairs = [state.partition("=") for state in states]
     if bad := next(
         (state for state, (output, _, given) in zip(states, pairs, strict=True) if not (output and given)), ""

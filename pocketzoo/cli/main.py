@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import click
 
-from pocketzoo.cli.endings import endings, prepare_process
+from pocketzoo.cli.endings import endings, leave, prepare_process, show_error
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.telemetry import ONNXRUNTIME
 from pocketzoo.core.version import __version__
@@ -56,6 +56,9 @@ WHERE = {
     "run": ("run", "Run a whole workflow from a RECIPE, by name or file."),
     "demo": ("export_bench_report", "Run the whole workflow on real data, in a minute."),
 }
+
+
+__all__ = ["Commands", "Modules", "cli", "leave", "main", "show_error"]  # two were here before endings.py
 
 
 class Modules(Mapping[str, click.Command]):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 GONE = {
-    ("cli.main", "leave"): "how a command ends is in pocketzoo.cli.endings",
-    ("cli.main", "show_error"): "how a command ends is in pocketzoo.cli.endings",
     ("zoo.writer", "with_room"): "an end cuts its samples itself: pocketzoo.zoo.artifacts.driver",
     ("deploy.export_parts", "export_parts"): "export writes every graph: pocketzoo.deploy.export",
     ("compress.writing", "write_parts"): "all graphs are written alike: pocketzoo.compress.pipeline.graph_step",

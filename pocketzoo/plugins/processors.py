@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import RecipeError, UnsupportedModelError
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
-from pocketzoo.zoo.catalog.processor import ProcessorSpec, TrainingSamples
+from pocketzoo.zoo.catalog.processor import ForeignInputs, ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
@@ -32,6 +32,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             earlier=_earlier_image,
             resized=_resized,
             graph=_image_graph,
+            feeds=_feeds_image,
         ),
         ProcessorSpec(
             name="text",
@@ -43,6 +44,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             argument="TEXT",
             files=_tokenizer,
             earlier=_earlier_text,
+            feeds=_feeds_text,
         ),
         ProcessorSpec(
             name="table",
@@ -54,6 +56,7 @@ def pocketzoo_processors() -> list[ProcessorSpec]:
             argument="ROWS.csv",
             earlier=_earlier_table,
             fit=_fit_table,
+            feeds=_feeds_table,
             graph=_table_graph,
         ),
         ProcessorSpec(
@@ -143,6 +146,24 @@ def _mapping(config: MappingSpec, files: Mapping[str, Path], parts: Mapping[str,
     from pocketzoo.zoo.data.processors.mapping_processor import MappingProcessor
 
     return MappingProcessor(parts)
+
+
+def _feeds_image(asked: ForeignInputs) -> InputSpec | None:
+    from pocketzoo.zoo.data.processors.foreign_inputs import image_of
+
+    return image_of(asked)
+
+
+def _feeds_text(asked: ForeignInputs) -> TextSpec | None:
+    from pocketzoo.zoo.data.processors.foreign_inputs import text_of
+
+    return text_of(asked)
+
+
+def _feeds_table(asked: ForeignInputs) -> TableSpec | None:
+    from pocketzoo.zoo.data.processors.foreign_inputs import table_of
+
+    return table_of(asked)
 
 
 # Earlier bundles, and plugins written for them, have all but texts as an InputSpec, told apart by its shape.

@@ -119,7 +119,7 @@ def _check(value: Any) -> None:
     """Level by level, so that no depth is one for Python's stack."""
     level, depth = [value], 0
     while level:
-        if depth > DEEPEST:
+        if depth >= DEEPEST and any(isinstance(each, (dict, list)) for each in level):
             raise MalformedError(f"it is nested more than {DEEPEST} deep")
         below: list[Any] = []
         for each in level:

@@ -11,6 +11,8 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.artifacts.driver import End
 from pocketzoo.zoo.backends.timing import time_in_turn
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.tasks.decoders.answers import Texts
+from pocketzoo.zoo.tasks.metrics.texts import TextAgreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +27,23 @@ class EndScore:
 
 def likeness(end: End, reference: Runner, other: Runner, samples: Iterable[Arrays]) -> EndScore:
     """Run both on samples, the other on what follows the reference's answers (``End.following``)."""
-    count = steps = right = whole = 0
+    metric, count = TextAgreement(), 0
     for sample in samples:
         inputs = end.sample(sample)
         expected = reference.infer(inputs)
         actual = other.infer(end.following(inputs, expected))
-        equal = [actual[name] == answer for name, answer in expected.items()]
-        same = sum(int(np.sum(each)) for each in equal)
-        asked = sum(each.size for each in equal)
-        count, steps, right, whole = count + 1, steps + asked, right + same, whole + (same == asked)
-    return EndScore(samples=count, steps=steps, agreement=right / max(steps, 1), same=whole / max(count, 1))
+        metric.update(_text(actual, expected), _text(expected, expected))
+        count += 1
+    steps = sum(metric.tokens)
+    if not steps:
+        return EndScore(samples=count, steps=0, agreement=0.0, same=float(count > 0))
+    result = metric.result()
+    return EndScore(samples=count, steps=steps, agreement=result["agreement"].value, same=result["equal texts"].value)
+
+
+def _text(answers: Arrays, names: Arrays) -> Texts:
+    """All steps of one sample, of outputs in the order of ``names``."""
+    return Texts((np.concatenate([answers[name].ravel() for name in names]),))
 
 
 def milliseconds_a_step(end: End, runners: Sequence[Runner], sample: Arrays, seconds: float) -> list[float]:

@@ -97,6 +97,19 @@ class TrainingSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignInputs:
+    """Inputs of a graph that does not say how they are made of samples, and what a user said of them."""
+
+    inputs: tuple[TensorSpec, ...]
+    source: str = ""  # the file that the graph is of, for errors
+    mean: tuple[float, ...] = ()  # per channel, in units of value_range; () is not known
+    std: tuple[float, ...] = ()
+    value_range: tuple[float, float] = (0.0, 1.0)  # of pixels
+    size: int | None = None  # pixels a side, where the graph takes any
+    tokenizer: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorSpec:
     """A kind of processor. Each model has a description of its own, which its bundle keeps: ``config``."""
 
@@ -115,6 +128,9 @@ class ProcessorSpec:
     earlier: Callable[[Mapping[str, Any]], Any] | None = None
     # (config, (height, width)) -> the config for images of another size; None where nothing has a size in pixels.
     resized: Callable[[Any, tuple[int, ...]], Any] | None = None
+    # The config that makes all inputs of a foreign graph; None where they are not what this makes. Asked of every
+    # processor: where several could, the arrays are read as they are.
+    feeds: Callable[[ForeignInputs], Any] | None = None
     # (config, TrainingSamples) -> the config with what it learns of them, such as the mean of each column; by ``fit``.
     fit: Callable[[Any, TrainingSamples], Any] | None = None
     # (config, path) writes the same as an ONNX graph, for servers that run nothing else; raises UnsupportedModelError.

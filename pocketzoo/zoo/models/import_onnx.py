@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,19 +18,23 @@ from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelErro
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.reading.documents import read_json
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
 from pocketzoo.zoo.bundles.prepared import prepared
-from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
-from pocketzoo.zoo.catalog.registry import default_registry
-from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
-from pocketzoo.zoo.catalog.specs import Input, InputSpec, TextSpec
-from pocketzoo.zoo.data.processors.open_processor import describe_config, needed_files
-from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
+from pocketzoo.zoo.catalog.processor import ForeignInputs
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
+from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.signature import ModelSignature
+from pocketzoo.zoo.data.processors.open_processor import (
+    describe_config,
+    feeding,
+    needed_files,
+    open_config,
+    spec_and_config,
+)
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
@@ -48,7 +52,6 @@ QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 )  # fmt: skip
-LONGEST = 512  # tokens, where neither graph nor tokenizer says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class OnnxMetadata:
     size: int | None = None  # pixels a side, for graphs that take any
     labels: tuple[str, ...] = ()
     tokenizer: Path | None = None  # None: a tokenizer.json alongside the graph, if there is one
+    processor: str = ""  # what makes its inputs of samples, by name; "": the one that can, or arrays as they are
 
     def __post_init__(self) -> None:
         if bool(self.mean) != bool(self.std) or any(s <= 0 for s in self.std):
@@ -97,15 +101,32 @@ def open_graph(
     _refuse(model, path)
     tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
     known = tokenizer if tokenizer.is_file() else None
-    key = cache_key("graph", file=path, metadata=replace(metadata, tokenizer=known), states=states)
+    registry = default_registry()
+    processors = {name: entry.plugin for name, entry in registry.entries("processor").items()}  # which are asked
+    key = cache_key(
+        "graph", file=path, metadata=replace(metadata, tokenizer=known), states=states, processors=processors
+    )
     place, bundle = prepared(path.stem, key)
     if bundle is not None:
         return bundle
     progress.say(f"reading {path.name} (once)")
     tidy, length = _tidied(model, path)
     signature = with_states(signature_of(tidy), states or {}, progress)
+    asked = ForeignInputs(
+        inputs=signature.inputs,
+        source=str(path),
+        mean=metadata.mean,
+        std=metadata.std,
+        value_range=metadata.value_range,
+        size=metadata.size,
+        tokenizer=known,
+    )
     lengths = {} if length == LENGTHS[0] else _lengths(signature, length)
-    spec = sequences_of(signature, lengths) if states else _input_spec(signature, lengths, metadata, path, known)
+    spec = (
+        sequences_of(signature, lengths)
+        if states
+        else _input_config(asked, lengths, metadata.processor, registry, progress)
+    )
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
     if metadata.labels:
@@ -224,100 +245,47 @@ def _make_constant_outputs(model: ModelProto) -> None:
             model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
 
 
-def _input_spec(
-    signature: ModelSignature,
-    lengths: Mapping[str, int],
-    metadata: OnnxMetadata,
-    path: Path,
-    tokenizer: Path | None,
-) -> Input:
-    """How samples become the inputs: images and texts as such, where that is what they are; else arrays by name."""
-    inputs = signature.inputs
-    if (text := _text_of(inputs, tokenizer, path)) is not None:
-        return text
-    images = [tensor for tensor in inputs if _is_image(tensor)]
-    if len(inputs) == 1:
-        return _image_spec(inputs[0], metadata, path) if images else _arrays_spec(inputs[0], lengths)
-    if not metadata.mean:
-        return ArraysSpec(inputs=inputs, lengths=lengths)
-    if len(images) != 1:
+def _input_config(
+    asked: ForeignInputs, lengths: Mapping[str, int], processor: str, registry: Registry, progress: Progress
+) -> Any:
+    """How samples become the inputs: as the one processor has it that makes them; else arrays by name.
+
+    Raises:
+        RecipeError: the ``processor`` that is asked for does not make them; or mean and std are for one of several.
+    """
+    arrays = ArraysSpec(inputs=asked.inputs, lengths=lengths)
+    if processor:
+        own, _ = spec_and_config(arrays, registry)
+        config = arrays if processor == own.name else feeding(asked, registry, processor).get(processor)
+        if config is None:
+            raise RecipeError(
+                f"the processor {processor!r} does not make the inputs of {asked.source}", f"use --processor {own.name}"
+            )
+        return config
+    able = feeding(asked, registry)
+    if len(able) > 1:
+        progress.say(f"{' and '.join(able)} could make its inputs: read as arrays, unless --processor says which")
+    if len(able) == 1:
+        return next(iter(able.values()))
+    if len(asked.inputs) == 1 or not asked.mean:
+        return arrays
+    # What is said of an image is of one input; the others are read each as what it is.
+    fields: dict[str, Any] = {}
+    images = 0
+    for tensor in asked.inputs:
+        each = list(feeding(replace(asked, inputs=(tensor,), tokenizer=None), registry).values())
+        opened = open_config(each[0], registry=registry) if len(each) == 1 else None
+        images += opened is not None and opened.image is not None
+        # Whole numbers of any length may be tokens, or their mask: with nothing said of them they are arrays.
+        free = {name: length for name, length in lengths.items() if name in tensor.free.values()}
+        alone = ArraysSpec(inputs=(tensor,), lengths=free)
+        fields[tensor.name] = each[0] if opened is not None and opened.text is None else alone
+    if images != 1:
         raise RecipeError(
-            f"{path} has {len(images)} inputs that are images, and mean and std are for one", "leave out --mean, --std"
+            f"{asked.source} has {images} inputs that are images, and mean and std are for one",
+            "leave out --mean, --std",
         )
-    parts: dict[str, Input] = {tensor.name: _arrays_spec(tensor, lengths) for tensor in inputs}
-    return MappingSpec(fields={**parts, images[0].name: _image_spec(images[0], metadata, path)})
-
-
-def _arrays_spec(tensor: TensorSpec, lengths: Mapping[str, int]) -> Input:
-    """A row of numbers as a table's; else the array as it is."""
-    row = tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 2
-    if row and isinstance(width := tensor.shape[1], int):
-        return TableSpec(width=width, name=tensor.name)
-    own = {name: length for name, length in lengths.items() if name in tensor.free.values()}
-    return ArraysSpec(inputs=(tensor,), lengths=own)
-
-
-def _is_image(tensor: TensorSpec) -> bool:
-    return tensor.dtype == "float32" and tensor.batch == 0 and len(tensor.shape) == 4 and tensor.shape[1] in (1, 3)
-
-
-def _image_spec(tensor: TensorSpec, metadata: OnnxMetadata, path: Path) -> InputSpec:
-    channels = int(tensor.shape[1])
-    height, width = (dim if isinstance(dim, int) else metadata.size or 0 for dim in tensor.shape[2:])
-    if not (height and width):
-        raise UnsupportedModelError(f"{path} reads images of any size", "say which one with --size PIXELS")
-    return InputSpec(
-        shape=("batch", channels, height, width),
-        mean=_per_channel(metadata.mean, channels, path),
-        std=_per_channel(metadata.std, channels, path),
-        value_range=metadata.value_range,
-        resize=min(height, width),
-        name=tensor.name,
-    )
-
-
-def _text_of(inputs: Sequence[TensorSpec], tokenizer: Path | None, path: Path) -> TextSpec | None:
-    """The spec of token ids, with their mask and types where these are inputs too; None where it reads no tokens."""
-    if not all(tensor.dtype == "int64" and len(tensor.shape) == 2 and tensor.batch == 0 for tensor in inputs):
-        return None
-    if len({tensor.shape for tensor in inputs}) > 1:
-        return None
-    mask = types = ""
-    (ids, *others) = sorted(inputs, key=lambda tensor: "mask" in tensor.name or "type" in tensor.name)
-    for tensor in others:
-        if "mask" in tensor.name and not mask:
-            mask = tensor.name
-        elif "type" in tensor.name and not types:
-            types = tensor.name
-        else:
-            return None
-    length = ids.shape[1]
-    if isinstance(length, int) and tokenizer is None:
-        return None  # a table of whole numbers
-    spec = _text_spec(ids.name, length if isinstance(length, int) else 0, path, tokenizer)
-    return replace(spec, mask=mask, types=types)
-
-
-def _per_channel(values: Sequence[float], channels: int, path: Path) -> tuple[float, ...]:
-    if len(values) not in (0, 1, channels):
-        raise RecipeError(f"{len(values)} values for the {channels} channels of {path}", "give one, or one per channel")
-    return tuple(values) * channels if len(values) == 1 else tuple(values)
-
-
-def _text_spec(name: str, length: int, path: Path, tokenizer: Path | None) -> TextSpec:
-    if length:
-        raise UnsupportedModelError(
-            f"{path} has a fixed length of {length} tokens", "export it with a dynamic sequence axis"
-        )
-    if tokenizer is None:  # token ids from an .npz need none
-        return TextSpec(vocabulary=0, pad=0, max_length=LONGEST, name=name)
-    spec = TextSpec(vocabulary=0, pad=0, max_length=LONGEST, name=name)
-    reader = TextEncoder(spec, {spec.tokenizer: tokenizer}).tokenizer
-    settings = read_json(tokenizer)
-    longest = (settings.get("truncation") or {}).get("max_length", LONGEST)
-    pads = [(settings.get("padding") or {}).get("pad_id"), *(reader.token_to_id(t) for t in ("[PAD]", "<pad>"))]
-    pad = next((p for p in pads if p is not None), 0)
-    return replace(spec, vocabulary=reader.get_vocab_size(), pad=pad, max_length=longest)
+    return MappingSpec(fields=fields)
 
 
 def _copy(message: ModelProto) -> ModelProto:

@@ -144,7 +144,6 @@ NOT_MADE_OF = {
     "pocketzoo",
     "name",
     "measurements",
-    "measured",
     "metrics",
     "layers",
     "format",

@@ -58,7 +58,7 @@ class ImageProcessor(ProcessorBase):
             check_reads_images(self.spec)
             return prepare_image(convert_image(sample, self.spec.size[0]), self.spec)
         if isinstance(sample, np.ndarray) and sample.dtype == np.uint8:
-            return prepare(sample, self.spec)
+            return prepare(_without_gray_axis(sample) if sample.ndim == 3 else sample, self.spec)
         if isinstance(sample, np.ndarray):
             raise DataError(
                 f"a sample has shape {by(sample.shape)}, the model reads {by(self.spec.size)}"
@@ -85,7 +85,8 @@ class ImageProcessor(ProcessorBase):
         return [given] if hasattr(given, "getbands") else super().samples(given)
 
     def _pixels(self, batch: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
-        """(H, W), (H, W, 3), (B, H, W) or (B, H, W, 3) as a list of images."""
+        """(H, W), (H, W, 1), (H, W, 3), or a batch of such, as a list of images: channels are last, as in an .npz."""
+        batch = _without_gray_axis(batch) if batch.ndim in (3, 4) else batch
         if batch.ndim == 2 or (batch.ndim == 3 and batch.shape[-1] == 3 and batch.shape[1] != 3):
             return [batch]
         if batch.ndim == 3 or (batch.ndim == 4 and batch.shape[-1] == 3):
@@ -126,3 +127,8 @@ def resized(spec: InputSpec, size: tuple[int, ...]) -> InputSpec | None:
         return None
     side = max(min(size), round(spec.resize * min(size) / min(spec.size[1:])))
     return replace(spec, shape=(*spec.shape[:2], *size), resize=side)
+
+
+def _without_gray_axis(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Gray pixels (..., H, W) of those with an axis for their one channel."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels

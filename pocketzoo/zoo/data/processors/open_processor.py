@@ -11,7 +11,7 @@ from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, Unsu
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
-from pocketzoo.zoo.catalog.processor import Processor, ProcessorSpec, TrainingSamples
+from pocketzoo.zoo.catalog.processor import ForeignInputs, Processor, ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 
 
@@ -117,6 +117,30 @@ def needed_files(config: Any, registry: Registry) -> tuple[str, ...]:
     own = spec.files(config) if spec.files is not None else ()
     parts = getattr(config, spec.parts).values() if spec.parts else ()
     return (*own, *(name for part in parts for name in needed_files(part, registry)))
+
+
+def feeding(asked: ForeignInputs, registry: Registry, name: str = "") -> dict[str, Any]:
+    """The processors that make the inputs of a foreign graph, by name, with their configs; of ``name`` alone if given.
+
+    Raises:
+        UnknownNameError: there is no processor of that name.
+    """
+    specs = [registry.get("processor", name)] if name else [e.spec for e in registry.entries("processor").values()]
+    configs: dict[str, Any] = {}
+    for spec in specs:
+        if spec.feeds is None:
+            continue
+        try:
+            config = spec.feeds(asked)
+        except PocketzooError:
+            raise
+        except Exception as error:  # as in ``_open``
+            raise PluginError(
+                f"the processor {spec.name!r} does not say what it reads: {in_a_line(error)}", "tell its author"
+            ) from error
+        if config is not None:
+            configs[spec.name] = config
+    return configs
 
 
 def fitted_config(config: Any, training: TrainingSamples, registry: Registry) -> Any:

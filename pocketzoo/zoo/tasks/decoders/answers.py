@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,3 +91,14 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A text for each sample, as a model wrote it."""
+
+    tokens: Sequence[npt.NDArray[np.integer[Any]]]  # of each the ids that were written, (T,), their end included
+    texts: tuple[str, ...] = ()  # the same in letters; none where there is no tokenizer
+
+    def __len__(self) -> int:
+        return len(self.tokens)

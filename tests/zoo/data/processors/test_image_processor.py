@@ -10,6 +10,7 @@ from PIL import Image
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.npz_files import read_npz
 from pocketzoo.zoo.data.processors.image_preprocessing import prepare
 from pocketzoo.zoo.data.processors.image_processor import ImageProcessor, resized
 
@@ -135,3 +136,23 @@ def test_resized_keeps_the_proportion_of_what_is_cut_away():
     other = resized(SPEC, (32, 24))
     assert (other.size, other.resize) == ((3, 32, 24), 40)
     assert resized(InputSpec(shape=("batch", 4), mean=(), std=(), resize=0), (3, 3)) is None
+
+
+UINT8 = [(6, 8, 8), (6, 8, 8, 1), (6, 8, 8, 3), (6, 10, 12), (6, 10, 12, 1), (6, 10, 12, 3)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", UINT8)
+def test_pixels_mean_the_same_in_a_file_in_a_batch_and_alone(shape, channels, tmp_path):
+    spec = InputSpec(shape=("batch", channels, 8, 8), mean=(0.5,) * channels, std=(0.2,) * channels, resize=8)
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    processor = ImageProcessor(spec)
+    batch = processor.batch(pixels)["image"]
+    assert batch.shape == (6, channels, 8, 8)
+    np.savez(tmp_path / "d.npz", x=pixels, y=np.arange(6.0))
+    split = read_npz(tmp_path / "d.npz", 0, "numbers").split("train")
+    rows = split.targets[:, 0].astype(int)
+    np.testing.assert_array_equal(processor(list(split.samples))["image"], batch[rows])
+    for i in range(6):
+        np.testing.assert_array_equal(processor.batch(pixels[i])["image"], batch[i : i + 1])
+        np.testing.assert_array_equal(processor([pixels[i]])["image"], batch[i : i + 1])
