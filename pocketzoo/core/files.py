@@ -1,7 +1,8 @@
-"""Digests, and atomic file writes: unique temporary, fsync, rename."""
+"""Digests, and atomic file writes: a locked temporary, fsync, rename; temporaries of the killed are collected."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketzoo.core.errors import StorageError, message_of
+from pocketzoo.core.errors import PocketzooError, StorageError, message_of
 
 _REFUSED = {
     errno.ENOSPC: "no space is left",
@@ -20,6 +21,17 @@ _REFUSED = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
+    errno.EFBIG: "the file would be larger than is allowed",
+}
+_SPACE, _PLACE = "free some space there, or choose another place with -o", "choose another place with -o"
+_NEXT = {  # what to do about what the system says of a file, where that is not known better
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
+    errno.EROFS: "choose another place",
+    errno.EFBIG: "raise the limit: ulimit -f",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "close other programs",
+    errno.EIO: "check the disk",
 }
 
 
@@ -37,21 +49,51 @@ def home() -> Path:
     return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
 
 
+def storage_error(error: OSError, path: Path | str = "", hint: str = "", doing: str = "use") -> StorageError:
+    """What the system says of a file or folder, as an error of ours; ``path`` where it does not say of which."""
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename or path
+    reason = _REFUSED.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
+    what = f"cannot {doing} {place}" if place != "" else "cannot read or write"
+    known = _NEXT.get(error.errno or 0, "check the path, and who may read and write it")
+    return StorageError(f"{what}: {reason}", hint or known)
+
+
 @contextmanager
-def disk_errors(
-    path: Path | str, hint: str = "free some space there, or choose another place with -o"
-) -> Iterator[None]:
-    """Turn what a full or read-only disk raises into one typed error that names the place."""
+def reading_errors(path: Path | str, hint: str = "") -> Iterator[None]:
+    """Turn what the system says while files below ``path`` are read into one typed error that names the file."""
+    try:
+        yield
+    except PocketzooError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path, hint, "read") from error
+
+
+@contextmanager
+def disk_errors(path: Path | str, hint: str = _SPACE) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into one typed error that names the place.
+
+    Where a file elsewhere is refused, such as one that is read meanwhile, the error names that as well.
+    """
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError) or error.errno not in _REFUSED:
+        if isinstance(error, PocketzooError) or error.errno not in _REFUSED:
             raise
-        raise StorageError(f"cannot write {path}: {_REFUSED[error.errno]}", hint) from error
+        reason = _REFUSED[error.errno] + _elsewhere(error, Path(path))
+        raise StorageError(f"cannot write {path}: {reason}", hint) from error
+
+
+def _elsewhere(error: OSError, path: Path) -> str:
+    """Of which file a refusal is, where that is not one that is written at ``path``."""
+    name = error.filename
+    if isinstance(name, (str, os.PathLike)) and not Path(name).absolute().is_relative_to(path.absolute().parent):
+        return f" ({name})"
+    return ""
 
 
 @contextmanager
-def place_errors(folder: Path, path: Path | str, hint: str = "choose another place with -o") -> Iterator[None]:
+def place_errors(folder: Path, path: Path | str, hint: str = _PLACE) -> Iterator[None]:
     """The same for making ``folder`` and a temporary in it, where any error means that ``path`` cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,22 +103,99 @@ def place_errors(folder: Path, path: Path | str, hint: str = "choose another pla
         raise StorageError(f"cannot write {path}: {reason}", hint) from error
 
 
+# What ends so is locked for as long as its writer lives: it is collected by whoever gets the lock.
+TEMPORARY = ".pocketzoo.tmp"
+
+
+def try_lock(handle: int) -> bool:
+    """Lock an open file or folder, without waiting; whether that worked. The lock goes with the last handle of this
+    opening, and with the process, however that ends.
+
+    Of filelock only its lock on a descriptor: who holds a lock here writes to that same file, renames or removes it.
+
+    Raises:
+        OSError: the file system has no locks, as NFS has none on folders.
+    """
+    from filelock import lock_descriptor
+
+    return lock_descriptor(handle, blocking=False)
+
+
+def collect_temporaries(folder: Path) -> list[Path]:
+    """Remove what writers that were killed left in ``folder``, and return it. What is locked is left alone, by whoever
+    else writes there now; so is what cannot be removed."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.startswith(".") and e.name.endswith(TEMPORARY)]
+    except OSError:
+        return []
+    return [folder / name for name in names if _collect(folder / name)]
+
+
+def _collect(path: Path) -> bool:
+    """Remove a temporary that nobody holds the lock on. It is removed while the lock is held here."""
+    with contextlib.suppress(OSError):
+        if not (folder := path.is_dir()) and not path.is_file():
+            return False
+        writing = os.O_RDWR if not folder and os.access(path, os.W_OK) else os.O_RDONLY  # NFS locks what is so opened
+        handle = os.open(path, writing | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if try_lock(handle) and os.path.samestat(os.fstat(handle), os.lstat(path)):
+                shutil.rmtree(path) if folder else path.unlink()
+                return True
+        finally:
+            os.close(handle)
+    return False
+
+
+@contextmanager
+def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
+    """A new locked temporary sibling, which is gone afterwards unless it was moved."""
+    with place_errors(path.parent, path):
+        collect_temporaries(path.parent)
+        temporary, handle = _locked(path, folder)
+    try:
+        yield temporary
+    finally:
+        if folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path, folder: bool) -> tuple[Path, int]:
+    ending = TEMPORARY
+    while True:
+        if folder:
+            name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ending, dir=path.parent)
+            try:
+                handle = os.open(name, os.O_RDONLY)
+            except FileNotFoundError:  # somebody collected it in the moment before it was locked
+                continue
+        else:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ending, dir=path.parent)
+        try:
+            if ending != TEMPORARY or (try_lock(handle) and os.path.lexists(name)):
+                return Path(name), handle
+        except OSError:  # no locks here: then by a name that nobody collects
+            ending = ".tmp"
+            os.rmdir(name) if folder else os.unlink(name)
+        os.close(handle)
+
+
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not."""
-    with disk_errors(path):
-        with place_errors(path.parent, path):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            os.chmod(temporary, 0o644)
-            _fsync(temporary)
-            os.replace(temporary, path)
-            _fsync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not.
+
+    It is for the body to write into, not to replace by another file: the lock that keeps it is its own.
+    """
+    with disk_errors(path), _temporary(path, folder=False) as temporary:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
 
 
 @contextmanager
@@ -86,19 +205,14 @@ def replacing_folder(path: Path, put: Callable[[Path, Path], None] | None = None
     ``put`` moves the finished one there, in place of ``put_folder``.
     """
     path = Path(os.path.realpath(path))  # of a link, the folder it leads to is replaced
-    with disk_errors(path):
-        with place_errors(path.parent, path):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
-            yield temporary
-            os.chmod(temporary, 0o755)
-            for folder, _, files in os.walk(temporary):
-                for name in files:
-                    _fsync(Path(folder) / name)
-                _fsync(Path(folder))
-            (put or put_folder)(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with disk_errors(path), _temporary(path, folder=True) as temporary:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        for folder, _, files in os.walk(temporary):
+            for name in files:
+                _fsync(Path(folder) / name)
+            _fsync(Path(folder))
+        (put or put_folder)(temporary, path)
 
 
 def put_folder(folder: Path, path: Path, *, replace: bool = True) -> None:
