@@ -54,7 +54,7 @@ WHERE = {
     ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
-    "verify": ("pack_sign_verify", "Verify every file of BUNDLE, and who signed it."),
+    "verify": ("pack_sign_verify", "Verify every file of BUNDLE, who signed it, and when."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
     "run": ("run", "Run a whole workflow from a RECIPE, by name or file."),
     "demo": ("export_bench_report", "Run the whole workflow on real data, in a minute."),

@@ -95,7 +95,9 @@ def parsed_row(text: str, processor: Processor) -> Any:
         try:
             return sample_of(json.loads(text), processor)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{text[:60]!r} is not JSON: {message_of(error)}", 'write {"column": 1.5, ...}') from error
+            raise DataError(
+                f"{text[:60]!r} is not JSON: {message_of(error)}", "write [1.5, 2.0], or each column with its value"
+            ) from error
     cells = [cell.strip() for cell in text.split(",")]
     pairs = [cell.partition("=") for cell in cells]
     if not any(mark for _, mark, _ in pairs):
