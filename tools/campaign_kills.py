@@ -73,18 +73,18 @@ COMMANDS = {
     "fit over another": Command((*FIT, "-o", "B", "--force")),
     "compress": Command((*COMPRESS, "--int8", "-o", "new"), FINISHED),
     "compress over another": Command((*COMPRESS, "--prune", "0.2", "-o", "C", "--force")),
-    "export into a bundle": Command(("export", "C", "--target", "tensorrt-rtx"), weight=3),
-    "export to a file": Command(("export", "B", "-o", "out/model.onnx"), weight=2),
+    "export into a bundle": Command(("export", "C", "--target", "tensorrt-rtx"), weight=6),
+    "export to a file": Command(("export", "B", "-o", "out/model.onnx"), weight=3),
     "export to a folder": Command(("export", "B", "--to", "triton", "-o", "triton"), "exists"),
-    "sign": Command(("sign", "B", "--key", "key"), weight=2),
+    "sign": Command(("sign", "B", "--key", "key"), weight=5),
     "bench": Command(
-        ("bench", "B", "C", "--data", "tiny.npz", "--seconds", "0", "--no-memory", "--batch", "1", "--save"), weight=2
+        ("bench", "B", "C", "--data", "tiny.npz", "--seconds", "0", "--no-memory", "--batch", "1", "--save"), weight=3
     ),
-    "pack": Command(("pack", "C", "-o", "packed"), FINISHED, weight=2),
-    "pack over another": Command(("pack", "C", "-o", "B", "--force")),
-    "report": Command(("report", "C", "-o", "report.html"), weight=2),
-    "run": Command(("run", "recipe.toml", "--data", "tiny.npz", "-o", "ran"), weight=3),
-    "new-plugin": Command(("new-plugin", "my-plugin"), "exists"),
+    "pack": Command(("pack", "C", "-o", "packed"), FINISHED, weight=4),
+    "pack over another": Command(("pack", "C", "-o", "B", "--force"), weight=3),
+    "report": Command(("report", "C", "-o", "report.html"), weight=3),
+    "run": Command(("run", "recipe.toml", "--data", "tiny.npz", "-o", "ran"), weight=2),
+    "new-plugin": Command(("new-plugin", "my-plugin"), "exists", weight=3),
     "find-rate": Command(("find-rate", "tinynet", "--data", "tiny.npz", "--steps", "3", "-o", "rate.svg")),
     "data preview": Command(("data", "preview", "tiny.npz", "-o", "sheet.png")),
 }
@@ -199,7 +199,7 @@ def _command(
         (folder / "tmp").mkdir(exist_ok=True)
         os.environ.update(TMPDIR=str(folder / "tmp"), POCKETZOO_HOME=str(folder / "home"), HOME=str(folder))
         tempfile.tempdir = None
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(output, 2)
         if closed:
             reader, broken = os.pipe()
@@ -207,6 +207,7 @@ def _command(
             os.dup2(broken, 1)
         else:
             os.dup2(output, 1)
+        sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # noqa: SIM115 - of this process
         if user:
             os.setgid(user)
             os.setuid(user)

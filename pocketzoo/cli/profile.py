@@ -8,6 +8,7 @@ import click
 
 from pocketzoo.cli.options import json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
+from pocketzoo.core.names import check_suffix
 
 
 @click.command()
@@ -49,6 +50,8 @@ def profile(
     from pocketzoo.measure.profile import profile, total
     from pocketzoo.reports.profile_page import headline, save_page, setting
 
+    if out:
+        check_suffix(out, [".html", ".htm"], "an HTML page")  # before anything is measured
     node_profile = profile(
         model,
         target="" if target == "float" else target,

@@ -103,7 +103,7 @@ def test_two_plugins_with_one_name_do_not_disturb_the_shell(tmp_path):
         ("sign", "BUNDLE", "--key", "key", "-o", "x.onnx"),
         ("fit", "tinynet", "--data", "digits", "-o", "x.safetensors"),
         ("compress", "BUNDLE", "--int8", "--data", "digits", "-o", "x.onnx"),
-        ("pair", "BUNDLE", "BUNDLE", "-o", "x.onnx"),
+        ("pair", "a=BUNDLE", "b=BUNDLE", "-o", "x.onnx"),
         ("run", "digits-recommender", "-o", "x.html"),
         ("demo", "-o", "x.html"),
         ("new-plugin", "my-plugin", "-o", "x.py"),
@@ -114,7 +114,7 @@ def test_two_plugins_with_one_name_do_not_disturb_the_shell(tmp_path):
 )
 def test_nothing_is_written_by_a_name_that_says_otherwise(line, fitted, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run(*(fitted.path if word == "BUNDLE" else word for word in line))
+    done = run(*(word.replace("BUNDLE", str(fitted.path)) for word in line))
     assert (done.exit_code, len(done.stderr.strip().splitlines())) == (1, 2), done.stderr
     assert line[-1] in done.stderr
     assert list(tmp_path.iterdir()) == []
