@@ -8,7 +8,6 @@ import click
 
 from pocketzoo.cli.options import json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
-from pocketzoo.core.names import check_suffix
 
 
 @click.command()
@@ -47,6 +46,7 @@ def profile(
     Times every node that onnxruntime runs, after fusion, and every layer of the
     torch module. With -o the graph is drawn, colored by fraction of time.
     """
+    from pocketzoo.core.names import check_suffix
     from pocketzoo.measure.profile import profile, total
     from pocketzoo.reports.profile_page import headline, save_page, setting
 
