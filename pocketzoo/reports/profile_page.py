@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.names import check_suffix
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.measure.profile import Profile, total
 from pocketzoo.reports.charts.graph_drawing import draw_graph
 from pocketzoo.reports.html_page import page, render
@@ -38,7 +39,7 @@ def save_page(profile: Profile, path: Path) -> Path:
     check_suffix(path, [".html", ".htm"], "an HTML page")
     text = page("profile", headline(profile), main, lead=setting(profile), footer=footer)
     with replacing_file(path) as temporary:
-        temporary.write_text(text, "utf8")
+        temporary.write_bytes(encoded(text))
     return path
 
 
