@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent / "pocketzoo"
 DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
-    "core",
+    "core", "core/untrusted",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",

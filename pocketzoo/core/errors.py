@@ -99,6 +99,10 @@ class UnsafeFileError(PocketzooError):
     """A file that could run code when it is loaded, whatever it is called."""
 
 
+class TooLargeError(PocketzooError):
+    """More of something that comes from elsewhere than is taken unless told so; see ``core.untrusted.limits``."""
+
+
 class SignatureError(PocketzooError):
     """A bundle that is not signed, or not by whom it should be; or a key that cannot be used."""
 

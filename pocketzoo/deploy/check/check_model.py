@@ -21,6 +21,7 @@ from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -106,6 +107,7 @@ def check_graph(path: Path, target: TargetSpec, *, dla: bool = False, registry: 
 
 def _checked(path: Path, target: TargetSpec, owner: BackendSpec | None, options: EngineOptions) -> CheckReport:
     graph = GraphIndex(load_graph(path))
+    check_tensor_sizes(graph, path.name)
     findings = [finding for rule in RULES for finding in rule(graph, target)]
     asked, said = _ask(path, target, owner, options)
     foreseen = [f for f in findings if f.level == "refused"]
