@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,10 +15,14 @@ import numpy as np
 import onnx
 import pytest
 import smallnet
+import torch
+from torch import Tensor, nn
 
 import pocketzoo
 from pocketzoo.api import (
+    FeatureSpec,
     GraphCompressor,
+    HeadSpec,
     Int8Config,
     Int8Encoding,
     LayerDecision,
@@ -190,3 +195,115 @@ def test_a_precision_that_could_be_a_path_is_refused_where_it_is_declared(precis
     (reason,) = [plugin.reason for plugin in registry.plugins() if plugin.name == "acme"]
     assert f"GraphCompressor.precision of 'rounded' cannot be {precision!r}; use lower-case letters" in reason
     assert "rounded" not in registry.entries("compressor")
+
+
+# -- a head, for a task whose metric is no accuracy
+
+
+class Line(nn.Module):
+    """The mean of each channel, and a linear layer, from features (B, C, H, W) to numbers (B, outputs)."""
+
+    def __init__(self, features: FeatureSpec, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features.channels, outputs)
+        self.register_buffer("offset", torch.zeros(outputs))
+        self.register_buffer("scale", torch.ones(outputs))
+
+    def standardize(self, offset: Tensor, scale: Tensor) -> None:
+        self.get_buffer("offset").copy_(offset)
+        self.get_buffer("scale").copy_(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.get_buffer("offset") + self.get_buffer("scale") * self.linear(x.mean((2, 3)))
+
+
+LINE = HeadSpec(name="line", summary="s", takes=("map",), task="regression", build=Line, loss="mse_loss")
+
+
+def brightness(path: Path, count: int = 240, by: float = 0.0) -> Path:
+    """Images, and how bright each is, in a unit of its own."""
+    generator = np.random.default_rng(0)
+    level = generator.uniform(0.1, 0.9, count)
+    x = level[:, None, None, None] + generator.normal(0, 0.1, (count, 1, 8, 8))
+    np.savez(path, x=x.astype(np.float32), y=(300 + by + 50 * level).astype(np.float32))
+    return path
+
+
+@pytest.mark.slow
+def test_the_metric_of_a_head_of_numbers_is_r2_all_the_way(tmp_path, untimed):
+    """From fit over eval, a budget and bench to the report, without a word of accuracy."""
+    registry, data = registry_of(heads=[LINE]), brightness(tmp_path / "levels.npz")
+    common = {"data": data, "registry": registry}
+    training = {"unfreeze": "all", "backbone_rate": 1.0}
+    fitted = pocketzoo.fit("smallnet", tmp_path / "m", head="line", epochs=30, learning_rate=0.02,
+                           training=training, **common)  # fmt: skip
+    good = fitted.manifest.metrics["test_r2"]
+    assert good > 0.8
+    scores = pocketzoo.eval(fitted.path, **common)
+    assert (scores["metric"], scores["r2"]) == ("r2", pytest.approx(good, abs=1e-5))
+
+    small = pocketzoo.compress(fitted.path, tmp_path / "s", steps=[Int8Config()], samples=64, max_drop=0.05,
+                               keep_slower=True, **common)  # fmt: skip
+    (step,) = small.manifest.steps
+    assert not small.manifest.rejected
+    assert step.report.metric is not None
+    assert (step.report.metric.name, step.report.metric.unit) == ("r2", "")
+    assert small.manifest.metrics["test_r2_cpu"] >= good - 0.05
+
+    before, after = pocketzoo.bench([fitted.path, small.path], seconds=0, save=True, **common)
+    assert (before.metric.name, before.metric.value) == ("r2", pytest.approx(good, abs=1e-5))
+    assert after.metric.value == pytest.approx(pocketzoo.eval(small.path, **common)["r2"], abs=1e-5)
+    assert before.agreement is None or before.agreement == 1
+    assert 0.9 < after.agreement <= 1  # of two models whose numbers are a few thousandths apart
+    page = pocketzoo.report([small.path], tmp_path / "r.html", **common).read_text("utf8")
+    assert "r2" in page
+    assert "accuracy" not in page
+    assert f"{100 * after.metric.value:.1f}" in page
+
+
+@pytest.mark.parametrize("budget", [{}, {"max_drop": 0.01}])
+def test_a_model_of_numbers_that_is_better_is_not_rejected(budget, tmp_path, untimed):
+    """A step that mends what was wrong: R2 rises, however far the answers are from those before."""
+    registry = registry_of(heads=[LINE], compressors=[SHIFT])
+    there, moved = brightness(tmp_path / "there.npz"), brightness(tmp_path / "moved.npz", by=40.0)
+    common = {"samples": 16, "keep_slower": True, "registry": registry}
+    fitted = pocketzoo.fit("smallnet", tmp_path / "m", head="line", data=there, epochs=30, learning_rate=0.02,
+                           training={"unfreeze": "all", "backbone_rate": 1.0}, registry=registry)  # fmt: skip
+    steps = [ShiftConfig(by=40.0)]
+    with pytest.raises(PocketzooError, match="r2 falls"):
+        pocketzoo.compress(fitted.path, tmp_path / "w", data=there, steps=steps, **budget, **common)
+    mended = pocketzoo.compress(fitted.path, tmp_path / "b", data=moved, steps=steps, **budget, **common)
+    (step,) = mended.manifest.steps
+    assert not mended.manifest.rejected
+    assert step.report.metric.before < 0
+    assert step.report.metric.after > 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftConfig:
+    by: float = 0.0  # is added to the answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftPlan:
+    by: float = 0.0
+
+
+def shift(model: onnx.ModelProto, plan: ShiftPlan, target: TargetSpec) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (offset,) = [each for each in copy.graph.initializer if each.name.endswith("offset")]
+    moved = onnx.numpy_helper.to_array(offset) + np.float32(plan.by)
+    offset.CopyFrom(onnx.numpy_helper.from_array(moved, offset.name))
+    return copy
+
+
+SHIFT = GraphCompressor(
+    name="shift",
+    summary="adds to the answers",
+    config=ShiftConfig,
+    plan_type=ShiftPlan,
+    plan=lambda model, config, samples: ShiftPlan(by=config.by),
+    apply=shift,
+    precision="shifted",
+)

@@ -50,6 +50,8 @@ def test_it_answers_as_it_did(case, alone):
     facts, found = answers(FROZEN / case, golden["asks"], given)
     scores, old = facts.pop("scores", None), golden["answers"].pop("scores", None)
     assert facts == golden["answers"]
+    if scores is not None:
+        scores.pop("unit", None)  # said since then
     assert _rounded(scores) == _rounded(old)
     assert set(found) == set(arrays)
     for name, array in found.items():

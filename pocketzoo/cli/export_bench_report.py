@@ -16,6 +16,7 @@ from pocketzoo.cli.options import (
     out_option,
     resolver,
     seed_option,
+    signed_option,
     skip_bad_option,
 )
 from pocketzoo.cli.render import (
@@ -72,6 +73,7 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
 @click.option("--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core; the GPU runs the rest.")
 @click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Maximum workspace memory of a layer.")
 @out_option(required=False, text="Output file [default: in the bundle].")
+@signed_option
 @json_option
 def export(
     model: str,
@@ -86,6 +88,7 @@ def export(
     dla: int | None,
     workspace: int | None,
     out: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Export MODEL to an ONNX graph or an NVIDIA engine."""
@@ -109,6 +112,7 @@ def export(
         precision=precision,
         engine=engine,
         data=data,
+        force=force,
         registry=resolver(),
         progress=Bars(),
     )
@@ -140,6 +144,7 @@ def export(
 @click.option("--save", is_flag=True, help="Store the results in the bundles, for report.")
 @seed_option
 @skip_bad_option
+@signed_option
 @json_option
 def bench(
     models: tuple[str, ...],
@@ -154,6 +159,7 @@ def bench(
     save: bool,
     seed: int,
     skip_bad: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure models side by side; the first is the baseline.
@@ -179,6 +185,7 @@ def bench(
         save=save,
         seed=seed,
         skip_bad=skip_bad,
+        force=force,
         registry=found_by,
         progress=Bars(),
     )

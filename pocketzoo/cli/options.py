@@ -99,6 +99,10 @@ def force_option(f: F) -> F:
     return click.option("--force", is_flag=True, help="Overwrite existing output.")(f)
 
 
+def signed_option(f: F) -> F:
+    return click.option("--force", is_flag=True, help="Change a signed bundle; its signature is dropped.")(f)
+
+
 def seed_option(f: F) -> F:
     return click.option("--seed", type=int, default=0, show_default=True, help="Random seed, also for the splits.")(f)
 

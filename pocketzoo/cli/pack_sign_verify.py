@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -54,21 +55,33 @@ def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> Non
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) of the expected signer.")
 @click.option("--signature", type=click.Path(path_type=Path), help="Signature file [default: model.sig in the bundle].")
-def verify(bundle: Path, key: Path | None, signature: Path | None) -> None:
-    """Verify every file of BUNDLE, and who signed it.
+@click.option("--not-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]),
+              metavar="DATE", help="Refuse what was signed earlier (UTC).")  # fmt: skip
+def verify(bundle: Path, key: Path | None, signature: Path | None, not_before: datetime | None) -> None:
+    """Verify every file of BUNDLE, who signed it, and when.
 
-    Without --key, only the digests in the manifest are checked.
+    Without --key, only the digests in the manifest are checked. An older bundle of the same signer verifies too:
+    --not-before refuses it.
     """
-    if signature is not None and key is None:
-        raise click.UsageError("--signature needs --key PUBLIC_KEY")
+    if key is None and (signature is not None or not_before is not None):
+        raise click.UsageError(f"{'--signature' if signature is not None else '--not-before'} needs --key PUBLIC_KEY")
     if key is not None:
-        from pocketzoo.zoo.bundles.signing import verify_signature
+        from pocketzoo.zoo.bundles.signing import shown, verified
 
-        manifest = verify_signature(bundle, key=key, signature=signature).manifest
+        checked = verified(bundle, key=key, signature=signature, not_before=not_before)
+        manifest = checked.bundle.manifest
+        when = "without a date" if checked.at is None else f"on {shown(checked.at)}"
+        signed = f", signed by the owner of {key} {when}"
     else:
         from pocketzoo.zoo.bundles.bundle import read_bundle
+        from pocketzoo.zoo.bundles.signing import signed_at
 
-        manifest = read_bundle(bundle).manifest
+        opened = read_bundle(bundle)
+        manifest = opened.manifest
+        said = signed_at(opened)
+        signed = f"; it says it was signed on {said}, which --key verifies" if said else ""
     size = sum(entry.size for entry in manifest.files.values())
-    signed = f", signed by the owner of {key}" if key is not None else ""
     click.echo(f"{bundle} is intact: {len(manifest.files)} files, {size:,} bytes{signed}")
+    if key is not None:
+        model = f"{manifest.name}, made {manifest.created or 'at an unknown time'} by pocketzoo {manifest.pocketzoo}"
+        click.echo(f"signed: {model}; {', '.join(checked.files)}")

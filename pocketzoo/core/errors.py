@@ -178,7 +178,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the closest known one, or all of them when none is close and they are few."""
     from difflib import get_close_matches  # list, which makes no mistakes, starts a hundredth sooner without it
 
-    names = sorted(known)
+    names = sorted(set(known))
     if close := get_close_matches(name, names, n=1):
         return f"did you mean {close[0]!r}?"
     if not names:

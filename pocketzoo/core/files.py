@@ -1,7 +1,8 @@
-"""Digests, and atomic file writes: unique temporary, fsync, rename."""
+"""Digests, and atomic file writes: a locked temporary, fsync, rename; temporaries of the killed are collected."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -61,22 +62,99 @@ def place_errors(folder: Path, path: Path | str, hint: str = "choose another pla
         raise StorageError(f"cannot write {path}: {reason}", hint) from error
 
 
+# What ends so is locked for as long as its writer lives: it is collected by whoever gets the lock.
+TEMPORARY = ".pocketzoo.tmp"
+
+
+def try_lock(handle: int) -> bool:
+    """Lock an open file or folder, without waiting; whether that worked. The lock goes with the last handle of this
+    opening, and with the process, however that ends.
+
+    Of filelock only its lock on a descriptor: who holds a lock here writes to that same file, renames or removes it.
+
+    Raises:
+        OSError: the file system has no locks, as NFS has none on folders.
+    """
+    from filelock import lock_descriptor
+
+    return lock_descriptor(handle, blocking=False)
+
+
+def collect_temporaries(folder: Path) -> list[Path]:
+    """Remove what writers that were killed left in ``folder``, and return it. What is locked is left alone, by whoever
+    else writes there now; so is what cannot be removed."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.startswith(".") and e.name.endswith(TEMPORARY)]
+    except OSError:
+        return []
+    return [folder / name for name in names if _collect(folder / name)]
+
+
+def _collect(path: Path) -> bool:
+    """Remove a temporary that nobody holds the lock on. It is removed while the lock is held here."""
+    with contextlib.suppress(OSError):
+        if not (folder := path.is_dir()) and not path.is_file():
+            return False
+        writing = os.O_RDWR if not folder and os.access(path, os.W_OK) else os.O_RDONLY  # NFS locks what is so opened
+        handle = os.open(path, writing | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if try_lock(handle) and os.path.samestat(os.fstat(handle), os.lstat(path)):
+                shutil.rmtree(path) if folder else path.unlink()
+                return True
+        finally:
+            os.close(handle)
+    return False
+
+
+@contextmanager
+def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
+    """A new locked temporary sibling, which is gone afterwards unless it was moved."""
+    with place_errors(path.parent, path):
+        collect_temporaries(path.parent)
+        temporary, handle = _locked(path, folder)
+    try:
+        yield temporary
+    finally:
+        if folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path, folder: bool) -> tuple[Path, int]:
+    ending = TEMPORARY
+    while True:
+        if folder:
+            name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ending, dir=path.parent)
+            try:
+                handle = os.open(name, os.O_RDONLY)
+            except FileNotFoundError:  # somebody collected it in the moment before it was locked
+                continue
+        else:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ending, dir=path.parent)
+        try:
+            if ending != TEMPORARY or (try_lock(handle) and os.path.lexists(name)):
+                return Path(name), handle
+        except OSError:  # no locks here: then by a name that nobody collects
+            ending = ".tmp"
+            os.rmdir(name) if folder else os.unlink(name)
+        os.close(handle)
+
+
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not."""
-    with disk_errors(path):
-        with place_errors(path.parent, path):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            os.chmod(temporary, 0o644)
-            _fsync(temporary)
-            os.replace(temporary, path)
-            _fsync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not.
+
+    It is for the body to write into, not to replace by another file: the lock that keeps it is its own.
+    """
+    with disk_errors(path), _temporary(path, folder=False) as temporary:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
 
 
 @contextmanager
@@ -86,19 +164,14 @@ def replacing_folder(path: Path, put: Callable[[Path, Path], None] | None = None
     ``put`` moves the finished one there, in place of ``put_folder``.
     """
     path = Path(os.path.realpath(path))  # of a link, the folder it leads to is replaced
-    with disk_errors(path):
-        with place_errors(path.parent, path):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
-            yield temporary
-            os.chmod(temporary, 0o755)
-            for folder, _, files in os.walk(temporary):
-                for name in files:
-                    _fsync(Path(folder) / name)
-                _fsync(Path(folder))
-            (put or put_folder)(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with disk_errors(path), _temporary(path, folder=True) as temporary:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        for folder, _, files in os.walk(temporary):
+            for name in files:
+                _fsync(Path(folder) / name)
+            _fsync(Path(folder))
+        (put or put_folder)(temporary, path)
 
 
 def put_folder(folder: Path, path: Path, *, replace: bool = True) -> None:

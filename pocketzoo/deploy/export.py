@@ -26,6 +26,7 @@ from pocketzoo.deploy.export_precision import in_precision
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
+from pocketzoo.zoo.bundles.bundle_lock import check_unsigned, check_writable
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -53,6 +54,7 @@ def export(
     precision: str = "fp32",
     engine: EngineOptions | None = None,
     data: str | Path | Dataset | None = None,
+    force: bool = False,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> Path:
@@ -64,9 +66,10 @@ def export(
     rounded to suit ``data``, and the rest in fp16. ``engine`` has options for building an engine. Without ``out`` the
     file goes into the bundle; folders, half-precision graphs, and anything of a registered model go into the current
     folder. A language model exports its generation graphs too, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``,
-    in the precision they have.
+    in the precision they have. ``force`` changes a bundle that is signed, which drops its signature.
 
     Raises:
+        SignatureError: the file is to go into a bundle that is signed, and ``force`` does not say to.
         UnknownNameError: an unknown model, exporter or target.
         MissingDependencyError: the target's package is not installed.
         ExportError: the target refuses the graph or the precision, or this machine cannot build for it.
@@ -87,9 +90,12 @@ def export(
     place = Path(out) if out is not None else Path(name)
     backend = builder.name if builder is not None else ""
     _check_place(place, exporter, named_by_user=out is not None)
+    if inside:
+        check_unsigned(bundle.path, force=force)
+        check_writable(bundle.path)
     with tempfile.TemporaryDirectory() as folder:
         options = engine or EngineOptions()
-        bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside)
+        bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside, force=force)
         graphs = graphs_for(bundle, spec, resolver, Path(folder))
         if precision != "fp32":
             if precision == "fp8" and builder is not None:
@@ -105,7 +111,7 @@ def export(
         others = [replace(e, precision=_named(e.precision, precision)) if e.graph in first else e for e in others]
         if (graph := graphs.get(MODEL)) is None:
             if inside:
-                return _into_bundle(bundle, (), others, exporter, spec, precision, backend, progress)
+                return _into_bundle(bundle, (), others, exporter, spec, precision, backend, progress, force=force)
             return _put_alongside(others, place, progress)[0]
         request = [requests[MODEL]] * exporter.asks
         written = Path(folder) / "written" / f"export{exporter.suffix}"
@@ -119,7 +125,9 @@ def export(
                 put_files(files_of(written), place)
             _put_alongside(others, place, progress)
             return place
-        return _into_bundle(bundle, files_of(written), others, exporter, spec, precision, backend, progress)
+        return _into_bundle(
+            bundle, files_of(written), others, exporter, spec, precision, backend, progress, force=force
+        )
 
 
 def _put_alongside(exported: Sequence[ExportedGraph], place: Path, progress: Progress) -> list[Path]:
@@ -140,6 +148,8 @@ def _into_bundle(
     precision: str,
     backend: str,
     progress: Progress,
+    *,
+    force: bool,
 ) -> Path:
     """Add what was exported to the bundle; the file that is loaded."""
     encoded = bundle.targets() != ("",)  # by a step on the graph
@@ -147,7 +157,7 @@ def _into_bundle(
     float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
     kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
     name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
-    with updating(bundle) as draft:
+    with updating(bundle, force=force) as draft:
         names = [name] if files else []
         if files:
             draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)

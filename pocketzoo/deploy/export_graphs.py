@@ -32,7 +32,14 @@ class ExportedGraph:
 
 
 def with_all_graphs(
-    bundle: Bundle, exporter: ExporterSpec, folder: Path, resolver: Resolver, progress: Progress, *, into_bundle: bool
+    bundle: Bundle,
+    exporter: ExporterSpec,
+    folder: Path,
+    resolver: Resolver,
+    progress: Progress,
+    *,
+    into_bundle: bool,
+    force: bool,
 ) -> Bundle:
     """The bundle with all graphs that its model can have: made first, ``into_bundle`` itself or in a copy.
 
@@ -44,7 +51,8 @@ def with_all_graphs(
         return bundle
     from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # it needs torch
 
-    return with_generation_graphs(bundle, resolver, progress, None if into_bundle else folder / "with-all-graphs")
+    place = None if into_bundle else folder / "with-all-graphs"
+    return with_generation_graphs(bundle, resolver, progress, place, force=force)
 
 
 def graphs_for(bundle: Bundle, target: TargetSpec, resolver: Resolver, folder: Path) -> dict[str, Path]:

@@ -16,9 +16,11 @@ import torch
 from pocketzoo.core.errors import DataError, PocketzooError
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.task_examples import COUNT, LABELS, example_of, taken
+from pocketzoo.train.augment.specification import MOVES
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.registry import Entry, Registry
-from pocketzoo.zoo.catalog.task import Estimate, LossSettings, MetricSpec, TaskExample
+from pocketzoo.zoo.catalog.task import Estimate, LossSettings, MetricSpec, ModelFacts, TaskExample
+from pocketzoo.zoo.data.target_kinds import of_kind
 
 METHODS = ("prepared", "scores", "agreement", "chance", "rows", "draw")
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
@@ -186,6 +188,24 @@ def test_targets_of_another_kind_are_left_out(trial: TaskTrial) -> None:
         wrong("prepared() changes data without targets", "give it back as it is")
 
 
+def test_labels_are_no_targets_of_another_kind(trial: TaskTrial) -> None:
+    """Data with a class for each sample, given to a task of numbers or arrays, is refused by fit in two lines."""
+    if trial.spec.targets == "classes" or trial.spec.training is None:
+        pytest.skip("its targets are classes, or models of this task are not fitted here")
+    split = Split(np.zeros((12, 3), np.float32), np.arange(12) % 3)
+    given = of_kind(Dataset("photos", ("a", "b", "c"), dict.fromkeys(SPLITS, split)), trial.spec.targets)
+    hint = "let prepared() leave out what it cannot use, and outputs() raise DataError where nothing is left to learn"
+    try:
+        dataset = trial.task.prepared(given, given.labels)
+        facts = ModelFacts(name="m", labels=given.labels, input=None)
+        outputs = trial.spec.training().outputs(dataset, facts)
+    except PocketzooError:
+        return
+    except Exception as error:
+        wrong(f"classes as targets end in {type(error).__name__}: {error}", hint)
+    wrong(f"it takes class numbers for its targets, and asks for {outputs} outputs", hint)
+
+
 def test_answers_are_plain_data(trial: TaskTrial) -> None:
     """One row per answer, which JSON can hold."""
     rows = _rows(trial)
@@ -236,6 +256,23 @@ def test_its_loss_can_be_learned_from(trial: TaskTrial) -> None:
         wrong(f"its loss is {loss.item():.4g}, that of two halves {sum(parts):.4g} together", "sum over the samples")
     if not any(x.grad is not None and x.grad.any() for x in outputs.values()):
         wrong("its loss gives no output a gradient", "compute it from the outputs, without detach")
+
+
+def test_its_targets_go_with_their_images(trial: TaskTrial) -> None:
+    """Where augmentations move them: each is one that there is, and an image that stays keeps its targets."""
+    ways = trial.spec.moved_by
+    if not ways:
+        pytest.skip("no augmentation moves its targets")
+    if unknown := [way for way in ways if way not in MOVES]:
+        wrong(f"moved_by names {unknown[0]!r}", f"name some of: {', '.join(MOVES)}")
+    move = getattr(trial.spec.training() if trial.spec.training else None, "move", None)
+    if move is None:
+        wrong("moved_by is given, and its training has no move", "write move(targets, matrix)")
+    targets = torch.as_tensor(np.asarray(trial.example.targets))
+    with blaming("move() fails", "take targets (B, ...) and matrices (B, 3, 3)"):
+        stayed = move(targets, torch.eye(3).repeat(len(targets), 1, 1))
+    if stayed.shape != targets.shape or not torch.allclose(stayed.float(), targets.float(), atol=1e-6):
+        wrong("move() changes the targets of images that stay where they are", "apply the matrix to (x, y, 1)")
 
 
 def _rows(trial: TaskTrial) -> list[Any]:

@@ -12,7 +12,7 @@ from pocketzoo.core.errors import RecipeError
 from pocketzoo.core.optional import require
 from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.augment.specification import AugmentSpec, MixSpec, read_augment, read_mix
-from pocketzoo.train.augment.transforms import DRAWS, augmented, mixed
+from pocketzoo.train.augment.transforms import DRAWS, augmented, mixed, movement
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.settings import TrainConfig
 from pocketzoo.zoo.catalog.processor import Processor
@@ -23,11 +23,14 @@ from pocketzoo.zoo.modules.inputs import TensorInputs
 Change = Callable[[TensorInputs, Tensor, int], tuple[TensorInputs, Wanted]]
 
 
-def augmenter(config: TrainConfig, reads: Any, world: World) -> Change | None:
+def augmenter(
+    config: TrainConfig, reads: Any, world: World, move: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Change | None:
     """What ``Phase.augment`` is for these settings; None where they change nothing.
 
     ``reads`` is the model's processor, or the config of one. Of a model of several inputs the images are augmented, all
-    of a sample in the same way, and mixup mixes every input.
+    of a sample in the same way, and mixup mixes every input. ``move`` takes targets with their (first) image, as
+    ``TaskTraining`` says.
 
     All processes draw for the whole batch and take the draws of their own part, so that an image becomes the same
     however many they are. Samples are mixed with others of the same process.
@@ -51,6 +54,7 @@ def augmenter(config: TrainConfig, reads: Any, world: World) -> Change | None:
             draws = torch.rand(count if world.size > 1 else len(y), len(DRAWS))
             own = draws[world.rank :: world.size].to(y.device)
             x = {**x, **{spec.name: augmented(x[spec.name], augment, spec, own) for spec in images}}
+            y = y if move is None else move(y, movement(augment, images[0], own))
         return mixed(x, y, mix, axes) if mix else (x, [(1.0, y)])
 
     return change

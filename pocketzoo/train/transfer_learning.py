@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from pocketzoo.zoo.models.build import Model, example_inputs
 from pocketzoo.zoo.models.resolver import Parts
 from pocketzoo.zoo.modules.features import FeatureChoice
 from pocketzoo.zoo.modules.inputs import to_device
-from pocketzoo.zoo.tasks.open_task import ModelTask
+from pocketzoo.zoo.tasks.open_task import ModelTask, guarded
 
 
 class Transfer:
@@ -81,8 +81,7 @@ class Transfer:
         # Adapters stand for all of a model that was trained with this head.
         self.head_frozen = bool(config.lora_rank) and parts.head.weights is not None
         self.adapters = Adapters(model.backbone, self.sample, config) if config.lora_rank else None
-        _check_movable(config, task)
-        self.augment = augmenter(config, parts.processor, world)
+        self.augment = augmenter(config, parts.processor, world, _moving(config, task, training))
         settings = LossSettings(
             name=parts.head.loss,
             outputs=outputs,
@@ -193,11 +192,24 @@ def _check_shard(config: TrainConfig, world: World) -> None:
         raise RecipeError("shard does not support float16, which needs loss scaling", "set precision to bfloat16")
 
 
-def _check_movable(config: TrainConfig, task: ModelTask) -> None:
-    """Refuse what moves images, or mixes them, where the targets would have to go with them."""
-    augment = read_augment(config.augment)
-    if not task.spec.movable and (augment.flip or augment.moves or config.mix):
+def _moving(config: TrainConfig, task: ModelTask, training: TaskTraining) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """What takes targets along where images are moved; None where they stay right, or nothing moves.
+
+    Raises:
+        RecipeError: an augmentation moves images, or mixes them, and targets cannot go with them.
+    """
+    asked, spec = read_augment(config.augment).moving, task.spec
+    if spec.movable:
+        return None
+    move: Callable[[Tensor, Tensor], Tensor] | None = getattr(training, "move", None)
+    follows = spec.moved_by if move is not None else ()
+    without = [name for name in asked if name not in follows] + ["mix"] * bool(config.mix)
+    if without:
         raise RecipeError(
-            f"flip, rotate, shift, shear, zoom and mix move things, and targets of {task.spec.name} say where they are",
-            "leave them out; color and hue work",
+            f"{' and '.join(without)} would move things, and targets of {spec.name} say where they are",
+            f"leave {'it' if len(without) == 1 else 'them'} out; {', '.join((*follows, 'color'))} and hue work",
         )
+    if not asked or move is None:
+        return None
+    follow = move
+    return lambda targets, matrix: guarded(task.owner, follow, targets, matrix)

@@ -15,6 +15,7 @@ from pocketzoo.zoo.backends.runtimes import CPU, check_runtime
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.backends.timing import LEAST
 from pocketzoo.zoo.bundles.bundle import Bundle, updating
+from pocketzoo.zoo.bundles.bundle_lock import check_unsigned, check_writable
 from pocketzoo.zoo.bundles.measurement import Measurement, digest_of, measured_now, with_run
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
@@ -45,6 +46,7 @@ def bench(
     save: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
+    force: bool = False,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
@@ -56,9 +58,11 @@ def bench(
     ``memory`` measures the peak of a separate process for each row.
 
     Without ``data`` the samples are random, so there is no metric, and agreement says little. With ``save`` the rows
-    are stored in the manifest of every bundle that is not a registered model.
+    are stored in the manifest of every bundle that is not a registered model; ``force`` stores them in one that is
+    signed too, which drops its signature.
 
     Raises:
+        SignatureError: a bundle is signed, and ``save`` without ``force`` would change it.
         UnknownNameError: no such model or data set, or a runtime that does not work here.
         DataError: bundles of different input shapes or classes, or data that does not fit them.
         ExportError: a back end refuses a graph that it is to build.
@@ -69,6 +73,10 @@ def bench(
     resolver = Resolver.of(registry)
     ways = [check_runtime(runtime, resolver.registry) for runtime in runtimes]
     bundles = [open_model(m, registry=resolver, progress=progress) for m in models]
+    kept = [bundle for bundle, model in zip(bundles, models, strict=True) if save and Path(model).exists()]
+    for bundle in kept:
+        check_unsigned(bundle.path, force=force)
+        check_writable(bundle.path)
     first = bundles[0].manifest
     task = open_task(first, resolver.registry)
     processor = processor_of(bundles[0], resolver.registry)
@@ -133,12 +141,11 @@ def bench(
         sha256=dataset.digest() if dataset is not None and save else "",
         gpu="" if gpu is None else gpu.name,
     )
-    if save:
-        for bundle, model in zip(bundles, models, strict=True):
-            if Path(model).exists():
-                with updating(bundle) as draft:
-                    stored = bundle.manifest.measurements
-                    draft.manifest = replace(bundle.manifest, measurements=with_run(stored, rows))
+    for bundle in kept:
+        with updating(bundle, force=force) as draft:
+            assert draft.manifest is not None
+            stored = draft.manifest.measurements
+            draft.manifest = replace(draft.manifest, measurements=with_run(stored, rows))
     return rows
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
-from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
+from pocketzoo.core.errors import DataError, RecipeError, SignatureError, StorageError, UnsupportedModelError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
 from pocketzoo.zoo.artifacts.generate import GENERATION, Generation
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.bundle_lock import check_unsigned, check_writable
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import GenerationSpec
 from pocketzoo.zoo.data.processors.open_processor import processor_of
@@ -45,8 +49,8 @@ def generate(
     """Generate text from each prompt: a language model continues it, an encoder-decoder answers it.
 
     One beam is greedy search, more is beam search. The tokens equal those of ``generate`` of transformers for the same
-    settings. The generation graphs are exported on first use and kept in the bundle; after that no torch is needed. Of
-    an int8 bundle those encoded for ``target`` are used.
+    settings. The generation graphs are exported on first use and kept in the bundle, unless that is signed or
+    read-only; after that no torch is needed. Of an int8 bundle those encoded for ``target`` are used.
 
     Raises:
         UnknownNameError: no such model or target.
@@ -60,40 +64,55 @@ def generate(
     resolver = Resolver.of(registry)
     resolver.registry.get("target", target)
     bundle = open_model(model, registry=resolver, progress=progress)
-    end = end_of(artifact_of(bundle, target), GENERATION)
-    if end is None:
-        from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # it needs torch
-
-        bundle = with_generation_graphs(bundle, resolver, progress)
+    with ExitStack() as stack:
         end = end_of(artifact_of(bundle, target), GENERATION)
-    if not isinstance(end, Generation):
-        raise UnsupportedModelError(f"{bundle.manifest.name} does not generate text", "use a language model")
-    spec, settings = processor_of(bundle, resolver.registry).text, end.settings
-    if spec is None:
-        raise UnsupportedModelError(f"{bundle.manifest.name} does not read text", "use a language model")
-    if settings.not_followed:
-        progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
-    encode = TextEncoder(spec, bundle.source_files())
-    texts = []
-    with end.open(OnnxRunner) as writer:
-        for prompt in progress.track(prompts, "writing", len(prompts)):
-            ids = encode([prompt])
-            longest = _room(settings, ids, max_new_tokens, bundle.manifest.name, progress)
-            if beams == 1:
-                written = greedy(writer, ids, longest=longest, end=settings.end)
-            else:
-                written = beam_search(
-                    writer,
-                    ids,
-                    beams=beams,
-                    longest=longest,
-                    end=settings.end,
-                    length_penalty=length_penalty,
-                    early_stopping=early_stopping,
-                )
-            shown = written if settings.start else [*ids[0].tolist(), *written]
-            texts.append(Written(prompt, encode.tokenizer.decode(shown), tuple(written)))
-    return texts
+        if end is None:
+            bundle = stack.enter_context(_with_graphs(bundle, resolver, progress))
+            end = end_of(artifact_of(bundle, target), GENERATION)
+        if not isinstance(end, Generation):
+            raise UnsupportedModelError(f"{bundle.manifest.name} does not generate text", "use a language model")
+        spec, settings = processor_of(bundle, resolver.registry).text, end.settings
+        if spec is None:
+            raise UnsupportedModelError(f"{bundle.manifest.name} does not read text", "use a language model")
+        if settings.not_followed:
+            progress.say(f"ignored generation settings of the repository: {', '.join(settings.not_followed)}")
+        encode = TextEncoder(spec, bundle.source_files())
+        texts = []
+        with end.open(OnnxRunner) as writer:
+            for prompt in progress.track(prompts, "writing", len(prompts)):
+                ids = encode([prompt])
+                longest = _room(settings, ids, max_new_tokens, bundle.manifest.name, progress)
+                if beams == 1:
+                    written = greedy(writer, ids, longest=longest, end=settings.end)
+                else:
+                    written = beam_search(
+                        writer,
+                        ids,
+                        beams=beams,
+                        longest=longest,
+                        end=settings.end,
+                        length_penalty=length_penalty,
+                        early_stopping=early_stopping,
+                    )
+                shown = written if settings.start else [*ids[0].tolist(), *written]
+                texts.append(Written(prompt, encode.tokenizer.decode(shown), tuple(written)))
+        return texts
+
+
+@contextmanager
+def _with_graphs(bundle: Bundle, resolver: Resolver, progress: Progress) -> Iterator[Bundle]:
+    """The bundle with its generation graphs, kept in it; where it is not to be changed, in a copy that goes."""
+    from pocketzoo.zoo.models.generation_graphs import with_generation_graphs  # it needs torch
+
+    try:
+        check_unsigned(bundle.path, force=False)
+        check_writable(bundle.path)
+    except (SignatureError, StorageError) as error:
+        progress.say(f"{error.message}: the generation graphs are not kept")
+        with TemporaryDirectory() as folder:
+            yield with_generation_graphs(bundle, resolver, progress, Path(folder) / "with-all-graphs")
+    else:
+        yield with_generation_graphs(bundle, resolver, progress)
 
 
 def _room(settings: GenerationSpec, ids: Ids, longest: int, name: str, progress: Progress) -> int:

@@ -237,7 +237,9 @@ class _Runner:
         if recipe.export is not None:
             self._export(model)
         if recipe.bench is not None:
-            results.rows = bench(models, save=True, **self.reading, **parameters(recipe.bench), **self.common)
+            results.rows = bench(
+                models, save=True, force=self.force, **self.reading, **parameters(recipe.bench), **self.common
+            )
             if isinstance(models[-1], Path):  # a registered model keeps no measurements
                 reading = self.reading if self._labeled(models[-1]) else {}
                 results.places["report"] = report(models[-1:], self.out / "report.html", **reading, **self.common)

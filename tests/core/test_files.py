@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.core.errors import StorageError
-from pocketzoo.core.files import disk_errors, put_folder, replacing_file, replacing_folder, sha256
+from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, replacing_file, replacing_folder, sha256
 from pocketzoo.zoo.bundles.bundle import read_bundle
 
 
@@ -351,6 +351,72 @@ def read_only_disk(small_disk) -> Path:
 def test_a_read_only_disk_is_a_storage_error(refused, read_only_disk, write, place):
     with refused(StorageError, read_only_disk / place, "read-only"), write(read_only_disk / place) as temporary:
         assert temporary is None, "never reached"
+
+
+# -- what the killed leave
+
+LEAVER = """
+import os, sys
+from pathlib import Path
+from pocketzoo.core.files import replacing_file, replacing_folder
+
+with {write}(Path(sys.argv[1]) / "x") as temporary:
+    {body}
+    print(temporary, flush=True)
+    {end}
+"""
+KILLED, WAITING = "os.kill(os.getpid(), 9)", "sys.stdin.readline()"
+
+
+def leaver(folder: Path, write: str, end: str) -> subprocess.Popen[str]:
+    body = '(temporary / "a").write_text("half")' if write == "replacing_folder" else 'temporary.write_text("half")'
+    script = LEAVER.format(write=write, body=body, end=end)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("write", ["replacing_file", "replacing_folder"])
+@pytest.mark.parametrize("then", [replacing_file, replacing_folder])
+def test_temporaries_of_the_killed_are_collected_and_those_of_the_living_stay(tmp_path, write, then):
+    living = leaver(tmp_path, write, WAITING)
+    assert living.stdout is not None
+    kept = Path(living.stdout.readline().strip())
+    left = Path(leaver(tmp_path, write, KILLED).communicate()[0].strip())
+    assert left.exists()
+    with then(tmp_path / "another"):  # whatever is written there next, by whatever name
+        assert not left.exists()
+        assert kept.exists()
+    living.communicate("\n")
+    assert living.returncode == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == (["another", "x"])
+
+
+def test_what_is_no_temporary_of_ours_is_left_alone(tmp_path):
+    """Other programs have such names too; a link of ours is nobody's."""
+    names = [".x.abcdefgh.tmp", "x.pocketzoo.tmp", ".x.tmp", ".x.part", ".x.abcdefgh.pocketzoo.tmp.old"]
+    for name in names:
+        (tmp_path / name).write_text("theirs")
+    (tmp_path / "target").mkdir()
+    (tmp_path / ".link.pocketzoo.tmp").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / ".pipe.pocketzoo.tmp")
+    collect_temporaries(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {*names, "target", ".link.pocketzoo.tmp", ".pipe.pocketzoo.tmp"}
+    assert collect_temporaries(tmp_path / "nowhere") == []
+
+
+def test_where_files_have_no_locks_nobody_collects_what_may_be_alive(tmp_path, monkeypatch):
+    def none(handle: int) -> bool:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pocketzoo.core.files.try_lock", none)
+        with replacing_folder(tmp_path / "x") as one, replacing_file(tmp_path / "y") as two:
+            patch.undo()
+            assert collect_temporaries(tmp_path) == []
+            assert one.exists()
+            assert two.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x", "y"]
 
 
 # -- kills

@@ -13,7 +13,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import ProcessorSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
-from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskSpec
+from pocketzoo.zoo.catalog.task import DecoderSpec, Estimate, MetricSpec, TaskExample, TaskSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase
 
 # -- tasks
@@ -105,10 +105,23 @@ class Training:
 
         return torch.tensor(float(len(targets)))
 
+    def move(self, targets, matrix):
+        return 1 - targets
 
-def task(name, fault="", decoder="fine-decoder"):
+
+def example(samples, seed):
+    targets = np.random.default_rng(seed).integers(0, 4, samples)
+    return TaskExample(outputs={"out": np.eye(4, dtype=np.float32)[targets]}, targets=targets, labels=tuple("abcd"))
+
+
+def task(name, fault="", decoder="fine-decoder", **fields):
     return TaskSpec(
-        name=name, summary="classes", open=lambda: Task(fault), decoder=decoder, training=lambda: Training(fault)
+        name=name,
+        summary="classes",
+        open=lambda: Task(fault),
+        decoder=decoder,
+        training=lambda: Training(fault),
+        **fields,
     )
 
 
@@ -128,6 +141,8 @@ def tasks():
         task("task-numpy", "plain"),
         task("task-html", "html"),
         task("task-mean", "mean"),
+        task("task-of-classes", targets="arrays", example=example),
+        task("task-moved", moved_by=("shift",)),
     ]
 
 

@@ -75,6 +75,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             decoder="places-and-visibility",
             training=_training,
             targets="arrays",
+            moved_by=("rotate", "shift", "shear", "zoom"),  # not flip, which makes a left eye the right one
             example=_example,
         )
     ]

@@ -67,5 +67,11 @@ class KeypointTraining:
         unsure = F.binary_cross_entropy_with_logits(outputs["visibility"], there, reduction="sum")
         return PLACES * (off * there).sum() + unsure
 
+    def move(self, targets: Tensor, matrix: Tensor) -> Tensor:
+        """The keypoints (B, keypoints, 3) where an augmentation took them; what left the image is not visible."""
+        places = targets[..., :2] @ matrix[:, :2, :2].transpose(1, 2) + matrix[:, None, :2, 2]
+        inside = ((places >= 0) & (places <= 1)).all(-1)
+        return torch.cat([places, (targets[..., 2] * inside)[..., None]], -1)
+
     def weight(self, targets: Tensor) -> Tensor:
         return torch.tensor(float(targets.shape[0] * targets.shape[1]))

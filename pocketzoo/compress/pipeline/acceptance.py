@@ -103,9 +103,10 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
     metric = source.metric
     if not budget and metric is not None and before.metric is not None and after.metric is not None:
         had, lost = metric.loss(source.chance), metric.loss(after.metric.value)
-        if had > 0:  # else it is no better than chance, and says nothing
+        # A source that is no better than chance says nothing, unless what was made of it surely is.
+        if had > 0 or (lost < 0 and after.metric.beats(source.chance)):
             outputs = {name: sqnr for name, sqnr in outputs.items() if name not in after.judged}
-            if lost > FLOOR_SHARE * had and lost > metric.loss(before.metric.value):
+            if had > 0 and lost > FLOOR_SHARE * had and lost > metric.loss(before.metric.value):
                 had_and_has = f"{metric.shown(metric.value)} to {metric.shown(after.metric.value)}"
                 return (
                     f"{metric.name} {metric.worsens} from {had_and_has}, "

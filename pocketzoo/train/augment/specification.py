@@ -39,10 +39,16 @@ class AugmentSpec:
         """Whether pixels come to lie elsewhere, other than in the mirror."""
         return any((self.rotate, self.shift, self.shear, self.zoom))
 
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The changes that are asked for by which things come to lie elsewhere."""
+        return tuple(name for name in MOVES if getattr(self, name))
+
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in LIMITS)
 
 
+MOVES = ("flip", "rotate", "shift", "shear", "zoom")
 LIMITS = {"flip": 1.0, "rotate": 180.0, "shift": 0.9, "shear": 60.0, "zoom": 0.9, "color": 0.9, "hue": 0.5}
 
 

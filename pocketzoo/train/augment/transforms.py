@@ -31,16 +31,27 @@ def augmented(x: Tensor, augment: AugmentSpec, spec: InputSpec, draws: Tensor) -
     flipped = draw["flip"] < augment.flip
     pixels = torch.where(flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
     if augment.moves:
-        pixels = moved(
-            pixels,
-            angle=_between(-augment.rotate, augment.rotate, draw["rotate"]),
-            shift=torch.stack([_between(-augment.shift, augment.shift, draw[side]) for side in ("right", "down")], 1),
-            shear=_between(-augment.shear, augment.shear, draw["shear"]),
-            zoom=_between(1 - augment.zoom, 1 + augment.zoom, draw["zoom"]),
-            fill=augment.fill,
-        )
+        height, width = pixels.shape[-2:]
+        sides = torch.tensor([width, height], dtype=x.dtype, device=x.device)
+        pixels = _warped(pixels, _affine(augment, draw, sides), augment.fill)
     pixels = _colored(pixels, augment, draw)
     return (pixels * (high - low) + low - mean) / std
+
+
+def movement(augment: AugmentSpec, spec: InputSpec, draws: Tensor) -> Tensor:
+    """Where ``augmented`` takes what is at (x, y, 1), in fractions of width and height: matrices (B, 3, 3)."""
+    height, width = (int(side) for side in spec.size[-2:])
+    draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
+    matrix = torch.eye(3, device=draws.device).repeat(len(draws), 1, 1)
+    flipped = draw["flip"] < augment.flip
+    matrix[flipped, 0, 0], matrix[flipped, 0, 2] = -1.0, 1.0
+    if not augment.moves:
+        return matrix
+    # A pixel's center is half a pixel from its corner.
+    scale = torch.tensor([[width, 0.0, -0.5], [0.0, height, -0.5], [0.0, 0.0, 1.0]], device=draws.device)
+    affine = _affine(augment, draw, torch.tensor([width, height], dtype=draws.dtype, device=draws.device))
+    inverse: Tensor = torch.linalg.inv(scale)
+    return inverse @ affine @ scale @ matrix
 
 
 def to_pixels(x: Tensor, spec: InputSpec) -> Tensor:
@@ -63,18 +74,38 @@ def moved(x: Tensor, *, angle: Tensor, shift: Tensor, shear: Tensor, zoom: Tenso
     They are sheared by degrees (B,), zoomed by a factor (B,), turned clockwise by degrees (B,) and shifted by shares of
     their width and height (B, 2).
     """
-    geometry: Any = require("kornia.geometry.transform", extra="augment")
     height, width = x.shape[-2:]
     sides = torch.tensor([width, height], dtype=x.dtype, device=x.device)
-    matrix = geometry.get_affine_matrix2d(
+    return _warped(x, _matrix(sides, angle=angle, shift=shift, shear=shear, zoom=zoom), fill)
+
+
+def _matrix(sides: Tensor, *, angle: Tensor, shift: Tensor, shear: Tensor, zoom: Tensor) -> Tensor:
+    """From where a pixel was to where it is, in pixels: (B, 3, 3)."""
+    geometry: Any = require("kornia.geometry.transform", extra="augment")
+    matrix: Tensor = geometry.get_affine_matrix2d(
         shift * sides,
-        ((sides - 1) / 2).expand(len(x), 2),
+        ((sides - 1) / 2).expand(len(angle), 2),
         zoom[:, None].expand(-1, 2),
         angle,
         sx=torch.deg2rad(shear),
         sy=torch.zeros_like(shear),
     )
-    out: Tensor = geometry.warp_affine(x, matrix[:, :2], (height, width), padding_mode=FILLS[fill])
+    return matrix
+
+
+def _affine(augment: AugmentSpec, draw: dict[str, Tensor], sides: Tensor) -> Tensor:
+    return _matrix(
+        sides,
+        angle=_between(-augment.rotate, augment.rotate, draw["rotate"]),
+        shift=torch.stack([_between(-augment.shift, augment.shift, draw[side]) for side in ("right", "down")], 1),
+        shear=_between(-augment.shear, augment.shear, draw["shear"]),
+        zoom=_between(1 - augment.zoom, 1 + augment.zoom, draw["zoom"]),
+    )
+
+
+def _warped(x: Tensor, matrix: Tensor, fill: str) -> Tensor:
+    geometry: Any = require("kornia.geometry.transform", extra="augment")
+    out: Tensor = geometry.warp_affine(x, matrix[:, :2], tuple(x.shape[-2:]), padding_mode=FILLS[fill])
     return out
 
 

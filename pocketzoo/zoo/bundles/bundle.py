@@ -6,18 +6,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from pocketzoo.core.errors import BundleError, RecipeError, UnsafeFileError, message_of
-from pocketzoo.core.files import disk_errors, put_folder, replacing_folder, sha256
+from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, UnsafeFileError, message_of
+from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, replacing_folder, sha256
 from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
+from pocketzoo.zoo.bundles.bundle_lock import changing, check_unsigned, check_writable
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.graphs.safety import check_graph
@@ -103,6 +105,7 @@ def _joined(*parts: str) -> str:
     return ".".join(parts)
 
 
+CARD = "README.md"
 SOURCE_PREFIX = "backbone."
 ENGINE = ".engine"  # the one form that earlier versions built, without a word of who did
 
@@ -120,17 +123,30 @@ def read_bundle(path: str | Path) -> Bundle:
         UnsafeFileError: a file is a hard link, or a graph names files or operators from elsewhere.
     """
     path = Path(path)
+    collect_temporaries(Path(os.path.realpath(path)).parent)
+    while True:
+        before = _identity(path)
+        try:
+            return _read(path)
+        except (PocketzooError, OSError):
+            if _identity(path) == before:
+                raise  # else another process put a newer one there while it was read: that is whole
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        at = os.stat(path)
+    except OSError:
+        return ()
+    return at.st_dev, at.st_ino, at.st_ctime_ns
+
+
+def _read(path: Path) -> Bundle:
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         what = f"{path} is not a bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"
         raise BundleError(what, "make one with: pocketzoo fit ... -o BUNDLE")
-    try:
-        data = json.loads(manifest_path.read_text("utf8"))
-        if type(data.get("format")) is int and data["format"] > FORMAT:
-            raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
-        manifest = read_manifest(data)
-    except (ValueError, AttributeError, RecursionError, RecipeError) as error:
-        raise BundleError(f"{manifest_path} is damaged: {message_of(error)}", "restore it from a copy") from error
+    manifest = _manifest_at(path)
     inside = os.path.realpath(path)
     for name, entry in manifest.files.items():
         file = path / name
@@ -150,6 +166,17 @@ def read_bundle(path: str | Path) -> Bundle:
         if name.endswith(".onnx"):
             check_graph(file, files=manifest.files)
     return Bundle(path, manifest)
+
+
+def _manifest_at(path: Path) -> Manifest:
+    manifest_path = path / MANIFEST
+    try:
+        data = json.loads(manifest_path.read_text("utf8"))
+        if type(data.get("format")) is int and data["format"] > FORMAT:
+            raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
+        return read_manifest(data)
+    except (ValueError, AttributeError, RecursionError, RecipeError) as error:
+        raise BundleError(f"{manifest_path} is damaged: {message_of(error)}", "restore it from a copy") from error
 
 
 @contextmanager
@@ -189,22 +216,86 @@ def put_bundle(folder: Path, path: Path, *, force: bool) -> None:
         BundleError: it must not be written to ``path``; see ``check_place``. Both are as they were.
     """
     check_place(path, force=force)
-    try:
-        put_folder(folder, path, replace=force)
-    except FileExistsError:  # since the line before
-        check_place(path, force=force)
-        raise
+    with changing(path) if (path / MANIFEST).is_file() else nullcontext():  # who changes it finishes first
+        try:
+            put_folder(folder, path, replace=force)
+        except FileExistsError:  # since the line before
+            check_place(path, force=force)
+            raise
 
 
 @contextmanager
-def updating(bundle: Bundle, path: Path | None = None) -> Iterator[Draft]:
-    """Change a bundle: the draft starts as a copy of it, and replaces it whole, or is written to ``path`` instead."""
-    with writing(path or bundle.path) as draft:
-        for name, entry in bundle.manifest.files.items():
+def updating(bundle: Bundle, path: Path | None = None, *, force: bool = False) -> Iterator[Draft]:
+    """Change a bundle: the draft starts as a copy of it, and replaces it whole, or is written to ``path`` instead.
+
+    The draft is of the bundle as it lies there now, which other processes may have added to since ``bundle`` was
+    opened: change ``draft.manifest``, and nothing is lost. Nobody else changes the bundle while the body runs.
+
+    Raises:
+        BundleError: it has become another model; for ``path``: a file of it is not what it was when it was opened.
+        BusyError: another process does not end changing it.
+        SignatureError: it is signed, which the change would end, and ``force`` does not say to.
+        StorageError: it is read-only, or the disk refused.
+    """
+    if path is not None:
+        with writing(path) as draft:
+            _copy(bundle, draft)
+            yield draft
+        return
+    place = Path(os.path.realpath(bundle.path))
+    with changing(place):
+        current = _current(bundle)
+        check_unsigned(place, force=force)
+        check_writable(place)
+        with replacing_folder(place) as folder:
+            draft = Draft(folder)
+            _copy(current, draft)
+            yield draft
+            _seal(draft)
+        draft.path = place
+
+
+def _copy(bundle: Bundle, draft: Draft) -> None:
+    for name, entry in bundle.manifest.files.items():
+        try:
             shutil.copy2(bundle.path / name, draft.folder / name)
-            draft.kinds[name] = entry
-        draft.manifest = bundle.manifest
-        yield draft
+        except FileNotFoundError as error:
+            raise _changed(bundle) from error
+        if sha256(draft.folder / name) != entry.sha256:  # replaced by others, or a damaged disk: not to be sealed anew
+            raise _changed(bundle)
+        draft.kinds[name] = entry
+    draft.manifest = bundle.manifest
+
+
+def _current(bundle: Bundle) -> Bundle:
+    """The bundle as it is now."""
+    if _manifest_at(bundle.path) == bundle.manifest:
+        return bundle
+    current = read_bundle(bundle.path)
+    if _model_of(current, bundle) != _model_of(bundle, current):
+        raise _changed(bundle)
+    return current
+
+
+def _changed(bundle: Bundle) -> BundleError:
+    return BundleError(f"{bundle.path} was changed by another process meanwhile", "give the command again")
+
+
+def _model_of(bundle: Bundle, other: Bundle) -> tuple[Manifest, dict[str, str]]:
+    """What makes two bundles one model: all but what is added to it, and the float files that both have."""
+    added: dict[str, Any] = {
+        "measurements": (),
+        "layers": {},
+        "driver": "",
+        "generation": None,
+        "files": {},
+        "created": "",
+        "pocketzoo": "",
+    }
+    both = bundle.manifest.files.keys() & other.manifest.files.keys()
+    entries = {name: bundle.manifest.files[name] for name in both if name != CARD}
+    weights = {name: e.sha256 for name, e in entries.items() if not (e.target or e.backend)}
+    return replace(bundle.manifest, **added), weights
 
 
 @dataclass
@@ -266,7 +357,7 @@ def seal(folder: Path, manifest: Manifest, kinds: Mapping[str, FileEntry]) -> No
     ``kinds`` are what is known of the files: target and precision.
     """
     with disk_errors(folder):
-        (folder / "README.md").write_text(model_card(manifest), "utf8")
+        (folder / CARD).write_text(model_card(manifest), "utf8")
         files = {}
         for file in sorted(p for p in folder.iterdir() if p.name != MANIFEST):
             kind = kinds.get(file.name, FileEntry(sha256="", size=0))

@@ -20,6 +20,7 @@ from pocketzoo.zoo.graphs.layer_cost import LayerCost
 
 FORMAT = 2  # 1 had other names for some fields: format_1.py
 MANIFEST = "pocketzoo.json"
+SIGNATURE = "model.sig"  # next to the manifest, which does not list it: whatever changes the bundle drops it
 MODEL = "model"  # the graph of a model that has one; of one that has several, that which reads and outputs all at once
 SINGLE, STATEFUL, DUAL, GENERATE = "single", "stateful", "dual", "generate"  # drivers, see zoo/artifacts/
 GRAPH_ONLY = "onnx:"  # what the backbone of a model begins with that came as an ONNX file and has no module

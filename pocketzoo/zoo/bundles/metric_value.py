@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pocketzoo.core.renamed import ReadByKey
 from pocketzoo.zoo.catalog.task import Estimate, MetricSpec
@@ -39,6 +39,11 @@ class MetricValue(ReadByKey):
     def loss(self, other: float) -> float:
         """How much worse than this ``other`` is; below 0 where it is better."""
         return self.value - other if self.higher_is_better else other - self.value
+
+    def beats(self, other: float) -> bool:
+        """Whether it is better than a value, by the whole of its interval where one is known."""
+        end = self.low if self.higher_is_better else self.high
+        return self.loss(other) > 0 if end is None else replace(self, value=end).loss(other) > 0
 
     @property
     def key(self) -> str:

@@ -114,7 +114,12 @@ class LossSettings:
 
 
 class TaskTraining(Protocol):
-    """The half of a task that only ``fit`` needs. In torch. One object is one run."""
+    """The half of a task that only ``fit`` needs. In torch. One object is one run.
+
+    A task whose targets are places may have ``move(targets, matrix)`` too, which returns the targets of images that
+    were augmented in the ways of ``TaskSpec.moved_by``: of each, ``matrix`` (B, 3, 3) takes (x, y, 1) from where it was
+    to where it is, in fractions of width and height from the left upper corner. What left the image is beyond 0 to 1.
+    """
 
     def outputs(self, dataset: Dataset, model: ModelFacts) -> int:
         """How many outputs a head needs for such targets: ``HeadSpec.build`` is given it.
@@ -198,6 +203,8 @@ class TaskSpec:
     # Of fit, that its loss follows: "balanced", "label_smoothing"; and "loss", the function that its head names.
     settings: tuple[str, ...] = ()
     movable: bool = False  # targets stay right when an image is moved, turned, or mixed with another
+    # Where they do not: the augmentations that ``TaskTraining.move`` follows, of flip, rotate, shift, shear and zoom.
+    moved_by: tuple[str, ...] = ()
     trained: bool = False  # fit continues with a pretrained head of this task, instead of one anew
     targets: TargetKind = "classes"
     # Of data in a form of its own; None for what is not that. Splits that it leaves out are divided off by the seed.

@@ -14,6 +14,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
 from pocketzoo.zoo.data.target_kinds import read_targets
 
 
@@ -53,9 +54,10 @@ def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool 
     x = arrays["x"]
     if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
         raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")
-    if x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 1:
+    pixels = x.dtype == np.uint8 or (x.ndim > 2 and is_pixels(x.dtype))
+    if pixels and x.ndim == 4 and x.shape[-1] == 1:
         x = x[..., 0]
-    if x.dtype != np.uint8:
+    if not pixels:
         x = x.astype(np.float32)
         _check_finite(path, "x", x, may_lack)
     return x, arrays

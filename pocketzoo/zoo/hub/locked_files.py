@@ -10,16 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from pocketzoo.core import files
+
 
 def try_lock(file: IO[bytes]) -> bool:
-    """Lock an open file, without waiting; whether that worked. The lock goes with the file, and with the process,
-    however that ends.
-
-    Of filelock only its lock on a descriptor: who holds a lock here writes to that same file, renames or removes it.
-    """
-    from filelock import lock_descriptor
-
-    return lock_descriptor(file.fileno(), blocking=False)
+    """``core.files.try_lock`` of an open file."""
+    return files.try_lock(file.fileno())
 
 
 def locked_temporary(folder: Path) -> IO[bytes]:

@@ -65,21 +65,32 @@ class CrossAttentionDecoder(nn.Module):
 
 @keywords_renamed(registry="resolver")
 def with_generation_graphs(
-    bundle: Bundle, resolver: Registry | Resolver, progress: Progress = SILENT, place: Path | None = None
+    bundle: Bundle,
+    resolver: Registry | Resolver,
+    progress: Progress = SILENT,
+    place: Path | None = None,
+    *,
+    force: bool = False,
 ) -> Bundle:
     """The bundle with the generation graphs; made and put into it, or a copy at ``place``, where it has none.
 
     Raises:
+        SignatureError: it is signed, and neither a ``place`` nor ``force`` is given.
         UnsupportedModelError: its model cannot generate text.
         ExportError: torch cannot export a graph, or it outputs something else.
     """
     if bundle.manifest.driver != SINGLE:
         return bundle
-    return add_generation_graphs(bundle, Resolver.of(resolver).structure(bundle), progress, place)
+    return add_generation_graphs(bundle, Resolver.of(resolver).structure(bundle), progress, place, force=force)
 
 
 def add_generation_graphs(
-    bundle: Bundle, structure: Structure, progress: Progress = SILENT, place: Path | None = None
+    bundle: Bundle,
+    structure: Structure,
+    progress: Progress = SILENT,
+    place: Path | None = None,
+    *,
+    force: bool = False,
 ) -> Bundle:
     """``with_generation_graphs`` of a bundle that has none, whose structure is resolved."""
     manifest, spec = bundle.manifest, structure.parts.backbone
@@ -98,14 +109,15 @@ def add_generation_graphs(
     progress.say("exporting and checking the generation graphs (once)")
     if len(bundle.encodings()) > 1:
         progress.say("they are float32; compress the model again to have them compressed too")
-    with updating(bundle, place) as draft:
+    with updating(bundle, place, force=force) as draft:
         decoder = draft.mark(graph_name(graph="decoder"), precision="float32", graph="decoder")
         if answers:
             memory = _write_encoder(module, manifest.model.outputs, draft)
             _write_decoder(CrossAttentionDecoder(module), manifest.model.outputs, decoder, memory)
         else:
             _write_decoder(CausalDecoder(module), manifest.model.outputs, decoder, None)
-        draft.manifest = replace(manifest, driver=GENERATE, generation=spec.generation)
+        assert draft.manifest is not None
+        draft.manifest = replace(draft.manifest, driver=GENERATE, generation=spec.generation)
     return read_bundle(place or bundle.path)
 
 

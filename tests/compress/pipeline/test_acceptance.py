@@ -341,3 +341,16 @@ def test_a_module_whose_weights_are_no_numbers_is_the_same_as_itself(small, tmp_
         save_file({"w": np.array([1.0, value], np.float32)}, tmp_path / name)
     assert same_module(small.manifest, small.manifest, (tmp_path / "one", tmp_path / "two"))
     assert not same_module(small.manifest, small.manifest, (tmp_path / "one", tmp_path / "three"))
+
+
+@pytest.mark.parametrize(
+    ("low", "rejected"),
+    [(0.41, ""), (0.39, "the SQNR of output 'y'"), (None, "")],
+)
+def test_what_is_better_than_chance_for_sure_is_not_held_to_a_source_that_is_not(low, rejected):
+    """Its answers are far from those of the source, which are worth nothing."""
+    source = replace(SOURCE, metric=accuracy_of(0.3))
+    made = after(0.45, y=-3.0)
+    made = replace(made, metric=replace(made.metric, low=low, high=0.5))
+    assert below_floor(source, source, made).startswith(rejected)
+    assert bool(below_floor(source, source, made)) == bool(rejected)

@@ -468,6 +468,9 @@ class Measured:
     def drop(self, graph: Path) -> float:
         return self.lost
 
+    def told(self, drop: float, allowed: float, *, so_far: bool = True) -> str:
+        return f"{self.metric} falls by {drop}, {allowed} are allowed"
+
 
 @pytest.mark.parametrize(
     ("own", "whole", "config", "allowed", "enough"),

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from pocketzoo.core.errors import RecipeError
 from pocketzoo.train.augment.specification import AugmentSpec, MixSpec, read_augment
-from pocketzoo.train.augment.transforms import DRAWS, augmented, mixed, moved
+from pocketzoo.train.augment.transforms import DRAWS, augmented, mixed, moved, movement
 from pocketzoo.train.augmenter import augmenter
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.fit import fit
@@ -50,6 +50,40 @@ def test_a_quarter_turn_and_a_shift_by_whole_pixels_are_exact():
     assert torch.allclose(shifted[..., :-1, 2:], x[..., 1:, :-2], atol=1e-5)
     assert shifted[..., :2].abs().max() < 1e-5
     assert shifted[..., -1, :].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "augment",
+    ["flip:1", "rotate:40", "shift:0.1", "shear:15", "zoom:0.2", "flip,rotate:20,shift:0.05,shear:5,zoom:0.1"],
+)
+def test_the_movement_of_an_image_takes_its_targets_along(augment):
+    """A blob is found where the matrix takes its place, on images that are not square."""
+    spec = InputSpec(shape=("batch", 1, 60, 90), mean=(0.5,), std=(0.5,), resize=90)
+    rows, columns = torch.meshgrid(torch.arange(60.0) + 0.5, torch.arange(90.0) + 0.5, indexing="ij")
+    places = torch.tensor([[0.5, 0.5], [0.35, 0.6], [0.6, 0.4], [0.55, 0.6], [0.4, 0.35], [0.3, 0.5], [0.62, 0.58]])
+    blobs = [torch.exp(-((columns - 90 * x) ** 2 + (rows - 60 * y) ** 2) / 18) for x, y in places.tolist()]
+    asked, table = read_augment(augment + ",fill:black"), draws(len(places), seed=3)
+    out = augmented(torch.stack(blobs)[:, None] * 2 - 1, asked, spec, table)[:, 0] / 2 + 0.5
+    found = torch.stack([(out * columns).sum((1, 2)) / 90, (out * rows).sum((1, 2)) / 60], 1) / out.sum((1, 2))[:, None]
+    matrix = movement(asked, spec, table)
+    moved_places = (matrix @ torch.cat([places, torch.ones(len(places), 1)], 1)[..., None])[:, :2, 0]
+    assert torch.allclose(moved_places, found, atol=2e-3)
+    assert (moved_places - places).abs().max() > 0.01
+
+
+def test_targets_go_with_their_own_image_and_stay_where_nothing_moves():
+    x = normalized(pixels(8))
+    places = torch.tensor([[0.25, 0.5]] * 8)
+
+    def move(targets: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return targets + matrix[:, :2, 2]  # of a mirror image: 1
+
+    change = augmenter(TrainConfig(augment="flip"), SPEC, World(), move)
+    out, ((_, targets),) = change({"image": x}, places, 8)
+    flipped = (out["image"] - x).abs().amax((1, 2, 3)) > 1e-3
+    assert 0 < int(flipped.sum()) < 8
+    assert torch.equal(targets[:, 0] == 1.25, flipped)
+    assert torch.equal(targets[:, 1], places[:, 1])
 
 
 @pytest.mark.parametrize(("fill", "wanted"), [("border", [0, 0, 0, 1]), ("reflect", [2, 1, 0, 1])])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import shutil
+from datetime import date, datetime, timedelta, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import pytest
 from pocketzoo.core.errors import BundleError, MissingDependencyError, SignatureError
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST
-from pocketzoo.zoo.bundles.signing import SIGNATURE, sign, verify_signature
+from pocketzoo.zoo.bundles.signing import SIGNATURE, SIGNED_AT, _Dated, sign, verified, verify_signature
 
 needs_signing = pytest.mark.skipif(
     not (find_spec("model_signing") and find_spec("OpenSSL")),
@@ -93,12 +97,49 @@ def test_a_manifest_that_changed_is_noticed_by_the_signature(signed, keys, refus
 @needs_signing
 def test_a_bundle_sealed_anew_is_not_signed(signed, keys, tmp_path, refused):
     old = shutil.copy(signed.path / SIGNATURE, tmp_path / "old.sig")
-    with updating(signed) as draft:
+    with updating(signed, force=True) as draft:
         (draft.folder / "model.onnx").write_bytes((signed.path / "model.onnx").read_bytes() + b"\x12\x01x")
     with refused(SignatureError, "is not signed", hint="pocketzoo sign"):
         verify_signature(signed.path, key=keys[1])
     with refused(SignatureError, "model.onnx"):
         verify_signature(signed.path, key=keys[1], signature=old)
+
+
+@needs_signing
+def test_the_date_is_signed_with_the_rest(signed, keys, refused):
+    """Who changes it in the file has no signature any more."""
+    before = datetime.now(timezone.utc) - timedelta(minutes=5)
+    checked = verified(signed.path, key=keys[1], not_before=before)
+    assert checked.at is not None
+    assert abs(checked.at - datetime.now(timezone.utc)) < timedelta(minutes=5)
+    assert set(checked.files) == {MANIFEST, *signed.manifest.files}
+    place = signed.path / SIGNATURE
+    content = json.loads(place.read_text())
+    payload = json.loads(base64.b64decode(content["dsseEnvelope"]["payload"]))
+    payload["predicate"][SIGNED_AT] = "2100-01-01T00:00:00Z"
+    content["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
+    place.write_text(json.dumps(content))
+    with refused(SignatureError, "is not what the owner of"):
+        verified(signed.path, key=keys[1])
+
+
+@needs_signing
+@pytest.mark.parametrize("dated", [True, False])
+def test_an_older_one_is_refused_where_a_newer_is_wanted(dated, fitted_copy, keys, refused, monkeypatch):
+    if not dated:  # as signatures of before
+        monkeypatch.setattr(_Dated, "sign", lambda self, payload: self.signer.sign(payload))
+    sign(fitted_copy.path, key=keys[0])
+    checked = verified(fitted_copy.path, key=keys[1])
+    assert (checked.at is not None) is dated
+    if dated:
+        verified(fitted_copy.path, key=keys[1], not_before=date(2020, 1, 1))
+        verified(fitted_copy.path, key=keys[1], not_before=checked.at)
+        after = checked.at + timedelta(seconds=1)
+        with refused(SignatureError, "may be an older one", "is to be of", hint="newest"):
+            verified(fitted_copy.path, key=keys[1], not_before=after)
+    else:
+        with refused(SignatureError, "does not say when it was signed"):
+            verify_signature(fitted_copy.path, key=keys[1], not_before=date(2020, 1, 1))
 
 
 @needs_signing
@@ -137,6 +178,21 @@ def test_the_commands(run, fitted_copy, keys, tmp_path):
     done = run("verify", bundle, "--key", keys[1])
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 2)
     assert run("sign", bundle, "--key", keys[0]).stdout == f"wrote {bundle / SIGNATURE}\n"
-    assert run("verify", bundle, "--key", keys[1]).stdout.endswith(f"bytes, signed by the owner of {keys[1]}\n")
-    assert run("verify", bundle).stdout.rstrip().endswith("bytes")
+    intact, said = run("verify", bundle, "--key", keys[1]).stdout.splitlines()
+    when = re.fullmatch(rf".* bytes, signed by the owner of {keys[1]} on (\d{{4}}-\d\d-\d\d \S+) UTC", intact)
+    assert when is not None
+    assert {MANIFEST, "model.onnx", "README.md"} <= set(said.partition("; ")[2].split(", "))
+    assert run("verify", bundle).stdout.rstrip().endswith(f"says it was signed on {when[1]} UTC, which --key verifies")
+    day = datetime.now(timezone.utc).date()
+    assert run("verify", bundle, "--key", keys[1], "--not-before", day.isoformat()).exit_code == 0
+    done = run("verify", bundle, "--key", keys[1], "--not-before", (day + timedelta(days=1)).isoformat())
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 2)
+    assert run("verify", bundle, "--not-before", day.isoformat()).exit_code == 2
+    for line in (("export", bundle), ("bench", bundle, "--seconds", "0", "--no-memory", "--save")):
+        done = run(*line)
+        assert (done.exit_code, len(done.stderr.splitlines())) == (1, 2), done.stderr
+        assert f"pocketzoo sign {bundle} --key KEY" in done.stderr
+        assert run("verify", bundle, "--key", keys[1]).exit_code == 0
+    assert run("export", bundle, "--force").exit_code == 0
+    assert not (bundle / SIGNATURE).exists()
     assert run("verify", bundle, "--signature", bundle / SIGNATURE).exit_code == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,21 +18,52 @@ from pocketzoo.zoo.catalog.specs import InputSpec
 FORMATS = ("PNG", "JPEG", "WEBP")  # by content. Of the others, Pillow gives an EPS to Ghostscript, which is a program
 NAMED = "PNG, JPEG or WebP"
 UNREADABLE = "remove it, or use --skip-bad"
+LAYOUTS = "give (height, width), or (height, width, 3) in the order red, green, blue"  # of pixels
 LONGEST = 16  # sides that differ by more than this factor are cut before resizing
 
 
 @keywords_renamed(picture="source")
-def read_image(source: ImageLike, channels: int) -> Any:
-    """A PIL image in mode L (1 channel) or RGB (3).
+def read_image(source: ImageLike | str | bytes | Any, channels: int) -> Any:
+    """A PIL image in mode L (1 channel) or RGB (3), the same whichever way it comes.
+
+    ``source`` is a file, its bytes, a Pillow image, a cell of a data set that holds bytes, or pixels: uint8, uint16 or
+    bool of (height, width), or uint8 or uint16 of (height, width, 3).
 
     Raises:
-        DataError: the file is missing or is not an image, of a format of ``FORMATS``.
+        DataError: the file is missing or is not an image, of a format of ``FORMATS``; or pixels have another layout.
     """
     if isinstance(source, np.ndarray):
-        if source.shape[2:] not in ((), (3,)) or source.ndim < 2 or 0 in source.shape:
-            raise DataError(f"pixels of shape {source.shape} are not an image", "give (height, width) or (.., .., 3)")
-        return require("PIL.Image", extra="data").fromarray(source).convert("L" if channels == 1 else "RGB")
-    return decode_image(source, str(source), channels)
+        return _of_pixels(source, channels)
+    if isinstance(source, Mapping) and isinstance(source.get("bytes"), bytes) and source.keys() <= {"bytes", "path"}:
+        source = source["bytes"]
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_image(BytesIO(source), "of these bytes", channels)
+    if hasattr(source, "getbands"):  # a Pillow image, told without importing Pillow
+        return convert_image(source, channels)
+    return decode_image(Path(source), str(source), channels)
+
+
+def is_pixels(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of this type are pixels as a file has them: of 8, 16 or 1 bits. Others are ready for the model."""
+    return dtype.kind == "b" or (dtype.kind == "u" and dtype.itemsize <= 2)
+
+
+def _of_pixels(pixels: Any, channels: int) -> Any:
+    """Pixels with the rounding that Pillow has for a file of so many bits."""
+    if pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2 or 0 in pixels.shape:
+        raise DataError(f"pixels of shape {pixels.shape} are not an image", LAYOUTS)
+    if not is_pixels(pixels.dtype) or (pixels.dtype.kind == "b" and pixels.ndim > 2):
+        raise DataError(f"pixels of {pixels.dtype}, {pixels.shape}, are not an image", LAYOUTS)
+    if pixels.dtype.kind == "b":
+        pixels = pixels * np.uint8(255)
+    elif pixels.dtype.itemsize == 2:
+        pixels = _eight_bits(pixels) if pixels.ndim == 2 else (pixels >> 8).astype(np.uint8)
+    return _with_channels(require("PIL.Image", extra="data").fromarray(pixels), channels)
+
+
+def _eight_bits(pixels: Any) -> Any:
+    """Gray values of 16 bits in 8. Of color Pillow itself reads the upper 8."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
@@ -49,6 +82,8 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         raise DataError(f"{name} is a folder, not an image", "name the images in it") from error
     except require("PIL", extra="data").UnidentifiedImageError as error:
         raise DataError(f"cannot read the image {name}: it is not a {NAMED} file", UNREADABLE) from error
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... for damaged files
         raise DataError(f"cannot read the image {name}: {message_of(error)}", UNREADABLE) from error
 
@@ -57,28 +92,43 @@ def convert_image(image: Any, channels: int) -> Any:
     """A PIL image, perhaps not decoded yet, in mode L or RGB: the same as ``decode_image`` of its file.
 
     Raises:
-        DataError: its file is damaged.
+        DataError: its file is damaged, or of a format that is not read; or its values have no known range.
     """
+    if getattr(image, "format", None) not in (None, "MPO", *FORMATS):  # which decode only now; MPO is a JPEG
+        raise DataError(f"an image cannot be {image.format}", f"give a {NAMED}, or its pixels as an array")
     try:
         return _shown(image, channels)
+    except DataError:
+        raise
     except Exception as error:  # as above
         raise DataError(f"cannot read the image: {message_of(error)}", UNREADABLE) from error
 
 
 def _shown(image: Any, channels: int) -> Any:
     """An image as people see it: turned as its camera says, in mode L or RGB."""
-    mode = "L" if channels == 1 else "RGB"
     upright = require("PIL.ImageOps", extra="data").exif_transpose(image)
-    if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8: all but the darkest would be white
-        pixels = ((np.asarray(upright, np.uint32) + 128) // 257).astype(np.uint8)
-        return require("PIL.Image", extra="data").fromarray(pixels).convert(mode)
-    if upright.mode == "P" and "transparency" in upright.info:  # Pillow warns unless it goes through RGBA
+    mode, deep = upright.mode, upright.mode.startswith("I;16")
+    if deep or (mode == "I" and image.format == "PNG"):  # Pillow would clip 16 bits to 8: most would be white
+        upright = require("PIL.Image", extra="data").fromarray(_eight_bits(np.asarray(upright)))
+    elif mode in ("I", "F"):
+        raise DataError(
+            f"an image of mode {mode} has no known range of values", "give its pixels as an array of uint8 or uint16"
+        )
+    elif mode in ("La", "RGBa"):  # which Pillow converts to no other
+        upright = upright.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+    elif (mode == "P" and "transparency" in upright.info) or mode == "PA":  # Pillow warns unless it goes through RGBA
         upright = upright.convert("RGBA")
-    return upright.convert(mode)
+    return _with_channels(upright, channels)
+
+
+def _with_channels(image: Any, channels: int) -> Any:
+    """In mode L or RGB. What has colors becomes gray from RGB: Pillow rounds a palette and inks otherwise."""
+    image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    return image.convert("L" if channels == 1 else "RGB")
 
 
 @keywords_renamed(picture="source")
-def prepare(source: ImageLike, spec: InputSpec) -> Array:
+def prepare(source: ImageLike | str | bytes | Any, spec: InputSpec) -> Array:
     """One image as a float32 array of shape ``spec.size``: resized, cut at the center, scaled, normalized.
 
     Raises:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,17 @@ from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called, check_finite
 from pocketzoo.zoo.data.processors.image_preprocessing import (
-    FORMATS,
-    NAMED,
+    LAYOUTS,
     check_reads_images,
-    convert_image,
-    decode_image,
+    is_pixels,
     prepare,
-    prepare_image,
 )
 
 # How far beyond the range of normalized images values may go. Noise does, and so do models fed with made-up data;
 # pixels of 0 to 255 that nobody normalized go tens of times as far.
 SLACK = 8.0
 Prepared = npt.NDArray[Any]
+Pixels = npt.NDArray[Any]  # of a type of ``is_pixels``
 
 
 class ImageProcessor(ProcessorBase):
@@ -40,39 +37,37 @@ class ImageProcessor(ProcessorBase):
         self.inputs = (TensorSpec(name=spec.name, shape=spec.shape, dtype=spec.dtype),)
         self.image = spec if len(spec.size) == 3 else None
         ready = f"{spec.dtype} of {('batch', *spec.size)}"
-        pixels = f"image files, uint8 pixels (height, width, 3), or {ready}, scaled and normalized"
+        pixels = f"image files, pixels (height, width, 3), or {ready}, scaled and normalized"
         self.wants = f"give {pixels if self.image and spec.mean else ready}"
 
     def row(self, sample: Any) -> Arrays:
         return {self.spec.name: self._row(sample)}
 
     def _row(self, sample: Any) -> Prepared:
-        if isinstance(sample, bytes):
-            check_reads_images(self.spec)
-            return prepare_image(decode_image(BytesIO(sample), "of these bytes", self.spec.size[0]), self.spec)
-        if isinstance(sample, str | Path):
-            return prepare(Path(sample), self.spec)
-        if hasattr(sample, "getbands"):  # a Pillow image, told without importing Pillow
-            if getattr(sample, "format", None) not in (None, "MPO", *FORMATS):  # which decode only now; MPO is a JPEG
-                raise DataError(f"an image cannot be {sample.format}", f"give a {NAMED}, or its pixels as an array")
-            check_reads_images(self.spec)
-            return prepare_image(convert_image(sample, self.spec.size[0]), self.spec)
-        if isinstance(sample, np.ndarray) and sample.dtype == np.uint8:
-            return prepare(_without_gray_axis(sample) if sample.ndim == 3 else sample, self.spec)
         if isinstance(sample, np.ndarray):
-            raise DataError(
-                f"a sample has shape {by(sample.shape)}, the model reads {by(self.spec.size)}"
-                if sample.dtype == self.spec.dtype
-                else f"a sample cannot be {called(sample)}",
-                self.wants,
-            )
-        raise DataError(f"a sample cannot be {called(sample)}", self.wants)
+            if not is_pixels(sample.dtype):
+                raise DataError(
+                    f"a sample has shape {by(sample.shape)}, the model reads {by(self.spec.size)}"
+                    if sample.dtype == self.spec.dtype
+                    else f"a sample cannot be {called(sample)}",
+                    self.wants,
+                )
+            check_reads_images(self.spec)
+            sample = _one_image(sample)
+        elif not (isinstance(sample, str | bytes | bytearray | memoryview | Path) or _is_stored(sample)):
+            raise DataError(f"a sample cannot be {called(sample)}", self.wants)
+        return prepare(sample, self.spec)
+
+    def _ready_row(self, sample: Any) -> Arrays:
+        row = super()._ready_row(sample)
+        self.check_values({name: x[None] for name, x in row.items()})  # as of a batch: raw pixels are not ready
+        return row
 
     def arrays(self, given: Any) -> Arrays | None:
         if isinstance(given, np.ndarray):
-            return None if given.dtype == np.uint8 else {self.spec.name: given}
+            return None if is_pixels(given.dtype) else {self.spec.name: given}
         if isinstance(given, list | tuple) and given:
-            if all(isinstance(each, np.ndarray) and each.dtype != np.uint8 for each in given):
+            if all(isinstance(each, np.ndarray) and not is_pixels(each.dtype) for each in given):
                 if len(shapes := {each.shape for each in given}) > 1:
                     raise DataError(f"the arrays have different shapes: {sorted(shapes)}", self.wants)
                 return {self.spec.name: np.stack(given)}
@@ -81,17 +76,12 @@ class ImageProcessor(ProcessorBase):
 
     def samples(self, given: Any) -> Sequence[Any]:
         if isinstance(given, np.ndarray):
-            return self._pixels(given)
-        return [given] if hasattr(given, "getbands") else super().samples(given)
-
-    def _pixels(self, batch: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
-        """(H, W), (H, W, 1), (H, W, 3), or a batch of such, as a list of images: channels are last, as in an .npz."""
-        batch = _without_gray_axis(batch) if batch.ndim in (3, 4) else batch
-        if batch.ndim == 2 or (batch.ndim == 3 and batch.shape[-1] == 3 and batch.shape[1] != 3):
-            return [batch]
-        if batch.ndim == 3 or (batch.ndim == 4 and batch.shape[-1] == 3):
-            return list(batch)
-        raise DataError(f"pixels of shape {batch.shape} are not images", self.wants)
+            return _images(given)
+        return (
+            [given]
+            if hasattr(given, "getbands") or isinstance(given, bytearray | memoryview)
+            else super().samples(given)
+        )
 
     def check_values(self, arrays: Arrays) -> None:
         spec, x = self.spec, arrays[self.spec.name]
@@ -129,6 +119,48 @@ def resized(spec: InputSpec, size: tuple[int, ...]) -> InputSpec | None:
     return replace(spec, shape=(*spec.shape[:2], *size), resize=side)
 
 
-def _without_gray_axis(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Gray pixels (..., H, W) of those with an axis for their one channel."""
+def _is_stored(sample: Any) -> bool:
+    """Whether it is a Pillow image, or a cell of a data set with the bytes of an image."""
+    if isinstance(sample, Mapping):
+        return isinstance(sample.get("bytes"), bytes) and sample.keys() <= {"bytes", "path"}
+    return hasattr(sample, "getbands")
+
+
+def _one_image(pixels: Pixels) -> Pixels:
+    """(H, W) or (H, W, 3) of those, or of (H, W, 1).
+
+    Raises:
+        DataError: they have another layout, or one that may be two.
+    """
+    if pixels.ndim != 3:
+        return pixels
+    if pixels.shape[-1] == 3 and pixels.shape[0] == 3:
+        raise DataError(
+            f"pixels of shape {pixels.shape} may have their colors first or last", "give an image higher than 3 pixels"
+        )
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def _images(batch: Pixels) -> list[Pixels]:
+    """The images of (H, W), (H, W, 1), (H, W, 3), or of a batch of such: channels are last, as in an .npz.
+
+    Raises:
+        DataError: they have another layout, or one that may be two.
+    """
+    shape, said = batch.shape, f"pixels of shape {batch.shape}"
+    if batch.ndim == 2:
+        return [batch]
+    if batch.ndim == 4:
+        if shape[-1] not in (1, 3):
+            raise DataError(f"{said} are not images with their channels last", LAYOUTS)
+        return list(batch)
+    if batch.ndim != 3:
+        raise DataError(f"{said} are not images", LAYOUTS)
+    if shape[-1] == 1 or (shape[-1] == 3 and 3 not in shape[:2]):
+        return [batch]
+    if 3 in (shape[0], shape[-1]):  # colors first, or colors last, or gray images
+        raise DataError(
+            f"{said} may be one image of 3 colors or several gray ones",
+            "give one as (height, width, 3), gray ones as (number, height, width, 1)",
+        )
+    return list(batch)

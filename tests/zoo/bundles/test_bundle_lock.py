@@ -1,0 +1,207 @@
+"""Bundles that several processes change at once: nothing is lost, no reader sees half, no signature goes unasked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pocketzoo.core.errors import BundleError, BusyError, SignatureError, StorageError
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
+from pocketzoo.zoo.bundles.bundle_lock import changing
+from pocketzoo.zoo.bundles.manifest import SIGNATURE, Manifest, ModelRef
+from pocketzoo.zoo.catalog.specs import InputSpec
+from pocketzoo.zoo.data.processors.open_processor import describe_config
+
+SPEC = InputSpec(shape=("batch", 1, 2, 2), mean=(0.0,), std=(1.0,), resize=2)
+MANIFEST = Manifest(
+    name="x",
+    model=ModelRef(backbone="b", head="h", outputs=2),
+    processor=describe_config(SPEC),
+    labels=("a", "b"),
+    license="MIT",
+    parameters=1,
+    macs=0,
+)
+
+
+def make(path: Path, weights: bytes = b"weights", **changes) -> Bundle:
+    with writing(path) as draft:
+        (draft.folder / "model.safetensors").write_bytes(weights * 20_000)
+        draft.manifest = replace(MANIFEST, **changes)
+    return read_bundle(path)
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Bundle:
+    return make(tmp_path / "x")
+
+
+# Opens the bundle once, and then adds to what it is by then: a file, and a number of its own.
+ADDER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from pocketzoo.zoo.bundles.bundle import read_bundle, updating
+
+opened, name = read_bundle(Path(sys.argv[1])), sys.argv[2]
+print("opened", flush=True)
+sys.stdin.readline()
+for i in range(4):
+    with updating(opened) as draft:
+        draft.mark(f"{name}.{i}.engine", target=name, backend="b").write_bytes(name.encode() * 5_000)
+        layers = {**draft.manifest.layers, f"{name}.{i}": ()}
+        draft.manifest = replace(draft.manifest, layers=layers)
+"""
+HOLDER = """
+import sys
+from pathlib import Path
+from pocketzoo.zoo.bundles.bundle import read_bundle, updating
+with updating(read_bundle(Path(sys.argv[1]))) as draft:
+    print("holding", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def start(script: str, *words: object) -> subprocess.Popen[str]:
+    line = [sys.executable, "-c", script, *map(str, words)]
+    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_several_processes_add_is_all_there(bundle):
+    """And who reads meanwhile gets a whole bundle each time, and is never held up."""
+    workers = [start(ADDER, bundle.path, f"w{i}") for i in range(4)]
+    seen: list[int] = []
+    try:
+        assert all(each.stdout and each.stdout.readline() == "opened\n" for each in workers)
+        for each in workers:
+            assert each.stdin
+            each.stdin.write("\n")
+            each.stdin.flush()
+        while any(each.poll() is None for each in workers):
+            seen.append(len(read_bundle(bundle.path).manifest.files))
+    finally:
+        for each in workers:
+            each.communicate()
+    assert [each.returncode for each in workers] == [0] * 4
+    manifest = read_bundle(bundle.path).manifest
+    names = {f"w{i}.{j}" for i in range(4) for j in range(4)}
+    assert set(manifest.layers) == names
+    assert {f"{name}.engine" for name in names} <= set(manifest.files)
+    assert seen == sorted(seen), "what was added stays"
+    assert os.listdir(bundle.path.parent) == ["x"]
+
+
+def test_a_killed_holder_frees_it_and_what_it_left_is_collected(bundle):
+    holder = start(HOLDER, bundle.path)
+    assert holder.stdout
+    assert holder.stdout.readline() == "holding\n"
+    assert read_bundle(bundle.path).manifest == bundle.manifest, "readers are not held up"
+    with pytest.raises(BusyError), changing(bundle.path, patience=0.1):
+        raise AssertionError("never reached")
+    assert len(os.listdir(bundle.path.parent)) == 2, "its draft, which nobody else removes"
+    killer = threading.Timer(0.2, holder.kill)
+    killer.start()
+    with updating(bundle) as draft:
+        (draft.folder / "more").write_bytes(b"more")
+    killer.join()
+    holder.communicate()
+    assert "more" in read_bundle(bundle.path).manifest.files
+    assert os.listdir(bundle.path.parent) == ["x"]
+
+
+def test_who_replaces_a_bundle_waits_for_who_changes_it(bundle):
+    """Else the change would come last, and bring the replaced model back."""
+    holder = start(HOLDER, bundle.path)
+    assert holder.stdout
+    assert holder.stdin
+    assert holder.stdout.readline() == "holding\n"
+    replacing = threading.Thread(target=make, args=(bundle.path, b"other"))
+    replacing.start()
+    time.sleep(0.2)
+    assert read_bundle(bundle.path).manifest == bundle.manifest
+    holder.communicate("\n")
+    replacing.join()
+    assert (bundle.path / "model.safetensors").read_bytes().startswith(b"other")
+
+
+@pytest.mark.parametrize("change", [{"weights": b"other"}, {"labels": ("c", "d")}, {"parameters": 2}], ids=str)
+def test_nothing_is_added_to_another_model(bundle, change, refused):
+    make(bundle.path, **change)
+    with refused(BundleError, "was changed by another process", hint="again"), updating(bundle):
+        raise AssertionError("never reached")
+
+
+def test_damage_is_not_sealed_as_if_it_were_right(bundle, refused, tmp_path):
+    (bundle.path / "model.safetensors").write_bytes(b"damaged")
+    for place in (None, tmp_path / "copy"):
+        with refused(BundleError, "was changed"), updating(bundle, place):
+            raise AssertionError("never reached")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_copy_is_of_what_was_opened_whatever_is_added_meanwhile(bundle, tmp_path):
+    with updating(bundle) as draft:
+        (draft.folder / "more").write_bytes(b"more")
+    with updating(bundle, tmp_path / "copy") as draft:
+        assert draft.manifest == bundle.manifest
+    assert "more" not in read_bundle(tmp_path / "copy").manifest.files
+
+
+def test_a_signed_bundle_is_changed_by_force_alone(bundle, refused):
+    (bundle.path / SIGNATURE).write_text("{}")
+    again = f"give --force, and sign it again: pocketzoo sign {bundle.path} --key KEY"
+    with refused(SignatureError, f"{bundle.path} is signed", hint=again), updating(bundle):
+        raise AssertionError("never reached")
+    assert (bundle.path / SIGNATURE).exists()
+    with updating(bundle, bundle.path.parent / "copy"):
+        pass
+    with updating(bundle, force=True):
+        pass
+    assert not (bundle.path / SIGNATURE).exists()
+
+
+def test_a_read_only_bundle_stays_as_it_is(bundle, refused):
+    bundle.path.chmod(0o555)
+    try:
+        with refused(StorageError, f"cannot change {bundle.path}: it is read-only", hint="copy it"), updating(bundle):
+            raise AssertionError("never reached")
+    finally:
+        bundle.path.chmod(0o755)
+    assert os.listdir(bundle.path.parent) == ["x"]
+
+
+def test_what_is_gone_is_said(bundle, refused):
+    shutil.rmtree(bundle.path)
+    with refused(BundleError, "there is no bundle"), updating(bundle):
+        raise AssertionError("never reached")
+
+
+def test_a_link_leads_to_the_same_lock(bundle, tmp_path):
+    (tmp_path / "link").symlink_to(bundle.path)
+    with changing(bundle.path), pytest.raises(BusyError), changing(tmp_path / "link", patience=0.0):
+        raise AssertionError("never reached")
+
+
+def test_where_folders_have_no_locks_a_file_has(bundle, monkeypatch):
+    """As on NFS."""
+    from pocketzoo.core import files
+    from pocketzoo.zoo.bundles import bundle_lock
+
+    def try_lock(handle: int) -> bool:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError("no locks on folders here")
+        return files.try_lock(handle)
+
+    monkeypatch.setattr(bundle_lock, "try_lock", try_lock)
+    with changing(bundle.path), pytest.raises(BusyError), changing(bundle.path, patience=0.0):
+        raise AssertionError("never reached")
+    with changing(bundle.path):
+        pass
