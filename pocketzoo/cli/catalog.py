@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import json_option, names, out_option, resolver
 from pocketzoo.cli.render import Bars, flat, print_columns, print_json
 from pocketzoo.core.errors import UnknownNameError
@@ -180,7 +181,7 @@ def new_plugin(name: str, kind: str | None, out: Path | None) -> None:
     from pocketzoo.workflows.new_plugin import new_plugin
 
     folder = new_plugin(name, out, kind=kind)
-    click.echo(f"wrote {folder}; next:")
+    echo(f"wrote {folder}; next:")
     print_columns([["", f'pip install --editable "{folder}[test]"'], ["", f"python -m pytest {folder}"]])
 
 

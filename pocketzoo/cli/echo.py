@@ -7,7 +7,9 @@ import click
 from pocketzoo.core.untrusted.shown import shown, shown_json
 
 
-def echo(text: object = "", *, mark: str = "", color: str = "", dim: bool = False, err: bool = False, nl: bool = True) -> None:
+def echo(
+    text: object = "", *, mark: str = "", color: str = "", dim: bool = False, err: bool = False, nl: bool = True
+) -> None:
     """``text`` with its control characters written out, after a ``mark`` in bold ``color``."""
     line = shown(text)
     line = click.style(line, dim=True) if dim else line

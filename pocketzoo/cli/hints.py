@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import click
+from pocketzoo.cli.echo import echo
 
 
 def print_hint(text: str) -> None:
     """What next, on stderr."""
-    click.echo(f"{click.style('hint:', fg='cyan', bold=True)}  {' '.join(text.split())}", err=True)
+    echo(f"  {' '.join(text.split())}", mark="hint:", color="cyan", err=True)

@@ -12,11 +12,13 @@ from typing import TextIO
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.hints import print_hint
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.errors import PocketzooError, ProcessLostError
 from pocketzoo.core.optional import missing
 from pocketzoo.core.telemetry import ONNXRUNTIME
+from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.core.version import __version__
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
@@ -104,6 +106,9 @@ class Commands(click.Group):
             if isinstance(error, ProcessLostError):
                 leave(1)
             context.exit(error.exit_code)
+        except click.ClickException as error:  # click prints these itself, with what was typed in them
+            setattr(error, "message", shown(error.message))  # noqa: B010 - for a type checker it is final
+            raise
         except ImportError as error:
             if (explained := missing(error)) is None:
                 raise
@@ -123,9 +128,9 @@ def show_warning(
     from pocketzoo.core.renamed import RenamedWarning  # few commands warn
 
     if issubclass(category, RenamedWarning):
-        click.echo(f"{click.style('note:', fg='yellow', bold=True)}  {message}", err=True)
+        echo(f"  {message}", mark="note:", color="yellow", err=True)
     else:
-        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+        echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def leave(code: int) -> None:
@@ -137,7 +142,7 @@ def leave(code: int) -> None:
 
 def show_error(error: PocketzooError) -> None:
     """Two lines on stderr: what, and what next."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {' '.join(error.message.split())}", err=True)
+    echo(f" {' '.join(error.message.split())}", mark="error:", color="red", err=True)
     if error.hint:
         print_hint(error.hint)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -34,7 +36,7 @@ def function(name, calls, times=1):
     """A function that calls another, one after the other; or, where that is "", negates."""
     names = ["x", *(f"t{i}" for i in range(times - 1)), "y"]
     domain = "l" if calls else ""
-    nodes = [helper.make_node(calls or "Neg", [a], [b], domain=domain) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node(calls or "Neg", [a], [b], domain=domain) for a, b in pairwise(names)]
     return helper.make_function("l", name, ["x"], ["y"], nodes, OPSETS)
 
 
@@ -127,9 +129,11 @@ def test_a_tensor_that_a_graph_would_compute_is_too_large(name, way, tmp_path, r
 def test_constants_that_are_made_when_the_graph_is_loaded_count_together(tmp_path, refused):
     nodes = []
     for i in range(20):
-        nodes += [helper.make_node("ConstantOfShape", ["s"], [f"c{i}"]),
-                  helper.make_node("ReduceMax", [f"c{i}"], [f"m{i}"], keepdims=0),
-                  helper.make_node("Add", [f"x{i}" if i else "i", f"m{i}"], [f"x{i + 1}" if i < 19 else "o"])]  # fmt: skip
+        nodes += [
+            helper.make_node("ConstantOfShape", ["s"], [f"c{i}"]),
+            helper.make_node("ReduceMax", [f"c{i}"], [f"m{i}"], keepdims=0),
+            helper.make_node("Add", [f"x{i}" if i else "i", f"m{i}"], ["o" if i == 19 else f"x{i + 1}"]),
+        ]
     path = saved(tmp_path / "g.onnx", nodes, constant([2**27]))
     with refused(TooLargeError, "2,684,354,580 values in tensors that depend on no input"):
         open_graph(path)
