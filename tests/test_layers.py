@@ -82,6 +82,7 @@ COMMANDS_SEE = (
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
     "pocketzoo.core.telemetry",
+    "pocketzoo.core.untrusted.shown",
     "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",
     "pocketzoo.train.settings",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-
-from onnx import ValueInfoProto
+from typing import TYPE_CHECKING
 
 from pocketzoo.core.untrusted.limits import TENSOR_VALUES
 from pocketzoo.zoo.graphs.fresh_names import captured
 from pocketzoo.zoo.graphs.index import GraphIndex
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 
 def check_tensor_sizes(graph: GraphIndex, whose: str) -> None:
