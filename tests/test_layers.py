@@ -22,6 +22,7 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
     "core", "core/untrusted",
+    "core", "core/reading",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",
@@ -93,9 +94,7 @@ LIGHT = {
     "pocketzoo.cli.*": {"click"},
     "pocketzoo.zoo.catalog.hookspecs": {"pluggy"},
     "pocketzoo.zoo.catalog.plugin_manager": {"pluggy"},
-    "pocketzoo.compress.pipeline.recipe": {"tomli"},
-    "pocketzoo.workflows.run_recipe": {"tomli"},
-    "pocketzoo.zoo.hub.lock_file": {"tomli"},
+    "pocketzoo.core.reading.documents": {"tomli"},
     "pocketzoo.reports.*": {"markupsafe"},
 }
 ENTRANCES = [

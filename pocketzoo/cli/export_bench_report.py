@@ -239,6 +239,8 @@ def predict(
     FILE is an image, a text, or whatever else the model reads; a table (.csv, .tsv, .jsonl, .parquet) or an .npz, of
     which each row is a sample; or .json.
     """
+    if not files and not rows:
+        raise click.UsageError("give a FILE to read, or a --row")
     from pocketzoo.workflows.predict import predict
 
     registry = resolver() if model.startswith("hf:") else None  # a bundle needs none, and starts sooner without

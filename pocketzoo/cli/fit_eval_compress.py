@@ -226,8 +226,7 @@ def compress(
     """Make MODEL smaller and faster, and measure it.
 
     Steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. An interrupted run resumes
-    when the same command is given again. Exit code 3: a step was rejected. MODEL may be a .onnx file, which reads
-    images as --mean and --std say and takes steps on the graph only: --int8.
+    when the same command is given again. Exit code 3: a step was rejected. A .onnx file takes --int8 only.
     """
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import builtins
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.endings import endings, leave, prepare_process, show_error
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
-from pocketzoo.core.errors import PocketzooError, ProcessLostError
-from pocketzoo.core.optional import missing
 from pocketzoo.core.telemetry import ONNXRUNTIME
-from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.core.version import __version__
 
 # In the order of the work: the module, and what the list of commands says, which would else import all of them. A
@@ -56,11 +52,14 @@ WHERE = {
     ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),
-    "verify": ("pack_sign_verify", "Verify every file of BUNDLE, and who signed it."),
+    "verify": ("pack_sign_verify", "Verify every file of BUNDLE, who signed it, and when."),
     "push": ("hub", "Upload BUNDLE to the Hub, with its model card."),
     "run": ("run", "Run a whole workflow from a RECIPE, by name or file."),
     "demo": ("export_bench_report", "Run the whole workflow on real data, in a minute."),
 }
+
+
+__all__ = ["Commands", "Modules", "cli", "leave", "main", "show_error"]  # two were here before endings.py
 
 
 class Modules(Mapping[str, click.Command]):
@@ -96,24 +95,14 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, says) for name, (_, says) in WHERE.items()])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with endings():
+            return super().main(*args, **kwargs)
+
     def invoke(self, context: click.Context) -> object:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = show_warning
-                return super().invoke(context)
-        except PocketzooError as error:  # anything else is a bug and keeps its traceback
-            show_error(missing(error) or error)
-            if isinstance(error, ProcessLostError):
-                leave(1)
-            context.exit(error.exit_code)
-        except click.ClickException as error:  # click prints these itself, with what was typed in them
-            setattr(error, "message", shown(error.message))  # noqa: B010 - for a type checker it is final
-            raise
-        except ImportError as error:
-            if (explained := missing(error)) is None:
-                raise
-            show_error(explained)
-            context.exit(1)
+        with warnings.catch_warnings(), endings():  # here as well: click has its own way with Ctrl-C
+            warnings.showwarning = show_warning
+            return super().invoke(context)
 
 
 def show_warning(
@@ -131,20 +120,6 @@ def show_warning(
         echo(f"  {message}", mark="note:", color="yellow", err=True)
     else:
         echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
-
-
-def leave(code: int) -> None:
-    """End at once. Threads of torch may wait for a process that was lost, and Python would wait for them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def show_error(error: PocketzooError) -> None:
-    """Two lines on stderr: what, and what next."""
-    echo(f" {' '.join(error.message.split())}", mark="error:", color="red", err=True)
-    if error.hint:
-        print_hint(error.hint)
 
 
 @click.group(
@@ -168,8 +143,5 @@ def cli(offline: bool, no_cache: bool) -> None:
 
 def main() -> None:
     """The entry point of the "pocketzoo" script."""
-    # Names of classes and files may hold any character; a terminal that lacks it must not end the program.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    prepare_process()
     cli(prog_name="pocketzoo")

@@ -17,7 +17,7 @@ from pocketzoo.cli.render import Bars, print_json
 @force_option
 @json_option
 def pair(models: tuple[str, ...], out: Path, force: bool, as_json: bool) -> None:
-    """Join two encoders of one space, such as CLIP's, into one bundle.
+    """Join two encoders of one space into one bundle.
 
     Each is a bundle, a registered model or a .onnx file whose first output is its embedding, and is called NAME, or
     else as its file is: pair image=vision.onnx text=words.onnx -o clip. A sample of the pair has both names.

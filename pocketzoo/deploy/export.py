@@ -22,7 +22,6 @@ from pocketzoo.deploy.export_graphs import (
     graphs_for,
     with_all_graphs,
 )
-from pocketzoo.deploy.export_precision import in_precision
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
@@ -38,7 +37,6 @@ from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of, spec_and_config
-from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -98,6 +96,8 @@ def export(
         bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside, force=force)
         graphs = graphs_for(bundle, spec, resolver, Path(folder))
         if precision != "fp32":
+            from pocketzoo.deploy.export_precision import in_precision  # here: a stored graph is copied without onnx
+
             if precision == "fp8" and builder is not None:
                 _check_support(spec, precision, resolver)
             batches = partial(_samples, bundle, data, resolver, precision)
@@ -211,6 +211,8 @@ def graph_requests(
     """
     if list(graphs) == [MODEL]:
         return {MODEL: replace(export_request(bundle, options, registry), backend=backend)}
+    from pocketzoo.zoo.graphs.signature import signature_of  # here: a graph by itself is copied without onnx
+
     every = ends(replace(artifact_of(bundle), graphs=graphs))
     lengths = {name: next(end for end in every if name in end.graphs).lengths(name, LONGEST) for name in graphs}
     axes = {

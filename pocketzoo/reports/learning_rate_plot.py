@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.reports.charts.plot_labels import Box
 from pocketzoo.reports.charts.svg import svg, text_width, tick_decimals, ticks
@@ -39,7 +40,7 @@ def draw_rates(
     else:
         text = page("find-rate", what, Markup("<figure>{}</figure>").format(drawing))
     with replacing_file(place) as temporary:
-        temporary.write_text(text, "utf8")
+        temporary.write_bytes(encoded(text))
     return place
 
 

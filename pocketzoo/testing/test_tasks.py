@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pocketzoo.core.errors import DataError, PocketzooError
+from pocketzoo.core.errors import DataError, PocketzooError, message_of
 from pocketzoo.testing.checks import blaming, wrong
 from pocketzoo.testing.task_examples import COUNT, LABELS, example_of, taken
 from pocketzoo.train.augment.specification import MOVES
@@ -202,7 +202,7 @@ def test_labels_are_no_targets_of_another_kind(trial: TaskTrial) -> None:
     except PocketzooError:
         return
     except Exception as error:
-        wrong(f"classes as targets end in {type(error).__name__}: {error}", hint)
+        wrong(f"classes as targets end in {type(error).__name__}: {message_of(error)}", hint)
     wrong(f"it takes class numbers for its targets, and asks for {outputs} outputs", hint)
 
 

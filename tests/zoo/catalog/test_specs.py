@@ -91,7 +91,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
         "domains": ("",), "refuses": {}, "slow": {}, "precisions": ("fp32",), "keeps_fp32": (), "sparse": False,
         "device": "cpu", "backend": "", "facts": None, "timed_here": None, "former": {},
     },
-    specs.ExporterSpec: {"asks": False, "folder": False},
+    specs.ExporterSpec: {"asks": False, "folder": False, "merges": False},
     specs.Repository: {"sizes": {}, "library": "", "task": "", "license": "", "config": {}, "files": {}, "digests": {}},
     specs.LoaderSpec: {},
 }  # fmt: skip

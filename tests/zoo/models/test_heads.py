@@ -110,7 +110,7 @@ def test_heads_that_fit_and_that_fit_can_train(registry):
         "embedding", "linear", "mlp", "multi-label", "q-values", "regression", "tinynet-fashion-mnist",
     ]  # fmt: skip
     assert heads_that_fit(MAP, tinynet, registry, trained=True) == ["linear", "mlp", "multi-label", "regression"]
-    both = ["linear", "mlp", "multi-label", "pooled-classifier", "regression"]
+    both = ["linear", "mlp", "multi-label", "pooled-classifier", "regression", "token-classifier"]
     assert heads_that_fit(TEXT, tinynet, registry, trained=True) == both
     for generation, more in (GenerationSpec(end=(1,)), ["language-model"]), (GenerationSpec(end=(1,), start=(0,)), []):
         writes = dataclasses.replace(tinynet, generation=generation)

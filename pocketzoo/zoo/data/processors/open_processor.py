@@ -90,7 +90,10 @@ def spec_and_config(config: Any, registry: Registry) -> tuple[ProcessorSpec, Any
             f"the processors {names} both take a {type(config).__name__}",
             "say which: Described(name=..., config=...)",
         )
-    raise RecipeError(f"no processor takes a {type(config).__name__} as its config", f"give one of: {known}")
+    raise RecipeError(
+        f"no processor takes a {type(config).__name__} as its config",
+        registry.hint(f"give one of: {known}", "processor"),
+    )
 
 
 def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry: Registry) -> Processor:
@@ -101,7 +104,7 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
         processor: Processor = spec.open(config, files, opened) if spec.parts else spec.open(config, files)
     except PocketzooError:
         raise
-    except Exception as error:  # a plugin's own code may fail in any way
+    except (Exception, SystemExit) as error:  # a plugin's own code may fail in any way
         raise PluginError(
             f"the processor {spec.name!r} cannot be opened: {in_a_line(error)}", "tell its author"
         ) from error
@@ -131,7 +134,7 @@ def feeding(asked: ForeignInputs, registry: Registry, name: str = "") -> dict[st
             config = spec.feeds(asked)
         except PocketzooError:
             raise
-        except Exception as error:  # as in ``_open``
+        except (Exception, SystemExit) as error:  # as in ``_open``
             raise PluginError(
                 f"the processor {spec.name!r} does not say what it reads: {in_a_line(error)}", "tell its author"
             ) from error
@@ -164,7 +167,7 @@ def _fitted(config: Any, training: TrainingSamples, registry: Registry) -> Any:
             return spec.fit(config, training)
         except PocketzooError:
             raise
-        except Exception as error:  # as in ``_open``
+        except (Exception, SystemExit) as error:  # as in ``_open``
             raise PluginError(
                 f"the processor {spec.name!r} cannot be fitted: {in_a_line(error)}", "tell its author"
             ) from error
