@@ -1,4 +1,4 @@
-"""Print a line: the one place where the command line writes, so that nothing foreign reaches a terminal as it is."""
+"""Print a line, or what to do next: the one place where the command line writes, so that nothing foreign reaches a terminal as it is."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def echo(
 def echo_json(text: str) -> None:
     """A document of JSON, which stays one."""
     click.echo(shown_json(text))
+
+
+def print_hint(text: str) -> None:
+    """What next, on stderr."""
+    echo(f"  {' '.join(text.split())}", mark="hint:", color="cyan", err=True)

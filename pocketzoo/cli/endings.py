@@ -15,8 +15,7 @@ from typing import NoReturn
 
 import click
 
-from pocketzoo.cli.echo import echo
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.core.errors import (
     MemoryShortError,
     PluginError,

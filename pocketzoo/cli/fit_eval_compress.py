@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.echo import echo
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.cli.options import (
     Fraction,
     data_option,

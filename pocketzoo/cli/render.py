@@ -7,8 +7,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pocketzoo.cli.echo import echo, echo_json
-from pocketzoo.cli.hints import print_hint  # noqa: F401 - where it was in the last release
+from pocketzoo.cli.echo import (
+    echo,
+    echo_json,
+    print_hint,  # noqa: F401 - where it was in the last release
+)
 from pocketzoo.core.former_names import names_before
 from pocketzoo.core.untrusted.shown import shown
 

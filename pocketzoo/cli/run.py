@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.echo import echo
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.cli.options import data_option, force_option, named, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_answer, print_columns, print_measurements
 from pocketzoo.core.errors import RejectedError

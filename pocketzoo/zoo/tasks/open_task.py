@@ -229,7 +229,7 @@ def guarded(owner: str, function: Callable[..., R], *arguments: Any) -> R:
         return function(*arguments)
     except (PocketzooError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"{owner} failed: {in_a_line(error)}",
             "tell whoever made it; pocketzoo plugins lists who that is",
