@@ -1,4 +1,4 @@
-"""Print a line, or what to do next: the one place where the command line writes, so that nothing foreign reaches a terminal as it is."""
+"""Print a line, or what to do next: the one place that does, so that no foreign text reaches a terminal as it is."""
 
 from __future__ import annotations
 
