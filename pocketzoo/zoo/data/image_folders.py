@@ -107,11 +107,13 @@ def _classes(path: Path, listing: FolderListing) -> tuple[tuple[str, ...], list[
     folders = listing.folders(path)
     samples, targets = [], []
     for label, folder in enumerate(folders):
-        before = len(listing.nested)
+        before, unread = len(listing.nested), len(listing.unused)
         files = listing.samples(folder)
         if not files:
             below = len(listing.nested) - before
             what = f"{below} lie in folders inside of it, which are not read; " if below else ""
+            if others := listing.unused[unread:]:
+                what += f"it has {len(others)} other files, such as {others[0].name}; "
             raise DataError(
                 f"the class folder {folder} has no samples", f"{what}add some or remove it; {_supported(listing)}"
             )

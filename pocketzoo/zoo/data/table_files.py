@@ -73,7 +73,8 @@ def _lines(path: Path, reading: Reading) -> tuple[list[str], Rows]:
 
 
 def _separated(path: Path, reading: Reading) -> tuple[list[str], Rows]:
-    lines = _read(path, reading).lines
+    read = _read(path, reading)
+    lines = read.lines
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     dialect = sniffed(lines, reading.delimiter or usual, str(path)) if len(lines) else Dialect(usual)
     if reading.delimiter:
@@ -86,8 +87,10 @@ def _separated(path: Path, reading: Reading) -> tuple[list[str], Rows]:
     if not found:
         return [], []
     header, *found = found
-    if header.wrong:
-        raise DataError(f"line {lines[header.first][0]} of {path} {header.wrong}", "fix the names of the columns")
+    number = lines[header.first][0]
+    lost = [bad for bad in read.bad if bad < number]  # which may have been the header, so that this is none
+    if wrong := header.wrong or (read.bad[lost[0]] if lost else ""):
+        raise DataError(f"line {lost[0] if lost else number} of {path} {wrong}", "fix the names of the columns")
     names = [name.strip() for name in header.cells]
     rows: Rows = []
     for each in _whole(lines, found, dialect, len(names)):
@@ -107,6 +110,9 @@ def _whole(lines: Sequence[tuple[int, str]], found: Sequence[Record], dialect: D
     for each in found:
         if each.wrong or each.first == each.last:
             yield each
+            continue
+        if lines[each.last][0] - lines[each.first][0] > each.last - each.first:
+            yield replace(each, wrong="has a line that cannot be read")
             continue
         if columns is None:
             alone = [r.cells for r in found if r.first == r.last and len(r.cells) == width]

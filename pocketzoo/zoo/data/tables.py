@@ -215,7 +215,7 @@ def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], ask
     """
     if asked is not None:
         if asked not in names:
-            raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
+            raise DataError(f"{name} has no column {asked!r} among: {', '.join(names)}", nearest(asked, names))
         return asked
     return next((column for want in usual_names for column in names if column.lower() == want), None)
 

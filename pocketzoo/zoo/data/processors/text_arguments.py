@@ -12,9 +12,9 @@ from pocketzoo.zoo.data.processors.encoded_text import text_of
 
 # What a text hardly looks like: one word with a slash in it or a suffix at its end, or several that end as files of
 # texts and data do.
-WORD = re.compile(r"(?:\S*[/\\]\S*|~\S*|\S*\w\.\w{1,10})(?:\?\S*)?")
+WORD = re.compile(r"(?:\S*[/\\]\S*|~\S*|\S*[\w*)\]]\.\w{1,10})(?:\?\S*)?")
 FILE = re.compile(
-    r".*\w\.(?:txt|text|md|rst|csv|tsv|jsonl?|ndjson|parquet|npz|npy|html?|xml|pdf|docx?|xlsx?|log|png|jpe?g|webp|gz|zip)"
+    r".*[\w*)\]]\.(?:txt|text|md|rst|csv|tsv|jsonl?|ndjson|parquet|npz|npy|html?|xml|pdf|docx?|xlsx?|log|png|jpe?g|webp|gz|zip)"
     r"(?:\?\S*)?",
     re.IGNORECASE,
 )
