@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,8 @@ def read_repository(
         if not bars:
             library.enable_progress_bars()
     name = f"hf://{ref.repo_id}@{builder.hash}" + (f"#{ref.part}" if ref.part else "")
-    kept = (home() / "datasets", Path(require("huggingface_hub", extra=EXTRA).constants.HF_HUB_CACHE))
+    hub = os.environ.get("HF_HUB_CACHE") or Path(library.config.HF_CACHE_HOME) / "hub"
+    kept = (home() / "datasets", Path(hub))
     roots = tuple(folder.resolve() for folder in kept)  # where the library puts what it downloads
     return _dataset(name, reference, downloaded, columns, seed, targets, skipped, roots)
 
