@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName, Targets
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.folder_listing import FolderListing
@@ -121,6 +123,9 @@ def _classes(path: Path, listing: FolderListing) -> tuple[tuple[str, ...], list[
         targets += [label] * len(files)
     if not folders:
         raise DataError(f"{path} has no class folders", "make one sub-folder per class")
+    for folder in folders:
+        if not is_utf8(folder.name):  # a label is kept in a manifest, and printed
+            raise DataError(f"the name of the class folder {os.fsencode(folder)!r} is not UTF-8", "rename it")
     return tuple(p.name for p in folders), samples, np.asarray(targets, np.int64)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.documents import parse_json
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.processors.encoded_text import RENAME, TextLines, lines_of
 from pocketzoo.zoo.data.table_dialects import STRAY, Dialect, Record, records, sniffed, swallowed
@@ -132,23 +132,15 @@ def _objects(path: Path, reading: Reading) -> tuple[list[str], Rows]:
     names: dict[str, None] = {}
     for number, line in _read(path, reading).texts():
         try:
-            row = json.loads(line, object_pairs_hook=_once)
+            row = parse_json(line, once=True)
             if not isinstance(row, dict):
                 raise ValueError("it is not an object")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             _bad(path, f"line {number}", f"is not a row: {message_of(error)}", reading)
             continue
         rows.append((f"line {number}", row))
         names.update(dict.fromkeys(row))
     return list(names), rows
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it has two values for {next(n for i, n in enumerate(names) if n in names[:i])!r}")
-    return row
 
 
 def _parquet(path: Path, reading: Reading) -> tuple[list[str], Rows]:

@@ -194,7 +194,13 @@ def classes(
         for i, target in enumerate(targets):
             cells[i] = target
         return read_targets(kind, name, cells, len(targets))
-    return read_targets(kind, name, np.array(targets), len(targets), columns)
+    try:
+        together = np.array(targets)
+    except (ValueError, OverflowError) as error:  # lists of different lengths
+        raise DataError(
+            f"the targets of {name} are not of one shape: {message_of(error)}", "give each as many"
+        ) from error
+    return read_targets(kind, name, together, len(targets), columns)
 
 
 def _as_labels(name: str, targets: Sequence[Any]) -> list[str]:

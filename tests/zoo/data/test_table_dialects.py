@@ -142,7 +142,7 @@ def test_a_bad_row_is_named_by_its_line_or_left_out(name, place, tmp_path, refus
 BAD_OBJECTS = {
     '{"text": "x"': "is not a row",
     "[1]": "it is not an object",
-    '{"text": "x", "text": "y", "label": "a"}': "two values for 'text'",
+    '{"text": "x", "text": "y", "label": "a"}': "'text' appears twice",
     '{"text": "x", "label": NaN}': "lacks its label",
     '{"text": "x", "label": null}': "lacks its label",
     '{"text": "x", "label": " "}': "lacks its label",
