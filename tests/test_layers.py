@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent / "pocketzoo"
 DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
-    "core",
+    "core", "core/reading",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",
@@ -92,9 +92,7 @@ LIGHT = {
     "pocketzoo.cli.*": {"click"},
     "pocketzoo.zoo.catalog.hookspecs": {"pluggy"},
     "pocketzoo.zoo.catalog.plugin_manager": {"pluggy"},
-    "pocketzoo.compress.pipeline.recipe": {"tomli"},
-    "pocketzoo.workflows.run_recipe": {"tomli"},
-    "pocketzoo.zoo.hub.lock_file": {"tomli"},
+    "pocketzoo.core.reading.documents": {"tomli"},
     "pocketzoo.reports.*": {"markupsafe"},
 }
 ENTRANCES = [

@@ -47,7 +47,7 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
 
     PATTERN is a name or a glob such as "efficientnet*".
     """
-    from pocketzoo.zoo.catalog.registry import list_specs
+    from pocketzoo.zoo.catalog.registry import default_registry, list_specs
 
     entries = list_specs(pattern, kind)
     if as_json:
@@ -61,6 +61,7 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
     else:
         near = [e.name for e in list_specs(f"*{pattern}*", kind)]
         hint = f'try: pocketzoo list "*{pattern}*"' if near else "see all of it: pocketzoo list"
+        hint = default_registry().hint(hint, *(KINDS if kind is None else [kind]))
         raise UnknownNameError(f"nothing is registered that matches {pattern!r}", hint)
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import builtins
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.endings import endings, leave, prepare_process, show_error
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
-from pocketzoo.core.errors import PocketzooError, ProcessLostError
-from pocketzoo.core.optional import missing
 from pocketzoo.core.telemetry import ONNXRUNTIME
 from pocketzoo.core.version import __version__
 
@@ -61,6 +58,9 @@ WHERE = {
 }
 
 
+__all__ = ["Commands", "Modules", "cli", "leave", "main", "show_error"]  # two were here before endings.py
+
+
 class Modules(Mapping[str, click.Command]):
     """Commands by name; the module of one is imported when it is asked for, so that each starts without the others."""
 
@@ -94,21 +94,14 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, says) for name, (_, says) in WHERE.items()])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with endings():
+            return super().main(*args, **kwargs)
+
     def invoke(self, context: click.Context) -> object:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = show_warning
-                return super().invoke(context)
-        except PocketzooError as error:  # anything else is a bug and keeps its traceback
-            show_error(missing(error) or error)
-            if isinstance(error, ProcessLostError):
-                leave(1)
-            context.exit(error.exit_code)
-        except ImportError as error:
-            if (explained := missing(error)) is None:
-                raise
-            show_error(explained)
-            context.exit(1)
+        with warnings.catch_warnings(), endings():  # here as well: click has its own way with Ctrl-C
+            warnings.showwarning = show_warning
+            return super().invoke(context)
 
 
 def show_warning(
@@ -126,20 +119,6 @@ def show_warning(
         click.echo(f"{click.style('note:', fg='yellow', bold=True)}  {message}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
-
-
-def leave(code: int) -> None:
-    """End at once. Threads of torch may wait for a process that was lost, and Python would wait for them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def show_error(error: PocketzooError) -> None:
-    """Two lines on stderr: what, and what next."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {' '.join(error.message.split())}", err=True)
-    if error.hint:
-        print_hint(error.hint)
 
 
 @click.group(
@@ -163,8 +142,5 @@ def cli(offline: bool, no_cache: bool) -> None:
 
 def main() -> None:
     """The entry point of the "pocketzoo" script."""
-    # Names of classes and files may hold any character; a terminal that lacks it must not end the program.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    prepare_process()
     cli(prog_name="pocketzoo")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketzoo.core.errors import StorageError, message_of
+from pocketzoo.core.errors import PocketzooError, StorageError, message_of
 
 _REFUSED = {
     errno.ENOSPC: "no space is left",
@@ -21,6 +21,17 @@ _REFUSED = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
+    errno.EFBIG: "the file would be larger than is allowed",
+}
+_SPACE, _PLACE = "free some space there, or choose another place with -o", "choose another place with -o"
+_NEXT = {  # what to do about what the system says of a file, where that is not known better
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
+    errno.EROFS: "choose another place",
+    errno.EFBIG: "raise the limit: ulimit -f",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "close other programs",
+    errno.EIO: "check the disk",
 }
 
 
@@ -38,21 +49,51 @@ def home() -> Path:
     return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
 
 
+def storage_error(error: OSError, path: Path | str = "", hint: str = "", doing: str = "use") -> StorageError:
+    """What the system says of a file or folder, as an error of ours; ``path`` where it does not say of which."""
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename or path
+    reason = _REFUSED.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
+    what = f"cannot {doing} {place}" if place != "" else "cannot read or write"
+    known = _NEXT.get(error.errno or 0, "check the path, and who may read and write it")
+    return StorageError(f"{what}: {reason}", hint or known)
+
+
 @contextmanager
-def disk_errors(
-    path: Path | str, hint: str = "free some space there, or choose another place with -o"
-) -> Iterator[None]:
-    """Turn what a full or read-only disk raises into one typed error that names the place."""
+def reading_errors(path: Path | str, hint: str = "") -> Iterator[None]:
+    """Turn what the system says while files below ``path`` are read into one typed error that names the file."""
+    try:
+        yield
+    except PocketzooError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path, hint, "read") from error
+
+
+@contextmanager
+def disk_errors(path: Path | str, hint: str = _SPACE) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into one typed error that names the place.
+
+    Where a file elsewhere is refused, such as one that is read meanwhile, the error names that as well.
+    """
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError) or error.errno not in _REFUSED:
+        if isinstance(error, PocketzooError) or error.errno not in _REFUSED:
             raise
-        raise StorageError(f"cannot write {path}: {_REFUSED[error.errno]}", hint) from error
+        reason = _REFUSED[error.errno] + _elsewhere(error, Path(path))
+        raise StorageError(f"cannot write {path}: {reason}", hint) from error
+
+
+def _elsewhere(error: OSError, path: Path) -> str:
+    """Of which file a refusal is, where that is not one that is written at ``path``."""
+    name = error.filename
+    if isinstance(name, (str, os.PathLike)) and not Path(name).absolute().is_relative_to(path.absolute().parent):
+        return f" ({name})"
+    return ""
 
 
 @contextmanager
-def place_errors(folder: Path, path: Path | str, hint: str = "choose another place with -o") -> Iterator[None]:
+def place_errors(folder: Path, path: Path | str, hint: str = _PLACE) -> Iterator[None]:
     """The same for making ``folder`` and a temporary in it, where any error means that ``path`` cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ def find_form(to: str, registry: Registry) -> tuple[ExporterSpec, BackendSpec | 
         return exporters[to].spec, None
     specs = {name: spec for name, spec in backends(registry).specs.items() if spec.builds}
     if to not in specs:
-        raise UnknownNameError(f"no exporter is called {to!r}", nearest(to, [*exporters, *specs]))
+        hint = registry.hint(nearest(to, [*exporters, *specs]), "exporter", "backend")
+        raise UnknownNameError(f"no exporter is called {to!r}", hint)
     spec = specs[to]
     form = ExporterSpec(
         name=spec.name,

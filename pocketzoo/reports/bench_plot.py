@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
 from pocketzoo.reports.charts.scatter_plot import scatter
 from pocketzoo.reports.html_page import check_drawing, page, sentence, style
@@ -28,7 +29,7 @@ def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
     run = BenchRun(0, tuple(rows))
     text = _drawing(run) if path.suffix == ".svg" else _page(run)
     with replacing_file(path) as temporary:
-        temporary.write_text(text, "utf8")
+        temporary.write_bytes(encoded(text))
     return path
 
 

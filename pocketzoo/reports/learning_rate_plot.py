@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.reports.charts.plot_labels import Box
 from pocketzoo.reports.charts.svg import svg, text_width, tick_decimals, ticks
 from pocketzoo.reports.html_page import check_drawing, page, style
@@ -38,7 +39,7 @@ def draw_rates(
     else:
         text = page("find-rate", what, Markup("<figure>{}</figure>").format(drawing))
     with replacing_file(place) as temporary:
-        temporary.write_text(text, "utf8")
+        temporary.write_bytes(encoded(text))
     return place
 
 

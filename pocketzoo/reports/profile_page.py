@@ -7,6 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.measure.profile import Profile, total
 from pocketzoo.reports.charts.graph_drawing import draw_graph
 from pocketzoo.reports.html_page import page, render
@@ -36,7 +37,7 @@ def save_page(profile: Profile, path: Path) -> Path:
     )
     text = page("profile", headline(profile), main, lead=setting(profile), footer=footer)
     with replacing_file(path) as temporary:
-        temporary.write_text(text, "utf8")
+        temporary.write_bytes(encoded(text))
     return path
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from pocketzoo.core.errors import DataError, ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.measure.confusion_matrix import Answers, measure_confusion
 from pocketzoo.reports.bench_section import owner, run_section
 from pocketzoo.reports.bundle_section import bundle_section
@@ -69,7 +70,7 @@ def report(
     bundles = [open_model(model, registry=resolver) for model in models]
     text = _page(bundles, models, _answering(data, seed, skip_bad, resolver, progress))
     with replacing_file(place) as temporary:
-        temporary.write_text(text, "utf8")
+        temporary.write_bytes(encoded(text))
     return place
 
 

@@ -21,6 +21,7 @@ from pocketzoo.core.errors import DataError, StorageError, message_of
 from pocketzoo.core.files import home, replacing_folder
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import Progress
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.train.sources import ONE, Features, Kept, Samples, Source, features_of
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.specs import FeatureSpec
@@ -144,7 +145,7 @@ def _sequence_axis(spec: FeatureSpec) -> str:
 
 def _read(place: Path, batches: Batches) -> Features | None:
     try:
-        facts = json.loads((place / FACTS).read_text())
+        facts = read_json(place / FACTS)
         targets = np.load(place / TARGETS)
         ends = {axis: np.cumsum([0, *counts]) for axis, counts in facts["lengths"].items()}
         parts = {}

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.reading.documents import parse_json
 from pocketzoo.core.renamed import keywords_renamed
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def read_snapshot(place: Path, key: str) -> Snapshot | None:
     try:
         with safe_open(str(place), "pt") as file:
             metadata = file.metadata()
-            facts = json.loads(metadata["state"])
+            facts = parse_json(metadata["state"])
             if facts.pop("key") != key:
                 return None
             parts: dict[str, dict[str, Tensor]] = {part: {} for part in metadata["parts"].split()}

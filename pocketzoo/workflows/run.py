@@ -14,10 +14,11 @@ from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
-from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError
+from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.documents import MalformedError, read_json
 from pocketzoo.core.typed import to_plain
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
@@ -178,7 +179,7 @@ class _Runner:
         for name in MODELS:
             if (section := getattr(recipe, name)) is not None:
                 self.keys[name] = key = cache_key("section", before=key, section=to_plain(section))
-        self.state: dict[str, str] = json.loads((out / STATE).read_text()) if (out / STATE).is_file() else {}
+        self.state = _state(out / STATE)
         self.force = force
         self.results = RunResults()
 
@@ -326,3 +327,16 @@ class _Runner:
     def _note(self) -> None:
         with replacing_file(self.out / STATE) as temporary:
             temporary.write_text(json.dumps(self.state))
+
+
+def _state(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        state = read_json(path)
+        if isinstance(state, dict) and all(isinstance(value, str) for value in state.values()):
+            return state
+        reason = "it is not a table of texts"
+    except MalformedError as error:
+        reason = message_of(error)
+    raise BundleError(f"{path} is damaged: {reason}", "give another -o, or remove it to begin anew with --force")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 from collections.abc import Iterable
 from dataclasses import fields
@@ -11,13 +10,8 @@ from typing import Any
 
 from pocketzoo.compress.pipeline.recipe import SECTIONS, RunRecipe, load_recipe
 from pocketzoo.core.errors import RecipeError, nearest
+from pocketzoo.core.reading.documents import MalformedError, parse_toml
 from pocketzoo.core.typed import from_plain
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 OF_BACKBONE = ("cut", "input_size", "backbone_options")  # of fit: they mean nothing for another backbone
 
@@ -72,8 +66,8 @@ def shipped() -> dict[str, Path]:
 
 def _change(data: dict[str, Any], path: list[str], text: str, name: str) -> None:
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except MalformedError:
         value = text
     for part in path[:-1]:
         data = data.setdefault(part, {})

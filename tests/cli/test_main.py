@@ -8,7 +8,8 @@ import click
 import pytest
 
 from pocketzoo import __version__
-from pocketzoo.cli.main import WHERE, cli, show_error, show_warning
+from pocketzoo.cli.endings import show_error
+from pocketzoo.cli.main import WHERE, cli, show_warning
 from pocketzoo.core.errors import PocketzooError
 
 # The order of the work: look around, make, ship.
@@ -119,7 +120,7 @@ def test_a_module_is_a_command_as_well(shell):
 
 def test_leaving_waits_for_no_thread_and_loses_no_output():
     script = (
-        "import threading; from pocketzoo.cli.main import leave; "
+        "import threading; from pocketzoo.cli.endings import leave; "
         "threading.Thread(target=threading.Event().wait).start(); print('said'); leave(3)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=600)

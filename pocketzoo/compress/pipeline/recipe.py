@@ -7,7 +7,6 @@ when steps at the top and sections were two forms; both mean the same now as the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,16 +14,12 @@ from typing import Any
 
 from pocketzoo.compress.pipeline.settings import Limits
 from pocketzoo.core.errors import RecipeError, nearest
+from pocketzoo.core.reading.documents import MalformedError, read_toml
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import from_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.catalog.compressor import Step
 from pocketzoo.zoo.catalog.registry import Registry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 VERSION = 1  # of the form
 SHORT = ("step", "accept")  # at the top they are those of [compress]
@@ -153,14 +148,14 @@ def load_recipe(path: Path) -> dict[str, Any]:
             unknown table or steps that are none.
     """
     try:
-        data = tomllib.loads(path.read_text("utf8"))
+        data = read_toml(path)
     except FileNotFoundError as error:
         raise RecipeError(f"there is no recipe {path}", "check the path") from error
     except IsADirectoryError as error:
         raise RecipeError(f"{path} is a folder", "name the recipe's file") from error
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}", "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except MalformedError as error:
         raise RecipeError(f"{path} is not valid TOML: {error}", "see docs/recipes.md for the form") from error
     _check_version(data.pop("version", VERSION), path)
     known = SHORT if "step" in data else (*(f.name for f in fields(RunRecipe)), *SHORT)
@@ -243,5 +238,5 @@ def _step(step: dict[str, Any], registry: Registry) -> Step:
         kind = "distill"
         warn_renamed("heal", kind)
     if not isinstance(kind, str) or kind not in known:
-        raise RecipeError(f"no step is of kind {kind!r}", nearest(str(kind), known))
+        raise RecipeError(f"no step is of kind {kind!r}", registry.hint(nearest(str(kind), known), "compressor"))
     return Step(kind, from_plain(known[kind].spec.config, step))

@@ -51,7 +51,7 @@ def _of_type(config: Any, registry: Registry) -> tuple[Compressor, Any]:
     hint = f"or, if it is meant for {related[0]}: Step({related[0]!r}, {kind}(...))" if related else ""
     raise RecipeError(
         f"no compressor is configured by {kind}",
-        f"use the config class of a registered one {hint}".strip(),
+        registry.hint(f"use the config class of a registered one {hint}".strip(), "compressor"),
     )
 
 

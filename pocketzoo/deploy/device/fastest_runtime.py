@@ -20,6 +20,7 @@ from pocketzoo.core.errors import PocketzooError, in_a_line, message_of
 from pocketzoo.core.files import home, replacing_file
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.zoo.backends.timing import CLOCK, Clock, time_in_turn
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.tasks.agreement import sqnr
@@ -111,7 +112,7 @@ def key_of(digest: str, ways: Iterable[str], threads: int) -> str:
 def _read() -> dict[str, Any]:
     path: Path = home() / MEMORY
     try:
-        choices = json.loads(path.read_text("utf8"))
+        choices = read_json(path)
     except (OSError, ValueError):
         return {}
     return choices if isinstance(choices, dict) else {}

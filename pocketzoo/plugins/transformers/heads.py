@@ -5,7 +5,6 @@ Their modules are pocketzoo's own, because each is pooling and one or two linear
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -175,9 +174,11 @@ def read_json(repository: Repository, path: str) -> Any:
     """
     if path not in repository.files:
         return None
+    from pocketzoo.core.reading import documents
+
     try:
-        return json.loads(repository.files[path].read_bytes())
-    except (ValueError, RecursionError) as error:
+        return documents.read_json(repository.files[path])
+    except documents.MalformedError as error:
         raise UnsupportedModelError(
             f"{path} of {repository.repo_id} is not valid JSON: {error}", "choose another"
         ) from error

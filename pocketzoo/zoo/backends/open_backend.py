@@ -97,7 +97,7 @@ def backend_named(name: str, registry: Registry) -> BackendSpec:
     if name in known.left_out:
         raise _unusable(name, known)
     if name not in known.specs:
-        raise UnknownNameError(f"no back end is called {name!r}", nearest(name, known.specs))
+        raise UnknownNameError(f"no back end is called {name!r}", registry.hint(nearest(name, known.specs), "backend"))
     return known.specs[name]
 
 
@@ -144,7 +144,7 @@ def find_runtime(name: str, registry: Registry) -> Way:
         return known.ways[name]
     if name in known.left_out:
         raise _unusable(name, known)
-    raise UnknownNameError(f"there is no runtime {name!r}", nearest(name, known.ways))
+    raise UnknownNameError(f"there is no runtime {name!r}", registry.hint(nearest(name, known.ways), "backend"))
 
 
 def why_not(way: Way) -> tuple[str, str]:

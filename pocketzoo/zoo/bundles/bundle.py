@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, UnsafeFileError, message_of
-from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, replacing_folder, sha256
+from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, reading_errors, replacing_folder, sha256
 from pocketzoo.core.names import RULE, is_name
+from pocketzoo.core.reading.documents import read_json
+from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
@@ -121,13 +123,15 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         BundleError: it is not a bundle, was made by a newer pocketzoo, or a file is missing or damaged.
         UnsafeFileError: a file is a hard link, or a graph names files or operators from elsewhere.
+        StorageError: a file may not be read.
     """
     path = Path(path)
     collect_temporaries(Path(os.path.realpath(path)).parent)
     while True:
         before = _identity(path)
         try:
-            return _read(path)
+            with reading_errors(path):
+                return _read(path)
         except (PocketzooError, OSError):
             if _identity(path) == before:
                 raise  # else another process put a newer one there while it was read: that is whole
@@ -171,11 +175,11 @@ def _read(path: Path) -> Bundle:
 def _manifest_at(path: Path) -> Manifest:
     manifest_path = path / MANIFEST
     try:
-        data = json.loads(manifest_path.read_text("utf8"))
+        data = read_json(manifest_path)
         if type(data.get("format")) is int and data["format"] > FORMAT:
             raise BundleError(f"{path} has format {data['format']}, this version reads {FORMAT}", "upgrade pocketzoo")
         return read_manifest(data)
-    except (ValueError, AttributeError, RecursionError, RecipeError) as error:
+    except (ValueError, AttributeError, RecipeError) as error:
         raise BundleError(f"{manifest_path} is damaged: {message_of(error)}", "restore it from a copy") from error
 
 
@@ -357,10 +361,10 @@ def seal(folder: Path, manifest: Manifest, kinds: Mapping[str, FileEntry]) -> No
     ``kinds`` are what is known of the files: target and precision.
     """
     with disk_errors(folder):
-        (folder / CARD).write_text(model_card(manifest), "utf8")
+        (folder / CARD).write_bytes(encoded(model_card(manifest)))
         files = {}
         for file in sorted(p for p in folder.iterdir() if p.name != MANIFEST):
             kind = kinds.get(file.name, FileEntry(sha256="", size=0))
             files[file.name] = replace(kind, sha256=sha256(file), size=file.stat().st_size)
         text = json.dumps(to_plain(replace(manifest, files=files)), indent=1, ensure_ascii=False)
-        (folder / MANIFEST).write_text(text + "\n", "utf8")
+        (folder / MANIFEST).write_bytes(encoded(text + "\n"))

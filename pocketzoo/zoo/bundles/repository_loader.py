@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError, message_of
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest, read_manifest
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec, LoaderSpec, Repository
 from pocketzoo.zoo.hub.reference import is_inside
@@ -38,8 +37,8 @@ def read_repository_manifest(repository: Repository) -> Manifest:
         BundleError: it is damaged.
     """
     try:
-        return read_manifest(json.loads(repository.files[MANIFEST].read_bytes()))
-    except (ValueError, RecursionError, RecipeError) as error:
+        return read_manifest(read_json(repository.files[MANIFEST]))
+    except (ValueError, RecipeError) as error:
         raise BundleError(
             f"{MANIFEST} of {repository.repo_id} is damaged: {message_of(error)}", "tell its author"
         ) from error

@@ -22,7 +22,7 @@ def find_compressor(step: StepRecord, registry: Registry) -> Compressor:
     try:
         compressor: Compressor = registry.get("compressor", name)
     except UnknownNameError as error:
-        raise missing("compressor", name, step.provider, error.hint or "") from error
+        raise missing("compressor", name, step.provider, registry, error.hint) from error
     if step.plan_version > compressor.plan_version:
         here = provider("compressor", name, registry)
         raise MissingPluginError(

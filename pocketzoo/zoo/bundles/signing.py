@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 from pocketzoo.core.errors import SignatureError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
+from pocketzoo.core.reading.documents import parse_json, read_json
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.bundle_lock import changing, check_writable
 from pocketzoo.zoo.bundles.manifest import MANIFEST, SIGNATURE
@@ -81,7 +81,7 @@ class _Reading:
 
     def verify(self, signature: Any) -> Any:
         expected = self.verifier.verify(signature)
-        self.predicate = json.loads(signature.bundle.dsse_envelope.payload).get("predicate", {})
+        self.predicate = parse_json(signature.bundle.dsse_envelope.payload).get("predicate", {})
         return expected
 
 
@@ -179,9 +179,9 @@ def signed_at(bundle: Bundle) -> str:
     if not place.is_file():
         return ""
     try:
-        payload = json.loads(base64.b64decode(json.loads(place.read_bytes())["dsseEnvelope"]["payload"]))
+        payload = parse_json(base64.b64decode(read_json(place)["dsseEnvelope"]["payload"]))
         return shown(datetime.fromisoformat(payload["predicate"][SIGNED_AT].replace("Z", "+00:00")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError):
         return "an unknown date"
 
 

@@ -55,7 +55,7 @@ def spec_of(described: Described, kind: str, registry: Registry) -> tuple[Any, A
     try:
         spec = registry.get(kind, described.name)
     except UnknownNameError as error:
-        raise missing(kind, described.name, described.provider, error.hint) from error
+        raise missing(kind, described.name, described.provider, registry, error.hint) from error
     if spec.config is None:
         return spec, None
     try:
@@ -77,15 +77,19 @@ def _earlier(described: Described, kind: str, registry: Registry) -> tuple[Any, 
             return entry.spec, config
     raise MissingPluginError(
         f"no {kind} here reads {', '.join(described.config) or 'nothing'}, and it has no name",
-        "pip install --upgrade pocketzoo",
+        registry.hint("pip install --upgrade pocketzoo", kind),
     )
 
 
-def missing(kind: str, name: str, wrote: str, hint: str = "") -> MissingPluginError:
+def missing(kind: str, name: str, wrote: str, registry: Registry, hint: str = "") -> MissingPluginError:
     """The error for something that a bundle needs and no plugin here declares; ``wrote`` is as ``provider``."""
     if not wrote or wrote == SHIPS:
-        upgrade = how_to_install(wrote) if wrote else hint or "install the plugin that declares it"
+        upgrade = registry.hint(how_to_install(wrote), kind) if wrote else hint or "install the plugin that declares it"
         return MissingPluginError(f"no {kind} is called {name!r} here", upgrade)
+    if why := registry.why_not_in_use(wrote.rpartition(" ")[0] or wrote):
+        return MissingPluginError(
+            f"the {kind} {name!r} is of {wrote}, and {why}", f"mend that, or: {how_to_install(wrote)}"
+        )
     return MissingPluginError(f"the {kind} {name!r} is of {wrote}, which is not installed", how_to_install(wrote))
 
 

@@ -95,7 +95,9 @@ def former_task(word: str, model_input: Any, registry: Registry) -> TaskSpec:
     own = [spec for spec in meant if spec.name.startswith(f"{kind}-")]
     if not meant:
         known = sorted({each for entry in registry.entries("task").values() for each in entry.spec.former})
-        raise UnknownNameError(f"no task is known for a head that returns {word!r}", nearest(word, known))
+        raise UnknownNameError(
+            f"no task is known for a head that returns {word!r}", registry.hint(nearest(word, known), "task")
+        )
     return (own or meant)[0]
 
 

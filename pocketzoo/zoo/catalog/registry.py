@@ -17,6 +17,7 @@ from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.plugin_manager import TURNED_OFF, Plugin, PluginManager, create_manager, why
 from pocketzoo.zoo.catalog.spec_fields import check_spec
 
+LONGEST, SAID = 200, 3  # characters of a reason, and plugins, that a hint has
 MANY = 1000  # specs of a plugin: what is within more of them is looked at only when one is asked for
 
 
@@ -79,17 +80,32 @@ class Registry:
         """
         entries = self.entries(kind)
         if name not in entries:
-            raise UnknownNameError(f"no {kind} is called {name!r}", self._hint(kind, name))
+            raise UnknownNameError(f"no {kind} is called {name!r}", self.hint(nearest(name, entries), kind))
         if len(entries) > MANY:
             check_spec(entries[name].spec)
         return entries[name]
 
-    def _hint(self, kind: str, name: str) -> str:
-        """The nearest name, and which plugins are not in use that might declare what is missing."""
-        broken = [plugin.name for plugin in self.manager.plugins if plugin.reason not in ("", TURNED_OFF)]
-        left_out = dict.fromkeys([*broken, *self._declared(kind).failed])
-        hint = nearest(name, self.entries(kind))
-        return f"{hint}; not in use: {', '.join(left_out)} (see pocketzoo plugins)" if left_out else hint
+    def hint(self, hint: str, *kinds: str) -> str:
+        """A hint for who lacks something of these kinds, with the plugins that might declare it, were they in use.
+
+        Of each that is broken, or whose hook is, it says why.
+        """
+        reasons = {plugin.name: plugin.reason for plugin in self.manager.plugins if plugin.reason}
+        broken = {name: reason for name, reason in reasons.items() if reason != TURNED_OFF}
+        for kind in kinds:
+            broken |= {name: reason for name, reason in self._declared(kind).failed.items() if name not in broken}
+        if not broken:
+            return hint
+        said = [f"{name} ({reason[:LONGEST]}{'...' * (len(reason) > LONGEST)})" for name, reason in broken.items()]
+        more = f" and {len(said) - SAID} more" if len(said) > SAID else ""
+        return "; ".join(filter(None, [hint, f"not in use: {', '.join(said[:SAID])}{more} (see pocketzoo plugins)"]))
+
+    def why_not_in_use(self, distribution: str) -> str:
+        """Why a distribution that is installed declares nothing; "" where it is not installed, or in use."""
+        for plugin in self.plugins():
+            if plugin.reason and distribution in (plugin.name, plugin.origin.rpartition(" ")[0]):
+                return f"its plugin {plugin.name} is not in use: {plugin.reason}"
+        return ""
 
     def find(self, pattern: str = "*", kind: str | None = None) -> Iterator[Entry]:
         """Entries whose name matches a glob, over one kind or all of them."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
 from pocketzoo.zoo.data.batches import completed, divided
 
@@ -59,6 +61,9 @@ def _classes(path: Path, suffixes: Collection[str]) -> tuple[tuple[str, ...], li
         targets += [label] * len(files)
     if not folders:
         raise DataError(f"{path} has no class folders", "make one sub-folder per class")
+    for folder in folders:
+        if not is_utf8(folder.name):  # a label is kept in a manifest, and printed
+            raise DataError(f"the name of the class folder {os.fsencode(folder)!r} is not UTF-8", "rename it")
     return tuple(p.name for p in folders), samples, np.asarray(targets, np.int64)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
+from pocketzoo.core.files import reading_errors
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
@@ -61,7 +62,8 @@ def load_data(
         dataset = reference
     else:
         endings = suffixes(known, reads) or suffixes(known)
-        dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known)
+        with reading_errors(reference):
+            dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known)
     dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
     return processor.reads(dataset) if processor is not None and dataset.columns else dataset

@@ -58,7 +58,8 @@ def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool 
     if pixels and x.ndim == 4 and x.shape[-1] == 1:
         x = x[..., 0]
     if not pixels:
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite, which is refused
+            x = x.astype(np.float32)
         _check_finite(path, "x", x, may_lack)
     return x, arrays
 
@@ -91,6 +92,6 @@ def _with_targets(
 ) -> Dataset:
     if y is None:
         return from_arrays(path.stem, (), x, None, seed)
-    names = arrays.get("labels", np.empty(0, "U1"))
-    labels, known = read_targets(targets, path.name if targets == "numbers" else str(path), y, len(x), names.tolist())
+    names = arrays.get("labels", np.empty(0, "U1")).ravel().astype(str).tolist()
+    labels, known = read_targets(targets, path.name if targets == "numbers" else str(path), y, len(x), names)
     return from_arrays(path.stem, labels, x, known, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.errors import DataError, message_of
+from pocketzoo.core.reading.documents import MalformedError, parse_json
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.load_data import array_names, model_columns, split_columns
@@ -93,8 +93,8 @@ def parsed_row(text: str, processor: Processor) -> Any:
     """
     if text.lstrip()[:1] in ("{", "["):
         try:
-            return sample_of(json.loads(text), processor)
-        except (ValueError, RecursionError) as error:
+            return sample_of(parse_json(text), processor)
+        except MalformedError as error:
             raise DataError(
                 f"{text[:60]!r} is not JSON: {message_of(error)}", "write [1.5, 2.0], or each column with its value"
             ) from error
@@ -155,12 +155,12 @@ def _json(path: Path) -> list[tuple[str, Any]]:
         text = path.read_text("utf-8-sig")
         if path.suffix.lower() == ".jsonl":
             lines = list(enumerate(text.splitlines(), start=1))
-            values = [(f"line {number}", json.loads(line)) for number, line in lines if line.strip()]
+            values = [(f"line {number}", parse_json(line)) for number, line in lines if line.strip()]
         else:
-            whole = json.loads(text)
+            whole = parse_json(text)
             several = isinstance(whole, list) and any(isinstance(value, list | dict | str) for value in whole)
             values = [(f"row {i}", value) for i, value in enumerate(whole, 1)] if several else [("", whole)]
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {message_of(error)}", "give JSON in UTF-8") from error
     if not values or values == [("", [])]:
         raise DataError(f"{path} has no samples", "give an object for each, with a value for each input")

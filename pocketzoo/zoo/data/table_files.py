@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.core.optional import require
+from pocketzoo.core.reading.documents import parse_json
 from pocketzoo.zoo.data.batches import Skipped
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
@@ -64,7 +64,7 @@ def _objects(path: Path, skipped: Skipped | None) -> tuple[list[str], list[tuple
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row, dict):
                     raise ValueError("it is not an object")
             except ValueError as error:

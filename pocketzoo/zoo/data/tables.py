@@ -175,7 +175,13 @@ def classes(
         for i, target in enumerate(targets):
             cells[i] = target
         return read_targets(kind, name, cells, len(targets))
-    return read_targets(kind, name, np.array(targets), len(targets), columns)
+    try:
+        together = np.array(targets)
+    except (ValueError, OverflowError) as error:  # lists of different lengths
+        raise DataError(
+            f"the targets of {name} are not of one shape: {message_of(error)}", "give each as many"
+        ) from error
+    return read_targets(kind, name, together, len(targets), columns)
 
 
 def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None) -> str | None:

@@ -50,8 +50,9 @@ def _numbers(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
 def as_numbers(name: str, y: Array, count: int) -> Targets:
     """Targets as numbers (N, outputs)."""
     try:
-        numbers = y.astype(np.float32)
-    except ValueError as error:
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite, which is refused below
+            numbers = y.astype(np.float32)
+    except (ValueError, TypeError, OverflowError) as error:  # texts; tables, lists and None; whole numbers
         raise DataError(
             f"the targets of {name} are not numbers: {message_of(error)}", "fit a classifier: --head linear"
         ) from error
@@ -130,7 +131,8 @@ def _tags(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
     except ValueError as error:
         raise DataError(f"{name} {message_of(error)}", "give as many tags as words") from error
     seen = {tag for row in rows for tag in row}
-    labels = sorted(seen, key=int) if all(tag.isdecimal() for tag in seen) else sorted(seen)
+    numbers = all(tag.isdecimal() and len(tag) < 19 for tag in seen)
+    labels = sorted(seen, key=int) if numbers else sorted(seen)
     number = {label: i for i, label in enumerate(labels)}
     targets = np.full((count, max(map(len, rows), default=0)), IGNORED, np.int64)
     for target, row in zip(targets, rows, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +12,9 @@ from typing import Any
 
 from pocketzoo.core.errors import LockError, RecipeError, message_of
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.reading.documents import MalformedError, read_toml
 from pocketzoo.core.typed import from_plain
 from pocketzoo.zoo.hub.reference import COMMIT, HubRef, is_inside
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 NAME = "zoo.lock"
 FORMAT = 1
@@ -80,13 +75,16 @@ def read_lock(path: Path) -> dict[str, Locked]:
         LockError: it is missing or damaged, or was written by a newer version.
     """
     try:
-        data: Mapping[str, Any] = tomllib.loads(path.read_text("utf8"))
+        data: Mapping[str, Any] = read_toml(path)
         if data.get("version") != FORMAT:
             raise LockError(f"{path} has version {data.get('version')!r}, this pocketzoo reads {FORMAT}", "upgrade it")
-        entries = [from_plain(Locked, entry) for entry in data.get("model", ())]
+        models = data.get("model", [])
+        if not isinstance(models, list):
+            raise RecipeError(f"model cannot be {models!r:.60}", "write each as [[model]]")
+        entries = [from_plain(Locked, entry) for entry in models]
     except FileNotFoundError as error:
         raise LockError(f"there is no {path}", "make one: pocketzoo lock REF...") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecipeError) as error:
+    except (MalformedError, RecipeError) as error:
         raise LockError(f"{path} is damaged: {message_of(error)}", "restore it from git, or lock again") from error
     for entry in entries:
         digests = [entry.commit, *(file.sha256 for file in entry.file)]

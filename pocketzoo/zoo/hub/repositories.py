@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pocketzoo.core.errors import (
     UnsafeFileError,
 )
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.documents import parse_json
 from pocketzoo.core.typed import from_plain, to_plain
 from pocketzoo.zoo.catalog.specs import Repository
 from pocketzoo.zoo.hub.http import DISTRUST, ask, is_offline, token
@@ -119,7 +119,7 @@ def find_models(
     query = urlencode({k: v for k, v in parameters.items() if v is not None} | {"expand": fields}, doseq=True)
     answer = ask(f"models?{query}", "", f"models called {words!r}")
     with _reading(f"models called {words!r}"):
-        return [_read_found(info) for info in json.loads(answer)[:limit] if REPOSITORY.fullmatch(info["id"])]
+        return [_read_found(info) for info in parse_json(answer)[:limit] if REPOSITORY.fullmatch(info["id"])]
 
 
 def upload(repo_id: str, folder: Path, message: str, *, private: bool) -> str:
@@ -183,12 +183,12 @@ def _reading(what: str) -> Iterator[None]:
     """Reading an answer that may be anything."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HubIntegrityError(f"the answer for {what} is not one of a Hub", DISTRUST) from error
 
 
 def _read_listing(repo_id: str, revision: str, answer: bytes) -> Listing:
-    info = json.loads(answer)
+    info = parse_json(answer)
     name, commit = info["id"], info["sha"]
     if not REPOSITORY.fullmatch(name) or not COMMIT.fullmatch(commit):
         raise HubIntegrityError(f"{repo_id}@{revision} was answered with commit {str(commit)[:40]!r}", DISTRUST)

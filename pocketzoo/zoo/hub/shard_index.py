@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.reading.documents import parse_json
 
 INDEX = "model.safetensors.index.json"
 DISTRUST = "do not use this model; tell its author"
@@ -28,9 +28,9 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
     from pocketzoo.zoo.hub.reference import is_inside
 
     try:
-        index = json.loads(path.read_bytes(), object_pairs_hook=_once)
+        index = parse_json(path.read_bytes(), once=True)
         names: Any = index["weight_map"]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UnsafeFileError(f"{INDEX} is not an index of shards: {error}", DISTRUST) from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UnsafeFileError(f"{INDEX} is not an index of shards: its weight_map is not a table of files", DISTRUST)
@@ -43,12 +43,3 @@ def read_index(path: Path, shards: Collection[str]) -> dict[str, str]:
                 "pull another revision, or tell its author",
             )
     return names
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON none of whose keys appears twice."""
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.80} appears twice")
-    return entries

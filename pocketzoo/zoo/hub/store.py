@@ -35,6 +35,7 @@ from urllib.parse import unquote
 
 from pocketzoo.core.errors import HubIntegrityError, StorageError
 from pocketzoo.core.files import disk_errors, home, place_errors, sha256
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.zoo.hub.locked_files import locked_temporary, try_lock, wait_for
 from pocketzoo.zoo.hub.reference import COMMIT
 from pocketzoo.zoo.hub.store_layout import age_of, files_below, folder_of, is_damaged, quoted, read_record, size_of
@@ -148,7 +149,7 @@ class Store:
     def listing(self, repo_id: str, commit: str) -> dict[str, Any] | None:
         """What the Hub stated of a commit, if it was asked before."""
         with contextlib.suppress(ValueError, TypeError, OSError):
-            return dict(json.loads((self.root / "listings" / folder_of(repo_id) / commit).read_text("utf8")))
+            return dict(read_json(self.root / "listings" / folder_of(repo_id) / commit))
         return None
 
     def pins(self) -> list[Pin]:

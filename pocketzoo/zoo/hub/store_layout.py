@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pocketzoo.core.files import sha256
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.zoo.hub.stored_files import Stored
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +24,8 @@ def git_digest(data: bytes) -> str:
 
 def read_record(place: Path) -> Stored | None:
     """What a record says; None if it is damaged or gone."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
-        data = {} if place.is_symlink() else json.loads(place.read_text("utf8"))
+    with contextlib.suppress(ValueError, TypeError, KeyError, OSError, OverflowError):
+        data = {} if place.is_symlink() else read_json(place)
         if SHA256.fullmatch(data["sha256"]):
             return Stored(str(data["path"]), data["sha256"], int(data["size"]))
     return None

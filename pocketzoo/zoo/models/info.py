@@ -43,7 +43,9 @@ def info(
     if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
         return {"bundle": str(path), **_of_manifest(read_bundle(path).manifest)}
     known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
-    raise UnknownNameError(f"{name!r} is neither a bundle nor a registered name", nearest(name, known))
+    raise UnknownNameError(
+        f"{name!r} is neither a bundle nor a registered name", resolver.registry.hint(nearest(name, known), *KINDS)
+    )
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:

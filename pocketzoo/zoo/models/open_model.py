@@ -47,7 +47,8 @@ def open_model(
             return read_bundle(path)
         if name not in backbones:
             models = [known for known, entry in backbones.items() if entry.spec.head]
-            raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", nearest(name, models))
+            hint = resolver.registry.hint(nearest(name, models), "backbone")
+            raise UnknownNameError(f"{name!r} is neither a bundle nor a registered model", hint)
         return _materialize(backbones[name], resolver, progress)
     opened = open_remote(name, resolver, progress)
     return opened if isinstance(opened, Bundle) else _materialize(opened, resolver, progress)

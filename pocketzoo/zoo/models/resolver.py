@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pocketzoo.core.errors import (
     nearest,
 )
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.documents import MalformedError, read_json
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, ModelRef
 from pocketzoo.zoo.bundles.repository_loader import LOADER
@@ -305,7 +305,7 @@ def find_loader(repository: Repository, registry: Registry) -> LoaderSpec:
             reasons.append(f"{loader.name}: {reason}")
     raise UnsupportedModelError(
         f"no plugin loads {repository.repo_id} ({'; '.join(reasons) or 'none is registered'})",
-        "see what can be loaded: pocketzoo search WORDS",
+        registry.hint("see what can be loaded: pocketzoo search WORDS", "loader"),
     )
 
 
@@ -343,8 +343,8 @@ def _say_what_comes(ref: HubRef, commit: str, files: list[Remote], progress: Pro
 
 def _json(path: Path, repo_id: str) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        data = read_json(path)
+    except MalformedError as error:
         raise UnsafeFileError(
             f"{CONFIG} of {repo_id} is not valid JSON: {error}", "tell the repository's author"
         ) from error

@@ -165,7 +165,7 @@ def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
     try:
         spec = registry.get("task", manifest.task)
     except UnknownNameError as error:
-        raise missing("task", manifest.task, wrote, error.hint) from error
+        raise missing("task", manifest.task, wrote, registry, error.hint) from error
     decoder = manifest.decoder or Described(name=spec.decoder)
     return _opened(spec, decoder, manifest.processor, manifest.labels, registry)
 

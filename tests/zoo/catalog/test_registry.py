@@ -79,7 +79,11 @@ def test_a_spec_that_cannot_be_called_by_a_name_is_not_registered(name):
 
 def test_a_name_that_is_missing_may_be_of_a_plugin_that_is_not_in_use(refused):
     registry = declaring("head", replace(BUILT_IN.get("head", "linear"), name="acme/head"))
-    with refused(UnknownNameError, "no head is called 'acme-head'", hint="not in use: acme (see pocketzoo plugins)"):
+    with refused(
+        UnknownNameError,
+        "no head is called 'acme-head'",
+        hint="not in use: acme (pocketzoo_heads: a head cannot be called 'acme/head'; use letters",
+    ):
         registry.get("head", "acme-head")
     with refused(UnknownNameError, "no target is called 'acme'", hint="known: "):
         registry.get("target", "acme")

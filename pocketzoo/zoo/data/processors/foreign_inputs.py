@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pocketzoo.core.errors import RecipeError, UnsupportedModelError
+from pocketzoo.core.reading.documents import read_json
 from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import TableSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
@@ -83,7 +83,7 @@ def text_of(asked: ForeignInputs) -> TextSpec | None:
     if tokenizer is None:  # token ids from an .npz need none
         return spec
     reader = TextEncoder(spec, {spec.tokenizer: tokenizer}).tokenizer
-    settings = json.loads(tokenizer.read_text("utf8"))
+    settings = read_json(tokenizer)
     longest = (settings.get("truncation") or {}).get("max_length", LONGEST)
     pads = [(settings.get("padding") or {}).get("pad_id"), *(reader.token_to_id(t) for t in ("[PAD]", "<pad>"))]
     pad = next((p for p in pads if p is not None), 0)

@@ -37,7 +37,7 @@ class ImageProcessor(ProcessorBase):
         self.inputs = (TensorSpec(name=spec.name, shape=spec.shape, dtype=spec.dtype),)
         self.image = spec if len(spec.size) == 3 else None
         ready = f"{spec.dtype} of {('batch', *spec.size)}"
-        pixels = f"image files, pixels (height, width, 3), or {ready}, scaled and normalized"
+        pixels = f"image files, uint8 pixels (height, width, 3), or {ready}, scaled and normalized"
         self.wants = f"give {pixels if self.image and spec.mean else ready}"
 
     def row(self, sample: Any) -> Arrays:
@@ -57,11 +57,6 @@ class ImageProcessor(ProcessorBase):
         elif not (isinstance(sample, str | bytes | bytearray | memoryview | Path) or _is_stored(sample)):
             raise DataError(f"a sample cannot be {called(sample)}", self.wants)
         return prepare(sample, self.spec)
-
-    def _ready_row(self, sample: Any) -> Arrays:
-        row = super()._ready_row(sample)
-        self.check_values({name: x[None] for name, x in row.items()})  # as of a batch: raw pixels are not ready
-        return row
 
     def arrays(self, given: Any) -> Arrays | None:
         if isinstance(given, np.ndarray):

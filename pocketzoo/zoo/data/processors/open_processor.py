@@ -90,7 +90,10 @@ def spec_and_config(config: Any, registry: Registry) -> tuple[ProcessorSpec, Any
             f"the processors {names} both take a {type(config).__name__}",
             "say which: Described(name=..., config=...)",
         )
-    raise RecipeError(f"no processor takes a {type(config).__name__} as its config", f"give one of: {known}")
+    raise RecipeError(
+        f"no processor takes a {type(config).__name__} as its config",
+        registry.hint(f"give one of: {known}", "processor"),
+    )
 
 
 def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry: Registry) -> Processor:

@@ -8,6 +8,8 @@ from typing import Any
 # What programs write for a value that is not there: spreadsheets, R, pandas, SQL.
 LACKING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 
+LARGEST = 3.4028234e38  # that float32 holds
+
 
 def cell(value: Any) -> float:
     """The number that a cell holds; NaN where it is empty, or says that the value is missing.
@@ -18,6 +20,9 @@ def cell(value: Any) -> float:
     if value is None or (isinstance(value, str) and value.strip().lower() in LACKING):
         return math.nan
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, OverflowError) as error:  # OverflowError: a whole number of more than 308 digits
         raise ValueError(f"{value!r} is not a number") from error
+    if math.isfinite(number) and abs(number) > LARGEST:
+        raise ValueError(f"{value!r} is not a number that float32 holds")
+    return number
