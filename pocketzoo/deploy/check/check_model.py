@@ -5,12 +5,12 @@ Rules read the graph alone; a parser or runtime that is installed here is then a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketzoo.core.errors import ExportError, PluginError, PocketzooError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.check.rules import RULES
 from pocketzoo.deploy.export_graphs import graphs_for
@@ -75,8 +75,8 @@ def check(
     if path.suffix in {each.suffix for each in backends(resolver.registry).specs.values() if each.suffix}:
         return _built(path, spec, owner, options)
     bundle = open_model(model, registry=resolver, progress=progress)
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = graphs_for(bundle, spec, resolver, Path(folder))
+    with scratch_folder() as folder:
+        graphs = graphs_for(bundle, spec, resolver, folder)
         return _together({name: _checked(path, spec, owner, options) for name, path in graphs.items()})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from pocketzoo.core.content_digests import content_digest
 from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
@@ -214,8 +214,8 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
 
 def _folded(model: ModelProto, path: Path) -> ModelProto:
     """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "folded.onnx"
+    with scratch_folder() as folder:
+        place = folder / "folded.onnx"
         try:
             open_session(model, optimization="basic", severity=FATAL, optimized=place)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
