@@ -36,7 +36,7 @@ ROOMS = [
     "reports/measured", "reports/charts", "reports",
     "workflows",
     "testing",
-    "plugins",
+    "plugins", "plugins/transformers",
     "cli",
 ]  # fmt: skip
 FILES_A_ROOM, LINES_A_FILE = 20, 400

@@ -144,7 +144,7 @@ class TextProcessor(ProcessorBase):
         if x.shape[1] > spec.max_length:
             raise DataError(f"the texts have {x.shape[1]} tokens, the model expects {spec.max_length}", "truncate them")
         low, high = int(x.min()), int(x.max())
-        if low < 0 or (spec.vocabulary and high >= spec.vocabulary):
+        if low < 0 or (spec.vocabulary and int(x[x != spec.pad].max(initial=0)) >= spec.vocabulary):
             raise DataError(
                 f"token ids range from {low} to {high}, the vocabulary is 0 to {spec.vocabulary - 1}",
                 f"encode the texts with the model's own {spec.tokenizer}",
