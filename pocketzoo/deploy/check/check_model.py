@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pocketzoo.core.errors import ExportError, PocketzooError
+from pocketzoo.core.errors import ExportError, PluginError, PocketzooError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.check.rules import RULES
@@ -141,7 +141,7 @@ def _ask(
         return f"{target.name} names no back end, so that none was asked", ()
     try:
         return _asked(path, target, owner, options)
-    except ExportError:
+    except (ExportError, PluginError):
         raise
     except PocketzooError as error:
         return f"{error.message}, so that it was not asked", ()
