@@ -137,6 +137,7 @@ def task_of(
         reads=parts.backbone.input,
         missing=bool(config.missing),
         registry=resolver.registry,
+        progress=progress,
     )
     facts = ModelFacts(
         name=parts.backbone.name,
