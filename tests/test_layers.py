@@ -166,7 +166,7 @@ OTHERS = {
 def room(name: str) -> str:
     """The folder of a module; a plugin that is a folder is one thing with the others."""
     folder = FILES[name].parent.relative_to(ROOT).as_posix()
-    return "plugins" if folder.startswith("plugins/") else folder
+    return "plugins" if folder.startswith("plugins/") and folder not in ROOMS else folder
 
 
 def reached(name: str, arrows: dict[str, set[str]]) -> set[str]:
