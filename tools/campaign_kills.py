@@ -85,7 +85,7 @@ COMMANDS = {
     "report": Command(("report", "C", "-o", "report.html"), weight=3),
     "run": Command(("run", "recipe.toml", "--data", "tiny.npz", "-o", "ran"), weight=2),
     "new-plugin": Command(("new-plugin", "my-plugin"), "exists", weight=3),
-    "find-rate": Command(("find-rate", "tinynet", "--data", "tiny.npz", "--steps", "3", "-o", "rate.svg")),
+    "find-rate": Command(("find-rate", "tinynet", "--data", "tiny.npz", "--steps", "20", "-o", "rate.svg")),
     "data preview": Command(("data", "preview", "tiny.npz", "-o", "sheet.png")),
 }
 
