@@ -87,7 +87,7 @@ def _answering(
 
     def answers(bundle: Bundle) -> Answers:
         reading = reading_of(need_task(bundle.manifest, registry))
-        known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry)
+        known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry, progress=progress)
         return measure_confusion(bundle, known, skip_bad=skip_bad, registry=registry, progress=progress)
 
     return answers

@@ -104,6 +104,7 @@ def bench(
             skipped=skipped,
             reads=first.processor,
             registry=resolver.registry,
+            progress=progress,
         )
         facts = model_facts(bundles[0], processor, resolver.registry)
         dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)

@@ -126,7 +126,8 @@ def run(
     if dataset and not isinstance(dataset, Dataset):
         skipped = Skipped() if recipe.skip_bad else None
         reading = reading_of(_task_of(recipe, resolver))
-        dataset = load_data(dataset, seed=recipe.seed, **reading, skipped=skipped, registry=resolver.registry)
+        given = {**reading, "skipped": skipped, "registry": resolver.registry, "progress": progress}
+        dataset = load_data(dataset, seed=recipe.seed, **given)
     return _Runner(recipe, out, dataset or None, force, resolver, progress).run()
 
 

@@ -41,6 +41,7 @@ from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
+from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 from pocketzoo.zoo.models.batched_graph import batched_graph
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def open_graph(
     Raises:
         BundleError: it is not an ONNX graph, or onnxruntime does not run it; or a state cannot be one.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
+        TooLargeError: more nodes than the limit, larger tensors, or runs that take longer.
         UnsupportedModelError: operators of one runtime, inputs of a type that nothing here makes, a batch that is fixed
             inside, or an output that mixes the samples of a batch.
     """
@@ -198,6 +200,7 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     from onnx import inliner, version_converter
 
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    check_tensor_sizes(GraphIndex(tidy), str(path))
     inputs = [_copy(value) for value in graph_inputs(tidy)]
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
