@@ -52,7 +52,7 @@ def test_the_loss_falls_and_what_was_asked_for_moves(way, family, small):
     run = Transfer(given.model, given.parts, given.task, given.training, given.dataset, given.ref.outputs, given.config,
                    digest=given.dataset.digest(), world=World(), progress=SILENT)  # fmt: skip
     history, scores = run.run()
-    assert history.losses[-1] < 0.8 * history.losses[0]
+    assert history.losses[-1] < 0.9 * history.losses[0]
     after = given.model.state_dict()
     assert {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])} == moved
     assert scores["test"]["log_likelihood"].value == pytest.approx(likelihood(given), rel=1e-5)

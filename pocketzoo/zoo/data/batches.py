@@ -74,18 +74,17 @@ class Batches:
 
     def _read(self, processor: Processor, rows: Sequence[int]) -> tuple[Arrays, Targets | None] | None:
         samples: Any = self.split.samples
-        rows = list(rows)
+        rows, texts = list(rows), False
         try:
             samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
-            if processor.text is None and isinstance(samples[0], str) and not os.path.isfile(samples[0]):
-                raise _TextsError(
+            texts = processor.text is None and isinstance(samples[0], str) and not os.path.isfile(samples[0])
+            if texts:
+                raise DataError(
                     "the data are texts, and this model does not read text", "give a folder of images, or others"
                 )
             arrays = processor(samples)
-        except _TextsError:
-            raise
         except DataError:
-            if self.skipped is None:
+            if self.skipped is None or texts:  # all samples are of another kind, so that none of them is skipped
                 raise
             rows = [i for i in rows if self._is_readable(processor, i)]
             if not rows:
@@ -106,10 +105,6 @@ class Batches:
             self.skipped.names.add(skipped_name(sample) or lazy or f"sample {row} of {len(samples)}")
             return False
         return True
-
-
-class _TextsError(DataError):
-    """All samples are of another kind, so that none of them is skipped."""
 
 
 def skipped_name(sample: Any) -> str:

@@ -62,11 +62,12 @@ def test_specs_with_equal_facts_are_equal():
 DEFAULTS: dict[type, dict[str, object]] = {
     specs.InputSpec: {
         "name": "image", "layout": "NCHW", "dtype": "float32", "value_range": (0.0, 1.0), "interpolation": "bilinear",
-        "stretch": False,
+        "stretch": False, "stretched": (), "longer": "round",
     },
     specs.TextSpec: {
         "tokenizer": "tokenizer.json", "shape": ("batch", "sequence"), "name": "input_ids", "layout": "NT",
-        "dtype": "int64", "mask": "", "types": "",
+        "dtype": "int64", "mask": "", "types": "", "padding": "anywhere", "checked": False, "cut": "right",
+        "prefix": "", "lowercase": False, "special": (),
     },
     specs.FeatureSpec: {},
     specs.GenerationSpec: {"start": (), "positions": 0, "not_followed": ()},
@@ -92,7 +93,8 @@ DEFAULTS: dict[type, dict[str, object]] = {
         "device": "cpu", "backend": "", "facts": None, "timed_here": None, "former": {},
     },
     specs.ExporterSpec: {"asks": False, "folder": False, "merges": False},
-    specs.Repository: {"sizes": {}, "library": "", "task": "", "license": "", "config": {}, "files": {}, "digests": {}},
+    specs.Repository: {"sizes": {}, "library": "", "task": "", "license": "", "config": {}, "files": {}, "digests": {},
+                       "input": None},
     specs.LoaderSpec: {},
 }  # fmt: skip
 

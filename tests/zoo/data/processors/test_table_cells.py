@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pocketzoo.zoo.data.processors.table_cells import cell
 
 
-@given(st.floats(allow_nan=False))
+@given(st.floats(allow_nan=False, width=32))
 def test_a_number_is_itself_however_it_is_written(number):
     assert cell(number) == cell(repr(number)) == cell(f" {number!r} ") == number
 
