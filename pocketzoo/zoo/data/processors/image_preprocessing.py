@@ -75,7 +75,7 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
     """
     pil = require("PIL.Image", extra="data")
     if (most := PIXELS.value) > PIXELS.default:  # Pillow has a limit of its own, the same as ours unless ours is raised
-        pil.MAX_IMAGE_PIXELS = most
+        setattr(pil, "MAX_IMAGE_PIXELS", most)  # noqa: B010 - its stubs lack it
     try:
         with pil.open(file, formats=FORMATS) as image:
             PIXELS.check(image.width * image.height, name)
